@@ -1,0 +1,2 @@
+//! The process: arguments → Config → Server::start → wait → exit code.
+fn main() {}

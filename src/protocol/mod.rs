@@ -1,0 +1,19 @@
+//! What goes over the wire: bytes to messages and back, on both ports.
+//!
+//! Pure: no socket, file, thread, lock, clock, randomness or log line. Uses `id` alone.
+//!
+//! | from | to | messages |
+//! |---|---|---|
+//! | subscriber | stream port | [`message::ClientMessage`]: `join`, `leave` |
+//! | stream port | subscriber | [`frame`]: `sync`, events, `unauthorized` |
+//! | SDK worker | worker port | [`call::EngineMessage`]: registrations, calls, results |
+//! | worker port | SDK worker | [`answer`]: results, calls of its functions |
+
+pub mod answer;
+pub mod call;
+pub mod connection;
+pub mod frame;
+pub mod handshake;
+pub mod input;
+pub mod message;
+pub mod value;
