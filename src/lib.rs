@@ -1,5 +1,6 @@
 //! `iii-stream`: real-time streams and presence for very many subscribers, without async.
 
+pub mod cli;
 pub mod collections;
 pub mod config;
 pub mod engine;

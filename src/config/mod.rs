@@ -1,18 +1,37 @@
 //! Every setting and limit, parsed once into checked types.
 //!
-//! Plain data, for all to read. Knows no socket and no thread; the environment and the file system come in through
-//! [`Sources`], so that a test needs neither. What a file may say is `shared/spec/config.md`; in here it goes
-//! file → `env` (variables filled in) → `yaml` (a tree with places) → `file` (each key checked) → [`Config`].
+//! Plain data, for all to read. Knows no socket and no thread; the environment and the file system
+//! come in through [`Sources`], so that a test needs neither. The way of a setting:
+//!
+//! ```text
+//! sources   which file, if any
+//!  → env    its variables filled in, and the way back to what was written
+//!  → yaml   a tree in which everything knows its place
+//!  → file   each key checked (section: one mapping; report: faults, and where settings came from)
+//!  → Config
+//! ```
 
+mod check;
+mod env;
+mod file;
+mod report;
+mod section;
+mod sources;
+mod yaml;
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
 
+pub use check::{human, json};
+pub use report::{Fault, Setting};
+pub use sources::{Reading, Sources, load, read};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+
+/// The engine whose protocol we speak.
+pub const ENGINE_VERSION: &str = "0.11.6-next.3";
 
 /// Listen backlog unless the file sets one; the kernel cuts it to `somaxconn`.
 pub const BACKLOG_LEN: u32 = 65_535;
@@ -65,9 +84,7 @@ const HOST_EMBEDDED: &str = "127.0.0.1";
 /// Where a file that names no host listens, as the reference does.
 const HOST_OF_FILE: &str = "0.0.0.0";
 
-/// Read without `--config` when it is there.
-const FILE_DEFAULT: &str = "config.yaml";
-/// Larger: the start fails.
+/// A larger file fails the start.
 const FILE_BYTES_MAX: usize = 4 * MIB;
 
 /// All that the server is told at its start.
@@ -202,7 +219,10 @@ pub struct Endpoint {
 impl Endpoint {
     /// Takes both as they are.
     pub fn new(host: impl Into<String>, port: u16) -> Self {
-        Endpoint { host: host.into(), port }
+        Endpoint {
+            host: host.into(),
+            port,
+        }
     }
 
     /// The addresses to try, in order. A name is looked up, so this may wait: ask once, at start.
@@ -226,36 +246,37 @@ impl fmt::Display for Endpoint {
 
 /// None: a name, or nothing sensible.
 fn ip_address(host: &str) -> Option<IpAddr> {
-    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    match host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
         Some(inside) => inside.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         None => host.parse().ok(),
     }
 }
 
-/// Where the settings come from.
-pub struct Sources<'a> {
-    /// `--config FILE`.
-    pub config: Option<PathBuf>,
-    /// `--engine URL`.
-    pub engine: Option<String>,
-    /// `--use-default-config`: no file, even if there is one.
-    pub default_config: bool,
-    /// An environment variable. None: not set, or not UTF-8.
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// A file's bytes.
-    pub read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// One thing that is wrong, one line.
-pub struct Fault(String);
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+    #[test]
+    fn endpoint_takes_addresses_with_and_without_brackets_and_shows_them_with() {
+        for (host, shown) in [
+            ("127.0.0.1", "127.0.0.1:80"),
+            ("::1", "[::1]:80"),
+            ("[::1]", "[::1]:80"),
+            ("localhost", "localhost:80"),
+        ] {
+            let endpoint = Endpoint::new(host, 80);
+            assert_eq!(endpoint.to_string(), shown);
+            let addresses = endpoint.addresses().unwrap();
+            assert!(
+                addresses
+                    .iter()
+                    .all(|address| address.ip().is_loopback() && address.port() == 80)
+            );
+            assert!(!addresses.is_empty());
+        }
+        assert!(Endpoint::new("[127.0.0.1]", 80).addresses().is_err());
     }
-}
-
-/// The checked settings, or everything that is wrong with them.
-pub fn load(_sources: &Sources<'_>) -> Result<Config, Vec<Fault>> {
-    Ok(Config::default())
 }
