@@ -1,1 +1,357 @@
-//! (being written)
+//! What the worker port says: JSON texts, appended to a buffer. Keys stand in the order of the
+//! reference; values are passed on as the texts they are.
+//!
+//! Also what becomes of a stream call, as a shard tells it. No frames and no sockets here.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::call::ErrorBody;
+use super::{raw, text};
+use crate::id::Text;
+
+/// Several values as JSON texts, each with a comma before it: `,1,2,3`. Never empty.
+pub type Chunk = Arc<str>;
+
+/// Where an update's errors are explained.
+const UPDATE_DOC_URL: &str = "https://iii.dev/docs/workers/iii-state#error-codes";
+
+/// The key under which a function of an SDK worker is told who calls it.
+const CALLER_KEY: &str = "_caller_worker_id";
+
+/// What became of a stream call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// `set`: the value is stored.
+    Set {
+        /// It.
+        new: Text,
+        /// What it replaced.
+        old: Option<Text>,
+    },
+    /// `get`: the value, if there is one.
+    Got(Option<Text>),
+    /// `delete`: the item is gone.
+    Deleted {
+        /// Its value, if it was there.
+        old: Option<Text>,
+    },
+    /// `list`: a group's values.
+    List(Vec<Chunk>),
+    /// `list_groups`: names of groups, sorted.
+    Groups(Vec<String>),
+    /// `list_all`: names of streams and their groups, both sorted.
+    All(Vec<(String, Vec<String>)>),
+    /// `send`: the event is on its way.
+    Sent,
+    /// `update`: the value is stored.
+    Updated {
+        /// It.
+        new: Text,
+        /// What it replaced.
+        old: Option<Text>,
+        /// The operations that failed, in their order.
+        errors: Vec<UpdateError>,
+    },
+    /// Nothing was done.
+    Failed(ErrorBody),
+}
+
+/// Why one operation of an update failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdateError {
+    /// Which one, from 0.
+    pub op_index: usize,
+    /// For programs.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// What an `invocationresult` says.
+#[derive(Debug, Clone, Copy)]
+pub enum ResultBody<'a> {
+    /// The function returned nothing.
+    Nothing,
+    /// The function returned this JSON text.
+    Json(&'a str),
+    /// A stream function's result or error.
+    Outcome(&'a Outcome),
+    /// The call failed.
+    Error(&'a ErrorBody),
+}
+
+/// The greeting: the worker's own id.
+pub fn worker_registered(out: &mut Vec<u8>, worker_id: &Uuid) {
+    push(out, r#"{"type":"workerregistered","worker_id":""#);
+    write_uuid(out, worker_id);
+    push(out, "\"}");
+}
+
+/// The answer to a call.
+pub fn invocation_result(
+    out: &mut Vec<u8>,
+    id: &Uuid,
+    function_id: &str,
+    body: ResultBody<'_>,
+    traceparent: Option<&str>,
+    baggage: Option<&str>,
+) {
+    push(out, r#"{"type":"invocationresult","invocation_id":""#);
+    write_uuid(out, id);
+    push(out, r#"","function_id":"#);
+    text::write_string(out, function_id);
+    match body {
+        ResultBody::Nothing | ResultBody::Outcome(Outcome::Got(None)) => {}
+        ResultBody::Error(error) | ResultBody::Outcome(Outcome::Failed(error)) => {
+            write_error_field(out, error);
+        }
+        ResultBody::Json(json) => {
+            push(out, r#","result":"#);
+            push(out, json);
+        }
+        ResultBody::Outcome(outcome) => {
+            push(out, r#","result":"#);
+            write_outcome(out, outcome);
+        }
+    }
+    write_trace(out, traceparent, baggage);
+    out.push(b'}');
+}
+
+/// A call, to the worker that serves the function. `data` is one JSON text; if it is an object,
+/// `caller` is put in as its first member, in place of any that the caller wrote of that name.
+pub fn invoke_function(
+    out: &mut Vec<u8>,
+    id: &Uuid,
+    function_id: &str,
+    data: &str,
+    caller: Option<&Uuid>,
+    traceparent: Option<&str>,
+    baggage: Option<&str>,
+) {
+    push(out, r#"{"type":"invokefunction","invocation_id":""#);
+    write_uuid(out, id);
+    push(out, r#"","function_id":"#);
+    text::write_string(out, function_id);
+    push(out, r#","data":"#);
+    match (caller, data.trim_ascii().strip_prefix('{')) {
+        (Some(caller), Some(members)) => write_with_caller(out, data, members, caller),
+        _ => push(out, data),
+    }
+    write_trace(out, traceparent, baggage);
+    out.push(b'}');
+}
+
+/// How the registration of a trigger went; only failures are ever told.
+pub fn trigger_registration_result(
+    out: &mut Vec<u8>,
+    id: &str,
+    trigger_type: &str,
+    function_id: &str,
+    error: Option<&ErrorBody>,
+) {
+    push(out, r#"{"type":"triggerregistrationresult","id":"#);
+    text::write_string(out, id);
+    push(out, r#","trigger_type":"#);
+    text::write_string(out, trigger_type);
+    push(out, r#","function_id":"#);
+    text::write_string(out, function_id);
+    if let Some(error) = error {
+        write_error_field(out, error);
+    }
+    out.push(b'}');
+}
+
+/// A trigger, to the worker that serves its type. `config` and `metadata` are JSON texts.
+pub fn register_trigger(
+    out: &mut Vec<u8>,
+    id: &str,
+    trigger_type: &str,
+    function_id: &str,
+    config: Option<&str>,
+    metadata: Option<&str>,
+) {
+    push(out, r#"{"type":"registertrigger","id":"#);
+    text::write_string(out, id);
+    push(out, r#","trigger_type":"#);
+    text::write_string(out, trigger_type);
+    push(out, r#","function_id":"#);
+    text::write_string(out, function_id);
+    push(out, r#","config":"#);
+    push(out, config.unwrap_or("null"));
+    if let Some(metadata) = metadata {
+        push(out, r#","metadata":"#);
+        push(out, metadata);
+    }
+    out.push(b'}');
+}
+
+/// The end of a trigger, to the worker that serves its type.
+pub fn unregister_trigger(out: &mut Vec<u8>, id: &str, trigger_type: &str) {
+    push(out, r#"{"type":"unregistertrigger","id":"#);
+    text::write_string(out, id);
+    push(out, r#","trigger_type":"#);
+    text::write_string(out, trigger_type);
+    out.push(b'}');
+}
+
+/// The answer to a `ping` message.
+pub fn pong(out: &mut Vec<u8>) {
+    push(out, r#"{"type":"pong"}"#);
+}
+
+fn push(out: &mut Vec<u8>, s: &str) {
+    out.extend_from_slice(s.as_bytes());
+}
+
+fn write_uuid(out: &mut Vec<u8>, uuid: &Uuid) {
+    push(
+        out,
+        uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()),
+    );
+}
+
+fn write_trace(out: &mut Vec<u8>, traceparent: Option<&str>, baggage: Option<&str>) {
+    if let Some(traceparent) = traceparent {
+        push(out, r#","traceparent":"#);
+        text::write_string(out, traceparent);
+    }
+    if let Some(baggage) = baggage {
+        push(out, r#","baggage":"#);
+        text::write_string(out, baggage);
+    }
+}
+
+fn write_error_field(out: &mut Vec<u8>, error: &ErrorBody) {
+    push(out, r#","error":{"code":"#);
+    text::write_string(out, &error.code);
+    push(out, r#","message":"#);
+    text::write_string(out, &error.message);
+    if let Some(stacktrace) = &error.stacktrace {
+        push(out, r#","stacktrace":"#);
+        text::write_string(out, stacktrace);
+    }
+    out.push(b'}');
+}
+
+/// `members` is what stands in the object `data` behind its `{`.
+fn write_with_caller(out: &mut Vec<u8>, data: &str, members: &str, caller: &Uuid) {
+    push(out, "{\"");
+    push(out, CALLER_KEY);
+    push(out, "\":\"");
+    write_uuid(out, caller);
+    out.push(b'"');
+    // Without `\u` no key is `_caller_worker_id` in disguise: no other escape makes its letters.
+    if !data.contains(CALLER_KEY) && !data.contains("\\u") {
+        if !members.trim_ascii_start().starts_with('}') {
+            out.push(b',');
+        }
+        push(out, members);
+        return;
+    }
+    // What callers hand in is JSON by its grammar, so that all members are seen.
+    let _ = raw::members(data, |key, value| {
+        if text::read_string(key).is_ok_and(|key| key == CALLER_KEY) {
+            return;
+        }
+        out.push(b',');
+        push(out, key);
+        out.push(b':');
+        push(out, value.get());
+    });
+    out.push(b'}');
+}
+
+/// The result, for outcomes that have one.
+fn write_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+    match outcome {
+        Outcome::Set { new, old } => {
+            push(out, r#"{"new_value":"#);
+            push(out, new);
+            write_old_value(out, old.as_deref());
+        }
+        Outcome::Deleted { old } => {
+            push(out, r#"{"old_value":"#);
+            push(out, old.as_deref().unwrap_or("null"));
+            out.push(b'}');
+        }
+        Outcome::Got(value) => push(out, value.as_deref().unwrap_or("null")),
+        Outcome::List(chunks) => {
+            out.reserve(chunks.iter().map(|chunk| chunk.len()).sum::<usize>() + 2);
+            out.push(b'[');
+            if let Some((first, others)) = chunks.split_first() {
+                push(out, first.strip_prefix(',').unwrap_or(first));
+                others.iter().for_each(|chunk| push(out, chunk));
+            }
+            out.push(b']');
+        }
+        Outcome::Groups(groups) => write_strings(out, groups),
+        Outcome::All(streams) => write_all(out, streams),
+        Outcome::Updated { new, old, errors } => {
+            out.push(b'{');
+            if !errors.is_empty() {
+                write_update_errors(out, errors);
+            }
+            push(out, r#""new_value":"#);
+            push(out, new);
+            write_old_value(out, old.as_deref());
+        }
+        Outcome::Sent | Outcome::Failed(_) => push(out, "null"),
+    }
+}
+
+fn write_old_value(out: &mut Vec<u8>, old: Option<&str>) {
+    push(out, r#","old_value":"#);
+    push(out, old.unwrap_or("null"));
+    out.push(b'}');
+}
+
+fn write_strings(out: &mut Vec<u8>, strings: &[String]) {
+    out.push(b'[');
+    for (i, string) in strings.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        text::write_string(out, string);
+    }
+    out.push(b']');
+}
+
+fn write_all(out: &mut Vec<u8>, streams: &[(String, Vec<String>)]) {
+    push(out, r#"{"count":"#);
+    push(out, &streams.len().to_string());
+    push(out, r#","stream":["#);
+    for (i, (stream, groups)) in streams.iter().enumerate() {
+        push(
+            out,
+            if i > 0 {
+                r#",{"groups":"#
+            } else {
+                r#"{"groups":"#
+            },
+        );
+        write_strings(out, groups);
+        push(out, r#","id":"#);
+        text::write_string(out, stream);
+        out.push(b'}');
+    }
+    push(out, "]}");
+}
+
+fn write_update_errors(out: &mut Vec<u8>, errors: &[UpdateError]) {
+    push(out, r#""errors":["#);
+    for (i, error) in errors.iter().enumerate() {
+        push(out, if i > 0 { r#",{"code":"# } else { r#"{"code":"# });
+        text::write_string(out, &error.code);
+        push(out, r#","doc_url":"#);
+        text::write_string(out, UPDATE_DOC_URL);
+        push(out, r#","message":"#);
+        text::write_string(out, &error.message);
+        push(out, r#","op_index":"#);
+        push(out, &error.op_index.to_string());
+        out.push(b'}');
+    }
+    push(out, "],");
+}

@@ -1,1 +1,505 @@
-//! (being written)
+//! What SDK workers send: one JSON text to one [`EngineMessage`].
+//!
+//! A message is read in one pass, with strings and values borrowed from its text. Values are
+//! taken by their grammar alone: what a value may hold is for its reader to say, so that a call
+//! with a bad one can still be answered. May not know what any function does.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{raw, text};
+
+/// A message from an SDK worker. JSON values stand as their texts; `null` is as good as absent.
+#[derive(Debug)]
+pub enum EngineMessage<'a> {
+    /// The worker serves a function from now on.
+    RegisterFunction {
+        /// The function's id; any string.
+        id: Cow<'a, str>,
+        /// For people.
+        description: Option<Cow<'a, str>>,
+        /// Schema of its input.
+        request_format: Option<&'a RawValue>,
+        /// Schema of its result.
+        response_format: Option<&'a RawValue>,
+        /// Kept for listings.
+        metadata: Option<&'a RawValue>,
+        /// It is to be called over HTTP, which is not served.
+        has_invocation: bool,
+    },
+    /// The worker serves the function no longer.
+    UnregisterFunction {
+        /// The function's id.
+        id: Cow<'a, str>,
+    },
+    /// A function is to be called when something happens.
+    RegisterTrigger {
+        /// The trigger's id.
+        id: Cow<'a, str>,
+        /// Kind of happening.
+        trigger_type: Cow<'a, str>,
+        /// What is to be called.
+        function_id: Cow<'a, str>,
+        /// Which happenings of the kind.
+        config: Option<&'a RawValue>,
+        /// Kept for listings.
+        metadata: Option<&'a RawValue>,
+    },
+    /// The trigger is over.
+    UnregisterTrigger {
+        /// The trigger's id.
+        id: Cow<'a, str>,
+        /// Its type; not to be compared.
+        trigger_type: Option<Cow<'a, str>>,
+    },
+    /// The worker serves a trigger type from now on.
+    RegisterTriggerType {
+        /// The type's id.
+        id: Cow<'a, str>,
+        /// For people.
+        description: Cow<'a, str>,
+        /// Schema of a trigger's `config`.
+        trigger_request_format: Option<&'a RawValue>,
+        /// Schema of what triggered functions get.
+        call_request_format: Option<&'a RawValue>,
+    },
+    /// A call of a function.
+    Invoke(Invoke<'a>),
+    /// The answer to a call that the worker was sent.
+    InvocationResult(InvocationResult<'a>),
+    /// Has no effect, but is no unknown type either.
+    RegisterService,
+    /// Wants a pong.
+    Ping,
+    /// Wants nothing: pongs, messages that only servers send, unknown types, empty ones.
+    Ignored,
+}
+
+/// A call of a function.
+#[derive(Debug)]
+pub struct Invoke<'a> {
+    /// The caller's name for the call. None: it waits for no answer.
+    pub id: Option<Uuid>,
+    /// What is called.
+    pub function_id: Cow<'a, str>,
+    /// The input, a JSON text; `null` when there was none.
+    pub data: &'a str,
+    /// Passed on unread.
+    pub trace: Trace<'a>,
+    /// How it is to be called.
+    pub action: Action<'a>,
+}
+
+/// The caller's trace, passed to the callee and back.
+#[derive(Debug, Default)]
+pub struct Trace<'a> {
+    /// As in W3C Trace Context, unchecked.
+    pub traceparent: Option<Cow<'a, str>>,
+    /// As in W3C Baggage, unchecked.
+    pub baggage: Option<Cow<'a, str>>,
+}
+
+/// How a function is to be called.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action<'a> {
+    /// At once, with an answer if the call has an id.
+    None,
+    /// At once, without an answer.
+    Void,
+    /// Through a named queue.
+    Enqueue {
+        /// The queue's name.
+        queue: Cow<'a, str>,
+    },
+}
+
+/// The answer to a call. `error` wins where both are given.
+#[derive(Debug)]
+pub struct InvocationResult<'a> {
+    /// Which call.
+    pub id: Uuid,
+    /// A JSON text. None: nothing, or `null`.
+    pub result: Option<&'a str>,
+    /// Why there is no result.
+    pub error: Option<ErrorBody>,
+}
+
+/// Why a call failed, as callers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorBody {
+    /// For programs.
+    pub code: Cow<'static, str>,
+    /// For people.
+    pub message: String,
+    /// Where it went wrong, from SDK workers only.
+    pub stacktrace: Option<String>,
+}
+
+impl ErrorBody {
+    /// An error of our own: without a stacktrace.
+    pub fn new(code: &'static str, message: impl Into<String>) -> ErrorBody {
+        ErrorBody {
+            code: Cow::Borrowed(code),
+            message: message.into(),
+            stacktrace: None,
+        }
+    }
+
+    /// The error of an SDK worker. Its shape is theirs to keep; what is missing is filled in.
+    fn read(json: &RawValue) -> ErrorBody {
+        let (mut code, mut message, mut stacktrace) = (None, None, None);
+        let is_object = raw::members(json.get(), |key, value| {
+            let field = match text::read_string(key).as_deref() {
+                Ok("code") => &mut code,
+                Ok("message") => &mut message,
+                Ok("stacktrace") => &mut stacktrace,
+                _ => return,
+            };
+            *field = string(value);
+        });
+        let whole = match is_object {
+            Ok(()) => None,
+            Err(_) => string(json),
+        };
+        ErrorBody {
+            code: code.map_or(Cow::Borrowed("invocation_failed"), |code| {
+                Cow::Owned(code.into_owned())
+            }),
+            message: message
+                .or(whole)
+                .map_or(json.get().to_owned(), Cow::into_owned),
+            stacktrace: stacktrace.map(Cow::into_owned),
+        }
+    }
+}
+
+/// Why a message was dropped: nobody is answered, the log gets a line.
+#[derive(Debug, thiserror::Error)]
+pub enum Dropped {
+    /// Not one JSON object.
+    #[error("message is not one JSON object: {0}")]
+    NotAnObject(#[source] serde_json::Error),
+    /// A field that the type needs is not there.
+    #[error("field `{0}` is missing")]
+    Missing(&'static str),
+    /// A field of the type has the wrong kind of value.
+    #[error("field `{field}` is not {expected}")]
+    Wrong {
+        /// Its name.
+        field: &'static str,
+        /// What it should have been.
+        expected: &'static str,
+    },
+    /// A field of the type is there more than once.
+    #[error("field `{0}` is given twice")]
+    Twice(&'static str),
+}
+
+/// Reads one message.
+pub fn parse(text: &str) -> Result<EngineMessage<'_>, Dropped> {
+    if text.trim_ascii().is_empty() {
+        return Ok(EngineMessage::Ignored);
+    }
+    let fields = Fields::read(text)?;
+    let kind = fields.known(&[Field::Kind])?.string(Field::Kind)?;
+    match &*kind {
+        "invokefunction" => invoke(&fields),
+        "invocationresult" => invocation_result(&fields),
+        "registerfunction" => register_function(&fields),
+        "unregisterfunction" => {
+            let id = fields.known(&[Field::Id])?.string(Field::Id)?;
+            Ok(EngineMessage::UnregisterFunction { id })
+        }
+        "registertrigger" => register_trigger(&fields),
+        "unregistertrigger" => {
+            let fields = fields.known(&[Field::Id, Field::TriggerType])?;
+            Ok(EngineMessage::UnregisterTrigger {
+                id: fields.string(Field::Id)?,
+                trigger_type: fields.optional_string(Field::TriggerType)?,
+            })
+        }
+        "registertriggertype" => register_trigger_type(&fields),
+        "registerservice" => {
+            let optional = [Field::Name, Field::Description, Field::ParentServiceId];
+            fields.known(&[Field::Id])?.string(Field::Id)?;
+            fields.known(&optional)?;
+            optional
+                .iter()
+                .try_for_each(|&field| fields.optional_string(field).map(drop))?;
+            Ok(EngineMessage::RegisterService)
+        }
+        "ping" => Ok(EngineMessage::Ping),
+        _ => Ok(EngineMessage::Ignored),
+    }
+}
+
+fn invoke<'a>(fields: &Fields<'a>) -> Result<EngineMessage<'a>, Dropped> {
+    let fields = fields.known(&[
+        Field::InvocationId,
+        Field::FunctionId,
+        Field::Data,
+        Field::Traceparent,
+        Field::Baggage,
+        Field::Action,
+    ])?;
+    Ok(EngineMessage::Invoke(Invoke {
+        id: match fields.optional_string(Field::InvocationId)? {
+            None => None,
+            Some(id) => Some(uuid(&id)?),
+        },
+        function_id: fields.string(Field::FunctionId)?,
+        data: fields.value(Field::Data).map_or("null", RawValue::get),
+        trace: Trace {
+            traceparent: fields.optional_string(Field::Traceparent)?,
+            baggage: fields.optional_string(Field::Baggage)?,
+        },
+        action: action(fields.value(Field::Action))?,
+    }))
+}
+
+fn action(json: Option<&RawValue>) -> Result<Action<'_>, Dropped> {
+    const WRONG: Dropped = Dropped::Wrong {
+        field: "action",
+        expected: "`void`, or `enqueue` with a queue",
+    };
+    let Some(json) = json else {
+        return Ok(Action::None);
+    };
+    let fields = Fields::read(json.get()).map_err(|_| WRONG)?;
+    match &*fields
+        .known(&[Field::Kind])?
+        .string(Field::Kind)
+        .map_err(|_| WRONG)?
+    {
+        "void" => Ok(Action::Void),
+        "enqueue" => {
+            let queue = fields
+                .known(&[Field::Queue])?
+                .string(Field::Queue)
+                .map_err(|_| WRONG)?;
+            Ok(Action::Enqueue { queue })
+        }
+        _ => Err(WRONG),
+    }
+}
+
+fn invocation_result<'a>(fields: &Fields<'a>) -> Result<EngineMessage<'a>, Dropped> {
+    let fields = fields.known(&[
+        Field::InvocationId,
+        Field::FunctionId,
+        Field::Result,
+        Field::Error,
+        Field::Traceparent,
+        Field::Baggage,
+    ])?;
+    fields.string(Field::FunctionId)?;
+    fields.optional_string(Field::Traceparent)?;
+    fields.optional_string(Field::Baggage)?;
+    Ok(EngineMessage::InvocationResult(InvocationResult {
+        id: uuid(&fields.string(Field::InvocationId)?)?,
+        result: fields.value(Field::Result).map(RawValue::get),
+        error: fields.value(Field::Error).map(ErrorBody::read),
+    }))
+}
+
+fn register_function<'a>(fields: &Fields<'a>) -> Result<EngineMessage<'a>, Dropped> {
+    let fields = fields.known(&[
+        Field::Id,
+        Field::Description,
+        Field::RequestFormat,
+        Field::ResponseFormat,
+        Field::Metadata,
+        Field::Invocation,
+    ])?;
+    Ok(EngineMessage::RegisterFunction {
+        id: fields.string(Field::Id)?,
+        description: fields.optional_string(Field::Description)?,
+        request_format: fields.value(Field::RequestFormat),
+        response_format: fields.value(Field::ResponseFormat),
+        metadata: fields.value(Field::Metadata),
+        has_invocation: match fields.value(Field::Invocation) {
+            None => false,
+            Some(invocation) => http_invocation(invocation)?,
+        },
+    })
+}
+
+/// True: `invocation` describes a function behind HTTP, which has a url at least.
+fn http_invocation(json: &RawValue) -> Result<bool, Dropped> {
+    let described = Fields::read(json.get()).and_then(|fields| {
+        fields.known(&[Field::Url])?.string(Field::Url)?;
+        Ok(true)
+    });
+    described.map_err(|_| Dropped::Wrong {
+        field: "invocation",
+        expected: "an object with a url",
+    })
+}
+
+fn register_trigger<'a>(fields: &Fields<'a>) -> Result<EngineMessage<'a>, Dropped> {
+    let fields = fields.known(&[
+        Field::Id,
+        Field::TriggerType,
+        Field::FunctionId,
+        Field::Config,
+        Field::Metadata,
+    ])?;
+    Ok(EngineMessage::RegisterTrigger {
+        id: fields.string(Field::Id)?,
+        trigger_type: fields.string(Field::TriggerType)?,
+        function_id: fields.string(Field::FunctionId)?,
+        config: fields.value(Field::Config),
+        metadata: fields.value(Field::Metadata),
+    })
+}
+
+fn register_trigger_type<'a>(fields: &Fields<'a>) -> Result<EngineMessage<'a>, Dropped> {
+    let fields = fields.known(&[
+        Field::Id,
+        Field::Description,
+        Field::TriggerRequestFormat,
+        Field::CallRequestFormat,
+    ])?;
+    Ok(EngineMessage::RegisterTriggerType {
+        id: fields.string(Field::Id)?,
+        description: fields.string(Field::Description)?,
+        trigger_request_format: fields.value(Field::TriggerRequestFormat),
+        call_request_format: fields.value(Field::CallRequestFormat),
+    })
+}
+
+/// Any of the four forms in which UUIDs are written.
+fn uuid(id: &str) -> Result<Uuid, Dropped> {
+    Uuid::try_parse(id).map_err(|_| Dropped::Wrong {
+        field: "invocation_id",
+        expected: "a UUID",
+    })
+}
+
+fn string(json: &RawValue) -> Option<Cow<'_, str>> {
+    let is_string = json.get().starts_with('"');
+    is_string.then(|| text::read_string(json.get()).ok())?
+}
+
+/// Every field that some type of message, or an object in one, knows.
+#[derive(Debug, Clone, Copy)]
+enum Field {
+    Kind,
+    InvocationId,
+    FunctionId,
+    Data,
+    Traceparent,
+    Baggage,
+    Action,
+    Result,
+    Error,
+    Id,
+    Description,
+    RequestFormat,
+    ResponseFormat,
+    Metadata,
+    Invocation,
+    TriggerType,
+    Config,
+    TriggerRequestFormat,
+    CallRequestFormat,
+    Name,
+    ParentServiceId,
+    Queue,
+    Url,
+}
+
+impl Field {
+    /// In the order of the variants.
+    const NAMES: [&str; 23] = [
+        "type",
+        "invocation_id",
+        "function_id",
+        "data",
+        "traceparent",
+        "baggage",
+        "action",
+        "result",
+        "error",
+        "id",
+        "description",
+        "request_format",
+        "response_format",
+        "metadata",
+        "invocation",
+        "trigger_type",
+        "config",
+        "trigger_request_format",
+        "call_request_format",
+        "name",
+        "parent_service_id",
+        "queue",
+        "url",
+    ];
+
+    fn name(self) -> &'static str {
+        Field::NAMES[self as usize]
+    }
+}
+
+/// The known fields of one object, before its type is known.
+struct Fields<'a> {
+    values: [Option<&'a RawValue>; Field::NAMES.len()],
+    /// One bit a field: it came more than once.
+    twice: u32,
+}
+
+impl<'a> Fields<'a> {
+    fn read(object: &'a str) -> Result<Fields<'a>, Dropped> {
+        let mut fields = Fields {
+            values: [None; Field::NAMES.len()],
+            twice: 0,
+        };
+        raw::members(object, |key, value| {
+            // A key with half a surrogate pair is no name that we know.
+            let Ok(key) = text::read_string(key) else {
+                return;
+            };
+            let Some(at) = Field::NAMES.iter().position(|&name| name == key) else {
+                return;
+            };
+            if fields.values[at].replace(value).is_some() {
+                fields.twice |= 1 << at;
+            }
+        })
+        .map_err(Dropped::NotAnObject)?;
+        Ok(fields)
+    }
+
+    /// These fields are known to the message's type, so none of them may come twice.
+    fn known(&self, fields: &[Field]) -> Result<&Fields<'a>, Dropped> {
+        let twice = |field: &&Field| (self.twice >> **field as u32) & 1 == 1;
+        match fields.iter().find(twice) {
+            Some(field) => Err(Dropped::Twice(field.name())),
+            None => Ok(self),
+        }
+    }
+
+    /// None: not there, or `null`.
+    fn value(&self, field: Field) -> Option<&'a RawValue> {
+        self.values[field as usize].filter(|value| value.get() != "null")
+    }
+
+    fn optional_string(&self, field: Field) -> Result<Option<Cow<'a, str>>, Dropped> {
+        let Some(json) = self.value(field) else {
+            return Ok(None);
+        };
+        let wrong = Dropped::Wrong {
+            field: field.name(),
+            expected: "a string",
+        };
+        string(json).ok_or(wrong).map(Some)
+    }
+
+    fn string(&self, field: Field) -> Result<Cow<'a, str>, Dropped> {
+        self.optional_string(field)?
+            .ok_or(Dropped::Missing(field.name()))
+    }
+}

@@ -16,4 +16,7 @@ pub mod frame;
 pub mod handshake;
 pub mod input;
 pub mod message;
+pub mod number;
+pub mod raw;
+pub mod text;
 pub mod value;
