@@ -899,6 +899,17 @@ mod tests {
     }
 
     #[test]
+    fn a_split_header_is_no_pause() {
+        let mut connection = Connection::default();
+        let mut input = [frame(true, TEXT, b"a"), vec![0x81]].concat();
+        connection
+            .receive(&mut input, LIMIT, &mut |_| Flow::Continue)
+            .unwrap();
+        assert_eq!(connection.kept_bytes(), 1);
+        assert!(!connection.is_paused());
+    }
+
+    #[test]
     fn many_paused_messages_take_linear_time() {
         let one = frame(true, TEXT, b"x");
         let (mut connection, mut count) = (Connection::default(), 0);

@@ -770,6 +770,26 @@ mod tests {
     }
 
     #[test]
+    fn an_unfinished_head_is_tried_again_at_twice_its_length() {
+        let mut reader = HeadReader::default();
+        let bytes = [b"GET / HTTP/1.1\r\na: b\r\n".to_vec(), vec![b'\0'; 100]].concat();
+        let head = reader.read(Port::Stream, &bytes[..22], LIMIT);
+        assert!(matches!(head, Head::Incomplete));
+        let head = reader.read(Port::Stream, &bytes[..43], LIMIT);
+        assert!(matches!(head, Head::Incomplete));
+        let head = reader.read(Port::Stream, &bytes[..44], LIMIT);
+        assert!(matches!(head, Head::Refused(Refusal::BadRequest)));
+        // Empty lines before the request line are no reason to try.
+        let mut reader = HeadReader::default();
+        let lines = [b'\n'; 1000];
+        for length in 1..=lines.len() {
+            let tried_at = reader.next_try_bytes;
+            reader.read(Port::Stream, &lines[..length], LIMIT);
+            assert_eq!(reader.next_try_bytes > tried_at, length.is_power_of_two());
+        }
+    }
+
+    #[test]
     fn heads_beyond_a_limit_are_refused() {
         let headers = |len: usize| {
             let more = len - FIELDS.lines().count();
