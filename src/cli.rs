@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-/// `iii-stream 0.1.0 (speaks iii 0.11.6-next.3)`: our version, and the engine's that we stand in for.
+/// Our version, and that of the engine that we stand in for.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (speaks iii 0.11.6-next.3)");
 
 const EXAMPLES: &str = "\
@@ -77,4 +77,17 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_holds_together() {
+        Cli::command().debug_assert();
+        assert!(VERSION.contains(crate::config::ENGINE_VERSION));
+    }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use iii_stream::cli::{Cli, Command};
-use iii_stream::config::{self, Config, Sources};
+use iii_stream::config::{self, Config, Fault, Sources};
 
 /// Clap ends the process itself: 0 after help and version, 2 on wrong arguments.
 fn main() -> ExitCode {
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }),
             Err(faults) => {
-                faults.iter().for_each(|fault| eprintln!("{fault}"));
+                show(&faults);
                 ExitCode::FAILURE
             }
         },
@@ -48,14 +48,24 @@ fn check(sources: &Sources<'_>, json: bool) -> ExitCode {
         println!("{}", config::json(&reading));
     } else {
         print!("{}", config::human(&reading));
-        reading.faults.iter().for_each(|fault| eprintln!("{fault}"));
-        for warning in &reading.config.warnings {
-            eprintln!("warning: {warning}");
+        show(&reading.faults);
+        if reading.faults.is_empty() {
+            reading
+                .config
+                .warnings
+                .iter()
+                .for_each(|warning| eprintln!("warning: {warning}"));
         }
     }
     if reading.faults.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+fn show(faults: &[Fault]) {
+    for fault in faults {
+        eprintln!("{fault}");
     }
 }

@@ -1,5 +1,7 @@
 //! The binary as a shell sees it: its output, its exit code.
 
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use super::Reading;
 
 /// Keys and origins in columns, as long as the values are short.
-const KEY_LEN: usize = 44;
+const KEY_LEN: usize = 46;
 const VALUE_LEN: usize = 12;
 
 /// `key = value   # origin`, a line each, and `ok` when there is no fault.

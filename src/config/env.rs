@@ -1,8 +1,10 @@
-//! `${NAME}` and `${NAME:DEFAULT}`, filled in before YAML is read, and the way back to what was written.
+//! `${NAME}` and `${NAME:DEFAULT}`, filled in before YAML is read, and the way back to what was
+//! written.
 //!
-//! The grammar is the reference's: one pass, no escapes, nothing trimmed, and what a variable brings in becomes part of
-//! the YAML text. Knows nothing of YAML; a name that has no value gets a stand-in, and whether it is needed is for the
-//! reader of the tree to say (in a comment it is not).
+//! The grammar is the reference's: one pass, no escapes, nothing trimmed, and what a variable
+//! brings in becomes part of the YAML text. Knows nothing of YAML; a name that has no value gets a
+//! stand-in, and whether it is needed is for the reader of the tree to say (in a comment it is
+//! not).
 
 use std::ops::Range;
 
@@ -80,7 +82,8 @@ pub(super) fn expand(source: &str, variable: &dyn Fn(&str) -> Option<String>) ->
     out
 }
 
-/// At a `${`: the name, the default and the end behind `}`. None: no reference, so it stays as it is.
+/// At a `${`: the name, the default and the end behind `}`. None: no reference, so it stays as it
+/// is.
 fn parse_reference(source: &str, start: usize) -> Option<(&str, Option<&str>, usize)> {
     let inside_start = start + 2;
     let inside_end = inside_start + source[inside_start..].find('}')?;
@@ -103,7 +106,8 @@ impl Expanded {
         }
     }
 
-    /// The first fill that has a part in this range of the text. An empty one has when the range touches it.
+    /// The first fill that has a part in this range of the text. An empty one has when the range
+    /// touches it.
     pub(super) fn fill_in(&self, range: &Range<usize>) -> Option<&Fill> {
         self.fills.iter().find(|fill| {
             fill.text.start < range.end && range.start < fill.text.end
@@ -115,6 +119,7 @@ impl Expanded {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
 

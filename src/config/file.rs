@@ -43,7 +43,6 @@ const WAITING_BYTES: RangeInclusive<u64> = 1..=64 << 30;
 /// Without a tree, or without workers in it: the embedded default.
 pub(super) fn read(report: &mut Report, tree: Option<&Node>) -> Config {
     let mut config = Config::default();
-    let faults_before = report.faults.len();
     let entries = tree.map(|tree| entries(report, tree)).unwrap_or_default();
 
     let stream = only(report, &entries, STREAM, "");
@@ -51,7 +50,7 @@ pub(super) fn read(report: &mut Report, tree: Option<&Node>) -> Config {
     if !entries.is_empty() {
         HOST_OF_FILE.clone_into(&mut config.stream.host);
         HOST_OF_FILE.clone_into(&mut config.worker.host);
-        if stream.is_none() && report.faults.len() == faults_before {
+        if stream.is_none() && report.faults.is_empty() {
             report.fault_without_place(format!("no worker named {STREAM} in {}", report.file));
         }
     }
@@ -158,7 +157,7 @@ fn entry<'t>(report: &mut Report, path: String, node: &'t Node) -> Option<Entry<
     let mut section = Section::new(report, path.clone(), String::new(), Some(node));
     section.refuse_doubled();
     let Some(name_node) = section.node("name") else {
-        match section.node("class") {
+        match section.other_node("class") {
             Some(class) => section.fault_at_key("class", old_name(class, "the worker's new name")),
             None => report.fault(
                 node.span.start,
@@ -316,7 +315,7 @@ fn is_host(text: &str) -> bool {
 fn adapter(keys: &mut Section<'_, '_>) -> bool {
     let mut adapter = keys.section("adapter");
     let is_there = !adapter.is_absent();
-    let class = adapter.node("class");
+    let class = adapter.other_node("class");
     let mut name = "kv".to_owned();
     adapter.read("name", &mut name, |node| match &node.value {
         Value::Text(text) => match text.as_str() {
@@ -370,7 +369,7 @@ fn kv_store(mut store: Section<'_, '_>) {
         store.integer("save_interval_ms", &mut interval_ms, TIMES_MS);
     });
     for key in ["channel_size", "redis_url", "bridge_url"] {
-        store.node(key);
+        store.other_node(key);
     }
     for key in ["fsync", "segment_bytes", "snapshot_factor"] {
         store.refuse(key, &format!("{NOT_YET}, expected no such key"));
@@ -484,6 +483,7 @@ impl From<Pin> for Json {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::super::env::expand;
     use super::super::{Limits, yaml};
@@ -946,7 +946,7 @@ workers:
             ),
             (
                 "admin: none",
-                "admin: unknown key, expected engine, threads, pin, backlog, call_timeout_ms, drain_ms or limits",
+                "admin: unknown key, expected threads, pin, backlog, call_timeout_ms, drain_ms or limits",
             ),
             ("limits: 5", "limits: 5 is an integer, expected a mapping"),
             (
@@ -1022,6 +1022,6 @@ workers:
             None,
             "it has no effect"
         );
-        assert_eq!(report.settings.len(), 25 + 1);
+        assert_eq!(report.settings.len(), 25);
     }
 }

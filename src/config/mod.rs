@@ -7,7 +7,7 @@
 //! sources   which file, if any
 //!  → env    its variables filled in, and the way back to what was written
 //!  → yaml   a tree in which everything knows its place
-//!  → file   each key checked (section: one mapping; report: faults, and where settings came from)
+//!  → file   each key checked; section: one mapping; report: faults, origins
 //!  → Config
 //! ```
 
@@ -50,7 +50,8 @@ pub const HANDSHAKE_BYTES_MAX: usize = 64 * KIB;
 pub const MESSAGE_BYTES_MAX: usize = MIB;
 /// One message from an SDK worker; larger: close 1009. Deployed workers send up to this.
 pub const CALL_BYTES_MAX: usize = 16 * MIB;
-/// Stream, group, item, subscription id; longer: a join is answered `unauthorized`, a call gets an error.
+/// Stream, group, item, subscription id; longer: a join is answered `unauthorized`, a call gets an
+/// error.
 pub const NAME_BYTES_MAX: usize = 1024;
 /// Depth of a value, which is what deployed readers can parse; deeper: an error.
 pub const JSON_DEPTH_MAX: usize = 125;
@@ -68,7 +69,8 @@ pub const MAILBOX_LEN_MAX: usize = 4096;
 pub const MAILBOX_BYTES_MAX: usize = 16 * MIB;
 /// Calls that wait for an SDK worker's function, in all; above: `server is overloaded`.
 pub const CALLS_IN_FLIGHT_MAX: usize = 100_000;
-/// What waits unsent for one slow SDK worker; above: its socket is not read, calls to it are refused.
+/// What waits unsent for one slow SDK worker; above: its socket is not read, calls to it are
+/// refused.
 pub const CALL_QUEUE_BYTES_MAX: usize = 64 * MIB;
 
 /// A file cannot ask for less: a turn's answers must fit.
@@ -256,6 +258,7 @@ fn ip_address(host: &str) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
 

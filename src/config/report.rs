@@ -51,6 +51,8 @@ pub(super) struct Report {
     pub(super) file: String,
     source: String,
     expanded: Expanded,
+    /// Where the scalars begin that lack a variable. Whatever else is wrong there is not to blame.
+    lacking: Vec<usize>,
     pub(super) faults: Vec<Fault>,
     pub(super) settings: Vec<Setting>,
 }
@@ -61,6 +63,7 @@ impl Report {
             file: file.into(),
             source,
             expanded,
+            lacking: Vec::new(),
             faults: Vec::new(),
             settings: Vec::new(),
         }
@@ -77,6 +80,9 @@ impl Report {
 
     /// `file:line:column: path: what`, without the path when that is empty.
     pub(super) fn fault(&mut self, at: usize, path: &str, what: impl fmt::Display) {
+        if self.lacking.contains(&at) {
+            return;
+        }
         let separator = if path.is_empty() { "" } else { ": " };
         self.fault_in_source(
             self.expanded.source_of(at),
@@ -118,22 +124,24 @@ impl Report {
     pub(super) fn fault_variables(&mut self, scalars: &[Range<usize>]) {
         let mut faults = Vec::new();
         for fill in &self.expanded.fills {
-            let is_read = || {
-                let behind = scalars.partition_point(|scalar| scalar.end <= fill.text.start);
-                scalars
-                    .get(behind)
-                    .is_some_and(|scalar| scalar.start < fill.text.end)
-            };
             let what = match fill.from {
                 From::Variable | From::Default => continue,
                 From::VariableWithLineEnd => {
                     "holds a line end, which would change the lines of the file"
                 }
-                From::Nowhere if is_read() => "is not set and has no default",
-                From::Nowhere => continue,
+                From::Nowhere => "is not set and has no default",
             };
-            let what = format!("environment variable {} {what}", fill.name);
-            faults.push((fill.source.start, what));
+            let behind = scalars.partition_point(|scalar| scalar.end <= fill.text.start);
+            let scalar = scalars
+                .get(behind)
+                .filter(|scalar| scalar.start < fill.text.end);
+            self.lacking.extend(scalar.map(|scalar| scalar.start));
+            if scalar.is_some() || fill.from == From::VariableWithLineEnd {
+                faults.push((
+                    fill.source.start,
+                    format!("environment variable {} {what}", fill.name),
+                ));
+            }
         }
         for (at, what) in faults {
             self.fault_in_source(at, format_args!("{what}"));
@@ -146,7 +154,8 @@ impl Report {
     }
 }
 
-/// Line and column of a byte, both from 1; a column is one character. A byte-order mark has no width.
+/// Line and column of a byte, both from 1; a column is one character. A byte-order mark has no
+/// width.
 fn place(source: &str, at: usize) -> (usize, usize) {
     let before = source.get(..at).unwrap_or(source);
     let line_start = before.rfind('\n').map_or(0, |end| end + 1);
@@ -160,6 +169,7 @@ fn place(source: &str, at: usize) -> (usize, usize) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
 

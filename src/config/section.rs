@@ -4,12 +4,14 @@
 //! A mapping that is absent reads as all defaults; one that is at fault is silent, so that one
 //! mistake is one line. [`Section::done`] names the keys that nobody asked for.
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 
 use serde_json::Value as Json;
 
 use super::report::Report;
-use super::yaml::{Node, Value};
+use super::yaml::{Key, Node, Value};
 
 /// A known key is suggested for an unknown one when so many letters differ at most.
 const LETTERS_MAX: usize = 2;
@@ -21,8 +23,10 @@ pub(super) struct Section<'r, 't> {
     /// For settings: `iii-stream.server`.
     name: String,
     state: State<'t>,
-    /// All keys that were asked for.
+    /// The keys that may stand here.
     known: Vec<&'static str>,
+    /// Keys that somebody else checks or refuses; not offered in place of an unknown one.
+    other: Vec<&'static str>,
 }
 
 #[derive(Clone, Copy)]
@@ -61,6 +65,7 @@ impl<'r, 't> Section<'r, 't> {
             name,
             state,
             known: Vec::new(),
+            other: Vec::new(),
         }
     }
 
@@ -79,21 +84,36 @@ impl<'r, 't> Section<'r, 't> {
         matches!(self.state, State::Absent)
     }
 
-    /// What stands under `key`: the last one counts.
+    /// What stands under `key`, which may stand here.
     pub(super) fn node(&mut self, key: &'static str) -> Option<&'t Node> {
-        self.known.push(key);
-        let State::Present(Node {
-            value: Value::Mapping(pairs),
-            ..
-        }) = self.state
-        else {
-            return None;
-        };
-        pairs
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
+        self.pair(key).map(|(_, node)| &**node)
+    }
+
+    /// What stands under a key that nobody should write any more, or that has no effect.
+    pub(super) fn other_node(&mut self, key: &'static str) -> Option<&'t Node> {
+        self.other.push(key);
+        self.pair(key).map(|(_, node)| &**node)
+    }
+
+    /// The last one counts.
+    fn pair(&self, key: &str) -> Option<&'t (Key, Rc<Node>)> {
+        self.pairs()
             .iter()
             .rev()
             .find(|(found, _)| found.text == key)
-            .map(|(_, node)| &**node)
+    }
+
+    fn pairs(&self) -> &'t [(Key, Rc<Node>)] {
+        match self.state {
+            State::Present(Node {
+                value: Value::Mapping(pairs),
+                ..
+            }) => pairs,
+            _ => &[],
+        }
     }
 
     /// The general case: `check` makes a value of the node or says what is wrong with it.
@@ -148,10 +168,10 @@ impl<'r, 't> Section<'r, 't> {
         });
     }
 
-    /// Refuses a key that is known to the reference or to a later issue, unless it is null.
+    /// Refuses a key that is known to the reference or to a later version, unless it is null.
     pub(super) fn refuse(&mut self, key: &'static str, what: &str) {
         if self
-            .node(key)
+            .other_node(key)
             .is_some_and(|node| !matches!(node.value, Value::Null))
         {
             self.fault_at_key(key, what);
@@ -159,25 +179,16 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// A fault of the value under `key`, which is there.
-    pub(super) fn fault(&mut self, key: &'static str, what: impl std::fmt::Display) {
-        if let Some(node) = self.node(key) {
-            let path = self.path_of(key);
-            self.report.fault(node.span.start, &path, what);
+    pub(super) fn fault(&mut self, key: &str, what: impl Display) {
+        if let Some((_, node)) = self.pair(key) {
+            self.report.fault(node.span.start, &self.path_of(key), what);
         }
     }
 
     /// A fault of the key itself.
-    pub(super) fn fault_at_key(&mut self, key: &str, what: impl std::fmt::Display) {
-        let State::Present(Node {
-            value: Value::Mapping(pairs),
-            ..
-        }) = self.state
-        else {
-            return;
-        };
-        if let Some((found, _)) = pairs.iter().rev().find(|(found, _)| found.text == key) {
-            let path = self.path_of(key);
-            self.report.fault(found.at, &path, what);
+    pub(super) fn fault_at_key(&mut self, key: &str, what: impl Display) {
+        if let Some((found, _)) = self.pair(key) {
+            self.report.fault(found.at, &self.path_of(key), what);
         }
     }
 
@@ -197,34 +208,23 @@ impl<'r, 't> Section<'r, 't> {
 
     /// Names the keys that nobody asked for.
     pub(super) fn done(self) {
-        let State::Present(Node {
-            value: Value::Mapping(pairs),
-            ..
-        }) = self.state
-        else {
-            return;
-        };
-        for (key, _) in pairs {
-            if !self.known.contains(&key.text.as_str()) {
-                let what = match nearest(&key.text, &self.known) {
-                    Some(known) => format!("unknown key; did you mean {known}?"),
-                    None => format!("unknown key, expected {}", any_of(&self.known)),
-                };
-                self.report.fault(key.at, &self.path_of(&key.text), what);
+        for (key, _) in self.pairs() {
+            let text = key.text.as_str();
+            if self.known.contains(&text) || self.other.contains(&text) {
+                continue;
             }
+            let what = match nearest(text, &self.known) {
+                Some(known) => format!("unknown key; did you mean {known}?"),
+                None => format!("unknown key, expected {}", any_of(&self.known)),
+            };
+            self.report.fault(key.at, &self.path_of(text), what);
         }
     }
 
     /// Refuses keys that stand twice. The reference does so above `config`, and within it takes
     /// the last one.
     pub(super) fn refuse_doubled(&mut self) {
-        let State::Present(Node {
-            value: Value::Mapping(pairs),
-            ..
-        }) = self.state
-        else {
-            return;
-        };
+        let pairs = self.pairs();
         for (index, (key, _)) in pairs.iter().enumerate() {
             if pairs[..index]
                 .iter()
@@ -314,7 +314,7 @@ fn bytes(text: &str) -> Option<i128> {
 fn with_unit(bytes: u64) -> String {
     match UNITS
         .iter()
-        .find(|(_, unit)| bytes != 0 && bytes % unit == 0)
+        .find(|(_, unit)| bytes != 0 && bytes.is_multiple_of(*unit))
     {
         Some((unit, size)) if *size > 1 => format!("{}{unit}", bytes / size),
         _ => bytes.to_string(),

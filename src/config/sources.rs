@@ -315,7 +315,7 @@ mod tests {
             [
                 "config.yaml:2:22: environment variable IN_A_COMMENT holds a line end, which would change the lines of the file",
                 "config.yaml:4:11: environment variable STREAM_PORT holds a line end, which would change the lines of the file",
-                "config.yaml:5:26: environment variable IN_A_COMMENT holds a line end, which would change the lines of the file",
+                "config.yaml:5:25: environment variable IN_A_COMMENT holds a line end, which would change the lines of the file",
             ]
         );
         for in_flow in [
@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(
             faults(&port("")),
             [
-                "config.yaml:3:18: workers[0].config.port: is null, expected an integer from 0 to 65535"
+                "config.yaml:3:16: workers[0].config.port: is null, expected an integer from 0 to 65535"
             ]
         );
         assert_eq!(
@@ -353,7 +353,7 @@ mod tests {
         let file = "\u{feff}# ${LONG:x}\r\nworkers:\r\n- {name: ${LONG:iii-stream}, cönfig: 1, config: {prot: 1}}\r\n";
         assert_eq!(
             faults_of(file, &[("LONG", "iii-stream")]),
-            ["config.yaml:3:55: workers[0].config.prot: unknown key; did you mean port?"]
+            ["config.yaml:3:50: workers[0].config.prot: unknown key; did you mean port?"]
         );
     }
 
