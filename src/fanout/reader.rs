@@ -81,7 +81,9 @@ pub(super) struct Queued {
 enum What {
     Event(Arc<EventFrame>),
     Sync(Arc<SyncFrame>),
-    /// Something of this socket alone: an HTTP answer, `unauthorized`.
+    /// The answer to the upgrade: nothing goes before it, and nothing voids it.
+    Head(Box<[u8]>),
+    /// Something of this socket alone: `unauthorized`, a close frame.
     Own(Box<[u8]>),
     /// A pong: only the last one counts (RFC 6455 §5.5.3).
     Pong(Box<[u8]>),
@@ -115,6 +117,12 @@ impl Reader {
         self.blocked = false;
     }
 
+    /// Queues the answer to the upgrade.
+    pub fn push_head(&mut self, bytes: Box<[u8]>) {
+        debug_assert!(self.queue.is_none(), "it is the first of all");
+        self.push(What::Head(bytes));
+    }
+
     /// Queues something of this socket alone.
     pub fn push_own(&mut self, bytes: Box<[u8]>) {
         self.push(What::Own(bytes));
@@ -125,18 +133,18 @@ impl Reader {
         self.push(What::Sync(sync));
     }
 
-    /// Puts a pong before everything but a frame that has begun; an older one that waits is void.
+    /// Puts a pong before everything that may wait; an older one that waits is void.
     pub fn push_pong(&mut self, bytes: Box<[u8]>) {
         let queue = self.queue.get_or_insert_default();
-        queue.retain(|queued| queued.taken > 0 || !matches!(queued.what, What::Pong(_)));
-        let begun = queue.front().is_some_and(|queued| queued.taken > 0);
-        queue.insert(usize::from(begun), Queued::new(What::Pong(bytes)));
+        queue.retain(|queued| queued.is_bound_to_go() || !matches!(queued.what, What::Pong(_)));
+        let first = queue.front().is_some_and(Queued::is_bound_to_go);
+        queue.insert(usize::from(first), Queued::new(What::Pong(bytes)));
     }
 
-    /// Drops everything that waits but a frame that has begun, and ends with `bytes`.
+    /// Drops everything that may wait, and ends with `bytes`.
     pub fn push_last(&mut self, bytes: Box<[u8]>) {
         let queue = self.queue.get_or_insert_default();
-        queue.retain(|queued| queued.taken > 0);
+        queue.retain(Queued::is_bound_to_go);
         queue.push_back(Queued::new(What::Own(bytes)));
     }
 
@@ -229,11 +237,16 @@ impl Queued {
         Queued { what, taken: 0 }
     }
 
+    /// A frame that has begun, or the answer to the upgrade: it goes out next, whatever comes.
+    fn is_bound_to_go(&self) -> bool {
+        self.taken > 0 || matches!(self.what, What::Head(_))
+    }
+
     fn len(&self) -> usize {
         match &self.what {
             What::Event(frame) => frame.wire().len(),
             What::Sync(sync) => sync.len(),
-            What::Own(bytes) | What::Pong(bytes) => bytes.len(),
+            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) => bytes.len(),
         }
     }
 
@@ -242,7 +255,7 @@ impl Queued {
         let (sync, single) = match &self.what {
             What::Event(frame) => (None, Some(frame.wire())),
             What::Sync(sync) => (Some(sync), None),
-            What::Own(bytes) | What::Pong(bytes) => (None, Some(&**bytes)),
+            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) => (None, Some(&**bytes)),
         };
         let of_sync = sync
             .into_iter()
