@@ -168,11 +168,25 @@ impl Subscriber {
 
     /// Nothing has come for this group before the marker that is sent now.
     pub(crate) fn hears_only_the_marker(&mut self, sdk: &mut SdkWorker, group: (&str, &str)) {
-        sdk.send_event(group, None, "marker", json!(null));
+        self.hears_only(sdk, group, None);
+    }
+
+    /// The same for a subscription of one item.
+    pub(crate) fn hears_only_the_marker_of_item(
+        &mut self,
+        sdk: &mut SdkWorker,
+        group: (&str, &str),
+        item: &str,
+    ) {
+        self.hears_only(sdk, group, Some(item));
+    }
+
+    fn hears_only(&mut self, sdk: &mut SdkWorker, group: (&str, &str), item: Option<&str>) {
+        sdk.send_event(group, item, "marker", json!(null));
         let heard = self.next();
         assert_eq!(
             heard.told(),
-            ("event", None, &json!({"type": "marker", "data": null}))
+            ("event", item, &json!({"type": "marker", "data": null}))
         );
     }
 
