@@ -37,7 +37,7 @@ fn a_burst_of_void_calls_at_a_slow_owner_is_held_back_and_none_is_lost() {
     const CALLS: usize = 200_000;
     const ITEMS_A_GROUP: usize = 100;
     const VALUE_BYTES: usize = 500;
-    const GROWTH_BYTES_MAX: usize = 32 * 1024 * 1024;
+    const GROWTH_BYTES_MAX: usize = 8 * 1024 * 1024;
     let _alone = ALONE.lock();
     let group_of = |n: usize| format!("g{}@0", n / ITEMS_A_GROUP);
     let cues = SharedCues::default();

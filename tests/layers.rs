@@ -1,0 +1,200 @@
+//! The imports obey the layers: arrows point right only, and the pure parts name nothing impure.
+//!
+//! ```text
+//! main → server → worker | store | engine → net → mesh → shard | fanout → protocol → collections → id
+//! ```
+//! Beside `id` at the end stand `config`, `metrics` and `time`: they name nothing of ours, and all
+//! may use them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Who may be named by whom: only what has a higher number, and itself.
+const LAYERS: [(&str, u32); 17] = [
+    ("main", 0),
+    ("cli", 1),
+    ("server", 1),
+    ("worker", 2),
+    ("store", 2),
+    ("engine", 2),
+    ("net", 3),
+    ("mesh", 3),
+    ("shard", 4),
+    ("fanout", 4),
+    ("protocol", 5),
+    ("collections", 6),
+    ("id", 7),
+    ("config", 7),
+    ("metrics", 7),
+    ("time", 7),
+    ("lib", 8),
+];
+
+/// What needs a socket, a file, a thread, a lock, a clock, chance or a log.
+const IMPURE: [&str; 16] = [
+    "std::net",
+    "std::fs",
+    "std::thread",
+    "std::process",
+    "std::env",
+    "Instant",
+    "SystemTime::now",
+    "Mutex",
+    "RwLock",
+    "Condvar",
+    "std::sync::atomic",
+    "tracing",
+    "rand",
+    "mio",
+    "socket2",
+    "crossbeam",
+];
+
+/// A file of ours: the module of the first level that it belongs to, and its code.
+struct Source {
+    path: PathBuf,
+    module: String,
+    code: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = Vec::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let inside = path.strip_prefix(&root).unwrap();
+            let first = inside.components().next().unwrap().as_os_str();
+            let module = first.to_str().unwrap().trim_end_matches(".rs").to_owned();
+            let code = code_of(&std::fs::read_to_string(&path).unwrap());
+            sources.push(Source { path, module, code });
+        }
+    }
+    assert!(sources.len() > 30, "src was found");
+    sources
+}
+
+/// Without comments, and without the tests at the foot of the file.
+fn code_of(text: &str) -> String {
+    let text = text.split("\nmod tests {").next().unwrap();
+    let lines = text.lines().map(|line| match line.find("//") {
+        Some(comment) => &line[..comment],
+        None => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The modules of the first level that some code names: `crate::a`, `crate::{a, b::c}`.
+fn named(code: &str) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for root in ["crate::", "iii_stream::"] {
+        for (at, _) in code.match_indices(root) {
+            let rest = &code[at + root.len()..];
+            match rest.strip_prefix('{') {
+                Some(group) => named.extend(heads(group)),
+                None => named.extend(word(rest)),
+            }
+        }
+    }
+    named
+}
+
+/// The first word of each entry of a group of imports, up to its closing brace.
+fn heads(group: &str) -> Vec<String> {
+    let mut heads = Vec::new();
+    let mut depth = 0;
+    let mut is_first = true;
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => is_first = true,
+            _ if is_first && !character.is_whitespace() => {
+                heads.extend(word(&group[at..]));
+                is_first = false;
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+fn word(text: &str) -> Option<String> {
+    let end = text.find(|character: char| !character.is_alphanumeric() && character != '_');
+    let word = &text[..end.unwrap_or(text.len())];
+    (!word.is_empty()).then(|| word.to_owned())
+}
+
+#[test]
+fn arrows_point_right_only() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let from = layer_of(&source.module).unwrap_or_else(|| {
+            panic!(
+                "{} has no place among the layers: give it one",
+                source.module
+            )
+        });
+        for target in named(&source.code) {
+            // A name that is no module is one that the crate exports at its top.
+            let Some(to) = layer_of(&target) else {
+                continue;
+            };
+            if target != source.module && to <= from {
+                wrong.push(format!("{} names {target}", source.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn layer_of(module: &str) -> Option<u32> {
+    let found = LAYERS.iter().find(|(name, _)| *name == module);
+    found.map(|(_, layer)| *layer)
+}
+
+#[test]
+fn shard_fanout_and_protocol_are_pure() {
+    let mut wrong = Vec::new();
+    let pure = ["shard", "fanout", "protocol", "collections", "id"];
+    for source in sources() {
+        if !pure.contains(&&*source.module) {
+            continue;
+        }
+        for name in IMPURE {
+            if names(&source.code, name) {
+                wrong.push(format!("{} uses {name}", source.path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether the code has that name as a whole word.
+fn names(code: &str, name: &str) -> bool {
+    let is_part = |character: Option<char>| {
+        character.is_some_and(|character| character.is_alphanumeric() || character == '_')
+    };
+    code.match_indices(name).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + name.len()..].chars().next();
+        let is_crate = ["crossbeam"].contains(&name);
+        !is_part(before) && (is_crate || !is_part(after))
+    })
+}
+
+#[test]
+fn imports_are_read_in_every_form() {
+    let code = "use crate::id::{A, B};\nuse crate::{\n    mesh::{self, X},\n    time,\n};\ncrate::net::accept()";
+    let wanted = ["id", "mesh", "net", "time"].map(str::to_owned);
+    assert_eq!(named(code), BTreeSet::from(wanted));
+    assert!(names("use mio::Poll;", "mio") && !names("let premio = 1;", "mio"));
+}
