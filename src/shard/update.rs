@@ -295,3 +295,384 @@ fn check_merge_value(value: &str) -> Result<Object<'_>, Fault> {
     }
     Ok(std::mem::take(source))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::protocol::input::{self, InputLimits, StreamFunction, StreamInput};
+
+    fn ops(json: &str) -> Vec<UpdateOp> {
+        let limits = InputLimits {
+            name_bytes: 1024,
+            json_depth: 125,
+            value_bytes: 1 << 24,
+            update_ops: 100_000,
+        };
+        let data = format!(r#"["s","g","i",{json}]"#);
+        match input::parse(StreamFunction::Update, &data, &limits).unwrap() {
+            StreamInput::Update { ops, .. } => ops,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn new_text(old: &str, ops_json: &str) -> String {
+        let updated = apply(Some(old), &ops(ops_json));
+        assert_eq!(updated.errors, []);
+        updated.value
+    }
+
+    fn error_of(old: &str, ops_json: &str) -> (String, String) {
+        let mut updated = apply(Some(old), &ops(ops_json));
+        assert_eq!(
+            (&*updated.value, updated.errors.len()),
+            (old, 1),
+            "{ops_json}"
+        );
+        let error = updated.errors.remove(0);
+        (error.code, error.message)
+    }
+
+    #[test]
+    fn operations_give_what_the_reference_gives() {
+        type Row<'a> = (
+            Option<&'a str>,
+            &'a str,
+            &'a str,
+            &'a [(usize, &'a str, &'a str)],
+        );
+        #[rustfmt::skip]
+        let rows: &[Row<'_>] = &[
+            // 5.1 set
+            (None, r#"[{"type":"set","path":"a","value":1}]"#, r#"{"a":1}"#, &[]),
+            (Some(r#"{"a":1,"b":2}"#), r#"[{"type":"set","path":"a","value":null}]"#, r#"{"a":null,"b":2}"#, &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"set","path":"a"}]"#, r#"{"a":null}"#, &[]),
+            (Some(r#"{"a":{"x":1}}"#), r#"[{"type":"set","path":"a","value":{"y":2}}]"#, r#"{"a":{"y":2}}"#, &[]),
+            (Some("{}"), r#"[{"type":"set","path":"a.b","value":1}]"#, r#"{"a.b":1}"#, &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"set","path":"","value":[1]}]"#, "[1]", &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"set","path":""}]"#, "null", &[]),
+            (None, r#"[{"type":"set","path":"","value":"x"}]"#, r#""x""#, &[]),
+            (Some(r#""str""#), r#"[{"type":"set","path":"a","value":1}]"#, r#""str""#, &[(0, "set.target_not_object", "Cannot set at path 'a': target is string, expected object.")]),
+            (Some("null"), r#"[{"type":"set","path":"a","value":1}]"#, "null", &[(0, "set.target_not_object", "Cannot set at path 'a': target is null, expected object.")]),
+            (Some("[1,2]"), r#"[{"type":"set","path":"0","value":9}]"#, "[1,2]", &[(0, "set.target_not_object", "Cannot set at path '0': target is array, expected object.")]),
+            (Some("{}"), r#"[{"type":"set","path":"toString","value":1},{"type":"set","path":"é","value":2}]"#, r#"{"toString":1,"é":2}"#, &[]),
+            // 5.2 merge
+            (None, r#"[{"type":"merge","value":{"a":1}}]"#, r#"{"a":1}"#, &[]),
+            (Some(r#"{"a":1,"b":2}"#), r#"[{"type":"merge","value":{"b":3,"c":4}}]"#, r#"{"a":1,"b":3,"c":4}"#, &[]),
+            (Some(r#"{"o":{"x":1,"y":{"z":1}}}"#), r#"[{"type":"merge","value":{"o":{"w":2}}}]"#, r#"{"o":{"w":2}}"#, &[]),
+            (Some(r#"{"o":{"x":1,"y":{"z":1}}}"#), r#"[{"type":"merge","path":"o","value":{"y":{"w":2}}}]"#, r#"{"o":{"x":1,"y":{"w":2}}}"#, &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"merge","value":{"a":null}}]"#, r#"{"a":null}"#, &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"merge","value":{}}]"#, r#"{"a":1}"#, &[]),
+            (None, r#"[{"type":"merge","value":{}}]"#, "{}", &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"merge","path":null,"value":{"b":2}}]"#, r#"{"a":1,"b":2}"#, &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"merge","path":"","value":{"b":2}}]"#, r#"{"a":1,"b":2}"#, &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"merge","path":[],"value":{"b":2}}]"#, r#"{"a":1,"b":2}"#, &[]),
+            (Some("{}"), r#"[{"type":"merge","path":["a","b"],"value":{"x":1}}]"#, r#"{"a":{"b":{"x":1}}}"#, &[]),
+            (Some(r#"{"a":{"b":"text","k":1}}"#), r#"[{"type":"merge","path":["a","b"],"value":{"x":1}}]"#, r#"{"a":{"b":{"x":1},"k":1}}"#, &[]),
+            (Some(r#"{"a":[1,2]}"#), r#"[{"type":"merge","path":"a","value":{"x":1}}]"#, r#"{"a":{"x":1}}"#, &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"merge","path":"n","value":{}}]"#, r#"{"a":1,"n":{}}"#, &[]),
+            (Some(r#"{"a":{"b":1}}"#), r#"[{"type":"merge","path":"a.b","value":{"x":1}}]"#, r#"{"a":{"b":1},"a.b":{"x":1}}"#, &[]),
+            (Some(r#""str""#), r#"[{"type":"merge","value":{"a":1}}]"#, r#""str""#, &[]),
+            (Some("null"), r#"[{"type":"merge","value":{"a":1}}]"#, "null", &[]),
+            (Some("[1]"), r#"[{"type":"merge","value":{"a":1}}]"#, "[1]", &[]),
+            (Some(r#""str""#), r#"[{"type":"merge","path":"o","value":{"a":1}}]"#, r#"{"o":{"a":1}}"#, &[]),
+            (Some("[1]"), r#"[{"type":"merge","path":["o"],"value":{"a":1}}]"#, r#"{"o":{"a":1}}"#, &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"merge","value":[1]}]"#, r#"{"a":1}"#, &[(0, "merge.value.not_an_object", "Merge value must be a JSON object")]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"merge","path":"a","value":null}]"#, r#"{"a":1}"#, &[(0, "merge.value.not_an_object", "Merge value must be a JSON object")]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"merge","value":{"__proto__":1,"b":2}}]"#, r#"{"a":1}"#, &[(0, "merge.value.proto_polluted", r#"Merge value top-level key "__proto__" is a prototype-pollution sink"#)]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"merge","value":{"b":{"__proto__":1}}}]"#, r#"{"a":1,"b":{"__proto__":1}}"#, &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"merge","path":["a",""],"value":{"x":1}}]"#, r#"{"a":1}"#, &[(0, "merge.path.empty_segment", "Path contains an empty segment")]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"merge","path":["b","prototype"],"value":{"x":1}}]"#, r#"{"a":1}"#, &[(0, "merge.path.proto_polluted", "Path segment 'prototype' is not allowed (prototype pollution).")]),
+            // 5.3 increment and decrement
+            (None, r#"[{"type":"increment","path":"n","by":5}]"#, r#"{"n":5}"#, &[]),
+            (None, r#"[{"type":"decrement","path":"n","by":5}]"#, r#"{"n":-5}"#, &[]),
+            (None, r#"[{"type":"increment","path":"","by":5}]"#, "5", &[]),
+            (None, r#"[{"type":"decrement","path":"","by":5}]"#, "-5", &[]),
+            (Some("{}"), r#"[{"type":"decrement","path":"n","by":-9223372036854775808}]"#, r#"{"n":9223372036854775808}"#, &[]),
+            (Some(r#"{"n":1}"#), r#"[{"type":"increment","path":"n","by":2},{"type":"decrement","path":"n","by":10}]"#, r#"{"n":-7}"#, &[]),
+            (Some(r#"{"n":1.5}"#), r#"[{"type":"increment","path":"n","by":2}]"#, r#"{"n":3.5}"#, &[]),
+            (Some(r#"{"n":1.0}"#), r#"[{"type":"increment","path":"n","by":0}]"#, r#"{"n":1.0}"#, &[]),
+            (Some(r#"{"n":9007199254740992.0}"#), r#"[{"type":"increment","path":"n","by":1}]"#, r#"{"n":9007199254740992.0}"#, &[]),
+            (Some(r#"{"n":9223372036854775807}"#), r#"[{"type":"increment","path":"n","by":1}]"#, r#"{"n":9223372036854775808}"#, &[]),
+            (Some(r#"{"n":18446744073709551614}"#), r#"[{"type":"increment","path":"n","by":1}]"#, r#"{"n":18446744073709551615}"#, &[]),
+            (Some(r#"{"n":18446744073709551615}"#), r#"[{"type":"increment","path":"n","by":1}]"#, r#"{"n":18446744073709551615}"#, &[(0, "increment.not_number", "Expected number at path 'n', got number.")]),
+            (Some(r#"{"n":18446744073709551615}"#), r#"[{"type":"decrement","path":"n","by":9223372036854775807}]"#, r#"{"n":9223372036854775808}"#, &[]),
+            (Some(r#"{"n":-9223372036854775808}"#), r#"[{"type":"decrement","path":"n","by":1}]"#, r#"{"n":-9223372036854775808}"#, &[(0, "decrement.not_number", "Expected number at path 'n', got number.")]),
+            (Some(r#"{"n":-9223372036854775808}"#), r#"[{"type":"increment","path":"n","by":9223372036854775807}]"#, r#"{"n":-1}"#, &[]),
+            (Some(r#"{"n":0}"#), r#"[{"type":"decrement","path":"n","by":-9223372036854775808}]"#, r#"{"n":9223372036854775808}"#, &[]),
+            (Some(r#"{"n":1e+300}"#), r#"[{"type":"increment","path":"n","by":1}]"#, r#"{"n":1e+300}"#, &[]),
+            (Some(r#"{"n":"5"}"#), r#"[{"type":"increment","path":"n","by":1}]"#, r#"{"n":"5"}"#, &[(0, "increment.not_number", "Expected number at path 'n', got string.")]),
+            (Some(r#"{"n":null}"#), r#"[{"type":"increment","path":"n","by":1}]"#, r#"{"n":null}"#, &[(0, "increment.not_number", "Expected number at path 'n', got null.")]),
+            (Some(r#"{"n":true}"#), r#"[{"type":"decrement","path":"n","by":0}]"#, r#"{"n":true}"#, &[(0, "decrement.not_number", "Expected number at path 'n', got boolean.")]),
+            (Some(r#"{"n":[]}"#), r#"[{"type":"increment","path":"n","by":1}]"#, r#"{"n":[]}"#, &[(0, "increment.not_number", "Expected number at path 'n', got array.")]),
+            (Some("7"), r#"[{"type":"increment","path":"","by":3}]"#, "10", &[]),
+            (Some("7"), r#"[{"type":"increment","path":"n","by":3}]"#, "7", &[(0, "increment.target_not_object", "Cannot increment at path 'n': target is number, expected object.")]),
+            (Some(r#""x""#), r#"[{"type":"increment","path":"","by":1}]"#, r#""x""#, &[(0, "increment.not_number", "Expected number at path 'root', got string.")]),
+            (Some("{}"), r#"[{"type":"decrement","path":"","by":1}]"#, "{}", &[(0, "decrement.not_number", "Expected number at path 'root', got object.")]),
+            (Some("null"), r#"[{"type":"increment","path":"","by":1}]"#, "null", &[(0, "increment.not_number", "Expected number at path 'root', got null.")]),
+            // 5.4 append
+            (None, r#"[{"type":"append","path":"a","value":1}]"#, r#"{"a":[1]}"#, &[]),
+            (None, r#"[{"type":"append","path":"a","value":"x"}]"#, r#"{"a":"x"}"#, &[]),
+            (None, r#"[{"type":"append","path":"","value":"x"},{"type":"append","path":"","value":"y"}]"#, r#""xy""#, &[]),
+            (None, r#"[{"type":"append","path":"","value":{"k":1}},{"type":"append","path":"","value":2}]"#, r#"[{"k":1},2]"#, &[]),
+            (Some(r#"{"a":[1]}"#), r#"[{"type":"append","path":"a","value":2}]"#, r#"{"a":[1,2]}"#, &[]),
+            (Some(r#"{"a":[1]}"#), r#"[{"type":"append","path":"a","value":[2,3]}]"#, r#"{"a":[1,[2,3]]}"#, &[]),
+            (Some(r#"{"a":[]}"#), r#"[{"type":"append","path":"a","value":null}]"#, r#"{"a":[null]}"#, &[]),
+            (Some(r#"{"s":"ab"}"#), r#"[{"type":"append","path":"s","value":"cd"}]"#, r#"{"s":"abcd"}"#, &[]),
+            (Some(r#"{"s":"ab"}"#), r#"[{"type":"append","path":"s","value":1}]"#, r#"{"s":"ab"}"#, &[(0, "append.type_mismatch", "Expected string append value at path 's', got number.")]),
+            (Some(r#"{"s":""}"#), r#"[{"type":"append","path":"s","value":null}]"#, r#"{"s":""}"#, &[(0, "append.type_mismatch", "Expected string append value at path 's', got null.")]),
+            (Some(r#"{"a":null}"#), r#"[{"type":"append","path":"a","value":"x"}]"#, r#"{"a":"x"}"#, &[]),
+            (Some(r#"{"a":null}"#), r#"[{"type":"append","path":"a","value":null}]"#, r#"{"a":[null]}"#, &[]),
+            (Some(r#"{"a":null}"#), r#"[{"type":"append","path":"a","value":[1]}]"#, r#"{"a":[[1]]}"#, &[]),
+            (Some(r#"{"a":5}"#), r#"[{"type":"append","path":"a","value":1}]"#, r#"{"a":5}"#, &[(0, "append.type_mismatch", "Cannot append at path 'a': target is number, expected array, string, null, or missing field.")]),
+            (Some(r#"{"a":{}}"#), r#"[{"type":"append","path":"a","value":1}]"#, r#"{"a":{}}"#, &[(0, "append.type_mismatch", "Cannot append at path 'a': target is object, expected array, string, null, or missing field.")]),
+            (Some(r#"{"a":true}"#), r#"[{"type":"append","path":"a","value":"x"}]"#, r#"{"a":true}"#, &[(0, "append.type_mismatch", "Cannot append at path 'a': target is boolean, expected array, string, null, or missing field.")]),
+            (Some("[1]"), r#"[{"type":"append","path":"","value":2}]"#, "[1,2]", &[]),
+            (Some(r#""ab""#), r#"[{"type":"append","path":"","value":"c"}]"#, r#""abc""#, &[]),
+            (Some(r#""ab""#), r#"[{"type":"append","path":"","value":[]}]"#, r#""ab""#, &[(0, "append.type_mismatch", "Expected string append value at path 'root', got array.")]),
+            (Some("null"), r#"[{"type":"append","path":"","value":"x"}]"#, r#""x""#, &[]),
+            (Some("{}"), r#"[{"type":"append","path":"","value":1}]"#, "{}", &[(0, "append.type_mismatch", "Cannot append at path 'root': target is object, expected array, string, null, or missing field.")]),
+            (Some("[1]"), r#"[{"type":"append","path":"a","value":1}]"#, "[1]", &[(0, "append.target_not_object", "Cannot append at path 'a': target is array, expected object.")]),
+            // 5.5 remove
+            (Some(r#"{"a":1,"b":2}"#), r#"[{"type":"remove","path":"a"}]"#, r#"{"b":2}"#, &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"remove","path":"zz"}]"#, r#"{"a":1}"#, &[]),
+            (None, r#"[{"type":"remove","path":"a"}]"#, "{}", &[]),
+            (Some(r#"{"a":{"b":1}}"#), r#"[{"type":"remove","path":"a.b"}]"#, r#"{"a":{"b":1}}"#, &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"remove","path":""}]"#, "null", &[]),
+            (None, r#"[{"type":"remove","path":""}]"#, "null", &[]),
+            (Some("[1]"), r#"[{"type":"remove","path":"0"}]"#, "[1]", &[(0, "remove.target_not_object", "Cannot remove at path '0': target is array, expected object.")]),
+            (Some("null"), r#"[{"type":"remove","path":"a"}]"#, "null", &[(0, "remove.target_not_object", "Cannot remove at path 'a': target is null, expected object.")]),
+            // 5.6 Several ops, and none
+            (None, "[]", "{}", &[]),
+            (Some(r#"{"a":1}"#), "[]", r#"{"a":1}"#, &[]),
+            (Some(r#"{"n":1,"s":"x"}"#), r#"[{"type":"increment","path":"s","by":1},{"type":"set","path":"__proto__","value":1},{"type":"increment","path":"n","by":1},{"type":"append","path":"n","value":1},{"type":"set","path":"ok","value":true}]"#, r#"{"n":2,"ok":true,"s":"x"}"#, &[(0, "increment.not_number", "Expected number at path 's', got string."), (1, "set.path.proto_polluted", "Path segment '__proto__' is not allowed (prototype pollution)."), (3, "append.type_mismatch", "Cannot append at path 'n': target is number, expected array, string, null, or missing field.")]),
+            (None, r#"[{"type":"set","path":"__proto__","value":1},{"type":"increment","path":"","by":5}]"#, "5", &[(0, "set.path.proto_polluted", "Path segment '__proto__' is not allowed (prototype pollution).")]),
+            (None, r#"[{"type":"remove","path":"a"},{"type":"increment","path":"","by":5}]"#, "{}", &[(1, "increment.not_number", "Expected number at path 'root', got object.")]),
+            (None, r#"[{"type":"merge","value":[]},{"type":"append","path":"","value":"x"}]"#, r#""x""#, &[(0, "merge.value.not_an_object", "Merge value must be a JSON object")]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"set","path":"","value":5},{"type":"increment","path":"","by":1},{"type":"set","path":"x","value":1}]"#, "6", &[(2, "set.target_not_object", "Cannot set at path 'x': target is number, expected object.")]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"remove","path":""},{"type":"append","path":"","value":1},{"type":"append","path":"","value":2}]"#, "[1,2]", &[]),
+            (Some(r#"{"a":1}"#), r#"[{"type":"remove","path":""},{"type":"merge","path":"o","value":{"x":1}}]"#, r#"{"o":{"x":1}}"#, &[]),
+        ];
+        for &(old, ops_json, new, errors) in rows {
+            let updated = apply(old, &ops(ops_json));
+            let tree = |json: &str| serde_json::from_str::<Value>(json).unwrap();
+            assert_eq!(tree(&updated.value), tree(new), "{old:?} {ops_json}");
+            let told: Vec<_> = updated
+                .errors
+                .iter()
+                .map(|error| (error.op_index, &*error.code, &*error.message))
+                .collect();
+            assert_eq!(told, errors, "{old:?} {ops_json}");
+        }
+    }
+
+    #[test]
+    fn untouched_parts_keep_their_text_and_keys_their_order() {
+        let old =
+            r#"{ "z" : 1.10 , "a\u0062": [ 1,  {"k":1,"k":2} ] ,"m":{"x":-0,"y":"\/"}, "n":1 }"#;
+        assert_eq!(
+            new_text(
+                old,
+                r#"[{"type":"set","path":"new\n","value":1E2},
+                    {"type":"merge","path":"m","value":{"w":1e2,"y":0}},
+                    {"type":"increment","path":"n","by":1}]"#
+            ),
+            r#"{"z":1.10,"a\u0062":[ 1,  {"k":1,"k":2} ],"m":{"x":-0,"y":0,"w":1e2},"n":2,"new\n":1E2}"#
+        );
+        assert_eq!(new_text(old, "[]"), old);
+        assert_eq!(
+            new_text(r#"[ 1 , 2 ]"#, r#"[{"type":"append","path":"","value":3}]"#),
+            "[ 1 , 2,3]"
+        );
+        assert_eq!(
+            new_text("[ ]", r#"[{"type":"append","path":"","value":3}]"#),
+            "[3]"
+        );
+        assert_eq!(
+            new_text(
+                r#""a\n""#,
+                r#"[{"type":"append","path":"","value":"\u00e9\""}]"#
+            ),
+            r#""a\n\u00e9\"""#
+        );
+    }
+
+    #[test]
+    fn a_key_is_the_same_however_it_is_escaped() {
+        let old = r#"{"\u0061":1,"b":2}"#;
+        let new = new_text(old, r#"[{"type":"increment","path":"a","by":1}]"#);
+        assert_eq!(new, r#"{"\u0061":2,"b":2}"#);
+        let new = new_text(old, r#"[{"type":"remove","path":"\u0061"}]"#);
+        assert_eq!(new, r#"{"b":2}"#);
+    }
+
+    #[test]
+    fn a_doubled_key_of_an_opened_object_counts_with_its_last_value() {
+        let new = new_text(
+            r#"{"b":1,"a":2,"b":3}"#,
+            r#"[{"type":"increment","path":"b","by":1}]"#,
+        );
+        assert_eq!(new, r#"{"b":4,"a":2}"#);
+    }
+
+    #[test]
+    fn sums_are_written_in_the_stated_forms() {
+        let rows = [
+            ("1.0", 1, "2.0"),
+            ("-0", 0, "0.0"),
+            ("1e2", 0, "100.0"),
+            ("1E16", 1, "1e+16"),
+            ("0.000001", 0, "1e-6"),
+            ("18446744073709551616", 1, "1.8446744073709552e+19"),
+            ("9007199254740993", 1, "9007199254740994"),
+            (
+                "1.7976931348623157e308",
+                i64::MAX,
+                "1.7976931348623157e+308",
+            ),
+        ];
+        for (old, by, new) in rows {
+            let ops_json = format!(r#"[{{"type":"increment","path":"","by":{by}}}]"#);
+            assert_eq!(new_text(old, &ops_json), new, "{old} + {by}");
+        }
+    }
+
+    #[test]
+    fn paths_are_checked_before_the_value_is_touched() {
+        let old = r#"{"a":1}"#;
+        let long = "é".repeat(129);
+        for op in ["set", "merge", "increment", "decrement", "append", "remove"] {
+            let op_on =
+                |path: &str| format!(r#"[{{"type":"{op}","path":"{path}","by":1,"value":{{}}}}]"#);
+            let (code, message) = error_of(old, &op_on(&long));
+            assert_eq!(code, format!("{op}.path.segment_too_long"));
+            assert_eq!(message, "Path segment of 258 bytes exceeds maximum of 256");
+            for key in PROTOTYPE_KEYS {
+                let (code, message) = error_of(old, &op_on(key));
+                assert_eq!(code, format!("{op}.path.proto_polluted"));
+                let wanted = format!("Path segment '{key}' is not allowed (prototype pollution).");
+                assert_eq!(message, wanted);
+            }
+        }
+        let fits = format!(
+            r#"[{{"type":"set","path":"{}","value":1}}]"#,
+            "é".repeat(128)
+        );
+        assert!(new_text("{}", &fits).ends_with(":1}"));
+    }
+
+    #[test]
+    fn merge_paths_are_checked_segment_by_segment() {
+        let merge = |path: &[&str]| {
+            let path = serde_json::to_string(path).unwrap();
+            format!(r#"[{{"type":"merge","path":{path},"value":5}}]"#)
+        };
+        let code = |path: &[&str]| error_of("1", &merge(path)).0;
+        assert_eq!(
+            error_of("1", &merge(&["d"; 33])),
+            (
+                "merge.path.too_deep".into(),
+                "Path depth 33 exceeds maximum of 32".into()
+            )
+        );
+        assert_eq!(code(&["d"; 32]), "merge.value.not_an_object");
+        assert_eq!(code(&[""; 33]), "merge.path.too_deep");
+        assert_eq!(code(&["prototype", ""]), "merge.path.proto_polluted");
+        assert_eq!(code(&["", "prototype"]), "merge.path.empty_segment");
+        let long = "x".repeat(257);
+        assert_eq!(code(&["a", &long, ""]), "merge.path.segment_too_long");
+    }
+
+    #[test]
+    fn merge_values_are_checked_in_order() {
+        let merge = |value: &str| format!(r#"[{{"type":"merge","value":{value}}}]"#);
+        let keys = |n: usize| {
+            let members: Vec<_> = (0..n).map(|i| format!(r#""{i}":1"#)).collect();
+            members.join(",")
+        };
+        let deep = |depth: usize| {
+            let levels = depth - 1;
+            format!(r#"{{"a":{}{}}}"#, "[".repeat(levels), "]".repeat(levels))
+        };
+        assert_eq!(
+            error_of(
+                "{}",
+                &merge(&format!(r#"{{"__proto__":1,{}}}"#, keys(1024)))
+            ),
+            (
+                "merge.value.too_many_keys".into(),
+                "Merge value has 1025 top-level keys, exceeds maximum of 1024".into()
+            )
+        );
+        let doubled = format!("{{{},\"0\":2}}", keys(1024));
+        assert!(new_text("{}", &merge(&doubled)).starts_with(r#"{"0":2,"1":1"#));
+        let polluted = r#"{"prototype":1,"constructor":1,"a":[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]}"#;
+        assert!(
+            error_of("{}", &merge(polluted))
+                .1
+                .contains("\"constructor\"")
+        );
+        assert_eq!(
+            error_of("{}", &merge(&deep(17))),
+            (
+                "merge.value.too_deep".into(),
+                "Merge value JSON nesting depth 17 exceeds maximum of 16".into()
+            )
+        );
+        assert_eq!(new_text("{}", &merge(&deep(16))), deep(16));
+    }
+
+    #[test]
+    fn many_operations_on_many_keys_find_each_key() {
+        let mut json = String::from("[");
+        for i in 0..200 {
+            json += &format!(r#"{{"type":"set","path":"k{i}","value":0}},"#);
+            json += &format!(r#"{{"type":"increment","path":"k{}","by":1}},"#, i / 2);
+            if i % 3 == 0 {
+                json += &format!(r#"{{"type":"remove","path":"k{i}"}},"#);
+            }
+        }
+        json += r#"{"type":"set","path":"k3","value":"back"}]"#;
+        let updated = apply(None, &ops(&json));
+        let mut model: Vec<(String, Value)> = Vec::new();
+        for i in 0..200 {
+            let add = |model: &mut Vec<(String, Value)>, key: String, by: i64| match model
+                .iter_mut()
+                .find(|(k, _)| *k == key)
+            {
+                Some((_, value)) => *value = (value.as_i64().unwrap() + by).into(),
+                None => model.push((key, by.into())),
+            };
+            add(&mut model, format!("k{i}"), 0);
+            add(&mut model, format!("k{}", i / 2), 1);
+            if i % 3 == 0 {
+                model.retain(|(key, _)| *key != format!("k{i}"));
+            }
+        }
+        let key = "k3".to_owned();
+        match model.iter_mut().find(|(k, _)| *k == key) {
+            Some((_, value)) => *value = "back".into(),
+            None => model.push((key, "back".into())),
+        }
+        let members: Vec<_> = model
+            .iter()
+            .map(|(key, value)| format!("\"{key}\":{value}"))
+            .collect();
+        assert_eq!(updated.value, format!("{{{}}}", members.join(",")));
+        assert_eq!(updated.errors, []);
+    }
+
+    #[test]
+    fn the_new_value_is_checked_against_the_limits() {
+        assert_eq!(check_limits("[[1]]", 2, 5), Ok(()));
+        assert_eq!(
+            check_limits("[[1]]", 1, 5),
+            Err("limits.json_depth exceeded: 2 > 1".into())
+        );
+        assert_eq!(
+            check_limits("[[1]]", 2, 4),
+            Err("limits.value_bytes exceeded: 5 > 4".into())
+        );
+    }
+}
