@@ -305,10 +305,14 @@ impl Engine {
             .drain_until
             .is_some_and(|until| until <= self.now.monotonic);
         for id in self.peers.ids() {
-            let has_unread = self
-                .peers
-                .get(id)
-                .is_some_and(|peer| peer.is_readable || !peer.parked.is_empty());
+            let Some(peer) = self.peers.get(id) else {
+                continue;
+            };
+            if matches!(peer.phase, Phase::Handshake { .. }) {
+                self.end(id);
+                continue;
+            }
+            let has_unread = peer.is_readable || peer.phase.is_paused() || !peer.parked.is_empty();
             if is_over || !(has_unread || self.calls.concern(id)) {
                 self.close_with(id, &close_frame(Some(1012), ""));
             }

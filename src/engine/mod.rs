@@ -18,14 +18,15 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::config::Limits;
-use crate::id::SlotId;
+use crate::id::{SlotId, WorkerId};
 use crate::mesh::{EnginePorts, ToEngine, engine_thread};
 use crate::metrics::EngineMetrics;
 use crate::net::id_of;
+use crate::shard::Command;
 use crate::time::{Deadlines, Now, sleep_until};
 
 use calls::Calls;
-use peers::Peers;
+use peers::{Liveness, Peers};
 use registry::Functions;
 
 /// The poll's names for what is no connection. No slot reaches them.
@@ -76,6 +77,8 @@ pub struct Engine {
     readable: VecDeque<SlotId>,
     /// Sockets with commands that found their owner full.
     parked: Vec<SlotId>,
+    /// The same of sockets that have ended since: what was sent is done all the same.
+    orphans: VecDeque<(WorkerId, Command)>,
     handshakes: Deadlines<SlotId>,
     closing: Deadlines<SlotId>,
     /// When the last socket is closed, whatever is under way; set when the process begins to end.
@@ -106,6 +109,7 @@ impl Engine {
             calls: Calls::default(),
             readable: VecDeque::new(),
             parked: Vec::new(),
+            orphans: VecDeque::new(),
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
             drain_until: None,
@@ -147,7 +151,6 @@ impl Engine {
                     }
                     if event.is_writable() {
                         self.peers.unblock(id);
-                        self.queue(id); // it may have been held for what it did not take
                     }
                 }
             }
@@ -203,8 +206,15 @@ impl Engine {
     }
 
     fn write_sockets(&mut self) {
-        for id in self.peers.write_all() {
-            self.end(id);
+        let mut written = Vec::new();
+        self.peers
+            .write_all(|id, liveness| written.push((id, liveness)));
+        for (id, liveness) in written {
+            match liveness {
+                // It may have been held for what it had not taken.
+                Liveness::Alive => self.queue(id),
+                Liveness::Dead => self.end(id),
+            }
         }
     }
 

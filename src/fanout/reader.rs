@@ -42,6 +42,10 @@ pub struct Reader {
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) memberships: Vec<Membership>,
     /// What goes out before any event of a list.
+    #[allow(
+        clippy::box_collection,
+        reason = "it is seldom there, and 8 bytes are less than 32"
+    )]
     queue: Option<Box<VecDeque<Queued>>>,
     /// The socket took less than it was given, and has not said that it takes more.
     pub(super) blocked: bool,
@@ -125,18 +129,19 @@ impl Reader {
         self.push(What::Sync(sync));
     }
 
-    /// Puts a pong before everything but a frame that has begun; an older one that waits is void.
+    /// Puts a pong before all that may be long; an older one that waits is void.
     pub fn push_pong(&mut self, bytes: Box<[u8]>) {
         let queue = self.queue.get_or_insert_default();
-        queue.retain(|queued| queued.taken > 0 || !matches!(queued.what, What::Pong(_)));
-        let begun = queue.front().is_some_and(|queued| queued.taken > 0);
-        queue.insert(usize::from(begun), Queued::new(What::Pong(bytes)));
+        queue.retain(|queued| queued.has_begun() || !matches!(queued.what, What::Pong(_)));
+        let is_before = |queued: &Queued| queued.has_begun() || matches!(queued.what, What::Own(_));
+        let place = queue.iter().take_while(|queued| is_before(queued)).count();
+        queue.insert(place, Queued::new(What::Pong(bytes)));
     }
 
-    /// Drops everything that waits but a frame that has begun, and ends with `bytes`.
+    /// Drops events, `sync`s and pongs that have not begun to be written, and ends with `bytes`.
     pub fn push_last(&mut self, bytes: Box<[u8]>) {
         let queue = self.queue.get_or_insert_default();
-        queue.retain(|queued| queued.taken > 0);
+        queue.retain(|queued| queued.has_begun() || matches!(queued.what, What::Own(_)));
         queue.push_back(Queued::new(What::Own(bytes)));
     }
 
@@ -153,7 +158,7 @@ impl Reader {
     /// Whether a frame has begun to be written.
     pub(super) fn has_begun(&self) -> bool {
         let front = self.queue.as_ref().and_then(|queue| queue.front());
-        front.is_some_and(|queued| queued.taken > 0)
+        front.is_some_and(Queued::has_begun)
     }
 
     /// Whether it has one entry in one group and nothing else to send.
@@ -227,6 +232,10 @@ impl Reader {
 impl Queued {
     fn new(what: What) -> Queued {
         Queued { what, taken: 0 }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.taken > 0
     }
 
     fn len(&self) -> usize {

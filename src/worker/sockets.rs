@@ -213,9 +213,17 @@ impl Worker {
         }
     }
 
-    /// Closes with a code: what waits is dropped but for a frame that has begun.
+    /// Closes with a code: what waits is dropped but for a frame that has begun. A socket that is no
+    /// WebSocket yet ends without a word.
     pub(super) fn close(&mut self, id: SlotId, code: u16, reason: &str) {
-        self.close_with(id, close_frame(Some(code), reason));
+        match self
+            .connections
+            .get_mut(id)
+            .map(|connection| &connection.phase)
+        {
+            Some(Phase::Handshake(_)) => self.end(id),
+            _ => self.close_with(id, close_frame(Some(code), reason)),
+        }
     }
 
     /// Sends `last` and ends the connection.
