@@ -1,5 +1,6 @@
 //! `iii-stream`: real-time streams and presence for very many subscribers, without async.
 
+pub mod cli;
 pub mod collections;
 pub mod config;
 pub mod engine;
@@ -7,8 +8,10 @@ pub mod fanout;
 pub mod id;
 pub mod mesh;
 pub mod metrics;
+pub mod net;
 pub mod protocol;
 pub mod server;
 pub mod shard;
 pub mod store;
+pub mod time;
 pub mod worker;

@@ -1,2 +1,113 @@
 //! The process: arguments → Config → Server::start → wait → exit code.
-fn main() {}
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use iii_stream::cli::{Cli, Command};
+use iii_stream::config::{self, Config, Fault, Sources};
+use iii_stream::server::{self, Options, Server};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::EnvFilter;
+
+/// Clap ends the process itself: 0 after help and version, 2 on wrong arguments.
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let variable = |name: &str| std::env::var(name).ok();
+    let read = |path: &std::path::Path| std::fs::read(path);
+    let mut sources = Sources {
+        config: cli.file.config,
+        engine: cli.engine,
+        default_config: cli.use_default_config,
+        variable: &variable,
+        read: &read,
+    };
+    match cli.command {
+        Some(Command::Check { file, json }) => {
+            sources.config = file.config;
+            check(&sources, json)
+        }
+        None => match config::load(&sources) {
+            Ok(config) => serve(&config).unwrap_or_else(|error| {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            }),
+            Err(faults) => {
+                show(&faults);
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// Serves until a signal ends it. A second one ends it at once.
+fn serve(config: &Config) -> anyhow::Result<ExitCode> {
+    start_log();
+    server::end_process_on_panic();
+    // Taken before the first thread starts, so that a signal that comes early is not lost.
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
+    config
+        .notices
+        .iter()
+        .for_each(|notice| tracing::info!("{notice}"));
+    config
+        .warnings
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
+    let server = Server::start(config, Options::default())?;
+    signals.forever().next();
+    tracing::info!(
+        "ending: closing all sockets over {} ms; once more ends at once",
+        config.drain_ms
+    );
+    std::thread::spawn(move || {
+        signals.forever().next();
+        std::process::exit(0);
+    });
+    server.drain();
+    tracing::info!("ended");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Human lines on stderr, at `info` or as `RUST_LOG` says.
+fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let has_colour = std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(has_colour)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+#[allow(clippy::print_stdout, reason = "the command's own output")]
+fn check(sources: &Sources<'_>, json: bool) -> ExitCode {
+    let reading = config::read(sources);
+    if json {
+        println!("{}", config::json(&reading));
+    } else {
+        print!("{}", config::human(&reading));
+        show(&reading.faults);
+        if reading.faults.is_empty() {
+            reading
+                .config
+                .warnings
+                .iter()
+                .for_each(|warning| eprintln!("warning: {warning}"));
+        }
+    }
+    if reading.faults.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn show(faults: &[Fault]) {
+    for fault in faults {
+        eprintln!("{fault}");
+    }
+}

@@ -1,1 +1,274 @@
-//! (being written)
+//! Builds the mesh, and starts, pins and stops every thread.
+//!
+//! The only file that knows all kinds of thread. May not know what they say to each other.
+
+mod cores;
+mod listeners;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use mio::{Poll, Token, Waker};
+
+use crate::config::Config;
+use crate::engine::{self, Engine};
+use crate::id::WorkerId;
+use crate::mesh::{self, Owners, Shared, Wake};
+use crate::metrics::{EngineMetrics, WorkerMetrics};
+use crate::shard::Store;
+use crate::store::{self, Memory};
+use crate::worker::{self, Worker};
+
+use cores::Cores;
+
+/// The exit code when a thread has panicked: the supervisor should start us again.
+pub const PANICKED: i32 = 70;
+
+/// How long the threads may take beyond `drain_ms`: the closing handshakes of the last sockets.
+const DRAIN_GRACE: Duration = Duration::from_millis(2500);
+
+/// What tests set beside the configuration.
+#[derive(Default)]
+pub struct Options {
+    /// A store on a thread of its own, in place of the configured one.
+    pub store: Option<Box<dyn Store>>,
+    /// Groups named `…@2` belong to worker 2.
+    pub steered: bool,
+}
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Somebody has the port.
+    #[error("address {address} is already in use; {hint}")]
+    AddressInUse {
+        /// The address as configured.
+        address: String,
+        /// Who it may be, and what to do.
+        hint: String,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address as configured.
+        address: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// A thread or a poll could not be made.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// A running server.
+pub struct Server {
+    shared: Arc<Shared>,
+    stream_address: SocketAddr,
+    worker_address: SocketAddr,
+    workers: Vec<JoinHandle<()>>,
+    engine: JoinHandle<()>,
+    store: Option<JoinHandle<()>>,
+    drained: Receiver<WorkerId>,
+    drain: Duration,
+}
+
+impl Server {
+    /// Opens the ports and starts all threads. When it returns, clients are served.
+    pub fn start(config: &Config, options: Options) -> Result<Server, StartError> {
+        let cores = Cores::of(config);
+        let workers = cores.workers;
+        let stream = listeners::stream(config, workers)?;
+        let worker_port = listeners::worker(config)?;
+        let stream_address = stream[0].local_addr()?;
+        let worker_address = worker_port.local_addr()?;
+        let mut limits = config.limits.clone();
+        limits.connections = limits.connections.min(cores::raise_open_files());
+
+        let tokens = (0..workers)
+            .map(|_| worker::wake_token())
+            .chain([engine::wake_token()]);
+        let tokens: Vec<Token> = tokens
+            .chain(options.store.as_ref().map(|_| store::wake_token()))
+            .collect();
+        let (polls, wakes) = polls(&tokens)?;
+        let count = workers as u16;
+        let shared = Arc::new(Shared {
+            owners: if options.steered {
+                Owners::Steered { workers: count }
+            } else {
+                Owners::Hashed { workers: count }
+            },
+            wakes,
+            connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
+            engine: EngineMetrics::default(),
+            draining: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            steered_to: AtomicUsize::new(usize::MAX),
+        });
+        let (worker_ports, engine_ports, store_ports) = mesh::tie(
+            Arc::clone(&shared),
+            limits.mailbox_len,
+            limits.mailbox_bytes,
+        );
+        let (drained_sender, drained) = crossbeam_channel::bounded(workers);
+        let drain = Duration::from_millis(config.drain_ms);
+        let decides = options
+            .store
+            .as_ref()
+            .map_or(Memory.decides(), |store| store.decides());
+        let has_store = options.store.is_some();
+
+        let mut polls = polls.into_iter();
+        let mut next_poll = || {
+            polls
+                .next()
+                .ok_or_else(|| io::Error::other("a thread without a poll"))
+        };
+        let mut worker_threads = Vec::new();
+        for (ports, listener) in worker_ports.into_iter().zip(stream) {
+            let number = ports.id.index();
+            let worker = Worker::new(worker::Parts {
+                poll: next_poll()?,
+                listener,
+                ports,
+                store_here: (!has_store).then(|| Box::new(Memory) as Box<dyn Store>),
+                decides,
+                limits: limits.clone(),
+                drain,
+                drained: drained_sender.clone(),
+            })?;
+            let core = cores.of_worker(number);
+            worker_threads.push(spawn(format!("worker-{number}"), core, move || {
+                worker.run()
+            })?);
+        }
+        let engine = Engine::new(engine::Parts {
+            poll: next_poll()?,
+            listener: worker_port,
+            ports: engine_ports,
+            limits,
+            call_timeout: Duration::from_millis(config.call_timeout_ms),
+            drain,
+        })?;
+        let engine = spawn("engine".to_owned(), cores.of_others(), move || engine.run())?;
+        let store = match (options.store, store_ports) {
+            (Some(store), Some(ports)) => {
+                let poll = next_poll()?;
+                let run = move || store::run(store, poll, ports);
+                Some(spawn("store".to_owned(), cores.of_others(), run)?)
+            }
+            _ => None,
+        };
+        tracing::info!(
+            "iii-stream {} serves subscribers on {stream_address} and SDK workers on {worker_address}; {}; values in memory",
+            env!("CARGO_PKG_VERSION"),
+            cores.described(),
+        );
+        Ok(Server {
+            shared,
+            stream_address,
+            worker_address,
+            workers: worker_threads,
+            engine,
+            store,
+            drained,
+            drain,
+        })
+    }
+
+    /// Where subscribers connect.
+    pub fn stream_address(&self) -> SocketAddr {
+        self.stream_address
+    }
+
+    /// Where SDK workers connect.
+    pub fn worker_address(&self) -> SocketAddr {
+        self.worker_address
+    }
+
+    /// What all threads may look at.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Stops accepting, answers what is under way, closes every socket with 1012 and ends all
+    /// threads. Takes `drain_ms` and a little at most.
+    pub fn drain(self) {
+        let until = Instant::now() + self.drain + DRAIN_GRACE;
+        self.shared.drain();
+        for _ in &self.workers {
+            let left = until.saturating_duration_since(Instant::now());
+            if self.drained.recv_timeout(left).is_err() {
+                tracing::warn!("some sockets were not closed in time");
+                break;
+            }
+        }
+        // The engine answers what it has of the workers, and ends by itself when all its sockets are
+        // closed; they have had the same time.
+        let (ended, engine_ended) = crossbeam_channel::bounded(1);
+        let engine = self.engine;
+        let waiter = std::thread::spawn(move || {
+            let joined = engine.join();
+            // Nobody listens any more after the time limit.
+            let _ = ended.try_send(());
+            joined
+        });
+        let left = until.saturating_duration_since(Instant::now());
+        let _ = engine_ended.recv_timeout(left);
+        self.shared.stop();
+        // A thread that panicked has ended the process already.
+        let _ = waiter.join();
+        for thread in self.workers.into_iter().chain(self.store) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A poll for each thread, and the way to wake it.
+fn polls(tokens: &[Token]) -> io::Result<(Vec<Poll>, Vec<Arc<Wake>>)> {
+    let mut made = (Vec::new(), Vec::new());
+    for token in tokens {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), *token)?;
+        made.1.push(Arc::new(Wake::new(waker)));
+        made.0.push(poll);
+    }
+    Ok(made)
+}
+
+/// Starts a thread. An error that ends it ends the process: half a server serves nobody.
+fn spawn(
+    name: String,
+    core: Option<usize>,
+    run: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let builder = std::thread::Builder::new().name(name.clone());
+    builder.spawn(move || {
+        if let Some(core) = core
+            && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
+        {
+            tracing::warn!(
+                "{name} could not be pinned to core {core}: it runs wherever the kernel puts it"
+            );
+        }
+        if let Err(error) = run() {
+            tracing::error!("{name} cannot go on: {error}");
+            std::process::exit(PANICKED);
+        }
+    })
+}
+
+/// From now on a panic in any thread ends the process, with its message and exit code 70.
+pub fn end_process_on_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        tell(info);
+        std::process::exit(PANICKED);
+    }));
+}

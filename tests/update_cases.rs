@@ -4,6 +4,8 @@
 //! `answer` here, with a map in place of a shard.
 #![allow(clippy::unwrap_used)]
 
+#![allow(clippy::panic, reason = "a test may")]
+
 use std::collections::BTreeMap;
 
 use iii_stream::id::Text;

@@ -1,1 +1,285 @@
-//! (being written)
+//! Every setting and limit, parsed once into checked types.
+//!
+//! Plain data, for all to read. Knows no socket and no thread; the environment and the file system
+//! come in through [`Sources`], so that a test needs neither. The way of a setting:
+//!
+//! ```text
+//! sources   which file, if any
+//!  → env    its variables filled in, and the way back to what was written
+//!  → yaml   a tree in which everything knows its place
+//!  → file   each key checked; section: one mapping; report: faults, origins
+//!  → Config
+//! ```
+
+mod check;
+mod env;
+mod file;
+mod report;
+mod section;
+mod sources;
+mod yaml;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+pub use check::{human, json};
+pub use report::{Fault, Setting};
+pub use sources::{Reading, Sources, load, read};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// The engine whose protocol we speak.
+pub const ENGINE_VERSION: &str = "0.11.6-next.3";
+
+/// Listen backlog unless the file sets one; the kernel cuts it to `somaxconn`.
+pub const BACKLOG_LEN: u32 = 65_535;
+/// Calls that wait longer get an error.
+pub const CALL_TIMEOUT_MS: u64 = 30_000;
+/// SIGTERM: closes are spread over this, and pending calls get as long.
+pub const DRAIN_MS: u64 = 5_000;
+
+/// Subscribers in all; above: 503 with `Retry-After`.
+pub const CONNECTIONS_MAX: usize = 1_000_000;
+/// Both ports: no whole head by then: closed.
+pub const HANDSHAKE_MS_MAX: u64 = 10_000;
+/// Both ports: a longer head is answered 431.
+pub const HANDSHAKE_BYTES_MAX: usize = 64 * KIB;
+/// One message from a subscriber; larger: close 1009.
+pub const MESSAGE_BYTES_MAX: usize = MIB;
+/// One message from an SDK worker; larger: close 1009. Deployed workers send up to this.
+pub const CALL_BYTES_MAX: usize = 16 * MIB;
+/// Stream, group, item, subscription id; longer: a join is answered `unauthorized`, a call gets an
+/// error.
+pub const NAME_BYTES_MAX: usize = 1024;
+/// Depth of a value, which is what deployed readers can parse; deeper: an error.
+pub const JSON_DEPTH_MAX: usize = 125;
+/// One item's text; larger: an error.
+pub const VALUE_BYTES_MAX: usize = 16 * MIB;
+/// Operations in one `stream::update`; more: an error.
+pub const UPDATE_OPS_MAX: usize = 1000;
+/// Subscriptions of one connection; a further join is answered `unauthorized`.
+pub const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// How far a subscription may be behind in its group's list; further: close 1013.
+pub const BEHIND_BYTES_MAX: usize = MIB;
+/// Messages in one mailbox; full: its senders pause reading.
+pub const MAILBOX_LEN_MAX: usize = 4096;
+/// What the messages of one mailbox hold; an empty mailbox takes any one message.
+pub const MAILBOX_BYTES_MAX: usize = 16 * MIB;
+/// Calls that wait for an SDK worker's function, in all; above: `server is overloaded`.
+pub const CALLS_IN_FLIGHT_MAX: usize = 100_000;
+/// What waits unsent for one slow SDK worker; above: its socket is not read, calls to it are
+/// refused.
+pub const CALL_QUEUE_BYTES_MAX: usize = 64 * MIB;
+
+/// A file cannot ask for less: a turn's answers must fit.
+const MAILBOX_LEN_MIN: usize = 8;
+const _: () = assert!(MAILBOX_LEN_MAX >= MAILBOX_LEN_MIN);
+
+/// The stream port, of either default.
+pub const STREAM_PORT: u16 = 3112;
+/// The worker port, of either default.
+pub const WORKER_PORT: u16 = 49134;
+/// Where the embedded default listens.
+const HOST_EMBEDDED: &str = "127.0.0.1";
+/// Where a file that names no host listens, as the reference does.
+const HOST_OF_FILE: &str = "0.0.0.0";
+
+/// A larger file fails the start.
+const FILE_BYTES_MAX: usize = 4 * MIB;
+
+/// All that the server is told at its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where subscribers connect.
+    pub stream: Endpoint,
+    /// Where SDK workers connect.
+    pub worker: Endpoint,
+    /// How many workers there are.
+    pub threads: Threads,
+    /// Which cores they run on.
+    pub pin: Pin,
+    /// Listen backlog. None: [`BACKLOG_LEN`], and no word about what the kernel makes of it.
+    pub backlog: Option<u32>,
+    /// Calls that wait longer get an error.
+    pub call_timeout_ms: u64,
+    /// How long a stop may take.
+    pub drain_ms: u64,
+    /// What is refused, closed or cut off, and from where on.
+    pub limits: Limits,
+    /// Lines for the log at start, at `warn`.
+    pub warnings: Vec<String>,
+    /// Lines for the log at start, at `info`.
+    pub notices: Vec<String>,
+}
+
+/// The embedded default: what runs without any file.
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            stream: Endpoint::new(HOST_EMBEDDED, STREAM_PORT),
+            worker: Endpoint::new(HOST_EMBEDDED, WORKER_PORT),
+            threads: Threads::Auto,
+            pin: Pin::Auto,
+            backlog: None,
+            call_timeout_ms: CALL_TIMEOUT_MS,
+            drain_ms: DRAIN_MS,
+            limits: Limits::default(),
+            warnings: Vec::new(),
+            notices: Vec::new(),
+        }
+    }
+}
+
+/// How many workers there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// The cores of this process less one, at least one.
+    Auto,
+    /// As many; may exceed the cores.
+    Count(usize),
+}
+
+/// Which cores the workers run on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pin {
+    /// One core each, unless a CPU quota is set or the workers outnumber the cores.
+    Auto,
+    /// Where the kernel likes.
+    None,
+    /// Worker `n` on the `n`th of these. At least as many as a fixed number of threads.
+    Cores(Vec<usize>),
+}
+
+/// Every limit, by the key it has under `server.limits`; what happens there stands at each default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// See [`CONNECTIONS_MAX`].
+    pub connections: usize,
+    /// See [`HANDSHAKE_MS_MAX`].
+    pub handshake_ms: u64,
+    /// See [`HANDSHAKE_BYTES_MAX`].
+    pub handshake_bytes: usize,
+    /// See [`MESSAGE_BYTES_MAX`].
+    pub message_bytes: usize,
+    /// See [`CALL_BYTES_MAX`].
+    pub call_bytes: usize,
+    /// See [`NAME_BYTES_MAX`].
+    pub name_bytes: usize,
+    /// See [`JSON_DEPTH_MAX`].
+    pub json_depth: usize,
+    /// See [`VALUE_BYTES_MAX`].
+    pub value_bytes: usize,
+    /// See [`UPDATE_OPS_MAX`].
+    pub update_ops: usize,
+    /// See [`SUBSCRIPTIONS_MAX`].
+    pub subscriptions: usize,
+    /// See [`BEHIND_BYTES_MAX`].
+    pub behind_bytes: usize,
+    /// See [`MAILBOX_LEN_MAX`]. A file asks for 8 or more; a test may set less.
+    pub mailbox_len: usize,
+    /// See [`MAILBOX_BYTES_MAX`].
+    pub mailbox_bytes: usize,
+    /// See [`CALLS_IN_FLIGHT_MAX`].
+    pub calls_in_flight: usize,
+    /// See [`CALL_QUEUE_BYTES_MAX`].
+    pub call_queue_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: CONNECTIONS_MAX,
+            handshake_ms: HANDSHAKE_MS_MAX,
+            handshake_bytes: HANDSHAKE_BYTES_MAX,
+            message_bytes: MESSAGE_BYTES_MAX,
+            call_bytes: CALL_BYTES_MAX,
+            name_bytes: NAME_BYTES_MAX,
+            json_depth: JSON_DEPTH_MAX,
+            value_bytes: VALUE_BYTES_MAX,
+            update_ops: UPDATE_OPS_MAX,
+            subscriptions: SUBSCRIPTIONS_MAX,
+            behind_bytes: BEHIND_BYTES_MAX,
+            mailbox_len: MAILBOX_LEN_MAX,
+            mailbox_bytes: MAILBOX_BYTES_MAX,
+            calls_in_flight: CALLS_IN_FLIGHT_MAX,
+            call_queue_bytes: CALL_QUEUE_BYTES_MAX,
+        }
+    }
+}
+
+/// A host and a port to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// As written, for messages: an address, an IPv6 address with or without brackets, or a name.
+    pub host: String,
+    /// 0: the kernel picks a free one.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Takes both as they are.
+    pub fn new(host: impl Into<String>, port: u16) -> Self {
+        Endpoint {
+            host: host.into(),
+            port,
+        }
+    }
+
+    /// The addresses to try, in order. A name is looked up, so this may wait: ask once, at start.
+    pub fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        if let Some(address) = ip_address(&self.host) {
+            return Ok(vec![SocketAddr::new(address, self.port)]);
+        }
+        Ok((self.host.as_str(), self.port).to_socket_addrs()?.collect())
+    }
+}
+
+/// `host:port`, with the brackets that an IPv6 address needs there.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match ip_address(&self.host) {
+            Some(address) => SocketAddr::new(address, self.port).fmt(f),
+            None => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// None: a name, or nothing sensible.
+fn ip_address(host: &str) -> Option<IpAddr> {
+    match host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+    {
+        Some(inside) => inside.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => host.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoint_takes_addresses_with_and_without_brackets_and_shows_them_with() {
+        for (host, shown) in [
+            ("127.0.0.1", "127.0.0.1:80"),
+            ("::1", "[::1]:80"),
+            ("[::1]", "[::1]:80"),
+            ("localhost", "localhost:80"),
+        ] {
+            let endpoint = Endpoint::new(host, 80);
+            assert_eq!(endpoint.to_string(), shown);
+            let addresses = endpoint.addresses().unwrap();
+            assert!(
+                addresses
+                    .iter()
+                    .all(|address| address.ip().is_loopback() && address.port() == 80)
+            );
+            assert!(!addresses.is_empty());
+        }
+        assert!(Endpoint::new("[127.0.0.1]", 80).addresses().is_err());
+    }
+}

@@ -1,1 +1,345 @@
-//! (being written)
+//! Who has heard what: for each group with local subscribers the list of its last frames, and for
+//! each subscriber its place in that list.
+//!
+//! Pure: no socket, clock, thread or log line. Sockets are lent as [`Connections`].
+//!
+//! Fan-out is a sweep over the places of a group: each socket gets, in one write, all that it
+//! lacks, and its place moves on. Frames that come meanwhile lengthen the list and start no second
+//! sweep, so a room too big for its rate gets larger writes, not a longer queue.
+
+mod group;
+mod list;
+mod place;
+mod reader;
+mod sweep;
+
+pub use reader::{Connections, Reader, Socket, Written};
+pub use sweep::Budget;
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::DefaultHashBuilder;
+
+use crate::collections::{Index, Named};
+use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
+use crate::protocol::frame::{EventFrame, SyncFrame};
+
+use group::LocalGroup;
+use list::Joined;
+use place::{Extra, Place};
+use reader::{MemberAt, Membership, Subscription};
+
+/// The groups that a worker's sockets follow.
+pub struct Fanout {
+    groups: Named<LocalGroup>,
+    by_key: Index,
+    hasher: DefaultHashBuilder,
+    /// Groups in which somebody lacks something, each once.
+    due: VecDeque<LocalGroupId>,
+    joined: Joined,
+    /// `limits.behind_bytes`.
+    behind_bytes_max: usize,
+    outcome: Outcome,
+}
+
+/// What the worker has to do after it called: it takes these with [`Fanout::take_outcome`].
+#[derive(Default)]
+pub struct Outcome {
+    /// Sockets further behind than the bound.
+    pub slow: Vec<SlotId>,
+    /// Sockets that died while they were written to.
+    pub gone: Vec<SlotId>,
+    /// Groups that nobody here follows any more: their owners are told.
+    pub left: Vec<(GroupKey, LocalGroupId)>,
+}
+
+/// A join that the owner has let in.
+pub struct Entry {
+    /// The client's name for the subscription.
+    pub id: Box<str>,
+    /// One item, or the whole group.
+    pub item: Option<ItemId>,
+    /// What it is sent first.
+    pub sync: Option<Arc<SyncFrame>>,
+}
+
+impl Fanout {
+    /// A fan-out with that bound on how far a reader may be behind, in bytes.
+    pub fn new(behind_bytes_max: usize) -> Fanout {
+        Fanout {
+            groups: Named::default(),
+            by_key: Index::default(),
+            hasher: DefaultHashBuilder::default(),
+            due: VecDeque::new(),
+            joined: Joined::default(),
+            behind_bytes_max,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Groups with local subscriptions or joins.
+    pub fn groups_len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Whether a sweep has still to begin or to go on.
+    pub fn is_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// What has come up since this was last asked.
+    pub fn take_outcome(&mut self) -> Outcome {
+        std::mem::take(&mut self.outcome)
+    }
+
+    /// A join is sent to the group's owner: gives the entry to name there. Ended by
+    /// [`Fanout::enter`] or [`Fanout::give_up`].
+    pub fn begin_join(&mut self, key: &GroupKey) -> LocalGroupId {
+        let hash = self.hasher.hash_one(key);
+        let groups = &self.groups;
+        let id_of = |slot| {
+            groups
+                .id_at(slot)
+                .and_then(|id| Some((id, groups.get(id)?)))
+        };
+        let found = self.by_key.find(hash, |slot| {
+            id_of(slot).is_some_and(|(_, group)| group.key == *key)
+        });
+        let id = match found.and_then(|slot| self.groups.id_at(slot)) {
+            Some(id) => id,
+            None => {
+                let id = self.groups.insert(LocalGroup::new(key.clone(), hash));
+                let groups = &self.groups;
+                let hash_of = |slot| {
+                    groups
+                        .id_at(slot)
+                        .and_then(|id| groups.get(id))
+                        .map_or(0, |group| group.hash)
+                };
+                self.by_key.insert(hash, id.slot, hash_of);
+                id
+            }
+        };
+        if let Some(group) = self.groups.get_mut(id) {
+            group.joins += 1;
+        }
+        id
+    }
+
+    /// The socket of a join is gone.
+    pub fn give_up(&mut self, local: LocalGroupId) {
+        self.end_join(local);
+        self.let_go_if_empty(local);
+    }
+
+    /// The owner has let a join in: the subscription stands from here on, in place of an older one
+    /// of the same id. Its `sync` goes out before anything that follows.
+    pub fn enter<C: Connections>(
+        &mut self,
+        connection: SlotId,
+        local: LocalGroupId,
+        entry: Entry,
+        connections: &mut C,
+    ) {
+        self.leave(connection, &entry.id, connections);
+        self.end_join(local);
+        let Some((reader, _)) = connections.parts(connection) else {
+            return self.let_go_if_empty(local);
+        };
+        let Some(group) = self.groups.get_mut(local) else {
+            return;
+        };
+        let from = group.list.end();
+        reader.add_subscription(Subscription {
+            id: entry.id,
+            local,
+            item: entry.item.clone(),
+            from,
+        });
+        let Some(found) = reader.membership(local) else {
+            let extra = entry.item.map(|item| {
+                let mut extra = Box::<Extra>::default();
+                extra.add(Some(item));
+                extra
+            });
+            let at = group.add(Place {
+                connection,
+                next: from,
+                extra,
+            });
+            reader.add_membership(Membership { local, at });
+            if let Some(sync) = entry.sync {
+                reader.push_sync(sync);
+            }
+            return;
+        };
+
+        let at = reader.memberships[found].at;
+        let is_behind = group.next_of(at) < from;
+        let Some(place) = group.place_mut(at) else {
+            return;
+        };
+        let item = entry.item.clone();
+        if is_behind {
+            place.extra().add_late(entry.item, from, entry.sync);
+        } else {
+            place.next = from;
+            place.extra().add(entry.item);
+            if let Some(sync) = entry.sync {
+                reader.push_sync(sync);
+            }
+        }
+        match (at, item) {
+            (MemberAt::Watchers(slot), Some(item)) => group.watch(item, slot),
+            (MemberAt::Watchers(_), None) => self.regroup(connection, local, connections),
+            (MemberAt::Members(_), _) => {}
+        }
+    }
+
+    /// Ends the subscription of that id; false when there is none.
+    pub fn leave<C: Connections>(
+        &mut self,
+        connection: SlotId,
+        id: &str,
+        connections: &mut C,
+    ) -> bool {
+        let Some((reader, _)) = connections.parts(connection) else {
+            return false;
+        };
+        let is_it = |subscription: &Subscription| *subscription.id == *id;
+        let Some(found) = reader.subscriptions.iter().position(is_it) else {
+            return false;
+        };
+        let subscription = reader.subscriptions.swap_remove(found);
+        let local = subscription.local;
+        let (Some(found), Some(group)) = (reader.membership(local), self.groups.get_mut(local))
+        else {
+            return true;
+        };
+        let at = reader.memberships[found].at;
+        let Some(place) = group.place_mut(at) else {
+            return true;
+        };
+        let extra = place.extra();
+        extra.remove(subscription.item.as_ref(), subscription.from);
+        if extra.is_empty() {
+            reader.memberships.swap_remove(found);
+            if let (MemberAt::Watchers(slot), Some(item)) = (at, &subscription.item) {
+                group.unwatch(item, slot);
+            }
+            group.remove(local, at, connections);
+            self.let_go_if_empty(local);
+            return true;
+        }
+        match (at, &subscription.item) {
+            (MemberAt::Watchers(slot), Some(item)) => {
+                if !extra.follows(item) {
+                    group.unwatch(item, slot);
+                }
+            }
+            (MemberAt::Members(_), _) if !extra.follows_whole() => {
+                self.regroup(connection, local, connections)
+            }
+            _ => place.simplify(),
+        }
+        true
+    }
+
+    /// The socket ended: all its subscriptions go.
+    pub fn disconnect<C: Connections>(&mut self, connection: SlotId, connections: &mut C) {
+        let Some((reader, _)) = connections.parts(connection) else {
+            return;
+        };
+        reader.subscriptions = Vec::new();
+        for membership in std::mem::take(&mut reader.memberships) {
+            if let Some(group) = self.groups.get_mut(membership.local) {
+                group.remove(membership.local, membership.at, connections);
+            }
+            self.let_go_if_empty(membership.local);
+        }
+    }
+
+    /// An event of the group came from its owner.
+    pub fn append(&mut self, local: LocalGroupId, frame: Arc<EventFrame>) {
+        let Some(group) = self.groups.get_mut(local) else {
+            return;
+        };
+        let number = group.list.end();
+        if !group.watchers.is_empty()
+            && let Some(item) = frame.item()
+        {
+            group.mark_watchers(item, number);
+        }
+        if group.members.is_empty() && group.due_watchers.is_empty() {
+            return;
+        }
+        group.list.append(frame);
+        self.make_due(local);
+    }
+
+    fn make_due(&mut self, local: LocalGroupId) {
+        if let Some(group) = self.groups.get_mut(local)
+            && !group.sweep.is_queued
+        {
+            group.sweep.is_queued = true;
+            self.due.push_back(local);
+        }
+    }
+
+    /// Moves a socket between members and watchers, as its subscriptions now ask for.
+    fn regroup<C: Connections>(
+        &mut self,
+        connection: SlotId,
+        local: LocalGroupId,
+        connections: &mut C,
+    ) {
+        let at = connections.parts(connection).and_then(|(reader, _)| {
+            let found = reader.membership(local)?;
+            Some(reader.memberships[found].at)
+        });
+        let (Some(at), Some(group)) = (at, self.groups.get_mut(local)) else {
+            return;
+        };
+        let next = group.next_of(at);
+        let is_behind = next < group.list.end();
+        let Some(mut place) = group.remove(local, at, connections) else {
+            return;
+        };
+        place.next = next;
+        place.extra().due = false;
+        place.simplify();
+        let new_at = group.add(place);
+        if let (MemberAt::Watchers(slot), true) = (new_at, is_behind) {
+            if let Some(place) = group.watchers.get_mut(slot) {
+                place.extra().due = true;
+            }
+            group.due_watchers.push(slot);
+        }
+        if let Some((reader, _)) = connections.parts(connection)
+            && let Some(found) = reader.membership(local)
+        {
+            reader.memberships[found].at = new_at;
+        }
+        if is_behind {
+            self.make_due(local);
+        }
+    }
+
+    fn end_join(&mut self, local: LocalGroupId) {
+        if let Some(group) = self.groups.get_mut(local) {
+            group.joins = group.joins.saturating_sub(1);
+        }
+    }
+
+    fn let_go_if_empty(&mut self, local: LocalGroupId) {
+        if !self.groups.get(local).is_some_and(LocalGroup::is_empty) {
+            return;
+        }
+        if let Some(group) = self.groups.remove(local) {
+            self.by_key.remove(group.hash, |slot| slot == local.slot);
+            self.outcome.left.push((group.key, local));
+        }
+    }
+}

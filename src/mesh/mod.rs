@@ -1,1 +1,309 @@
-//! (being written)
+//! How threads talk: bounded mailboxes, one wake-up for many messages, and who owns a group.
+//!
+//! Shared mutable state lives here and in `metrics` only; all else belongs to one thread.
+//!
+//! # Full mailboxes
+//!
+//! Nothing waits in a send. Each worker has two mailboxes. The *open* one (events, `sync`s, the
+//! store's answers) is always drained: taking from it only lengthens bounded lists. The *command*
+//! one (calls, joins, leaves, sockets) is left alone while anything stands in a backlog of open
+//! messages, replies or store requests, which are what commands bring about; a worker's own sockets
+//! are left alone while anything stands in any backlog, since they bring about commands. A backlog
+//! of commands does not close the command mailbox: commands bring about none, and two workers that
+//! flood each other's groups would wait for each other for ever.
+
+mod mailbox;
+pub mod wake;
+
+pub use mailbox::{Address, Mailbox, Outbox, Wake, Weigh, mailbox};
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crate::id::{GroupKey, WorkerId};
+use crate::metrics::{EngineMetrics, WorkerMetrics};
+use crate::shard::{Command, Delivered, Delivery, Learned, Reply, Request};
+
+/// What a worker takes at all times.
+pub enum ToWorker {
+    /// Something for the subscribers of a group.
+    Delivery(Delivery),
+    /// What the store has to say to this shard, in order.
+    Learned(Vec<Learned>),
+}
+
+/// What a worker takes when nothing that follows from it would have to wait.
+pub enum ToOwner {
+    /// A command to its shard.
+    Command(Command),
+    /// A socket that another worker has accepted and not read from.
+    Socket(TcpStream),
+}
+
+/// What the engine thread takes.
+pub struct ToEngine(pub Reply);
+
+/// One turn's requests of one shard, in order.
+pub struct ToStore(pub Vec<Request>);
+
+impl Weigh for ToWorker {
+    fn held_bytes(&self) -> usize {
+        match self {
+            ToWorker::Delivery(delivery) => match &delivery.what {
+                Delivered::Event(frame) => frame.held_bytes(),
+                Delivered::Entered { sync, .. } => {
+                    sync.as_ref().map_or(0, |sync| sync.held_bytes())
+                }
+            },
+            ToWorker::Learned(learned) => learned.iter().map(Learned::held_bytes).sum(),
+        }
+    }
+}
+
+impl Weigh for ToOwner {
+    fn held_bytes(&self) -> usize {
+        match self {
+            ToOwner::Command(command) => command.held_bytes(),
+            ToOwner::Socket(_) => 0,
+        }
+    }
+}
+
+impl Weigh for ToEngine {
+    fn held_bytes(&self) -> usize {
+        self.0.outcome.held_bytes()
+    }
+}
+
+impl Weigh for ToStore {
+    fn held_bytes(&self) -> usize {
+        self.0.iter().map(Request::held_bytes).sum()
+    }
+}
+
+/// Which worker owns a group.
+#[derive(Debug, Clone, Copy)]
+pub enum Owners {
+    /// By a fixed hash of the joined name.
+    Hashed {
+        /// How many workers there are.
+        workers: u16,
+    },
+    /// For tests: a group named `…@2` belongs to worker 2, others as by the hash.
+    Steered {
+        /// How many workers there are.
+        workers: u16,
+    },
+}
+
+impl Owners {
+    /// The group's owner.
+    pub fn owner_of(self, key: &GroupKey) -> WorkerId {
+        let (Owners::Hashed { workers } | Owners::Steered { workers }) = self;
+        if let Owners::Steered { .. } = self
+            && let Some((_, named)) = key.group().rsplit_once('@')
+            && let Ok(named) = named.parse::<u16>()
+        {
+            return WorkerId(named % workers);
+        }
+        let spread = u128::from(fixed_hash(key.joined())) * u128::from(workers);
+        WorkerId((spread >> 64) as u16)
+    }
+}
+
+/// FNV-1a, and a multiplication that carries its low bits up to where [`Owners`] looks.
+fn fixed_hash(text: &str) -> u64 {
+    let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = text.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, fnv);
+    (hash ^ (hash >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// What all threads may look at.
+pub struct Shared {
+    /// Who owns which group.
+    pub owners: Owners,
+    /// How each thread is woken: the workers by their index, then the engine, then the store.
+    pub wakes: Vec<Arc<Wake>>,
+    /// Sockets on each worker, those on their way to it included.
+    pub connections: Vec<AtomicUsize>,
+    /// What each worker counts.
+    pub workers: Vec<WorkerMetrics>,
+    /// What the engine thread counts.
+    pub engine: EngineMetrics,
+    /// The process ends: no new sockets, and those that are there are closed one after another.
+    pub draining: AtomicBool,
+    /// Every socket is gone, or has had its time: the threads end.
+    pub stopping: AtomicBool,
+    /// For tests: the worker that gets the next sockets; none if out of range.
+    pub steered_to: AtomicUsize,
+}
+
+impl Shared {
+    /// Sockets of all workers.
+    pub fn connections_len(&self) -> usize {
+        let counts = self
+            .connections
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
+        counts.sum()
+    }
+
+    /// Wakes the thread of that number.
+    pub fn wake(&self, thread: usize) {
+        if let Some(wake) = self.wakes.get(thread) {
+            wake.wake();
+        }
+    }
+
+    /// Tells every thread that the process is about to end.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    /// Tells every thread to end now.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        for wake in &self.wakes {
+            wake.wake();
+        }
+    }
+}
+
+/// What a worker has of the mesh.
+pub struct WorkerPorts {
+    /// Which worker this is.
+    pub id: WorkerId,
+    /// Always drained.
+    pub open: Mailbox<ToWorker>,
+    /// Drained while nothing that follows would have to wait.
+    pub commands: Mailbox<ToOwner>,
+    /// The other workers' open mailboxes, and its own, which it does not use.
+    pub to_open: Vec<Outbox<ToWorker>>,
+    /// The other workers' command mailboxes.
+    pub to_commands: Vec<Outbox<ToOwner>>,
+    /// The engine's.
+    pub to_engine: Outbox<ToEngine>,
+    /// The store's, if it has a thread.
+    pub to_store: Option<Outbox<ToStore>>,
+    /// What all may look at.
+    pub shared: Arc<Shared>,
+}
+
+/// What the engine thread has of the mesh.
+pub struct EnginePorts {
+    /// Replies.
+    pub mailbox: Mailbox<ToEngine>,
+    /// The workers' command mailboxes.
+    pub to_commands: Vec<Outbox<ToOwner>>,
+    /// What all may look at.
+    pub shared: Arc<Shared>,
+}
+
+/// What the store thread has of the mesh.
+pub struct StorePorts {
+    /// Requests.
+    pub mailbox: Mailbox<ToStore>,
+    /// The workers' open mailboxes.
+    pub to_open: Vec<Outbox<ToWorker>>,
+    /// What all may look at.
+    pub shared: Arc<Shared>,
+}
+
+/// The threads' numbers in a mesh of so many workers.
+pub fn engine_thread(workers: usize) -> usize {
+    workers
+}
+
+/// See [`engine_thread`].
+pub fn store_thread(workers: usize) -> usize {
+    workers + 1
+}
+
+/// Ties the threads together. `shared.wakes` holds one wake-up for each worker, one for the engine
+/// and one for the store if it has a thread.
+pub fn tie(
+    shared: Arc<Shared>,
+    len_max: usize,
+    bytes_max: usize,
+) -> (Vec<WorkerPorts>, EnginePorts, Option<StorePorts>) {
+    let workers = shared.connections.len();
+    let has_store = shared.wakes.len() > store_thread(workers);
+    let wake_of = |thread: usize| Arc::clone(&shared.wakes[thread]);
+    let (open_to, open): (Vec<_>, Vec<_>) = (0..workers)
+        .map(|worker| mailbox(len_max, bytes_max, wake_of(worker)))
+        .unzip();
+    let (commands_to, commands): (Vec<_>, Vec<_>) = (0..workers)
+        .map(|worker| mailbox(len_max, bytes_max, wake_of(worker)))
+        .unzip();
+    let (engine_to, engine) = mailbox(len_max, bytes_max, wake_of(engine_thread(workers)));
+    let store = has_store.then(|| mailbox(len_max, bytes_max, wake_of(store_thread(workers))));
+    let (store_to, store) = store.map_or((None, None), |(address, mailbox)| {
+        (Some(address), Some(mailbox))
+    });
+
+    let worker_ports = open
+        .into_iter()
+        .zip(commands)
+        .enumerate()
+        .map(|(thread, (open, commands))| WorkerPorts {
+            id: WorkerId(thread as u16),
+            open,
+            commands,
+            to_open: outboxes(&open_to, thread),
+            to_commands: outboxes(&commands_to, thread),
+            to_engine: Outbox::new(engine_to.clone(), thread),
+            to_store: store_to.clone().map(|address| Outbox::new(address, thread)),
+            shared: Arc::clone(&shared),
+        })
+        .collect();
+    let engine_ports = EnginePorts {
+        mailbox: engine,
+        to_commands: outboxes(&commands_to, engine_thread(workers)),
+        shared: Arc::clone(&shared),
+    };
+    let store_ports = store.map(|mailbox| StorePorts {
+        mailbox,
+        to_open: outboxes(&open_to, store_thread(workers)),
+        shared: Arc::clone(&shared),
+    });
+    (worker_ports, engine_ports, store_ports)
+}
+
+fn outboxes<M: Weigh>(addresses: &[Address<M>], thread: usize) -> Vec<Outbox<M>> {
+    let outbox = |address: &Address<M>| Outbox::new(address.clone(), thread);
+    addresses.iter().map(outbox).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_spread_evenly_and_always_the_same_way() {
+        let owners = Owners::Hashed { workers: 15 };
+        let mut counts = [0_u32; 15];
+        for n in 0..15_000 {
+            let key = GroupKey::new("presence", &format!("room-{n}"));
+            counts[owners.owner_of(&key).index()] += 1;
+        }
+        assert!(
+            counts.iter().all(|count| (800..1200).contains(count)),
+            "{counts:?}"
+        );
+        // Another value would move every group to another owner between two hosts of one version.
+        assert_eq!(
+            owners.owner_of(&GroupKey::new("presence", "room-1")),
+            owners.owner_of(&GroupKey::new("presence", "room-1"))
+        );
+        assert_eq!(
+            Owners::Steered { workers: 3 }.owner_of(&GroupKey::new("s", "g@2")),
+            WorkerId(2)
+        );
+    }
+}

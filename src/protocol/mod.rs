@@ -20,3 +20,4 @@ pub mod number;
 pub mod raw;
 pub mod text;
 pub mod value;
+mod weight;

@@ -1,1 +1,74 @@
-//! (being written)
+//! Thread kind 2, persistence: what accepts writes, and the loop that serves all shards at once.
+//!
+//! The border is [`Store`](crate::shard::Store). May not know workers or the engine but through the
+//! messages of `mesh`.
+
+pub mod double;
+mod memory;
+
+pub use memory::Memory;
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use mio::{Events, Poll, Token};
+
+use crate::mesh::{StorePorts, ToStore, ToWorker, store_thread};
+use crate::shard::{Learned, Store};
+
+const WAKE: Token = Token(usize::MAX);
+
+/// The token that the store's waker has to be made with.
+pub fn wake_token() -> Token {
+    WAKE
+}
+
+/// The store thread's life: what all shards sent since the last turn is served as one.
+pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> io::Result<()> {
+    let mut events = Events::with_capacity(4);
+    let workers = ports.to_open.len();
+    let wake = ports.shared.wakes[store_thread(workers)].clone();
+    while !ports.shared.stopping.load(Ordering::Acquire) {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            polled => polled?,
+        }
+        wake.lower();
+        serve_turn(&mut *store, &mut ports);
+        for outbox in &mut ports.to_open {
+            outbox.flush();
+        }
+    }
+    Ok(())
+}
+
+/// Serves what is there, unless answers to what was there before have found no room.
+fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
+    while !ports.to_open.iter().any(|outbox| outbox.has_backlog()) {
+        let mut requests = Vec::new();
+        while let Some(ToStore(batch)) = ports.mailbox.take() {
+            requests.extend(batch);
+        }
+        if requests.is_empty() {
+            return;
+        }
+        let shared = &ports.shared;
+        ports.mailbox.tell_waiters(|thread| shared.wake(thread));
+        let mut learned = Vec::with_capacity(requests.len());
+        store.serve(requests, &mut learned);
+        let mut by_worker: Vec<Vec<Learned>> = ports.to_open.iter().map(|_| Vec::new()).collect();
+        for learned in learned {
+            let worker = match &learned {
+                Learned::Answer(answer) => answer.shard,
+                Learned::Heard { group, .. } => ports.shared.owners.owner_of(group),
+            };
+            by_worker[worker.index()].push(learned);
+        }
+        for (outbox, learned) in ports.to_open.iter_mut().zip(by_worker) {
+            if !learned.is_empty() {
+                outbox.send(ToWorker::Learned(learned));
+                outbox.flush();
+            }
+        }
+    }
+}

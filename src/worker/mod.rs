@@ -1,1 +1,391 @@
-//! (being written)
+//! Thread kind 1, one a core: its sockets, one shard of the groups, and the fan-out to its sockets.
+//!
+//! [`Worker::run`] is the order of work in one turn. A worker sleeps in `poll` and nowhere else: it
+//! sends with `try_send`, and never joins or locks. May not know the engine or the store but through
+//! the messages of `mesh`.
+
+mod clients;
+mod connections;
+mod drain;
+mod joins;
+mod sockets;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpListener;
+use mio::{Events, Poll, Token};
+
+use crate::config::Limits;
+use crate::fanout::{Budget, Fanout};
+use crate::id::{GroupKey, LocalGroupId, SlotId, WorkerId};
+use crate::mesh::{Shared, ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
+use crate::metrics::WorkerMetrics;
+use crate::net::id_of;
+use crate::shard::{Ask, Command, Decides, Delivered, Effects, Shard, Store, ValueLimits};
+use crate::time::{Deadlines, Now, sleep_until};
+
+use connections::Connections;
+use drain::Drain;
+
+/// The poll's names for what is no connection. No slot reaches them.
+const WAKE: Token = Token(usize::MAX);
+const LISTENER: Token = Token(usize::MAX - 1);
+
+/// What one turn does at most before it looks at everything else again.
+const COMMANDS_A_TURN: usize = 512;
+const READS_A_TURN: usize = 64;
+const WRITES_A_TURN: usize = 256;
+/// The one buffer for reads of all sockets.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// What a worker is made with.
+pub struct Parts {
+    /// The poll whose waker the mesh has.
+    pub poll: Poll,
+    /// Its own listener on the stream port.
+    pub listener: std::net::TcpListener,
+    /// Its mailboxes.
+    pub ports: WorkerPorts,
+    /// A store that answers in the same turn; `None` where the store has a thread.
+    pub store_here: Option<Box<dyn Store>>,
+    /// Who decides, as that store says.
+    pub decides: Decides,
+    /// The limits that hold here.
+    pub limits: Limits,
+    /// How long closes are spread at the end of the process.
+    pub drain: Duration,
+    /// Told when all sockets are gone after the drain has begun.
+    pub drained: crossbeam_channel::Sender<WorkerId>,
+}
+
+/// The token that a worker's waker has to be made with.
+pub fn wake_token() -> Token {
+    WAKE
+}
+
+/// One worker.
+pub struct Worker {
+    poll: Poll,
+    listener: Option<TcpListener>,
+    /// Sockets wait to be accepted: the poll has said so and no accept since has found none.
+    is_acceptable: bool,
+    /// No accept before this: the process had no descriptor left.
+    accept_after: Option<Instant>,
+    ports: WorkerPorts,
+    shard: Shard,
+    fanout: Fanout,
+    store_here: Option<Box<dyn Store>>,
+    connections: Connections,
+    limits: Limits,
+    now: Now,
+    buffer: Vec<u8>,
+    /// Sockets with something to read, each once.
+    readable: VecDeque<SlotId>,
+    /// Sockets with something queued to be written.
+    to_write: Vec<SlotId>,
+    /// Commands of own sockets to the own shard.
+    own_commands: VecDeque<Command>,
+    effects: Effects,
+    /// Sockets without a whole head, in the order of their time limits.
+    handshakes: Deadlines<SlotId>,
+    /// Closing sockets, in the order in which they are given up.
+    closing: Deadlines<SlotId>,
+    drain: Drain,
+    /// A group's time ran more than a second ahead of the clock, and that was said.
+    said_ahead: bool,
+}
+
+impl Worker {
+    /// Makes the worker of these parts; [`Worker::run`] is its life.
+    pub fn new(parts: Parts) -> io::Result<Worker> {
+        let mut listener = TcpListener::from_std(parts.listener);
+        parts
+            .poll
+            .registry()
+            .register(&mut listener, LISTENER, mio::Interest::READABLE)?;
+        let value_limits = ValueLimits {
+            json_depth: parts.limits.json_depth,
+            value_bytes: parts.limits.value_bytes,
+        };
+        Ok(Worker {
+            shard: Shard::new(parts.ports.id, parts.decides, value_limits),
+            fanout: Fanout::new(parts.limits.behind_bytes),
+            poll: parts.poll,
+            listener: Some(listener),
+            is_acceptable: true,
+            accept_after: None,
+            ports: parts.ports,
+            store_here: parts.store_here,
+            connections: Connections::default(),
+            limits: parts.limits,
+            now: Now::read(),
+            buffer: vec![0; READ_BUFFER_BYTES],
+            readable: VecDeque::new(),
+            to_write: Vec::new(),
+            own_commands: VecDeque::new(),
+            effects: Effects::default(),
+            handshakes: Deadlines::default(),
+            closing: Deadlines::default(),
+            drain: Drain::new(parts.drain, parts.drained),
+            said_ahead: false,
+        })
+    }
+
+    /// The worker's life. It ends when the process does.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        while !self.ports.shared.stopping.load(Ordering::Acquire) {
+            self.wait_for_events(&mut events)?; // the thread sleeps here and nowhere else
+            self.now = Now::read(); // the turn's one look at the clocks
+            self.read_open_mailbox(); // always, and first
+            if !self.follow_ups_wait() {
+                self.read_command_mailbox();
+                if !self.commands_wait() {
+                    self.accept();
+                    self.read_sockets();
+                }
+            }
+            self.apply_own_commands();
+            self.perform_effects(); // store, replies, frames: in this order
+            self.flush(); // replies are on their way before the fan-out begins
+            self.sweep(); // who lacks something gets it, one write a socket
+            self.end_overdue();
+            self.go_on_draining();
+            self.flush();
+        }
+        Ok(())
+    }
+
+    fn wait_for_events(&mut self, events: &mut Events) -> io::Result<()> {
+        let timeout = self.sleep_at_most();
+        match self.poll.poll(events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            polled => polled?,
+        }
+        for event in events.iter() {
+            match event.token() {
+                WAKE => {}
+                LISTENER => self.is_acceptable = true,
+                token => {
+                    let id = id_of(token);
+                    if event.is_readable() || event.is_read_closed() || event.is_error() {
+                        self.has_bytes(id);
+                    }
+                    if event.is_writable() {
+                        self.takes_bytes(id);
+                    }
+                }
+            }
+        }
+        self.ports.shared.wakes[self.ports.id.index()].lower();
+        Ok(())
+    }
+
+    /// `Some(0)` while there is work; else until the next time limit, or for good.
+    fn sleep_at_most(&self) -> Option<Duration> {
+        let can_read = !self.follow_ups_wait() && !self.commands_wait();
+        let has_work = self.fanout.is_due()
+            || !self.own_commands.is_empty()
+            || !self.to_write.is_empty()
+            || !self.ports.open.is_empty()
+            || (!self.follow_ups_wait() && !self.ports.commands.is_empty())
+            || (can_read
+                && (!self.readable.is_empty()
+                    || (self.is_acceptable && self.accept_after.is_none())));
+        if has_work {
+            return Some(Duration::ZERO);
+        }
+        sleep_until([
+            self.handshakes.next_at(),
+            self.closing.next_at(),
+            self.accept_after,
+            self.drain.next_at(),
+        ])
+    }
+
+    /// What follows from commands has to wait, so no more commands.
+    fn follow_ups_wait(&self) -> bool {
+        let ports = &self.ports;
+        ports.to_open.iter().any(|outbox| outbox.has_backlog())
+            || ports.to_engine.has_backlog()
+            || ports
+                .to_store
+                .as_ref()
+                .is_some_and(|outbox| outbox.has_backlog())
+    }
+
+    /// Commands to others have to wait, so no more from own sockets.
+    fn commands_wait(&self) -> bool {
+        self.ports
+            .to_commands
+            .iter()
+            .any(|outbox| outbox.has_backlog())
+    }
+
+    fn read_open_mailbox(&mut self) {
+        // What was there at the start: a neighbour that never stops must not hold the turn.
+        let len = self.ports.open.len();
+        for _ in 0..len {
+            let Some(message) = self.ports.open.take() else {
+                break;
+            };
+            match message {
+                ToWorker::Delivery(delivery) => self.deliver(delivery.local, delivery.what),
+                ToWorker::Learned(learned) => {
+                    for learned in learned {
+                        self.shard
+                            .learn(learned, self.now.wall_ms, &mut self.effects);
+                    }
+                }
+            }
+        }
+        if len > 0 {
+            let shared = &self.ports.shared;
+            self.ports.open.tell_waiters(|thread| shared.wake(thread));
+        }
+    }
+
+    fn read_command_mailbox(&mut self) {
+        let mut taken = 0;
+        while taken < COMMANDS_A_TURN
+            && let Some(message) = self.ports.commands.take()
+        {
+            taken += 1;
+            match message {
+                ToOwner::Command(command) => {
+                    self.shard
+                        .apply(command, self.now.wall_ms, &mut self.effects)
+                }
+                ToOwner::Socket(stream) => self.take_socket(stream),
+            }
+        }
+        if taken > 0 {
+            let shared = &self.ports.shared;
+            self.ports
+                .commands
+                .tell_waiters(|thread| shared.wake(thread));
+        }
+    }
+
+    fn apply_own_commands(&mut self) {
+        if self.follow_ups_wait() {
+            return;
+        }
+        while let Some(command) = self.own_commands.pop_front() {
+            self.shard
+                .apply(command, self.now.wall_ms, &mut self.effects);
+        }
+    }
+
+    /// Carries out what the shard asks for, whole, before the next wait.
+    fn perform_effects(&mut self) {
+        while !self.effects.requests.is_empty() {
+            let requests = std::mem::take(&mut self.effects.requests);
+            if let Some(store) = &mut self.store_here {
+                let mut learned = Vec::with_capacity(requests.len());
+                store.serve(requests, &mut learned);
+                for learned in learned {
+                    self.shard
+                        .learn(learned, self.now.wall_ms, &mut self.effects);
+                }
+            } else if let Some(outbox) = &mut self.ports.to_store {
+                outbox.send(ToStore(requests));
+            }
+        }
+        for reply in self.effects.replies.drain(..) {
+            self.ports.to_engine.send(ToEngine(reply));
+        }
+        let deliveries = std::mem::take(&mut self.effects.deliveries);
+        for delivery in deliveries {
+            if delivery.to == self.ports.id {
+                self.deliver(delivery.local, delivery.what);
+            } else if let Some(outbox) = self.ports.to_open.get_mut(delivery.to.index()) {
+                outbox.send(ToWorker::Delivery(delivery));
+            }
+        }
+        let ahead_ms = self.shard.take_ahead_ms();
+        if ahead_ms > 0 {
+            self.note_time_ahead(ahead_ms);
+        }
+    }
+
+    fn deliver(&mut self, local: LocalGroupId, what: Delivered) {
+        match what {
+            Delivered::Event(frame) => self.fanout.append(local, frame),
+            Delivered::Entered {
+                connection,
+                token,
+                sync,
+            } => self.entered(local, connection, token, sync),
+        }
+    }
+
+    fn sweep(&mut self) {
+        for id in std::mem::take(&mut self.to_write) {
+            self.fanout.drain(id, &mut self.connections);
+            self.finish_if_closing(id);
+        }
+        let mut budget = Budget::of_writes(WRITES_A_TURN);
+        self.fanout.sweep(&mut self.connections, &mut budget);
+        let outcome = self.fanout.take_outcome();
+        for id in outcome.gone {
+            self.end(id);
+        }
+        for id in outcome.slow {
+            self.metrics().slow_readers_closed.increment();
+            self.close(id, 1013, "");
+        }
+        for (key, local) in outcome.left {
+            let worker = self.ports.id;
+            self.command(key, Ask::Leave { worker, local });
+        }
+    }
+
+    /// Sends a command to the owner of its group.
+    fn command(&mut self, key: GroupKey, ask: Ask) {
+        let owner = self.ports.shared.owners.owner_of(&key);
+        let command = Command::Group { key, ask };
+        if owner == self.ports.id {
+            self.own_commands.push_back(command);
+        } else if let Some(outbox) = self.ports.to_commands.get_mut(owner.index()) {
+            outbox.send(ToOwner::Command(command));
+        }
+    }
+
+    /// Sends what waits, and wakes whoever got something.
+    fn flush(&mut self) {
+        self.ports.to_engine.flush();
+        if let Some(outbox) = &mut self.ports.to_store {
+            outbox.flush();
+        }
+        for outbox in &mut self.ports.to_open {
+            outbox.flush();
+        }
+        for outbox in &mut self.ports.to_commands {
+            outbox.flush();
+        }
+    }
+
+    fn note_time_ahead(&mut self, ahead_ms: u64) {
+        self.metrics().time_ahead_ms.raise_to(ahead_ms);
+        if ahead_ms >= 1000 && !self.said_ahead {
+            self.said_ahead = true;
+            tracing::warn!(
+                "timestamps run {ahead_ms} ms ahead of the clock: it has stepped back, or one group changes more than \
+                 1,000 times a second; subscribers see them rise all the same"
+            );
+        }
+    }
+
+    fn metrics(&self) -> &WorkerMetrics {
+        &self.ports.shared.workers[self.ports.id.index()]
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.ports.shared)
+    }
+}

@@ -1,0 +1,93 @@
+//! The command line: what may be said, and the help that says it. Decides nothing.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+/// Our version, and that of the engine that we stand in for.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (speaks iii 0.11.6-next.3)");
+
+const EXAMPLES: &str = "\
+Examples:
+  iii-stream                       serve ./config.yaml if it is there, else the defaults
+  iii-stream -c config.yaml        serve an engine's whole config.yaml
+  iii-stream check -c config.yaml  show every setting and where it came from; serve nothing
+  iii-stream check --json | jq .settings
+
+Ports (defaults):
+  3112   stream port: subscribers connect with a WebSocket, ws://127.0.0.1:3112/
+  49134  worker port: SDK workers connect, ws://127.0.0.1:49134
+
+Settings:
+  In the file, under the entry `name: iii-stream`: `config` holds what an iii engine reads too
+  (port, host, adapter), `server` what is ours (threads, pin, backlog, call_timeout_ms, drain_ms,
+  limits). `iii-stream check` lists them all. ${NAME:default} in the file is filled in from the
+  environment. III_STREAM_CONFIG stands for --config; a flag wins over it.
+
+Exit codes:
+  0   stopped by SIGTERM or SIGINT; check found no fault
+  1   the start failed, each fault one line on stderr; check found a fault
+  2   wrong arguments
+  70  something broke while serving; start it again";
+
+/// Real-time streams and presence for very many subscribers: a drop-in server for the streams
+/// worker of an iii engine.
+#[derive(Debug, Parser)]
+#[command(name = "iii-stream", version = VERSION, after_help = EXAMPLES)]
+#[command(disable_version_flag = true, disable_help_subcommand = true)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do other than to serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// What to serve.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// Attach to the engine at this address instead of being one (not in this version)
+    #[arg(long, value_name = "URL")]
+    pub engine: Option<String>,
+    /// Read no file, also if ./config.yaml is there
+    #[arg(long, conflicts_with = "config")]
+    pub use_default_config: bool,
+    /// Taken for the sake of an engine's start scripts; without effect
+    #[arg(long, hide = true)]
+    pub no_update_check: bool,
+    /// Print the version
+    #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
+}
+
+/// Which file.
+#[derive(Debug, Args)]
+pub struct FileArgs {
+    /// The file to serve: an engine's config.yaml
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// What to do other than to serve.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read everything, show every setting and where it came from, open nothing
+    Check {
+        /// What to read.
+        #[command(flatten)]
+        file: FileArgs,
+        /// One JSON object in place of lines
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn command_line_holds_together() {
+        Cli::command().debug_assert();
+        assert!(VERSION.contains(crate::config::ENGINE_VERSION));
+    }
+}

@@ -1,0 +1,1027 @@
+//! What each key of a whole file may be, and what it becomes.
+//!
+//! The reference's own keys are as strict as there; keys of ours are checked further. What a later
+//! version brings is refused here by name: passing over it could open what the file closes.
+
+use std::ops::RangeInclusive;
+
+use serde_json::Value as Json;
+
+use super::report::Report;
+use super::section::{Section, integer, mismatch, nearest};
+use super::yaml::{Node, Value};
+use super::{
+    BACKLOG_LEN, Config, Endpoint, HOST_OF_FILE, MAILBOX_LEN_MIN, Pin, Threads, ip_address,
+};
+
+const STREAM: &str = "iii-stream";
+const MANAGER: &str = "iii-worker-manager";
+/// Read for its `level` and `format` by a later version; nobody misses it when it is passed over.
+const OBSERVABILITY: &str = "iii-observability";
+
+/// A name of version 0.10 and what took its place.
+const NAMES_OLD: [(&str, &str); 5] = [
+    ("modules::stream::StreamModule", STREAM),
+    ("modules::worker::WorkerModule", MANAGER),
+    ("modules::stream::adapters::KvStore", "kv"),
+    ("modules::stream::adapters::RedisAdapter", "redis"),
+    ("modules::stream::adapters::Bridge", "bridge"),
+];
+
+const NOT_YET: &str = "is not supported by this version of iii-stream";
+
+const PORTS: RangeInclusive<u64> = 0..=65_535;
+const TIMES_MS: RangeInclusive<u64> = 1..=24 * 60 * 60 * 1000;
+const COUNTS: RangeInclusive<u64> = 1..=1_000_000_000;
+const THREADS: RangeInclusive<u64> = 1..=256;
+const CORES: RangeInclusive<u64> = 0..=4095;
+/// What one message or value may take at most.
+const MESSAGE_BYTES: RangeInclusive<u64> = 1..=1 << 30;
+/// What may wait in one place at most.
+const WAITING_BYTES: RangeInclusive<u64> = 1..=64 << 30;
+
+/// Without a tree, or without workers in it: the embedded default.
+pub(super) fn read(report: &mut Report, tree: Option<&Node>) -> Config {
+    let mut config = Config::default();
+    let entries = tree.map(|tree| entries(report, tree)).unwrap_or_default();
+
+    let stream = only(report, &entries, STREAM, "");
+    let manager = only(report, &entries, MANAGER, &format!(" {NOT_YET}"));
+    if !entries.is_empty() {
+        HOST_OF_FILE.clone_into(&mut config.stream.host);
+        HOST_OF_FILE.clone_into(&mut config.worker.host);
+        if stream.is_none() && report.faults.is_empty() {
+            report.fault_without_place(format!("no worker named {STREAM} in {}", report.file));
+        }
+    }
+    stream_entry(report, &mut config, stream);
+    manager_entry(report, &mut config, manager);
+
+    let skipped = skipped(&entries);
+    if !skipped.is_empty() {
+        config.warnings.push(format!(
+            "{}: passed over workers that this server does not run: {}",
+            report.file,
+            skipped.join(", ")
+        ));
+    }
+    if entries.is_empty() {
+        config
+            .notices
+            .push("values live in memory and end with the process".to_owned());
+    }
+    config
+}
+
+/// Whether this is the mapping that an engine hands to a worker that it starts.
+pub(super) fn is_bare_mapping(tree: &Node) -> bool {
+    let Value::Mapping(pairs) = &tree.value else {
+        return false;
+    };
+    let has = |keys: &[&str]| {
+        pairs
+            .iter()
+            .any(|(key, _)| keys.contains(&key.text.as_str()))
+    };
+    !has(&["workers", "modules"]) && has(&["port", "host", "auth_function", "adapter", "server"])
+}
+
+/// One element of `workers` or `modules` that has a name.
+struct Entry<'t> {
+    /// `workers[1]`.
+    path: String,
+    /// As written, with what may follow a `#`.
+    name: String,
+    name_at: usize,
+    node: &'t Node,
+}
+
+impl Entry<'_> {
+    fn is(&self, worker: &str) -> bool {
+        self.name.split('#').next() == Some(worker)
+    }
+}
+
+/// The elements of both lists, `workers` first.
+fn entries<'t>(report: &mut Report, tree: &'t Node) -> Vec<Entry<'t>> {
+    let pairs = match &tree.value {
+        Value::Null => return Vec::new(),
+        Value::Mapping(pairs) => pairs,
+        _ => {
+            report.fault(
+                tree.span.start,
+                "",
+                format_args!("{tree}, expected a mapping with workers"),
+            );
+            return Vec::new();
+        }
+    };
+    for (key, _) in pairs {
+        if !matches!(key.text.as_str(), "workers" | "modules") {
+            let suggestion = nearest(&key.text, &["workers", "modules"]);
+            let suggestion = suggestion
+                .map(|known| format!("; did you mean {known}?"))
+                .unwrap_or_default();
+            let what = "unknown key at the top level, expected workers (a worker's settings belong under workers[].config)";
+            report.fault(key.at, &key.text, format_args!("{what}{suggestion}"));
+        }
+    }
+    let mut top = Section::new(report, String::new(), String::new(), Some(tree));
+    top.refuse_doubled();
+
+    let mut entries = Vec::new();
+    for list in ["workers", "modules"] {
+        match top.node(list).map(|node| (node, &node.value)) {
+            None | Some((_, Value::Null)) => {}
+            Some((_, Value::List(items))) => {
+                for (index, node) in items.iter().enumerate() {
+                    entries.extend(entry(top.report, format!("{list}[{index}]"), node));
+                }
+            }
+            Some((node, _)) => top.fault(list, format_args!("{node}, expected a list")),
+        }
+    }
+    entries
+}
+
+/// None: it has no name, and a fault says so.
+fn entry<'t>(report: &mut Report, path: String, node: &'t Node) -> Option<Entry<'t>> {
+    if !matches!(node.value, Value::Mapping(_)) {
+        report.fault(
+            node.span.start,
+            &path,
+            format_args!("{node}, expected a mapping with name"),
+        );
+        return None;
+    }
+    let mut section = Section::new(report, path.clone(), String::new(), Some(node));
+    section.refuse_doubled();
+    let Some(name_node) = section.node("name") else {
+        match section.other_node("class") {
+            Some(class) => section.fault_at_key("class", old_name(class, "the worker's new name")),
+            None => report.fault(
+                node.span.start,
+                &path,
+                "has no name, expected name: iii-stream or another worker",
+            ),
+        }
+        return None;
+    };
+    let name = match &name_node.value {
+        Value::Text(text) | Value::Decimal(text) => text.clone(),
+        Value::Integer(value) => value.to_string(),
+        _ => {
+            section.fault("name", mismatch(name_node, "the name of a worker"));
+            return None;
+        }
+    };
+    if NAMES_OLD.iter().any(|(old, _)| *old == name) {
+        section.fault("name", old_name(name_node, ""));
+        return None;
+    }
+    Some(Entry {
+        path,
+        name,
+        name_at: name_node.span.start,
+        node,
+    })
+}
+
+fn old_name(class: &Node, unknown: &str) -> String {
+    let new = match &class.value {
+        Value::Text(text) => NAMES_OLD
+            .iter()
+            .find(|(old, _)| old == text)
+            .map(|(_, new)| *new),
+        _ => None,
+    };
+    format!(
+        "is from version 0.10; write name: {}",
+        new.unwrap_or(unknown)
+    )
+}
+
+/// The entry of this worker; every further one is a fault.
+fn only<'e, 't>(
+    report: &mut Report,
+    entries: &'e [Entry<'t>],
+    worker: &str,
+    why: &str,
+) -> Option<&'e Entry<'t>> {
+    let mut found = entries.iter().filter(|entry| entry.is(worker));
+    let first = found.next();
+    for further in found {
+        let path = format!("{}.name", further.path);
+        report.fault(
+            further.name_at,
+            &path,
+            format_args!("a second {worker}{why}, expected one"),
+        );
+    }
+    first
+}
+
+/// Names as written, each once.
+fn skipped<'e>(entries: &'e [Entry<'_>]) -> Vec<&'e str> {
+    let mut names: Vec<&str> = Vec::new();
+    for entry in entries {
+        let is_read = [STREAM, MANAGER, OBSERVABILITY]
+            .iter()
+            .any(|worker| entry.is(worker));
+        if !is_read && !names.contains(&entry.name.as_str()) {
+            names.push(&entry.name);
+        }
+    }
+    names
+}
+
+/// What stands beside `name` in an entry of ours. Other keys there are nobody's business.
+fn open<'r, 't>(
+    report: &'r mut Report,
+    entry: Option<&Entry<'t>>,
+    worker: &str,
+) -> Section<'r, 't> {
+    let path = entry.map(|entry| entry.path.clone()).unwrap_or_default();
+    let mut section = Section::new(
+        report,
+        path,
+        worker.to_owned(),
+        entry.map(|entry| entry.node),
+    );
+    section.refuse("image", &format!("{worker} is built in, expected no image"));
+    section
+}
+
+fn stream_entry(report: &mut Report, config: &mut Config, entry: Option<&Entry<'_>>) {
+    let mut section = open(report, entry, STREAM);
+    let mut keys = section.section("config");
+    endpoint(&mut keys, &mut config.stream);
+    match keys.node("auth_function").map(|node| &node.value) {
+        Some(Value::Text(text)) if text.is_empty() => {
+            keys.fault(
+                "auth_function",
+                "\"\" names no function, expected null or no such key",
+            );
+        }
+        _ => keys.refuse(
+            "auth_function",
+            &format!("{NOT_YET}, expected null or no such key"),
+        ),
+    }
+    let has_adapter = adapter(&mut keys);
+    keys.done();
+    server(&mut section, config);
+    if entry.is_some() && !has_adapter {
+        config.warnings.push(format!(
+            "{}: no adapter in it: values live in memory and end with the process",
+            report.file
+        ));
+    }
+}
+
+fn manager_entry(report: &mut Report, config: &mut Config, entry: Option<&Entry<'_>>) {
+    let mut section = open(report, entry, MANAGER);
+    let mut keys = section.section("config");
+    endpoint(&mut keys, &mut config.worker);
+    keys.refuse(
+        "middleware_function_id",
+        "is not supported by iii-stream; run it beside an engine (--engine) instead",
+    );
+    keys.refuse("rbac", &format!("{NOT_YET}, expected null or no such key"));
+    keys.done();
+}
+
+fn endpoint(keys: &mut Section<'_, '_>, endpoint: &mut Endpoint) {
+    keys.integer("port", &mut endpoint.port, PORTS);
+    keys.read("host", &mut endpoint.host, |node| match &node.value {
+        Value::Text(text) if is_host(text) => Ok(text.clone()),
+        Value::Text(text) => Err(format!(
+            "{text:?} is no host, expected an IP address or a name, without port"
+        )),
+        _ => Err(mismatch(node, "an IP address or a name")),
+    });
+}
+
+/// An address, or what could be a name; whether it resolves is seen at start.
+fn is_host(text: &str) -> bool {
+    let is_name = || {
+        text.chars()
+            .all(|char| char.is_alphanumeric() || matches!(char, '-' | '_' | '.'))
+    };
+    !text.is_empty() && (ip_address(text).is_some() || is_name())
+}
+
+/// Whether there is one. All that passes is `kv` in memory.
+fn adapter(keys: &mut Section<'_, '_>) -> bool {
+    let mut adapter = keys.section("adapter");
+    let is_there = !adapter.is_absent();
+    let class = adapter.other_node("class");
+    let mut name = "kv".to_owned();
+    adapter.read("name", &mut name, |node| match &node.value {
+        Value::Text(text) => match text.as_str() {
+            "kv" => Ok(text.clone()),
+            "redis" | "bridge" => Err(format!("{text} {NOT_YET}, expected kv")),
+            _ if NAMES_OLD.iter().any(|(old, _)| old == text) => Err(old_name(node, "")),
+            _ => Err(format!("{text} is not known, expected kv, redis or bridge")),
+        },
+        _ => Err(mismatch(node, "kv, redis or bridge")),
+    });
+    if let Some(class) = class {
+        adapter.fault_at_key("class", old_name(class, "kv, redis or bridge"));
+    }
+    let named = adapter.node("name");
+    if is_there && class.is_none() && named.is_none() {
+        adapter.fault_missing("has no name, expected name: kv, redis or bridge");
+    }
+    let is_kv = named.is_none_or(|node| matches!(&node.value, Value::Text(text) if text == "kv"));
+    let store = adapter.section("config");
+    if is_kv && class.is_none() {
+        kv_store(store);
+    }
+    adapter.done();
+    is_there
+}
+
+fn kv_store(mut store: Section<'_, '_>) {
+    let mut method = "in_memory".to_owned();
+    let mut is_refused = false;
+    store.read("store_method", &mut method, |node| match &node.value {
+        Value::Text(text) if text == "in_memory" => Ok(text.clone()),
+        Value::Text(text) if text == "file_based" => {
+            is_refused = true; // its other keys would only add noise
+            Err(format!("file_based {NOT_YET}, expected in_memory"))
+        }
+        Value::Text(text) => Err(format!(
+            "{text} is not known, expected in_memory or file_based"
+        )),
+        _ => Err(mismatch(node, "in_memory or file_based")),
+    });
+    if is_refused {
+        return;
+    }
+    // Keys that only other stores read, or only the reference: checked, then without effect.
+    let (mut path, mut interval_ms) = (String::new(), 0_u64);
+    store.unused(|store| {
+        store.read("file_path", &mut path, |node| match &node.value {
+            Value::Text(text) => Ok(text.clone()),
+            _ => Err(mismatch(node, "a path")),
+        });
+        store.integer("save_interval_ms", &mut interval_ms, TIMES_MS);
+    });
+    for key in ["channel_size", "redis_url", "bridge_url"] {
+        store.other_node(key);
+    }
+    for key in ["fsync", "segment_bytes", "snapshot_factor"] {
+        store.refuse(key, &format!("{NOT_YET}, expected no such key"));
+    }
+    store.done();
+}
+
+/// The keys of ours.
+fn server(entry: &mut Section<'_, '_>, config: &mut Config) {
+    let mut server = entry.section("server");
+    server.refuse_doubled();
+    server.refuse(
+        "engine",
+        &format!("{NOT_YET}: it cannot attach to a running engine, expected no such key"),
+    );
+    server.read("threads", &mut config.threads, threads);
+    let threads = config.threads;
+    server.read("pin", &mut config.pin, |node| pin(node, threads));
+    let mut backlog = BACKLOG_LEN;
+    server.integer("backlog", &mut backlog, 1..=i32::MAX as u64);
+    config.backlog = server.node("backlog").map(|_| backlog);
+    server.integer("call_timeout_ms", &mut config.call_timeout_ms, TIMES_MS);
+    server.integer("drain_ms", &mut config.drain_ms, TIMES_MS);
+
+    let limits = &mut config.limits;
+    let mut keys = server.section("limits");
+    keys.refuse_doubled();
+    keys.integer("connections", &mut limits.connections, COUNTS);
+    keys.integer("handshake_ms", &mut limits.handshake_ms, TIMES_MS);
+    keys.bytes(
+        "handshake_bytes",
+        &mut limits.handshake_bytes,
+        MESSAGE_BYTES,
+    );
+    keys.bytes("message_bytes", &mut limits.message_bytes, MESSAGE_BYTES);
+    keys.bytes("call_bytes", &mut limits.call_bytes, MESSAGE_BYTES);
+    keys.bytes("name_bytes", &mut limits.name_bytes, MESSAGE_BYTES);
+    keys.integer(
+        "json_depth",
+        &mut limits.json_depth,
+        1..=super::JSON_DEPTH_MAX as u64,
+    );
+    keys.bytes("value_bytes", &mut limits.value_bytes, MESSAGE_BYTES);
+    keys.integer("update_ops", &mut limits.update_ops, COUNTS);
+    keys.integer("subscriptions", &mut limits.subscriptions, COUNTS);
+    keys.bytes("behind_bytes", &mut limits.behind_bytes, WAITING_BYTES);
+    keys.integer(
+        "mailbox_len",
+        &mut limits.mailbox_len,
+        MAILBOX_LEN_MIN as u64..=1 << 20,
+    );
+    keys.bytes("mailbox_bytes", &mut limits.mailbox_bytes, WAITING_BYTES);
+    keys.integer("calls_in_flight", &mut limits.calls_in_flight, COUNTS);
+    keys.bytes(
+        "call_queue_bytes",
+        &mut limits.call_queue_bytes,
+        WAITING_BYTES,
+    );
+    keys.done();
+    server.done();
+}
+
+fn threads(node: &Node) -> Result<Threads, String> {
+    match &node.value {
+        Value::Text(text) if text == "auto" => Ok(Threads::Auto),
+        _ => integer(node, &THREADS, "auto or an integer from 1 to 256").map(Threads::Count),
+    }
+}
+
+fn pin(node: &Node, threads: Threads) -> Result<Pin, String> {
+    let expected = "auto, none or a list of core numbers";
+    let cores: Vec<usize> = match &node.value {
+        Value::Text(text) if text == "auto" => return Ok(Pin::Auto),
+        Value::Text(text) if text == "none" => return Ok(Pin::None),
+        Value::List(items) => {
+            let core =
+                |item: &std::rc::Rc<Node>| integer(item, &CORES, "a core number from 0 to 4095");
+            items.iter().map(core).collect::<Result<_, _>>()?
+        }
+        _ => return Err(mismatch(node, expected)),
+    };
+    match threads {
+        _ if cores.is_empty() => {
+            Err("is an empty list, expected one core for each thread".to_owned())
+        }
+        Threads::Count(threads) if cores.len() < threads => Err(format!(
+            "has {} for {threads} threads, expected at least {threads}",
+            cores.len()
+        )),
+        _ => Ok(Pin::Cores(cores)),
+    }
+}
+
+impl From<Threads> for Json {
+    fn from(threads: Threads) -> Json {
+        match threads {
+            Threads::Auto => "auto".into(),
+            Threads::Count(count) => count.into(),
+        }
+    }
+}
+
+impl From<Pin> for Json {
+    fn from(pin: Pin) -> Json {
+        match pin {
+            Pin::Auto => "auto".into(),
+            Pin::None => "none".into(),
+            Pin::Cores(cores) => cores.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may")]
+mod tests {
+    use super::super::env::expand;
+    use super::super::{Limits, yaml};
+    use super::*;
+
+    fn environment(name: &str) -> Option<String> {
+        match name {
+            "PORT" => Some("4000".to_owned()),
+            "WORD" => Some("abc".to_owned()),
+            _ => None,
+        }
+    }
+
+    fn read_file(text: &str) -> (Config, Report) {
+        let expanded = expand(text, &environment);
+        let tree = yaml::parse(&expanded.text.clone(), |_| {})
+            .ok()
+            .expect("the YAML of a test is well formed");
+        let mut report = Report::new("config.yaml", text.to_owned(), expanded);
+        let config = read(&mut report, tree.as_deref());
+        report.sort();
+        (config, report)
+    }
+
+    fn faults(text: &str) -> Vec<String> {
+        read_file(text)
+            .1
+            .faults
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    fn config(text: &str) -> Config {
+        let (config, report) = read_file(text);
+        assert_eq!(report.faults, [], "{text}");
+        config
+    }
+
+    /// Faults of what stands in an `iii-stream` entry, without the place in the file.
+    fn stream_faults(entry: &str) -> Vec<String> {
+        let text = format!("workers: [{{name: iii-stream, {entry}}}]");
+        let pathless = |line: String| {
+            line.split_once(": workers[0].")
+                .expect("a path")
+                .1
+                .to_owned()
+        };
+        faults(&text).into_iter().map(pathless).collect()
+    }
+
+    fn stream_config(entry: &str) -> Config {
+        config(&format!("workers: [{{name: iii-stream, {entry}}}]"))
+    }
+
+    #[test]
+    fn files_without_workers_are_the_embedded_default() {
+        for text in [
+            "",
+            "# a comment\n",
+            "{}",
+            "workers:",
+            "workers: []",
+            "modules: ~",
+            "null",
+        ] {
+            let config = config(text);
+            assert_eq!(
+                config.notices,
+                ["values live in memory and end with the process"],
+                "{text}"
+            );
+            let expected = Config {
+                notices: config.notices.clone(),
+                ..Config::default()
+            };
+            assert_eq!(config, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn file_without_a_key_has_the_defaults_of_the_reference() {
+        let config = config("workers:\n- name: iii-stream\n");
+        assert_eq!(config.stream, Endpoint::new("0.0.0.0", 3112));
+        assert_eq!(config.worker, Endpoint::new("0.0.0.0", 49134));
+        assert_eq!(
+            config.warnings,
+            ["config.yaml: no adapter in it: values live in memory and end with the process"]
+        );
+        assert_eq!(config.notices, [""; 0]);
+        assert_eq!(config.limits, Limits::default());
+    }
+
+    #[test]
+    fn both_lists_form_one_and_other_workers_are_passed_over_in_one_line() {
+        let config = config(
+            "modules:\n- name: iii-stream#7\n  config: {adapter: {name: kv}}\n\
+             workers:\n- name: iii-http\n  anything: 1\n- {name: iii-state, config: 5}\n- name: iii-observability\n\
+             - name: iii-http\n- name: 7\n- {name: iii-worker-manager, config: {port: 5, host: \"::1\"}}\n",
+        );
+        assert_eq!(
+            config.warnings,
+            [
+                "config.yaml: passed over workers that this server does not run: iii-http, iii-state, 7"
+            ]
+        );
+        assert_eq!(config.worker, Endpoint::new("::1", 5));
+    }
+
+    #[test]
+    fn faults_have_the_form_that_the_specification_shows() {
+        let file = "\
+workers:
+  - name: iii-http
+  - name: iii-stream
+    config:
+      port: \"3112\"
+      adapter:
+        name: rocksdb
+    server:
+      limits:
+        conections: 5
+";
+        assert_eq!(
+            faults(file),
+            [
+                "config.yaml:5:13: workers[1].config.port: \"3112\" is a text, expected an integer from 0 to 65535 (remove the quotes)",
+                "config.yaml:7:15: workers[1].config.adapter.name: rocksdb is not known, expected kv, redis or bridge",
+                "config.yaml:10:9: workers[1].server.limits.conections: unknown key; did you mean connections?",
+            ]
+        );
+        for (text, expected) in [
+            (
+                "workers:\n\n  - class: modules::stream::StreamModule\n",
+                "config.yaml:3:5: workers[0].class: is from version 0.10; write name: iii-stream",
+            ),
+            (
+                "port: 1\nworkers: [{name: iii-stream}]\n",
+                "config.yaml:1:1: port: unknown key at the top level, expected workers (a worker's settings belong under workers[].config)",
+            ),
+            (
+                "worker: []\n",
+                "config.yaml:1:1: worker: unknown key at the top level, expected workers (a worker's settings belong under workers[].config); did you mean workers?",
+            ),
+            (
+                "workers: [{name: iii-http}]\n",
+                "no worker named iii-stream in config.yaml",
+            ),
+            (
+                "[]",
+                "config.yaml:1:1: is a list, expected a mapping with workers",
+            ),
+            (
+                "workers: {}",
+                "config.yaml:1:10: workers: is a mapping, expected a list",
+            ),
+            (
+                "workers: []\nworkers: []",
+                "config.yaml:2:1: workers: stands here twice, expected once",
+            ),
+            (
+                "workers: [iii-stream]",
+                "config.yaml:1:11: workers[0]: \"iii-stream\" is a text, expected a mapping with name",
+            ),
+            (
+                "workers:\n- config: {}\n",
+                "config.yaml:2:3: workers[0]: has no name, expected name: iii-stream or another worker",
+            ),
+            (
+                "workers: [{name: true}]",
+                "config.yaml:1:18: workers[0].name: true is a boolean, expected the name of a worker",
+            ),
+            (
+                "workers: [{name: 'modules::worker::WorkerModule'}]",
+                "config.yaml:1:18: workers[0].name: is from version 0.10; write name: iii-worker-manager",
+            ),
+            (
+                "modules: [{class: other}]",
+                "config.yaml:1:12: modules[0].class: is from version 0.10; write name: the worker's new name",
+            ),
+            (
+                "workers: [{name: iii-stream}, {name: 'iii-stream#2'}]",
+                "config.yaml:1:38: workers[1].name: a second iii-stream, expected one",
+            ),
+            (
+                "workers:\n- name: iii-stream\n- name: iii-worker-manager\n- name: iii-worker-manager\n",
+                "config.yaml:4:9: workers[2].name: a second iii-worker-manager is not supported by this version of iii-stream, expected one",
+            ),
+            (
+                "workers: [{name: iii-stream}, {name: iii-worker-manager, config: {rbac: {}}}]",
+                "config.yaml:1:67: workers[1].config.rbac: is not supported by this version of iii-stream, expected null or no such key",
+            ),
+            (
+                "workers: [{name: iii-stream}, {name: iii-worker-manager, config: {middleware_function_id: f}}]",
+                "config.yaml:1:67: workers[1].config.middleware_function_id: is not supported by iii-stream; run it beside an engine (--engine) instead",
+            ),
+            (
+                "workers: [{name: iii-stream}, {name: iii-worker-manager, config: {prot: 1}}]",
+                "config.yaml:1:67: workers[1].config.prot: unknown key; did you mean port?",
+            ),
+        ] {
+            assert_eq!(faults(text), [expected], "{text}");
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_reference_is_as_strict_as_there() {
+        for (entry, expected) in [
+            (
+                "image: x",
+                "image: iii-stream is built in, expected no image",
+            ),
+            ("config: []", "config: is a list, expected a mapping"),
+            (
+                "config: {port: 70000}",
+                "config.port: 70000 is too large, expected an integer from 0 to 65535",
+            ),
+            (
+                "config: {port: -1}",
+                "config.port: -1 is too small, expected an integer from 0 to 65535",
+            ),
+            (
+                "config: {port: 3112.0}",
+                "config.port: 3112.0 is a decimal number, expected an integer from 0 to 65535",
+            ),
+            (
+                "config: {port: ~}",
+                "config.port: is null, expected an integer from 0 to 65535",
+            ),
+            (
+                "config: {port: \"${PORT}\"}",
+                "config.port: \"4000\" is a text, expected an integer from 0 to 65535 (remove the quotes)",
+            ),
+            (
+                "config: {port: !x 1}",
+                "config.port: has the tag !x, expected an integer from 0 to 65535",
+            ),
+            (
+                "config: {host: 5}",
+                "config.host: 5 is an integer, expected an IP address or a name",
+            ),
+            (
+                "config: {host: \"\"}",
+                "config.host: \"\" is no host, expected an IP address or a name, without port",
+            ),
+            (
+                "config: {host: \"a:1\"}",
+                "config.host: \"a:1\" is no host, expected an IP address or a name, without port",
+            ),
+            (
+                "config: {auth_function: \"\"}",
+                "config.auth_function: \"\" names no function, expected null or no such key",
+            ),
+            (
+                "config: {auth_function: f}",
+                "config.auth_function: is not supported by this version of iii-stream, expected null or no such key",
+            ),
+            (
+                "config: {threads: 2}",
+                "config.threads: unknown key, expected port, host, auth_function or adapter",
+            ),
+            (
+                "config: {<<: {port: 1}}",
+                "config.<<: unknown key, expected port, host, auth_function or adapter",
+            ),
+            (
+                "config: {adapter: kv}",
+                "config.adapter: \"kv\" is a text, expected a mapping",
+            ),
+            (
+                "config: {adapter: {}}",
+                "config.adapter: has no name, expected name: kv, redis or bridge",
+            ),
+            (
+                "config: {adapter: {name: KV}}",
+                "config.adapter.name: KV is not known, expected kv, redis or bridge",
+            ),
+            (
+                "config: {adapter: {name: 5}}",
+                "config.adapter.name: 5 is an integer, expected kv, redis or bridge",
+            ),
+            (
+                "config: {adapter: {name: redis, config: {redis_url: 5}}}",
+                "config.adapter.name: redis is not supported by this version of iii-stream, expected kv",
+            ),
+            (
+                "config: {adapter: {name: bridge}}",
+                "config.adapter.name: bridge is not supported by this version of iii-stream, expected kv",
+            ),
+            (
+                "config: {adapter: {name: 'modules::stream::adapters::KvStore'}}",
+                "config.adapter.name: is from version 0.10; write name: kv",
+            ),
+            (
+                "config: {adapter: {class: 'modules::stream::adapters::RedisAdapter', config: {x: 1}}}",
+                "config.adapter.class: is from version 0.10; write name: redis",
+            ),
+            (
+                "config: {adapter: {name: kv, confg: 1}}",
+                "config.adapter.confg: unknown key; did you mean config?",
+            ),
+            (
+                "config: {adapter: {name: kv, config: x}}",
+                "config.adapter.config: \"x\" is a text, expected a mapping",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {store_method: file_based, fsync: x, y: 1}}}",
+                "config.adapter.config.store_method: file_based is not supported by this version of iii-stream, expected in_memory",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {store_method: memory}}}",
+                "config.adapter.config.store_method: memory is not known, expected in_memory or file_based",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {store_method: 1}}}",
+                "config.adapter.config.store_method: 1 is an integer, expected in_memory or file_based",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {save_interval_ms: 0}}}",
+                "config.adapter.config.save_interval_ms: 0 is too small, expected an integer from 1 to 86400000",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {file_path: 1}}}",
+                "config.adapter.config.file_path: 1 is an integer, expected a path",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {fsync: always}}}",
+                "config.adapter.config.fsync: is not supported by this version of iii-stream, expected no such key",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {file_pat: x}}}",
+                "config.adapter.config.file_pat: unknown key; did you mean file_path?",
+            ),
+        ] {
+            assert_eq!(stream_faults(entry), [expected], "{entry}");
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_reference_takes_what_it_takes_there() {
+        assert_eq!(
+            stream_config("config: {port: 0x1F, host: '[::1]'}").stream,
+            Endpoint::new("[::1]", 31)
+        );
+        assert_eq!(
+            stream_config("config: {port: 1, port: 2}").stream.port,
+            2,
+            "the last one counts"
+        );
+        assert_eq!(
+            stream_config("config: {port: ${PORT:1}, host: ${NO:localhost}}").stream,
+            Endpoint::new("localhost", 4000)
+        );
+        for entry in [
+            "config: ~, server: ~",
+            "config: {auth_function: ~, adapter: ~}",
+            "image: ~",
+            "config: {adapter: {name: kv, config: ~}}",
+            "config: {adapter: {name: kv, config: {store_method: in_memory, file_path: ./x, save_interval_ms: 1, channel_size: 0}}}",
+        ] {
+            stream_config(entry);
+        }
+        assert_eq!(
+            stream_config("config: {adapter: {name: kv}}").warnings,
+            [""; 0]
+        );
+        assert_eq!(stream_config("config: {adapter: ~}").warnings.len(), 1);
+    }
+
+    #[test]
+    fn every_key_of_ours_is_read() {
+        let config = stream_config(
+            "server: {threads: 2, pin: [0, 3, 5], backlog: 128, call_timeout_ms: 1, drain_ms: 2, limits: {\
+             connections: 1, handshake_ms: 2, handshake_bytes: 3, message_bytes: 64KiB, call_bytes: 1MiB, \
+             name_bytes: 6, json_depth: 7, value_bytes: 1GiB, update_ops: 9, subscriptions: 10, \
+             behind_bytes: 11, mailbox_len: 12, mailbox_bytes: 13B, calls_in_flight: 14, call_queue_bytes: 15}}",
+        );
+        assert_eq!(config.threads, Threads::Count(2));
+        assert_eq!(config.pin, Pin::Cores(vec![0, 3, 5]));
+        assert_eq!(
+            (config.backlog, config.call_timeout_ms, config.drain_ms),
+            (Some(128), 1, 2)
+        );
+        let expected = Limits {
+            connections: 1,
+            handshake_ms: 2,
+            handshake_bytes: 3,
+            message_bytes: 65_536,
+            call_bytes: 1 << 20,
+            name_bytes: 6,
+            json_depth: 7,
+            value_bytes: 1 << 30,
+            update_ops: 9,
+            subscriptions: 10,
+            behind_bytes: 11,
+            mailbox_len: 12,
+            mailbox_bytes: 13,
+            calls_in_flight: 14,
+            call_queue_bytes: 15,
+        };
+        assert_eq!(config.limits, expected);
+        assert_eq!(
+            stream_config("server: {threads: auto, pin: auto}").threads,
+            Threads::Auto
+        );
+        assert_eq!(stream_config("server: {pin: none}").pin, Pin::None);
+        assert_eq!(
+            stream_config("server: {pin: [1]}").pin,
+            Pin::Cores(vec![1]),
+            "threads may come to one"
+        );
+    }
+
+    #[test]
+    fn every_key_of_ours_is_checked() {
+        for (server, expected) in [
+            (
+                "threads: 0",
+                "threads: 0 is too small, expected auto or an integer from 1 to 256",
+            ),
+            (
+                "threads: 257",
+                "threads: 257 is too large, expected auto or an integer from 1 to 256",
+            ),
+            (
+                "threads: all",
+                "threads: \"all\" is a text, expected auto or an integer from 1 to 256",
+            ),
+            (
+                "pin: 3",
+                "pin: 3 is an integer, expected auto, none or a list of core numbers",
+            ),
+            (
+                "pin: []",
+                "pin: is an empty list, expected one core for each thread",
+            ),
+            (
+                "pin: [x]",
+                "pin: \"x\" is a text, expected a core number from 0 to 4095",
+            ),
+            (
+                "threads: 4, pin: [0, 1]",
+                "pin: has 2 for 4 threads, expected at least 4",
+            ),
+            (
+                "backlog: 0",
+                "backlog: 0 is too small, expected an integer from 1 to 2147483647",
+            ),
+            (
+                "drain_ms: 0",
+                "drain_ms: 0 is too small, expected an integer from 1 to 86400000",
+            ),
+            (
+                "drain_ms: 5s",
+                "drain_ms: \"5s\" is a text, expected an integer from 1 to 86400000",
+            ),
+            (
+                "engine: 'ws://x'",
+                "engine: is not supported by this version of iii-stream: it cannot attach to a running engine, expected no such key",
+            ),
+            (
+                "admin: none",
+                "admin: unknown key, expected threads, pin, backlog, call_timeout_ms, drain_ms or limits",
+            ),
+            ("limits: 5", "limits: 5 is an integer, expected a mapping"),
+            (
+                "limits: {connections: 1, connections: 2}",
+                "limits.connections: stands here twice, expected once",
+            ),
+            (
+                "limits: {mailbox_len: 7}",
+                "limits.mailbox_len: 7 is too small, expected an integer from 8 to 1048576",
+            ),
+            (
+                "limits: {json_depth: 126}",
+                "limits.json_depth: 126 is too large, expected an integer from 1 to 125",
+            ),
+            (
+                "limits: {message_bytes: 0}",
+                "limits.message_bytes: 0 is too small, expected bytes from 1 to 1GiB, as 65536 or 64KiB",
+            ),
+            (
+                "limits: {message_bytes: 2GiB}",
+                "limits.message_bytes: 2GiB is too large, expected bytes from 1 to 1GiB, as 65536 or 64KiB",
+            ),
+            (
+                "limits: {message_bytes: 1MB}",
+                "limits.message_bytes: \"1MB\" is a text, expected bytes from 1 to 1GiB, as 65536 or 64KiB",
+            ),
+            (
+                "limits: {message_bytes: \"5\"}",
+                "limits.message_bytes: \"5\" is a text, expected bytes from 1 to 1GiB, as 65536 or 64KiB (remove the quotes)",
+            ),
+        ] {
+            let expected = format!("server.{expected}");
+            assert_eq!(
+                stream_faults(&format!("server: {{{server}}}")),
+                [expected],
+                "{server}"
+            );
+        }
+    }
+
+    #[test]
+    fn settings_say_where_they_came_from_and_those_at_fault_are_silent() {
+        let (_, report) = read_file(
+            "workers:\n- name: iii-stream\n  config:\n    port: ${PORT:1}\n    host: \"${NO:h}\"\n  server:\n    threads: x\n    drain_ms: 7\n",
+        );
+        let origin = |key: &str| {
+            let setting = report.settings.iter().find(|setting| setting.key == key);
+            setting.map(|setting| format!("{} # {}", setting.value, setting.origin))
+        };
+        assert_eq!(
+            origin("iii-stream.config.port").unwrap(),
+            "4000 # variable PORT"
+        );
+        assert_eq!(
+            origin("iii-stream.config.host").unwrap(),
+            "\"h\" # config.yaml:5"
+        );
+        assert_eq!(
+            origin("iii-stream.server.drain_ms").unwrap(),
+            "7 # config.yaml:8"
+        );
+        assert_eq!(
+            origin("iii-stream.server.backlog").unwrap(),
+            "65535 # default"
+        );
+        assert_eq!(origin("iii-stream.server.threads"), None);
+        assert_eq!(
+            origin("iii-worker-manager.config.port").unwrap(),
+            "49134 # default"
+        );
+        assert_eq!(
+            origin("iii-stream.config.adapter.config.file_path"),
+            None,
+            "it has no effect"
+        );
+        assert_eq!(report.settings.len(), 25);
+    }
+}

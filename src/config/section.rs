@@ -1,0 +1,411 @@
+//! One mapping of the file, read key by key: each method checks one key, sets what it is told and
+//! records where the value came from.
+//!
+//! A mapping that is absent reads as all defaults; one that is at fault is silent, so that one
+//! mistake is one line. [`Section::done`] names the keys that nobody asked for.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+
+use serde_json::Value as Json;
+
+use super::report::Report;
+use super::yaml::{Key, Node, Value};
+
+/// A known key is suggested for an unknown one when so many letters differ at most.
+const LETTERS_MAX: usize = 2;
+
+pub(super) struct Section<'r, 't> {
+    pub(super) report: &'r mut Report,
+    /// In the file, for faults: `workers[1].server`.
+    path: String,
+    /// For settings: `iii-stream.server`.
+    name: String,
+    state: State<'t>,
+    /// The keys that may stand here.
+    known: Vec<&'static str>,
+    /// Keys that somebody else checks or refuses; not offered in place of an unknown one.
+    other: Vec<&'static str>,
+}
+
+#[derive(Clone, Copy)]
+enum State<'t> {
+    Absent,
+    Present(&'t Node),
+    AtFault,
+}
+
+impl<'r, 't> Section<'r, 't> {
+    /// Takes `node` for a mapping; null is an absent one.
+    pub(super) fn new(
+        report: &'r mut Report,
+        path: String,
+        name: String,
+        node: Option<&'t Node>,
+    ) -> Self {
+        let state = match node {
+            None => State::Absent,
+            Some(node) => match node.value {
+                Value::Null => State::Absent,
+                Value::Mapping(_) => State::Present(node),
+                _ => {
+                    report.fault(
+                        node.span.start,
+                        &path,
+                        format_args!("{node}, expected a mapping"),
+                    );
+                    State::AtFault
+                }
+            },
+        };
+        Section {
+            report,
+            path,
+            name,
+            state,
+            known: Vec::new(),
+            other: Vec::new(),
+        }
+    }
+
+    /// The mapping under `key`.
+    pub(super) fn section(&mut self, key: &'static str) -> Section<'_, 't> {
+        let node = self.node(key);
+        let (path, name) = (self.path_of(key), self.name_of(key));
+        let mut section = Section::new(self.report, path, name, node);
+        if let State::AtFault = self.state {
+            section.state = State::AtFault;
+        }
+        section
+    }
+
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self.state, State::Absent)
+    }
+
+    /// What stands under `key`, which may stand here.
+    pub(super) fn node(&mut self, key: &'static str) -> Option<&'t Node> {
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
+        self.pair(key).map(|(_, node)| &**node)
+    }
+
+    /// What stands under a key that nobody should write any more, or that has no effect.
+    pub(super) fn other_node(&mut self, key: &'static str) -> Option<&'t Node> {
+        self.other.push(key);
+        self.pair(key).map(|(_, node)| &**node)
+    }
+
+    /// The last one counts.
+    fn pair(&self, key: &str) -> Option<&'t (Key, Rc<Node>)> {
+        self.pairs()
+            .iter()
+            .rev()
+            .find(|(found, _)| found.text == key)
+    }
+
+    fn pairs(&self) -> &'t [(Key, Rc<Node>)] {
+        match self.state {
+            State::Present(Node {
+                value: Value::Mapping(pairs),
+                ..
+            }) => pairs,
+            _ => &[],
+        }
+    }
+
+    /// The general case: `check` makes a value of the node or says what is wrong with it.
+    pub(super) fn read<T: Clone + Into<Json>>(
+        &mut self,
+        key: &'static str,
+        target: &mut T,
+        check: impl FnOnce(&Node) -> Result<T, String>,
+    ) {
+        let node = self.node(key);
+        if let State::AtFault = self.state {
+            return;
+        }
+        match node.map(check) {
+            None => {}
+            Some(Ok(value)) => *target = value,
+            Some(Err(what)) => return self.fault(key, what),
+        }
+        let name = self.name_of(key);
+        self.report
+            .setting(name, target.clone().into(), node.map(|node| &node.span));
+    }
+
+    /// An integer in `range`.
+    pub(super) fn integer<T>(
+        &mut self,
+        key: &'static str,
+        target: &mut T,
+        range: RangeInclusive<u64>,
+    ) where
+        T: TryFrom<i128> + Clone + Into<Json>,
+    {
+        let expected = format!("an integer from {} to {}", range.start(), range.end());
+        self.read(key, target, |node| integer(node, &range, &expected));
+    }
+
+    /// An integer of bytes, or a text with a unit.
+    pub(super) fn bytes(
+        &mut self,
+        key: &'static str,
+        target: &mut usize,
+        range: RangeInclusive<u64>,
+    ) {
+        let (min, max) = (with_unit(*range.start()), with_unit(*range.end()));
+        let expected = format!("bytes from {min} to {max}, as 65536 or 64KiB");
+        self.read(key, target, |node| match &node.value {
+            Value::Text(text) => match bytes(text) {
+                Some(value) => in_range(value, &range, text, &expected),
+                None => Err(mismatch(node, &expected)),
+            },
+            _ => integer(node, &range, &expected),
+        });
+    }
+
+    /// Refuses a key that is known to the reference or to a later version, unless it is null.
+    pub(super) fn refuse(&mut self, key: &'static str, what: &str) {
+        if self
+            .other_node(key)
+            .is_some_and(|node| !matches!(node.value, Value::Null))
+        {
+            self.fault_at_key(key, what);
+        }
+    }
+
+    /// A fault of the value under `key`, which is there.
+    pub(super) fn fault(&mut self, key: &str, what: impl Display) {
+        if let Some((_, node)) = self.pair(key) {
+            self.report.fault(node.span.start, &self.path_of(key), what);
+        }
+    }
+
+    /// A fault of the key itself.
+    pub(super) fn fault_at_key(&mut self, key: &str, what: impl Display) {
+        if let Some((found, _)) = self.pair(key) {
+            self.report.fault(found.at, &self.path_of(key), what);
+        }
+    }
+
+    /// A fault of the mapping as a whole.
+    pub(super) fn fault_missing(&mut self, what: &str) {
+        if let State::Present(node) = self.state {
+            self.report.fault(node.span.start, &self.path, what);
+        }
+    }
+
+    /// Checks keys that have no effect here, so that they appear among no settings.
+    pub(super) fn unused(&mut self, check: impl FnOnce(&mut Self)) {
+        let len = self.report.settings.len();
+        check(self);
+        self.report.settings.truncate(len);
+    }
+
+    /// Names the keys that nobody asked for.
+    pub(super) fn done(self) {
+        for (key, _) in self.pairs() {
+            let text = key.text.as_str();
+            if self.known.contains(&text) || self.other.contains(&text) {
+                continue;
+            }
+            let what = match nearest(text, &self.known) {
+                Some(known) => format!("unknown key; did you mean {known}?"),
+                None => format!("unknown key, expected {}", any_of(&self.known)),
+            };
+            self.report.fault(key.at, &self.path_of(text), what);
+        }
+    }
+
+    /// Refuses keys that stand twice. The reference does so above `config`, and within it takes
+    /// the last one.
+    pub(super) fn refuse_doubled(&mut self) {
+        let pairs = self.pairs();
+        for (index, (key, _)) in pairs.iter().enumerate() {
+            if pairs[..index]
+                .iter()
+                .any(|(earlier, _)| earlier.text == key.text)
+            {
+                self.report.fault(
+                    key.at,
+                    &self.path_of(&key.text),
+                    "stands here twice, expected once",
+                );
+            }
+        }
+    }
+
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+
+    fn name_of(&self, key: &str) -> String {
+        format!("{}.{key}", self.name)
+    }
+}
+
+/// An integer in `range`, or what is wrong.
+pub(super) fn integer<T: TryFrom<i128>>(
+    node: &Node,
+    range: &RangeInclusive<u64>,
+    expected: &str,
+) -> Result<T, String> {
+    match node.value {
+        Value::Integer(value) => in_range(value, range, &value.to_string(), expected),
+        _ => Err(mismatch(node, expected)),
+    }
+}
+
+/// `3112.0 is a decimal number, expected …`, with a hint where quotes are all that is wrong.
+pub(super) fn mismatch(node: &Node, expected: &str) -> String {
+    let hint = match &node.value {
+        Value::Text(text) if text.parse::<i128>().is_ok() => " (remove the quotes)",
+        _ => "",
+    };
+    format!("{node}, expected {expected}{hint}")
+}
+
+fn in_range<T: TryFrom<i128>>(
+    value: i128,
+    range: &RangeInclusive<u64>,
+    shown: &str,
+    expected: &str,
+) -> Result<T, String> {
+    let size = if value < i128::from(*range.start()) {
+        "small"
+    } else if value > i128::from(*range.end()) {
+        "large"
+    } else if let Ok(value) = T::try_from(value) {
+        return Ok(value);
+    } else {
+        "large"
+    };
+    Err(format!("{shown} is too {size}, expected {expected}"))
+}
+
+const UNITS: [(&str, u64); 4] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
+
+/// `64KiB` → 65536. None: no such text, or a number without a unit.
+fn bytes(text: &str) -> Option<i128> {
+    let (digits, unit) = UNITS
+        .iter()
+        .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)))?;
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number
+        .then(|| digits.parse::<u64>().ok())
+        .flatten()
+        .map(|digits| i128::from(digits) * i128::from(unit))
+}
+
+/// 65536 → `64KiB`, in the largest unit that leaves no rest.
+fn with_unit(bytes: u64) -> String {
+    match UNITS
+        .iter()
+        .find(|(_, unit)| bytes != 0 && bytes.is_multiple_of(*unit))
+    {
+        Some((unit, size)) if *size > 1 => format!("{}{unit}", bytes / size),
+        _ => bytes.to_string(),
+    }
+}
+
+/// `kv, redis or bridge`.
+pub(super) fn any_of(words: &[&str]) -> String {
+    match words {
+        [] => "none".to_owned(),
+        [word] => (*word).to_owned(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+/// The known key that differs least, when that is little.
+pub(super) fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    let near = |known: &&'k str| {
+        let letters = distance(key, known);
+        (letters <= LETTERS_MAX && letters < known.len()).then_some((letters, *known))
+    };
+    known
+        .iter()
+        .filter_map(near)
+        .min_by_key(|(letters, _)| *letters)
+        .map(|(_, known)| known)
+}
+
+/// Letters to insert, remove or replace to make `b` of `a` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, other) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_shown_in_their_units() {
+        for (text, expected) in [
+            ("64KiB", Some(65_536)),
+            ("1MiB", Some(1 << 20)),
+            ("2GiB", Some(2 << 30)),
+            ("7B", Some(7)),
+            ("64", None),
+            ("KiB", None),
+            ("-1KiB", None),
+            ("+1KiB", None),
+            ("1.5MiB", None),
+            ("1 MiB", None),
+            ("1MB", None),
+            ("1kib", None),
+            ("99999999999999999999GiB", None),
+            (
+                "18446744073709551615GiB",
+                Some(u64::MAX as i128 * (1 << 30)),
+            ),
+        ] {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+        assert_eq!(
+            [0, 1, 1000, 1024, 3 << 20].map(with_unit),
+            ["0", "1", "1000", "1KiB", "3MiB"]
+        );
+    }
+
+    #[test]
+    fn a_key_is_suggested_within_two_letters() {
+        let known = ["port", "host", "connections"];
+        for (key, expected) in [
+            ("prot", Some("port")),
+            ("hots", Some("host")),
+            ("conections", Some("connections")),
+            ("conectons", Some("connections")),
+            ("conecton", None),
+            ("Port", Some("port")),
+            ("", None),
+            ("threads", None),
+        ] {
+            assert_eq!(nearest(key, &known), expected, "{key}");
+        }
+    }
+}

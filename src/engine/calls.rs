@@ -1,0 +1,318 @@
+//! Every call under way: who asked, who was asked, until when.
+//!
+//! Pure: time is handed in. Ids are per caller; towards a callee a caller's id is passed on unless
+//! it is in flight there already.
+
+use std::time::Instant;
+
+use hashbrown::HashMap;
+use uuid::Uuid;
+
+use crate::collections::Named;
+use crate::id::{CallId, SlotId};
+use crate::protocol::answer::Outcome;
+use crate::protocol::call::{ErrorBody, Trace};
+use crate::protocol::input::StreamFunction;
+use crate::time::Deadlines;
+
+/// Who waits for an answer, and how it is to be written.
+pub(super) struct Caller {
+    pub(super) peer: SlotId,
+    /// The caller's own name for the call.
+    pub(super) id: Uuid,
+    pub(super) traceparent: Option<Box<str>>,
+    pub(super) baggage: Option<Box<str>>,
+}
+
+impl Caller {
+    pub(super) fn new(peer: SlotId, id: Uuid, trace: &Trace<'_>) -> Caller {
+        Caller {
+            peer,
+            id,
+            traceparent: trace.traceparent.as_deref().map(Box::from),
+            baggage: trace.baggage.as_deref().map(Box::from),
+        }
+    }
+}
+
+/// A call of one of our own functions: its owner answers, or all owners do.
+pub(super) struct StreamCall {
+    pub(super) caller: Caller,
+    pub(super) function: StreamFunction,
+    /// For listings: how many workers have still to answer, and what the others said.
+    listing: Option<Box<(usize, Outcome)>>,
+}
+
+/// A call of an SDK worker's function.
+pub(super) struct FunctionCall {
+    pub(super) caller: Caller,
+    pub(super) function_id: Box<str>,
+    callee: SlotId,
+    /// The call's name towards the callee.
+    sent_id: Uuid,
+}
+
+/// All calls that somebody waits for.
+#[derive(Default)]
+pub(super) struct Calls {
+    streams: Named<StreamCall>,
+    functions: Named<FunctionCall>,
+    deadlines: Deadlines<CallId>,
+    /// By caller and the caller's id.
+    by_caller: HashMap<(SlotId, Uuid), CallId>,
+    /// By callee and the id that it was sent.
+    by_callee: HashMap<(SlotId, Uuid), CallId>,
+}
+
+impl Calls {
+    /// A stream call begins. `workers` have to answer before its caller is answered.
+    pub(super) fn begin_stream(
+        &mut self,
+        caller: Caller,
+        function: StreamFunction,
+        workers: usize,
+    ) -> CallId {
+        let empty = match function {
+            StreamFunction::ListGroups => Some(Outcome::Groups(Vec::new())),
+            StreamFunction::ListAll => Some(Outcome::All(Vec::new())),
+            _ => None,
+        };
+        self.streams.insert(StreamCall {
+            caller,
+            function,
+            listing: empty.map(|empty| Box::new((workers, empty))),
+        })
+    }
+
+    /// A worker has answered: gives the call and its outcome when nobody else has to.
+    pub(super) fn end_stream(
+        &mut self,
+        id: CallId,
+        outcome: Outcome,
+    ) -> Option<(StreamCall, Outcome)> {
+        let call = self.streams.get_mut(id)?;
+        if let Some(listing) = &mut call.listing {
+            let (left, so_far) = &mut **listing;
+            *left -= 1;
+            merge(so_far, outcome);
+            if *left > 0 {
+                return None;
+            }
+        } else {
+            return self.streams.remove(id).map(|call| (call, outcome));
+        }
+        let mut call = self.streams.remove(id)?;
+        let (_, mut outcome) = *call.listing.take()?;
+        sort(&mut outcome);
+        Some((call, outcome))
+    }
+
+    /// A stream call that nobody will answer.
+    pub(super) fn abandon_stream(&mut self, id: CallId) -> Option<StreamCall> {
+        self.streams.remove(id)
+    }
+
+    /// Calls that wait for functions of SDK workers.
+    pub(super) fn functions_len(&self) -> usize {
+        self.functions.len()
+    }
+
+    /// A call of a function begins: gives the id to send it under, and the older call of that
+    /// caller and id, which ends by it.
+    pub(super) fn begin_function(
+        &mut self,
+        caller: Caller,
+        function_id: &str,
+        callee: SlotId,
+        until: Instant,
+        new_id: impl FnOnce() -> Uuid,
+    ) -> (Uuid, Option<FunctionCall>) {
+        let caller_key = (caller.peer, caller.id);
+        let older = self.by_caller.get(&caller_key).copied();
+        let is_taken = self.by_callee.contains_key(&(callee, caller.id));
+        let sent_id = if is_taken { new_id() } else { caller.id };
+        let older = older.and_then(|older| self.end_function(older));
+        let id = self.functions.insert(FunctionCall {
+            caller,
+            function_id: function_id.into(),
+            callee,
+            sent_id,
+        });
+        self.by_caller.insert(caller_key, id);
+        self.by_callee.insert((callee, sent_id), id);
+        self.deadlines.push(until, id);
+        (sent_id, older)
+    }
+
+    /// The callee has answered.
+    pub(super) fn answered(&mut self, callee: SlotId, sent_id: Uuid) -> Option<FunctionCall> {
+        let id = *self.by_callee.get(&(callee, sent_id))?;
+        self.end_function(id)
+    }
+
+    /// The next call that has had its time.
+    pub(super) fn pop_overdue(&mut self, now: Instant) -> Option<FunctionCall> {
+        loop {
+            let id = self.deadlines.pop_due(now)?;
+            if let Some(call) = self.end_function(id) {
+                return Some(call);
+            }
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.next_at()
+    }
+
+    /// A peer is gone: gives the calls that waited for it. Those that it waited for are forgotten.
+    pub(super) fn forget_peer(&mut self, peer: SlotId) -> Vec<FunctionCall> {
+        let concerned = self
+            .functions
+            .iter()
+            .filter(|(_, call)| call.callee == peer || call.caller.peer == peer);
+        let ids: Vec<CallId> = concerned.map(|(id, _)| id).collect();
+        let ended = ids.into_iter().filter_map(|id| self.end_function(id));
+        ended.filter(|call| call.caller.peer != peer).collect()
+    }
+
+    /// Whether anything is under way for that peer, as caller or callee.
+    pub(super) fn concern(&self, peer: SlotId) -> bool {
+        let in_functions = self
+            .functions
+            .iter()
+            .any(|(_, call)| call.callee == peer || call.caller.peer == peer);
+        in_functions
+            || self
+                .streams
+                .iter()
+                .any(|(_, call)| call.caller.peer == peer)
+    }
+
+    fn end_function(&mut self, id: CallId) -> Option<FunctionCall> {
+        let call = self.functions.remove(id)?;
+        let by_caller = (call.caller.peer, call.caller.id);
+        if self.by_caller.get(&by_caller) == Some(&id) {
+            self.by_caller.remove(&by_caller);
+        }
+        self.by_callee.remove(&(call.callee, call.sent_id));
+        Some(call)
+    }
+}
+
+/// Adds what one worker said to a listing. The first failure is the answer to the whole.
+fn merge(so_far: &mut Outcome, said: Outcome) {
+    match (so_far, said) {
+        (Outcome::Failed(_), _) => {}
+        (so_far, Outcome::Failed(error)) => *so_far = Outcome::Failed(error),
+        (Outcome::Groups(names), Outcome::Groups(more)) => names.extend(more),
+        (Outcome::All(streams), Outcome::All(more)) => streams.extend(more),
+        (_, other) => debug_assert!(false, "a listing is no {other:?}"),
+    }
+}
+
+/// By bytes. The groups of one stream live on several workers.
+fn sort(outcome: &mut Outcome) {
+    match outcome {
+        Outcome::Groups(names) => names.sort_unstable(),
+        Outcome::All(streams) => {
+            streams.sort_unstable();
+            streams.dedup_by(|later, kept| {
+                let is_same = later.0 == kept.0;
+                if is_same {
+                    kept.1.append(&mut later.1);
+                }
+                is_same
+            });
+            for (_, groups) in streams {
+                groups.sort_unstable();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The errors that the server makes itself (spec: engine-protocol §5.1).
+pub(super) fn function_not_found(id: &str) -> ErrorBody {
+    ErrorBody::new("function_not_found", format!("Function {id} not found"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn peer(slot: u32) -> SlotId {
+        SlotId {
+            slot,
+            generation: 1,
+        }
+    }
+
+    fn caller(slot: u32, id: u128) -> Caller {
+        Caller::new(peer(slot), Uuid::from_u128(id), &Trace::default())
+    }
+
+    fn begin(calls: &mut Calls, from: u32, id: u128, to: u32) -> (Uuid, Option<FunctionCall>) {
+        let until = Instant::now() + Duration::from_secs(1);
+        calls.begin_function(caller(from, id), "f", peer(to), until, || {
+            Uuid::from_u128(99)
+        })
+    }
+
+    #[test]
+    fn an_id_in_flight_at_the_callee_is_replaced_by_a_new_one() {
+        let mut calls = Calls::default();
+        let (first, older) = begin(&mut calls, 1, 7, 9);
+        assert!(first == Uuid::from_u128(7) && older.is_none());
+        let (second, older) = begin(&mut calls, 2, 7, 9);
+        assert!(second == Uuid::from_u128(99) && older.is_none());
+        assert_eq!(
+            calls.answered(peer(9), second).map(|call| call.caller.peer),
+            Some(peer(2))
+        );
+        assert_eq!(
+            calls.answered(peer(9), first).map(|call| call.caller.peer),
+            Some(peer(1))
+        );
+        assert!(
+            calls.answered(peer(9), first).is_none(),
+            "a second answer finds nobody"
+        );
+    }
+
+    #[test]
+    fn the_same_id_of_one_caller_ends_its_older_call() {
+        let mut calls = Calls::default();
+        begin(&mut calls, 1, 7, 9);
+        let (sent, older) = begin(&mut calls, 1, 7, 9);
+        assert!(older.is_some_and(|older| older.caller.id == Uuid::from_u128(7)));
+        assert!(calls.answered(peer(9), sent).is_some());
+        assert_eq!(calls.functions_len(), 0);
+    }
+
+    #[test]
+    fn only_the_callee_may_answer_and_its_end_ends_its_calls() {
+        let mut calls = Calls::default();
+        let (sent, _) = begin(&mut calls, 1, 7, 9);
+        assert!(calls.answered(peer(8), sent).is_none());
+        begin(&mut calls, 9, 8, 1);
+        let ended = calls.forget_peer(peer(9));
+        assert_eq!(ended.len(), 1, "its own call waits for nobody any more");
+        assert!(calls.functions_len() == 0 && !calls.concern(peer(1)));
+    }
+
+    #[test]
+    fn a_listing_is_complete_and_sorted_when_all_workers_have_answered() {
+        let mut calls = Calls::default();
+        let id = calls.begin_stream(caller(1, 1), StreamFunction::ListAll, 2);
+        let all =
+            |stream: &str, group: &str| Outcome::All(vec![(stream.into(), vec![group.into()])]);
+        assert!(calls.end_stream(id, all("b", "2")).is_none());
+        let (_, outcome) = calls.end_stream(id, all("b", "1")).unwrap();
+        assert_eq!(
+            outcome,
+            Outcome::All(vec![("b".into(), vec!["1".into(), "2".into()])])
+        );
+    }
+}

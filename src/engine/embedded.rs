@@ -1,0 +1,330 @@
+//! The worker port: our own endpoint for SDK workers. Accepting, reading and ending their sockets.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::id::SlotId;
+use crate::net::{Accepted, Received, accept};
+use crate::protocol::answer;
+use crate::protocol::connection::{Connection, Event, Flow, Payload, close_frame, pong_frame};
+use crate::protocol::handshake::{Head, Port, Target, Upgrade};
+
+use super::peers::Phase;
+use super::{Engine, READS_A_TURN};
+
+const ACCEPTS_A_TURN: usize = 64;
+/// How long accepting rests when the process has no descriptor left.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How long a closing socket may take to send its last bytes and end.
+const LINGER: Duration = Duration::from_secs(2);
+/// How often the end of the process goes on.
+const DRAIN_STEP: Duration = Duration::from_millis(10);
+
+impl Engine {
+    pub(super) fn accept(&mut self) {
+        if self
+            .accept_after
+            .is_some_and(|after| after > self.now.monotonic)
+        {
+            return;
+        }
+        self.accept_after = None;
+        for _ in 0..ACCEPTS_A_TURN {
+            if !self.is_acceptable || !self.accept_one() {
+                return;
+            }
+        }
+    }
+
+    fn accept_one(&mut self) -> bool {
+        let Some(listener) = &self.listener else {
+            return false;
+        };
+        match accept(listener) {
+            Accepted::Stream(stream) => {
+                let until = self.now.monotonic + Duration::from_millis(self.limits.handshake_ms);
+                match self.peers.insert(stream, self.poll.registry()) {
+                    Ok(id) => self.handshakes.push(until, id),
+                    Err(error) => tracing::warn!("cannot watch an SDK worker's socket: {error}"),
+                }
+                true
+            }
+            Accepted::Nobody => {
+                self.is_acceptable = false;
+                false
+            }
+            Accepted::Failed(error) => {
+                tracing::warn!(
+                    "cannot accept SDK workers: {error}; trying again soon (open files: ulimit -n)"
+                );
+                self.accept_after = Some(self.now.monotonic + ACCEPT_REST);
+                false
+            }
+        }
+    }
+
+    pub(super) fn has_bytes(&mut self, id: SlotId) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.is_readable = true;
+            self.queue(id);
+        }
+    }
+
+    /// Has the socket read in its turn.
+    pub(super) fn queue(&mut self, id: SlotId) {
+        let held_at = self.limits.call_queue_bytes;
+        if let Some(peer) = self.peers.get_mut(id)
+            && !peer.is_queued
+            && !peer.is_held(held_at)
+            && (peer.is_readable || peer.phase.is_paused())
+        {
+            peer.is_queued = true;
+            self.readable.push_back(id);
+        }
+    }
+
+    /// Reads once from each socket that has something, in turn.
+    pub(super) fn read_sockets(&mut self) {
+        for _ in 0..READS_A_TURN.min(self.readable.len()) {
+            let Some(id) = self.readable.pop_front() else {
+                return;
+            };
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.is_queued = false;
+            }
+            self.read_socket(id);
+            self.queue(id);
+        }
+    }
+
+    fn read_socket(&mut self, id: SlotId) {
+        let held_at = self.limits.call_queue_bytes;
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        if peer.is_held(held_at) {
+            return; // it is queued again when it is held no longer
+        }
+        // What the connection has kept since a pause comes first.
+        if peer.phase.is_paused() {
+            return self.received(id, 0);
+        }
+        if !peer.is_readable {
+            return;
+        }
+        match peer.socket.read(&mut self.buffer) {
+            Received::Bytes { len, more } => {
+                peer.is_readable = more;
+                self.received(id, len);
+            }
+            Received::Nothing => peer.is_readable = false,
+            Received::End => self.end(id),
+        }
+    }
+
+    fn received(&mut self, id: SlotId, len: usize) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        match self.peers.get_mut(id).map(|peer| &peer.phase) {
+            Some(Phase::Handshake { .. }) => self.received_head(id, &buffer[..len]),
+            Some(Phase::Work(_) | Phase::Telemetry(_)) => {
+                self.received_frames(id, &mut buffer[..len])
+            }
+            Some(Phase::Closing) | None => {}
+        }
+        self.buffer = buffer;
+    }
+
+    fn received_head(&mut self, id: SlotId, input: &[u8]) {
+        let limit = self.limits.handshake_bytes;
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        let Phase::Handshake { bytes, head } = &mut peer.phase else {
+            return;
+        };
+        bytes.extend_from_slice(input);
+        match head.read(Port::Worker, bytes, limit) {
+            Head::Incomplete => {}
+            Head::Refused(refusal) => {
+                let answer = refusal.response(self.now.wall);
+                self.close_with(id, &answer);
+            }
+            Head::Upgrade(upgrade) => {
+                let mut kept = std::mem::take(bytes);
+                let consumed = upgrade.consumed;
+                self.upgrade(id, &upgrade);
+                self.received_frames(id, &mut kept[consumed..]);
+            }
+        }
+    }
+
+    fn upgrade(&mut self, id: SlotId, upgrade: &Upgrade) {
+        let accepted = upgrade.accepted(self.now.wall);
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        let worker_id = Uuid::new_v4();
+        peer.worker_id = worker_id;
+        peer.phase = match upgrade.target {
+            Target::Telemetry => Phase::Telemetry(Connection::default()),
+            _ => Phase::Work(Connection::default()),
+        };
+        self.peers.send_raw(id, &accepted);
+        // Nothing goes to a telemetry socket: `send` sees to it.
+        self.peers
+            .send(id, |out| answer::worker_registered(out, &worker_id));
+    }
+
+    fn received_frames(&mut self, id: SlotId, input: &mut [u8]) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        let (Phase::Work(open) | Phase::Telemetry(open)) = &mut peer.phase else {
+            return;
+        };
+        // Taken out while its messages are served: they may close it.
+        let mut open = std::mem::take(open);
+        let limit = self.limits.call_bytes;
+        let received = open.receive(input, limit, &mut |event| self.on_event(id, event));
+        if let Err(error) = received {
+            let frame = close_frame(Some(error.close_code()), &error.to_string());
+            self.close_with(id, &frame);
+        }
+        if let Some(peer) = self.peers.get_mut(id)
+            && let Phase::Work(place) | Phase::Telemetry(place) = &mut peer.phase
+        {
+            *place = open;
+        }
+    }
+
+    fn on_event(&mut self, id: SlotId, event: Event<'_>) -> Flow {
+        match event {
+            Event::Message(payload) => self.on_payload(id, payload),
+            Event::Ping(payload) => self.peers.send_raw(id, &pong_frame(payload)),
+            Event::Pong => {}
+            Event::Close(reply) => self.close_with(id, &reply.frame()),
+        }
+        let held_at = self.limits.call_queue_bytes;
+        let is_held = self.peers.get(id).is_none_or(|peer| peer.is_held(held_at));
+        if is_held { Flow::Pause } else { Flow::Continue }
+    }
+
+    fn on_payload(&mut self, id: SlotId, payload: Payload<'_>) {
+        let is_telemetry = match &payload {
+            Payload::Text(_) => false,
+            Payload::Binary(bytes) => [b"OTLP", b"MTRC", b"LOGS"]
+                .iter()
+                .any(|mark| bytes.starts_with(*mark)),
+        };
+        let is_work = self
+            .peers
+            .get(id)
+            .is_some_and(|peer| matches!(peer.phase, Phase::Work(_)));
+        if is_telemetry || !is_work {
+            return self.metrics().telemetry_frames.increment();
+        }
+        let text = match payload {
+            Payload::Text(text) => Ok(text),
+            Payload::Binary(bytes) => std::str::from_utf8(bytes),
+        };
+        match text {
+            Ok(text) => self.on_message(id, text),
+            Err(error) => self.drop_message(id, &error),
+        }
+    }
+
+    /// Counts and logs a message that cannot be read; nobody is answered.
+    pub(super) fn drop_message(&self, id: SlotId, why: &dyn std::fmt::Display) {
+        self.metrics().messages_dropped.increment();
+        let worker_id = self
+            .peers
+            .get(id)
+            .map(|peer| peer.worker_id)
+            .unwrap_or_default();
+        tracing::warn!("dropped a message from SDK worker {worker_id}: {why}");
+    }
+
+    /// Sends `last` and ends the connection.
+    pub(super) fn close_with(&mut self, id: SlotId, last: &[u8]) {
+        let until = self.now.monotonic + LINGER;
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        if matches!(peer.phase, Phase::Closing) {
+            return;
+        }
+        peer.phase = Phase::Closing;
+        self.peers.send_raw(id, last);
+        self.closing.push(until, id);
+        self.forget(id);
+    }
+
+    /// The socket has ended, or is to end without a word.
+    pub(super) fn end(&mut self, id: SlotId) {
+        self.forget(id);
+        self.peers.remove(id, self.poll.registry());
+    }
+
+    /// Ends what has had its time: sockets without a head, closing ones, calls.
+    pub(super) fn end_overdue(&mut self) {
+        while let Some(id) = self.handshakes.pop_due(self.now.monotonic) {
+            let is_late = self
+                .peers
+                .get(id)
+                .is_some_and(|peer| matches!(peer.phase, Phase::Handshake { .. }));
+            if is_late {
+                self.end(id);
+            }
+        }
+        while let Some(id) = self.closing.pop_due(self.now.monotonic) {
+            self.end(id);
+        }
+        self.end_overdue_calls();
+    }
+
+    pub(super) fn next_drain_step(&self) -> Option<Instant> {
+        self.drain_until
+            .map(|until| until.min(self.now.monotonic + DRAIN_STEP))
+    }
+
+    /// The end of the process: nobody new, and a socket is closed when nothing of it is under way.
+    pub(super) fn go_on_draining(&mut self) {
+        if self.drain_until.is_none() {
+            if !self.ports.shared.draining.load(Ordering::Acquire) {
+                return;
+            }
+            // Closing resets what waits: so nobody waits.
+            while self.accept_one() {}
+            self.listener = None;
+            self.is_acceptable = false;
+            self.drain_until = Some(self.now.monotonic + self.drain);
+        }
+        let is_over = self
+            .drain_until
+            .is_some_and(|until| until <= self.now.monotonic);
+        for id in self.peers.ids() {
+            let Some(peer) = self.peers.get(id) else {
+                continue;
+            };
+            if matches!(peer.phase, Phase::Handshake { .. }) {
+                self.end(id);
+                continue;
+            }
+            let has_unread = peer.is_readable || peer.phase.is_paused() || !peer.parked.is_empty();
+            if is_over || !(has_unread || self.calls.concern(id)) {
+                self.close_with(id, &close_frame(Some(1012), ""));
+            }
+        }
+    }
+}
+
+impl Phase {
+    pub(super) fn is_paused(&self) -> bool {
+        match self {
+            Phase::Work(open) | Phase::Telemetry(open) => open.is_paused(),
+            Phase::Handshake { .. } | Phase::Closing => false,
+        }
+    }
+}

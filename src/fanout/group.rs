@@ -1,0 +1,217 @@
+//! One group on one worker: its list of last frames, and the sockets that follow it here.
+
+use hashbrown::HashMap;
+
+use crate::collections::Slots;
+use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
+
+use super::list::List;
+use super::place::Place;
+use super::reader::{Connections, MemberAt};
+
+/// A group with local subscriptions, or with joins that wait for their `sync`.
+pub(super) struct LocalGroup {
+    pub(super) key: GroupKey,
+    /// Of `key`, by the fan-out's hasher.
+    pub(super) hash: u64,
+    pub(super) list: List,
+    /// Sockets that every event concerns.
+    pub(super) members: Vec<Place>,
+    /// Sockets that follow single items only: found by item, so that an event of one item does not
+    /// visit those of the others.
+    pub(super) watchers: Slots<Place>,
+    pub(super) by_item: HashMap<ItemId, Vec<u32>>,
+    /// Watchers that lack something. May name one that is gone or lacks nothing any more.
+    pub(super) due_watchers: Vec<u32>,
+    /// Joins sent to the owner and not answered yet.
+    pub(super) joins: u32,
+    pub(super) sweep: Sweep,
+}
+
+/// How far the group's sweep is.
+#[derive(Default)]
+pub(super) struct Sweep {
+    /// It stands in the queue of groups to be swept.
+    pub(super) is_queued: bool,
+    /// It has begun: what follows counts.
+    pub(super) is_begun: bool,
+    /// Members before this one have been visited.
+    pub(super) members: usize,
+    /// Due watchers before this one have been visited.
+    pub(super) watchers: usize,
+    /// The end of the list when it began.
+    pub(super) end: u64,
+    /// The least place of those visited.
+    pub(super) slowest: u64,
+}
+
+impl LocalGroup {
+    pub(super) fn new(key: GroupKey, hash: u64) -> LocalGroup {
+        LocalGroup {
+            key,
+            hash,
+            list: List::default(),
+            members: Vec::new(),
+            watchers: Slots::default(),
+            by_item: HashMap::new(),
+            due_watchers: Vec::new(),
+            joins: 0,
+            sweep: Sweep::default(),
+        }
+    }
+
+    /// Nobody here follows it or is about to.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.watchers.is_empty() && self.joins == 0
+    }
+
+    pub(super) fn place_mut(&mut self, at: MemberAt) -> Option<&mut Place> {
+        match at {
+            MemberAt::Members(index) => self.members.get_mut(index as usize),
+            MemberAt::Watchers(slot) => self.watchers.get_mut(slot),
+        }
+    }
+
+    pub(super) fn place(&self, at: MemberAt) -> Option<&Place> {
+        match at {
+            MemberAt::Members(index) => self.members.get(index as usize),
+            MemberAt::Watchers(slot) => self.watchers.get(slot),
+        }
+    }
+
+    /// Where that place's next frame is: a watcher that is not due lacks nothing.
+    pub(super) fn next_of(&self, at: MemberAt) -> u64 {
+        let end = self.list.end();
+        match (at, self.place(at)) {
+            (_, None) => end,
+            (MemberAt::Members(_), Some(place)) => place.next,
+            (MemberAt::Watchers(_), Some(place)) => {
+                let is_due = place.extra.as_ref().is_some_and(|extra| extra.due);
+                if is_due { place.next } else { end }
+            }
+        }
+    }
+
+    pub(super) fn add(&mut self, place: Place) -> MemberAt {
+        let follows_whole = place
+            .extra
+            .as_ref()
+            .is_none_or(|extra| extra.follows_whole());
+        if follows_whole {
+            self.members.push(place);
+            return MemberAt::Members(self.members.len() as u32 - 1);
+        }
+        let items = place
+            .extra
+            .as_ref()
+            .map(|extra| extra.items())
+            .unwrap_or_default();
+        let slot = self.watchers.insert(place);
+        for item in items {
+            self.watch(item, slot);
+        }
+        MemberAt::Watchers(slot)
+    }
+
+    /// The watcher is to be visited for events of that item.
+    pub(super) fn watch(&mut self, item: ItemId, slot: u32) {
+        let watchers = self.by_item.entry(item).or_default();
+        if !watchers.contains(&slot) {
+            watchers.push(slot);
+        }
+    }
+
+    pub(super) fn unwatch(&mut self, item: &ItemId, slot: u32) {
+        if let Some(watchers) = self.by_item.get_mut(item) {
+            watchers.retain(|watcher| *watcher != slot);
+            if watchers.is_empty() {
+                self.by_item.remove(item);
+            }
+        }
+    }
+
+    /// Takes a place out. Its socket's own entry is the caller's.
+    pub(super) fn remove<C: Connections>(
+        &mut self,
+        local: LocalGroupId,
+        at: MemberAt,
+        connections: &mut C,
+    ) -> Option<Place> {
+        match at {
+            MemberAt::Watchers(slot) => {
+                let place = self.watchers.remove(slot)?;
+                for item in place
+                    .extra
+                    .as_ref()
+                    .map(|extra| extra.items())
+                    .unwrap_or_default()
+                {
+                    self.unwatch(&item, slot);
+                }
+                Some(place)
+            }
+            MemberAt::Members(index) => self.remove_member(local, index as usize, connections),
+        }
+    }
+
+    /// Takes a member out and fills its place from the end, so that the sweep visits everyone once:
+    /// a hole among those visited is filled by one who was.
+    fn remove_member<C: Connections>(
+        &mut self,
+        local: LocalGroupId,
+        mut index: usize,
+        connections: &mut C,
+    ) -> Option<Place> {
+        if index >= self.members.len() {
+            return None;
+        }
+        if index < self.sweep.members {
+            self.sweep.members -= 1;
+            let last_visited = self.sweep.members;
+            self.members.swap(index, last_visited);
+            moved(self.members[index].connection, local, index, connections);
+            index = last_visited;
+        }
+        let place = self.members.swap_remove(index);
+        if let Some(filler) = self.members.get(index) {
+            moved(filler.connection, local, index, connections);
+        }
+        if self.members.len() < self.members.capacity() / 4 {
+            self.members.shrink_to(self.members.len() * 2);
+        }
+        Some(place)
+    }
+
+    /// A frame for that item came: its watchers lack it from now on.
+    pub(super) fn mark_watchers(&mut self, item: &str, number: u64) {
+        let Some(watchers) = self.by_item.get(item) else {
+            return;
+        };
+        for slot in watchers {
+            let Some(place) = self.watchers.get_mut(*slot) else {
+                continue;
+            };
+            if let Some(extra) = &mut place.extra
+                && !extra.due
+            {
+                extra.due = true;
+                place.next = number;
+                self.due_watchers.push(*slot);
+            }
+        }
+    }
+}
+
+/// Tells a socket where its member stands now.
+fn moved<C: Connections>(
+    connection: SlotId,
+    local: LocalGroupId,
+    index: usize,
+    connections: &mut C,
+) {
+    if let Some((reader, _)) = connections.parts(connection)
+        && let Some(found) = reader.membership(local)
+    {
+        reader.memberships[found].at = MemberAt::Members(index as u32);
+    }
+}

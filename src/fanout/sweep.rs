@@ -1,0 +1,456 @@
+//! The sweep: every socket that lacks something gets it, in one write, as far as the turn's budget
+//! reaches; and the write of one socket that has something from several groups.
+
+use std::io::IoSlice;
+
+use crate::collections::Named;
+use crate::id::{LocalGroupId, SlotId};
+
+use super::Fanout;
+use super::group::LocalGroup;
+use super::list::{Joined, List};
+use super::place::Place;
+use super::reader::{Connections, MemberAt, Reader, Socket, Written};
+
+/// Pieces of one vectored write.
+const SLICES_MAX: usize = 64;
+
+/// What a turn may still do: so that one large group does not hold up the rest.
+pub struct Budget {
+    units: usize,
+}
+
+/// A write costs as much as looking at so many sockets that lack nothing.
+const WRITE_UNITS: usize = 32;
+/// Bytes that cost as much as a write.
+const WRITE_BYTES: usize = 8 * 1024;
+
+impl Budget {
+    /// A budget of so many small writes.
+    pub fn of_writes(writes: usize) -> Budget {
+        Budget {
+            units: writes * WRITE_UNITS,
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.units == 0
+    }
+
+    fn visited(&mut self) {
+        self.units = self.units.saturating_sub(1);
+    }
+
+    fn written(&mut self, bytes: usize) {
+        let units = WRITE_UNITS + bytes / WRITE_BYTES * WRITE_UNITS;
+        self.units = self.units.saturating_sub(units);
+    }
+}
+
+impl Fanout {
+    /// Goes on with the sweeps that are due, in turn, until the budget is spent.
+    pub fn sweep<C: Connections>(&mut self, connections: &mut C, budget: &mut Budget) {
+        while !budget.is_spent()
+            && let Some(local) = self.due.pop_front()
+        {
+            self.joined.clear();
+            let is_done = self.sweep_group(local, connections, budget);
+            if !is_done {
+                self.due.push_back(local);
+            }
+        }
+    }
+
+    /// Writes what the socket lacks and what waits for it, until it takes no more.
+    pub fn drain<C: Connections>(&mut self, id: SlotId, connections: &mut C) {
+        let mut budget = Budget::of_writes(0);
+        self.drain_within(id, connections, &mut budget);
+        // Its place may have been the one that held a list back.
+        let mut held_back = Vec::new();
+        if let Some((reader, _)) = connections.parts(id)
+            && !reader.blocked
+        {
+            for membership in &reader.memberships {
+                let group = self.groups.get(membership.local);
+                if group.is_some_and(|group| !group.list.is_empty()) {
+                    held_back.push(membership.local);
+                }
+            }
+        }
+        for local in held_back {
+            self.make_due(local);
+        }
+    }
+
+    /// True when the group's sweep has ended.
+    fn sweep_group<C: Connections>(
+        &mut self,
+        local: LocalGroupId,
+        connections: &mut C,
+        budget: &mut Budget,
+    ) -> bool {
+        let Some(group) = self.groups.get_mut(local) else {
+            return true;
+        };
+        group.sweep.begin(group.list.end());
+        while let Some(at) = group_next(&mut self.groups, local) {
+            if budget.is_spent() {
+                return false;
+            }
+            budget.visited();
+            self.visit(local, at, connections, budget);
+        }
+        self.end_sweep(local)
+    }
+
+    /// Gives one socket what it lacks.
+    fn visit<C: Connections>(
+        &mut self,
+        local: LocalGroupId,
+        at: MemberAt,
+        connections: &mut C,
+        budget: &mut Budget,
+    ) {
+        let Some(group) = self.groups.get_mut(local) else {
+            return;
+        };
+        group.sweep.step(at);
+        let end = group.list.end();
+        if group.next_of(at) < end
+            && let Some(connection) = group.place(at).map(|place| place.connection)
+            && let Some((reader, socket)) = connections.parts(connection)
+        {
+            if reader.blocked {
+                let next = group.next_of(at);
+                if behind_bytes(&group.list, next, reader) > self.behind_bytes_max {
+                    self.outcome.slow.push(connection);
+                }
+            } else if let (MemberAt::Members(index), true) = (at, reader.is_plain())
+                && let Some(place) = group.members.get_mut(index as usize)
+                && place.extra.is_none()
+            {
+                let written =
+                    write_plain(place, &group.list, &mut self.joined, reader, socket, budget);
+                if written == Written::Gone {
+                    self.outcome.gone.push(connection);
+                }
+            } else {
+                self.drain_within(connection, connections, budget);
+            }
+        }
+        if let Some(group) = self.groups.get_mut(local) {
+            let next = group.next_of(at);
+            group.sweep.slowest = group.sweep.slowest.min(next);
+        }
+    }
+
+    /// True when nobody lacks what came meanwhile.
+    fn end_sweep(&mut self, local: LocalGroupId) -> bool {
+        let Some(group) = self.groups.get_mut(local) else {
+            return true;
+        };
+        let LocalGroup {
+            watchers,
+            due_watchers,
+            list,
+            sweep,
+            ..
+        } = group;
+        due_watchers.retain(|slot| {
+            let extra = watchers.get(*slot).and_then(|place| place.extra.as_ref());
+            extra.is_some_and(|extra| extra.due)
+        });
+        if due_watchers.is_empty() {
+            due_watchers.shrink_to(64);
+        }
+        list.forget_before(sweep.slowest);
+        sweep.is_begun = false;
+        sweep.is_queued = list.end() > sweep.end;
+        !sweep.is_queued
+    }
+
+    /// Writes from the socket's queue and from the lists of all its groups, in one vectored write
+    /// after another, until it lacks nothing or takes no more.
+    fn drain_within<C: Connections>(
+        &mut self,
+        id: SlotId,
+        connections: &mut C,
+        budget: &mut Budget,
+    ) {
+        loop {
+            let Some((reader, socket)) = connections.parts(id) else {
+                return;
+            };
+            if reader.blocked {
+                return;
+            }
+            pass_syncs(&mut self.groups, reader);
+            let mut plan = Plan::new();
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let len = plan.fill(&self.groups, reader, &mut slices);
+            if len == 0 {
+                plan.carry_out(0, &mut self.groups, reader);
+                return;
+            }
+            let bytes = slices[..len].iter().map(|slice| slice.len()).sum();
+            let written = socket.write(&slices[..len]);
+            budget.written(bytes);
+            match written {
+                Written::All => plan.carry_out(bytes, &mut self.groups, reader),
+                Written::Part(taken) => {
+                    reader.blocked = true;
+                    plan.carry_out(taken, &mut self.groups, reader);
+                }
+                Written::Gone => {
+                    reader.blocked = true;
+                    self.outcome.gone.push(id);
+                }
+            }
+        }
+    }
+}
+
+impl super::group::Sweep {
+    fn begin(&mut self, end: u64) {
+        if !self.is_begun {
+            *self = super::group::Sweep {
+                is_queued: true,
+                is_begun: true,
+                members: 0,
+                watchers: 0,
+                end,
+                slowest: end,
+            };
+        }
+    }
+
+    fn step(&mut self, at: MemberAt) {
+        match at {
+            MemberAt::Members(_) => self.members += 1,
+            MemberAt::Watchers(_) => self.watchers += 1,
+        }
+    }
+}
+
+/// Whom the sweep visits next.
+fn group_next(groups: &mut Named<LocalGroup>, local: LocalGroupId) -> Option<MemberAt> {
+    let group = groups.get_mut(local)?;
+    if group.sweep.members < group.members.len() {
+        return Some(MemberAt::Members(group.sweep.members as u32));
+    }
+    let slot = group.due_watchers.get(group.sweep.watchers)?;
+    Some(MemberAt::Watchers(*slot))
+}
+
+/// What waits behind the frame being written: one frame is always sent, whatever its size.
+fn behind_bytes(list: &List, next: u64, reader: &Reader) -> usize {
+    let begun = if reader.has_begun() { next } else { next + 1 };
+    list.bytes_from(begun)
+}
+
+/// The case that counts: one subscription, to a whole group, nothing else to send.
+fn write_plain<S: Socket>(
+    place: &mut Place,
+    list: &List,
+    joined: &mut Joined,
+    reader: &mut Reader,
+    socket: &mut S,
+    budget: &mut Budget,
+) -> Written {
+    while place.next < list.end() {
+        let (bytes, to) = joined.frames(list, place.next);
+        let written = socket.write(&[IoSlice::new(bytes)]);
+        budget.written(bytes.len());
+        match written {
+            Written::All => place.next = to,
+            Written::Part(mut taken) => {
+                reader.blocked = true;
+                while let Some(frame) = list.frame(place.next) {
+                    let len = frame.wire().len();
+                    if taken < len {
+                        if taken > 0 {
+                            reader.push_rest(std::sync::Arc::clone(frame), taken);
+                            place.next += 1;
+                        }
+                        break;
+                    }
+                    taken -= len;
+                    place.next += 1;
+                }
+                return written;
+            }
+            Written::Gone => {
+                reader.blocked = true;
+                return written;
+            }
+        }
+    }
+    Written::All
+}
+
+/// Moves the `sync`s whose turn has come into the socket's queue.
+fn pass_syncs(groups: &mut Named<LocalGroup>, reader: &mut Reader) {
+    for index in 0..reader.memberships.len() {
+        let membership = reader.memberships[index];
+        let Some(group) = groups.get_mut(membership.local) else {
+            continue;
+        };
+        let next = group.next_of(membership.at);
+        if let Some(place) = group.place_mut(membership.at)
+            && let Some(extra) = &mut place.extra
+        {
+            extra.pass(next, |sync| reader.push_sync(sync));
+            place.simplify();
+        }
+    }
+}
+
+/// One vectored write: what it takes from where.
+struct Plan {
+    events: [Step; SLICES_MAX],
+    events_len: usize,
+    /// For each membership that was looked through, the number up to which nothing is left out.
+    ends: Vec<(usize, u64)>,
+}
+
+/// One frame of the write.
+#[derive(Clone, Copy)]
+struct Step {
+    membership: usize,
+    number: u64,
+    /// How many frames of the event have been given when this one is.
+    copies: u32,
+    /// The last frame of the event for this socket.
+    is_last: bool,
+}
+
+impl Plan {
+    fn new() -> Plan {
+        let nothing = Step {
+            membership: 0,
+            number: 0,
+            copies: 0,
+            is_last: true,
+        };
+        Plan {
+            events: [nothing; SLICES_MAX],
+            events_len: 0,
+            ends: Vec::new(),
+        }
+    }
+
+    /// Lays out the write; gives the number of its slices.
+    fn fill<'a>(
+        &mut self,
+        groups: &'a Named<LocalGroup>,
+        reader: &'a Reader,
+        slices: &mut [IoSlice<'a>],
+    ) -> usize {
+        let (mut len, is_whole) = reader.plan(slices);
+        if !is_whole {
+            return len;
+        }
+        for (index, membership) in reader.memberships.iter().enumerate() {
+            let Some(group) = groups.get(membership.local) else {
+                continue;
+            };
+            let Some(place) = group.place(membership.at) else {
+                continue;
+            };
+            let next_sync = place.extra.as_ref().and_then(|extra| extra.next_sync());
+            let end = next_sync.unwrap_or(u64::MAX).min(group.list.end());
+            let mut number = group.next_of(membership.at);
+            let mut copies = place.extra.as_ref().map_or(0, |extra| extra.copies);
+            'events: while number < end
+                && let Some(frame) = group.list.frame(number)
+            {
+                let matches = place.matches(number, frame);
+                while copies < matches {
+                    if len == slices.len() {
+                        break 'events;
+                    }
+                    slices[len] = IoSlice::new(frame.wire());
+                    len += 1;
+                    copies += 1;
+                    self.events[self.events_len] = Step {
+                        membership: index,
+                        number,
+                        copies,
+                        is_last: copies == matches,
+                    };
+                    self.events_len += 1;
+                }
+                copies = 0;
+                number += 1;
+            }
+            self.ends.push((index, number));
+            if len == slices.len() {
+                break;
+            }
+        }
+        len
+    }
+
+    /// The socket took `bytes` of it: places move on, and the rest of a frame goes to the queue.
+    fn carry_out(&self, bytes: usize, groups: &mut Named<LocalGroup>, reader: &mut Reader) {
+        let mut taken = reader.consume(bytes);
+        let mut is_whole = reader.queue_is_empty();
+        for step in &self.events[..self.events_len] {
+            if !is_whole {
+                break;
+            }
+            let membership = reader.memberships[step.membership];
+            let Some(group) = groups.get_mut(membership.local) else {
+                continue;
+            };
+            let Some(frame) = group.list.frame(step.number) else {
+                continue;
+            };
+            let len = frame.wire().len();
+            if taken < len {
+                is_whole = false;
+                if taken == 0 {
+                    break;
+                }
+                reader.push_rest(std::sync::Arc::clone(frame), taken);
+                taken = 0;
+            } else {
+                taken -= len;
+            }
+            set_place(group, membership.at, step);
+        }
+        if !is_whole {
+            return;
+        }
+        for (index, number) in &self.ends {
+            let membership = reader.memberships[*index];
+            let Some(group) = groups.get_mut(membership.local) else {
+                continue;
+            };
+            let end = group.list.end();
+            if let Some(place) = group.place_mut(membership.at) {
+                place.next = place.next.max(*number);
+                let caught_up = place.next >= end;
+                if let Some(extra) = &mut place.extra
+                    && caught_up
+                {
+                    extra.due = false;
+                }
+            }
+        }
+    }
+}
+
+fn set_place(group: &mut LocalGroup, at: MemberAt, step: &Step) {
+    let Some(place) = group.place_mut(at) else {
+        return;
+    };
+    place.next = if step.is_last {
+        step.number + 1
+    } else {
+        step.number
+    };
+    if let Some(extra) = &mut place.extra {
+        extra.copies = if step.is_last { 0 } else { step.copies };
+    }
+}

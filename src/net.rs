@@ -1,0 +1,144 @@
+//! A non-blocking TCP socket as worker and engine use it: every system call on a stream.
+//!
+//! May not know what goes over it.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+
+use crate::fanout::{Socket, Written};
+use crate::id::SlotId;
+
+/// One accepted stream.
+pub struct Tcp {
+    stream: TcpStream,
+}
+
+impl Tcp {
+    /// Takes the stream over.
+    pub fn new(stream: TcpStream) -> Tcp {
+        // Without it small frames that follow one another arrive up to 40 ms late. It fails only on
+        // a socket that is dead already.
+        let _ = stream.set_nodelay(true);
+        Tcp { stream }
+    }
+
+    /// Has the poll watch it, under the name of its slot.
+    pub fn register(&mut self, id: SlotId, registry: &Registry) -> io::Result<()> {
+        registry.register(
+            &mut self.stream,
+            token_of(id),
+            Interest::READABLE | Interest::WRITABLE,
+        )
+    }
+
+    /// Takes it out of the poll, before it is closed.
+    pub fn deregister(&mut self, registry: &Registry) {
+        // The descriptor is closed right after, which takes it out as well.
+        let _ = registry.deregister(&mut self.stream);
+    }
+
+    /// Reads what is there, at most a buffer full.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Received {
+        loop {
+            return match self.stream.read(buffer) {
+                Ok(0) => Received::End,
+                // A stream socket that gave less than was asked for is empty, and what comes later
+                // is told anew (epoll(7), question 9).
+                Ok(len) => Received::Bytes {
+                    len,
+                    more: len == buffer.len(),
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => Received::End,
+            };
+        }
+    }
+
+    /// Nothing more will be written.
+    pub fn shutdown_write(&self) {
+        // It fails only when the peer has ended the connection already.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+}
+
+/// What a read gave.
+pub enum Received {
+    /// So many bytes; `more` may be there.
+    Bytes {
+        /// At the beginning of the buffer.
+        len: usize,
+        /// Worth another read.
+        more: bool,
+    },
+    /// Nothing is there now.
+    Nothing,
+    /// The peer has ended it, or it is broken.
+    End,
+}
+
+impl Socket for Tcp {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
+        let len: usize = slices.iter().map(|slice| slice.len()).sum();
+        loop {
+            let written = match slices {
+                [single] => self.stream.write(single),
+                several => self.stream.write_vectored(several),
+            };
+            return match written {
+                Ok(written) if written == len => Written::All,
+                Ok(0) => Written::Gone,
+                Ok(written) => Written::Part(written),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Written::Part(0),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => Written::Gone,
+            };
+        }
+    }
+}
+
+/// What an accept gave.
+pub enum Accepted {
+    /// A stream, in no poll yet.
+    Stream(TcpStream),
+    /// Nobody waits.
+    Nobody,
+    /// The process cannot take any: most often it has no descriptor left.
+    Failed(io::Error),
+}
+
+/// Takes the next socket that waits.
+pub fn accept(listener: &TcpListener) -> Accepted {
+    loop {
+        return match listener.accept() {
+            Ok((stream, _)) => Accepted::Stream(stream),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
+            // The peer was gone before it was accepted, or a signal came: the next one.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+                ) =>
+            {
+                continue;
+            }
+            Err(error) => Accepted::Failed(error),
+        };
+    }
+}
+
+/// The poll's name for what stands in a slot.
+pub fn token_of(id: SlotId) -> Token {
+    Token(id.slot as usize | (id.generation as usize) << 32)
+}
+
+/// The slot of such a name.
+pub fn id_of(token: Token) -> SlotId {
+    SlotId {
+        slot: token.0 as u32,
+        generation: (token.0 >> 32) as u32,
+    }
+}

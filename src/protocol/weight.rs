@@ -1,0 +1,47 @@
+//! How many bytes messages between threads hold, for the bounds of mailboxes.
+
+use crate::protocol::answer::Outcome;
+use crate::protocol::input::UpdateOp;
+
+impl Outcome {
+    /// Bytes it holds on the heap, shared ones included.
+    pub fn held_bytes(&self) -> usize {
+        let len = |text: &Option<crate::id::Text>| text.as_ref().map_or(0, |text| text.len());
+        match self {
+            Outcome::Set { new, old } => new.len() + len(old),
+            Outcome::Updated { new, old, errors } => {
+                let messages: usize = errors.iter().map(|error| error.message.len()).sum();
+                new.len() + len(old) + messages
+            }
+            Outcome::Got(value) => len(value),
+            Outcome::Deleted { old } => len(old),
+            Outcome::List(chunks) => chunks.iter().map(|chunk| chunk.len()).sum(),
+            Outcome::Groups(names) => names.iter().map(String::len).sum(),
+            Outcome::All(streams) => {
+                let of_stream = |(name, groups): &(String, Vec<String>)| {
+                    name.len() + groups.iter().map(String::len).sum::<usize>()
+                };
+                streams.iter().map(of_stream).sum()
+            }
+            Outcome::Sent => 0,
+            Outcome::Failed(error) => error.message.len(),
+        }
+    }
+}
+
+impl UpdateOp {
+    /// Bytes it holds on the heap.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            UpdateOp::Set { path, value } | UpdateOp::Append { path, value } => {
+                path.len() + value.len()
+            }
+            UpdateOp::Merge { path, value } => {
+                path.iter().map(|key| key.len()).sum::<usize>() + value.len()
+            }
+            UpdateOp::Increment { path, .. }
+            | UpdateOp::Decrement { path, .. }
+            | UpdateOp::Remove { path } => path.len(),
+        }
+    }
+}

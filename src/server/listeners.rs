@@ -1,0 +1,102 @@
+//! The listening sockets. A port in use, also by another `iii-stream`, ends the start.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::{BACKLOG_LEN, Config, Endpoint};
+
+use super::StartError;
+
+/// One listener a worker on the stream port, without a gap for a second server: the first binds and
+/// listens without SO_REUSEPORT, so it fails if anybody has the port, and nobody else can open it
+/// until it gets the flag; then the others open with both flags. SO_REUSEADDR, because sockets of
+/// the last run may still be closing.
+pub(super) fn stream(config: &Config, workers: usize) -> Result<Vec<TcpListener>, StartError> {
+    let hint = |address: SocketAddr| {
+        format!(
+            "another iii-stream or an iii engine may be running (ss -ltnp 'sport = :{}')",
+            address.port()
+        )
+    };
+    let first = listen_first(&config.stream, config, hint)?;
+    let with_context = |source| failed(&config.stream, source);
+    first.set_reuse_port(true).map_err(with_context)?;
+    let address = first.local_addr().map_err(with_context)?;
+    let address = address
+        .as_socket()
+        .ok_or_else(|| with_context(io::Error::other("no TCP address")))?;
+    let mut listeners = vec![first.into()];
+    for _ in 1..workers {
+        let socket = open(address).map_err(with_context)?;
+        socket.set_reuse_port(true).map_err(with_context)?;
+        bind_and_listen(&socket, address, config).map_err(with_context)?;
+        listeners.push(socket.into());
+    }
+    Ok(listeners)
+}
+
+/// The listener on the worker port.
+pub(super) fn worker(config: &Config) -> Result<TcpListener, StartError> {
+    let hint = |address: SocketAddr| {
+        let port = address.port();
+        format!(
+            "an iii engine may be running, which --engine ws://127.0.0.1:{port} would attach to (ss -ltnp 'sport = :{port}')"
+        )
+    };
+    listen_first(&config.worker, config, hint).map(TcpListener::from)
+}
+
+/// Listens on the first of the endpoint's addresses.
+fn listen_first(
+    endpoint: &Endpoint,
+    config: &Config,
+    hint: impl FnOnce(SocketAddr) -> String,
+) -> Result<Socket, StartError> {
+    let addresses = endpoint
+        .addresses()
+        .map_err(|source| failed(endpoint, source))?;
+    let Some(address) = addresses.into_iter().next() else {
+        return Err(failed(
+            endpoint,
+            io::Error::other("the name has no address"),
+        ));
+    };
+    let listening =
+        open(address).and_then(|socket| bind_and_listen(&socket, address, config).map(|()| socket));
+    listening.map_err(|source| {
+        if source.kind() == io::ErrorKind::AddrInUse {
+            StartError::AddressInUse {
+                address: address.to_string(),
+                hint: hint(address),
+            }
+        } else {
+            failed(endpoint, source)
+        }
+    })
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn bind_and_listen(socket: &Socket, address: SocketAddr, config: &Config) -> io::Result<()> {
+    socket.bind(&address.into())?;
+    let backlog = config.backlog.unwrap_or(BACKLOG_LEN);
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+}
+
+fn failed(endpoint: &Endpoint, source: io::Error) -> StartError {
+    StartError::Listen {
+        address: endpoint.to_string(),
+        source,
+    }
+}

@@ -1,0 +1,230 @@
+//! A group whose values live elsewhere: the store decides, the owner learns.
+//!
+//! Nothing is applied ahead. A command keeps its place in the group's queue, and old value, kind and
+//! time come from the store's answer.
+
+use std::sync::Arc;
+
+use crate::id::{ItemId, Text};
+use crate::protocol::answer::Outcome;
+use crate::protocol::frame::SyncFrame;
+use crate::protocol::input::{StreamFunction, failed};
+
+use super::command::{Ask, Join};
+use super::effects::{Effects, Question, Reply, RequestKind, Verdict};
+use super::group::{Group, Turn};
+use super::under_way::{Asked, InFlight, Send, Waiting};
+
+impl Group {
+    /// Sends a command on to the store and keeps its place.
+    pub(super) fn ask_store(&mut self, ask: Ask, turn: &mut Turn<'_>) {
+        let group = self.key.clone();
+        let (question, asked) = match ask {
+            Ask::Set { item, data, call } => (
+                Question::Set {
+                    group,
+                    item: ItemId::clone(&item),
+                    data,
+                },
+                Asked::Change {
+                    function: StreamFunction::Set,
+                    item,
+                    call,
+                },
+            ),
+            Ask::Update { item, ops, call } => (
+                Question::Update {
+                    group,
+                    item: ItemId::clone(&item),
+                    ops: ops.into(),
+                },
+                Asked::Change {
+                    function: StreamFunction::Update,
+                    item,
+                    call,
+                },
+            ),
+            Ask::Delete { item, call } => (
+                Question::Delete {
+                    group,
+                    item: ItemId::clone(&item),
+                },
+                Asked::Change {
+                    function: StreamFunction::Delete,
+                    item,
+                    call,
+                },
+            ),
+            Ask::Get { item, call } => (Question::Get { group, item }, Asked::Get { call }),
+            Ask::List { call } => (Question::List { group }, Asked::List { call }),
+            Ask::Send {
+                id,
+                kind,
+                data,
+                call,
+            } => (
+                Question::Send { group },
+                Asked::Send(Send {
+                    id,
+                    kind,
+                    data,
+                    time: 0,
+                    call,
+                }),
+            ),
+            Ask::Join(join) => {
+                let question = match &join.item {
+                    Some(item) => Question::Get {
+                        group,
+                        item: ItemId::clone(item),
+                    },
+                    None => Question::List { group },
+                };
+                (question, Asked::Join(join))
+            }
+            Ask::Leave { worker, local } => return self.leave(worker, local),
+        };
+        let kind = RequestKind::Decide(question);
+        turn.flight
+            .request(InFlight::Group(turn.slot), kind, turn.out);
+        let under_way = self.under_way(turn.flight);
+        under_way.queue.push_back(Waiting::Asked(asked));
+    }
+
+    /// The store's word on the oldest command.
+    pub(super) fn answered(&mut self, verdict: Verdict, turn: &mut Turn<'_>) {
+        let Some(mut under_way) = self.take_under_way() else {
+            return;
+        };
+        if let Some(Waiting::Asked(asked)) = under_way.queue.pop_front() {
+            self.learn(asked, verdict, turn);
+        }
+        self.go_on(under_way, turn);
+    }
+
+    /// A change made elsewhere: subscribers hear of it, later than all they have heard before.
+    pub(super) fn heard(
+        &mut self,
+        item: &str,
+        old: Option<Text>,
+        new: Option<Text>,
+        time: u64,
+        out: &mut Effects,
+    ) {
+        let time = self.event_time(time);
+        self.tell_change(item, old.as_deref(), new.as_deref(), time, out);
+    }
+
+    fn learn(&mut self, asked: Asked, verdict: Verdict, turn: &mut Turn<'_>) {
+        match asked {
+            Asked::Change {
+                function,
+                item,
+                call,
+            } => self.learn_change(function, &item, call, verdict, turn.out),
+            Asked::Get { call } => {
+                let outcome = match verdict {
+                    Verdict::Found(value) => Outcome::Got(value),
+                    other => refusal(StreamFunction::Get, &other),
+                };
+                turn.out.replies.push(Reply { call, outcome });
+            }
+            Asked::List { call } => {
+                let outcome = match verdict {
+                    Verdict::Listed(values) => Outcome::List(joined(&values)),
+                    other => refusal(StreamFunction::List, &other),
+                };
+                turn.out.replies.push(Reply { call, outcome });
+            }
+            Asked::Send(send) => {
+                let (outcome, time) = match verdict {
+                    Verdict::Decided { time, .. } => (Outcome::Sent, Some(self.event_time(time))),
+                    other => (refusal(StreamFunction::Send, &other), None),
+                };
+                turn.out
+                    .replies
+                    .extend(send.call.map(|call| Reply { call, outcome }));
+                if let Some(time) = time {
+                    self.tell_send(&send, time, turn.out);
+                }
+            }
+            Asked::Join(join) => {
+                let time = self.sync_time(join.item.is_some(), turn.now);
+                let sync = self.sync_from(&join, verdict, time);
+                self.enter(&join, sync, turn.out);
+            }
+        }
+    }
+
+    fn learn_change(
+        &mut self,
+        function: StreamFunction,
+        item: &str,
+        call: Option<crate::id::CallId>,
+        verdict: Verdict,
+        out: &mut Effects,
+    ) {
+        let Verdict::Decided {
+            old,
+            new,
+            errors,
+            time,
+        } = verdict
+        else {
+            let outcome = refusal(function, &verdict);
+            out.replies.extend(call.map(|call| Reply { call, outcome }));
+            return;
+        };
+        let outcome = match (function, &new) {
+            (StreamFunction::Set, Some(new)) => Outcome::Set {
+                new: Text::clone(new),
+                old: old.clone(),
+            },
+            (StreamFunction::Update, Some(new)) => Outcome::Updated {
+                new: Text::clone(new),
+                old: old.clone(),
+                errors,
+            },
+            _ => Outcome::Deleted { old: old.clone() },
+        };
+        out.replies.extend(call.map(|call| Reply { call, outcome }));
+        if old.is_some() || new.is_some() {
+            self.heard(item, old, new, time, out);
+        }
+    }
+
+    /// `None` when the store could not tell: the subscription stands all the same.
+    fn sync_from(&mut self, join: &Join, verdict: Verdict, time: u64) -> Option<Arc<SyncFrame>> {
+        let sync = match (&join.item, verdict) {
+            (Some(item), Verdict::Found(value)) => {
+                SyncFrame::of_item(self.names(), time, item, value.as_ref())
+            }
+            (None, Verdict::Listed(values)) => {
+                SyncFrame::of_group(self.names(), time, joined(&values))
+            }
+            _ => return None,
+        };
+        Some(Arc::new(sync))
+    }
+}
+
+/// The answer to a command that the store refused, or answered with something else.
+pub(super) fn refusal(function: StreamFunction, verdict: &Verdict) -> Outcome {
+    let cause = match verdict {
+        Verdict::Refused(cause) => cause,
+        _ => "the store answered something else",
+    };
+    Outcome::Failed(failed(function, cause))
+}
+
+fn joined(values: &[Text]) -> Vec<Text> {
+    if values.is_empty() {
+        return Vec::new();
+    }
+    let mut text = String::with_capacity(values.iter().map(|value| value.len() + 1).sum());
+    for value in values {
+        text.push(',');
+        text.push_str(value);
+    }
+    vec![text.into()]
+}

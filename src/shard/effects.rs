@@ -1,0 +1,233 @@
+//! All that a shard can ask of the world, and what the store answers.
+
+use std::sync::Arc;
+
+use crate::id::{CallId, GroupKey, ItemId, LocalGroupId, SlotId, Text, WorkerId};
+use crate::protocol::answer::{Outcome, UpdateError};
+use crate::protocol::frame::{EventFrame, SyncFrame};
+use crate::protocol::input::UpdateOp;
+
+use super::Decides;
+
+/// What a shard asks of the world. The worker performs it in the order of these fields.
+#[derive(Default)]
+pub struct Effects {
+    /// To the store; what follows from them waits in the shard for its answers.
+    pub requests: Vec<Request>,
+    /// To the engine, exactly one per call, before the fan-out.
+    pub replies: Vec<Reply>,
+    /// To the workers that listen: one per worker and event, not per subscriber.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// The answer to one call.
+pub struct Reply {
+    /// Which call.
+    pub call: CallId,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Something for the subscribers of one group on one worker.
+pub struct Delivery {
+    /// Which worker.
+    pub to: WorkerId,
+    /// The group's entry there.
+    pub local: LocalGroupId,
+    /// What it is to do.
+    pub what: Delivered,
+}
+
+/// What a worker gets for a group.
+pub enum Delivered {
+    /// An event for all that match.
+    Event(Arc<EventFrame>),
+    /// A join takes effect here, in the order of the events.
+    Entered {
+        /// The socket that joined.
+        connection: SlotId,
+        /// The worker's own name for the join.
+        token: u32,
+        /// What it is sent first; `None` when the store could not tell.
+        sync: Option<Arc<SyncFrame>>,
+    },
+}
+
+/// One thing for the store to do. Numbers rise by one within a shard.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Who asks.
+    pub shard: WorkerId,
+    /// After a refusal the store refuses everything of that shard and epoch unseen.
+    pub epoch: u32,
+    /// Its place in the shard's order.
+    pub number: u64,
+    /// What to do.
+    pub kind: RequestKind,
+}
+
+/// What a store can be asked.
+#[derive(Debug, Clone)]
+pub enum RequestKind {
+    /// The owner has decided: keep this value.
+    Put {
+        /// The item's group.
+        group: GroupKey,
+        /// Its name.
+        item: ItemId,
+        /// Its new value.
+        value: Text,
+        /// The time of the change, in ms since 1970.
+        time: u64,
+    },
+    /// The owner has decided: the item is gone.
+    Remove {
+        /// The item's group.
+        group: GroupKey,
+        /// Its name.
+        item: ItemId,
+        /// The time of the change, in ms since 1970.
+        time: u64,
+    },
+    /// The store decides.
+    Decide(Question),
+}
+
+/// What a store that decides is asked.
+#[derive(Debug, Clone)]
+#[allow(missing_docs, reason = "the fields are those of Ask")]
+pub enum Question {
+    /// Set an item: answered by [`Verdict::Decided`].
+    Set {
+        group: GroupKey,
+        item: ItemId,
+        data: Text,
+    },
+    /// Change parts of an item: answered by [`Verdict::Decided`].
+    Update {
+        group: GroupKey,
+        item: ItemId,
+        ops: Arc<[UpdateOp]>,
+    },
+    /// Remove an item: answered by [`Verdict::Decided`].
+    Delete { group: GroupKey, item: ItemId },
+    /// Give an event its time: answered by [`Verdict::Decided`].
+    Send { group: GroupKey },
+    /// Read an item: answered by [`Verdict::Found`].
+    Get { group: GroupKey, item: ItemId },
+    /// Read all items: answered by [`Verdict::Listed`].
+    List { group: GroupKey },
+    /// All groups, of one stream if it is named: answered by [`Verdict::Groups`].
+    Groups { stream: Option<Box<str>> },
+}
+
+/// The store's word on one request: one for each, in order of their numbers within a shard.
+pub struct Answer {
+    /// Who asked.
+    pub shard: WorkerId,
+    /// As in the request.
+    pub epoch: u32,
+    /// As in the request.
+    pub number: u64,
+    /// The word.
+    pub verdict: Verdict,
+}
+
+/// What a store says.
+pub enum Verdict {
+    /// The write is as durable as the configuration promises.
+    Accepted,
+    /// It is not and never will be: the cause, for the caller.
+    Refused(Arc<str>),
+    /// The store's decision on a change or an event.
+    Decided {
+        /// The value before, if the item was there.
+        old: Option<Text>,
+        /// The value now, if it is there.
+        new: Option<Text>,
+        /// Operations of an update that failed.
+        errors: Vec<UpdateError>,
+        /// When, in ms since 1970.
+        time: u64,
+    },
+    /// An item's value, if it is there.
+    Found(Option<Text>),
+    /// The values of a group in order.
+    Listed(Vec<Text>),
+    /// Stream and group names.
+    Groups(Vec<GroupKey>),
+}
+
+/// What a shard learns from outside.
+pub enum Learned {
+    /// The store's word on a request of this shard.
+    Answer(Answer),
+    /// A change that another host made in a shared store.
+    Heard {
+        /// The item's group.
+        group: GroupKey,
+        /// Its name.
+        item: ItemId,
+        /// The value before, if the item was there.
+        old: Option<Text>,
+        /// The value now, if it is there.
+        new: Option<Text>,
+        /// When, by the store's clock, in ms since 1970.
+        time: u64,
+    },
+}
+
+impl Effects {
+    /// Whether nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.replies.is_empty() && self.deliveries.is_empty()
+    }
+}
+
+impl Request {
+    /// Bytes it holds on the heap.
+    pub fn held_bytes(&self) -> usize {
+        match &self.kind {
+            RequestKind::Put { item, value, .. } => item.len() + value.len(),
+            RequestKind::Remove { item, .. } => item.len(),
+            RequestKind::Decide(question) => match question {
+                Question::Set { item, data, .. } => item.len() + data.len(),
+                Question::Update { item, ops, .. } => {
+                    item.len() + ops.iter().map(UpdateOp::held_bytes).sum::<usize>()
+                }
+                Question::Delete { item, .. } | Question::Get { item, .. } => item.len(),
+                Question::Send { .. } | Question::List { .. } | Question::Groups { .. } => 0,
+            },
+        }
+    }
+}
+
+impl Learned {
+    /// Bytes it holds on the heap.
+    pub fn held_bytes(&self) -> usize {
+        let len = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.len());
+        let verdict = match self {
+            Learned::Answer(answer) => &answer.verdict,
+            Learned::Heard { item, old, new, .. } => return item.len() + len(old) + len(new),
+        };
+        match verdict {
+            Verdict::Accepted => 0,
+            Verdict::Refused(cause) => cause.len(),
+            Verdict::Decided { old, new, .. } => len(old) + len(new),
+            Verdict::Found(value) => len(value),
+            Verdict::Listed(values) => values.iter().map(|value| value.len()).sum(),
+            Verdict::Groups(keys) => keys.iter().map(|key| key.joined().len()).sum(),
+        }
+    }
+}
+
+/// What keeps values: memory, files, Redis, and the double that tests use.
+pub trait Store: std::marker::Send {
+    /// Who decides what a change does.
+    fn decides(&self) -> Decides;
+
+    /// Serves one turn's requests of all shards, in order: one answer each, in the same order within
+    /// a shard, and between them what other hosts have done. Accepted is as durable as the
+    /// configuration promises.
+    fn serve(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>);
+}

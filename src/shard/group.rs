@@ -1,0 +1,474 @@
+//! One group: its accepted items, its last time, the workers that listen, what is under way.
+//!
+//! Every method takes one command of the group, in its order. May not look at other groups.
+
+use std::sync::{Arc, Weak};
+
+use crate::id::{CallId, GroupKey, ItemId, LocalGroupId, Text, WorkerId};
+use crate::protocol::answer::{Chunk, Outcome};
+use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
+use crate::protocol::input::{StreamFunction, UpdateOp, failed};
+
+use super::ValueLimits;
+use super::command::Join;
+use super::effects::{Delivered, Delivery, Effects, Reply, RequestKind};
+use super::items::Items;
+use super::under_way::{Flight, InFlight, Send, UnderWay, Waiting, Write};
+use super::update;
+
+/// What a command may use beside its group.
+pub(super) struct Turn<'a> {
+    /// The turn's wall clock, in ms since 1970.
+    pub(super) now: u64,
+    /// The group's slot.
+    pub(super) slot: u32,
+    pub(super) flight: &'a mut Flight,
+    pub(super) out: &'a mut Effects,
+}
+
+pub(super) struct Group {
+    pub(super) key: GroupKey,
+    /// Of `key`, by the shard's hasher.
+    pub(super) hash: u64,
+    /// Where it stands in its stream's list of groups.
+    pub(super) stream: u32,
+    pub(super) place_in_stream: u32,
+    items: Items,
+    /// The highest time given out. Events are later, `sync`s not earlier.
+    last_time: u64,
+    listeners: Vec<Listener>,
+    /// Made when somebody listens.
+    names: Option<Box<GroupNames>>,
+    /// None: nothing is under way, and everything is answered at once.
+    under_way: Option<Box<UnderWay>>,
+    /// The `sync` of the whole group, while it is still what the group is.
+    sync: Option<(u64, Weak<SyncFrame>)>,
+}
+
+/// A worker with subscribers of this group.
+struct Listener {
+    worker: WorkerId,
+    local: LocalGroupId,
+}
+
+impl Group {
+    pub(super) fn new(key: GroupKey, hash: u64, last_time: u64) -> Group {
+        Group {
+            key,
+            hash,
+            stream: 0,
+            place_in_stream: 0,
+            items: Items::default(),
+            last_time,
+            listeners: Vec::new(),
+            names: None,
+            under_way: None,
+            sync: None,
+        }
+    }
+
+    pub(super) fn last_time(&self) -> u64 {
+        self.last_time
+    }
+
+    pub(super) fn has_items(&self) -> bool {
+        !self.items.is_empty()
+    }
+
+    /// Nothing of it is worth keeping but its time.
+    pub(super) fn is_idle(&self) -> bool {
+        self.items.is_empty() && self.listeners.is_empty() && self.under_way.is_none()
+    }
+
+    // The owner decides.
+
+    pub(super) fn set(
+        &mut self,
+        item: ItemId,
+        hash: u64,
+        data: Text,
+        call: Option<CallId>,
+        turn: &mut Turn<'_>,
+    ) {
+        let old = self.newest(hash, &item).cloned();
+        let reply = call.map(|call| Reply {
+            call,
+            outcome: Outcome::Set {
+                new: Text::clone(&data),
+                old: old.clone(),
+            },
+        });
+        let write = Write {
+            item,
+            hash,
+            old,
+            new: Some(data),
+            time: self.event_time(turn.now),
+            function: StreamFunction::Set,
+            reply,
+        };
+        self.write(write, turn);
+    }
+
+    pub(super) fn update(
+        &mut self,
+        item: ItemId,
+        hash: u64,
+        ops: &[UpdateOp],
+        call: Option<CallId>,
+        limits: &ValueLimits,
+        turn: &mut Turn<'_>,
+    ) {
+        let old = self.newest(hash, &item).cloned();
+        let updated = update::apply(old.as_deref(), ops);
+        if let Err(cause) =
+            update::check_limits(&updated.value, limits.json_depth, limits.value_bytes)
+        {
+            let outcome = Outcome::Failed(failed(StreamFunction::Update, &cause));
+            return self.rest(call, outcome, StreamFunction::Update, turn);
+        }
+        let new = Text::from(updated.value);
+        let reply = call.map(|call| Reply {
+            call,
+            outcome: Outcome::Updated {
+                new: Text::clone(&new),
+                old: old.clone(),
+                errors: updated.errors,
+            },
+        });
+        let write = Write {
+            item,
+            hash,
+            old,
+            new: Some(new),
+            time: self.event_time(turn.now),
+            function: StreamFunction::Update,
+            reply,
+        };
+        self.write(write, turn);
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        item: ItemId,
+        hash: u64,
+        call: Option<CallId>,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(old) = self.newest(hash, &item).cloned() else {
+            let outcome = Outcome::Deleted { old: None };
+            return self.rest(call, outcome, StreamFunction::Delete, turn);
+        };
+        let reply = call.map(|call| Reply {
+            call,
+            outcome: Outcome::Deleted {
+                old: Some(Text::clone(&old)),
+            },
+        });
+        let write = Write {
+            item,
+            hash,
+            old: Some(old),
+            new: None,
+            time: self.event_time(turn.now),
+            function: StreamFunction::Delete,
+            reply,
+        };
+        self.write(write, turn);
+    }
+
+    pub(super) fn get(&mut self, item: ItemId, hash: u64, call: CallId, turn: &mut Turn<'_>) {
+        self.place(Waiting::Get { item, hash, call }, turn);
+    }
+
+    pub(super) fn list(&mut self, call: CallId, turn: &mut Turn<'_>) {
+        self.place(Waiting::List { call }, turn);
+    }
+
+    pub(super) fn send(&mut self, mut send: Send, turn: &mut Turn<'_>) {
+        send.time = self.event_time(turn.now);
+        self.place(Waiting::Send(send), turn);
+    }
+
+    /// `hash` is that of the join's item, if it names one.
+    pub(super) fn join(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
+        let time = self.sync_time(join.item.is_some(), turn.now);
+        self.place(Waiting::Join { join, hash, time }, turn);
+    }
+
+    pub(super) fn leave(&mut self, worker: WorkerId, local: LocalGroupId) {
+        self.listeners
+            .retain(|listener| listener.worker != worker || listener.local != local);
+        if self.listeners.is_empty() {
+            self.items.forget_chunks();
+            self.listeners = Vec::new();
+            self.names = None;
+            self.sync = None;
+        }
+    }
+
+    // What the store says.
+
+    /// The oldest write was accepted: it takes effect, and so does what waited behind it.
+    pub(super) fn accepted(&mut self, turn: &mut Turn<'_>) {
+        let Some(mut under_way) = self.under_way.take() else {
+            return;
+        };
+        if let Some(Waiting::Write(write)) = under_way.queue.pop_front() {
+            under_way.write_accepted(&write);
+            self.carry_out(write, turn.out);
+        }
+        self.go_on(under_way, turn);
+    }
+
+    /// What is at the front of the queue and waits for no answer has its turn.
+    pub(super) fn go_on(&mut self, mut under_way: Box<UnderWay>, turn: &mut Turn<'_>) {
+        while let Some(waiting) = under_way.queue.pop_front() {
+            if waiting.awaits_answer() {
+                under_way.queue.push_front(waiting);
+                under_way.check_invariants();
+                self.under_way = Some(under_way);
+                return;
+            }
+            self.release(waiting, turn.out);
+        }
+        turn.flight.keep_spare(under_way);
+    }
+
+    /// A write of this shard was refused: all of this group that were under way fail with it, and
+    /// everything else that waits is answered from what is accepted.
+    pub(super) fn refused(&mut self, cause: &str, turn: &mut Turn<'_>) {
+        let Some(mut under_way) = self.under_way.take() else {
+            return;
+        };
+        under_way.forget_newest();
+        for waiting in under_way.queue.drain(..) {
+            let (reply, function) = match waiting {
+                Waiting::Write(write) => (write.reply, write.function),
+                Waiting::Rests { reply, function } => (Some(reply), function),
+                other => {
+                    self.release(other, turn.out);
+                    continue;
+                }
+            };
+            turn.out.replies.extend(reply.map(|reply| Reply {
+                call: reply.call,
+                outcome: Outcome::Failed(failed(function, cause)),
+            }));
+        }
+        turn.flight.keep_spare(under_way);
+    }
+
+    // Parts that both ways of deciding use.
+
+    /// The queue, made if there is none.
+    pub(super) fn under_way(&mut self, flight: &mut Flight) -> &mut UnderWay {
+        self.under_way.get_or_insert_with(|| flight.take_spare())
+    }
+
+    pub(super) fn take_under_way(&mut self) -> Option<Box<UnderWay>> {
+        self.under_way.take()
+    }
+
+    /// `max(now, last + 1)`: the time of an event.
+    pub(super) fn event_time(&mut self, now: u64) -> u64 {
+        self.last_time = now.max(self.last_time + 1);
+        self.last_time
+    }
+
+    /// The time of a `sync`: a group's may be that of the last event, an item's is later.
+    pub(super) fn sync_time(&mut self, of_item: bool, now: u64) -> u64 {
+        self.last_time = now.max(self.last_time + u64::from(of_item));
+        self.last_time
+    }
+
+    /// Tells the workers that listen of a change.
+    pub(super) fn tell_change(
+        &mut self,
+        item: &str,
+        old: Option<&str>,
+        new: Option<&str>,
+        time: u64,
+        out: &mut Effects,
+    ) {
+        let event = match (old, new) {
+            (None, Some(new)) => Event::Create(new),
+            (Some(_), Some(new)) => Event::Update(new),
+            (Some(old), None) => Event::Delete(old),
+            (None, None) => return,
+        };
+        self.tell(Some(item), event, time, out);
+    }
+
+    pub(super) fn tell_send(&mut self, send: &Send, time: u64, out: &mut Effects) {
+        let event = Event::Custom {
+            kind: &send.kind,
+            data: &send.data,
+        };
+        self.tell(send.id.as_deref(), event, time, out);
+    }
+
+    /// Enters the worker of a join among those that listen, and gives the join its effect.
+    pub(super) fn enter(&mut self, join: &Join, sync: Option<Arc<SyncFrame>>, out: &mut Effects) {
+        let of_worker = |listener: &&mut Listener| listener.worker == join.worker;
+        match self.listeners.iter_mut().find(of_worker) {
+            Some(listener) => listener.local = join.local,
+            None => self.listeners.push(Listener {
+                worker: join.worker,
+                local: join.local,
+            }),
+        }
+        out.deliveries.push(Delivery {
+            to: join.worker,
+            local: join.local,
+            what: Delivered::Entered {
+                connection: join.connection,
+                token: join.token,
+                sync,
+            },
+        });
+    }
+
+    pub(super) fn names(&mut self) -> &GroupNames {
+        let key = &self.key;
+        self.names
+            .get_or_insert_with(|| Box::new(GroupNames::new(key)))
+    }
+
+    /// The values' texts; kept for the next who asks only while somebody listens.
+    fn chunks(&mut self) -> Vec<Chunk> {
+        let chunks = self.items.chunks();
+        if self.listeners.is_empty() {
+            self.items.forget_chunks();
+        }
+        chunks
+    }
+
+    pub(super) fn check_invariants(&self) {
+        self.items.check_invariants();
+        if let Some(under_way) = &self.under_way {
+            under_way.check_invariants();
+        }
+    }
+
+    fn newest(&self, hash: u64, item: &str) -> Option<&Text> {
+        let under_way = self.under_way.as_ref();
+        match under_way.and_then(|under_way| under_way.newest(hash, item)) {
+            Some(newest) => newest.as_ref(),
+            None => self.items.get(hash, item),
+        }
+    }
+
+    fn write(&mut self, write: Write, turn: &mut Turn<'_>) {
+        let (group, item, time) = (self.key.clone(), ItemId::clone(&write.item), write.time);
+        let kind = match &write.new {
+            Some(value) => RequestKind::Put {
+                group,
+                item,
+                value: Text::clone(value),
+                time,
+            },
+            None => RequestKind::Remove { group, item, time },
+        };
+        turn.flight
+            .request(InFlight::Group(turn.slot), kind, turn.out);
+        self.under_way(turn.flight).push_write(write);
+    }
+
+    /// An answer that needs no write, but rests on those under way.
+    fn rest(
+        &mut self,
+        call: Option<CallId>,
+        outcome: Outcome,
+        function: StreamFunction,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Some(call) = call {
+            let reply = Reply { call, outcome };
+            self.place(Waiting::Rests { reply, function }, turn);
+        }
+    }
+
+    /// Gives a command that waits for no answer its place: behind what is under way, or now.
+    fn place(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
+        match &mut self.under_way {
+            Some(under_way) => under_way.queue.push_back(waiting),
+            None => self.release(waiting, turn.out),
+        }
+    }
+
+    fn release(&mut self, waiting: Waiting, out: &mut Effects) {
+        match waiting {
+            Waiting::Write(write) => self.carry_out(write, out),
+            Waiting::Rests { reply, .. } => out.replies.push(reply),
+            Waiting::Get { item, hash, call } => out.replies.push(Reply {
+                call,
+                outcome: Outcome::Got(self.items.get(hash, &item).cloned()),
+            }),
+            Waiting::List { call } => {
+                let outcome = Outcome::List(self.chunks());
+                out.replies.push(Reply { call, outcome });
+            }
+            Waiting::Send(send) => {
+                out.replies.extend(send.call.map(|call| Reply {
+                    call,
+                    outcome: Outcome::Sent,
+                }));
+                self.tell_send(&send, send.time, out);
+            }
+            Waiting::Join { join, hash, time } => {
+                let sync = self.sync_for(&join, hash, time);
+                self.enter(&join, Some(sync), out);
+            }
+            Waiting::Asked(_) => debug_assert!(false, "the store decides it"),
+        }
+    }
+
+    /// An accepted write takes effect.
+    fn carry_out(&mut self, write: Write, out: &mut Effects) {
+        self.sync = None;
+        out.replies.extend(write.reply);
+        self.tell_change(
+            &write.item,
+            write.old.as_deref(),
+            write.new.as_deref(),
+            write.time,
+            out,
+        );
+        match write.new {
+            Some(value) => self.items.put(write.hash, &write.item, value),
+            None => self.items.remove(write.hash, &write.item),
+        }
+    }
+
+    fn tell(&mut self, item: Option<&str>, event: Event<'_>, time: u64, out: &mut Effects) {
+        if self.listeners.is_empty() {
+            return;
+        }
+        let frame = Arc::new(EventFrame::encode(self.names(), time, item, event));
+        out.deliveries
+            .extend(self.listeners.iter().map(|listener| Delivery {
+                to: listener.worker,
+                local: listener.local,
+                what: Delivered::Event(Arc::clone(&frame)),
+            }));
+    }
+
+    /// The `sync` of a join that has its turn; joins with the same time and state share one.
+    fn sync_for(&mut self, join: &Join, hash: u64, time: u64) -> Arc<SyncFrame> {
+        if let Some(item) = &join.item {
+            let value = self.items.get(hash, item).cloned();
+            return Arc::new(SyncFrame::of_item(self.names(), time, item, value.as_ref()));
+        }
+        if let Some((at, sync)) = &self.sync
+            && *at == time
+            && let Some(sync) = sync.upgrade()
+        {
+            return sync;
+        }
+        let chunks = self.items.chunks();
+        let sync = Arc::new(SyncFrame::of_group(self.names(), time, chunks));
+        self.sync = Some((time, Arc::downgrade(&sync)));
+        sync
+    }
+}

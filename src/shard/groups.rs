@@ -1,0 +1,158 @@
+//! All groups of a shard: by name, and by stream for the listings.
+//!
+//! May not know what a group does.
+
+use hashbrown::DefaultHashBuilder;
+use std::hash::BuildHasher;
+
+use crate::collections::{Index, Slots};
+use crate::id::GroupKey;
+
+use super::group::Group;
+
+#[derive(Default)]
+pub(super) struct Groups {
+    hasher: DefaultHashBuilder,
+    slots: Slots<Group>,
+    by_key: Index,
+    streams: Slots<Stream>,
+    by_stream: Index,
+    /// The highest time of all groups that were let go: a group that appears begins above it.
+    time_let_go: u64,
+}
+
+/// The groups of one stream, by their slots, in no order.
+struct Stream {
+    hash: u64,
+    name: Box<str>,
+    groups: Vec<u32>,
+}
+
+impl Groups {
+    /// The hash of an item's name: one hasher serves the whole shard.
+    pub(super) fn hash(&self, name: &str) -> u64 {
+        self.hasher.hash_one(name)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn find(&self, key: &GroupKey) -> Option<u32> {
+        self.by_key.find(self.hasher.hash_one(key), |slot| {
+            self.slots.get(slot).is_some_and(|group| group.key == *key)
+        })
+    }
+
+    /// The slot of the group, which appears if it is not there.
+    pub(super) fn enter(&mut self, key: GroupKey) -> u32 {
+        if let Some(slot) = self.find(&key) {
+            return slot;
+        }
+        let hash = self.hasher.hash_one(&key);
+        let stream = self.enter_stream(key.stream());
+        let slot = self.slots.insert(Group::new(key, hash, self.time_let_go));
+        if let (Some(group), Some(found)) = (self.slots.get_mut(slot), self.streams.get_mut(stream))
+        {
+            group.stream = stream;
+            group.place_in_stream = found.groups.len() as u32;
+            found.groups.push(slot);
+        }
+        let slots = &self.slots;
+        self.by_key.insert(hash, slot, |slot| {
+            slots.get(slot).map_or(0, |group| group.hash)
+        });
+        slot
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Group> {
+        self.slots.get_mut(slot)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Group> {
+        self.slots.iter().map(|(_, group)| group)
+    }
+
+    /// Forgets the group if nothing of it is worth keeping but its time, which is kept here.
+    pub(super) fn let_go_if_idle(&mut self, slot: u32) {
+        if !self.slots.get(slot).is_some_and(Group::is_idle) {
+            return;
+        }
+        let Some(group) = self.slots.remove(slot) else {
+            return;
+        };
+        self.time_let_go = self.time_let_go.max(group.last_time());
+        self.by_key.remove(group.hash, |found| found == slot);
+        let Some(stream) = self.streams.get_mut(group.stream) else {
+            return;
+        };
+        stream.groups.swap_remove(group.place_in_stream as usize);
+        if let Some(moved) = stream.groups.get(group.place_in_stream as usize)
+            && let Some(moved) = self.slots.get_mut(*moved)
+        {
+            moved.place_in_stream = group.place_in_stream;
+        }
+        if stream.groups.is_empty() {
+            self.by_stream
+                .remove(stream.hash, |found| found == group.stream);
+            self.streams.remove(group.stream);
+        }
+    }
+
+    /// Names of the stream's groups that have items, in no order.
+    pub(super) fn names_in(&self, stream: &str) -> Vec<String> {
+        let found = self
+            .find_stream(stream)
+            .and_then(|slot| self.streams.get(slot));
+        found
+            .map(|stream| self.names_of(stream))
+            .unwrap_or_default()
+    }
+
+    /// All streams with their groups that have items, in no order.
+    pub(super) fn all_names(&self) -> Vec<(String, Vec<String>)> {
+        let with_names = self
+            .streams
+            .iter()
+            .map(|(_, stream)| (stream.name.to_string(), self.names_of(stream)));
+        with_names
+            .filter(|(_, groups)| !groups.is_empty())
+            .collect()
+    }
+
+    fn names_of(&self, stream: &Stream) -> Vec<String> {
+        let groups = stream
+            .groups
+            .iter()
+            .filter_map(|slot| self.slots.get(*slot));
+        groups
+            .filter(|group| group.has_items())
+            .map(|group| group.key.group().to_owned())
+            .collect()
+    }
+
+    fn find_stream(&self, name: &str) -> Option<u32> {
+        self.by_stream.find(self.hash(name), |slot| {
+            self.streams
+                .get(slot)
+                .is_some_and(|stream| *stream.name == *name)
+        })
+    }
+
+    fn enter_stream(&mut self, name: &str) -> u32 {
+        if let Some(slot) = self.find_stream(name) {
+            return slot;
+        }
+        let hash = self.hash(name);
+        let slot = self.streams.insert(Stream {
+            hash,
+            name: name.into(),
+            groups: Vec::new(),
+        });
+        let streams = &self.streams;
+        self.by_stream.insert(hash, slot, |slot| {
+            streams.get(slot).map_or(0, |stream| stream.hash)
+        });
+        slot
+    }
+}

@@ -1,0 +1,161 @@
+//! The accepted items of one group: found by name, kept in the order in which they first came.
+//!
+//! No step is long: the index splits, the slots stand in chunks, and the order is cut into runs
+//! (`sync`). May not know what is under way.
+
+use crate::collections::{Index, Slots};
+use crate::id::Text;
+use crate::protocol::answer::Chunk;
+
+use super::sync::Order;
+
+/// Item id → value, in insertion order. Hashes are the caller's: one hasher serves a whole shard.
+#[derive(Default)]
+pub(super) struct Items {
+    index: Index,
+    slots: Slots<Item>,
+    order: Order,
+    /// Given to the next item; never used twice, so it tells an item's place in the order.
+    next_sequence: u64,
+}
+
+/// One accepted item.
+pub(super) struct Item {
+    hash: u64,
+    sequence: u64,
+    name: Box<str>,
+    value: Text,
+}
+
+impl Item {
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(super) fn value(&self) -> &Text {
+        &self.value
+    }
+}
+
+impl Items {
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    pub(super) fn get(&self, hash: u64, name: &str) -> Option<&Text> {
+        Some(&self.slots.get(self.find(hash, name)?)?.value)
+    }
+
+    /// Sets the value: in place where the item is there, else at the end.
+    pub(super) fn put(&mut self, hash: u64, name: &str, value: Text) {
+        let value_len = value.len();
+        if let Some(slot) = self.find(hash, name) {
+            if let Some(item) = self.slots.get_mut(slot) {
+                let old_len = std::mem::replace(&mut item.value, value).len();
+                let sequence = item.sequence;
+                self.order
+                    .changed(sequence, old_len, value_len, &self.slots);
+            }
+            return;
+        }
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let slot = self.slots.insert(Item {
+            hash,
+            sequence,
+            name: name.into(),
+            value,
+        });
+        let slots = &self.slots;
+        self.index.insert(hash, slot, |slot| {
+            slots.get(slot).map_or(0, |item| item.hash)
+        });
+        self.order.appended(slot, sequence, value_len);
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, name: &str) {
+        let slots = &self.slots;
+        let is_it = |slot| {
+            slots
+                .get(slot)
+                .is_some_and(|item: &Item| *item.name == *name)
+        };
+        let Some(slot) = self.index.remove(hash, is_it) else {
+            return;
+        };
+        self.order.removed(slot, &self.slots);
+        self.slots.remove(slot);
+    }
+
+    /// The texts of all values in order, in chunks that are shared until one of their items changes.
+    pub(super) fn chunks(&mut self) -> Vec<Chunk> {
+        self.order.chunks(&self.slots)
+    }
+
+    /// Gives back the texts that [`Items::chunks`] has made: nobody listens any more.
+    pub(super) fn forget_chunks(&mut self) {
+        self.order.forget_chunks();
+    }
+
+    pub(super) fn check_invariants(&self) {
+        self.order.check_invariants(&self.slots);
+    }
+
+    fn find(&self, hash: u64, name: &str) -> Option<u32> {
+        self.index.find(hash, |slot| {
+            self.slots.get(slot).is_some_and(|item| *item.name == *name)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::BuildHasher;
+
+    use super::*;
+
+    #[test]
+    fn a_list_keeps_the_order_of_first_insertion() {
+        let hasher = hashbrown::DefaultHashBuilder::default();
+        let mut items = Items::default();
+        let mut model: Vec<(String, String)> = Vec::new();
+        let mut random = 88_172_645_463_325_252_u64;
+        for step in 0..30_000 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let name = format!("item {}", random % 3000);
+            let hash = hasher.hash_one(&name);
+            let found = model.iter().position(|(known, _)| *known == name);
+            if random >> 32 & 3 == 0 {
+                items.remove(hash, &name);
+                if let Some(found) = found {
+                    model.remove(found);
+                }
+            } else {
+                let value = format!("\"{}\"", "x".repeat((random >> 40) as usize % 300));
+                items.put(hash, &name, value.as_str().into());
+                match found {
+                    Some(found) => model[found].1 = value,
+                    None => model.push((name, value)),
+                }
+            }
+            if step % 1000 == 0 {
+                items.check_invariants();
+                let text: String = items.chunks().iter().map(|chunk| &**chunk).collect();
+                let expected: String = model.iter().map(|(_, value)| format!(",{value}")).collect();
+                assert_eq!(text, expected);
+            }
+        }
+        for (name, value) in &model {
+            assert_eq!(
+                items.get(hasher.hash_one(name), name).map(|v| &**v),
+                Some(&**value)
+            );
+        }
+        for (name, _) in &model {
+            items.remove(hasher.hash_one(name), name);
+        }
+        assert!(items.is_empty() && items.chunks().is_empty());
+    }
+}

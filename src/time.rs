@@ -1,0 +1,72 @@
+//! A turn's one look at the clocks, and queues of time limits.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Both clocks at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For time limits.
+    pub monotonic: Instant,
+    /// For people.
+    pub wall: SystemTime,
+    /// The same in ms since 1970, for timestamps.
+    pub wall_ms: u64,
+}
+
+impl Now {
+    /// Reads both.
+    pub fn read() -> Now {
+        let wall = SystemTime::now();
+        let since_1970 = wall
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Now {
+            monotonic: Instant::now(),
+            wall,
+            wall_ms: since_1970.as_millis() as u64,
+        }
+    }
+}
+
+/// Things that have the same time each, so the first to come is the first to be due.
+#[derive(Debug)]
+pub struct Deadlines<T> {
+    queue: VecDeque<(Instant, T)>,
+}
+
+impl<T> Default for Deadlines<T> {
+    fn default() -> Self {
+        Deadlines {
+            queue: VecDeque::new(),
+        }
+    }
+}
+
+impl<T> Deadlines<T> {
+    /// `what` has its time until then, which is not before that of any other in here.
+    pub fn push(&mut self, until: Instant, what: T) {
+        self.queue.push_back((until, what));
+    }
+
+    /// The next that has had its time.
+    pub fn pop_due(&mut self, now: Instant) -> Option<T> {
+        let (until, _) = self.queue.front()?;
+        if *until > now {
+            return None;
+        }
+        self.queue.pop_front().map(|(_, what)| what)
+    }
+
+    /// When the next one is due.
+    pub fn next_at(&self) -> Option<Instant> {
+        self.queue.front().map(|(until, _)| *until)
+    }
+}
+
+/// How long a poll may sleep until the first of these times; `None`: for good.
+pub fn sleep_until(times: impl IntoIterator<Item = Option<Instant>>) -> Option<Duration> {
+    let next = times.into_iter().flatten().min()?;
+    // Rounded up: a poll that wakes just before the time would turn in vain.
+    Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+}

@@ -1,0 +1,280 @@
+//! What a subscriber's bytes mean: the upgrade, joins and leaves, pings and the end.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::fanout::{Connections as _, Entry};
+use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
+use crate::protocol::connection::{Event, Flow, Payload, pong_frame};
+use crate::protocol::frame::{SyncFrame, unauthorized};
+use crate::protocol::handshake::{Head, Port, Refusal, Target, Upgrade};
+use crate::protocol::message::{self, ClientMessage};
+use crate::shard::{Ask, Join};
+
+use super::Worker;
+use super::connections::Phase;
+use super::joins::{Kind, Message};
+
+impl Worker {
+    /// The first `len` bytes of the buffer came from that socket.
+    pub(super) fn received(&mut self, id: SlotId, len: usize) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let input = &mut buffer[..len];
+        match self
+            .connections
+            .get_mut(id)
+            .map(|connection| &connection.phase)
+        {
+            Some(Phase::Handshake(_)) => self.received_head(id, input),
+            Some(Phase::Open(_)) => self.received_frames(id, input),
+            Some(Phase::Closing) | None => {}
+        }
+        self.buffer = buffer;
+    }
+
+    fn received_head(&mut self, id: SlotId, input: &mut [u8]) {
+        let limit = self.limits.handshake_bytes;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let Phase::Handshake(handshake) = &mut connection.phase else {
+            return;
+        };
+        // Nearly always the head comes whole, and is read where it lies.
+        let in_pieces = !handshake.bytes.is_empty();
+        if in_pieces {
+            handshake.bytes.extend_from_slice(input);
+        }
+        let bytes = if in_pieces {
+            &handshake.bytes[..]
+        } else {
+            &*input
+        };
+        match handshake.head.read(Port::Stream, bytes, limit) {
+            Head::Incomplete => {
+                if !in_pieces {
+                    handshake.bytes.extend_from_slice(input);
+                }
+            }
+            Head::Refused(refusal) => self.refuse(id, &refusal),
+            Head::Upgrade(upgrade) => {
+                let mut kept = std::mem::take(&mut handshake.bytes);
+                let frames = if in_pieces { &mut kept[..] } else { input };
+                let consumed = upgrade.consumed;
+                self.upgrade(id, upgrade);
+                self.received_frames(id, &mut frames[consumed..]);
+            }
+        }
+    }
+
+    fn upgrade(&mut self, id: SlotId, upgrade: Upgrade) {
+        if self.ports.shared.connections_len() > self.limits.connections {
+            self.metrics().connections_refused.increment();
+            return self.refuse(id, &Refusal::Busy);
+        }
+        let date = self.now.wall;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        connection.phase = Phase::Open(Default::default());
+        connection
+            .reader
+            .push_own(upgrade.accepted(date).into_boxed_slice());
+        self.to_write.push(id);
+        let (stream, group, item) = match upgrade.target {
+            Target::Group { stream, group } => (stream, group, None),
+            Target::Item {
+                stream,
+                group,
+                item,
+            } => (stream, group, Some(item)),
+            Target::Root | Target::Worker | Target::Telemetry => return,
+        };
+        // As if the client's first message had been this join; nobody is told the id.
+        let names = [&stream, &group].into_iter().chain(&item);
+        let fits = names.map(String::len).max() <= Some(self.limits.name_bytes);
+        let message = Message {
+            kind: Kind::Join {
+                key: GroupKey::new(&stream, &group),
+                item: item.map(ItemId::from),
+            },
+            id: Uuid::new_v4().to_string().into(),
+        };
+        self.serve(id, message, fits);
+    }
+
+    fn refuse(&mut self, id: SlotId, refusal: &Refusal) {
+        let answer = refusal.response(self.now.wall);
+        self.close_with(id, answer);
+    }
+
+    fn received_frames(&mut self, id: SlotId, input: &mut [u8]) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let Phase::Open(open) = &mut connection.phase else {
+            return;
+        };
+        // Taken out while its messages are served: they may close it.
+        let mut open = std::mem::take(open);
+        let limit = self.limits.message_bytes;
+        let received = open.receive(input, limit, &mut |event| self.on_event(id, event));
+        if let Err(error) = &received {
+            self.close(id, error.close_code(), "");
+        }
+        if let Some(connection) = self.connections.get_mut(id)
+            && let Phase::Open(place) = &mut connection.phase
+        {
+            *place = open;
+        }
+    }
+
+    fn on_event(&mut self, id: SlotId, event: Event<'_>) -> Flow {
+        match event {
+            Event::Message(payload) => self.on_message(id, payload),
+            Event::Ping(payload) => {
+                if let Some((reader, _)) = self.connections.parts(id) {
+                    reader.push_pong(pong_frame(payload).into_boxed_slice());
+                    self.to_write.push(id);
+                }
+            }
+            Event::Pong => {}
+            Event::Close(reply) => self.close_with(id, reply.frame()),
+        }
+        let joins = self
+            .connections
+            .get_mut(id)
+            .and_then(|connection| connection.joins.as_ref());
+        if joins.is_some_and(|joins| joins.is_full()) {
+            Flow::Pause
+        } else {
+            Flow::Continue
+        }
+    }
+
+    fn on_message(&mut self, id: SlotId, payload: Payload<'_>) {
+        let Some(message) = message::parse(payload) else {
+            return self.metrics().messages_ignored.increment();
+        };
+        let (ClientMessage::Join(named) | ClientMessage::Leave(named)) = &message;
+        let item_len = named.item.as_ref().map_or(0, |item| item.len());
+        let lens = [
+            named.subscription.len(),
+            named.stream.len(),
+            named.group.len(),
+            item_len,
+        ];
+        let fits = lens.iter().all(|len| *len <= self.limits.name_bytes);
+        let kind = match &message {
+            ClientMessage::Join(named) => Kind::Join {
+                key: GroupKey::new(&named.stream, &named.group),
+                item: named.item.as_deref().map(ItemId::from),
+            },
+            ClientMessage::Leave(_) => Kind::Leave,
+        };
+        let message = Message {
+            kind,
+            id: named.subscription.as_ref().into(),
+        };
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        match &mut connection.joins {
+            Some(joins) if joins.holds(&message.id) && fits => joins.wait(message),
+            _ => self.serve(id, message, fits),
+        }
+    }
+
+    /// Serves one message that nothing holds up. `fits`: its names are within their limit.
+    fn serve(&mut self, id: SlotId, message: Message, fits: bool) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let (key, item) = match message.kind {
+            Kind::Leave => {
+                self.fanout.leave(id, &message.id, &mut self.connections);
+                return;
+            }
+            Kind::Join { key, item } => (key, item),
+        };
+        let pending = connection
+            .joins
+            .as_ref()
+            .map_or(0, |joins| joins.pending_len());
+        let is_known = connection.reader.has_subscription(&message.id);
+        let is_full = connection.reader.subscriptions_len() + pending >= self.limits.subscriptions;
+        if !fits || (is_full && !is_known) {
+            let answer = unauthorized(&key, self.now.wall_ms, item.as_deref());
+            connection.reader.push_own(answer);
+            self.to_write.push(id);
+            return self.metrics().joins_refused.increment();
+        }
+        let local = self.fanout.begin_join(&key);
+        let joins = connection.joins.get_or_insert_default();
+        let token = joins.begin(message.id, item.clone());
+        let join = Join {
+            worker: self.ports.id,
+            local,
+            connection: id,
+            token,
+            item,
+        };
+        self.command(key, Ask::Join(join));
+    }
+
+    /// The owner has let a join in.
+    pub(super) fn entered(
+        &mut self,
+        local: LocalGroupId,
+        id: SlotId,
+        token: u32,
+        sync: Option<Arc<SyncFrame>>,
+    ) {
+        let joins = self
+            .connections
+            .get_mut(id)
+            .and_then(|connection| connection.joins.as_mut());
+        let Some(pending) = joins.and_then(|joins| joins.end(token)) else {
+            return self.fanout.give_up(local);
+        };
+        let entry = Entry {
+            id: pending.id.clone(),
+            item: pending.item,
+            sync,
+        };
+        self.fanout.enter(id, local, entry, &mut self.connections);
+        self.to_write.push(id);
+        self.go_on_with(id, &pending.id);
+    }
+
+    /// A join of that subscription id is done: what waited behind it is served.
+    fn go_on_with(&mut self, id: SlotId, subscription: &str) {
+        loop {
+            let joins = self
+                .connections
+                .get_mut(id)
+                .and_then(|connection| connection.joins.as_mut());
+            let Some(message) = joins.and_then(|joins| joins.next_of(subscription)) else {
+                break;
+            };
+            self.serve(id, message, true);
+        }
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection
+            .joins
+            .as_ref()
+            .is_some_and(|joins| joins.is_empty())
+        {
+            connection.joins = None;
+        }
+        // It may have been left unread since it was full.
+        let is_paused = matches!(&connection.phase, Phase::Open(open) if open.is_paused());
+        if (connection.is_readable || is_paused) && !connection.is_queued {
+            connection.is_queued = true;
+            self.readable.push_back(id);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The live connections of one worker, by slot and generation.
+//!
+//! An idle subscriber owns a socket, a few words here, and its entry in the fan-out. May not know
+//! what a group is.
+
+use std::io;
+
+use mio::Registry;
+use mio::net::TcpStream;
+
+use crate::collections::Named;
+use crate::fanout::{self, Reader};
+use crate::id::SlotId;
+use crate::net::Tcp;
+use crate::protocol;
+use crate::protocol::handshake::HeadReader;
+
+use super::joins::Joins;
+
+/// One accepted socket.
+pub(super) struct Connection {
+    pub(super) socket: Tcp,
+    /// Its subscriptions, and what it has to be sent.
+    pub(super) reader: Reader,
+    pub(super) phase: Phase,
+    /// Joins that wait for their owner, and messages that wait for joins.
+    pub(super) joins: Option<Box<Joins>>,
+    /// Bytes may be there: the poll has said so and no read since has found the end of them.
+    pub(super) is_readable: bool,
+    /// It stands in the worker's queue of sockets to be read.
+    pub(super) is_queued: bool,
+}
+
+/// How far a connection is.
+pub(super) enum Phase {
+    /// The head is not whole.
+    Handshake(Box<Handshake>),
+    /// Frames come and go.
+    Open(protocol::connection::Connection),
+    /// Its last bytes are queued or sent; what comes in is thrown away until the peer ends it.
+    Closing,
+}
+
+/// What has come of the head.
+#[derive(Default)]
+pub(super) struct Handshake {
+    pub(super) bytes: Vec<u8>,
+    pub(super) head: HeadReader,
+}
+
+/// The live connections.
+#[derive(Default)]
+pub(super) struct Connections {
+    slots: Named<Connection>,
+}
+
+impl Connections {
+    /// Enters a socket and has the poll watch it.
+    pub(super) fn insert(&mut self, stream: TcpStream, registry: &Registry) -> io::Result<SlotId> {
+        let id = self.slots.insert(Connection {
+            socket: Tcp::new(stream),
+            reader: Reader::default(),
+            phase: Phase::Handshake(Box::default()),
+            joins: None,
+            is_readable: false,
+            is_queued: false,
+        });
+        let Some(connection) = self.slots.get_mut(id) else {
+            return Ok(id);
+        };
+        if let Err(error) = connection.socket.register(id, registry) {
+            self.slots.remove(id);
+            return Err(error);
+        }
+        Ok(id)
+    }
+
+    /// Closes the socket and forgets it; false when it was gone already.
+    pub(super) fn remove(&mut self, id: SlotId, registry: &Registry) -> bool {
+        let Some(mut connection) = self.slots.remove(id) else {
+            return false;
+        };
+        connection.socket.deregister(registry);
+        true
+    }
+
+    /// `None`: the client left, and the slot is empty or someone else's. Not an error.
+    pub(super) fn get_mut(&mut self, id: SlotId) -> Option<&mut Connection> {
+        self.slots.get_mut(id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// All there are now.
+    pub(super) fn ids(&self) -> Vec<SlotId> {
+        self.slots.iter().map(|(id, _)| id).collect()
+    }
+}
+
+impl fanout::Connections for Connections {
+    type Socket = Tcp;
+
+    fn parts(&mut self, id: SlotId) -> Option<(&mut Reader, &mut Tcp)> {
+        let connection = self.slots.get_mut(id)?;
+        Some((&mut connection.reader, &mut connection.socket))
+    }
+}

@@ -1,0 +1,106 @@
+//! The end of the process on one worker: no new sockets, and the ones that are there are closed
+//! with 1012, spread over a while, for they all come back two seconds after.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use crate::id::{SlotId, WorkerId};
+
+use super::Worker;
+
+/// How often it goes on while it lasts.
+const STEP: Duration = Duration::from_millis(10);
+
+pub(super) struct Drain {
+    /// Closes are spread over this.
+    spread: Duration,
+    drained: Sender<WorkerId>,
+    state: State,
+}
+
+enum State {
+    Serving,
+    Closing {
+        began: Instant,
+        left: Vec<SlotId>,
+        total: usize,
+        next_at: Instant,
+    },
+    Done,
+}
+
+impl Drain {
+    pub(super) fn new(spread: Duration, drained: Sender<WorkerId>) -> Drain {
+        Drain {
+            spread,
+            drained,
+            state: State::Serving,
+        }
+    }
+
+    /// When it goes on at the latest.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        match &self.state {
+            State::Closing { next_at, .. } => Some(*next_at),
+            State::Serving | State::Done => None,
+        }
+    }
+}
+
+impl Worker {
+    pub(super) fn go_on_draining(&mut self) {
+        if let State::Serving = self.drain.state {
+            if !self
+                .ports
+                .shared
+                .draining
+                .load(std::sync::atomic::Ordering::Acquire)
+            {
+                return;
+            }
+            self.accept_rest();
+            let left = self.connections.ids();
+            self.drain.state = State::Closing {
+                began: self.now.monotonic,
+                total: left.len(),
+                left,
+                next_at: self.now.monotonic,
+            };
+        }
+        let State::Closing {
+            began,
+            left,
+            total,
+            next_at,
+        } = &mut self.drain.state
+        else {
+            return;
+        };
+        let elapsed = self
+            .now
+            .monotonic
+            .saturating_duration_since(*began)
+            .as_secs_f64();
+        let share = elapsed / self.drain.spread.as_secs_f64().max(0.001);
+        // The first one is closed at once, so that one alone does not hold the process up.
+        let may_be_left = (*total as f64 * (1.0 - share)).ceil() as usize;
+        let keep = may_be_left.saturating_sub(1).min(left.len());
+        *next_at = self.now.monotonic + STEP;
+        let due = left.split_off(keep);
+        for id in due {
+            self.close(id, 1012, "");
+        }
+        // Sockets that were handed over while the process began to end.
+        let State::Closing { left, .. } = &mut self.drain.state else {
+            return;
+        };
+        if left.is_empty() && self.connections.len() > 0 {
+            *left = self.connections.ids();
+        } else if self.connections.len() == 0 {
+            self.drain.state = State::Done;
+            // The server may have given up waiting.
+            let _ = self.drain.drained.try_send(self.ports.id);
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Accepting, reading and ending sockets: the worker's side of every socket's life.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+
+use crate::fanout::Connections as _;
+use crate::id::SlotId;
+use crate::mesh::ToOwner;
+use crate::net::{Accepted, Received, accept};
+use crate::protocol::connection::close_frame;
+
+use super::connections::Phase;
+use super::{READS_A_TURN, Worker};
+
+const ACCEPTS_A_TURN: usize = 64;
+/// How long accepting rests when the process has no descriptor left.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How long a closing socket may take to send its last bytes and end.
+const LINGER: Duration = Duration::from_secs(2);
+
+impl Worker {
+    /// Takes sockets that wait at the listener, or hands them to the emptiest worker.
+    pub(super) fn accept(&mut self) {
+        if self
+            .accept_after
+            .is_some_and(|after| after > self.now.monotonic)
+        {
+            return;
+        }
+        self.accept_after = None;
+        for _ in 0..ACCEPTS_A_TURN {
+            if !self.is_acceptable || !self.accept_one() {
+                return;
+            }
+        }
+    }
+
+    /// Accepts everything that waits, so that closing the listener resets nobody.
+    pub(super) fn accept_rest(&mut self) {
+        while self.accept_one() {}
+        self.listener = None;
+        self.is_acceptable = false;
+    }
+
+    fn accept_one(&mut self) -> bool {
+        let Some(listener) = &self.listener else {
+            return false;
+        };
+        match accept(listener) {
+            Accepted::Stream(stream) => {
+                self.place_socket(stream);
+                true
+            }
+            Accepted::Nobody => {
+                self.is_acceptable = false;
+                false
+            }
+            Accepted::Failed(error) => {
+                tracing::warn!(
+                    "cannot accept subscribers: {error}; trying again every {} ms (open files: ulimit -n)",
+                    ACCEPT_REST.as_millis()
+                );
+                self.accept_after = Some(self.now.monotonic + ACCEPT_REST);
+                false
+            }
+        }
+    }
+
+    /// Keeps the socket, or hands it on while this worker holds more than 1/16 above the mean.
+    fn place_socket(&mut self, stream: TcpStream) {
+        let shared = self.shared();
+        let me = self.ports.id.index();
+        let target = self.worker_for_socket();
+        shared.connections[target].fetch_add(1, Ordering::Relaxed);
+        if target != me {
+            let message = ToOwner::Socket(stream.into());
+            match self.ports.to_commands[target].try_send(message) {
+                Ok(()) => {}
+                Err(ToOwner::Socket(stream)) => {
+                    shared.connections[target].fetch_sub(1, Ordering::Relaxed);
+                    shared.connections[me].fetch_add(1, Ordering::Relaxed);
+                    self.take_socket(stream);
+                }
+                Err(ToOwner::Command(_)) => {}
+            }
+            return;
+        }
+        self.enter_socket(stream);
+    }
+
+    fn worker_for_socket(&self) -> usize {
+        let shared = &self.ports.shared;
+        let me = self.ports.id.index();
+        let steered_to = shared.steered_to.load(Ordering::Relaxed);
+        if steered_to < shared.connections.len() {
+            return steered_to;
+        }
+        let count_of = |worker: usize| shared.connections[worker].load(Ordering::Relaxed);
+        let workers = shared.connections.len();
+        let mine = count_of(me) + 1;
+        let total = shared.connections_len() + 1;
+        if mine * workers * 16 <= total * 17 {
+            return me;
+        }
+        let emptiest = (0..workers)
+            .min_by_key(|worker| count_of(*worker))
+            .unwrap_or(me);
+        if count_of(emptiest) + 1 < mine {
+            emptiest
+        } else {
+            me
+        }
+    }
+
+    /// A socket that was handed over: from here on it stays.
+    pub(super) fn take_socket(&mut self, stream: std::net::TcpStream) {
+        self.enter_socket(TcpStream::from_std(stream));
+    }
+
+    fn enter_socket(&mut self, stream: TcpStream) {
+        let until = self.now.monotonic + Duration::from_millis(self.limits.handshake_ms);
+        match self.connections.insert(stream, self.poll.registry()) {
+            Ok(id) => self.handshakes.push(until, id),
+            Err(error) => {
+                self.forget_count();
+                tracing::warn!("cannot watch a subscriber's socket: {error}");
+            }
+        }
+    }
+
+    fn forget_count(&self) {
+        self.ports.shared.connections[self.ports.id.index()].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The poll says that bytes, or the end, are there.
+    pub(super) fn has_bytes(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.is_readable = true;
+            if !connection.is_queued {
+                connection.is_queued = true;
+                self.readable.push_back(id);
+            }
+        }
+    }
+
+    /// The poll says that the socket takes bytes.
+    pub(super) fn takes_bytes(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.reader.is_blocked()
+        {
+            connection.reader.unblock();
+            self.to_write.push(id);
+        }
+    }
+
+    /// Reads once from each socket that has something, in turn.
+    pub(super) fn read_sockets(&mut self) {
+        for _ in 0..READS_A_TURN.min(self.readable.len()) {
+            if self.commands_wait() {
+                return;
+            }
+            let Some(id) = self.readable.pop_front() else {
+                return;
+            };
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
+            connection.is_queued = false;
+            if connection
+                .joins
+                .as_ref()
+                .is_some_and(|joins| joins.is_full())
+            {
+                continue; // it is queued again when one of its joins is done
+            }
+            self.read_socket(id);
+            if let Some(connection) = self.connections.get_mut(id)
+                && connection.is_readable
+                && !connection.is_queued
+                && !connection
+                    .joins
+                    .as_ref()
+                    .is_some_and(|joins| joins.is_full())
+            {
+                connection.is_queued = true;
+                self.readable.push_back(id);
+            }
+        }
+    }
+
+    fn read_socket(&mut self, id: SlotId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        // What the connection has kept since a pause comes first.
+        let is_paused = matches!(&connection.phase, Phase::Open(open) if open.is_paused());
+        if is_paused {
+            self.received(id, 0);
+            return;
+        }
+        if !connection.is_readable {
+            return;
+        }
+        match connection.socket.read(&mut self.buffer) {
+            Received::Bytes { len, more } => {
+                connection.is_readable = more;
+                self.received(id, len);
+            }
+            Received::Nothing => connection.is_readable = false,
+            Received::End => self.end(id),
+        }
+    }
+
+    /// Closes with a code: what waits is dropped but for a frame that has begun. A socket that is no
+    /// WebSocket yet ends without a word.
+    pub(super) fn close(&mut self, id: SlotId, code: u16, reason: &str) {
+        match self
+            .connections
+            .get_mut(id)
+            .map(|connection| &connection.phase)
+        {
+            Some(Phase::Handshake(_)) => self.end(id),
+            _ => self.close_with(id, close_frame(Some(code), reason)),
+        }
+    }
+
+    /// Sends `last` and ends the connection.
+    pub(super) fn close_with(&mut self, id: SlotId, last: Vec<u8>) {
+        let until = self.now.monotonic + LINGER;
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if matches!(connection.phase, Phase::Closing) {
+            return;
+        }
+        connection.phase = Phase::Closing;
+        connection.joins = None; // the answers that still come find nobody
+        self.fanout.disconnect(id, &mut self.connections);
+        if let Some((reader, _)) = self.connections.parts(id) {
+            reader.push_last(last.into_boxed_slice());
+        }
+        self.closing.push(until, id);
+        self.to_write.push(id);
+    }
+
+    /// A closing socket that has sent everything only waits for the peer's end.
+    pub(super) fn finish_if_closing(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && matches!(connection.phase, Phase::Closing)
+            && connection.reader.queue_is_empty()
+        {
+            connection.socket.shutdown_write();
+        }
+    }
+
+    /// The socket has ended, or is to end without a word.
+    pub(super) fn end(&mut self, id: SlotId) {
+        self.fanout.disconnect(id, &mut self.connections);
+        if self.connections.remove(id, self.poll.registry()) {
+            self.forget_count();
+        }
+    }
+
+    /// Ends what has had its time: sockets without a head, and closing ones.
+    pub(super) fn end_overdue(&mut self) {
+        while let Some(id) = self.handshakes.pop_due(self.now.monotonic) {
+            if let Some(connection) = self.connections.get_mut(id)
+                && matches!(connection.phase, Phase::Handshake(_))
+            {
+                self.end(id);
+            }
+        }
+        while let Some(id) = self.closing.pop_due(self.now.monotonic) {
+            self.end(id);
+        }
+    }
+}

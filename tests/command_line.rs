@@ -1,0 +1,236 @@
+//! The binary as a shell sees it: its output, its exit code.
+
+#![allow(clippy::unwrap_used, reason = "tests may")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A directory of its own for each test, gone with it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("iii-stream-{}-{test}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+
+    fn with_file(self, text: &str) -> Self {
+        std::fs::write(self.0.join("config.yaml"), text).unwrap();
+        self
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn command(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_iii-stream"));
+    command.current_dir(directory).args(arguments);
+    for variable in ["III_URL", "III_ENGINE_URL", "III_STREAM_CONFIG"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn run(directory: &Directory, arguments: &[&str]) -> (i32, String, String) {
+    outcome(command(&directory.0, arguments).output().unwrap())
+}
+
+fn outcome(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn version_names_ours_and_the_engines() {
+    let directory = Directory::new("version");
+    for flag in ["--version", "-v", "-V"] {
+        let expected = "iii-stream 0.1.0 (speaks iii 0.11.6-next.3)\n";
+        assert_eq!(
+            run(&directory, &[flag]),
+            (0, expected.to_owned(), String::new())
+        );
+    }
+}
+
+#[test]
+fn help_teaches() {
+    let directory = Directory::new("help");
+    for flag in ["--help", "-h"] {
+        let (code, out, _) = run(&directory, &[flag]);
+        assert_eq!(code, 0);
+        for word in [
+            "Examples:",
+            "3112",
+            "49134",
+            "check",
+            "--engine",
+            "Exit codes:",
+            "Settings:",
+        ] {
+            assert!(out.contains(word), "{word} is in {out}");
+        }
+    }
+}
+
+#[test]
+fn wrong_arguments_exit_with_two() {
+    let directory = Directory::new("wrong");
+    for arguments in [
+        &["--confg", "x"][..],
+        &["serve"],
+        &["--config"],
+        &["check", "--yaml"],
+        &["--use-default-config", "--config", "x"],
+    ] {
+        let (code, out, error) = run(&directory, arguments);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");
+        assert!(!error.is_empty());
+    }
+}
+
+#[test]
+fn missing_file_exits_with_one_and_a_hint() {
+    let directory = Directory::new("missing");
+    let lines = "Config file not found: 'no.yaml'.\n\
+                 Hint: create a config.yaml or pass --use-default-config to run with defaults.\n";
+    for arguments in [
+        &["-c", "no.yaml"][..],
+        &["--config", "no.yaml"],
+        &["check", "--config", "no.yaml"],
+    ] {
+        assert_eq!(
+            run(&directory, arguments),
+            (1, String::new(), lines.to_owned())
+        );
+    }
+}
+
+#[test]
+fn what_a_later_version_brings_is_refused_in_one_line() {
+    let stream = |rest: &str| format!("workers:\n- name: iii-stream\n  {rest}\n");
+    for (file, word) in [
+        (stream("config: {auth_function: f}"), "auth_function"),
+        (stream("config: {adapter: {name: redis}}"), "redis"),
+        (stream("config: {adapter: {name: bridge}}"), "bridge"),
+        (
+            stream("config: {adapter: {name: kv, config: {store_method: file_based}}}"),
+            "file_based",
+        ),
+        (
+            stream("server: {engine: \"ws://localhost:49134\"}"),
+            "server.engine",
+        ),
+        (
+            stream("- {name: iii-worker-manager, config: {rbac: {}}}").replace("  -", "-"),
+            "rbac",
+        ),
+        (
+            stream("- name: iii-worker-manager\n- name: iii-worker-manager").replace("  -", "-"),
+            "a second iii-worker-manager",
+        ),
+        ("port: 3112\n".to_owned(), "cannot attach"),
+    ] {
+        let directory = Directory::new("refused").with_file(&file);
+        let (code, out, error) = run(&directory, &[]);
+        assert_eq!((code, out.as_str()), (1, ""), "{word}");
+        assert!(
+            error.contains(word) && error.starts_with("config.yaml:"),
+            "{error}"
+        );
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn attaching_is_refused_in_one_line() {
+    let directory = Directory::new("attach");
+    let (code, _, error) = run(&directory, &["--engine", "ws://localhost:49134"]);
+    assert_eq!((code, error.lines().count()), (1, 1), "{error}");
+    for variable in ["III_URL", "III_ENGINE_URL"] {
+        let output = command(&directory.0, &[])
+            .env(variable, "ws://localhost:49134")
+            .output();
+        let (code, _, error) = outcome(output.unwrap());
+        assert_eq!((code, error.lines().count()), (1, 1), "{error}");
+        assert!(error.starts_with(variable), "{error}");
+    }
+}
+
+#[test]
+fn all_faults_of_a_file_are_shown() {
+    let file =
+        "workers:\n- name: iii-stream\n  config: {port: \"1\", prot: 2}\n  server: {thread: 1}\n";
+    let directory = Directory::new("faults").with_file(file);
+    let (code, out, error) = run(&directory, &[]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!(
+        error.lines().collect::<Vec<_>>(),
+        [
+            "config.yaml:3:18: workers[0].config.port: \"1\" is a text, expected an integer from 0 to 65535 (remove the quotes)",
+            "config.yaml:3:23: workers[0].config.prot: unknown key; did you mean port?",
+            "config.yaml:4:12: workers[0].server.thread: unknown key; did you mean threads?",
+        ]
+    );
+    let (code, out, checked) = run(&directory, &["check"]);
+    assert_eq!((code, checked), (1, error));
+    assert!(
+        out.contains("iii-stream.config.host") && !out.ends_with("ok\n"),
+        "{out}"
+    );
+}
+
+#[test]
+fn check_shows_each_setting_and_where_it_came_from() {
+    let file = "workers:\n- name: iii-stream\n  config: {adapter: {name: kv}}\n  server:\n    limits: {message_bytes: 64KiB, connections: ${COUNT:5}}\n";
+    let directory = Directory::new("check").with_file(file);
+    let output = command(&directory.0, &["check", "-c", "config.yaml"])
+        .env("COUNT", "7")
+        .output();
+    let (code, out, error) = outcome(output.unwrap());
+    assert_eq!((code, error.as_str()), (0, ""));
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = out.lines().map(words).collect();
+    for line in [
+        "iii-stream.config.port = 3112 # default",
+        "iii-stream.config.adapter.name = kv # config.yaml:3",
+        "iii-stream.server.limits.message_bytes = 65536 # config.yaml:5",
+        "iii-stream.server.limits.connections = 7 # variable COUNT",
+        "ok",
+    ] {
+        assert!(
+            lines.iter().any(|found| found == line),
+            "{line} is in {out}"
+        );
+    }
+}
+
+#[test]
+fn check_json_is_one_object_on_one_line() {
+    let directory = Directory::new("json");
+    let (code, out, _) = run(&directory, &["check", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, out.lines().count()), (0, 1));
+    assert_eq!(value["ok"], true);
+    assert_eq!(value["settings"][0]["key"], "iii-stream.config.port");
+    assert_eq!(value["settings"][0]["value"], 3112);
+    assert_eq!(value["settings"][0]["origin"], "default");
+
+    let directory = directory.with_file("workers: 5\n");
+    let (code, out, error) = run(&directory, &["check", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, error.as_str()), (1, ""));
+    assert_eq!(value["ok"], false);
+    assert_eq!(
+        value["errors"][0],
+        "config.yaml:1:10: workers: 5 is an integer, expected a list"
+    );
+}

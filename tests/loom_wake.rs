@@ -1,0 +1,70 @@
+//! Every interleaving of the wake-up flag and of the mark for room, under `cfg(loom)`.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release --test loom_wake`
+//!
+//! loom cannot see into crossbeam, mio or the kernel. The stand-in queue here is as weak as a queue
+//! with release pushes and acquire pops, no stronger: behind a lock even a wrong flag would pass.
+#![cfg(loom)]
+
+use iii_stream::mesh::wake::{Waiters, WakeFlag};
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::sync::{Arc, Notify};
+use loom::thread;
+
+/// A receiver that sleeps after its drain is woken by whatever came after it: else loom finds that
+/// nobody can go on.
+#[test]
+fn no_push_is_slept_through() {
+    loom::model(|| {
+        let flag = Arc::new(WakeFlag::default());
+        let pushed = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let wake_up = Arc::new(Notify::new());
+        let senders: Vec<_> = (0..2)
+            .map(|number| {
+                let (flag, pushed, wake_up) = (flag.clone(), pushed.clone(), wake_up.clone());
+                thread::spawn(move || {
+                    // No stronger than the release of a queue's slot.
+                    pushed[number].store(1, Ordering::Release);
+                    if flag.raise() {
+                        wake_up.notify();
+                    }
+                })
+            })
+            .collect();
+        loop {
+            flag.lower();
+            if pushed.iter().all(|slot| slot.load(Ordering::Acquire) == 1) {
+                break;
+            }
+            wake_up.wait();
+        }
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    });
+}
+
+/// A sender that found the queue full and waits is woken, or finds room at its second try.
+#[test]
+fn nobody_waits_beside_a_queue_with_room() {
+    loom::model(|| {
+        let room = Arc::new(AtomicUsize::new(0));
+        let waiters = Arc::new(Waiters::default());
+        let receiver = {
+            let (room, waiters) = (room.clone(), waiters.clone());
+            thread::spawn(move || {
+                room.store(1, Ordering::Release);
+                let mut woken = false;
+                waiters.take(|thread| woken |= thread == 70);
+                woken
+            })
+        };
+        let mut got = room.load(Ordering::Acquire) == 1;
+        if !got {
+            waiters.mark(70);
+            got = room.load(Ordering::Acquire) == 1;
+        }
+        let woken = receiver.join().unwrap();
+        assert!(got || woken, "it waits for ever");
+    });
+}
