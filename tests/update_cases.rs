@@ -3,7 +3,6 @@
 //! What each call answered in the recording must come out of `call`, `input`, `update` and
 //! `answer` here, with a map in place of a shard.
 #![allow(clippy::unwrap_used)]
-
 #![allow(clippy::panic, reason = "a test may")]
 
 use std::collections::BTreeMap;
