@@ -29,6 +29,23 @@ pub(crate) enum ClientError {
     Closed,
 }
 
+impl ClientError {
+    /// What to do about it, for the one who reads the error.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
+        let Self::Io(error) = self else { return None };
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Some("is the server running?"),
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => {
+                Some("local ports used up: raise --sources")
+            }
+            io::ErrorKind::ConnectionReset => {
+                Some("did the server reach its own limit of open files?")
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Nanoseconds since the process began to measure. All times of a run are of this clock.
 #[derive(Clone, Copy)]
 pub(crate) struct Clock {

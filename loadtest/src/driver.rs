@@ -21,7 +21,7 @@ use crate::client::{ClientError, Clock, ReadBuffer};
 use crate::proc::{CpuTime, Process};
 use crate::publisher::{Published, Publisher};
 use crate::scenario::{Plan, RunError, Shared, Window};
-use crate::subscribers::{Received, Subscribers, advice};
+use crate::subscribers::{Received, Subscribers};
 
 /// Events a turn: few enough that the publisher is looked at every millisecond or so.
 const EVENTS_PER_TURN: usize = 256;
@@ -357,7 +357,7 @@ fn wait(poll: &mut Poll, events: &mut Events, longest: Duration) -> io::Result<(
 }
 
 fn connect_error(port: &'static str, host: &str, cause: ClientError) -> RunError {
-    let advice = advice(&cause);
+    let advice = cause.advice();
     RunError::Connect {
         port,
         host: host.to_owned(),

@@ -250,8 +250,140 @@ fn on_threads<'a>(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::Mutex;
+
+    use serde_json::Value;
+    use tungstenite::{Message, WebSocket};
+
     use super::*;
+    use crate::report::Report;
+
+    type Socket = WebSocket<TcpStream>;
+    /// How often the server delivers the set with this number.
+    type Copies = fn(u64) -> usize;
+
+    /// A small server with a fault of choice: its threads end with their sockets, or with the test.
+    fn server(copies: Copies) -> (Target, Target) {
+        let [engine, stream] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let target = |listener: &TcpListener| {
+            Target::parse(&format!("ws://{}", listener.local_addr().unwrap()))
+        };
+        let targets = (target(&engine).unwrap(), target(&stream).unwrap());
+        thread::spawn(move || {
+            let subscribers: Mutex<Vec<(String, Socket)>> = Mutex::default();
+            thread::scope(|scope| {
+                scope.spawn(|| subscribe(&stream, &subscribers));
+                let socket = tungstenite::accept(engine.accept().unwrap().0).unwrap();
+                publish(socket, &subscribers, copies);
+            });
+        });
+        targets
+    }
+
+    fn text(socket: &mut Socket) -> Option<Value> {
+        serde_json::from_str(socket.read().ok()?.to_text().unwrap()).ok()
+    }
+
+    fn subscribe(listener: &TcpListener, subscribers: &Mutex<Vec<(String, Socket)>>) {
+        for stream in listener.incoming() {
+            let mut socket = tungstenite::accept(stream.unwrap()).unwrap();
+            let group = text(&mut socket).unwrap()["data"]["groupId"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            let sync = r#"{"type":"stream","id":null,"event":{"type":"sync","data":[]}}"#;
+            let mut subscribers = subscribers.lock().unwrap();
+            socket.send(Message::text(sync)).unwrap();
+            subscribers.push((group, socket));
+        }
+    }
+
+    fn publish(mut socket: Socket, subscribers: &Mutex<Vec<(String, Socket)>>, copies: Copies) {
+        for set in 0.. {
+            let Some(call) = text(&mut socket) else {
+                return;
+            };
+            let (group, data) = (
+                call["data"]["group_id"].as_str().unwrap(),
+                &call["data"]["data"],
+            );
+            let event = format!(
+                r#"{{"type":"stream","id":"item","event":{{"type":"update","data":{data}}}}}"#
+            );
+            for (_, subscriber) in subscribers
+                .lock()
+                .unwrap()
+                .iter_mut()
+                .filter(|(of, _)| of == group)
+            {
+                (0..copies(set)).for_each(|_| subscriber.send(Message::text(&event)).unwrap());
+            }
+            let id = &call["invocation_id"];
+            let answer = format!(
+                r#"{{"type":"invocationresult","invocation_id":{id},"result":{{"new_value":1}}}}"#
+            );
+            if socket.send(Message::text(answer)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn run(copies: Copies, pace: Pace, threads: usize) -> Report {
+        let (engine, stream) = server(copies);
+        let plan = Plan {
+            engine,
+            stream,
+            groups: 3,
+            subscribers: 4,
+            pace,
+            warmup: Duration::from_millis(100),
+            seconds: 1,
+            value_bytes: 100,
+            void: false,
+            publishers: 1,
+            threads,
+            sources: 2,
+            handshakes: 5,
+            join_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_millis(300),
+            stream_name: "load".to_owned(),
+            pid: Some(std::process::id()),
+            run: 0xfeed_0001,
+        };
+        let outcome = fanout(&plan).unwrap();
+        Report::new(&plan, outcome)
+    }
+
+    #[test]
+    fn good_server_passes_in_both_loops_and_on_several_threads() {
+        for (pace, threads) in [
+            (Pace::InFlight(5), 1),
+            (Pace::InFlight(5), 3),
+            (Pace::Rate(50.0), 2),
+        ] {
+            let report = run(|_| 1, pace, threads);
+            assert!(report.is_clean(), "{pace:?} {threads}: {report}");
+        }
+    }
+
+    #[test]
+    fn server_that_drops_or_repeats_one_set_does_not_pass() {
+        let drops = run(|set| usize::from(set != 7), Pace::Rate(50.0), 2);
+        assert!(!drops.is_clean());
+        assert!(
+            drops.to_string().contains("missed 4, duplicated 0"),
+            "{drops}"
+        );
+        let repeats = run(|set| 1 + usize::from(set == 7), Pace::InFlight(2), 1);
+        assert!(!repeats.is_clean());
+        assert!(
+            repeats.to_string().contains("missed 0, duplicated 4"),
+            "{repeats}"
+        );
+    }
 
     #[test]
     fn window_has_whole_seconds_and_an_open_end() {

@@ -4,7 +4,6 @@
 //! buffer, then for each message two searches at a remembered place, one stamp, one comparison
 //! and one histogram entry. Nothing is allocated there unless a check fails.
 
-use std::io;
 use std::ops::AddAssign;
 use std::sync::atomic::Ordering;
 
@@ -339,19 +338,4 @@ fn judge(checker: &mut Checker, stamp: &Stamp, place: Place, received: &mut Rece
 
 fn excerpt(text: &[u8]) -> String {
     String::from_utf8_lossy(&text[..text.len().min(200)]).into_owned()
-}
-
-/// Why a connection could not be begun, in words that say what to do.
-pub(crate) fn advice(error: &ClientError) -> Option<&'static str> {
-    let ClientError::Io(error) = error else {
-        return None;
-    };
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => Some("is the server running?"),
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => {
-            Some("local ports used up: raise --sources")
-        }
-        io::ErrorKind::ConnectionReset => Some("did the server reach its own limit of open files?"),
-        _ => None,
-    }
 }
