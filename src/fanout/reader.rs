@@ -85,7 +85,9 @@ pub(super) struct Queued {
 enum What {
     Event(Arc<EventFrame>),
     Sync(Arc<SyncFrame>),
-    /// Something of this socket alone: an HTTP answer, `unauthorized`.
+    /// The answer to the upgrade: nothing goes before it, and nothing voids it.
+    Head(Box<[u8]>),
+    /// Something of this socket alone: `unauthorized`, a close frame.
     Own(Box<[u8]>),
     /// A pong: only the last one counts (RFC 6455 §5.5.3).
     Pong(Box<[u8]>),
@@ -119,6 +121,12 @@ impl Reader {
         self.blocked = false;
     }
 
+    /// Queues the answer to the upgrade.
+    pub fn push_head(&mut self, bytes: Box<[u8]>) {
+        debug_assert!(self.queue.is_none(), "it is the first of all");
+        self.push(What::Head(bytes));
+    }
+
     /// Queues something of this socket alone.
     pub fn push_own(&mut self, bytes: Box<[u8]>) {
         self.push(What::Own(bytes));
@@ -129,19 +137,18 @@ impl Reader {
         self.push(What::Sync(sync));
     }
 
-    /// Puts a pong before all that may be long; an older one that waits is void.
+    /// Puts a pong before everything that may wait; an older one that waits is void.
     pub fn push_pong(&mut self, bytes: Box<[u8]>) {
         let queue = self.queue.get_or_insert_default();
-        queue.retain(|queued| queued.has_begun() || !matches!(queued.what, What::Pong(_)));
-        let is_before = |queued: &Queued| queued.has_begun() || matches!(queued.what, What::Own(_));
-        let place = queue.iter().take_while(|queued| is_before(queued)).count();
-        queue.insert(place, Queued::new(What::Pong(bytes)));
+        queue.retain(|queued| queued.is_bound_to_go() || !matches!(queued.what, What::Pong(_)));
+        let first = queue.front().is_some_and(Queued::is_bound_to_go);
+        queue.insert(usize::from(first), Queued::new(What::Pong(bytes)));
     }
 
-    /// Drops events, `sync`s and pongs that have not begun to be written, and ends with `bytes`.
+    /// Drops everything that may wait, and ends with `bytes`.
     pub fn push_last(&mut self, bytes: Box<[u8]>) {
         let queue = self.queue.get_or_insert_default();
-        queue.retain(|queued| queued.has_begun() || matches!(queued.what, What::Own(_)));
+        queue.retain(Queued::is_bound_to_go);
         queue.push_back(Queued::new(What::Own(bytes)));
     }
 
@@ -158,7 +165,7 @@ impl Reader {
     /// Whether a frame has begun to be written.
     pub(super) fn has_begun(&self) -> bool {
         let front = self.queue.as_ref().and_then(|queue| queue.front());
-        front.is_some_and(Queued::has_begun)
+        front.is_some_and(|queued| queued.taken > 0)
     }
 
     /// Whether it has one entry in one group and nothing else to send.
@@ -234,15 +241,16 @@ impl Queued {
         Queued { what, taken: 0 }
     }
 
-    fn has_begun(&self) -> bool {
-        self.taken > 0
+    /// A frame that has begun, or the answer to the upgrade: it goes out next, whatever comes.
+    fn is_bound_to_go(&self) -> bool {
+        self.taken > 0 || matches!(self.what, What::Head(_))
     }
 
     fn len(&self) -> usize {
         match &self.what {
             What::Event(frame) => frame.wire().len(),
             What::Sync(sync) => sync.len(),
-            What::Own(bytes) | What::Pong(bytes) => bytes.len(),
+            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) => bytes.len(),
         }
     }
 
@@ -251,7 +259,7 @@ impl Queued {
         let (sync, single) = match &self.what {
             What::Event(frame) => (None, Some(frame.wire())),
             What::Sync(sync) => (Some(sync), None),
-            What::Own(bytes) | What::Pong(bytes) => (None, Some(&**bytes)),
+            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) => (None, Some(&**bytes)),
         };
         let of_sync = sync
             .into_iter()

@@ -80,7 +80,7 @@ impl Worker {
         connection.phase = Phase::Open(Default::default());
         connection
             .reader
-            .push_own(upgrade.accepted(date).into_boxed_slice());
+            .push_head(upgrade.accepted(date).into_boxed_slice());
         self.to_write.push(id);
         let (stream, group, item) = match upgrade.target {
             Target::Group { stream, group } => (stream, group, None),
