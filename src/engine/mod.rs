@@ -33,8 +33,9 @@ use registry::Functions;
 const WAKE: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);
 
-const READS_A_TURN: usize = 64;
 const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// What one turn reads at most before replies are written again.
+const READ_BYTES_A_TURN: usize = 4 * READ_BUFFER_BYTES;
 
 /// What the engine thread is made with.
 pub struct Parts {

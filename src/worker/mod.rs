@@ -37,7 +37,7 @@ const LISTENER: Token = Token(usize::MAX - 1);
 
 /// What one turn does at most before it looks at everything else again.
 const COMMANDS_A_TURN: usize = 512;
-const READS_A_TURN: usize = 64;
+const READ_BYTES_A_TURN: usize = 4 * READ_BUFFER_BYTES;
 const WRITES_A_TURN: usize = 256;
 /// The one buffer for reads of all sockets.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -190,7 +190,7 @@ impl Worker {
     fn sleep_at_most(&self) -> Option<Duration> {
         let can_read = !self.follow_ups_wait() && !self.commands_wait();
         let has_work = self.fanout.is_due()
-            || !self.own_commands.is_empty()
+            || (!self.follow_ups_wait() && !self.own_commands.is_empty())
             || !self.to_write.is_empty()
             || !self.ports.open.is_empty()
             || (!self.follow_ups_wait() && !self.ports.commands.is_empty())
