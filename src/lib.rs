@@ -1,4 +1,47 @@
 //! `iii-stream`: real-time streams and presence for very many subscribers, without async.
+//!
+//! ```text
+//!  SDK workers ══ worker port            stream port ══ subscribers
+//!        ║                                                ║
+//!   ┌────╨─────┐   commands    ┌──────────────┐  sockets  ║
+//!   │  engine  ├──────────────►│   worker 0   ╞═══════════╣
+//!   │  thread  │◄──────────────┤ shard, fanout│           ║
+//!   └──────────┘    replies    └──┬────────▲──┘           ║
+//!                        events,  │        │              ║
+//!                        syncs    ▼        │ joins        ║
+//!   ┌──────────┐   requests    ┌───────────┴──┐           ║
+//!   │  store   │◄──────────────┤   worker n   ╞═══════════╝
+//!   │  thread  ├──────────────►│ shard, fanout│
+//!   └──────────┘    answers    └──────────────┘
+//! ```
+//!
+//! Threads own what they work on and share nothing: they pass values through bounded mailboxes
+//! ([`mesh`]). A group belongs to one worker, its owner, which applies its commands one after
+//! another ([`shard`]); every worker that has subscribers of the group gets each event once and
+//! sweeps its own sockets ([`fanout`]). With values in memory there is no store thread: the owner
+//! accepts in the same turn, through the same border.
+//!
+//! # The path of one `stream::set`
+//!
+//! ```text
+//! SDK bytes     engine/embedded.rs      read until nothing is there or the turn's budget is used
+//!  → call       protocol/call.rs        EngineMessage; data stays text, checked by value.rs
+//!  → command    engine/serve.rs         to the command mailbox of mesh.owner_of(group)
+//!  → shard      shard/mod.rs            apply(command, &mut effects)
+//!  → effects    worker/mod.rs           writes → store; on acceptance: replies, events
+//!  → frame      mesh                    one message to the open mailbox of each worker that listens
+//!  → list       fanout/mod.rs           appended to the group's list; a sweep is due
+//!  → sockets    fanout/sweep.rs         each member in one write all it lacks; its place moves on
+//! ```
+//! A join comes in from a subscriber's socket at "command", and its `sync` leaves at "frame".
+//!
+//! # Layers
+//!
+//! ```text
+//! main → server → worker | store | engine → net → mesh → shard | fanout → protocol → id
+//! ```
+//! Arrows point right only; `tests/layers.rs` holds them to it. `config`, `metrics`, `time` and
+//! `collections` know nothing of the others. `protocol`, `shard` and `fanout` are pure.
 
 pub mod cli;
 pub mod collections;

@@ -1,4 +1,4 @@
-//! Every interleaving of the wake-up flag and of the mark for room, under `cfg(loom)`.
+//! The interleavings of the wake-up flag and of the mark for room, under `cfg(loom)`.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --test loom_wake`
 //!
@@ -11,11 +11,19 @@ use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Arc, Notify};
 use loom::thread;
 
+/// Walks every interleaving with at most three preemptions: what is beyond takes minutes and has
+/// never been where a mistake was (Musuvathi and Qadeer, "Iterative context bounding", 2007).
+fn model(check: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(check);
+}
+
 /// A receiver that sleeps after its drain is woken by whatever came after it: else loom finds that
 /// nobody can go on.
 #[test]
 fn no_push_is_slept_through() {
-    loom::model(|| {
+    model(|| {
         let flag = Arc::new(WakeFlag::default());
         let pushed = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
         let wake_up = Arc::new(Notify::new());
@@ -47,7 +55,7 @@ fn no_push_is_slept_through() {
 /// A sender that found the queue full and waits is woken, or finds room at its second try.
 #[test]
 fn nobody_waits_beside_a_queue_with_room() {
-    loom::model(|| {
+    model(|| {
         let room = Arc::new(AtomicUsize::new(0));
         let waiters = Arc::new(Waiters::default());
         let receiver = {

@@ -12,9 +12,11 @@ use crate::protocol::connection::{Connection, Event, Flow, Payload, close_frame,
 use crate::protocol::handshake::{Head, Port, Target, Upgrade};
 
 use super::peers::Phase;
-use super::{Engine, READS_A_TURN};
+use super::{Engine, READ_BYTES_A_TURN};
 
 const ACCEPTS_A_TURN: usize = 64;
+/// What looking at a socket costs of the turn's bytes, however little it has.
+const SOCKET_COST_BYTES: usize = 1024;
 /// How long accepting rests when the process has no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How long a closing socket may take to send its last bytes and end.
@@ -87,41 +89,53 @@ impl Engine {
 
     /// Reads once from each socket that has something, in turn.
     pub(super) fn read_sockets(&mut self) {
-        for _ in 0..READS_A_TURN.min(self.readable.len()) {
+        let mut bytes = 0;
+        // Once around, so that a socket that is queued again has its next turn in the next one.
+        for _ in 0..self.readable.len() {
+            if bytes >= READ_BYTES_A_TURN {
+                return;
+            }
             let Some(id) = self.readable.pop_front() else {
                 return;
             };
             if let Some(peer) = self.peers.get_mut(id) {
                 peer.is_queued = false;
             }
-            self.read_socket(id);
+            bytes += self.read_socket(id).max(SOCKET_COST_BYTES);
             self.queue(id);
         }
     }
 
-    fn read_socket(&mut self, id: SlotId) {
+    /// Gives the bytes that were read or, after a pause, gone on with.
+    fn read_socket(&mut self, id: SlotId) -> usize {
         let held_at = self.limits.call_queue_bytes;
         let Some(peer) = self.peers.get_mut(id) else {
-            return;
+            return 0;
         };
         if peer.is_held(held_at) {
-            return; // it is queued again when it is held no longer
+            return 0; // it is queued again when it is held no longer
         }
         // What the connection has kept since a pause comes first.
-        if peer.phase.is_paused() {
-            return self.received(id, 0);
+        if let Phase::Work(open) | Phase::Telemetry(open) = &peer.phase
+            && open.is_paused()
+        {
+            let kept_bytes = open.kept_bytes();
+            self.received(id, 0);
+            return kept_bytes;
         }
         if !peer.is_readable {
-            return;
+            return 0;
         }
         match peer.socket.read(&mut self.buffer) {
             Received::Bytes { len, more } => {
                 peer.is_readable = more;
                 self.received(id, len);
+                return len;
             }
             Received::Nothing => peer.is_readable = false,
             Received::End => self.end(id),
         }
+        0
     }
 
     fn received(&mut self, id: SlotId, len: usize) {
@@ -305,10 +319,14 @@ impl Engine {
             .drain_until
             .is_some_and(|until| until <= self.now.monotonic);
         for id in self.peers.ids() {
-            let has_unread = self
-                .peers
-                .get(id)
-                .is_some_and(|peer| peer.is_readable || !peer.parked.is_empty());
+            let Some(peer) = self.peers.get(id) else {
+                continue;
+            };
+            if matches!(peer.phase, Phase::Handshake { .. }) {
+                self.end(id);
+                continue;
+            }
+            let has_unread = peer.is_readable || peer.phase.is_paused() || !peer.parked.is_empty();
             if is_over || !(has_unread || self.calls.concern(id)) {
                 self.close_with(id, &close_frame(Some(1012), ""));
             }

@@ -18,22 +18,24 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::config::Limits;
-use crate::id::SlotId;
+use crate::id::{SlotId, WorkerId};
 use crate::mesh::{EnginePorts, ToEngine, engine_thread};
 use crate::metrics::EngineMetrics;
 use crate::net::id_of;
+use crate::shard::Command;
 use crate::time::{Deadlines, Now, sleep_until};
 
 use calls::Calls;
-use peers::Peers;
+use peers::{Liveness, Peers};
 use registry::Functions;
 
 /// The poll's names for what is no connection. No slot reaches them.
 const WAKE: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);
 
-const READS_A_TURN: usize = 64;
 const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// What one turn reads at most before replies are written again.
+const READ_BYTES_A_TURN: usize = 4 * READ_BUFFER_BYTES;
 
 /// What the engine thread is made with.
 pub struct Parts {
@@ -76,6 +78,8 @@ pub struct Engine {
     readable: VecDeque<SlotId>,
     /// Sockets with commands that found their owner full.
     parked: Vec<SlotId>,
+    /// The same of sockets that have ended since: what was sent is done all the same.
+    orphans: VecDeque<(WorkerId, Command)>,
     handshakes: Deadlines<SlotId>,
     closing: Deadlines<SlotId>,
     /// When the last socket is closed, whatever is under way; set when the process begins to end.
@@ -106,6 +110,7 @@ impl Engine {
             calls: Calls::default(),
             readable: VecDeque::new(),
             parked: Vec::new(),
+            orphans: VecDeque::new(),
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
             drain_until: None,
@@ -147,7 +152,6 @@ impl Engine {
                     }
                     if event.is_writable() {
                         self.peers.unblock(id);
-                        self.queue(id); // it may have been held for what it did not take
                     }
                 }
             }
@@ -203,8 +207,15 @@ impl Engine {
     }
 
     fn write_sockets(&mut self) {
-        for id in self.peers.write_all() {
-            self.end(id);
+        let mut written = Vec::new();
+        self.peers
+            .write_all(|id, liveness| written.push((id, liveness)));
+        for (id, liveness) in written {
+            match liveness {
+                // It may have been held for what it had not taken.
+                Liveness::Alive => self.queue(id),
+                Liveness::Dead => self.end(id),
+            }
         }
     }
 

@@ -66,12 +66,13 @@ impl Peer {
     pub(super) fn is_held(&self, unsent_bytes_max: usize) -> bool {
         !self.parked.is_empty() || self.unsent_bytes() > unsent_bytes_max
     }
+}
 
-    /// Drops what has not begun to be sent and ends with `last`. Frames may be cut only where one
-    /// has begun, so everything unsent goes only while nothing of it has.
-    fn push_last(&mut self, last: &[u8]) {
-        self.out.extend_from_slice(last);
-    }
+/// Whether a socket can still be written to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Liveness {
+    Alive,
+    Dead,
 }
 
 /// The sockets on the worker port.
@@ -155,7 +156,7 @@ impl Peers {
     /// Queues bytes as they are: an HTTP answer, a control frame.
     pub(super) fn send_raw(&mut self, id: SlotId, bytes: &[u8]) {
         if let Some(peer) = self.slots.get_mut(id) {
-            peer.push_last(bytes);
+            peer.out.extend_from_slice(bytes);
             self.mark(id);
         }
     }
@@ -174,9 +175,8 @@ impl Peers {
         !self.dirty.is_empty()
     }
 
-    /// Writes what is queued, once a socket; gives those that are dead.
-    pub(super) fn write_all(&mut self) -> Vec<SlotId> {
-        let mut gone = Vec::new();
+    /// Writes what is queued, once a socket; calls `written` with each, and whether it is dead.
+    pub(super) fn write_all(&mut self, mut written: impl FnMut(SlotId, Liveness)) {
         for id in std::mem::take(&mut self.dirty) {
             let Some(peer) = self.slots.get_mut(id) else {
                 continue;
@@ -192,7 +192,7 @@ impl Peers {
                     peer.is_blocked = true;
                 }
                 Written::Gone => {
-                    gone.push(id);
+                    written(id, Liveness::Dead);
                     continue;
                 }
             }
@@ -204,8 +204,8 @@ impl Peers {
             if peer.out.is_empty() && matches!(peer.phase, Phase::Closing) {
                 peer.socket.shutdown_write();
             }
+            written(id, Liveness::Alive);
         }
-        gone
     }
 
     fn mark(&mut self, id: SlotId) {

@@ -3,15 +3,19 @@
 
 use uuid::Uuid;
 
-use crate::id::{GroupKey, ItemId, SlotId, Text, WorkerId};
-use crate::mesh::ToOwner;
+use crate::id::{CallId, GroupKey, ItemId, SlotId, Text, WorkerId};
+use crate::mesh::{EnginePorts, ToOwner};
 use crate::protocol::answer::{self, ResultBody};
 use crate::protocol::call::{self, Action, EngineMessage, ErrorBody, InvocationResult, Invoke};
-use crate::protocol::input::{self, InputLimits, StreamFunction, StreamInput, failed};
+use crate::protocol::input::{
+    self, InputLimits, StreamFunction, StreamInput, failed, limit_exceeded,
+};
+use crate::protocol::value::{self, ValueError};
 use crate::shard::{Ask, Command, Reply};
 
 use super::Engine;
 use super::calls::{Caller, FunctionCall, function_not_found};
+use super::peers::Peer;
 
 /// Told to whoever finds no room.
 const OVERLOADED: &str = "server is overloaded";
@@ -127,26 +131,10 @@ impl Engine {
         caller: Option<Caller>,
         invoke: &Invoke<'_>,
     ) {
-        let value = crate::protocol::value::check(invoke.data, self.limits.json_depth + 1);
-        let in_flight = self.calls.functions_len();
-        let is_full =
-            |peer: &super::peers::Peer| peer.unsent_bytes() > self.limits.call_queue_bytes;
-        let refusal = if let Err(why) = value {
-            Some(why.to_string())
-        } else if caller.is_some() && in_flight >= self.limits.calls_in_flight {
-            Some(OVERLOADED.to_owned())
-        } else if callee != id && self.peers.get(callee).is_some_and(is_full) {
-            Some(OVERLOADED.to_owned())
-        } else {
-            None
-        };
-        if let Some(cause) = refusal {
+        if let Some(cause) = self.refusal(id, callee, caller.is_some(), invoke.data) {
             self.metrics().calls_refused.increment();
-            return self.answer_error(
-                caller,
-                &invoke.function_id,
-                &ErrorBody::new("invocation_error", cause),
-            );
+            let error = ErrorBody::new("invocation_error", cause);
+            return self.answer_error(caller, &invoke.function_id, &error);
         }
         let worker_id = self.peers.get(id).map(|peer| peer.worker_id);
         let sent_id = match caller {
@@ -177,6 +165,30 @@ impl Engine {
                 baggage,
             );
         });
+    }
+
+    /// Why a call of an SDK worker's function is refused, if it is.
+    fn refusal(&self, id: SlotId, callee: SlotId, waits: bool, data: &str) -> Option<String> {
+        if let Err(why) = self.check_passed_on(data) {
+            return Some(why);
+        }
+        let in_flight = self.calls.functions_len();
+        let unsent_bytes = self.peers.get(callee).map_or(0, Peer::unsent_bytes);
+        let is_full = (waits && in_flight >= self.limits.calls_in_flight)
+            || (callee != id && unsent_bytes > self.limits.call_queue_bytes);
+        is_full.then(|| OVERLOADED.to_owned())
+    }
+
+    /// Whether SDK workers can read what another one sends them. What stands inside `data` may be as
+    /// deep as a value; `data` itself is one level more.
+    fn check_passed_on(&self, json: &str) -> Result<(), String> {
+        let depth_max = self.limits.json_depth;
+        value::check(json, depth_max + 1).map_err(|why| match why {
+            ValueError::TooDeep { depth } => {
+                limit_exceeded("limits.json_depth", depth - 1, depth_max)
+            }
+            other => other.to_string(),
+        })
     }
 
     fn invoke_stream(
@@ -244,9 +256,9 @@ impl Engine {
             return;
         };
         let command = if peer.parked.is_empty() {
-            match self.ports.to_commands[owner.index()].try_send(ToOwner::Command(command)) {
-                Ok(()) | Err(ToOwner::Socket(_)) => return,
-                Err(ToOwner::Command(command)) => command,
+            match try_send(&mut self.ports, owner, command) {
+                Ok(()) => return,
+                Err(command) => command,
             }
         } else {
             command
@@ -262,6 +274,12 @@ impl Engine {
 
     /// Tries again what found its owner full.
     pub(super) fn deliver_parked(&mut self) {
+        while let Some((owner, command)) = self.orphans.pop_front() {
+            if let Err(command) = try_send(&mut self.ports, owner, command) {
+                self.orphans.push_front((owner, command));
+                break;
+            }
+        }
         for id in std::mem::take(&mut self.parked) {
             self.deliver_parked_of(id);
             let Some(peer) = self.peers.get_mut(id) else {
@@ -281,12 +299,9 @@ impl Engine {
             return;
         };
         while let Some((owner, command)) = peer.parked.pop_front() {
-            match self.ports.to_commands[owner.index()].try_send(ToOwner::Command(command)) {
-                Ok(()) | Err(ToOwner::Socket(_)) => {}
-                Err(ToOwner::Command(command)) => {
-                    peer.parked.push_front((owner, command));
-                    break;
-                }
+            if let Err(command) = try_send(&mut self.ports, owner, command) {
+                peer.parked.push_front((owner, command));
+                break;
             }
         }
         let is_late = peer
@@ -319,6 +334,13 @@ impl Engine {
         let Some(call) = self.calls.answered(id, result.id) else {
             return; // nobody waits for it, or not for this peer
         };
+        if let Some(why) = result
+            .result
+            .and_then(|json| self.check_passed_on(json).err())
+        {
+            let error = ErrorBody::new("invocation_failed", why);
+            return self.answer_error(Some(call.caller), &call.function_id, &error);
+        }
         let body = match (&result.error, result.result) {
             (Some(error), _) => ResultBody::Error(error),
             (None, Some(json)) => ResultBody::Json(json),
@@ -333,7 +355,7 @@ impl Engine {
             return;
         };
         let functions = std::mem::take(&mut peer.functions);
-        // Parked calls of a peer that left still happen; those with an id have nobody to answer.
+        self.orphans.extend(peer.parked.drain(..));
         self.functions.forget(id, functions);
         for call in self.calls.forget_peer(id) {
             self.end_call(
@@ -372,8 +394,16 @@ impl Engine {
     }
 }
 
+/// Gives the command back when its owner is full; the engine is woken when there is room.
+fn try_send(ports: &mut EnginePorts, owner: WorkerId, command: Command) -> Result<(), Command> {
+    match ports.to_commands[owner.index()].try_send(ToOwner::Command(command)) {
+        Err(ToOwner::Command(command)) => Err(command),
+        Ok(()) | Err(ToOwner::Socket(_)) => Ok(()),
+    }
+}
+
 /// The question to the group's owner; `None` for what is no question about one group.
-fn ask_of(input: StreamInput<'_>, call: Option<crate::id::CallId>) -> Option<(GroupKey, Ask)> {
+fn ask_of(input: StreamInput<'_>, call: Option<CallId>) -> Option<(GroupKey, Ask)> {
     let asked = match input {
         StreamInput::Set {
             stream,

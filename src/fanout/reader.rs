@@ -42,6 +42,10 @@ pub struct Reader {
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) memberships: Vec<Membership>,
     /// What goes out before any event of a list.
+    #[allow(
+        clippy::box_collection,
+        reason = "it is seldom there, and 8 bytes are less than 32"
+    )]
     queue: Option<Box<VecDeque<Queued>>>,
     /// The socket took less than it was given, and has not said that it takes more.
     pub(super) blocked: bool,

@@ -355,3 +355,230 @@ fn write_update_errors(out: &mut Vec<u8>, errors: &[UpdateError]) {
     }
     push(out, "],");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: Uuid = Uuid::from_u128(0x3f2504e0_4f89_11d3_9a0c_0305e82c3301);
+    const ID_TEXT: &str = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    /// What stands in an answer behind the function's id.
+    fn result(body: ResultBody<'_>) -> String {
+        let text = written(|out| invocation_result(out, &ID, "f", body, None, None));
+        let head =
+            format!(r#"{{"type":"invocationresult","invocation_id":"{ID_TEXT}","function_id":"f""#);
+        let rest = text
+            .strip_prefix(&*head)
+            .unwrap()
+            .strip_suffix('}')
+            .unwrap();
+        rest.to_owned()
+    }
+
+    fn outcome(outcome: Outcome) -> String {
+        result(ResultBody::Outcome(&outcome))
+    }
+
+    /// The `data` of a call as its callee gets it.
+    fn spliced(data: &str) -> String {
+        let text = written(|out| invoke_function(out, &ID, "f", data, Some(&ID), None, None));
+        let head = format!(
+            r#"{{"type":"invokefunction","invocation_id":"{ID_TEXT}","function_id":"f","data":"#
+        );
+        let rest = text
+            .strip_prefix(&*head)
+            .unwrap()
+            .strip_suffix('}')
+            .unwrap();
+        rest.replace(ID_TEXT, "ID")
+    }
+
+    #[test]
+    fn messages_have_the_keys_of_the_reference_in_its_order() {
+        assert_eq!(
+            written(|out| worker_registered(out, &ID)),
+            format!(r#"{{"type":"workerregistered","worker_id":"{ID_TEXT}"}}"#)
+        );
+        assert_eq!(written(pong), r#"{"type":"pong"}"#);
+        assert_eq!(
+            written(|out| invocation_result(
+                out,
+                &ID,
+                "f\"",
+                ResultBody::Json("[1]"),
+                Some("t"),
+                Some("b")
+            )),
+            format!(
+                r#"{{"type":"invocationresult","invocation_id":"{ID_TEXT}","function_id":"f\"","result":[1],"traceparent":"t","baggage":"b"}}"#
+            )
+        );
+        assert_eq!(
+            written(|out| invoke_function(out, &ID, "f", "[1]", Some(&ID), Some("t"), Some("b"))),
+            format!(
+                r#"{{"type":"invokefunction","invocation_id":"{ID_TEXT}","function_id":"f","data":[1],"traceparent":"t","baggage":"b"}}"#
+            )
+        );
+        let error = ErrorBody::new("trigger_type_not_found", "Trigger type not found");
+        assert_eq!(
+            written(|out| trigger_registration_result(out, "t4", "tt", "f", Some(&error))),
+            r#"{"type":"triggerregistrationresult","id":"t4","trigger_type":"tt","function_id":"f","error":{"code":"trigger_type_not_found","message":"Trigger type not found"}}"#
+        );
+        assert_eq!(
+            written(|out| register_trigger(out, "r1", "tt", "fx", Some("{}"), Some("[1]"))),
+            r#"{"type":"registertrigger","id":"r1","trigger_type":"tt","function_id":"fx","config":{},"metadata":[1]}"#
+        );
+        assert_eq!(
+            written(|out| register_trigger(out, "r1", "tt", "fx", None, None)),
+            r#"{"type":"registertrigger","id":"r1","trigger_type":"tt","function_id":"fx","config":null}"#
+        );
+        assert_eq!(
+            written(|out| unregister_trigger(out, "r1", "tt")),
+            r#"{"type":"unregistertrigger","id":"r1","trigger_type":"tt"}"#
+        );
+    }
+
+    #[test]
+    fn results_have_the_shapes_of_the_functions() {
+        let value = |json: &str| Some(Text::from(json));
+        let rows = [
+            (
+                Outcome::Set {
+                    new: "1".into(),
+                    old: None,
+                },
+                r#","result":{"new_value":1,"old_value":null}"#,
+            ),
+            (
+                Outcome::Set {
+                    new: "1".into(),
+                    old: value("[2]"),
+                },
+                r#","result":{"new_value":1,"old_value":[2]}"#,
+            ),
+            (Outcome::Got(None), ""),
+            (Outcome::Got(value("null")), r#","result":null"#),
+            (Outcome::Got(value("{}")), r#","result":{}"#),
+            (
+                Outcome::Deleted { old: None },
+                r#","result":{"old_value":null}"#,
+            ),
+            (
+                Outcome::Deleted { old: value("1") },
+                r#","result":{"old_value":1}"#,
+            ),
+            (Outcome::List(vec![]), r#","result":[]"#),
+            (
+                Outcome::List(vec![",1,2".into(), ",3".into()]),
+                r#","result":[1,2,3]"#,
+            ),
+            (Outcome::Groups(vec![]), r#","result":[]"#),
+            (
+                Outcome::Groups(vec!["a\n".into(), "b".into()]),
+                r#","result":["a\n","b"]"#,
+            ),
+            (Outcome::All(vec![]), r#","result":{"count":0,"stream":[]}"#),
+            (
+                Outcome::All(vec![
+                    ("og".into(), vec!["g0".into(), "g1".into()]),
+                    ("s".into(), vec!["x".into()]),
+                ]),
+                r#","result":{"count":2,"stream":[{"groups":["g0","g1"],"id":"og"},{"groups":["x"],"id":"s"}]}"#,
+            ),
+            (Outcome::Sent, r#","result":null"#),
+            (
+                Outcome::Updated {
+                    new: "{}".into(),
+                    old: None,
+                    errors: vec![],
+                },
+                r#","result":{"new_value":{},"old_value":null}"#,
+            ),
+            (
+                Outcome::Updated {
+                    new: "1".into(),
+                    old: value("1"),
+                    errors: vec![
+                        UpdateError {
+                            op_index: 0,
+                            code: "a.b".into(),
+                            message: "\"".into(),
+                        },
+                        UpdateError {
+                            op_index: 2,
+                            code: "c".into(),
+                            message: "m".into(),
+                        },
+                    ],
+                },
+                r#","result":{"errors":[{"code":"a.b","doc_url":"https://iii.dev/docs/workers/iii-state#error-codes","message":"\"","op_index":0},{"code":"c","doc_url":"https://iii.dev/docs/workers/iii-state#error-codes","message":"m","op_index":2}],"new_value":1,"old_value":1}"#,
+            ),
+            (
+                Outcome::Failed(ErrorBody::new("c", "m")),
+                r#","error":{"code":"c","message":"m"}"#,
+            ),
+        ];
+        for (what, text) in rows {
+            assert_eq!(outcome(what), text);
+        }
+    }
+
+    #[test]
+    fn a_result_may_be_nothing_or_an_error_with_its_stacktrace() {
+        assert_eq!(result(ResultBody::Nothing), "");
+        let mut error = ErrorBody::new("c", "m");
+        error.stacktrace = Some("st".into());
+        assert_eq!(
+            result(ResultBody::Error(&error)),
+            r#","error":{"code":"c","message":"m","stacktrace":"st"}"#
+        );
+    }
+
+    #[test]
+    fn the_caller_is_put_into_objects_and_into_nothing_else() {
+        let rows = [
+            ("{}", r#"{"_caller_worker_id":"ID"}"#),
+            ("{ }", r#"{"_caller_worker_id":"ID" }"#),
+            (r#"{"a":1}"#, r#"{"_caller_worker_id":"ID","a":1}"#),
+            (
+                r#"{ "a" : [ 1 ] }"#,
+                r#"{"_caller_worker_id":"ID", "a" : [ 1 ] }"#,
+            ),
+            (
+                r#"{"_caller_worker_id":{"x":1}}"#,
+                r#"{"_caller_worker_id":"ID"}"#,
+            ),
+            (
+                r#"{"a":1e9,"_caller_worker_id":2,"b":"_caller_worker_id"}"#,
+                r#"{"_caller_worker_id":"ID","a":1e9,"b":"_caller_worker_id"}"#,
+            ),
+            (
+                r#"{"\u005fcaller_worker_id":1,"b":{"_caller_worker_id":2}}"#,
+                r#"{"_caller_worker_id":"ID","b":{"_caller_worker_id":2}}"#,
+            ),
+            (
+                r#"{"\ud83d":1}"#,
+                r#"{"_caller_worker_id":"ID","\ud83d":1}"#,
+            ),
+            ("[{}]", "[{}]"),
+            ("null", "null"),
+            (r#""{""#, r#""{""#),
+        ];
+        for (data, wanted) in rows {
+            assert_eq!(spliced(data), wanted, "{data}");
+        }
+    }
+
+    #[test]
+    fn calls_that_the_server_makes_name_no_caller() {
+        let text = written(|out| invoke_function(out, &ID, "f", "{}", None, None, None));
+        assert!(text.ends_with(r#","data":{}}"#), "{text}");
+    }
+}

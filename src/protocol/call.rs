@@ -4,11 +4,14 @@
 //! taken by their grammar alone: what a value may hold is for its reader to say, so that a call
 //! with a bad one can still be answered. May not know what any function does.
 
+mod fields;
+
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use self::fields::{Field, Fields, string};
 use super::{raw, text};
 
 /// A message from an SDK worker. JSON values stand as their texts; `null` is as good as absent.
@@ -378,128 +381,318 @@ fn uuid(id: &str) -> Result<Uuid, Dropped> {
     })
 }
 
-fn string(json: &RawValue) -> Option<Cow<'_, str>> {
-    let is_string = json.get().starts_with('"');
-    is_string.then(|| text::read_string(json.get()).ok())?
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Every field that some type of message, or an object in one, knows.
-#[derive(Debug, Clone, Copy)]
-enum Field {
-    Kind,
-    InvocationId,
-    FunctionId,
-    Data,
-    Traceparent,
-    Baggage,
-    Action,
-    Result,
-    Error,
-    Id,
-    Description,
-    RequestFormat,
-    ResponseFormat,
-    Metadata,
-    Invocation,
-    TriggerType,
-    Config,
-    TriggerRequestFormat,
-    CallRequestFormat,
-    Name,
-    ParentServiceId,
-    Queue,
-    Url,
-}
+    const ID: &str = "3f2504e0-4f89-11d3-9a0c-0305e82c3301";
 
-impl Field {
-    /// In the order of the variants.
-    const NAMES: [&str; 23] = [
-        "type",
-        "invocation_id",
-        "function_id",
-        "data",
-        "traceparent",
-        "baggage",
-        "action",
-        "result",
-        "error",
-        "id",
-        "description",
-        "request_format",
-        "response_format",
-        "metadata",
-        "invocation",
-        "trigger_type",
-        "config",
-        "trigger_request_format",
-        "call_request_format",
-        "name",
-        "parent_service_id",
-        "queue",
-        "url",
-    ];
-
-    fn name(self) -> &'static str {
-        Field::NAMES[self as usize]
-    }
-}
-
-/// The known fields of one object, before its type is known.
-struct Fields<'a> {
-    values: [Option<&'a RawValue>; Field::NAMES.len()],
-    /// One bit a field: it came more than once.
-    twice: u32,
-}
-
-impl<'a> Fields<'a> {
-    fn read(object: &'a str) -> Result<Fields<'a>, Dropped> {
-        let mut fields = Fields {
-            values: [None; Field::NAMES.len()],
-            twice: 0,
-        };
-        raw::members(object, |key, value| {
-            // A key with half a surrogate pair is no name that we know.
-            let Ok(key) = text::read_string(key) else {
-                return;
-            };
-            let Some(at) = Field::NAMES.iter().position(|&name| name == key) else {
-                return;
-            };
-            if fields.values[at].replace(value).is_some() {
-                fields.twice |= 1 << at;
-            }
-        })
-        .map_err(Dropped::NotAnObject)?;
-        Ok(fields)
-    }
-
-    /// These fields are known to the message's type, so none of them may come twice.
-    fn known(&self, fields: &[Field]) -> Result<&Fields<'a>, Dropped> {
-        let twice = |field: &&Field| (self.twice >> **field as u32) & 1 == 1;
-        match fields.iter().find(twice) {
-            Some(field) => Err(Dropped::Twice(field.name())),
-            None => Ok(self),
+    fn invoke(text: &str) -> Invoke<'_> {
+        match parse(text) {
+            Ok(EngineMessage::Invoke(invoke)) => invoke,
+            other => panic!("{text}: {other:?}"),
         }
     }
 
-    /// None: not there, or `null`.
-    fn value(&self, field: Field) -> Option<&'a RawValue> {
-        self.values[field as usize].filter(|value| value.get() != "null")
+    fn result_error(error: &str) -> ErrorBody {
+        let text = format!(
+            r#"{{"type":"invocationresult","invocation_id":"{ID}","function_id":"f","error":{error}}}"#
+        );
+        match parse(&text) {
+            Ok(EngineMessage::InvocationResult(result)) => result.error.unwrap(),
+            other => panic!("{text}: {other:?}"),
+        }
     }
 
-    fn optional_string(&self, field: Field) -> Result<Option<Cow<'a, str>>, Dropped> {
-        let Some(json) = self.value(field) else {
-            return Ok(None);
-        };
-        let wrong = Dropped::Wrong {
-            field: field.name(),
-            expected: "a string",
-        };
-        string(json).ok_or(wrong).map(Some)
+    #[test]
+    fn a_call_is_read_with_its_parts_borrowed() {
+        let text = format!(
+            r#" {{"data": {{"a" : 1}} ,"function_id":"f","x":1,"traceparent":"t","x":2,
+                 "baggage":"b","invocation_id":"{ID}","type":"invokefunction"}} "#
+        );
+        let call = invoke(&text);
+        assert_eq!(call.id.unwrap().to_string(), ID);
+        assert!(matches!(call.function_id, Cow::Borrowed("f")));
+        assert_eq!(call.data, r#"{"a" : 1}"#);
+        assert_eq!(call.trace.traceparent.as_deref(), Some("t"));
+        assert_eq!(call.trace.baggage.as_deref(), Some("b"));
+        assert_eq!(call.action, Action::None);
     }
 
-    fn string(&self, field: Field) -> Result<Cow<'a, str>, Dropped> {
-        self.optional_string(field)?
-            .ok_or(Dropped::Missing(field.name()))
+    #[test]
+    fn what_is_absent_or_null_is_none_and_data_is_null() {
+        for rest in [
+            "",
+            r#","invocation_id":null,"data":null,"action":null,"traceparent":null"#,
+        ] {
+            let text = format!(r#"{{"type":"invokefunction","function_id":"\u0066"{rest}}}"#);
+            let call = invoke(&text);
+            assert_eq!(
+                (call.id, &*call.function_id, call.data),
+                (None, "f", "null")
+            );
+            assert_eq!((call.trace.traceparent, call.action), (None, Action::None));
+        }
+    }
+
+    #[test]
+    fn uuids_are_taken_in_all_their_forms() {
+        let simple = ID.replace('-', "");
+        let forms = [
+            ID.to_owned(),
+            ID.to_uppercase(),
+            simple.clone(),
+            format!("{{{ID}}}"),
+            format!("urn:uuid:{ID}"),
+        ];
+        for form in forms {
+            let text = format!(
+                r#"{{"type":"invokefunction","function_id":"f","invocation_id":"{form}"}}"#
+            );
+            assert_eq!(invoke(&text).id.unwrap().to_string(), ID, "{form}");
+        }
+        for form in ["", "x", &simple[1..], "3f2504e0"] {
+            let text = format!(
+                r#"{{"type":"invokefunction","function_id":"f","invocation_id":"{form}"}}"#
+            );
+            assert!(parse(&text).is_err(), "{form}");
+        }
+    }
+
+    #[test]
+    fn actions_are_told_apart() {
+        let action = |json: &str| {
+            let text = format!(r#"{{"type":"invokefunction","function_id":"f","action":{json}}}"#);
+            match parse(&text) {
+                Ok(EngineMessage::Invoke(call)) => Some(match call.action {
+                    Action::None => "none".to_owned(),
+                    Action::Void => "void".to_owned(),
+                    Action::Enqueue { queue } => format!("enqueue {queue}"),
+                }),
+                _ => None,
+            }
+        };
+        assert_eq!(action("null").as_deref(), Some("none"));
+        assert_eq!(action(r#"{"type":"void","x":1}"#).as_deref(), Some("void"));
+        let enqueue = r#"{"queue":"q","type":"enqueue"}"#;
+        assert_eq!(action(enqueue).as_deref(), Some("enqueue q"));
+        for json in [
+            "5",
+            r#""void""#,
+            r#"["void"]"#,
+            "{}",
+            r#"{"type":"other"}"#,
+            r#"{"type":5}"#,
+            r#"{"type":"enqueue"}"#,
+            r#"{"type":"enqueue","queue":null}"#,
+            r#"{"type":"enqueue","queue":5}"#,
+            r#"{"type":"void","type":"void"}"#,
+            r#"{"type":"enqueue","queue":"a","queue":"b"}"#,
+        ] {
+            assert_eq!(action(json), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_call_with_a_bad_value_can_still_be_answered() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        for data in ["1e999", r#""\ud83d""#, r#"{"\ud83d":1}"#, &deep] {
+            let text = format!(
+                r#"{{"type":"invokefunction","invocation_id":"{ID}","function_id":"f","data":{data}}}"#
+            );
+            assert_eq!(invoke(&text).data, data);
+        }
+    }
+
+    #[test]
+    fn a_known_field_twice_drops_and_an_unknown_one_does_not() {
+        for (twice, is_dropped) in [
+            (r#""type":"ping","type":"ping""#, true),
+            (r#""type":"ping","id":1,"id":2"#, false),
+            (r#""type":"unregisterfunction","id":"a","id":"a""#, true),
+            (
+                r#""type":"unregisterfunction","id":"a","\u0069d":"a""#,
+                true,
+            ),
+            (
+                r#""id":"a","type":"unregisterfunction","data":1,"data":2"#,
+                false,
+            ),
+            (
+                r#""type":"invokefunction","function_id":"f","data":1,"data":null"#,
+                true,
+            ),
+        ] {
+            assert_eq!(
+                parse(&format!("{{{twice}}}")).is_err(),
+                is_dropped,
+                "{twice}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_dropped() {
+        let id = format!(r#""invocation_id":"{ID}""#);
+        for text in [
+            "[\"ping\"]",
+            "5",
+            "{",
+            r#"{"type":"ping"} x"#,
+            r#"{"type":"ping",}"#,
+            "{}",
+            r#"{"type":null}"#,
+            r#"{"type":5}"#,
+            r#"{"type":"\ud83d"}"#,
+            r#"{"type":"invokefunction","data":1}"#,
+            r#"{"type":"invokefunction","function_id":5}"#,
+            r#"{"type":"invokefunction","function_id":"\ud83d"}"#,
+            r#"{"type":"invokefunction","function_id":"f","invocation_id":5}"#,
+            r#"{"type":"invokefunction","function_id":"f","traceparent":5}"#,
+            r#"{"type":"invokefunction","function_id":"f","baggage":{}}"#,
+            r#"{"type":"invocationresult","function_id":"f"}"#,
+            &format!(r#"{{"type":"invocationresult",{id}}}"#),
+            &format!(r#"{{"type":"invocationresult",{id},"function_id":"f","traceparent":5}}"#),
+            r#"{"type":"registerfunction"}"#,
+            r#"{"type":"registerfunction","id":null}"#,
+            r#"{"type":"registerfunction","id":"f","description":5}"#,
+            r#"{"type":"registerfunction","id":"f","invocation":"x"}"#,
+            r#"{"type":"registerfunction","id":"f","invocation":{"url":5}}"#,
+            r#"{"type":"registertrigger","id":"t","function_id":"f","config":{}}"#,
+            r#"{"type":"registertrigger","id":"t","trigger_type":"x","config":{}}"#,
+            r#"{"type":"registertriggertype","id":"t"}"#,
+            r#"{"type":"unregistertrigger"}"#,
+            r#"{"type":"unregistertrigger","id":"t","trigger_type":5}"#,
+            r#"{"type":"registerservice"}"#,
+            r#"{"type":"registerservice","id":"s","name":5}"#,
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_for_us_is_ignored() {
+        for text in [
+            "",
+            " \n",
+            r#"{"type":"pong"}"#,
+            r#"{"type":"Ping"}"#,
+            r#"{"type":"workerregistered","worker_id":"x"}"#,
+            r#"{"type":"triggerregistrationresult"}"#,
+            r#"{"type":"unregistertriggertype","id":"t"}"#,
+            r#"{"type":"reattach"}"#,
+        ] {
+            assert!(matches!(parse(text), Ok(EngineMessage::Ignored)), "{text}");
+        }
+        assert!(matches!(
+            parse(r#"{"type":"ping"}"#),
+            Ok(EngineMessage::Ping)
+        ));
+    }
+
+    #[test]
+    fn registrations_are_read_whole() {
+        let text = r#"{"type":"registerfunction","id":"f","description":"d","request_format":{},
+            "response_format":null,"metadata":[1],"invocation":{"url":"http://x"}}"#;
+        let Ok(EngineMessage::RegisterFunction {
+            id,
+            description,
+            request_format,
+            response_format,
+            metadata,
+            has_invocation,
+        }) = parse(text)
+        else {
+            panic!("{text}");
+        };
+        assert_eq!(
+            (&*id, description.as_deref(), has_invocation),
+            ("f", Some("d"), true)
+        );
+        assert_eq!(request_format.map(RawValue::get), Some("{}"));
+        assert!(response_format.is_none());
+        assert_eq!(metadata.map(RawValue::get), Some("[1]"));
+
+        let text = r#"{"type":"registertrigger","id":"t","trigger_type":"x","function_id":"f"}"#;
+        assert!(matches!(
+            parse(text),
+            Ok(EngineMessage::RegisterTrigger {
+                config: None,
+                metadata: None,
+                ..
+            })
+        ));
+        let text =
+            r#"{"type":"registertriggertype","id":"t","description":"","call_request_format":1}"#;
+        assert!(matches!(
+            parse(text),
+            Ok(EngineMessage::RegisterTriggerType {
+                trigger_request_format: None,
+                call_request_format: Some(_),
+                ..
+            })
+        ));
+        let text = r#"{"type":"unregistertrigger","id":"t","trigger_type":null}"#;
+        assert!(matches!(
+            parse(text),
+            Ok(EngineMessage::UnregisterTrigger {
+                trigger_type: None,
+                ..
+            })
+        ));
+        let text = r#"{"type":"registerservice","id":"s","parent_service_id":null}"#;
+        assert!(matches!(parse(text), Ok(EngineMessage::RegisterService)));
+    }
+
+    #[test]
+    fn a_result_is_there_or_not() {
+        for (fields, wanted) in [
+            ("", None),
+            (r#","result":null"#, None),
+            (r#","result":null,"error":null"#, None),
+            (r#","result":[ 1e999 ]"#, Some("[ 1e999 ]")),
+        ] {
+            let text = format!(
+                r#"{{"type":"invocationresult","invocation_id":"{ID}","function_id":"f"{fields}}}"#
+            );
+            let Ok(EngineMessage::InvocationResult(result)) = parse(&text) else {
+                panic!("{text}");
+            };
+            assert_eq!((result.result, result.error), (wanted, None), "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_of_another_shape_are_filled_in() {
+        let rows = [
+            (r#"{"code":"c","message":"m","x":1}"#, ("c", "m", None)),
+            (
+                r#"{"code":"c","message":"m","stacktrace":"s"}"#,
+                ("c", "m", Some("s")),
+            ),
+            (
+                r#"{"code":"c","message":"m","stacktrace":null}"#,
+                ("c", "m", None),
+            ),
+            (
+                r#"{"code":"c","message":"m","stacktrace":5}"#,
+                ("c", "m", None),
+            ),
+            (r#"{"message":"m"}"#, ("invocation_failed", "m", None)),
+            (r#"{"code":"c"}"#, ("c", r#"{"code":"c"}"#, None)),
+            (
+                r#"{"code":5,"message":[1]}"#,
+                ("invocation_failed", r#"{"code":5,"message":[1]}"#, None),
+            ),
+            ("{}", ("invocation_failed", "{}", None)),
+            ("5", ("invocation_failed", "5", None)),
+            (r#""bo\"om""#, ("invocation_failed", "bo\"om", None)),
+            (r#""\ud83d""#, ("invocation_failed", r#""\ud83d""#, None)),
+        ];
+        for (json, (code, message, stacktrace)) in rows {
+            let error = result_error(json);
+            assert_eq!((&*error.code, &*error.message), (code, message), "{json}");
+            assert_eq!(error.stacktrace.as_deref(), stacktrace, "{json}");
+        }
     }
 }

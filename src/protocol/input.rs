@@ -445,3 +445,668 @@ impl<'a> Fields<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use StreamFunction::{Delete, Get, List, ListAll, ListGroups, Send, Set, Update};
+
+    const LIMITS: InputLimits = InputLimits {
+        name_bytes: 8,
+        json_depth: 3,
+        value_bytes: 30,
+        update_ops: 2,
+    };
+
+    /// The phrase of a `deserialization_error`.
+    fn phrase(function: StreamFunction, data: &str) -> String {
+        let error = parse(function, data, &LIMITS).unwrap_err();
+        assert_eq!(
+            (&*error.code, error.stacktrace),
+            ("deserialization_error", None),
+            "{data}"
+        );
+        let head = format!("Failed to deserialize input for {}: ", function.id());
+        error.message.strip_prefix(&head).unwrap().to_owned()
+    }
+
+    fn refusal(function: StreamFunction, data: &str) -> (String, String) {
+        let error = parse(function, data, &LIMITS).unwrap_err();
+        (error.code.into_owned(), error.message)
+    }
+
+    fn op_phrase(op: &str) -> String {
+        phrase(
+            Update,
+            &format!(r#"{{"stream_name":"s","group_id":"g","item_id":"i","ops":[{op}]}}"#),
+        )
+    }
+
+    fn ops(json: &str) -> Vec<UpdateOp> {
+        let data = format!(r#"["s","g","i",{json}]"#);
+        match parse(Update, &data, &LIMITS) {
+            Ok(StreamInput::Update { ops, .. }) => ops,
+            other => panic!("{json}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn functions_have_ids() {
+        for function in StreamFunction::ALL {
+            assert_eq!(StreamFunction::from_id(function.id()), Some(function));
+        }
+        assert_eq!(StreamFunction::from_id("stream::Set"), None);
+    }
+
+    #[test]
+    fn inputs_are_read_as_objects_and_as_arrays() {
+        let (s, g, i) = (Cow::Borrowed("s"), Cow::Borrowed("g"), Cow::Borrowed("i"));
+        let (stream, group, item) = (s, g, i);
+        let rows = [
+            (
+                Set,
+                r#" {"data": [1, 2] ,"_caller_worker_id":"x","item_id":"i","group_id":"g","stream_name":"s"} "#,
+                r#"["s","g","i",[1, 2]]"#,
+                StreamInput::Set {
+                    stream: stream.clone(),
+                    group: group.clone(),
+                    item: item.clone(),
+                    data: "[1, 2]",
+                },
+            ),
+            (
+                Get,
+                r#"{"stream_name":"s","group_id":"g","item_id":"i","data":1e999}"#,
+                r#"["s","g","i"]"#,
+                StreamInput::Get {
+                    stream: stream.clone(),
+                    group: group.clone(),
+                    item: item.clone(),
+                },
+            ),
+            (
+                Delete,
+                r#"{"stream_name":"s","group_id":"g","item_id":5,"item_id":"i"}"#,
+                r#"["s","g","\u0069"]"#,
+                StreamInput::Delete {
+                    stream: stream.clone(),
+                    group: group.clone(),
+                    item: item.clone(),
+                },
+            ),
+            (
+                List,
+                r#"{"\u0073tream_name":"s","group_id":"g","item_id":5}"#,
+                r#"["s","g"]"#,
+                StreamInput::List {
+                    stream: stream.clone(),
+                    group: group.clone(),
+                },
+            ),
+            (
+                ListGroups,
+                r#"{"stream_name":"s","\ud83d":1}"#,
+                r#"["s"]"#,
+                StreamInput::ListGroups {
+                    stream: stream.clone(),
+                },
+            ),
+            (
+                ListAll,
+                r#"{"x":[[[[[1e999]]]]]}"#,
+                "[]",
+                StreamInput::ListAll,
+            ),
+            (
+                Send,
+                r#"{"stream_name":"s","group_id":"g","type":"t","data":null}"#,
+                r#"["s","g",null,"t",null]"#,
+                StreamInput::Send {
+                    stream: stream.clone(),
+                    group: group.clone(),
+                    id: None,
+                    kind: Cow::Borrowed("t"),
+                    data: "null",
+                },
+            ),
+            (
+                Send,
+                r#"{"stream_name":"s","group_id":"g","id":"","type":"","data":1}"#,
+                r#"["s","g","","",1]"#,
+                StreamInput::Send {
+                    stream: stream.clone(),
+                    group: group.clone(),
+                    id: Some(Cow::Borrowed("")),
+                    kind: Cow::Borrowed(""),
+                    data: "1",
+                },
+            ),
+            (
+                Update,
+                r#"{"stream_name":"s","group_id":"g","item_id":"i","ops":[]}"#,
+                r#"["s","g","i",[]]"#,
+                StreamInput::Update {
+                    stream,
+                    group,
+                    item,
+                    ops: vec![],
+                },
+            ),
+        ];
+        for (function, object, array, input) in rows {
+            assert_eq!(
+                parse(function, object, &LIMITS).as_ref(),
+                Ok(&input),
+                "{object}"
+            );
+            assert_eq!(
+                parse(function, array, &LIMITS).as_ref(),
+                Ok(&input),
+                "{array}"
+            );
+        }
+        assert_eq!(parse(ListAll, "null", &LIMITS), Ok(StreamInput::ListAll));
+    }
+
+    #[test]
+    fn names_without_escapes_are_borrowed() {
+        let Ok(StreamInput::Get { stream, group, .. }) =
+            parse(Get, r#"["é:/","\n\"","i"]"#, &LIMITS)
+        else {
+            panic!("is an input");
+        };
+        assert!(matches!(stream, Cow::Borrowed("é:/")));
+        assert_eq!(group, "\n\"");
+    }
+
+    #[test]
+    fn what_is_no_input_is_named() {
+        let rows = [
+            (
+                Get,
+                "null",
+                "invalid type: null, expected struct StreamGetInput",
+            ),
+            (
+                Set,
+                "5",
+                "invalid type: integer `5`, expected struct StreamSetInput",
+            ),
+            (
+                Delete,
+                "true",
+                "invalid type: boolean `true`, expected struct StreamDeleteInput",
+            ),
+            (
+                List,
+                "1.0",
+                "invalid type: floating point `1.0`, expected struct StreamListInput",
+            ),
+            (
+                ListGroups,
+                "\"x\"",
+                "invalid type: string \"x\", expected struct StreamListGroupsInput",
+            ),
+            (
+                ListAll,
+                "5",
+                "invalid type: integer `5`, expected struct StreamListAllInput",
+            ),
+            (
+                Send,
+                "null",
+                "invalid type: null, expected struct StreamSendInput",
+            ),
+            (
+                Update,
+                "\"x\"",
+                "invalid type: string \"x\", expected struct StreamUpdateInput",
+            ),
+            (Get, "1e999", "number out of range"),
+        ];
+        for (function, data, wanted) in rows {
+            assert_eq!(phrase(function, data), wanted);
+        }
+    }
+
+    #[test]
+    fn missing_fields_are_told_as_declared_and_wrong_ones_before_them_by_key() {
+        let rows = [
+            (Set, "{}", "missing field `stream_name`"),
+            (Set, r#"{"stream_name":"s"}"#, "missing field `group_id`"),
+            (
+                Set,
+                r#"{"stream_name":"s","group_id":"g"}"#,
+                "missing field `item_id`",
+            ),
+            (
+                Set,
+                r#"{"stream_name":"s","group_id":"g","item_id":"i"}"#,
+                "missing field `data`",
+            ),
+            (
+                Update,
+                r#"{"stream_name":"s","group_id":"g","item_id":"i"}"#,
+                "missing field `ops`",
+            ),
+            (
+                Send,
+                r#"{"stream_name":"s","group_id":"g","data":1}"#,
+                "missing field `type`",
+            ),
+            (
+                Send,
+                r#"{"stream_name":"s","group_id":"g","type":"t"}"#,
+                "missing field `data`",
+            ),
+            (
+                Get,
+                r#"{"item_id":5}"#,
+                "invalid type: integer `5`, expected a string",
+            ),
+            (
+                Get,
+                r#"{"stream_name":6,"group_id":5}"#,
+                "invalid type: integer `5`, expected a string",
+            ),
+            (
+                Get,
+                r#"{"stream_name":null}"#,
+                "invalid type: null, expected a string",
+            ),
+            (
+                Send,
+                r#"{"type":1,"id":2}"#,
+                "invalid type: integer `2`, expected a string",
+            ),
+            (
+                Send,
+                r#"{"type":{},"stream_name":[]}"#,
+                "invalid type: sequence, expected a string",
+            ),
+            (
+                Update,
+                r#"{"stream_name":1,"ops":{}}"#,
+                "invalid type: map, expected a sequence",
+            ),
+            (
+                Update,
+                r#"{"ops":null}"#,
+                "invalid type: null, expected a sequence",
+            ),
+            (
+                Update,
+                r#"{"ops":"x"}"#,
+                "invalid type: string \"x\", expected a sequence",
+            ),
+            (Set, r#"{"data":1e999,"group_id":5}"#, "number out of range"),
+            (
+                Set,
+                r#"{"data":"\ud83d"}"#,
+                "lone surrogate in a \\u escape",
+            ),
+            (
+                Set,
+                r#"{"stream_name":"\ud83d"}"#,
+                "lone surrogate in a \\u escape",
+            ),
+        ];
+        for (function, data, wanted) in rows {
+            assert_eq!(phrase(function, data), wanted, "{data}");
+        }
+    }
+
+    #[test]
+    fn arrays_of_a_wrong_length_are_told_after_their_elements() {
+        let rows = [
+            (
+                Get,
+                r#"["s","g"]"#,
+                "invalid length 2, expected struct StreamGetInput with 3 elements",
+            ),
+            (Get, "[1]", "invalid type: integer `1`, expected a string"),
+            (
+                Get,
+                r#"["s","g","i",1]"#,
+                "invalid length 4, expected fewer elements in array",
+            ),
+            (
+                ListGroups,
+                "[]",
+                "invalid length 0, expected struct StreamListGroupsInput with 1 element",
+            ),
+            (
+                ListAll,
+                "[1,2]",
+                "invalid length 2, expected fewer elements in array",
+            ),
+            (
+                Send,
+                r#"["s","g","t",1]"#,
+                "invalid type: integer `1`, expected a string",
+            ),
+            (
+                Send,
+                r#"["s","g",null]"#,
+                "invalid length 3, expected struct StreamSendInput with 5 elements",
+            ),
+            (
+                Update,
+                r#"["s","g","i"]"#,
+                "invalid length 3, expected struct StreamUpdateInput with 4 elements",
+            ),
+            (
+                Update,
+                r#"["s","g","i",[],1]"#,
+                "invalid length 5, expected fewer elements in array",
+            ),
+        ];
+        for (function, data, wanted) in rows {
+            assert_eq!(phrase(function, data), wanted, "{data}");
+        }
+    }
+
+    #[test]
+    fn operations_are_read() {
+        let text = |s: &str| s.into();
+        let rows = [
+            (
+                r#"{"value": [1] ,"path":"a","type":"set","x":1}"#,
+                UpdateOp::Set {
+                    path: text("a"),
+                    value: text("[1]"),
+                },
+            ),
+            (
+                r#"{"type":"set","path":""}"#,
+                UpdateOp::Set {
+                    path: text(""),
+                    value: text("null"),
+                },
+            ),
+            (
+                r#"{"type":"merge","value":{}}"#,
+                UpdateOp::Merge {
+                    path: vec![],
+                    value: text("{}"),
+                },
+            ),
+            (
+                r#"{"type":"merge","path":null,"value":5}"#,
+                UpdateOp::Merge {
+                    path: vec![],
+                    value: text("5"),
+                },
+            ),
+            (
+                r#"{"type":"merge","path":"","value":5}"#,
+                UpdateOp::Merge {
+                    path: vec![],
+                    value: text("5"),
+                },
+            ),
+            (
+                r#"{"type":"merge","path":"a.b","value":5}"#,
+                UpdateOp::Merge {
+                    path: vec![text("a.b")],
+                    value: text("5"),
+                },
+            ),
+            (
+                r#"{"type":"merge","path":["a",""],"value":5}"#,
+                UpdateOp::Merge {
+                    path: vec![text("a"), text("")],
+                    value: text("5"),
+                },
+            ),
+            (
+                r#"{"type":"increment","path":"n","by":5,"by":-9223372036854775808}"#,
+                UpdateOp::Increment {
+                    path: text("n"),
+                    by: i64::MIN,
+                },
+            ),
+            (
+                r#"{"type":"decrement","path":"n","by":9223372036854775807}"#,
+                UpdateOp::Decrement {
+                    path: text("n"),
+                    by: i64::MAX,
+                },
+            ),
+            (
+                r#"{"type":"append","path":"a","value":null}"#,
+                UpdateOp::Append {
+                    path: text("a"),
+                    value: text("null"),
+                },
+            ),
+            (
+                r#"{"type":"remove","path":"\u0061","value":1e999}"#,
+                UpdateOp::Remove { path: text("a") },
+            ),
+        ];
+        for (json, op) in rows {
+            assert_eq!(ops(&format!("[{json}]")), [op], "{json}");
+        }
+        assert_eq!(ops("[]"), []);
+    }
+
+    #[test]
+    fn the_first_bad_operation_is_told() {
+        const UNKNOWN: &str =
+            "expected one of `set`, `merge`, `increment`, `decrement`, `append`, `remove`";
+        let rows = [
+            (
+                "5",
+                "invalid type: integer `5`, expected internally tagged enum UpdateOp",
+            ),
+            (
+                "null",
+                "invalid type: null, expected internally tagged enum UpdateOp",
+            ),
+            (
+                "\"set\"",
+                "invalid type: string \"set\", expected internally tagged enum UpdateOp",
+            ),
+            (
+                r#"["set","q",1]"#,
+                "invalid type: sequence, expected internally tagged enum UpdateOp",
+            ),
+            ("{}", "missing field `type`"),
+            ("[ ]", "missing field `type`"),
+            (r#"{"path":5}"#, "missing field `type`"),
+            (
+                r#"{"type":5}"#,
+                "invalid type: integer `5`, expected variant identifier",
+            ),
+            (
+                r#"{"type":null}"#,
+                "invalid type: null, expected variant identifier",
+            ),
+            (
+                r#"{"type":"nope"}"#,
+                &format!("unknown variant `nope`, {UNKNOWN}"),
+            ),
+            (
+                r#"{"type":"Set"}"#,
+                &format!("unknown variant `Set`, {UNKNOWN}"),
+            ),
+            (r#"{"type":"set"}"#, "missing field `path`"),
+            (r#"{"type":"append"}"#, "missing field `path`"),
+            (r#"{"type":"increment"}"#, "missing field `path`"),
+            (r#"{"type":"remove"}"#, "missing field `path`"),
+            (
+                r#"{"type":"set","path":null}"#,
+                "invalid type: null, expected a string",
+            ),
+            (
+                r#"{"type":"set","path":["a"]}"#,
+                "invalid type: sequence, expected a string",
+            ),
+            (
+                r#"{"type":"remove","path":1}"#,
+                "invalid type: integer `1`, expected a string",
+            ),
+            (
+                r#"{"type":"append","path":{}}"#,
+                "invalid type: map, expected a string",
+            ),
+            (r#"{"type":"merge"}"#, "missing field `value`"),
+            (r#"{"type":"append","path":"a"}"#, "missing field `value`"),
+            (r#"{"type":"increment","path":"a"}"#, "missing field `by`"),
+            (r#"{"type":"decrement","path":"a"}"#, "missing field `by`"),
+            (
+                r#"{"type":"increment","path":5,"by":"1"}"#,
+                "invalid type: string \"1\", expected i64",
+            ),
+            (
+                r#"{"type":"set","path":5,"value":1e999}"#,
+                "invalid type: integer `5`, expected a string",
+            ),
+            (r#"{"type":"set","value":1e999}"#, "number out of range"),
+            (
+                r#"{"type":"append","value":"\ud83d"}"#,
+                "lone surrogate in a \\u escape",
+            ),
+            (
+                r#"{"type":"set","path":"a"},{"type":"x"}"#,
+                &format!("unknown variant `x`, {UNKNOWN}"),
+            ),
+        ];
+        for (op, wanted) in rows {
+            assert_eq!(op_phrase(op), wanted, "{op}");
+        }
+        for path in ["5", "true", "{}", "[1]"] {
+            assert_eq!(
+                op_phrase(&format!(r#"{{"type":"merge","path":{path}}}"#)),
+                "data did not match any variant of untagged enum MergePath"
+            );
+        }
+    }
+
+    #[test]
+    fn by_is_a_whole_number_of_64_bits() {
+        let rows = [
+            ("1.0", "invalid type: floating point `1.0`, expected i64"),
+            ("1.5", "invalid type: floating point `1.5`, expected i64"),
+            ("\"1\"", "invalid type: string \"1\", expected i64"),
+            ("null", "invalid type: null, expected i64"),
+            ("true", "invalid type: boolean `true`, expected i64"),
+            ("[]", "invalid type: sequence, expected i64"),
+            ("{}", "invalid type: map, expected i64"),
+            (
+                "9223372036854775808",
+                "invalid value: integer `9223372036854775808`, expected i64",
+            ),
+            (
+                "-9223372036854775809",
+                "invalid type: floating point `-9.223372036854776e+18`, expected i64",
+            ),
+            ("1e999", "number out of range"),
+        ];
+        for (by, wanted) in rows {
+            let op = format!(r#"{{"type":"decrement","path":"a","by":{by}}}"#);
+            assert_eq!(op_phrase(&op), wanted);
+        }
+    }
+
+    #[test]
+    fn functions_fail_with_their_own_codes() {
+        let rows = [
+            (Set, "STREAM_SET_ERROR", "Failed to set value: x"),
+            (Get, "STREAM_GET_ERROR", "Failed to get value: x"),
+            (Delete, "STREAM_DELETE_ERROR", "Failed to delete value: x"),
+            (List, "STREAM_GET_GROUP_ERROR", "Failed to get group: x"),
+            (
+                ListGroups,
+                "STREAM_LIST_GROUPS_ERROR",
+                "Failed to list groups: x",
+            ),
+            (ListAll, "STREAM_LIST_ALL_ERROR", "Failed to list stream: x"),
+            (Send, "STREAM_SEND_ERROR", "Failed to send event: x"),
+            (Update, "STREAM_UPDATE_ERROR", "Failed to update value: x"),
+        ];
+        for (function, code, message) in rows {
+            assert_eq!(failed(function, "x"), ErrorBody::new(code, message));
+        }
+    }
+
+    #[test]
+    fn limits_are_told_after_the_shape() {
+        let op = r#"{"type":"remove","path":"a"}"#;
+        let ops_3 = format!(r#"["s","g","i",[{op},{op},5]]"#);
+        let long = format!(r#"["s","g","i","{}"]"#, "x".repeat(29));
+        let rows = [
+            (
+                Set,
+                r#"["s","g","i",[[[[1]]]]]"#,
+                "STREAM_SET_ERROR",
+                "set value: limits.json_depth exceeded: 4 > 3",
+            ),
+            (
+                Send,
+                r#"["s","g",null,"t",[[[[1]]]]]"#,
+                "STREAM_SEND_ERROR",
+                "send event: limits.json_depth exceeded: 4 > 3",
+            ),
+            (
+                Set,
+                &long,
+                "STREAM_SET_ERROR",
+                "set value: limits.value_bytes exceeded: 31 > 30",
+            ),
+            (
+                Get,
+                r#"["s","éééé1","i"]"#,
+                "STREAM_GET_ERROR",
+                "get value: limits.name_bytes exceeded: 9 > 8",
+            ),
+            (
+                Send,
+                r#"["s","g","123456789","t",1]"#,
+                "STREAM_SEND_ERROR",
+                "send event: limits.name_bytes exceeded: 9 > 8",
+            ),
+            (
+                Update,
+                &ops_3,
+                "STREAM_UPDATE_ERROR",
+                "update value: limits.update_ops exceeded: 3 > 2",
+            ),
+        ];
+        for (function, data, code, message) in rows {
+            let wanted = (code.to_owned(), format!("Failed to {message}"));
+            assert_eq!(refusal(function, data), wanted, "{data}");
+        }
+        assert!(parse(Get, r#"["s","éééé","i"]"#, &LIMITS).is_ok());
+        assert!(parse(Set, r#"["s","g","i",[[[1]]]]"#, &LIMITS).is_ok());
+        let both = r#"{"data":[[[[1]]]],"stream_name":"123456789","group_id":5}"#;
+        assert_eq!(
+            phrase(Set, both),
+            "invalid type: integer `5`, expected a string"
+        );
+        let both = r#"{"data":[[[[1]]]],"stream_name":"123456789"}"#;
+        assert_eq!(phrase(Set, both), "missing field `group_id`");
+    }
+
+    #[test]
+    fn what_is_not_json_does_no_harm() {
+        for function in StreamFunction::ALL {
+            for data in [
+                "",
+                " ",
+                "{",
+                "[",
+                "nul",
+                "{\"data\"",
+                "[1,",
+                "\"",
+                "{}x",
+                "é",
+                "-",
+            ] {
+                assert!(parse(function, data, &LIMITS).is_err(), "{data}");
+            }
+        }
+    }
+}

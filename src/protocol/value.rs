@@ -35,10 +35,11 @@ pub enum ValueError {
 /// told before one of depth, the first such fault before later ones. For other texts the answer
 /// means nothing (it is `Ok` or any error, never a panic): use [`parse`].
 pub fn check(text: &str, depth_max: usize) -> Result<(), ValueError> {
-    if is_harmless(text.as_bytes(), depth_max) {
-        return Ok(());
-    }
-    let depth = scan(text, true)?;
+    let depth = match Look::over(text.as_bytes()) {
+        Look { suspects: true, .. } => scan(text, true)?,
+        Look { opened, .. } if opened > depth_max => scan(text, false)?,
+        Look { opened, .. } => opened,
+    };
     if depth > depth_max {
         return Err(ValueError::TooDeep { depth });
     }
@@ -57,16 +58,12 @@ pub fn depth(text: &str) -> usize {
     scan(text, false).unwrap_or(0) // a lenient scan finds no fault
 }
 
-/// Some depth beyond `depth_max`, if the text has it. The precondition is that of [`check`].
+/// The depth of a JSON text, if it is more than `depth_max`. The precondition is that of [`check`].
 pub fn depth_beyond(text: &str, depth_max: usize) -> Option<usize> {
-    let mut opened = 0;
-    for block in text.as_bytes().chunks(BLOCK_BYTES) {
-        opened += block.iter().map(|&b| u8::from(opens(b))).sum::<u8>() as usize;
-        if opened > depth_max {
-            return Some(depth(text)).filter(|&depth| depth > depth_max);
-        }
+    if Look::over(text.as_bytes()).opened <= depth_max {
+        return None;
     }
-    None
+    Some(depth(text)).filter(|&depth| depth > depth_max)
 }
 
 /// How many bytes the filter looks at together: few enough for counters of one byte.
@@ -79,39 +76,34 @@ const _: () = assert!(
     "a longer run fills a whole block"
 );
 
-/// True: no exponent, no long run of digits, no `\u`, and fewer brackets than would be too deep,
-/// not even inside a string. Blocks are looked at without branches, so that they become vector
-/// code; each byte together with the one behind it.
-fn is_harmless(bytes: &[u8], depth_max: usize) -> bool {
-    let Some(behind) = bytes.get(1..) else {
-        return true;
-    };
-    let mut opened = usize::from(behind.last().copied().is_some_and(opens));
-    let (blocks, rest) = bytes[..behind.len()].as_chunks::<BLOCK_BYTES>();
-    let (blocks_behind, rest_behind) = behind.as_chunks::<BLOCK_BYTES>();
-    for (block, block_behind) in blocks.iter().zip(blocks_behind) {
-        let look = Look::at(block, block_behind);
-        opened += usize::from(look.opened);
-        if look.suspects | (usize::from(look.digits) == BLOCK_BYTES) | (opened > depth_max) {
-            return false;
-        }
-    }
-    let look = Look::at(rest, rest_behind);
-    opened += usize::from(look.opened);
-    !look.suspects && opened <= depth_max
-}
-
-/// What the filter saw in one block.
+/// What the filter sees: it knows nothing of strings, so it sees too much rather than too little.
+#[derive(Default)]
 struct Look {
-    opened: u8,
-    digits: u8,
+    /// How many `[` and `{` there are; the depth is no more.
+    opened: usize,
+    /// There may be an exponent, a long run of digits, or an escape `\u`.
     suspects: bool,
 }
 
 impl Look {
+    /// Each block is looked at without branches, so that this becomes vector code; each byte
+    /// together with the one behind it.
+    fn over(bytes: &[u8]) -> Look {
+        let behind = bytes.get(1..).unwrap_or_default();
+        let (blocks, rest) = bytes[..behind.len()].as_chunks::<BLOCK_BYTES>();
+        let (blocks_behind, rest_behind) = behind.as_chunks::<BLOCK_BYTES>();
+        let mut look = Look::default();
+        for (block, block_behind) in blocks.iter().zip(blocks_behind) {
+            look.at(block, block_behind);
+        }
+        look.at(rest, rest_behind);
+        look.opened += bytes.last().map_or(0, |&last| usize::from(opens(last)));
+        look
+    }
+
     #[inline(always)]
-    fn at(bytes: &[u8], behind: &[u8]) -> Look {
-        let (mut opened, mut digits, mut suspects) = (0, 0, 0);
+    fn at(&mut self, bytes: &[u8], behind: &[u8]) {
+        let (mut opened, mut digits, mut suspects) = (0u8, 0, 0);
         for (&byte, &next) in bytes.iter().zip(behind) {
             let digit = u8::from(byte.wrapping_sub(b'0') < 10);
             digits += digit;
@@ -119,11 +111,8 @@ impl Look {
             suspects |= digit & u8::from(next | 0x20 == b'e');
             suspects |= u8::from(byte == b'\\') & u8::from(next == b'u');
         }
-        Look {
-            opened,
-            digits,
-            suspects: suspects != 0,
-        }
+        self.opened += usize::from(opened);
+        self.suspects |= (suspects != 0) | (usize::from(digits) == BLOCK_BYTES);
     }
 }
 
@@ -137,23 +126,48 @@ fn scan(text: &str, strict: bool) -> Result<usize, ValueError> {
     let bytes = text.as_bytes();
     let (mut at, mut depth, mut deepest) = (0, 0usize, 0);
     while let Some(&byte) = bytes.get(at) {
-        at = match byte {
-            b'"' => string_end(bytes, at + 1, strict)?,
-            b'{' | b'[' => {
+        at += 1;
+        // Of what stands outside strings, most is neither of these.
+        match CLASSES[usize::from(byte)] {
+            Class::Other => {}
+            Class::Quote => at = string_end(bytes, at, strict)?,
+            Class::Opens => {
                 depth += 1;
                 deepest = deepest.max(depth);
-                at + 1
             }
-            b'}' | b']' => {
-                depth = depth.saturating_sub(1);
-                at + 1
-            }
-            b'-' | b'0'..=b'9' => number_end(text, at, strict)?,
-            _ => at + 1,
-        };
+            Class::Closes => depth = depth.saturating_sub(1),
+            Class::Number if strict => at = number_end(text, at - 1)?,
+            Class::Number => {}
+        }
     }
     Ok(deepest)
 }
+
+/// What a byte outside strings begins.
+#[derive(Clone, Copy)]
+enum Class {
+    Other,
+    Quote,
+    Opens,
+    Closes,
+    Number,
+}
+
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Other; 256];
+    classes[b'"' as usize] = Class::Quote;
+    classes[b'{' as usize] = Class::Opens;
+    classes[b'[' as usize] = Class::Opens;
+    classes[b'}' as usize] = Class::Closes;
+    classes[b']' as usize] = Class::Closes;
+    classes[b'-' as usize] = Class::Number;
+    let mut digit = b'0';
+    while digit <= b'9' {
+        classes[digit as usize] = Class::Number;
+        digit += 1;
+    }
+    classes
+};
 
 /// Where the text goes on behind a string whose content begins at `at`.
 fn string_end(bytes: &[u8], mut at: usize, strict: bool) -> Result<usize, ValueError> {
@@ -213,7 +227,7 @@ fn bytes_equal(word: u64, byte: u8) -> u64 {
 }
 
 /// Where the text goes on behind a number that begins at `start`.
-fn number_end(text: &str, start: usize, strict: bool) -> Result<usize, ValueError> {
+fn number_end(text: &str, start: usize) -> Result<usize, ValueError> {
     let bytes = &text.as_bytes()[start..];
     let mut has_exponent = false;
     let len = bytes.iter().position(|byte| match byte {
@@ -225,7 +239,7 @@ fn number_end(text: &str, start: usize, strict: bool) -> Result<usize, ValueErro
         _ => true,
     });
     let len = len.unwrap_or(bytes.len());
-    if strict && (has_exponent || len > DIGITS_HARMLESS) {
+    if has_exponent || len > DIGITS_HARMLESS {
         // The tree parser itself says what it takes.
         let number = text.get(start..start + len).ok_or(ValueError::Syntax)?;
         serde_json::from_str::<serde_json::Number>(number)

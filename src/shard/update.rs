@@ -243,7 +243,8 @@ fn append_to<'a>(node: &mut Node<'a>, value: &'a str, path: &str) -> Result<(), 
 fn check_path(path: &str) -> Result<(), Fault> {
     let bytes = path.len();
     if bytes > SEGMENT_BYTES_MAX {
-        let message = format!("Path segment of {bytes} bytes exceeds maximum of 256");
+        let message =
+            format!("Path segment of {bytes} bytes exceeds maximum of {SEGMENT_BYTES_MAX}");
         return Err(Fault::new("path.segment_too_long", message));
     }
     if PROTOTYPE_KEYS.contains(&path) {
@@ -256,7 +257,7 @@ fn check_path(path: &str) -> Result<(), Fault> {
 fn check_merge_path(path: &[Box<str>]) -> Result<(), Fault> {
     let segments = path.len();
     if segments > PATH_SEGMENTS_MAX {
-        let message = format!("Path depth {segments} exceeds maximum of 32");
+        let message = format!("Path depth {segments} exceeds maximum of {PATH_SEGMENTS_MAX}");
         return Err(Fault::new("path.too_deep", message));
     }
     for segment in path {
@@ -278,7 +279,8 @@ fn check_merge_value(value: &str) -> Result<Object<'_>, Fault> {
     };
     let keys = source.len();
     if keys > MERGE_KEYS_MAX {
-        let message = format!("Merge value has {keys} top-level keys, exceeds maximum of 1024");
+        let message =
+            format!("Merge value has {keys} top-level keys, exceeds maximum of {MERGE_KEYS_MAX}");
         return Err(Fault::new("value.too_many_keys", message));
     }
     if let Some(key) = PROTOTYPE_KEYS
@@ -290,7 +292,8 @@ fn check_merge_value(value: &str) -> Result<Object<'_>, Fault> {
     }
     let depth = value::depth(value);
     if depth > MERGE_DEPTH_MAX {
-        let message = format!("Merge value JSON nesting depth {depth} exceeds maximum of 16");
+        let message =
+            format!("Merge value JSON nesting depth {depth} exceeds maximum of {MERGE_DEPTH_MAX}");
         return Err(Fault::new("value.too_deep", message));
     }
     Ok(std::mem::take(source))

@@ -37,7 +37,7 @@ const LISTENER: Token = Token(usize::MAX - 1);
 
 /// What one turn does at most before it looks at everything else again.
 const COMMANDS_A_TURN: usize = 512;
-const READS_A_TURN: usize = 64;
+const READ_BYTES_A_TURN: usize = 4 * READ_BUFFER_BYTES;
 const WRITES_A_TURN: usize = 256;
 /// The one buffer for reads of all sockets.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -152,6 +152,7 @@ impl Worker {
             self.apply_own_commands();
             self.perform_effects(); // store, replies, frames: in this order
             self.flush(); // replies are on their way before the fan-out begins
+            self.let_others_run();
             self.sweep(); // who lacks something gets it, one write a socket
             self.end_overdue();
             self.go_on_draining();
@@ -189,7 +190,7 @@ impl Worker {
     fn sleep_at_most(&self) -> Option<Duration> {
         let can_read = !self.follow_ups_wait() && !self.commands_wait();
         let has_work = self.fanout.is_due()
-            || !self.own_commands.is_empty()
+            || (!self.follow_ups_wait() && !self.own_commands.is_empty())
             || !self.to_write.is_empty()
             || !self.ports.open.is_empty()
             || (!self.follow_ups_wait() && !self.ports.commands.is_empty())
@@ -367,6 +368,15 @@ impl Worker {
         }
         for outbox in &mut self.ports.to_commands {
             outbox.flush();
+        }
+    }
+
+    /// In the middle of a long fan-out: a thread that shares the core (the engine, where there are
+    /// few) takes what it was just sent now, not when our time slice is over. It costs a fraction of
+    /// a microsecond where nobody waits for the core.
+    fn let_others_run(&self) {
+        if self.fanout.is_due() {
+            std::thread::yield_now();
         }
     }
 

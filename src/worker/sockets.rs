@@ -12,9 +12,11 @@ use crate::net::{Accepted, Received, accept};
 use crate::protocol::connection::close_frame;
 
 use super::connections::Phase;
-use super::{READS_A_TURN, Worker};
+use super::{READ_BYTES_A_TURN, Worker};
 
 const ACCEPTS_A_TURN: usize = 64;
+/// What looking at a socket costs of the turn's bytes, however little it has.
+const SOCKET_COST_BYTES: usize = 1024;
 /// How long accepting rests when the process has no descriptor left.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How long a closing socket may take to send its last bytes and end.
@@ -157,8 +159,10 @@ impl Worker {
 
     /// Reads once from each socket that has something, in turn.
     pub(super) fn read_sockets(&mut self) {
-        for _ in 0..READS_A_TURN.min(self.readable.len()) {
-            if self.commands_wait() {
+        let mut bytes = 0;
+        // Once around, so that a socket that is queued again has its next turn in the next one.
+        for _ in 0..self.readable.len() {
+            if bytes >= READ_BYTES_A_TURN || self.commands_wait() {
                 return;
             }
             let Some(id) = self.readable.pop_front() else {
@@ -175,7 +179,7 @@ impl Worker {
             {
                 continue; // it is queued again when one of its joins is done
             }
-            self.read_socket(id);
+            bytes += self.read_socket(id).max(SOCKET_COST_BYTES);
             if let Some(connection) = self.connections.get_mut(id)
                 && connection.is_readable
                 && !connection.is_queued
@@ -190,32 +194,45 @@ impl Worker {
         }
     }
 
-    fn read_socket(&mut self, id: SlotId) {
+    /// Gives the bytes that were read or, after a pause, gone on with.
+    fn read_socket(&mut self, id: SlotId) -> usize {
         let Some(connection) = self.connections.get_mut(id) else {
-            return;
+            return 0;
         };
         // What the connection has kept since a pause comes first.
-        let is_paused = matches!(&connection.phase, Phase::Open(open) if open.is_paused());
-        if is_paused {
+        if let Phase::Open(open) = &connection.phase
+            && open.is_paused()
+        {
+            let kept_bytes = open.kept_bytes();
             self.received(id, 0);
-            return;
+            return kept_bytes;
         }
         if !connection.is_readable {
-            return;
+            return 0;
         }
         match connection.socket.read(&mut self.buffer) {
             Received::Bytes { len, more } => {
                 connection.is_readable = more;
                 self.received(id, len);
+                return len;
             }
             Received::Nothing => connection.is_readable = false,
             Received::End => self.end(id),
         }
+        0
     }
 
-    /// Closes with a code: what waits is dropped but for a frame that has begun.
+    /// Closes with a code: what waits is dropped but for a frame that has begun. A socket that is no
+    /// WebSocket yet ends without a word.
     pub(super) fn close(&mut self, id: SlotId, code: u16, reason: &str) {
-        self.close_with(id, close_frame(Some(code), reason));
+        match self
+            .connections
+            .get_mut(id)
+            .map(|connection| &connection.phase)
+        {
+            Some(Phase::Handshake(_)) => self.end(id),
+            _ => self.close_with(id, close_frame(Some(code), reason)),
+        }
     }
 
     /// Sends `last` and ends the connection.

@@ -1,0 +1,99 @@
+//! What does the fan-out itself cost a delivery, with sockets that take everything at no cost?
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use iii_stream::collections::Named;
+use iii_stream::fanout::{Budget, Connections, Entry, Fanout, Reader, Socket, Written};
+use iii_stream::id::{GroupKey, LocalGroupId, SlotId};
+use iii_stream::protocol::frame::{Event, EventFrame, GroupNames};
+
+/// Takes everything and remembers how much.
+#[derive(Default)]
+struct Sink(usize);
+
+impl Socket for Sink {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
+        self.0 += slices.iter().map(|slice| slice.len()).sum::<usize>();
+        Written::All
+    }
+}
+
+#[derive(Default)]
+struct Sinks(Named<(Reader, Sink)>);
+
+impl Connections for Sinks {
+    type Socket = Sink;
+
+    fn parts(&mut self, id: SlotId) -> Option<(&mut Reader, &mut Sink)> {
+        self.0.get_mut(id).map(|(reader, sink)| (reader, sink))
+    }
+}
+
+/// So many sockets, each in every one of so many groups.
+fn rooms(sockets: usize, groups: usize) -> (Fanout, Sinks, Vec<LocalGroupId>) {
+    let mut fanout = Fanout::new(1 << 20);
+    let mut sinks = Sinks::default();
+    let ids: Vec<SlotId> = (0..sockets)
+        .map(|_| sinks.0.insert(Default::default()))
+        .collect();
+    let mut locals = Vec::new();
+    for number in 0..groups {
+        let key = GroupKey::new("presence", &format!("room-{number}"));
+        for id in &ids {
+            let local = fanout.begin_join(&key);
+            let entry = Entry {
+                id: format!("subscription {number}").into(),
+                item: None,
+                sync: None,
+            };
+            fanout.enter(*id, local, entry, &mut sinks);
+            if locals.last() != Some(&local) {
+                locals.push(local);
+            }
+        }
+    }
+    (fanout, sinks, locals)
+}
+
+fn frame() -> Arc<EventFrame> {
+    let names = GroupNames::new(&GroupKey::new("presence", "room-1"));
+    let value = format!("\"{}\"", "x".repeat(160));
+    Arc::new(EventFrame::encode(
+        &names,
+        1_795_474_467_867,
+        Some("user-1"),
+        Event::Update(&value),
+    ))
+}
+
+fn sweep(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("sweep");
+    for (name, sockets, groups, events) in [
+        ("1 event to 1,000", 1000, 1, 1),
+        ("16 events to 1,000", 1000, 1, 16),
+        ("1 event to 100,000", 100_000, 1, 1),
+        ("1 event in each of 4 groups to the same 1,000", 1000, 4, 1),
+    ] {
+        let (mut fanout, mut sinks, locals) = rooms(sockets, groups);
+        let frame = frame();
+        group.throughput(Throughput::Elements((sockets * groups * events) as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for local in &locals {
+                    for _ in 0..events {
+                        fanout.append(*local, Arc::clone(&frame));
+                    }
+                }
+                while fanout.is_due() {
+                    fanout.sweep(&mut sinks, &mut Budget::of_writes(256));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, sweep);
+criterion_main!(benches);

@@ -1,0 +1,150 @@
+//! What one subscriber must hear, and whether it did.
+//!
+//! Pure. A subscriber joins before the first set, so it must hear each sequence number of its
+//! group from 0 on, once, in order, and none before its `sync`. May not know sockets or time.
+
+use std::ops::Range;
+
+/// What one more sequence number means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    InOrder,
+    /// Numbers before this one have not come: late or missed, the end will tell.
+    AfterGap,
+    /// It was overtaken: a later number came first.
+    Reordered,
+    /// It had come before.
+    Duplicated,
+}
+
+impl Verdict {
+    /// Whether this subscriber had still to hear that number.
+    pub(crate) fn is_first_arrival(self) -> bool {
+        self != Self::Duplicated
+    }
+}
+
+/// The numbers one subscriber has heard.
+#[derive(Default)]
+pub(crate) struct Checker {
+    synced: bool,
+    /// Below it every number has come but those in `gaps`.
+    next: u32,
+    /// Ascending, not empty, not touching.
+    gaps: Vec<Range<u32>>,
+}
+
+impl Checker {
+    pub(crate) fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// False: there was a `sync` before; one join gets one.
+    pub(crate) fn sync(&mut self) -> bool {
+        !std::mem::replace(&mut self.synced, true)
+    }
+
+    pub(crate) fn hear(&mut self, sequence: u32) -> Verdict {
+        if sequence == self.next {
+            self.next += 1;
+            return Verdict::InOrder;
+        }
+        if sequence > self.next {
+            self.gaps.push(self.next..sequence);
+            self.next = sequence + 1;
+            return Verdict::AfterGap;
+        }
+        let Some(index) = self.gaps.iter().position(|gap| gap.contains(&sequence)) else {
+            return Verdict::Duplicated;
+        };
+        let gap = self.gaps.remove(index);
+        let halves = [gap.start..sequence, sequence + 1..gap.end];
+        for half in halves.into_iter().rev().filter(|half| !half.is_empty()) {
+            self.gaps.insert(index, half);
+        }
+        Verdict::Reordered
+    }
+
+    /// What never came of the numbers below `published`.
+    pub(crate) fn missed(&self, published: u32) -> impl Iterator<Item = Range<u32>> {
+        let tail = self.next..published;
+        self.gaps
+            .iter()
+            .cloned()
+            .chain(std::iter::once(tail))
+            .filter(|range| !range.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdicts(heard: &[u32]) -> (Checker, Vec<Verdict>) {
+        let mut checker = Checker::default();
+        let verdicts = heard
+            .iter()
+            .map(|sequence| checker.hear(*sequence))
+            .collect();
+        (checker, verdicts)
+    }
+
+    fn missed(checker: &Checker, published: u32) -> Vec<Range<u32>> {
+        checker.missed(published).collect()
+    }
+
+    #[test]
+    fn everything_in_order_is_no_difference() {
+        let (checker, verdicts) = verdicts(&[0, 1, 2]);
+        assert_eq!(verdicts, [Verdict::InOrder; 3]);
+        assert!(missed(&checker, 3).is_empty());
+    }
+
+    #[test]
+    fn missed_at_start_middle_and_end_is_found() {
+        let (checker, _) = verdicts(&[1, 2, 5]);
+        assert_eq!(missed(&checker, 8), [0..1, 3..5, 6..8]);
+        assert_eq!(Checker::default().missed(2).next(), Some(0..2));
+    }
+
+    #[test]
+    fn duplicated_is_found_at_once_and_later() {
+        let (checker, verdicts) = verdicts(&[0, 0, 1, 2, 1]);
+        assert_eq!(
+            verdicts
+                .iter()
+                .filter(|v| **v == Verdict::Duplicated)
+                .count(),
+            2
+        );
+        assert!(missed(&checker, 3).is_empty());
+    }
+
+    #[test]
+    fn overtaken_is_reordered_and_not_missed() {
+        let (checker, verdicts) = verdicts(&[0, 4, 2, 1, 3, 3, 5]);
+        use Verdict::*;
+        assert_eq!(
+            verdicts,
+            [
+                InOrder, AfterGap, Reordered, Reordered, Reordered, Duplicated, InOrder
+            ]
+        );
+        assert!(missed(&checker, 6).is_empty());
+    }
+
+    #[test]
+    fn a_gap_closes_from_within() {
+        let (checker, _) = verdicts(&[9, 4]);
+        assert_eq!(missed(&checker, 10), [0..4, 5..9]);
+    }
+
+    #[test]
+    fn one_join_gets_one_sync() {
+        let mut checker = Checker::default();
+        assert!(!checker.is_synced());
+        assert!(checker.sync());
+        assert!(checker.is_synced());
+        assert!(!checker.sync());
+    }
+}

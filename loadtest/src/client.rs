@@ -1,0 +1,228 @@
+//! One WebSocket to the server, with its socket: every system call on a connection is here.
+//!
+//! Uses `wire` for the bytes. Reads into the thread's one buffer and keeps only what is not yet a
+//! whole frame. May not know what a message means, nor count anything.
+
+use std::io::{self, Read, Write};
+use std::time::Instant;
+
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use socket2::{Domain, Socket, Type};
+
+use crate::target::Target;
+use crate::wire::{self, Frame, WireError};
+
+/// Room for what a server coalesces into one write, and small enough to stay in the cache.
+const READ_BYTES: usize = 256 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("the server closed the connection with code {0}")]
+    ClosedWith(u16),
+    #[error("the server closed the connection")]
+    Closed,
+}
+
+impl ClientError {
+    /// What to do about it, for the one who reads the error.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
+        let Self::Io(error) = self else { return None };
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Some("is the server running?"),
+            io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => {
+                Some("local ports used up: raise --sources")
+            }
+            io::ErrorKind::ConnectionReset => {
+                Some("did the server reach its own limit of open files?")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Nanoseconds since the process began to measure. All times of a run are of this clock.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self {
+            origin: Instant::now(),
+        }
+    }
+
+    pub(crate) fn now_ns(&self) -> u64 {
+        self.origin.elapsed().as_nanos() as u64
+    }
+}
+
+/// The read buffer that all connections of a thread share.
+pub(crate) struct ReadBuffer {
+    bytes: Vec<u8>,
+}
+
+impl ReadBuffer {
+    pub(crate) fn new() -> Self {
+        Self {
+            bytes: vec![0; READ_BYTES],
+        }
+    }
+
+    /// Puts `rest` at the front and gives the buffer with room behind it.
+    fn behind(&mut self, rest: &[u8]) -> &mut [u8] {
+        if self.bytes.len() < 2 * rest.len() {
+            self.bytes.resize(4 * rest.len(), 0); // ends: `wire` bounds a frame
+        }
+        self.bytes[..rest.len()].copy_from_slice(rest);
+        &mut self.bytes
+    }
+}
+
+/// A connection in whichever state it is.
+pub(crate) struct Client {
+    stream: TcpStream,
+    is_open: bool,
+    /// The beginning of a frame whose end has not come.
+    rest: Vec<u8>,
+    /// What the socket has not taken yet.
+    unsent: Vec<u8>,
+}
+
+impl Client {
+    /// Begins to connect. The upgrade request waits in `unsent` until the socket takes it, and a
+    /// refused connection shows as the error of that write.
+    pub(crate) fn connect(
+        target: &Target,
+        source: Option<std::net::SocketAddr>,
+        registry: &Registry,
+        token: Token,
+    ) -> Result<Self, ClientError> {
+        let socket = Socket::new(
+            Domain::for_address(target.address),
+            Type::STREAM.nonblocking(),
+            None,
+        )?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(source) = source {
+            socket.bind(&source.into())?;
+        }
+        match socket.connect(&target.address.into()) {
+            Err(e) if e.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+                return Err(e.into());
+            }
+            _ => {}
+        }
+        let mut stream = TcpStream::from_std(socket.into());
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let unsent = wire::opening(&target.host, &target.path);
+        Ok(Self {
+            stream,
+            is_open: false,
+            rest: Vec::new(),
+            unsent,
+        })
+    }
+
+    /// Whether the upgrade is done.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Bytes that the socket has not taken.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.unsent.len()
+    }
+
+    /// Appends one text message; `flush` sends it.
+    pub(crate) fn queue(&mut self, text: &[u8]) {
+        wire::write_message(text, &mut self.unsent);
+    }
+
+    /// Sends what is queued, as far as the socket takes it; `turn` goes on with the rest.
+    pub(crate) fn flush(&mut self) -> Result<(), ClientError> {
+        let mut sent = 0;
+        let result = loop {
+            if sent == self.unsent.len() {
+                break Ok(());
+            }
+            match self.stream.write(&self.unsent[sent..]) {
+                Ok(bytes) => sent += bytes,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(e) => break Err(e.into()),
+            }
+        };
+        self.unsent.drain(..sent);
+        result
+    }
+
+    /// Does what `event` allows. Each message goes to `sink` with the time at which the read that
+    /// completed it returned.
+    pub(crate) fn turn(
+        &mut self,
+        event: &Event,
+        buffer: &mut ReadBuffer,
+        clock: &Clock,
+        mut sink: impl FnMut(u64, &[u8]),
+    ) -> Result<(), ClientError> {
+        if event.is_writable() {
+            self.flush()?;
+        }
+        if !event.is_readable() && !event.is_read_closed() {
+            return Ok(());
+        }
+        loop {
+            let kept = self.rest.len();
+            let bytes = buffer.behind(&self.rest);
+            let room = bytes.len() - kept;
+            let read = match self.stream.read(&mut bytes[kept..]) {
+                Ok(0) => return Err(ClientError::Closed),
+                Ok(read) => read,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e.into()),
+            };
+            let now_ns = clock.now_ns();
+            let filled = &bytes[..kept + read];
+            let used = self.take(filled, |text| sink(now_ns, text))?;
+            self.rest.clear();
+            self.rest.extend_from_slice(&filled[used..]);
+            // A short read emptied the socket, and what comes later is a new event: the call that
+            // would only say so is saved. An end already announced needs the read that sees it.
+            if read < room && !event.is_read_closed() {
+                return self.flush(); // pongs
+            }
+        }
+    }
+
+    /// Takes what is whole off the front of `bytes`: the answer to the upgrade, then frames.
+    fn take(&mut self, bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<usize, ClientError> {
+        let mut used = 0;
+        if !self.is_open {
+            let Some(answer_bytes) = wire::read_answer(bytes)? else {
+                return Ok(0);
+            };
+            self.is_open = true;
+            used = answer_bytes;
+        }
+        let mut close = None;
+        let unsent = &mut self.unsent;
+        used += wire::split(&bytes[used..], |frame| match frame {
+            Frame::Message(text) => sink(text),
+            Frame::Ping(payload) => wire::write_pong(payload, unsent),
+            Frame::Pong => {}
+            Frame::Close(code) => {
+                close = Some(code.map_or(ClientError::Closed, ClientError::ClosedWith))
+            }
+        })?;
+        close.map_or(Ok(used), Err)
+    }
+}

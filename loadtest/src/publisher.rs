@@ -1,0 +1,231 @@
+//! The SDK sockets: sends sets at the pace asked for, matches their answers, times both ends.
+//!
+//! Runs on the first client thread. May not know subscribers: it is told when a thread has
+//! all deliveries of a set.
+
+use std::sync::atomic::Ordering;
+
+use hdrhistogram::Histogram;
+use mio::event::Event;
+use mio::{Registry, Token};
+
+use crate::client::{Client, ClientError, Clock, ReadBuffer};
+use crate::message::{AnswerReader, SetWriter};
+use crate::pace::{Schedule, SetsUnderWay};
+use crate::report::new_histogram;
+use crate::scenario::{Pace, Plan, Shared, Window};
+
+/// A server that reads so slowly gets no more sets for now. Their intended times stand, so the
+/// wait is in the latencies.
+const UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+const REFUSALS_KEPT: usize = 3;
+
+/// What the publisher measured. Histograms in microseconds, of sets due inside the window.
+pub(crate) struct Published {
+    pub(crate) sets: u64,
+    /// Due, but the server had not even read those before.
+    pub(crate) unsent: u64,
+    pub(crate) unanswered: u64,
+    pub(crate) refused: u64,
+    /// The first answers that were refusals.
+    pub(crate) refusals: Vec<String>,
+    pub(crate) sets_in_window: u64,
+    pub(crate) ack_us: Histogram<u64>,
+    pub(crate) last_us: Histogram<u64>,
+    /// By the second of the window in which the set was due.
+    pub(crate) last_us_by_second: Vec<Histogram<u64>>,
+    /// How late the publisher itself was: part of every latency at a fixed rate.
+    pub(crate) send_lag_us: Histogram<u64>,
+}
+
+/// All SDK sockets and the sets on their way.
+pub(crate) struct Publisher {
+    sockets: Vec<Client>,
+    writer: SetWriter,
+    answers: AnswerReader,
+    sets: SetsUnderWay,
+    groups: u64,
+    window: Window,
+    text: Vec<u8>,
+    published: Published,
+    pace: Sending,
+}
+
+enum Sending {
+    InFlight(u64),
+    Rate(Schedule),
+}
+
+impl Publisher {
+    pub(crate) fn connect(
+        plan: &Plan,
+        registry: &Registry,
+        first_token: usize,
+    ) -> Result<Self, ClientError> {
+        let connect =
+            |index| Client::connect(&plan.engine, None, registry, Token(first_token + index));
+        let sockets = (0..plan.publishers)
+            .map(connect)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            sockets,
+            writer: SetWriter::new(plan.run, &plan.stream_name, plan.value_bytes, plan.void),
+            answers: AnswerReader::new(plan.run),
+            sets: SetsUnderWay::new(plan.threads as u32, !plan.void),
+            groups: u64::from(plan.groups),
+            window: Window::default(),
+            text: Vec::new(),
+            published: Published {
+                sets: 0,
+                unsent: 0,
+                unanswered: 0,
+                refused: 0,
+                refusals: Vec::new(),
+                sets_in_window: 0,
+                ack_us: new_histogram(3),
+                last_us: new_histogram(3),
+                last_us_by_second: (0..plan.seconds).map(|_| new_histogram(2)).collect(),
+                send_lag_us: new_histogram(3),
+            },
+            pace: Sending::InFlight(0),
+        })
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.sockets.iter().all(Client::is_open)
+    }
+
+    /// Sends from now on, until the window ends.
+    pub(crate) fn begin(&mut self, plan: &Plan, window: Window) {
+        self.window = window;
+        self.pace = match plan.pace {
+            Pace::InFlight(sets) => Sending::InFlight(sets),
+            Pace::Rate(rate) => Sending::Rate(Schedule::new(window.begin_ns, rate)),
+        };
+    }
+
+    /// When the next set is due, at a fixed rate.
+    pub(crate) fn next_due_ns(&self) -> Option<u64> {
+        match &self.pace {
+            Sending::Rate(schedule) => {
+                Some(schedule.next_ns()).filter(|due| *due < self.window.end_ns)
+            }
+            Sending::InFlight(_) => None,
+        }
+    }
+
+    /// No set is due any more, and every one has its answer and all its deliveries.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.sets.open() == 0 && self.next_due_ns().is_none()
+    }
+
+    /// Starts every set that may start now, and writes them out: one write a socket.
+    pub(crate) fn send(&mut self, clock: &Clock, shared: &Shared) -> Result<(), ClientError> {
+        let now_ns = clock.now_ns();
+        while let Some(intended_ns) = self.take_permit(now_ns) {
+            self.start_set(intended_ns, now_ns);
+        }
+        // Before the write: no subscriber may hear of a set that the checks do not know.
+        shared.sets.store(self.sets.started(), Ordering::Release);
+        self.sockets.iter_mut().try_for_each(Client::flush)
+    }
+
+    /// The intended time of the next set, if it may start. At a fixed rate what was due inside
+    /// the window is sent, however late.
+    fn take_permit(&mut self, now_ns: u64) -> Option<u64> {
+        let has_room = || {
+            self.sockets
+                .iter()
+                .all(|socket| socket.unsent_bytes() < UNSENT_BYTES_MAX)
+        };
+        match &mut self.pace {
+            Sending::InFlight(most) => {
+                (now_ns < self.window.end_ns && self.sets.open() < *most).then_some(now_ns)
+            }
+            Sending::Rate(schedule) => (schedule.next_ns() < self.window.end_ns && has_room())
+                .then(|| schedule.take_due(now_ns))?,
+        }
+    }
+
+    fn start_set(&mut self, intended_ns: u64, now_ns: u64) {
+        let set = self.sets.start(intended_ns);
+        let group = (set % self.groups) as u32;
+        let sequence = (set / self.groups) as u32;
+        self.writer
+            .write(set, group, sequence, intended_ns, &mut self.text);
+        // A group keeps its socket: only one socket's calls have an order.
+        let socket = group as usize % self.sockets.len();
+        self.sockets[socket].queue(&self.text);
+        if self.window.holds(intended_ns) {
+            self.published.sets_in_window += 1;
+            self.published
+                .send_lag_us
+                .saturating_record((now_ns - intended_ns) / 1_000);
+        }
+    }
+
+    /// Reads answers from socket `index`.
+    pub(crate) fn turn(
+        &mut self,
+        index: usize,
+        event: &Event,
+        buffer: &mut ReadBuffer,
+        clock: &Clock,
+    ) -> Result<(), ClientError> {
+        let Self {
+            sockets,
+            answers,
+            sets,
+            window,
+            published,
+            ..
+        } = self;
+        sockets[index].turn(event, buffer, clock, |now_ns, text| {
+            let Some(answer) = answers.read(text) else {
+                return;
+            };
+            let Some(intended_ns) = sets.answered(answer.set) else {
+                return;
+            };
+            if window.holds(intended_ns) {
+                published
+                    .ack_us
+                    .saturating_record((now_ns - intended_ns) / 1_000);
+            }
+            if !answer.accepted {
+                published.refused += 1;
+                if published.refusals.len() < REFUSALS_KEPT {
+                    published
+                        .refusals
+                        .push(String::from_utf8_lossy(text).into_owned());
+                }
+            }
+        })
+    }
+
+    /// A thread's subscribers have all heard `set`, the last at `at_ns`.
+    pub(crate) fn arrived(&mut self, set: u64, at_ns: u64) {
+        let Some(delivered) = self.sets.arrived(set, at_ns) else {
+            return;
+        };
+        if let Some(second) = self.window.second_of(delivered.intended_ns) {
+            let last_us = (delivered.last_arrival_ns - delivered.intended_ns) / 1_000;
+            self.published.last_us.saturating_record(last_us);
+            self.published.last_us_by_second[second].saturating_record(last_us);
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Published {
+        let last_ns = self.window.end_ns.saturating_sub(1);
+        let unsent = match &mut self.pace {
+            Sending::Rate(schedule) => std::iter::from_fn(|| schedule.take_due(last_ns)).count(),
+            Sending::InFlight(_) => 0,
+        };
+        Published {
+            unsent: unsent as u64,
+            sets: self.sets.started(),
+            unanswered: self.sets.unanswered(),
+            ..self.published
+        }
+    }
+}
