@@ -46,7 +46,7 @@ pub(crate) const ONE_WORKER: Shape = Shape {
 /// What holds has to hold on both. The output of a failed test ends with the shape it failed on.
 pub(crate) fn on_each_shape(test: impl Fn(Shape)) {
     for shape in [THREE_WORKERS, ONE_WORKER] {
-        println!("on {shape:?}");
+        eprintln!("on {shape:?}");
         test(shape);
     }
 }
