@@ -71,12 +71,22 @@ impl TestServer {
 
     /// On the store double, which does as its cues say.
     pub(crate) fn on_double(shape: Shape, decides: Decides, cues: &SharedCues) -> TestServer {
+        TestServer::on_double_with(shape, decides, cues, |_| {})
+    }
+
+    /// The same with settings of the test's own.
+    pub(crate) fn on_double_with(
+        shape: Shape,
+        decides: Decides,
+        cues: &SharedCues,
+        change: impl FnOnce(&mut Config),
+    ) -> TestServer {
         let store = Double::new(decides, Arc::clone(&cues.0));
         let options = Options {
             store: Some(Box::new(store)),
             ..Options::default()
         };
-        TestServer::build(shape, |_| {}, options)
+        TestServer::build(shape, change, options)
     }
 
     fn build(shape: Shape, change: impl FnOnce(&mut Config), options: Options) -> TestServer {
