@@ -60,6 +60,9 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// The workers cannot run where they should.
+    #[error("server.pin: {0}")]
+    Pin(String),
     /// A thread or a poll could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -80,7 +83,7 @@ pub struct Server {
 impl Server {
     /// Opens the ports and starts all threads. When it returns, clients are served.
     pub fn start(config: &Config, options: Options) -> Result<Server, StartError> {
-        let cores = Cores::of(config);
+        let cores = Cores::of(config)?;
         let workers = cores.workers;
         let stream = listeners::stream(config, workers)?;
         let worker_port = listeners::worker(config)?;
@@ -156,12 +159,12 @@ impl Server {
             call_timeout: Duration::from_millis(config.call_timeout_ms),
             drain,
         })?;
-        let engine = spawn("engine".to_owned(), cores.of_others(), move || engine.run())?;
+        let engine = spawn("engine".to_owned(), cores.of_engine(), move || engine.run())?;
         let store = match (options.store, store_ports) {
             (Some(store), Some(ports)) => {
                 let poll = next_poll()?;
                 let run = move || store::run(store, poll, ports);
-                Some(spawn("store".to_owned(), cores.of_others(), run)?)
+                Some(spawn("store".to_owned(), cores.of_store(), run)?)
             }
             _ => None,
         };

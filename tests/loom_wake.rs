@@ -1,6 +1,6 @@
 //! The interleavings of the wake-up flag and of the mark for room, under `cfg(loom)`.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test --release --test loom_wake`
+//! `RUSTFLAGS="--cfg loom" cargo test --test loom_wake`
 //!
 //! loom cannot see into crossbeam, mio or the kernel. The stand-in queue here is as weak as a queue
 //! with release pushes and acquire pops, no stronger: behind a lock even a wrong flag would pass.

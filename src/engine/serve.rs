@@ -16,12 +16,16 @@ use crate::shard::{Ask, Command, Reply};
 use super::Engine;
 use super::calls::{Caller, FunctionCall, function_not_found};
 use super::peers::Peer;
+use super::registry::Description;
 
 /// Told to whoever finds no room.
 const OVERLOADED: &str = "server is overloaded";
 
 /// SDK workers tell about themselves with this function when they connect.
 const REGISTER_WORKER: &str = "engine::workers::register";
+
+/// What can be called, with descriptions and schemas.
+const LIST_FUNCTIONS: &str = "engine::functions::list";
 
 impl Engine {
     pub(super) fn on_message(&mut self, id: SlotId, text: &str) {
@@ -34,16 +38,26 @@ impl Engine {
             EngineMessage::InvocationResult(result) => self.result(id, &result),
             EngineMessage::RegisterFunction {
                 id: function_id,
-                has_invocation,
+                has_invocation: true,
+                ..
+            } => tracing::warn!(
+                "function {function_id} is to be called over HTTP, which is not served: passed over"
+            ),
+            EngineMessage::RegisterFunction {
+                id: function_id,
+                description,
+                request_format,
+                response_format,
+                metadata,
                 ..
             } => {
-                if has_invocation {
-                    tracing::warn!(
-                        "function {function_id} is to be called over HTTP, which is not served: passed over"
-                    );
-                    return;
-                }
-                self.register_function(id, &function_id);
+                let description = Description {
+                    text: description.as_deref().map(Box::from),
+                    request_format: request_format.map(ToOwned::to_owned),
+                    response_format: response_format.map(ToOwned::to_owned),
+                    metadata: metadata.map(ToOwned::to_owned),
+                };
+                self.register_function(id, &function_id, description);
             }
             EngineMessage::UnregisterFunction { id: function_id } => {
                 self.functions.unregister(&function_id, id);
@@ -79,15 +93,15 @@ impl Engine {
         }
     }
 
-    fn register_function(&mut self, id: SlotId, function_id: &str) {
-        let is_ours =
-            StreamFunction::from_id(function_id).is_some() || function_id == REGISTER_WORKER;
+    fn register_function(&mut self, id: SlotId, function_id: &str, description: Description) {
+        let is_ours = StreamFunction::from_id(function_id).is_some()
+            || [REGISTER_WORKER, LIST_FUNCTIONS].contains(&function_id);
         if is_ours && self.functions.owner_of(function_id).is_none() {
             tracing::warn!(
                 "an SDK worker has registered {function_id}: it is called in place of ours while it is there"
             );
         }
-        self.functions.register(function_id, id);
+        self.functions.register(function_id, id, description);
         if let Some(peer) = self.peers.get_mut(id) {
             peer.functions.insert(function_id.into());
         }
@@ -110,11 +124,18 @@ impl Engine {
             return self.invoke_stream(id, caller, function, invoke.data);
         }
         if invoke.function_id == REGISTER_WORKER {
-            return self.answer(
-                caller,
-                REGISTER_WORKER,
-                ResultBody::Json(r#"{"success":true}"#),
-            );
+            let done = ResultBody::Json(r#"{"success":true}"#);
+            return self.answer(caller, REGISTER_WORKER, done);
+        }
+        if invoke.function_id == LIST_FUNCTIONS {
+            return match input::include_internal(invoke.data, LIST_FUNCTIONS, "FunctionsListInput")
+            {
+                Ok(include_internal) => {
+                    let list = self.functions.list(include_internal);
+                    self.answer(caller, LIST_FUNCTIONS, ResultBody::Json(&list));
+                }
+                Err(error) => self.answer_error(caller, LIST_FUNCTIONS, &error),
+            };
         }
         self.answer_error(
             caller,

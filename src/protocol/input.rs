@@ -114,6 +114,27 @@ pub fn failed(function: StreamFunction, cause: &str) -> ErrorBody {
     ErrorBody::new(code, format!("Failed to {what}: {cause}"))
 }
 
+/// The input of the `engine::…::list` functions: whether internal entries are asked for.
+pub fn include_internal(data: &str, function_id: &str, input: &str) -> Result<bool, ErrorBody> {
+    let mut include = Ok(false);
+    let is_object = raw::members(data, |key, value| {
+        if text::read_string(key).is_ok_and(|key| key == "include_internal") {
+            include = match value.get() {
+                "true" => Ok(true),
+                "false" | "null" => Ok(false),
+                other => Err(phrase::invalid_type(other, "a boolean")),
+            };
+        }
+    });
+    if is_object.is_err() {
+        include = Err(phrase::invalid_type(data, &format!("struct {input}")));
+    }
+    include.map_err(|phrase| {
+        let message = format!("Failed to deserialize input for {function_id}: {phrase}");
+        ErrorBody::new("deserialization_error", message)
+    })
+}
+
 /// The cause to tell when a limit refuses something.
 pub fn limit_exceeded(limit_name: &str, n: usize, limit: usize) -> String {
     format!("{limit_name} exceeded: {n} > {limit}")

@@ -4,6 +4,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{Config, Pin, Threads};
 
+use super::StartError;
+
 /// Descriptors that are not subscribers': polls, listeners, wake-ups, SDK workers, logs.
 const FILES_KEPT: u64 = 256;
 
@@ -18,31 +20,31 @@ pub(super) struct Cores {
 
 impl Cores {
     /// Reads the machine. Call it before any thread is pinned: a pinned thread sees one core only.
-    pub(super) fn of(config: &Config) -> Cores {
+    pub(super) fn of(config: &Config) -> Result<Cores, StartError> {
         let ids = core_affinity::get_core_ids().unwrap_or_default();
-        let cores: Vec<usize> = ids.into_iter().map(|core| core.id).collect();
+        let usable: Vec<usize> = ids.into_iter().map(|core| core.id).collect();
         // The lesser of the affinity mask and the CPU quota.
-        let usable = std::thread::available_parallelism().map_or(1, usize::from);
+        let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = match config.threads {
-            Threads::Auto => usable.saturating_sub(1).max(1),
+            Threads::Auto => parallelism.saturating_sub(1).max(1),
             Threads::Count(count) => count,
         };
-        let has_quota = usable < cores.len();
+        let has_quota = parallelism < usable.len();
         let pinned = match &config.pin {
             Pin::None => Vec::new(),
-            Pin::Cores(cores) => cores.clone(),
-            // With one core there is nothing to choose; engine and worker share it.
-            Pin::Auto if has_quota || workers > cores.len() => Vec::new(),
+            Pin::Cores(cores) => named(cores, workers, &usable)?,
+            Pin::Auto if has_quota || workers > usable.len() => Vec::new(),
             // From the last: the first core is where most systems take their interrupts.
-            Pin::Auto => cores.iter().rev().take(workers).copied().collect(),
+            Pin::Auto => usable.iter().rev().take(workers).copied().collect(),
         };
-        let is_free = |core: &usize| !pinned.iter().take(workers).any(|taken| taken == core);
-        let free = cores.iter().copied().filter(is_free).collect();
-        Cores {
+        // Where no worker is pinned, nobody is.
+        let is_free = |core: &usize| !pinned.is_empty() && !pinned.contains(core);
+        let free = usable.iter().copied().filter(is_free).collect();
+        Ok(Cores {
             workers,
             pinned,
             free,
-        }
+        })
     }
 
     /// The core of that worker, if it has one of its own.
@@ -50,12 +52,14 @@ impl Cores {
         self.pinned.get(worker).copied()
     }
 
-    /// The core of engine and store, where exactly one is left; with more the kernel chooses.
-    pub(super) fn of_others(&self) -> Option<usize> {
-        match self.free[..] {
-            [only] if !self.pinned.is_empty() => Some(only),
-            _ => None,
-        }
+    /// The core of the engine thread: the first that no worker has, if there is one.
+    pub(super) fn of_engine(&self) -> Option<usize> {
+        self.free.first().copied()
+    }
+
+    /// The core of the store thread: the second such core, or the engine's.
+    pub(super) fn of_store(&self) -> Option<usize> {
+        self.free.get(1).copied().or(self.of_engine())
     }
 
     /// For the log.
@@ -67,14 +71,26 @@ impl Cores {
         if self.pinned.is_empty() {
             return format!("{workers}, not pinned");
         }
-        let cores: Vec<String> = self
-            .pinned
-            .iter()
-            .take(self.workers)
-            .map(usize::to_string)
-            .collect();
+        let cores: Vec<String> = self.pinned.iter().map(usize::to_string).collect();
         format!("{workers} on core {}", cores.join(", "))
     }
+}
+
+/// The cores that the configuration names, as far as there are workers for them.
+fn named(cores: &[usize], workers: usize, usable: &[usize]) -> Result<Vec<usize>, StartError> {
+    if cores.len() < workers {
+        let len = cores.len();
+        return Err(StartError::Pin(format!(
+            "{len} cores for {workers} workers; name one a worker, or set threads"
+        )));
+    }
+    let pinned = &cores[..workers];
+    if let Some(core) = pinned.iter().find(|core| !usable.contains(core)) {
+        return Err(StartError::Pin(format!(
+            "core {core} is not there or not allowed to this process, which has {usable:?}"
+        )));
+    }
+    Ok(pinned.to_vec())
 }
 
 /// Raises the limit of open files as far as the system allows; gives how many sockets fit.
@@ -91,4 +107,35 @@ pub(super) fn raise_open_files() -> usize {
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(files.saturating_sub(FILES_KEPT).max(1)).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_cores_has_to_be_long_enough_and_allowed() {
+        assert_eq!(named(&[2, 3, 9], 2, &[1, 2, 3]).unwrap(), [2, 3]);
+        let too_short = named(&[2], 2, &[2]).unwrap_err().to_string();
+        assert_eq!(
+            too_short,
+            "server.pin: 1 cores for 2 workers; name one a worker, or set threads"
+        );
+        assert!(named(&[9], 1, &[1, 2]).is_err());
+    }
+
+    #[test]
+    fn the_engine_has_a_core_that_no_worker_has() {
+        let config = Config {
+            threads: Threads::Count(1),
+            ..Config::default()
+        };
+        let cores = Cores::of(&config).unwrap();
+        let worker = cores.of_worker(0);
+        assert!(
+            cores
+                .of_engine()
+                .is_none_or(|engine| Some(engine) != worker)
+        );
+    }
 }

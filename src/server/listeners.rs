@@ -20,6 +20,7 @@ pub(super) fn stream(config: &Config, workers: usize) -> Result<Vec<TcpListener>
             address.port()
         )
     };
+    warn_of_cut_backlog(config);
     let first = listen_first(&config.stream, config, hint)?;
     let with_context = |source| failed(&config.stream, source);
     first.set_reuse_port(true).map_err(with_context)?;
@@ -92,6 +93,20 @@ fn bind_and_listen(socket: &Socket, address: SocketAddr, config: &Config) -> io:
     socket.bind(&address.into())?;
     let backlog = config.backlog.unwrap_or(BACKLOG_LEN);
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
+}
+
+/// The kernel cuts the backlog in silence: said where the configuration asks for one.
+fn warn_of_cut_backlog(config: &Config) {
+    const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
+    let read = std::fs::read_to_string(SOMAXCONN).ok();
+    let most = read.and_then(|text| text.trim().parse::<u32>().ok());
+    if let (Some(asked), Some(most)) = (config.backlog, most)
+        && asked > most
+    {
+        tracing::warn!(
+            "server.backlog is {asked}, but the kernel cuts it to {most} (net.core.somaxconn)"
+        );
+    }
 }
 
 fn failed(endpoint: &Endpoint, source: io::Error) -> StartError {
