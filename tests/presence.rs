@@ -34,8 +34,11 @@ fn frames_are_as_specified_to_the_byte() {
                 .expect("the keys in their order");
             assert_eq!(after, format!("{head}{rest}"));
             let timestamp: u64 = timestamp.parse().unwrap();
-            assert!(timestamp >= last);
-            last = timestamp;
+            // A refusal is no event of the group, whose time may run ahead of the clock.
+            if !rest.contains("unauthorized") {
+                assert!(timestamp >= last);
+                last = timestamp;
+            }
         };
         expect(
             &mut subscriber,

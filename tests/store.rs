@@ -179,6 +179,56 @@ fn a_refusal_is_told_with_its_cause_and_the_next_write_works() {
     });
 }
 
+/// Whoever is told of an overload can rely on it: the call was not made, and none before it is lost.
+#[test]
+fn calls_that_wait_too_long_for_their_owner_are_refused_and_not_made() {
+    on_each_shape(|shape| {
+        let cues = SharedCues::default();
+        let server = TestServer::on_double_with(shape, Decides::Owner, &cues, |config| {
+            config.call_timeout_ms = 300;
+        });
+        let mut sdk = SdkWorker::connect(&server);
+        cues.delay(Duration::from_secs(1));
+        let calls: Vec<(usize, String)> = (0..1000)
+            .map(|n| {
+                (
+                    n,
+                    sdk.start("stream::set", set_input(ROOM, &n.to_string(), json!(n))),
+                )
+            })
+            .collect();
+        let mut made = Vec::new();
+        let mut overloaded = 0;
+        let results: Vec<(usize, Value)> = calls
+            .iter()
+            .map(|(n, id)| {
+                let result = sdk.result(id);
+                // The first refusal has been seen: the store need not be slow any longer.
+                if result.get("error").is_some() {
+                    cues.delay(Duration::ZERO);
+                }
+                (*n, result)
+            })
+            .collect();
+        for (n, result) in results {
+            if result.get("error").is_none() {
+                made.push(n);
+                continue;
+            }
+            overloaded += 1;
+            assert_eq!(
+                error_in(&result),
+                (
+                    "STREAM_SET_ERROR".to_owned(),
+                    "Failed to set value: server is overloaded".to_owned()
+                )
+            );
+        }
+        assert!(overloaded > 0);
+        assert_eq!(sdk.list(ROOM), json!(made));
+    });
+}
+
 #[test]
 fn a_socket_that_ends_between_its_join_and_its_sync_is_forgotten() {
     on_each_shape(|shape| {
@@ -308,13 +358,12 @@ fn joins_at_a_store_that_decides_have_no_gap_and_nothing_twice() {
             for round in 0..10 {
                 let mut subscriber = Subscriber::on_worker(&server, round % shape.threads);
                 let synced = subscriber.join("s", ROOM).data;
-                let mut next = synced
+                let first = synced
                     .as_array()
-                    .and_then(|values| values.first()?.as_u64())
-                    .map_or(0, |n| n + 1);
-                for _ in next..400.min(next + 20) {
-                    assert_eq!(subscriber.next().data, json!(next));
-                    next += 1;
+                    .and_then(|values| values.first()?.as_u64());
+                let first = first.map_or(0, |n| n + 1);
+                for n in first..400.min(first + 20) {
+                    assert_eq!(subscriber.next().data, json!(n));
                 }
             }
         });

@@ -46,7 +46,7 @@ pub(crate) const ONE_WORKER: Shape = Shape {
 /// What holds has to hold on both. The output of a failed test ends with the shape it failed on.
 pub(crate) fn on_each_shape(test: impl Fn(Shape)) {
     for shape in [THREE_WORKERS, ONE_WORKER] {
-        println!("on {shape:?}");
+        eprintln!("on {shape:?}");
         test(shape);
     }
 }
@@ -71,12 +71,22 @@ impl TestServer {
 
     /// On the store double, which does as its cues say.
     pub(crate) fn on_double(shape: Shape, decides: Decides, cues: &SharedCues) -> TestServer {
+        TestServer::on_double_with(shape, decides, cues, |_| {})
+    }
+
+    /// The same with settings of the test's own.
+    pub(crate) fn on_double_with(
+        shape: Shape,
+        decides: Decides,
+        cues: &SharedCues,
+        change: impl FnOnce(&mut Config),
+    ) -> TestServer {
         let store = Double::new(decides, Arc::clone(&cues.0));
         let options = Options {
             store: Some(Box::new(store)),
             ..Options::default()
         };
-        TestServer::build(shape, |_| {}, options)
+        TestServer::build(shape, change, options)
     }
 
     fn build(shape: Shape, change: impl FnOnce(&mut Config), options: Options) -> TestServer {
