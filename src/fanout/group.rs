@@ -6,7 +6,7 @@ use crate::collections::Slots;
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
 
 use super::list::List;
-use super::place::Place;
+use super::place::{Extra, Place};
 use super::reader::{Connections, MemberAt};
 
 /// A group with local subscriptions, or with joins that wait for their `sync`.
@@ -180,6 +180,52 @@ impl LocalGroup {
             self.members.shrink_to(self.members.len() * 2);
         }
         Some(place)
+    }
+
+    /// All places and where they stand.
+    pub(super) fn places(&self) -> impl Iterator<Item = (MemberAt, &Place)> {
+        let members = self.members.iter().enumerate();
+        let members = members.map(|(index, place)| (MemberAt::Members(index as u32), place));
+        let watchers = self.watchers.iter();
+        members.chain(watchers.map(|(slot, place)| (MemberAt::Watchers(slot), place)))
+    }
+
+    pub(super) fn check_invariants(&self) {
+        self.list.check_invariants();
+        debug_assert!(self.sweep.members <= self.members.len());
+        debug_assert!(!self.sweep.is_begun || self.sweep.watchers <= self.due_watchers.len());
+        debug_assert!(self.sweep.is_queued || !self.sweep.is_begun);
+        for (at, place) in self.places() {
+            let next = self.next_of(at);
+            debug_assert!(self.list.holds_from(next), "a frame that it lacks is gone");
+            place.check_invariants();
+            match (at, &place.extra) {
+                (MemberAt::Members(_), extra) => {
+                    let follows_whole = |extra: &Extra| extra.follows_whole();
+                    debug_assert!(extra.as_deref().is_none_or(follows_whole));
+                }
+                (MemberAt::Watchers(_), None) => debug_assert!(false, "it follows everything"),
+                (MemberAt::Watchers(slot), Some(extra)) => {
+                    debug_assert!(!extra.follows_whole());
+                    for item in extra.items() {
+                        let watchers = self.by_item.get(&item);
+                        debug_assert!(watchers.is_some_and(|watchers| watchers.contains(&slot)));
+                    }
+                    debug_assert!(!extra.due || self.due_watchers.contains(&slot));
+                }
+            }
+        }
+        for (item, watchers) in &self.by_item {
+            debug_assert!(!watchers.is_empty());
+            for (number, slot) in watchers.iter().enumerate() {
+                let extra = self
+                    .watchers
+                    .get(*slot)
+                    .and_then(|place| place.extra.as_ref());
+                debug_assert!(extra.is_some_and(|extra| extra.follows(item)));
+                debug_assert!(!watchers[..number].contains(slot), "listed twice");
+            }
+        }
     }
 
     /// A frame for that item came: its watchers lack it from now on.

@@ -54,6 +54,24 @@ impl List {
         (self.offset - begin) as usize
     }
 
+    /// Bytes of the frames that are here.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes_from(self.first)
+    }
+
+    /// Whether no frame from that number on is gone.
+    pub(super) fn holds_from(&self, number: u64) -> bool {
+        (self.first..=self.end()).contains(&number)
+    }
+
+    pub(super) fn check_invariants(&self) {
+        let mut offset = self.offset;
+        for entry in self.frames.iter().rev() {
+            offset -= entry.frame.wire().len() as u64;
+            debug_assert_eq!(entry.offset, offset);
+        }
+    }
+
     /// The frames before that number go: every place has passed them.
     pub(super) fn forget_before(&mut self, number: u64) {
         let passed = number

@@ -279,6 +279,42 @@ impl Fanout {
         self.make_due(local);
     }
 
+    /// Bytes of the frames that somebody here still lacks, or whose sweep has not ended.
+    pub fn held_bytes(&self) -> usize {
+        let lists = self.groups.iter().map(|(_, group)| group.list.held_bytes());
+        lists.sum()
+    }
+
+    /// Panics where what should hold does not: for tests, since it looks at everyone.
+    pub fn check_invariants<C: Connections>(&self, connections: &mut C) {
+        for (local, group) in self.groups.iter() {
+            group.check_invariants();
+            debug_assert!(!group.is_empty(), "nobody follows it");
+            debug_assert_eq!(
+                group.sweep.is_queued,
+                self.due.iter().filter(|due| **due == local).count() == 1
+            );
+            for (at, place) in group.places() {
+                let Some((reader, _)) = connections.parts(place.connection) else {
+                    debug_assert!(false, "its socket is gone");
+                    continue;
+                };
+                let at_here = |entry: &&Membership| entry.local == local;
+                let mut entries = reader.memberships.iter().filter(at_here);
+                debug_assert_eq!(entries.next().map(|entry| entry.at), Some(at));
+                debug_assert!(entries.next().is_none(), "one entry a group");
+                let of_group = |subscription: &&Subscription| subscription.local == local;
+                let subscriptions = reader.subscriptions.iter().filter(of_group);
+                debug_assert_eq!(place.subscriptions_len(), subscriptions.count());
+                for entry in &reader.memberships {
+                    let group = self.groups.get(entry.local);
+                    let there = group.and_then(|group| group.place(entry.at));
+                    debug_assert_eq!(there.map(|there| there.connection), Some(place.connection));
+                }
+            }
+        }
+    }
+
     fn make_due(&mut self, local: LocalGroupId) {
         if let Some(group) = self.groups.get_mut(local)
             && !group.sweep.is_queued

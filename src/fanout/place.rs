@@ -70,6 +70,39 @@ impl Place {
         })
     }
 
+    /// Its subscriptions, those that are being entered included.
+    pub(super) fn subscriptions_len(&self) -> usize {
+        let Some(extra) = &self.extra else {
+            return 1;
+        };
+        let late = extra
+            .entering
+            .as_ref()
+            .map_or(0, |entering| entering.late.len());
+        let of_items = match &extra.items {
+            Items::None => 0,
+            Items::One(_, count) => *count,
+            Items::Many(counts) => counts.values().sum(),
+        };
+        (extra.whole + of_items) as usize + late
+    }
+
+    pub(super) fn check_invariants(&self) {
+        let Some(extra) = &self.extra else {
+            return;
+        };
+        debug_assert!(!extra.is_empty(), "no subscription is left");
+        let Some(entering) = &extra.entering else {
+            return;
+        };
+        debug_assert!(
+            entering
+                .syncs
+                .iter()
+                .is_sorted_by_key(|(before, _)| *before)
+        );
+    }
+
     /// Drops `extra` where it says nothing that its absence does not.
     pub(super) fn simplify(&mut self) {
         let says_nothing = |extra: &Extra| {

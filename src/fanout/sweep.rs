@@ -454,3 +454,358 @@ fn set_place(group: &mut LocalGroup, at: MemberAt, step: &Step) {
         extra.copies = if step.is_last { 0 } else { step.copies };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fanout::Entry;
+    use crate::id::GroupKey;
+    use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
+
+    /// A socket that takes so many bytes and then blocks.
+    struct Fake {
+        room: usize,
+        taken: Vec<u8>,
+        writes: usize,
+    }
+
+    impl Socket for Fake {
+        fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
+            self.writes += 1;
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            let taken = bytes.len().min(self.room);
+            self.room -= taken;
+            self.taken.extend_from_slice(&bytes[..taken]);
+            if taken == bytes.len() {
+                Written::All
+            } else {
+                Written::Part(taken)
+            }
+        }
+    }
+
+    #[derive(Default)]
+    struct Sockets {
+        slots: Named<(Reader, Fake)>,
+        /// How often one was asked for.
+        visits: usize,
+    }
+
+    impl Connections for Sockets {
+        type Socket = Fake;
+
+        fn parts(&mut self, id: SlotId) -> Option<(&mut Reader, &mut Fake)> {
+            self.visits += 1;
+            let (reader, socket) = self.slots.get_mut(id)?;
+            Some((reader, socket))
+        }
+    }
+
+    /// A fan-out with its sockets. What is sent is told by its timestamp, which each frame has alone.
+    struct Local {
+        fanout: Fanout,
+        sockets: Sockets,
+        time: u64,
+    }
+
+    impl Local {
+        fn new() -> Local {
+            Local::with_bound(1 << 20)
+        }
+
+        fn with_bound(behind_bytes_max: usize) -> Local {
+            Local {
+                fanout: Fanout::new(behind_bytes_max),
+                sockets: Sockets::default(),
+                time: 0,
+            }
+        }
+
+        fn socket(&mut self) -> SlotId {
+            let socket = Fake {
+                room: usize::MAX,
+                taken: Vec::new(),
+                writes: 0,
+            };
+            self.sockets.slots.insert((Reader::default(), socket))
+        }
+
+        /// Joins, is let in at once, and gets its `sync` if it takes any.
+        fn join(&mut self, at: SlotId, id: &str, group: &str, item: Option<&str>) -> LocalGroupId {
+            self.time += 1;
+            let key = GroupKey::new("s", group);
+            let names = GroupNames::new(&key);
+            let sync = match item {
+                Some(item) => SyncFrame::of_item(&names, self.time, item, None),
+                None => SyncFrame::of_group(&names, self.time, vec![",1".into(), ",2".into()]),
+            };
+            let local = self.fanout.begin_join(&key);
+            let entry = Entry {
+                id: id.into(),
+                item: item.map(Into::into),
+                sync: Some(Arc::new(sync)),
+            };
+            self.fanout.enter(at, local, entry, &mut self.sockets);
+            self.fanout.drain(at, &mut self.sockets);
+            local
+        }
+
+        fn leave(&mut self, at: SlotId, id: &str) {
+            assert!(self.fanout.leave(at, id, &mut self.sockets));
+        }
+
+        /// An event of the group comes; gives its frame's length.
+        fn event(&mut self, local: LocalGroupId, item: Option<&str>) -> usize {
+            self.time += 1;
+            let names = GroupNames::new(&GroupKey::new("s", "g"));
+            let event = Event::Custom {
+                kind: "k",
+                data: "0",
+            };
+            let frame = EventFrame::encode(&names, self.time, item, event);
+            let len = frame.wire().len();
+            self.fanout.append(local, Arc::new(frame));
+            len
+        }
+
+        fn sweep(&mut self, writes: usize) {
+            let mut budget = Budget::of_writes(writes);
+            self.fanout.sweep(&mut self.sockets, &mut budget);
+            self.fanout.check_invariants(&mut self.sockets);
+        }
+
+        fn block(&mut self, at: SlotId, room: usize) {
+            self.fake(at).room = room;
+        }
+
+        fn unblock(&mut self, at: SlotId) {
+            self.fake(at).room = usize::MAX;
+            self.sockets.slots.get_mut(at).unwrap().0.unblock();
+            self.fanout.drain(at, &mut self.sockets);
+            self.sweep(1000);
+        }
+
+        fn fake(&mut self, at: SlotId) -> &mut Fake {
+            &mut self.sockets.slots.get_mut(at).unwrap().1
+        }
+
+        /// The timestamps of the frames that the socket took since this was last asked.
+        fn heard(&mut self, at: SlotId) -> Vec<u64> {
+            let bytes = std::mem::take(&mut self.fake(at).taken);
+            let mut rest = &bytes[..];
+            let mut times = Vec::new();
+            while !rest.is_empty() {
+                assert_eq!(rest[0], 0x81, "a frame was torn");
+                let (header_len, len) = match rest[1] {
+                    126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
+                    len => (2, usize::from(len)),
+                };
+                let payload = &rest[header_len..header_len + len];
+                let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
+                times.push(json["timestamp"].as_u64().unwrap());
+                rest = &rest[header_len + len..];
+            }
+            times
+        }
+    }
+
+    #[test]
+    fn a_burst_reaches_several_subscriptions_of_a_socket_event_by_event() {
+        let mut local = Local::new();
+        let at = local.socket();
+        let group = local.join(at, "a", "g", None);
+        local.join(at, "b", "g", Some("u1"));
+        local.join(at, "c", "g", None);
+        local.event(group, Some("u1"));
+        local.event(group, Some("u2"));
+        local.event(group, None);
+        local.event(group, Some("u1"));
+        local.heard(at);
+        let writes = local.fake(at).writes;
+        local.sweep(1000);
+        assert_eq!(local.heard(at), [4, 4, 4, 5, 5, 6, 6, 7, 7, 7]);
+        assert_eq!(local.fake(at).writes, writes + 1);
+    }
+
+    /// Cuts what a socket hears at every byte; it hears the same.
+    fn cut_everywhere(make: impl Fn(&mut Local, SlotId)) {
+        let run = |room: usize| {
+            let mut local = Local::new();
+            let at = local.socket();
+            local.block(at, room);
+            make(&mut local, at);
+            local.sweep(1000);
+            let len = local.fake(at).taken.len();
+            local.unblock(at);
+            assert_eq!(local.fanout.held_bytes(), 0);
+            (len, local.heard(at))
+        };
+        let (len, whole) = run(usize::MAX);
+        assert!(!whole.is_empty());
+        for room in 0..=len {
+            assert_eq!(run(room), (room, whole.clone()));
+        }
+    }
+
+    #[test]
+    fn a_reader_cut_at_every_byte_hears_everything_once() {
+        // The reader that needs no more than its place.
+        cut_everywhere(|local, at| {
+            let group = local.join(at, "a", "g", None);
+            for _ in 0..4 {
+                local.event(group, Some("u1"));
+            }
+        });
+        // Several frames of one event.
+        cut_everywhere(|local, at| {
+            let group = local.join(at, "a", "g", None);
+            local.join(at, "b", "g", Some("u1"));
+            local.event(group, Some("u1"));
+            local.event(group, Some("u2"));
+            local.event(group, Some("u1"));
+        });
+        // Two groups, in one vectored write.
+        cut_everywhere(|local, at| {
+            let first = local.join(at, "a", "g", None);
+            let second = local.join(at, "b", "h", None);
+            for group in [first, second, first] {
+                local.event(group, None);
+            }
+        });
+        // A follower of single items, and events of others.
+        cut_everywhere(|local, at| {
+            let group = local.join(at, "a", "g", Some("u1"));
+            for item in ["u2", "u1", "u2", "u1", "u2"] {
+                local.event(group, Some(item));
+            }
+        });
+    }
+
+    #[test]
+    fn a_sync_behind_older_events_waits_for_them_wherever_the_socket_blocked() {
+        for room in 0..300 {
+            let mut local = Local::new();
+            let at = local.socket();
+            let group = local.join(at, "a", "g", None); // time 1
+            local.heard(at);
+            local.block(at, room);
+            local.event(group, Some("u1")); // 2
+            local.event(group, Some("u1")); // 3
+            local.sweep(1000);
+            local.join(at, "b", "g", Some("u1")); // 4
+            local.event(group, Some("u1")); // 5
+            local.sweep(1000);
+            local.unblock(at);
+            assert_eq!(
+                local.heard(at),
+                [2, 3, 4, 5, 5],
+                "blocked after {room} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn members_that_leave_in_mid_sweep_let_everyone_be_visited_once() {
+        for leaving in 0..10 {
+            let mut local = Local::new();
+            let sockets: Vec<SlotId> = (0..10).map(|_| local.socket()).collect();
+            let mut group = None;
+            for at in &sockets {
+                group = Some(local.join(*at, "a", "g", None));
+                local.heard(*at);
+            }
+            local.event(group.unwrap(), None); // 11
+            local.sweep(5);
+            local.leave(sockets[leaving], "a");
+            local.fanout.check_invariants(&mut local.sockets);
+            while local.fanout.is_due() {
+                local.sweep(2);
+            }
+            for (number, at) in sockets.iter().enumerate() {
+                let writes = local.fake(*at).writes;
+                if number != leaving {
+                    assert_eq!((local.heard(*at), writes), (vec![11], 2));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_of_one_item_visits_no_follower_of_another() {
+        let mut local = Local::new();
+        let sockets: Vec<SlotId> = (0..100).map(|_| local.socket()).collect();
+        let mut group = None;
+        for (number, at) in sockets.iter().enumerate() {
+            group = Some(local.join(*at, "a", "g", Some(&format!("u{number}"))));
+            local.heard(*at);
+        }
+        local.sockets.visits = 0;
+        local.event(group.unwrap(), Some("u7"));
+        let mut budget = Budget::of_writes(1000);
+        local.fanout.sweep(&mut local.sockets, &mut budget);
+        assert!(local.sockets.visits <= 4, "{} visits", local.sockets.visits);
+        for (number, at) in sockets.iter().enumerate() {
+            let heard = local.heard(*at);
+            assert_eq!(heard.len(), usize::from(number == 7));
+        }
+    }
+
+    #[test]
+    fn frames_that_come_in_mid_sweep_make_later_writes_larger_and_start_no_second_sweep() {
+        let mut local = Local::new();
+        let sockets: Vec<SlotId> = (0..9).map(|_| local.socket()).collect();
+        let mut group = None;
+        for at in &sockets {
+            group = Some(local.join(*at, "a", "g", None));
+            local.heard(*at);
+            local.fake(*at).writes = 0;
+        }
+        let group = group.unwrap();
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            local.event(group, None);
+            all.push(local.time);
+            local.sweep(3);
+            assert!(local.fanout.is_due());
+            assert_eq!(local.fanout.due.len(), 1);
+        }
+        let writes = |local: &mut Local, at: &SlotId| local.fake(*at).writes;
+        let total: usize = sockets.iter().map(|at| writes(&mut local, at)).sum();
+        assert!(total <= 9, "a turn's budget is kept");
+        while local.fanout.is_due() {
+            local.sweep(3);
+        }
+        let counts: Vec<usize> = sockets.iter().map(|at| writes(&mut local, at)).collect();
+        assert!(counts.iter().all(|writes| *writes <= 2), "{counts:?}");
+        for at in &sockets {
+            assert_eq!(local.heard(*at), all);
+        }
+        assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_reader_is_slow_when_more_than_the_bound_waits_behind_the_frame_being_written() {
+        let mut local = Local::with_bound(0);
+        let at = local.socket();
+        let group = local.join(at, "a", "g", None);
+        local.block(at, 0);
+        let len = local.event(group, None);
+        local.sweep(1000);
+        local.sweep(1000);
+        assert!(
+            local.fanout.take_outcome().slow.is_empty(),
+            "one frame is always sent"
+        );
+        local.fanout.behind_bytes_max = 2 * len;
+        for _ in 0..2 {
+            local.event(group, None);
+            local.sweep(1000);
+            assert!(local.fanout.take_outcome().slow.is_empty());
+        }
+        local.event(group, None);
+        local.sweep(1000);
+        assert_eq!(local.fanout.take_outcome().slow, [at]);
+    }
+}
