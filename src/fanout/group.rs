@@ -1,9 +1,12 @@
 //! One group on one worker: its list of last frames, and the sockets that follow it here.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 
 use crate::collections::Slots;
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
+use crate::protocol::frame::SyncFrame;
 
 use super::list::List;
 use super::place::{Extra, Place};
@@ -244,6 +247,19 @@ impl LocalGroup {
                 place.next = number;
                 self.due_watchers.push(*slot);
             }
+        }
+    }
+
+    /// Brings a place up to the first frame that it lacks; `send` takes the `sync`s before that.
+    pub(super) fn catch_up(&mut self, at: MemberAt, send: impl FnMut(Arc<SyncFrame>)) {
+        let next = self.next_of(at);
+        let place = match at {
+            MemberAt::Members(index) => self.members.get_mut(index as usize),
+            MemberAt::Watchers(slot) => self.watchers.get_mut(slot),
+        };
+        if let Some(place) = place {
+            place.next = next;
+            place.catch_up(&self.list, send);
         }
     }
 }

@@ -177,6 +177,8 @@ impl Fanout {
         };
 
         let at = reader.memberships[found].at;
+        // A `sync` that waits in the group goes before this one.
+        group.catch_up(at, |sync| reader.push_sync(sync));
         let is_behind = group.next_of(at) < from;
         let Some(place) = group.place_mut(at) else {
             return;

@@ -8,6 +8,8 @@ use hashbrown::HashMap;
 use crate::id::{ItemId, SlotId};
 use crate::protocol::frame::{EventFrame, SyncFrame};
 
+use super::list::List;
+
 /// A socket's entry in a group. Without `extra` it has one subscription, to the whole group.
 pub(super) struct Place {
     pub(super) connection: SlotId,
@@ -59,6 +61,31 @@ impl Place {
             None => 1,
             Some(extra) => extra.matches(number, frame),
         }
+    }
+
+    /// Moves over frames that are not for it, to the first that it lacks; `send` takes the `sync`s
+    /// that go before that.
+    pub(super) fn catch_up(&mut self, list: &List, mut send: impl FnMut(Arc<SyncFrame>)) {
+        let Some(extra) = &mut self.extra else {
+            return;
+        };
+        loop {
+            extra.pass(self.next, &mut send);
+            let end = extra.next_sync().unwrap_or(u64::MAX);
+            while self.next < end
+                && let Some(frame) = list.frame(self.next)
+                && extra.matches(self.next, frame) <= extra.copies
+            {
+                // Of an event that was begun a subscription may have left meanwhile.
+                extra.copies = 0;
+                self.next += 1;
+            }
+            if self.next < end {
+                break;
+            }
+        }
+        extra.due &= self.next < list.end();
+        self.simplify();
     }
 
     pub(super) fn extra(&mut self) -> &mut Extra {
@@ -164,7 +191,7 @@ impl Extra {
     }
 
     /// Its place is `next` now: what was to be entered by then is, and the `sync`s due are given.
-    pub(super) fn pass(&mut self, next: u64, mut send: impl FnMut(Arc<SyncFrame>)) {
+    fn pass(&mut self, next: u64, send: &mut impl FnMut(Arc<SyncFrame>)) {
         let Some(mut entering) = self.entering.take() else {
             return;
         };

@@ -121,8 +121,9 @@ impl Fanout {
             && let Some((reader, socket)) = connections.parts(connection)
         {
             if reader.blocked {
+                group.catch_up(at, |sync| reader.push_sync(sync));
                 let next = group.next_of(at);
-                if behind_bytes(&group.list, next, reader) > self.behind_bytes_max {
+                if next < end && behind_bytes(&group.list, next, reader) > self.behind_bytes_max {
                     self.outcome.slow.push(connection);
                 }
             } else if let (MemberAt::Members(index), true) = (at, reader.is_plain())
@@ -184,12 +185,11 @@ impl Fanout {
             if reader.blocked {
                 return;
             }
-            pass_syncs(&mut self.groups, reader);
+            catch_up(&mut self.groups, reader);
             let mut plan = Plan::new();
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let len = plan.fill(&self.groups, reader, &mut slices);
             if len == 0 {
-                plan.carry_out(0, &mut self.groups, reader);
                 return;
             }
             let bytes = slices[..len].iter().map(|slice| slice.len()).sum();
@@ -288,19 +288,13 @@ fn write_plain<S: Socket>(
     Written::All
 }
 
-/// Moves the `sync`s whose turn has come into the socket's queue.
-fn pass_syncs(groups: &mut Named<LocalGroup>, reader: &mut Reader) {
+/// Brings the socket's places up to the first frames that it lacks, and what goes before them into
+/// its queue.
+fn catch_up(groups: &mut Named<LocalGroup>, reader: &mut Reader) {
     for index in 0..reader.memberships.len() {
         let membership = reader.memberships[index];
-        let Some(group) = groups.get_mut(membership.local) else {
-            continue;
-        };
-        let next = group.next_of(membership.at);
-        if let Some(place) = group.place_mut(membership.at)
-            && let Some(extra) = &mut place.extra
-        {
-            extra.pass(next, |sync| reader.push_sync(sync));
-            place.simplify();
+        if let Some(group) = groups.get_mut(membership.local) {
+            group.catch_up(membership.at, |sync| reader.push_sync(sync));
         }
     }
 }
@@ -309,8 +303,6 @@ fn pass_syncs(groups: &mut Named<LocalGroup>, reader: &mut Reader) {
 struct Plan {
     events: [Step; SLICES_MAX],
     events_len: usize,
-    /// For each membership that was looked through, the number up to which nothing is left out.
-    ends: Vec<(usize, u64)>,
 }
 
 /// One frame of the write.
@@ -335,7 +327,6 @@ impl Plan {
         Plan {
             events: [nothing; SLICES_MAX],
             events_len: 0,
-            ends: Vec::new(),
         }
     }
 
@@ -383,7 +374,6 @@ impl Plan {
                 copies = 0;
                 number += 1;
             }
-            self.ends.push((index, number));
             if len == slices.len() {
                 break;
             }
@@ -418,25 +408,6 @@ impl Plan {
                 taken -= len;
             }
             set_place(group, membership.at, step);
-        }
-        if !is_whole {
-            return;
-        }
-        for (index, number) in &self.ends {
-            let membership = reader.memberships[*index];
-            let Some(group) = groups.get_mut(membership.local) else {
-                continue;
-            };
-            let end = group.list.end();
-            if let Some(place) = group.place_mut(membership.at) {
-                place.next = place.next.max(*number);
-                let caught_up = place.next >= end;
-                if let Some(extra) = &mut place.extra
-                    && caught_up
-                {
-                    extra.due = false;
-                }
-            }
         }
     }
 }
@@ -581,7 +552,11 @@ mod tests {
         }
 
         fn unblock(&mut self, at: SlotId) {
-            self.fake(at).room = usize::MAX;
+            self.unblock_for(at, usize::MAX);
+        }
+
+        fn unblock_for(&mut self, at: SlotId, room: usize) {
+            self.fake(at).room = room;
             self.sockets.slots.get_mut(at).unwrap().0.unblock();
             self.fanout.drain(at, &mut self.sockets);
             self.sweep(1000);
@@ -807,5 +782,74 @@ mod tests {
         local.event(group, None);
         local.sweep(1000);
         assert_eq!(local.fanout.take_outcome().slow, [at]);
+    }
+
+    #[test]
+    fn a_follower_of_one_item_is_not_slow_for_events_of_others() {
+        let mut local = Local::with_bound(200);
+        let at = local.socket();
+        let group = local.join(at, "a", "g", Some("u1"));
+        local.heard(at);
+        local.block(at, 10);
+        local.event(group, Some("u1")); // 2
+        local.sweep(1000);
+        for _ in 0..100 {
+            local.event(group, Some("u2"));
+            local.sweep(1000);
+        }
+        assert!(local.fanout.take_outcome().slow.is_empty());
+        assert_eq!(local.fanout.held_bytes(), 0);
+        local.unblock(at);
+        assert_eq!(local.heard(at), [2]);
+    }
+
+    #[test]
+    fn a_subscription_that_leaves_between_two_frames_of_an_event_takes_no_later_one_along() {
+        let mut local = Local::new();
+        let at = local.socket();
+        let group = local.join(at, "a", "g", None);
+        local.join(at, "b", "g", None);
+        local.heard(at);
+        let len = local.event(group, None); // 3
+        local.block(at, len);
+        local.sweep(1000);
+        local.leave(at, "b");
+        local.unblock(at);
+        local.event(group, None); // 4
+        local.sweep(1000);
+        local.event(group, None); // 5
+        local.sweep(1000);
+        assert_eq!(local.heard(at), [3, 4, 5]);
+    }
+
+    #[test]
+    fn a_sync_behind_frames_that_are_for_nobody_any_more_is_sent() {
+        let mut local = Local::new();
+        let at = local.socket();
+        let group = local.join(at, "a", "g", None);
+        local.heard(at);
+        local.block(at, 0);
+        local.event(group, Some("u1"));
+        local.sweep(1000);
+        local.join(at, "b", "g", Some("u1")); // 3
+        local.leave(at, "a");
+        local.unblock(at);
+        assert_eq!(local.heard(at), [3]);
+    }
+
+    #[test]
+    fn syncs_of_a_group_go_out_in_the_order_of_the_joins() {
+        let mut local = Local::new();
+        let at = local.socket();
+        let group = local.join(at, "a", "g", None);
+        local.heard(at);
+        local.block(at, 0);
+        local.event(group, None); // 2
+        local.sweep(1000);
+        local.join(at, "b", "g", None); // 3
+        local.unblock_for(at, 10);
+        local.join(at, "c", "g", None); // 4, when nothing but the rest of 2 is before the sync of b
+        local.unblock(at);
+        assert_eq!(local.heard(at), [2, 3, 4]);
     }
 }
