@@ -42,8 +42,8 @@ pub(super) struct Sweep {
     pub(super) members: usize,
     /// Due watchers before this one have been visited.
     pub(super) watchers: usize,
-    /// The end of the list when it began.
-    pub(super) end: u64,
+    /// Frames came since it began, or a place that it has visited moved on: another one follows.
+    pub(super) is_outrun: bool,
     /// The least place of those visited.
     pub(super) slowest: u64,
 }

@@ -177,6 +177,7 @@ impl Fanout {
         };
 
         let at = reader.memberships[found].at;
+        let was_behind = group.next_of(at) < from;
         // A `sync` that waits in the group goes before this one.
         group.catch_up(at, |sync| reader.push_sync(sync));
         let is_behind = group.next_of(at) < from;
@@ -197,6 +198,9 @@ impl Fanout {
             (MemberAt::Watchers(slot), Some(item)) => group.watch(item, slot),
             (MemberAt::Watchers(_), None) => self.regroup(connection, local, connections),
             (MemberAt::Members(_), _) => {}
+        }
+        if was_behind && !is_behind {
+            self.make_due(local); // it may have been the one that held the list back
         }
     }
 
@@ -231,8 +235,7 @@ impl Fanout {
             if let (MemberAt::Watchers(slot), Some(item)) = (at, &subscription.item) {
                 group.unwatch(item, slot);
             }
-            group.remove(local, at, connections);
-            self.let_go_if_empty(local);
+            self.remove(local, at, connections);
             return true;
         }
         match (at, &subscription.item) {
@@ -256,10 +259,7 @@ impl Fanout {
         };
         reader.subscriptions = Vec::new();
         for membership in std::mem::take(&mut reader.memberships) {
-            if let Some(group) = self.groups.get_mut(membership.local) {
-                group.remove(membership.local, membership.at, connections);
-            }
-            self.let_go_if_empty(membership.local);
+            self.remove(membership.local, membership.at, connections);
         }
     }
 
@@ -318,9 +318,11 @@ impl Fanout {
     }
 
     fn make_due(&mut self, local: LocalGroupId) {
-        if let Some(group) = self.groups.get_mut(local)
-            && !group.sweep.is_queued
-        {
+        let Some(group) = self.groups.get_mut(local) else {
+            return;
+        };
+        group.sweep.is_outrun |= group.sweep.is_begun;
+        if !group.sweep.is_queued {
             group.sweep.is_queued = true;
             self.due.push_back(local);
         }
@@ -363,6 +365,19 @@ impl Fanout {
         if is_behind {
             self.make_due(local);
         }
+    }
+
+    /// Takes a socket out of a group. Its own entry is the caller's.
+    fn remove<C: Connections>(&mut self, local: LocalGroupId, at: MemberAt, connections: &mut C) {
+        let Some(group) = self.groups.get_mut(local) else {
+            return;
+        };
+        let was_behind = group.next_of(at) < group.list.end();
+        group.remove(local, at, connections);
+        if was_behind {
+            self.make_due(local); // it may have been the one that held the list back
+        }
+        self.let_go_if_empty(local);
     }
 
     fn end_join(&mut self, local: LocalGroupId) {

@@ -166,7 +166,7 @@ impl Fanout {
         }
         list.forget_before(sweep.slowest);
         sweep.is_begun = false;
-        sweep.is_queued = list.end() > sweep.end;
+        sweep.is_queued = sweep.is_outrun;
         !sweep.is_queued
     }
 
@@ -218,7 +218,7 @@ impl super::group::Sweep {
                 is_begun: true,
                 members: 0,
                 watchers: 0,
-                end,
+                is_outrun: false,
                 slowest: end,
             };
         }
@@ -851,5 +851,39 @@ mod tests {
         local.join(at, "c", "g", None); // 4, when nothing but the rest of 2 is before the sync of b
         local.unblock(at);
         assert_eq!(local.heard(at), [2, 3, 4]);
+    }
+
+    #[test]
+    fn frames_go_with_the_last_reader_that_lacked_them() {
+        let mut local = Local::new();
+        let (slow, fast) = (local.socket(), local.socket());
+        let group = local.join(slow, "a", "g", None);
+        local.join(fast, "a", "g", None);
+        local.block(slow, 0);
+        local.event(group, None);
+        local.sweep(1000);
+        assert!(local.fanout.held_bytes() > 0);
+        local.fanout.disconnect(slow, &mut local.sockets);
+        local.sweep(1000);
+        assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn frames_go_when_a_reader_catches_up_in_the_middle_of_the_sweep_that_found_it_behind() {
+        let mut local = Local::new();
+        let sockets: Vec<SlotId> = (0..6).map(|_| local.socket()).collect();
+        let mut group = None;
+        for at in &sockets {
+            group = Some(local.join(*at, "a", "g", None));
+        }
+        local.block(sockets[0], 0);
+        local.event(group.unwrap(), None);
+        local.sweep(1000);
+        local.event(group.unwrap(), None);
+        local.sweep(2); // the blocked one has been visited, and not everyone else
+        assert!(local.fanout.is_due());
+        local.unblock(sockets[0]);
+        assert!(!local.fanout.is_due());
+        assert_eq!(local.fanout.held_bytes(), 0);
     }
 }
