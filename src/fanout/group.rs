@@ -12,6 +12,9 @@ use super::list::List;
 use super::place::{Extra, Place};
 use super::reader::{Connections, MemberAt};
 
+/// No watcher stands there.
+const NOBODY: u32 = u32::MAX;
+
 /// A group with local subscriptions, or with joins that wait for their `sync`.
 pub(super) struct LocalGroup {
     pub(super) key: GroupKey,
@@ -24,7 +27,8 @@ pub(super) struct LocalGroup {
     /// visit those of the others.
     pub(super) watchers: Slots<Place>,
     pub(super) by_item: HashMap<ItemId, Vec<u32>>,
-    /// Watchers that lack something. May name one that is gone or lacks nothing any more.
+    /// Watchers that lack something, each once. May name one that lacks nothing any more, or
+    /// [`NOBODY`] in place of one that is gone.
     pub(super) due_watchers: Vec<u32>,
     /// Joins sent to the owner and not answered yet.
     pub(super) joins: u32,
@@ -142,7 +146,11 @@ impl LocalGroup {
     ) -> Option<Place> {
         match at {
             MemberAt::Watchers(slot) => {
-                let place = self.watchers.remove(slot)?;
+                let mut place = self.watchers.remove(slot)?;
+                if let Some(listed) = place.extra.as_mut().and_then(|extra| extra.listed.take()) {
+                    // The slot may soon be another's, who is not to be listed twice.
+                    self.due_watchers[listed as usize] = NOBODY;
+                }
                 for item in place
                     .extra
                     .as_ref()
@@ -214,7 +222,11 @@ impl LocalGroup {
                         let watchers = self.by_item.get(&item);
                         debug_assert!(watchers.is_some_and(|watchers| watchers.contains(&slot)));
                     }
-                    debug_assert!(!extra.due || self.due_watchers.contains(&slot));
+                    debug_assert!(!extra.due || extra.listed.is_some());
+                    let listed = extra
+                        .listed
+                        .map(|listed| self.due_watchers[listed as usize]);
+                    debug_assert!(listed.is_none_or(|listed| listed == slot));
                 }
             }
         }
@@ -229,6 +241,17 @@ impl LocalGroup {
                 debug_assert!(!watchers[..number].contains(slot), "listed twice");
             }
         }
+        let is_listed = |(_, place): &(u32, &Place)| {
+            place
+                .extra
+                .as_ref()
+                .is_some_and(|extra| extra.listed.is_some())
+        };
+        let named = self.due_watchers.iter().filter(|slot| **slot != NOBODY);
+        debug_assert_eq!(
+            named.count(),
+            self.watchers.iter().filter(is_listed).count()
+        );
     }
 
     /// A frame for that item came: its watchers lack it from now on.
@@ -243,10 +266,34 @@ impl LocalGroup {
             if let Some(extra) = &mut place.extra
                 && !extra.due
             {
-                extra.due = true;
                 place.next = number;
-                self.due_watchers.push(*slot);
+                enlist(&mut self.due_watchers, *slot, extra);
             }
+        }
+    }
+
+    /// The watcher lacks something, from its place on.
+    pub(super) fn mark_watcher(&mut self, slot: u32) {
+        let place = self.watchers.get_mut(slot);
+        if let Some(extra) = place.and_then(|place| place.extra.as_mut()) {
+            enlist(&mut self.due_watchers, slot, extra);
+        }
+    }
+
+    /// Takes those out of the due watchers who lack nothing any more.
+    pub(super) fn retain_due(&mut self) {
+        let mut kept = 0;
+        self.due_watchers.retain(|slot| {
+            let place = self.watchers.get_mut(*slot);
+            let Some(extra) = place.and_then(|place| place.extra.as_mut()) else {
+                return false;
+            };
+            extra.listed = extra.due.then_some(kept);
+            kept += u32::from(extra.due);
+            extra.due
+        });
+        if self.due_watchers.is_empty() {
+            self.due_watchers.shrink_to(64);
         }
     }
 
@@ -261,6 +308,14 @@ impl LocalGroup {
             place.next = next;
             place.catch_up(&self.list, send);
         }
+    }
+}
+
+fn enlist(due_watchers: &mut Vec<u32>, slot: u32, extra: &mut Extra) {
+    extra.due = true;
+    if extra.listed.is_none() {
+        extra.listed = Some(due_watchers.len() as u32);
+        due_watchers.push(slot);
     }
 }
 

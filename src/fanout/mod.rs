@@ -352,10 +352,7 @@ impl Fanout {
         place.simplify();
         let new_at = group.add(place);
         if let (MemberAt::Watchers(slot), true) = (new_at, is_behind) {
-            if let Some(place) = group.watchers.get_mut(slot) {
-                place.extra().due = true;
-            }
-            group.due_watchers.push(slot);
+            group.mark_watcher(slot);
         }
         if let Some((reader, _)) = connections.parts(connection)
             && let Some(found) = reader.membership(local)

@@ -26,8 +26,10 @@ pub(super) struct Extra {
     items: Items,
     /// How many frames of the event at `next` it has been given already.
     pub(super) copies: u32,
-    /// Among watchers: it stands in the group's list of those that lack something.
+    /// Among watchers: it may lack something, from `next` on. Without it `next` means nothing.
     pub(super) due: bool,
+    /// Where it stands among the group's due watchers, until the sweep that finds it not due ends.
+    pub(super) listed: Option<u32>,
     /// Subscriptions entered while the socket was behind.
     entering: Option<Box<Entering>>,
 }

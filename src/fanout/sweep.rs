@@ -150,20 +150,8 @@ impl Fanout {
         let Some(group) = self.groups.get_mut(local) else {
             return true;
         };
-        let LocalGroup {
-            watchers,
-            due_watchers,
-            list,
-            sweep,
-            ..
-        } = group;
-        due_watchers.retain(|slot| {
-            let extra = watchers.get(*slot).and_then(|place| place.extra.as_ref());
-            extra.is_some_and(|extra| extra.due)
-        });
-        if due_watchers.is_empty() {
-            due_watchers.shrink_to(64);
-        }
+        group.retain_due();
+        let LocalGroup { list, sweep, .. } = group;
         list.forget_before(sweep.slowest);
         sweep.is_begun = false;
         sweep.is_queued = sweep.is_outrun;
@@ -885,5 +873,22 @@ mod tests {
         local.unblock(sockets[0]);
         assert!(!local.fanout.is_due());
         assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_follower_that_comes_and_goes_blocked_is_due_once() {
+        let mut local = Local::new();
+        let (at, other) = (local.socket(), local.socket());
+        let group = local.join(other, "a", "g", Some("u2"));
+        local.block(at, 0);
+        for _ in 0..50 {
+            local.join(at, "a", "g", Some("u1"));
+            local.event(group, Some("u1"));
+            local.sweep(1000);
+            local.leave(at, "a");
+            local.fanout.check_invariants(&mut local.sockets);
+            let due_watchers = local.fanout.groups.get(group).unwrap().due_watchers.len();
+            assert!(due_watchers <= 2, "{due_watchers} due of two");
+        }
     }
 }
