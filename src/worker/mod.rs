@@ -340,7 +340,9 @@ impl Worker {
             self.metrics().slow_readers_closed.increment();
             self.close(id, 1013, "");
         }
-        for (key, local) in outcome.left {
+        // Those that ended just now may have been the last of their groups.
+        let left = self.fanout.take_outcome().left;
+        for (key, local) in outcome.left.into_iter().chain(left) {
             let worker = self.ports.id;
             self.command(key, Ask::Leave { worker, local });
         }
