@@ -293,3 +293,319 @@ fn listed(verdict: Verdict, of_stream: bool) -> Outcome {
         other => decided::refusal(function, &other),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::id::{SlotId, Text};
+    use crate::protocol::frame::SyncFrame;
+
+    /// A shard and the requests that no store has answered.
+    struct Local {
+        shard: Shard,
+        asked: Vec<Request>,
+    }
+
+    impl Local {
+        fn new(decides: Decides) -> Local {
+            let limits = ValueLimits {
+                json_depth: 10,
+                value_bytes: 1000,
+            };
+            Local {
+                shard: Shard::new(WorkerId(0), decides, limits),
+                asked: Vec::new(),
+            }
+        }
+
+        fn ask(&mut self, group: &str, now: u64, ask: Ask) -> Effects {
+            let key = GroupKey::new("s", group);
+            let mut out = Effects::default();
+            self.shard.apply(Command::Group { key, ask }, now, &mut out);
+            self.shard.check_invariants();
+            self.asked.append(&mut out.requests);
+            out
+        }
+
+        /// The store answers the oldest request.
+        fn answer(&mut self, now: u64, verdict: Verdict) -> Effects {
+            let request = self.asked.remove(0);
+            let answer = Answer {
+                shard: request.shard,
+                epoch: request.epoch,
+                number: request.number,
+                verdict,
+            };
+            let mut out = Effects::default();
+            self.shard.learn(Learned::Answer(answer), now, &mut out);
+            self.shard.check_invariants();
+            out
+        }
+
+        /// Sets an item and has it accepted: the time of the event, if anybody listens.
+        fn set_accepted(&mut self, group: &str, now: u64, value: &str) -> Option<u64> {
+            let _ = self.ask(group, now, set(value, 0));
+            times(&self.answer(now, Verdict::Accepted)).pop()
+        }
+    }
+
+    fn call(n: u32) -> CallId {
+        SlotId {
+            slot: n,
+            generation: 1,
+        }
+    }
+
+    fn set(value: &str, n: u32) -> Ask {
+        Ask::Set {
+            item: "u1".into(),
+            data: value.into(),
+            call: Some(call(n)),
+        }
+    }
+
+    fn delete(n: u32) -> Ask {
+        Ask::Delete {
+            item: "u1".into(),
+            call: Some(call(n)),
+        }
+    }
+
+    fn join(item: Option<&str>) -> Ask {
+        Ask::Join(Join {
+            worker: WorkerId(0),
+            local: call(0),
+            connection: call(0),
+            token: 0,
+            item: item.map(Into::into),
+        })
+    }
+
+    fn leave() -> Ask {
+        Ask::Leave {
+            worker: WorkerId(0),
+            local: call(0),
+        }
+    }
+
+    fn outcomes(out: &Effects) -> Vec<(u32, &Outcome)> {
+        let replies = out.replies.iter();
+        replies
+            .map(|reply| (reply.call.slot, &reply.outcome))
+            .collect()
+    }
+
+    fn sync(out: &Effects) -> Arc<SyncFrame> {
+        let found = out
+            .deliveries
+            .iter()
+            .find_map(|delivery| match &delivery.what {
+                Delivered::Entered { sync, .. } => sync.clone(),
+                Delivered::Event(_) => None,
+            });
+        found.unwrap()
+    }
+
+    fn text(sync: &SyncFrame) -> String {
+        let bytes = sync.pieces_from(0).collect::<Vec<_>>().concat();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// The timestamps of all that is delivered.
+    fn times(out: &Effects) -> Vec<u64> {
+        let time = |text: &str| {
+            let (_, rest) = text.split_once(r#""timestamp":"#).unwrap();
+            rest.split(',').next().unwrap().parse().unwrap()
+        };
+        let texts = out.deliveries.iter().map(|delivery| match &delivery.what {
+            Delivered::Event(frame) => String::from_utf8_lossy(frame.wire()).into_owned(),
+            Delivered::Entered { sync, .. } => text(sync.as_ref().unwrap()),
+        });
+        texts.map(|text| time(&text)).collect()
+    }
+
+    fn value(text: &str) -> Option<Text> {
+        Some(text.into())
+    }
+
+    #[test]
+    fn nothing_leaves_before_the_store_has_accepted_what_it_rests_on() {
+        let mut local = Local::new(Decides::Owner);
+        let _ = local.ask("g", 5, join(None));
+        for ask in [
+            set("1", 1),
+            set("2", 2),
+            Ask::Get {
+                item: "u1".into(),
+                call: call(3),
+            },
+            join(Some("u1")),
+            delete(4),
+            delete(5),
+        ] {
+            let out = local.ask("g", 5, ask);
+            assert!(out.replies.is_empty() && out.deliveries.is_empty());
+        }
+        assert_eq!(
+            local.asked.len(),
+            3,
+            "the second delete finds nothing to remove"
+        );
+        // Another group does not wait for this one.
+        let out = local.ask("h", 5, Ask::List { call: call(6) });
+        assert_eq!(outcomes(&out), [(6, &Outcome::List(Vec::new()))]);
+        let mut names = Effects::default();
+        let stream = "s".into();
+        let ask = Command::ListGroups {
+            stream,
+            call: call(7),
+        };
+        local.shard.apply(ask, 5, &mut names);
+        assert_eq!(outcomes(&names), [(7, &Outcome::Groups(Vec::new()))]);
+
+        let out = local.answer(6, Verdict::Accepted);
+        let old = None;
+        let new = "1".into();
+        assert_eq!(outcomes(&out), [(1, &Outcome::Set { new, old })]);
+        assert_eq!(times(&out), [6]);
+        let out = local.answer(6, Verdict::Accepted);
+        let (old, new) = (value("1"), "2".into());
+        let got = Outcome::Got(value("2"));
+        assert_eq!(outcomes(&out), [(2, &Outcome::Set { new, old }), (3, &got)]);
+        assert!(text(&sync(&out)).ends_with(r#""data":2}}"#));
+        let out = local.answer(6, Verdict::Accepted);
+        let (first, second) = (value("2"), None);
+        let (first, second) = (
+            Outcome::Deleted { old: first },
+            Outcome::Deleted { old: second },
+        );
+        assert_eq!(outcomes(&out), [(4, &first), (5, &second)]);
+    }
+
+    #[test]
+    fn times_rise_while_the_clock_stands_still_or_steps_back() {
+        let mut local = Local::new(Decides::Owner);
+        assert_eq!(times(&local.ask("g", 100, join(None))), [100]);
+        assert_eq!(local.set_accepted("g", 100, "1"), Some(101));
+        assert_eq!(local.set_accepted("g", 100, "2"), Some(102));
+        assert_eq!(times(&local.ask("g", 50, join(None))), [102], "not older");
+        assert_eq!(times(&local.ask("g", 50, join(Some("u1")))), [103], "newer");
+        assert_eq!(local.set_accepted("g", 50, "3"), Some(104));
+        assert_eq!(local.shard.take_ahead_ms(), 54);
+        assert_eq!(local.set_accepted("g", 9000, "4"), Some(9000));
+    }
+
+    #[test]
+    fn a_group_that_appears_begins_above_the_times_of_those_that_were_let_go() {
+        let mut local = Local::new(Decides::Owner);
+        let _ = local.ask("g", 100, join(None));
+        assert_eq!(local.set_accepted("g", 100, "1"), Some(101));
+        let _ = local.ask("g", 100, delete(1));
+        let _ = local.answer(100, Verdict::Accepted); // 102
+        let _ = local.ask("g", 100, leave());
+        assert_eq!(local.shard.groups_len(), 0);
+        assert_eq!(times(&local.ask("g", 40, join(Some("u1")))), [103]);
+        assert_eq!(times(&local.ask("h", 40, join(None))), [102]);
+        assert_eq!(local.set_accepted("h", 40, "1"), Some(103));
+    }
+
+    #[test]
+    fn joins_at_one_time_share_their_sync_until_an_item_changes() {
+        let mut local = Local::new(Decides::Owner);
+        local.set_accepted("g", 100, "1");
+        let first = sync(&local.ask("g", 200, join(None)));
+        let second = sync(&local.ask("g", 200, join(None)));
+        assert!(Arc::ptr_eq(&first, &second));
+        local.set_accepted("g", 100, "2");
+        let third = sync(&local.ask("g", 100, join(None)));
+        assert!(text(&first).ends_with(r#""data":[1]}}"#));
+        assert!(text(&third).ends_with(r#""data":[2]}}"#));
+    }
+
+    #[test]
+    fn after_a_refusal_all_writes_under_way_fail_and_reads_are_answered_from_what_is_accepted() {
+        let mut local = Local::new(Decides::Owner);
+        local.set_accepted("g", 1, "1");
+        for (group, ask) in [
+            ("g", set("2", 1)),
+            ("g", Ask::List { call: call(2) }),
+            ("h", set("3", 3)),
+            ("g", delete(4)),
+            ("g", delete(5)),
+            ("g", join(None)),
+        ] {
+            let out = local.ask(group, 1, ask);
+            assert!(out.replies.is_empty() && out.deliveries.is_empty());
+        }
+        let epoch = local.asked[0].epoch;
+        let out = local.answer(1, Verdict::Refused("disk full".into()));
+        let mut calls: Vec<(u32, bool)> = Vec::new();
+        for (call, outcome) in outcomes(&out) {
+            calls.push((call, matches!(outcome, Outcome::Failed(_))));
+        }
+        calls.sort_unstable();
+        assert_eq!(
+            calls,
+            [(1, true), (2, false), (3, true), (4, true), (5, true)]
+        );
+        assert!(text(&sync(&out)).ends_with(r#""data":[1]}}"#));
+        assert_eq!(
+            local.shard.groups_len(),
+            1,
+            "the other group was never made"
+        );
+        // The answers to what was refused unseen say nothing new.
+        while !local.asked.is_empty() {
+            assert!(
+                local
+                    .answer(1, Verdict::Refused("unseen".into()))
+                    .is_empty()
+            );
+        }
+        let _ = local.ask("g", 1, set("9", 6));
+        assert_ne!(local.asked[0].epoch, epoch);
+        let out = local.answer(1, Verdict::Accepted);
+        let (old, new) = (value("1"), "9".into());
+        assert_eq!(outcomes(&out), [(6, &Outcome::Set { new, old })]);
+    }
+
+    #[test]
+    fn a_store_that_decides_is_believed_in_its_order() {
+        let mut local = Local::new(Decides::Store);
+        let _ = local.ask("g", 100, join(None));
+        let out = local.answer(100, Verdict::Listed(vec!["7".into()]));
+        assert!(text(&sync(&out)).ends_with(r#""data":[7]}}"#));
+        let out = local.ask("g", 100, set("1", 1));
+        assert!(out.replies.is_empty() && out.deliveries.is_empty());
+        let decided = |old: Option<Text>, new: Option<Text>, time| Verdict::Decided {
+            old,
+            new,
+            errors: Vec::new(),
+            time,
+        };
+        let out = local.answer(100, decided(value("5"), value("1"), 40));
+        let (old, new) = (value("5"), "1".into());
+        assert_eq!(outcomes(&out), [(1, &Outcome::Set { new, old })]);
+        assert_eq!(times(&out), [101], "its clock may be behind what was sent");
+        let heard = Learned::Heard {
+            group: GroupKey::new("s", "g"),
+            item: "u1".into(),
+            old: value("1"),
+            new: value("2"),
+            time: 500,
+        };
+        let mut out = Effects::default();
+        local.shard.learn(heard, 100, &mut out);
+        assert_eq!(times(&out), [500]);
+        // What it refuses fails alone; a join stands without its sync.
+        let _ = local.ask("g", 100, delete(2));
+        let _ = local.ask("g", 100, join(Some("u1")));
+        let out = local.answer(100, Verdict::Refused("gone".into()));
+        assert!(matches!(outcomes(&out)[..], [(2, Outcome::Failed(_))]));
+        let out = local.answer(100, Verdict::Refused("gone".into()));
+        let entered = &out.deliveries[0].what;
+        assert!(matches!(entered, Delivered::Entered { sync: None, .. }));
+    }
+}
