@@ -59,6 +59,11 @@ impl Double {
             .map(|(key, _)| key)
     }
 
+    /// The process dies: what was accepted is still there, and the shards that come begin anew.
+    pub fn crash(&mut self) {
+        self.void_epochs.clear();
+    }
+
     /// Another host sets an item of a store that decides.
     pub fn set_elsewhere(&mut self, group: GroupKey, item: ItemId, value: Text) -> Learned {
         let old = self.put(&group, ItemId::clone(&item), Text::clone(&value));

@@ -1,0 +1,615 @@
+//! A seed schedules workers, mailboxes, a store and subscribers: no threads, sockets or time.
+//!
+//! Same seed, same run. `SIM_SEEDS=10000` runs more of them, `SIM_SEED=7` only that one. A failed
+//! assert is followed by its seed and step. What should happen is `model`'s to say; each part of the
+//! real server that is simulated is in `worker`.
+
+#![allow(clippy::panic, reason = "tests may, and what they call")]
+
+#[path = "simulation/client.rs"]
+mod client;
+#[path = "simulation/fixed.rs"]
+mod fixed;
+#[path = "simulation/model.rs"]
+mod model;
+#[path = "simulation/pace.rs"]
+mod pace;
+#[path = "simulation/wire.rs"]
+mod wire;
+#[path = "simulation/worker.rs"]
+mod worker;
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Mutex};
+
+use iii_stream::id::{CallId, GroupKey, ItemId, SlotId, Text, WorkerId};
+use iii_stream::mesh::{Owners, ToWorker};
+use iii_stream::protocol::input::UpdateOp;
+use iii_stream::shard::{Ask, Command, Decides, Learned, Request, Verdict};
+use iii_stream::store::double::{Cues, Double};
+
+use model::Model;
+use pace::Pace;
+use worker::{Around, Mailbox, Mesh, Outbox, Post, What, Worker};
+
+const ITEMS: [&str; 3] = ["u1", "u2", "u3"];
+const SUBSCRIPTIONS: [&str; 4] = ["s1", "s2", "s3", "s4"];
+const SEEDS: u64 = 1000;
+const STEPS: usize = 250;
+/// Rounds in which everything that waits is served before it counts as standing still.
+const ROUNDS_MAX: usize = 10_000;
+
+/// All workers, the store, the engine's connections, and the seed's decisions.
+struct Simulation {
+    pace: Pace,
+    kind: Kind,
+    mesh: Mesh,
+    workers: Vec<Worker>,
+    store: StoreThread,
+    /// What each SDK worker has sent and no owner has taken.
+    callers: Vec<VecDeque<Command>>,
+    /// Calls without a reply.
+    open_calls: HashSet<CallId>,
+    calls_made: u32,
+    model: Model,
+    keys: Vec<GroupKey>,
+    now: u64,
+    /// The clock does not step back to before the last start: what a store keeps of time is its own
+    /// test's affair.
+    now_least: u64,
+    behind_bytes_max: usize,
+    values_made: u32,
+    steps: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The owner decides and accepts in the same turn.
+    Memory,
+    /// The owner decides, a log accepts.
+    Log,
+    /// The store decides.
+    Deciding,
+}
+
+struct StoreThread {
+    double: Double,
+    cues: Arc<Mutex<Cues>>,
+    /// Taken from the mailbox and not served.
+    pending: VecDeque<Request>,
+    to_open: Vec<Outbox<ToWorker>>,
+    accepted: HashSet<(WorkerId, u64)>,
+}
+
+#[derive(Clone, Copy)]
+enum Step {
+    Call,
+    PostFromClient,
+    TurnOfWorker,
+    TurnOfStore,
+    TurnOfEngine,
+    Connect,
+    Disconnect,
+    Block,
+    Unblock,
+    Refuse,
+    Elsewhere,
+    Clock,
+    Crash,
+}
+
+impl Simulation {
+    fn of_seed(seed: u64) -> Simulation {
+        let mut pace = Pace::of_seed(seed);
+        let kind = *pace.pick(&[Kind::Memory, Kind::Log, Kind::Log, Kind::Deciding]);
+        let workers = 1 + pace.below(3);
+        let mut simulation = Simulation::of_kind(kind, workers, seed);
+        simulation.behind_bytes_max = *pace.pick(&[0, 300, 3_000, 1 << 20]);
+        simulation.start(workers);
+        simulation
+    }
+
+    fn of_kind(kind: Kind, workers: usize, seed: u64) -> Simulation {
+        let names = [("s", "a@0"), ("s", "b@1"), ("s", "c@2"), ("t", "a@0")];
+        let mut simulation = Simulation {
+            kind,
+            mesh: Mesh {
+                owners: Owners::Steered {
+                    workers: workers as u16,
+                },
+                open: Vec::new(),
+                commands: Vec::new(),
+                engine: Mailbox::new(),
+                store: Mailbox::new(),
+            },
+            workers: Vec::new(),
+            store: StoreThread::new(kind.decides()),
+            callers: (0..3).map(|_| VecDeque::new()).collect(),
+            open_calls: HashSet::new(),
+            calls_made: 0,
+            model: Model::new(kind.decides(), workers),
+            keys: names
+                .map(|(stream, group)| GroupKey::new(stream, group))
+                .into(),
+            now: 1_000_000,
+            now_least: 0,
+            behind_bytes_max: 1 << 20,
+            values_made: 0,
+            steps: 0,
+            pace: Pace::of_seed(seed),
+        };
+        for key in &simulation.keys {
+            simulation.model.groups.entry(key.clone()).or_default();
+        }
+        simulation.start(workers);
+        simulation
+    }
+
+    /// All workers anew, and empty mailboxes.
+    fn start(&mut self, workers: usize) {
+        let mesh = &mut self.mesh;
+        mesh.open = (0..workers).map(|_| Mailbox::new()).collect();
+        mesh.commands = (0..workers).map(|_| Mailbox::new()).collect();
+        (mesh.engine, mesh.store) = (Mailbox::new(), Mailbox::new());
+        self.store.to_open = (0..workers).map(|_| Outbox::new()).collect();
+        self.workers = (0..workers as u16)
+            .map(|id| {
+                let is_owned = |key: &&GroupKey| self.mesh.owners.owner_of(key) == WorkerId(id);
+                let owned = self.keys.iter().filter(is_owned).cloned().collect();
+                let has_store = self.kind != Kind::Memory;
+                let decides = self.kind.decides();
+                Worker::new(
+                    WorkerId(id),
+                    workers,
+                    decides,
+                    has_store,
+                    self.behind_bytes_max,
+                    owned,
+                )
+            })
+            .collect();
+    }
+
+    fn run(&mut self) {
+        for _ in 0..4 {
+            for _ in 0..STEPS / 4 {
+                self.steps += 1;
+                self.step();
+                self.check();
+            }
+            self.settle();
+        }
+        let workers = 0..self.workers.len();
+        for worker in workers.clone() {
+            for id in self.sockets_of(worker) {
+                self.workers[worker].end(id);
+            }
+        }
+        self.settle();
+        for worker in workers {
+            assert_eq!(self.workers[worker].fanout.groups_len(), 0);
+        }
+    }
+
+    fn step(&mut self) {
+        let worker = self.pace.below(self.workers.len());
+        let step = self.pace.weighed(&[
+            (20, Step::Call),
+            (14, Step::PostFromClient),
+            (30, Step::TurnOfWorker),
+            (10, Step::TurnOfStore),
+            (10, Step::TurnOfEngine),
+            (3, Step::Connect),
+            (1, Step::Disconnect),
+            (4, Step::Block),
+            (5, Step::Unblock),
+            (1, Step::Refuse),
+            (1, Step::Elsewhere),
+            (4, Step::Clock),
+            (usize::from(self.steps % 50 == 49), Step::Crash),
+        ]);
+        match step {
+            Step::Call => self.call(),
+            Step::PostFromClient => self.post(worker),
+            Step::TurnOfWorker => self.turn_of_worker(worker),
+            Step::TurnOfStore => self.store.turn(&mut self.mesh, &mut self.pace),
+            Step::TurnOfEngine => self.turn_of_engine(),
+            Step::Connect => {
+                if self.sockets_of(worker).len() < 5 {
+                    let room = *self.pace.pick(&[usize::MAX, usize::MAX, 500]);
+                    self.workers[worker].accept(room);
+                }
+            }
+            Step::Disconnect => {
+                if let Some(id) = self.any_socket(worker) {
+                    let dies_in_a_write = self.pace.below(2) == 0;
+                    match self.workers[worker].sockets.0.get_mut(id) {
+                        Some(found) if dies_in_a_write => found.socket.is_dead = true,
+                        _ => self.workers[worker].end(id),
+                    }
+                }
+            }
+            Step::Block => {
+                if let Some(id) = self.any_socket(worker)
+                    && let Some(found) = self.workers[worker].sockets.0.get_mut(id)
+                {
+                    found.socket.room = self.pace.below(400);
+                }
+            }
+            Step::Unblock => {
+                if let Some(id) = self.any_socket(worker) {
+                    let some = self.pace.below(600);
+                    let room = *self.pace.pick(&[usize::MAX, some, 1]);
+                    self.workers[worker].takes_bytes(id, room);
+                }
+            }
+            Step::Refuse => {
+                let after = self.pace.below(6);
+                self.store.cues.lock().expect("one thread").refuse_after = Some(after);
+            }
+            Step::Elsewhere => self.set_elsewhere(),
+            Step::Clock => {
+                let by = *self.pace.pick(&[1, 1, 5, 1_000, -3, -2_000]);
+                self.now = self.now.saturating_add_signed(by).max(self.now_least);
+            }
+            Step::Crash => self.crash(),
+        }
+    }
+
+    fn check(&self) {
+        for (worker, known) in self.workers.iter().enumerate() {
+            known.shard.check_invariants();
+            assert!(self.mesh.open[worker].len() <= 2 && self.mesh.commands[worker].len() <= 2);
+        }
+    }
+
+    fn turn_of_worker(&mut self, worker: usize) {
+        self.workers[worker].turn(&mut Around {
+            mesh: &mut self.mesh,
+            model: &mut self.model,
+            accepted: &mut self.store.accepted,
+            pace: &mut self.pace,
+            now: self.now,
+        });
+    }
+
+    /// Replies are taken, and calls handed to owners that have room.
+    fn turn_of_engine(&mut self) {
+        for _ in 0..self.pace.up_to(self.mesh.engine.len()) {
+            if let Some(reply) = self.mesh.engine.take() {
+                assert!(self.open_calls.remove(&reply.call), "one reply a call");
+            }
+        }
+        for caller in &mut self.callers {
+            for _ in 0..self.pace.up_to(caller.len()) {
+                let Some(command) = caller.pop_front() else {
+                    break;
+                };
+                let owner = match &command {
+                    Command::Group { key, .. } => self.mesh.owners.owner_of(key).index(),
+                    _ => self.pace.below(self.workers.len()),
+                };
+                if let Err(command) = self.mesh.commands[owner].try_push(command) {
+                    caller.push_front(command);
+                    break;
+                }
+            }
+        }
+    }
+
+    fn call(&mut self) {
+        let key = self.pace.pick(&self.keys).clone();
+        let item: ItemId = (*self.pace.pick(&ITEMS)).into();
+        let call = SlotId {
+            slot: self.calls_made,
+            generation: 1,
+        };
+        self.calls_made += 1;
+        let may_be_void = (self.pace.below(4) > 0).then_some(call);
+        let ask = match self.pace.below(12) {
+            0..4 => Ask::Set {
+                data: self.value(&item),
+                item,
+                call: may_be_void,
+            },
+            4..6 => Ask::Update {
+                ops: updates(&item),
+                item,
+                call: may_be_void,
+            },
+            6..8 => Ask::Delete {
+                item,
+                call: may_be_void,
+            },
+            8 => Ask::Get { item, call },
+            9 => Ask::List { call },
+            10 => Ask::Send {
+                id: (self.pace.below(2) == 0).then_some(item),
+                kind: "typing".into(),
+                data: self.calls_made.to_string().into(),
+                call: may_be_void,
+            },
+            // Of a store that decides one shard asks all the groups; the answers are not by owner.
+            _ if self.kind == Kind::Deciding => Ask::List { call },
+            _ => {
+                self.open_calls.insert(call);
+                let stream = key.stream().into();
+                let caller = self.pace.below(self.callers.len());
+                return self.callers[caller].push_back(Command::ListGroups { stream, call });
+            }
+        };
+        let command = Command::Group { key, ask };
+        self.open_calls.extend(command.call());
+        let caller = self.pace.below(self.callers.len());
+        self.callers[caller].push_back(command);
+    }
+
+    /// A value that no other is equal to; some are long.
+    fn value(&mut self, item: &str) -> Text {
+        self.values_made += 1000;
+        let n = self.values_made;
+        match self.pace.below(6) {
+            0 => format!(r#"{{"id":"{item}","n":{n},"pad":"{}"}}"#, "x".repeat(300)).into(),
+            _ => format!(r#"{{"id":"{item}","n":{n}}}"#).into(),
+        }
+    }
+
+    /// A subscriber sends something.
+    fn post(&mut self, worker: usize) {
+        let Some(id) = self.any_socket(worker) else {
+            return;
+        };
+        let subscription = *self.pace.pick(&SUBSCRIPTIONS);
+        let what = match self.pace.below(24) {
+            0..8 => What::Join(self.pace.pick(&self.keys).clone(), None),
+            8..16 => {
+                let item: ItemId = (*self.pace.pick(&ITEMS)).into();
+                What::Join(self.pace.pick(&self.keys).clone(), Some(item))
+            }
+            16..22 => What::Leave,
+            22 => What::Ping,
+            _ if self.pace.below(4) == 0 => What::Close,
+            _ => What::Leave,
+        };
+        let Some(found) = self.workers[worker].sockets.0.get_mut(id) else {
+            return;
+        };
+        match &what {
+            What::Join(group, item) => found.client.asks(subscription, group, item.as_ref()),
+            What::Leave => found.client.forgets(subscription),
+            What::Ping | What::Close => {}
+        }
+        let id = subscription.into();
+        found.inbox.push_back(Post { id, what });
+    }
+
+    fn set_elsewhere(&mut self) {
+        if self.kind == Kind::Deciding && self.store.has_room() {
+            let key = self.pace.pick(&self.keys).clone();
+            let item: ItemId = (*self.pace.pick(&ITEMS)).into();
+            let value = self.value(&item);
+            let owner = self.mesh.owners.owner_of(&key).index();
+            let heard = self.store.double.set_elsewhere(key, item, value);
+            let message = ToWorker::Learned(vec![heard]);
+            self.store.to_open[owner].send(&mut self.mesh.open[owner], message);
+        }
+    }
+
+    /// The process dies. What the store has accepted is still there, and all that anybody was told
+    /// rests on it; then it starts anew.
+    fn crash(&mut self) {
+        if self.kind == Kind::Log {
+            for key in &self.keys {
+                let owner = self.mesh.owners.owner_of(key);
+                let durable = self.model.durable(key, owner, &self.store.accepted);
+                assert_eq!(self.store.double.items(key), durable);
+            }
+        }
+        self.now = self.now.max(self.model.last_time() + 1);
+        self.now_least = self.now;
+        self.store.crash();
+        self.callers.iter_mut().for_each(VecDeque::clear);
+        self.open_calls.clear();
+        self.start(self.workers.len());
+        let mut requests = vec![0; self.workers.len()];
+        if self.kind == Kind::Log {
+            for key in &self.keys {
+                let owner = self.mesh.owners.owner_of(key).index();
+                for (item, value) in self.store.double.items(key) {
+                    requests[owner] += self.workers[owner].load(key, item, value, self.now);
+                }
+            }
+        }
+        let (kind, double) = (self.kind, &self.store.double);
+        let items = |key: &GroupKey| match kind {
+            Kind::Memory => Vec::new(),
+            Kind::Log | Kind::Deciding => double.items(key).to_vec(),
+        };
+        self.model.restart(items, &requests);
+    }
+
+    /// Everything is delivered, every socket takes all: then nothing is left, and what everybody
+    /// knows is what is.
+    fn settle(&mut self) {
+        self.pace.is_full = true;
+        let mut rounds = 0;
+        while rounds == 0 || !self.is_quiet() {
+            rounds += 1;
+            assert!(rounds < ROUNDS_MAX, "it stands still");
+            self.turn_of_engine();
+            self.store.turn(&mut self.mesh, &mut self.pace);
+            for worker in 0..self.workers.len() {
+                for id in self.sockets_of(worker) {
+                    self.workers[worker].takes_bytes(id, usize::MAX);
+                }
+                self.turn_of_worker(worker);
+            }
+        }
+        self.pace.is_full = false;
+        assert!(self.open_calls.is_empty(), "every call has its reply");
+        self.model.check_quiet();
+        for (key, group) in &self.model.groups {
+            if self.kind != Kind::Memory {
+                assert_eq!(self.store.double.items(key), group.items);
+            }
+        }
+        let mut listened: Vec<BTreeSet<&GroupKey>> = vec![BTreeSet::new(); self.workers.len()];
+        for worker in &self.workers {
+            let mut joined = BTreeSet::new();
+            for (_, connection) in worker.sockets.0.iter() {
+                connection.client.check_quiet(&self.model);
+                joined.extend(
+                    connection
+                        .client
+                        .subscriptions()
+                        .map(|(_, entered)| &entered.group),
+                );
+            }
+            assert_eq!(
+                worker.fanout.groups_len(),
+                joined.len(),
+                "groups that nobody follows"
+            );
+            assert_eq!(worker.fanout.held_bytes(), 0, "frames that nobody lacks");
+            for group in joined {
+                listened[self.mesh.owners.owner_of(group).index()].insert(group);
+            }
+        }
+        for (worker, listened) in self.workers.iter().zip(listened) {
+            let is_kept = |key: &&GroupKey| {
+                let holds_items = self.kind != Kind::Deciding;
+                listened.contains(*key) || holds_items && !self.model.groups[*key].items.is_empty()
+            };
+            let kept = worker.owned().iter().filter(is_kept).count();
+            assert_eq!(
+                worker.shard.groups_len(),
+                kept,
+                "groups of which nothing is left"
+            );
+        }
+    }
+
+    fn is_quiet(&self) -> bool {
+        let mesh = &self.mesh;
+        let is_blocked = |worker: &Worker| {
+            let mut sockets = worker.sockets.0.iter();
+            sockets.any(|(_, found)| found.reader.is_blocked() || found.socket.room != usize::MAX)
+        };
+        mesh.open.iter().all(|mailbox| mailbox.len() == 0)
+            && mesh.commands.iter().all(|mailbox| mailbox.len() == 0)
+            && mesh.engine.len() + mesh.store.len() == 0
+            && self.store.pending.is_empty()
+            && self.store.has_room()
+            && self.callers.iter().all(VecDeque::is_empty)
+            && self
+                .workers
+                .iter()
+                .all(|worker| worker.is_quiet() && !is_blocked(worker))
+    }
+
+    fn sockets_of(&self, worker: usize) -> Vec<SlotId> {
+        let sockets = self.workers[worker].sockets.0.iter();
+        sockets.map(|(id, _)| id).collect()
+    }
+
+    fn any_socket(&mut self, worker: usize) -> Option<SlotId> {
+        let ids = self.sockets_of(worker);
+        (!ids.is_empty()).then(|| *self.pace.pick(&ids))
+    }
+}
+
+impl Kind {
+    fn decides(self) -> Decides {
+        match self {
+            Kind::Memory | Kind::Log => Decides::Owner,
+            Kind::Deciding => Decides::Store,
+        }
+    }
+}
+
+impl StoreThread {
+    fn new(decides: Decides) -> StoreThread {
+        let cues = Arc::new(Mutex::new(Cues::default()));
+        StoreThread {
+            double: Double::new(decides, Arc::clone(&cues)),
+            cues,
+            pending: VecDeque::new(),
+            to_open: Vec::new(),
+            accepted: HashSet::new(),
+        }
+    }
+
+    /// Serves some of what waits, unless answers to what was there before have found no room.
+    fn turn(&mut self, mesh: &mut Mesh, pace: &mut Pace) {
+        for (outbox, mailbox) in self.to_open.iter_mut().zip(&mut mesh.open) {
+            outbox.flush(mailbox);
+        }
+        if !self.has_room() {
+            return;
+        }
+        while let Some(batch) = mesh.store.take() {
+            self.pending.extend(batch);
+        }
+        let mut by_worker: Vec<Vec<Learned>> = self.to_open.iter().map(|_| Vec::new()).collect();
+        for _ in 0..pace.up_to(self.pending.len()) {
+            let Some(request) = self.pending.pop_front() else {
+                break;
+            };
+            let answer = self.double.serve_one(request);
+            if !matches!(answer.verdict, Verdict::Refused(_)) {
+                self.accepted.insert((answer.shard, answer.number));
+            }
+            by_worker[answer.shard.index()].push(Learned::Answer(answer));
+        }
+        for (worker, learned) in by_worker.into_iter().enumerate() {
+            if !learned.is_empty() {
+                let message = ToWorker::Learned(learned);
+                self.to_open[worker].send(&mut mesh.open[worker], message);
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        !self.to_open.iter().any(Outbox::has_backlog)
+    }
+
+    fn crash(&mut self) {
+        self.double.crash();
+        self.pending.clear();
+        self.accepted.clear();
+    }
+}
+
+/// One more, and the item's own name, which an item that is made by it needs.
+fn updates(item: &str) -> Vec<UpdateOp> {
+    let name = UpdateOp::Set {
+        path: "id".into(),
+        value: format!("\"{item}\"").into(),
+    };
+    let more = UpdateOp::Increment {
+        path: "n".into(),
+        by: model::UPDATE_STARTS_AT,
+    };
+    vec![name, more]
+}
+
+fn number_of(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+#[test]
+fn every_seed_keeps_what_is_promised() {
+    let seeds = match number_of("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number_of("SIM_SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        let mut simulation = Simulation::of_seed(seed);
+        let run = catch_unwind(AssertUnwindSafe(|| simulation.run()));
+        if let Err(panic) = run {
+            eprintln!("seed {seed}, step {}", simulation.steps);
+            resume_unwind(panic);
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! One subscriber: what its socket should hear, checked frame by frame, and what a deployed client
+//! makes of it by its own rules.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use iii_stream::id::{GroupKey, ItemId};
+use serde_json::Value;
+
+use crate::model::{Entered, Event, Group, Model};
+use crate::wire::{Decoder, Frame, Kind, Message};
+
+#[derive(Default, Debug)]
+pub(crate) struct Client {
+    decoder: Decoder,
+    /// Subscriptions that stand, by their ids.
+    subscriptions: BTreeMap<Box<str>, Entered>,
+    feeds: BTreeMap<GroupKey, Feed>,
+    /// Set when a subscription ends in the middle of a frame: what that frame may be.
+    begun: Option<Vec<(GroupKey, usize)>>,
+    pings: usize,
+    pongs: usize,
+    end: End,
+    /// What the application has asked for, by subscription id.
+    views: BTreeMap<Box<str>, View>,
+}
+
+#[derive(Default, PartialEq, Eq, Debug)]
+enum End {
+    #[default]
+    Open,
+    /// A close frame follows what has begun.
+    Closing,
+    Closed,
+}
+
+/// How far the socket is in one group.
+#[derive(Default, Debug)]
+struct Feed {
+    /// The event that it hears next is not before this one.
+    at: usize,
+    /// Frames of event `at` that it has heard.
+    given: usize,
+    /// `sync`s that it has not heard, in order.
+    syncs: VecDeque<Sync>,
+}
+
+#[derive(Debug)]
+struct Sync {
+    subscription: Box<str>,
+    entered: Entered,
+    /// Its subscription has ended: it may come or not.
+    is_void: bool,
+}
+
+impl Client {
+    /// The application joins; the server does not know yet.
+    pub(crate) fn asks(&mut self, id: &str, group: &GroupKey, item: Option<&ItemId>) {
+        let view = View {
+            group: group.clone(),
+            item: item.cloned(),
+            items: Vec::new(),
+            value: Value::Null,
+            last_time: 0,
+            last_times: HashMap::new(),
+        };
+        self.views.insert(id.into(), view);
+    }
+
+    /// A join has its effect here, in place of an older one of that id.
+    pub(crate) fn enters(&mut self, id: &str, entered: Entered, model: &Model) {
+        self.leaves(id, model);
+        let feed = self.feeds.entry(entered.group.clone()).or_default();
+        if entered.sync.is_some() {
+            feed.syncs.push_back(Sync {
+                subscription: id.into(),
+                entered: entered.clone(),
+                is_void: false,
+            });
+        }
+        self.subscriptions.insert(id.into(), entered);
+    }
+
+    /// A leave has its effect here: nothing more of that subscription begins.
+    pub(crate) fn leaves(&mut self, id: &str, model: &Model) {
+        if !self.subscriptions.contains_key(id) {
+            return;
+        }
+        self.note_begun(model);
+        self.subscriptions.remove(id);
+        for feed in self.feeds.values_mut() {
+            for sync in &mut feed.syncs {
+                sync.is_void |= *sync.subscription == *id;
+            }
+        }
+    }
+
+    /// The application's view of that subscription is gone.
+    pub(crate) fn forgets(&mut self, id: &str) {
+        self.views.remove(id);
+    }
+
+    pub(crate) fn pinged(&mut self) {
+        self.pings += 1;
+    }
+
+    /// The server closes: what has begun ends, then comes the close frame, then nothing.
+    pub(crate) fn closes(&mut self, model: &Model) {
+        self.note_begun(model);
+        self.subscriptions.clear();
+        for sync in self.feeds.values_mut().flat_map(|feed| &mut feed.syncs) {
+            sync.is_void = true;
+        }
+        self.end = End::Closing;
+    }
+
+    pub(crate) fn subscriptions(&self) -> impl Iterator<Item = (&str, &Entered)> {
+        self.subscriptions
+            .iter()
+            .map(|(id, entered)| (&**id, entered))
+    }
+
+    /// The socket took these bytes.
+    pub(crate) fn takes(&mut self, bytes: &[u8], model: &Model) {
+        self.decoder.push(bytes);
+        while let Some(frame) = self.decoder.next() {
+            assert!(self.end != End::Closed, "a frame after the close frame");
+            match frame {
+                Frame::Message(message) => self.hears(&message, model),
+                Frame::Pong => {
+                    self.pongs += 1;
+                    assert!(self.pongs <= self.pings, "a pong without a ping");
+                }
+                Frame::Close => {
+                    assert!(self.end == End::Closing);
+                    self.end = End::Closed;
+                }
+            }
+            self.begun = None;
+        }
+    }
+
+    fn hears(&mut self, message: &Message, model: &Model) {
+        self.views.values_mut().for_each(|view| view.hears(message));
+        let group = &message.group;
+        if self.hears_rest(message, model) {
+            return;
+        }
+        let next = self.next_event(group, model);
+        let feed = self.feeds.get_mut(group).expect("a group that was joined");
+        if message.kind == Kind::Sync {
+            return feed.hears_sync(message, next);
+        }
+        let number = next.unwrap_or_else(|| panic!("nothing is left for it: {message:?}"));
+        let event = &model.groups[group].history[number];
+        assert!(
+            event.is_told_by(message),
+            "{:?} was next, not {message:?}",
+            event.event
+        );
+        feed.syncs
+            .retain(|sync| !sync.is_void || sync.entered.from > number);
+        let sync = feed.syncs.front();
+        assert!(
+            sync.is_none_or(|sync| sync.entered.from > number),
+            "before its sync"
+        );
+        feed.hears_event(number);
+    }
+
+    /// The rest of a frame that had begun when its subscription ended.
+    fn hears_rest(&mut self, message: &Message, model: &Model) -> bool {
+        let is_it = |(group, number): &&(GroupKey, usize)| {
+            *group == message.group && model.groups[group].history[*number].is_told_by(message)
+        };
+        let begun = self.begun.take().unwrap_or_default();
+        let Some((group, number)) = begun.iter().find(is_it) else {
+            return false;
+        };
+        self.feeds
+            .entry(group.clone())
+            .or_default()
+            .hears_event(*number);
+        true
+    }
+
+    fn note_begun(&mut self, model: &Model) {
+        if self.decoder.has_begun() && self.begun.is_none() {
+            let next = |group: &GroupKey| Some((group.clone(), self.next_event(group, model)?));
+            self.begun = Some(self.feeds.keys().filter_map(next).collect());
+        }
+    }
+
+    /// The event of the group of which the next frame is due.
+    fn next_event(&self, group: &GroupKey, model: &Model) -> Option<usize> {
+        let feed = self.feeds.get(group)?;
+        let history = &model.groups[group].history;
+        (feed.at..history.len()).find(|number| {
+            let is_for = |entered: &&Entered| {
+                entered.group == *group
+                    && entered.from <= *number
+                    && history[*number].is_for(&entered.item)
+            };
+            let frames = self.subscriptions.values().filter(is_for).count();
+            frames > if *number == feed.at { feed.given } else { 0 }
+        })
+    }
+
+    /// Bytes of the group's events up to that time that wait for this socket: those that are surely
+    /// behind the frame being written, and all from the first that it lacks.
+    pub(crate) fn behind(&self, group: &GroupKey, until: u64, model: &Model) -> (usize, usize) {
+        let Some(next) = self.next_event(group, model) else {
+            return (0, 0);
+        };
+        let has_come = |event: &&Event| event.time.is_some_and(|time| time <= until);
+        let waiting = model.groups[group].history[next..].iter().filter(has_come);
+        let lens = waiting.map(|event| event.wire_len);
+        let all = lens.clone().sum();
+        let is_whole = |entered: &Entered| entered.group == *group && entered.item.is_none();
+        if self.subscriptions.values().any(is_whole) {
+            (lens.skip(1).sum(), all)
+        } else {
+            (0, all) // events between those of its items may be passed over sooner or later
+        }
+    }
+
+    /// Everything was delivered: the socket has heard all that was for it, and shows what is.
+    pub(crate) fn check_quiet(&self, model: &Model) {
+        assert!(!self.decoder.has_begun(), "part of a frame was never sent");
+        assert_eq!(
+            self.pongs > 0,
+            self.pings > 0,
+            "a ping has its pong, or a newer one"
+        );
+        for (group, feed) in &self.feeds {
+            assert_eq!(
+                self.next_event(group, model),
+                None,
+                "events of {group:?} never came"
+            );
+            let mut syncs = feed.syncs.iter();
+            assert!(
+                syncs.all(|sync| sync.is_void),
+                "a sync of {group:?} never came"
+            );
+        }
+        for (id, entered) in self.subscriptions() {
+            if entered.sync.is_some() {
+                self.views[id].check(&model.groups[&entered.group]);
+            }
+        }
+    }
+}
+
+impl Feed {
+    fn hears_event(&mut self, number: usize) {
+        self.given = if self.at == number { self.given + 1 } else { 1 };
+        self.at = number;
+    }
+
+    fn hears_sync(&mut self, message: &Message, next: Option<usize>) {
+        // The first that stands, or a void one before it.
+        let standing = self.syncs.iter().position(|sync| !sync.is_void);
+        let is_it = |sync: &Sync| message.is_sync_of(&sync.entered);
+        let found = match standing {
+            Some(standing) if is_it(&self.syncs[standing]) => standing,
+            _ => {
+                let before = self.syncs.iter().take(standing.unwrap_or(usize::MAX));
+                let found = before.into_iter().position(is_it);
+                found
+                    .unwrap_or_else(|| panic!("no sync that is due: {message:?}, {:?}", self.syncs))
+            }
+        };
+        let from = self.syncs[found].entered.from;
+        assert!(
+            next.is_none_or(|next| next >= from),
+            "a sync before what is in it"
+        );
+        let heard = self.syncs.remove(found);
+        // A void one that shares its `sync` may be the one that came.
+        let is_same = |sync: &Sync| {
+            heard
+                .as_ref()
+                .is_some_and(|heard| heard.entered.time == sync.entered.time)
+        };
+        let mut number = 0;
+        self.syncs.retain(|sync| {
+            number += 1;
+            number > found || is_same(sync)
+        });
+    }
+}
+
+/// A listener of a deployed client, by the table of what it drops.
+#[derive(Debug)]
+struct View {
+    group: GroupKey,
+    item: Option<ItemId>,
+    /// Of a group's listener: its list.
+    items: Vec<Value>,
+    /// Of an item's: its value.
+    value: Value,
+    /// The last time that it accepted; of a group's listener, for `sync`s.
+    last_time: u64,
+    /// Of a group's: the same for `update`s, by item.
+    last_times: HashMap<ItemId, u64>,
+}
+
+impl View {
+    fn hears(&mut self, message: &Message) {
+        if message.group != self.group {
+            return;
+        }
+        match (&self.item, &message.item) {
+            (Some(mine), Some(item)) if mine == item => self.item_hears(message),
+            (None, Some(_)) if message.kind == Kind::Event => self.group_hears(message),
+            (None, None) => self.group_hears(message),
+            _ => {}
+        }
+    }
+
+    fn item_hears(&mut self, message: &Message) {
+        if message.time <= self.last_time {
+            return;
+        }
+        self.last_time = message.time;
+        match message.event["type"].as_str() {
+            Some("sync" | "create" | "update") => self.value = message.event["data"].clone(),
+            Some("delete") => self.value = Value::Null,
+            _ => {}
+        }
+    }
+
+    fn group_hears(&mut self, message: &Message) {
+        let data = &message.event["data"];
+        let held = self.items.iter().position(|item| item["id"] == data["id"]);
+        match message.event["type"].as_str() {
+            Some("sync") if message.time >= self.last_time => {
+                self.items = data.as_array().expect("a list").clone();
+                self.last_time = message.time;
+            }
+            Some("create") if held.is_none() => self.items.push(data.clone()),
+            Some("update") => {
+                let item = message.item.clone().expect("an item");
+                let last = self.last_times.entry(item).or_insert(0);
+                if message.time <= *last {
+                    return;
+                }
+                *last = message.time;
+                self.last_time = self.last_time.max(message.time);
+                if let Some(held) = held {
+                    self.items[held] = data.clone();
+                }
+            }
+            Some("delete") => {
+                self.last_time = self.last_time.max(message.time);
+                self.items.retain(|item| item["id"] != data["id"]);
+            }
+            _ => {}
+        }
+    }
+
+    fn check(&self, group: &Group) {
+        let Some(item) = &self.item else {
+            return assert_eq!(Value::from(self.items.clone()), group.list());
+        };
+        let value = group.value(item);
+        let value = value.map(|value| serde_json::from_str(value).expect("a value"));
+        assert_eq!(self.value, value.unwrap_or(Value::Null));
+    }
+}

@@ -1,0 +1,642 @@
+//! A worker of the simulation: a shard, a fan-out and fake sockets, in the order of a real one's
+//! turn; and the mailboxes, by the rules of `mesh`, as plain queues.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::io::IoSlice;
+
+use iii_stream::collections::Named;
+use iii_stream::fanout::{self, Budget, Entry, Fanout, Reader, Written};
+use iii_stream::id::{GroupKey, ItemId, LocalGroupId, SlotId, WorkerId};
+use iii_stream::mesh::{Owners, ToWorker};
+use iii_stream::protocol::connection::{close_frame, pong_frame};
+use iii_stream::shard::{
+    Ask, Command, Decides, Delivered, Effects, Join, Learned, Reply, Request, Shard, Store,
+    ValueLimits,
+};
+use iii_stream::store::Memory;
+
+use crate::client::Client;
+use crate::model::Model;
+use crate::pace::Pace;
+use crate::wire::Message;
+
+/// Messages that a mailbox holds.
+const MAILBOX_LEN: usize = 2;
+
+/// All mailboxes: of each worker the open one and that of commands, the engine's, the store's.
+pub(crate) struct Mesh {
+    pub(crate) owners: Owners,
+    pub(crate) open: Vec<Mailbox<ToWorker>>,
+    pub(crate) commands: Vec<Mailbox<Command>>,
+    pub(crate) engine: Mailbox<Reply>,
+    pub(crate) store: Mailbox<Vec<Request>>,
+}
+
+pub(crate) struct Mailbox<M>(VecDeque<M>);
+
+/// One sender's way to a mailbox: what found it full.
+pub(crate) struct Outbox<M>(VecDeque<M>);
+
+pub(crate) struct Worker {
+    id: WorkerId,
+    pub(crate) shard: Shard,
+    pub(crate) fanout: Fanout,
+    /// `None`: the store has a thread.
+    store_here: Option<Memory>,
+    pub(crate) sockets: Sockets,
+    to_open: Vec<Outbox<ToWorker>>,
+    to_commands: Vec<Outbox<Command>>,
+    to_engine: Outbox<Reply>,
+    to_store: Outbox<Vec<Request>>,
+    own_commands: VecDeque<Command>,
+    effects: Effects,
+    to_write: Vec<SlotId>,
+    behind_bytes_max: usize,
+    now: u64,
+    /// Groups that this worker owns.
+    owned: Vec<GroupKey>,
+    /// The time of each group's last event that has come here.
+    arrived: BTreeMap<GroupKey, u64>,
+}
+
+/// What one turn may look at beside its worker.
+pub(crate) struct Around<'a> {
+    pub(crate) mesh: &'a mut Mesh,
+    pub(crate) model: &'a mut Model,
+    /// Writes that the store has accepted.
+    pub(crate) accepted: &'a mut HashSet<(WorkerId, u64)>,
+    pub(crate) pace: &'a mut Pace,
+    pub(crate) now: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Sockets(pub(crate) Named<Connection>);
+
+#[derive(Default)]
+pub(crate) struct Connection {
+    pub(crate) reader: Reader,
+    pub(crate) socket: FakeSocket,
+    pub(crate) client: Client,
+    /// What the client has sent and the worker not read.
+    pub(crate) inbox: VecDeque<Post>,
+    pending: Vec<Pending>,
+    waiting: VecDeque<Post>,
+    next_token: u32,
+    pub(crate) is_closing: bool,
+    /// While it is blocked: what had arrived when it was first seen to be.
+    blocked_since: Option<BTreeMap<GroupKey, u64>>,
+}
+
+/// A message of a client.
+pub(crate) struct Post {
+    pub(crate) id: Box<str>,
+    pub(crate) what: What,
+}
+
+pub(crate) enum What {
+    Join(GroupKey, Option<ItemId>),
+    Leave,
+    Ping,
+    Close,
+}
+
+struct Pending {
+    token: u32,
+    id: Box<str>,
+    item: Option<ItemId>,
+}
+
+/// A socket that takes so many bytes and then blocks.
+#[derive(Default)]
+pub(crate) struct FakeSocket {
+    pub(crate) room: usize,
+    pub(crate) is_dead: bool,
+    /// Taken since the client last looked.
+    taken: Vec<u8>,
+}
+
+impl<M> Mailbox<M> {
+    pub(crate) fn new() -> Mailbox<M> {
+        Mailbox(VecDeque::new())
+    }
+
+    pub(crate) fn try_push(&mut self, message: M) -> Result<(), M> {
+        if self.0.len() >= MAILBOX_LEN {
+            return Err(message);
+        }
+        self.0.push_back(message);
+        Ok(())
+    }
+
+    pub(crate) fn take(&mut self) -> Option<M> {
+        self.0.pop_front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() == MAILBOX_LEN
+    }
+}
+
+impl<M> Outbox<M> {
+    pub(crate) fn new() -> Outbox<M> {
+        Outbox(VecDeque::new())
+    }
+
+    pub(crate) fn send(&mut self, mailbox: &mut Mailbox<M>, message: M) {
+        self.0.push_back(message);
+        self.flush(mailbox);
+    }
+
+    pub(crate) fn flush(&mut self, mailbox: &mut Mailbox<M>) {
+        while !mailbox.is_full()
+            && let Some(message) = self.0.pop_front()
+        {
+            mailbox.0.push_back(message);
+        }
+    }
+
+    pub(crate) fn has_backlog(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+impl fanout::Socket for FakeSocket {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
+        if self.is_dead {
+            return Written::Gone;
+        }
+        let len: usize = slices.iter().map(|slice| slice.len()).sum();
+        let taken = len.min(self.room);
+        let bytes = slices.iter().flat_map(|slice| slice.iter());
+        self.taken.extend(bytes.take(taken));
+        if self.room != usize::MAX {
+            self.room -= taken;
+        }
+        if taken == len {
+            Written::All
+        } else {
+            Written::Part(taken)
+        }
+    }
+}
+
+impl fanout::Connections for Sockets {
+    type Socket = FakeSocket;
+
+    fn parts(&mut self, id: SlotId) -> Option<(&mut Reader, &mut FakeSocket)> {
+        let connection = self.0.get_mut(id)?;
+        Some((&mut connection.reader, &mut connection.socket))
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(
+        id: WorkerId,
+        workers: usize,
+        decides: Decides,
+        has_store: bool,
+        behind_bytes_max: usize,
+        owned: Vec<GroupKey>,
+    ) -> Worker {
+        let limits = ValueLimits {
+            json_depth: 100,
+            value_bytes: 1 << 20,
+        };
+        Worker {
+            id,
+            shard: Shard::new(id, decides, limits),
+            fanout: Fanout::new(behind_bytes_max),
+            store_here: (!has_store).then_some(Memory),
+            sockets: Sockets::default(),
+            to_open: (0..workers).map(|_| Outbox::new()).collect(),
+            to_commands: (0..workers).map(|_| Outbox::new()).collect(),
+            to_engine: Outbox::new(),
+            to_store: Outbox::new(),
+            own_commands: VecDeque::new(),
+            effects: Effects::default(),
+            to_write: Vec::new(),
+            behind_bytes_max,
+            now: 0,
+            owned,
+            arrived: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn turn(&mut self, around: &mut Around<'_>) {
+        self.now = around.now;
+        let open = &around.mesh.open[self.id.index()];
+        for _ in 0..around.pace.up_to(open.len()) {
+            match around.mesh.open[self.id.index()].take() {
+                Some(ToWorker::Delivery(delivery)) => {
+                    self.deliver(delivery.local, delivery.what, around);
+                }
+                Some(ToWorker::Learned(learned)) => {
+                    for learned in learned {
+                        self.learn(learned, around);
+                    }
+                }
+                None => {}
+            }
+        }
+        if !self.follow_ups_wait() {
+            let commands = &around.mesh.commands[self.id.index()];
+            for _ in 0..around.pace.up_to(commands.len()) {
+                if let Some(command) = around.mesh.commands[self.id.index()].take() {
+                    self.apply(command, around);
+                }
+            }
+            self.read_sockets(around);
+        }
+        if !self.follow_ups_wait() {
+            while let Some(command) = self.own_commands.pop_front() {
+                self.apply(command, around);
+            }
+        }
+        self.perform_effects(around);
+        self.flush(around.mesh);
+        self.sweep(around);
+        self.flush(around.mesh);
+        self.shard.check_invariants();
+        self.fanout.check_invariants(&mut self.sockets);
+    }
+
+    /// Nothing is left to do here until something comes.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let is_served = |(_, connection): (SlotId, &Connection)| connection.inbox.is_empty();
+        !self.follow_ups_wait()
+            && !self.commands_wait()
+            && self.own_commands.is_empty()
+            && self.effects.is_empty()
+            && self.to_write.is_empty()
+            && !self.fanout.is_due()
+            && self.sockets.0.iter().all(is_served)
+    }
+
+    /// Groups that this worker decides for.
+    pub(crate) fn owned(&self) -> &[GroupKey] {
+        &self.owned
+    }
+
+    pub(crate) fn accept(&mut self, room: usize) {
+        let connection = Connection {
+            socket: FakeSocket {
+                room,
+                ..FakeSocket::default()
+            },
+            ..Connection::default()
+        };
+        self.sockets.0.insert(connection);
+    }
+
+    /// The socket takes so many bytes more.
+    pub(crate) fn takes_bytes(&mut self, id: SlotId, room: usize) {
+        let Some(connection) = self.sockets.0.get_mut(id) else {
+            return;
+        };
+        connection.socket.room = room;
+        if connection.reader.is_blocked() {
+            connection.reader.unblock();
+            connection.blocked_since = None;
+            self.to_write.push(id);
+        }
+    }
+
+    pub(crate) fn end(&mut self, id: SlotId) {
+        self.fanout.disconnect(id, &mut self.sockets);
+        self.sockets.0.remove(id);
+    }
+
+    /// Values of before a restart: put in without a store, for they are in it. Gives the number of
+    /// requests made.
+    pub(crate) fn load(&mut self, key: &GroupKey, item: &ItemId, value: &str, now: u64) -> u64 {
+        let mut out = Effects::default();
+        let ask = Ask::Set {
+            item: item.clone(),
+            data: value.into(),
+            call: None,
+        };
+        let key = key.clone();
+        self.shard.apply(Command::Group { key, ask }, now, &mut out);
+        let mut learned = Vec::new();
+        Memory.serve(out.requests, &mut learned);
+        let made = learned.len() as u64;
+        for learned in learned {
+            self.shard.learn(learned, now, &mut Effects::default());
+        }
+        made
+    }
+
+    fn follow_ups_wait(&self) -> bool {
+        self.to_open.iter().any(Outbox::has_backlog)
+            || self.to_engine.has_backlog()
+            || self.to_store.has_backlog()
+    }
+
+    fn commands_wait(&self) -> bool {
+        self.to_commands.iter().any(Outbox::has_backlog)
+    }
+
+    fn apply(&mut self, command: Command, around: &mut Around<'_>) {
+        around.model.apply(self.id, &command, &self.owned);
+        let mut out = Effects::default();
+        self.shard.apply(command, self.now, &mut out);
+        around.model.check(self.id, &out);
+        self.add(out);
+    }
+
+    fn learn(&mut self, learned: Learned, around: &mut Around<'_>) {
+        around
+            .model
+            .learn(self.id, &learned, around.accepted, &self.owned);
+        let mut out = Effects::default();
+        self.shard.learn(learned, self.now, &mut out);
+        around.model.check(self.id, &out);
+        self.add(out);
+    }
+
+    fn add(&mut self, mut out: Effects) {
+        self.effects.requests.append(&mut out.requests);
+        self.effects.replies.append(&mut out.replies);
+        self.effects.deliveries.append(&mut out.deliveries);
+    }
+
+    fn perform_effects(&mut self, around: &mut Around<'_>) {
+        while !self.effects.requests.is_empty() {
+            let requests = std::mem::take(&mut self.effects.requests);
+            if let Some(store) = &mut self.store_here {
+                let numbers = requests.iter().map(|request| (self.id, request.number));
+                around.accepted.extend(numbers);
+                let mut learned = Vec::new();
+                store.serve(requests, &mut learned);
+                for learned in learned {
+                    self.learn(learned, around);
+                }
+            } else {
+                self.to_store.send(&mut around.mesh.store, requests);
+            }
+        }
+        for reply in std::mem::take(&mut self.effects.replies) {
+            self.to_engine.send(&mut around.mesh.engine, reply);
+        }
+        for delivery in std::mem::take(&mut self.effects.deliveries) {
+            if delivery.to == self.id {
+                self.deliver(delivery.local, delivery.what, around);
+            } else {
+                let to = delivery.to.index();
+                let mailbox = &mut around.mesh.open[to];
+                self.to_open[to].send(mailbox, ToWorker::Delivery(delivery));
+            }
+        }
+    }
+
+    fn flush(&mut self, mesh: &mut Mesh) {
+        self.to_engine.flush(&mut mesh.engine);
+        self.to_store.flush(&mut mesh.store);
+        for (outbox, mailbox) in self.to_open.iter_mut().zip(&mut mesh.open) {
+            outbox.flush(mailbox);
+        }
+        for (outbox, mailbox) in self.to_commands.iter_mut().zip(&mut mesh.commands) {
+            outbox.flush(mailbox);
+        }
+    }
+
+    fn deliver(&mut self, local: LocalGroupId, what: Delivered, around: &mut Around<'_>) {
+        let (id, token, sync) = match what {
+            Delivered::Event(frame) => {
+                let message = Message::whole(frame.wire());
+                self.arrived.insert(message.group, message.time);
+                return self.fanout.append(local, frame);
+            }
+            Delivered::Entered {
+                connection,
+                token,
+                sync,
+            } => (connection, token, sync),
+        };
+        let entered = around.model.take_entered((self.id, id, token));
+        let connection = self.sockets.0.get_mut(id);
+        let Some(connection) = connection.filter(|connection| !connection.is_closing) else {
+            return self.fanout.give_up(local);
+        };
+        let is_it = |pending: &Pending| pending.token == token;
+        let found = connection.pending.iter().position(is_it);
+        let pending = connection
+            .pending
+            .remove(found.expect("an open socket's own join"));
+        connection.client.enters(&pending.id, entered, around.model);
+        let entry = Entry {
+            id: pending.id.clone(),
+            item: pending.item,
+            sync,
+        };
+        self.fanout.enter(id, local, entry, &mut self.sockets);
+        self.to_write.push(id);
+        while let Some(post) = self.next_of(id, &pending.id) {
+            self.serve(id, post, around);
+        }
+    }
+
+    /// The first message of that subscription id that waited, if nothing holds it any more.
+    fn next_of(&mut self, id: SlotId, subscription: &str) -> Option<Post> {
+        let connection = self.sockets.0.get_mut(id)?;
+        if connection.holds(subscription) {
+            return None;
+        }
+        let mut waiting = connection.waiting.iter();
+        let found = waiting.position(|post| *post.id == *subscription)?;
+        connection.waiting.remove(found)
+    }
+
+    fn read_sockets(&mut self, around: &mut Around<'_>) {
+        let ids: Vec<SlotId> = self.sockets.0.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            let inbox_len = self.sockets.0.get(id).map_or(0, |found| found.inbox.len());
+            for _ in 0..around.pace.up_to(inbox_len) {
+                if self.commands_wait() {
+                    return;
+                }
+                let Some(connection) = self.sockets.0.get_mut(id) else {
+                    break;
+                };
+                let Some(post) = connection.inbox.pop_front() else {
+                    break;
+                };
+                if connection.is_closing {
+                    continue;
+                }
+                if matches!(post.what, What::Join(..) | What::Leave) && connection.holds(&post.id) {
+                    connection.waiting.push_back(post);
+                } else {
+                    self.serve(id, post, around);
+                }
+            }
+        }
+    }
+
+    fn serve(&mut self, id: SlotId, post: Post, around: &mut Around<'_>) {
+        let Some(connection) = self.sockets.0.get_mut(id) else {
+            return;
+        };
+        let (key, item) = match post.what {
+            What::Join(key, item) => (key, item),
+            What::Leave => {
+                connection.client.leaves(&post.id, around.model);
+                self.fanout.leave(id, &post.id, &mut self.sockets);
+                return;
+            }
+            What::Ping => {
+                connection.client.pinged();
+                connection.reader.push_pong(pong_frame(b"?").into());
+                return self.to_write.push(id);
+            }
+            What::Close => return self.close(id, around.model),
+        };
+        let local = self.fanout.begin_join(&key);
+        let token = connection.next_token;
+        connection.next_token += 1;
+        connection.pending.push(Pending {
+            token,
+            id: post.id,
+            item: item.clone(),
+        });
+        let join = Join {
+            worker: self.id,
+            local,
+            connection: id,
+            token,
+            item,
+        };
+        self.command(key, Ask::Join(join), around.mesh);
+    }
+
+    fn command(&mut self, key: GroupKey, ask: Ask, mesh: &mut Mesh) {
+        let owner = mesh.owners.owner_of(&key);
+        let command = Command::Group { key, ask };
+        if owner == self.id {
+            self.own_commands.push_back(command);
+        } else {
+            let mailbox = &mut mesh.commands[owner.index()];
+            self.to_commands[owner.index()].send(mailbox, command);
+        }
+    }
+
+    fn close(&mut self, id: SlotId, model: &Model) {
+        let Some(connection) = self.sockets.0.get_mut(id) else {
+            return;
+        };
+        if connection.is_closing {
+            return;
+        }
+        connection.is_closing = true;
+        connection.pending.clear();
+        connection.waiting.clear();
+        connection.client.closes(model);
+        self.fanout.disconnect(id, &mut self.sockets);
+        if let Some(connection) = self.sockets.0.get_mut(id) {
+            let last = close_frame(Some(1013), "");
+            connection.reader.push_last(last.into());
+        }
+        self.to_write.push(id);
+    }
+
+    fn sweep(&mut self, around: &mut Around<'_>) {
+        for id in std::mem::take(&mut self.to_write) {
+            self.fanout.drain(id, &mut self.sockets);
+        }
+        let mut budget = Budget::of_writes(around.pace.up_to(8));
+        self.fanout.sweep(&mut self.sockets, &mut budget);
+        let ids: Vec<SlotId> = self.sockets.0.iter().map(|(id, _)| id).collect();
+        for id in &ids {
+            if let Some(connection) = self.sockets.0.get_mut(*id) {
+                let taken = std::mem::take(&mut connection.socket.taken);
+                connection.client.takes(&taken, around.model);
+            }
+        }
+        let outcome = self.fanout.take_outcome();
+        for id in outcome.gone {
+            self.end(id);
+        }
+        for id in outcome.slow {
+            self.check_slow(id, around.model);
+            self.close(id, around.model);
+        }
+        for id in ids {
+            self.check_not_slow(id, around.model);
+            let connection = self.sockets.0.get(id);
+            if connection.is_some_and(|found| found.is_closing && found.reader.queue_is_empty()) {
+                self.end(id);
+            }
+        }
+        let left = self.fanout.take_outcome().left;
+        for (key, local) in outcome.left.into_iter().chain(left) {
+            let worker = self.id;
+            self.command(key, Ask::Leave { worker, local }, around.mesh);
+        }
+    }
+
+    /// It was reported: it is blocked, and further behind than the bound.
+    fn check_slow(&self, id: SlotId, model: &Model) {
+        let Some(connection) = self.sockets.0.get(id).filter(|found| !found.is_closing) else {
+            return;
+        };
+        assert!(
+            connection.reader.is_blocked(),
+            "a reader that takes all is not slow"
+        );
+        let mut behind = connection
+            .groups()
+            .map(|group| self.behind(connection, group, model).1);
+        let is_far = behind.any(|bytes| bytes > self.behind_bytes_max);
+        assert!(is_far, "it is not far behind: {:?}", connection.client);
+    }
+
+    /// It was not: no sweep that found it blocked has found it too far behind.
+    fn check_not_slow(&mut self, id: SlotId, model: &Model) {
+        if self.fanout.is_due() || !self.to_write.is_empty() {
+            return;
+        }
+        let Some(connection) = self.sockets.0.get(id).filter(|found| !found.is_closing) else {
+            return;
+        };
+        if !connection.reader.is_blocked() {
+            return;
+        }
+        if let Some(since) = &connection.blocked_since {
+            for group in connection
+                .groups()
+                .filter(|group| since.get(*group) != self.arrived.get(*group))
+            {
+                let (surely, _) = self.behind(connection, group, model);
+                assert!(
+                    surely <= self.behind_bytes_max,
+                    "a slow reader is not reported"
+                );
+            }
+        } else if let Some(connection) = self.sockets.0.get_mut(id) {
+            connection.blocked_since = Some(self.arrived.clone());
+        }
+    }
+
+    /// Bytes that wait for the socket here: those that are surely behind the frame being written,
+    /// and all from the first that it lacks.
+    fn behind(&self, connection: &Connection, group: &GroupKey, model: &Model) -> (usize, usize) {
+        let arrived = self.arrived.get(group).copied().unwrap_or(0);
+        connection.client.behind(group, arrived, model)
+    }
+}
+
+impl Connection {
+    fn holds(&self, id: &str) -> bool {
+        self.pending.iter().any(|pending| *pending.id == *id)
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &GroupKey> {
+        self.client
+            .subscriptions()
+            .map(|(_, entered)| &entered.group)
+    }
+}
