@@ -58,9 +58,40 @@ impl<T> Deadlines<T> {
         self.queue.pop_front().map(|(_, what)| what)
     }
 
+    /// The next to be due.
+    pub fn first(&self) -> Option<&T> {
+        self.queue.front().map(|(_, what)| what)
+    }
+
+    /// The next to be due needs its time no longer.
+    pub fn drop_first(&mut self) {
+        self.queue.pop_front();
+    }
+
     /// When the next one is due.
     pub fn next_at(&self) -> Option<Instant> {
         self.queue.front().map(|(until, _)| *until)
+    }
+}
+
+/// Says something at most once a second, and counts what it passed over: a log that a peer could
+/// fill is an attack.
+#[derive(Debug, Default)]
+pub struct Rarely {
+    said_at: Option<Instant>,
+    passed_over: u64,
+}
+
+impl Rarely {
+    /// `Some` when it may be said now, with how often it was passed over since the last time.
+    pub fn ask(&mut self, now: Instant) -> Option<u64> {
+        let is_soon = |at: Instant| now.saturating_duration_since(at) < Duration::from_secs(1);
+        if self.said_at.is_some_and(is_soon) {
+            self.passed_over += 1;
+            return None;
+        }
+        self.said_at = Some(now);
+        Some(std::mem::take(&mut self.passed_over))
     }
 }
 

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::collections::Named;
 use crate::id::{CallId, SlotId};
-use crate::protocol::answer::Outcome;
+use crate::protocol::answer::{self, Outcome, ResultBody};
 use crate::protocol::call::{ErrorBody, Trace};
 use crate::protocol::input::StreamFunction;
 use crate::time::Deadlines;
@@ -32,6 +32,14 @@ impl Caller {
             traceparent: trace.traceparent.as_deref().map(Box::from),
             baggage: trace.baggage.as_deref().map(Box::from),
         }
+    }
+}
+
+impl Caller {
+    /// The answer to the call, as its caller waits for it.
+    pub(super) fn write_answer(&self, out: &mut Vec<u8>, function_id: &str, body: ResultBody<'_>) {
+        let (traceparent, baggage) = (self.traceparent.as_deref(), self.baggage.as_deref());
+        answer::invocation_result(out, &self.id, function_id, body, traceparent, baggage);
     }
 }
 
@@ -62,6 +70,9 @@ pub(super) struct Calls {
     by_caller: HashMap<(SlotId, Uuid), CallId>,
     /// By callee and the id that it was sent.
     by_callee: HashMap<(SlotId, Uuid), CallId>,
+    /// How many calls concern each peer, as caller or callee, so that the end of one that has none
+    /// looks at no call of others.
+    by_peer: HashMap<SlotId, u32>,
 }
 
 impl Calls {
@@ -77,6 +88,7 @@ impl Calls {
             StreamFunction::ListAll => Some(Outcome::All(Vec::new())),
             _ => None,
         };
+        self.count(caller.peer);
         self.streams.insert(StreamCall {
             caller,
             function,
@@ -98,18 +110,19 @@ impl Calls {
             if *left > 0 {
                 return None;
             }
-        } else {
-            return self.streams.remove(id).map(|call| (call, outcome));
+            let mut call = self.abandon_stream(id)?;
+            let (_, mut outcome) = *call.listing.take()?;
+            sort(&mut outcome);
+            return Some((call, outcome));
         }
-        let mut call = self.streams.remove(id)?;
-        let (_, mut outcome) = *call.listing.take()?;
-        sort(&mut outcome);
-        Some((call, outcome))
+        self.abandon_stream(id).map(|call| (call, outcome))
     }
 
     /// A stream call that nobody will answer.
     pub(super) fn abandon_stream(&mut self, id: CallId) -> Option<StreamCall> {
-        self.streams.remove(id)
+        let call = self.streams.remove(id)?;
+        self.discount(call.caller.peer);
+        Some(call)
     }
 
     /// Calls that wait for functions of SDK workers.
@@ -132,6 +145,8 @@ impl Calls {
         let is_taken = self.by_callee.contains_key(&(callee, caller.id));
         let sent_id = if is_taken { new_id() } else { caller.id };
         let older = older.and_then(|older| self.end_function(older));
+        self.count(caller.peer);
+        self.count(callee);
         let id = self.functions.insert(FunctionCall {
             caller,
             function_id: function_id.into(),
@@ -160,12 +175,21 @@ impl Calls {
         }
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    /// When the first call under way has had its time. Those that have ended are dropped on the way.
+    pub(super) fn next_deadline(&mut self) -> Option<Instant> {
+        while let Some(id) = self.deadlines.first()
+            && self.functions.get(*id).is_none()
+        {
+            self.deadlines.drop_first();
+        }
         self.deadlines.next_at()
     }
 
     /// A peer is gone: gives the calls that waited for it. Those that it waited for are forgotten.
     pub(super) fn forget_peer(&mut self, peer: SlotId) -> Vec<FunctionCall> {
+        if !self.concern(peer) {
+            return Vec::new();
+        }
         let concerned = self
             .functions
             .iter()
@@ -177,19 +201,26 @@ impl Calls {
 
     /// Whether anything is under way for that peer, as caller or callee.
     pub(super) fn concern(&self, peer: SlotId) -> bool {
-        let in_functions = self
-            .functions
-            .iter()
-            .any(|(_, call)| call.callee == peer || call.caller.peer == peer);
-        in_functions
-            || self
-                .streams
-                .iter()
-                .any(|(_, call)| call.caller.peer == peer)
+        self.by_peer.contains_key(&peer)
+    }
+
+    fn count(&mut self, peer: SlotId) {
+        *self.by_peer.entry(peer).or_insert(0) += 1;
+    }
+
+    fn discount(&mut self, peer: SlotId) {
+        if let Some(count) = self.by_peer.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_peer.remove(&peer);
+            }
+        }
     }
 
     fn end_function(&mut self, id: CallId) -> Option<FunctionCall> {
         let call = self.functions.remove(id)?;
+        self.discount(call.caller.peer);
+        self.discount(call.callee);
         let by_caller = (call.caller.peer, call.caller.id);
         if self.by_caller.get(&by_caller) == Some(&id) {
             self.by_caller.remove(&by_caller);

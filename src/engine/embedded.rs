@@ -67,9 +67,11 @@ impl Engine {
         }
     }
 
-    pub(super) fn has_bytes(&mut self, id: SlotId) {
+    /// The poll says that bytes, or the end, are there.
+    pub(super) fn has_bytes(&mut self, id: SlotId, ends: bool) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.is_readable = true;
+            peer.is_ending |= ends;
             self.queue(id);
         }
     }
@@ -116,19 +118,16 @@ impl Engine {
             return 0; // it is queued again when it is held no longer
         }
         // What the connection has kept since a pause comes first.
-        if let Phase::Work(open) | Phase::Telemetry(open) = &peer.phase
-            && open.is_paused()
-        {
-            let kept_bytes = open.kept_bytes();
+        if peer.phase.is_paused() {
             self.received(id, 0);
-            return kept_bytes;
+            return SOCKET_COST_BYTES;
         }
         if !peer.is_readable {
             return 0;
         }
         match peer.socket.read(&mut self.buffer) {
             Received::Bytes { len, more } => {
-                peer.is_readable = more;
+                peer.is_readable = more || peer.is_ending;
                 self.received(id, len);
                 return len;
             }
@@ -250,14 +249,22 @@ impl Engine {
     }
 
     /// Counts and logs a message that cannot be read; nobody is answered.
-    pub(super) fn drop_message(&self, id: SlotId, why: &dyn std::fmt::Display) {
+    pub(super) fn drop_message(&mut self, id: SlotId, why: &dyn std::fmt::Display) {
         self.metrics().messages_dropped.increment();
+        self.warn(id, &format!("a message is dropped: {why}"));
+    }
+
+    /// A warning about what an SDK worker does, once a second at most.
+    pub(super) fn warn(&mut self, id: SlotId, what: &str) {
+        let Some(passed_over) = self.warned.ask(self.now.monotonic) else {
+            return;
+        };
         let worker_id = self
             .peers
             .get(id)
             .map(|peer| peer.worker_id)
             .unwrap_or_default();
-        tracing::warn!("dropped a message from SDK worker {worker_id}: {why}");
+        tracing::warn!("SDK worker {worker_id}: {what}{}", Also(passed_over));
     }
 
     /// Sends `last` and ends the connection.
@@ -270,7 +277,7 @@ impl Engine {
             return;
         }
         peer.phase = Phase::Closing;
-        self.peers.send_raw(id, last);
+        self.peers.send_last(id, last);
         self.closing.push(until, id);
         self.forget(id);
     }
@@ -299,8 +306,7 @@ impl Engine {
     }
 
     pub(super) fn next_drain_step(&self) -> Option<Instant> {
-        self.drain_until
-            .map(|until| until.min(self.now.monotonic + DRAIN_STEP))
+        self.drain_until.map(|_| self.drain_at)
     }
 
     /// The end of the process: nobody new, and a socket is closed when nothing of it is under way.
@@ -315,6 +321,10 @@ impl Engine {
             self.is_acceptable = false;
             self.drain_until = Some(self.now.monotonic + self.drain);
         }
+        if self.drain_at > self.now.monotonic {
+            return;
+        }
+        self.drain_at = self.now.monotonic + DRAIN_STEP;
         let is_over = self
             .drain_until
             .is_some_and(|until| until <= self.now.monotonic);
@@ -339,6 +349,18 @@ impl Phase {
         match self {
             Phase::Work(open) | Phase::Telemetry(open) => open.is_paused(),
             Phase::Handshake { .. } | Phase::Closing => false,
+        }
+    }
+}
+
+/// How many warnings were passed over, if any.
+struct Also(u64);
+
+impl std::fmt::Display for Also {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " (and {count} more warnings about SDK workers)"),
         }
     }
 }

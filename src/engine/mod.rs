@@ -23,7 +23,7 @@ use crate::mesh::{EnginePorts, ToEngine, engine_thread};
 use crate::metrics::EngineMetrics;
 use crate::net::id_of;
 use crate::shard::Command;
-use crate::time::{Deadlines, Now, sleep_until};
+use crate::time::{Deadlines, Now, Rarely, sleep_until};
 
 use calls::Calls;
 use peers::{Liveness, Peers};
@@ -84,6 +84,9 @@ pub struct Engine {
     closing: Deadlines<SlotId>,
     /// When the last socket is closed, whatever is under way; set when the process begins to end.
     drain_until: Option<Instant>,
+    /// When the end of the process goes on.
+    drain_at: Instant,
+    warned: Rarely,
 }
 
 impl Engine {
@@ -114,6 +117,8 @@ impl Engine {
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
             drain_until: None,
+            drain_at: Instant::now(),
+            warned: Rarely::default(),
         })
     }
 
@@ -147,8 +152,9 @@ impl Engine {
                 LISTENER => self.is_acceptable = true,
                 token => {
                     let id = id_of(token);
-                    if event.is_readable() || event.is_read_closed() || event.is_error() {
-                        self.has_bytes(id);
+                    let ends = event.is_read_closed() || event.is_error();
+                    if event.is_readable() || ends {
+                        self.has_bytes(id, ends);
                     }
                     if event.is_writable() {
                         self.peers.unblock(id);
@@ -161,7 +167,7 @@ impl Engine {
         Ok(())
     }
 
-    fn sleep_at_most(&self) -> Option<Duration> {
+    fn sleep_at_most(&mut self) -> Option<Duration> {
         let has_work = !self.readable.is_empty()
             || self.peers.has_dirty()
             || !self.ports.mailbox.is_empty()
@@ -220,7 +226,8 @@ impl Engine {
     }
 
     fn is_done(&self) -> bool {
-        let is_drained = self.drain_until.is_some() && self.peers.len() == 0;
+        let is_drained =
+            self.drain_until.is_some() && self.peers.is_empty() && self.orphans.is_empty();
         is_drained || self.ports.shared.stopping.load(Ordering::Acquire)
     }
 

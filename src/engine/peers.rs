@@ -1,6 +1,7 @@
 //! The SDK workers' sockets: few, each with buffers of its own.
 //!
-//! What is to be sent is collected and goes out in one write a turn. May not know what a call is.
+//! What is to be sent is collected and goes out in one write a turn; long answers are written out
+//! only as the socket takes them.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -15,12 +16,21 @@ use crate::collections::Named;
 use crate::fanout::{Socket, Written};
 use crate::id::{SlotId, WorkerId};
 use crate::net::Tcp;
+use crate::protocol::answer::{Outcome, ResultBody};
 use crate::protocol::connection::{self, text_header};
 use crate::protocol::handshake::HeadReader;
+use crate::protocol::input::StreamFunction;
 use crate::shard::Command;
 
-/// What has been sent is dropped from the buffer when it is more than this, or all of it.
-const SENT_BYTES_MAX: usize = 256 * 1024;
+use super::calls::Caller;
+
+/// Answers are written out while less than this waits unsent; the others stay what they are, shared
+/// with the shards that gave them.
+const OUT_BYTES: usize = 256 * 1024;
+
+/// Calls of one peer that may be under way and have long answers (lists): what the answers hold is
+/// known only when they come.
+const LISTS_UNDER_WAY_MAX: u32 = 4;
 
 /// One socket on the worker port.
 pub(super) struct Peer {
@@ -34,14 +44,31 @@ pub(super) struct Peer {
     pub(super) parked: VecDeque<(WorkerId, Command)>,
     /// When the call that is parked has waited long enough; `None` for one without an id.
     pub(super) parked_until: Option<Instant>,
+    /// Calls of lists under way.
+    pub(super) lists_under_way: u32,
     /// Frames to be sent; the first `sent` bytes have been.
     out: Vec<u8>,
     sent: usize,
+    /// Answers that follow, and the bytes that they hold.
+    answers: VecDeque<Answer>,
+    answers_bytes: usize,
+    /// What is sent after all else: a close frame, or an HTTP answer that refuses.
+    last: Vec<u8>,
     is_blocked: bool,
     pub(super) is_readable: bool,
+    /// The poll has told of the end. It tells once, and data may stand before it: so reading goes on
+    /// until the end is read.
+    pub(super) is_ending: bool,
     pub(super) is_queued: bool,
     /// It stands among those that are to be written to.
     is_dirty: bool,
+}
+
+/// The answer to a stream call, not written out yet.
+pub(super) struct Answer {
+    pub(super) caller: Caller,
+    pub(super) function: StreamFunction,
+    pub(super) outcome: Outcome,
 }
 
 /// How far a connection is.
@@ -59,12 +86,70 @@ pub(super) enum Phase {
 impl Peer {
     /// Bytes that wait unsent.
     pub(super) fn unsent_bytes(&self) -> usize {
-        self.out.len() - self.sent
+        self.out.len() - self.sent + self.answers_bytes
     }
 
     /// Whether its socket is to be left unread: what it asked for has not found room.
     pub(super) fn is_held(&self, unsent_bytes_max: usize) -> bool {
-        !self.parked.is_empty() || self.unsent_bytes() > unsent_bytes_max
+        !self.parked.is_empty()
+            || self.unsent_bytes() > unsent_bytes_max
+            || self.lists_under_way >= LISTS_UNDER_WAY_MAX
+    }
+}
+
+impl Peer {
+    /// Appends one message as a frame.
+    fn push(&mut self, text: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        text.clear();
+        write(text);
+        let (header, header_len) = text_header(text.len());
+        self.out.extend_from_slice(&header[..header_len]);
+        self.out.extend_from_slice(text);
+        text.shrink_to(OUT_BYTES);
+    }
+
+    /// Writes answers out until so many bytes wait unsent.
+    fn write_out_answers(&mut self, text: &mut Vec<u8>, until_bytes: usize) {
+        while self.out.len() - self.sent < until_bytes
+            && let Some(answer) = self.answers.pop_front()
+        {
+            self.answers_bytes -= answer.outcome.held_bytes();
+            let Answer {
+                caller,
+                function,
+                outcome,
+            } = answer;
+            let body = ResultBody::Outcome(&outcome);
+            self.push(text, |out| caller.write_answer(out, function.id(), body));
+        }
+    }
+
+    /// Writes until nothing is left or the socket takes no more.
+    fn write(&mut self, text: &mut Vec<u8>) -> Liveness {
+        loop {
+            self.write_out_answers(text, OUT_BYTES);
+            if self.answers.is_empty() {
+                self.out.append(&mut self.last);
+            }
+            let unsent = &self.out[self.sent..];
+            if self.is_blocked || unsent.is_empty() {
+                return Liveness::Alive;
+            }
+            match self.socket.write(&[IoSlice::new(unsent)]) {
+                Written::All => self.sent = self.out.len(),
+                Written::Part(len) => {
+                    self.sent += len;
+                    self.is_blocked = true;
+                }
+                Written::Gone => return Liveness::Dead,
+            }
+            // Moved to the front only when that is less than what has gone.
+            if self.sent >= self.out.len() - self.sent {
+                self.out.drain(..self.sent);
+                self.out.shrink_to(OUT_BYTES);
+                self.sent = 0;
+            }
+        }
     }
 }
 
@@ -97,21 +182,26 @@ impl Peers {
             functions: HashSet::new(),
             parked: VecDeque::new(),
             parked_until: None,
+            lists_under_way: 0,
             out: Vec::new(),
             sent: 0,
+            answers: VecDeque::new(),
+            answers_bytes: 0,
+            last: Vec::new(),
             is_blocked: false,
             is_readable: false,
+            is_ending: false,
             is_queued: false,
             is_dirty: false,
         });
-        let Some(peer) = self.slots.get_mut(id) else {
-            return Ok(id);
+        let registered = match self.slots.get_mut(id) {
+            Some(peer) => peer.socket.register(id, registry),
+            None => Err(io::Error::other("a slot just filled is empty")),
         };
-        if let Err(error) = peer.socket.register(id, registry) {
+        if registered.is_err() {
             self.slots.remove(id);
-            return Err(error);
         }
-        Ok(id)
+        registered.map(|()| id)
     }
 
     pub(super) fn remove(&mut self, id: SlotId, registry: &Registry) -> Option<Peer> {
@@ -128,8 +218,8 @@ impl Peers {
         self.slots.get_mut(id)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
     }
 
     pub(super) fn ids(&self) -> Vec<SlotId> {
@@ -144,19 +234,37 @@ impl Peers {
         if !matches!(peer.phase, Phase::Work(_)) {
             return;
         }
-        self.text.clear();
-        write(&mut self.text);
-        let (header, header_len) = text_header(self.text.len());
-        peer.out.extend_from_slice(&header[..header_len]);
-        peer.out.extend_from_slice(&self.text);
-        self.text.shrink_to(SENT_BYTES_MAX);
+        peer.write_out_answers(&mut self.text, usize::MAX); // what was answered before goes before
+        peer.push(&mut self.text, write);
         self.mark(id);
     }
 
-    /// Queues bytes as they are: an HTTP answer, a control frame.
+    /// Queues the answer to a stream call.
+    pub(super) fn answer(&mut self, answer: Answer) {
+        let id = answer.caller.peer;
+        let Some(peer) = self.slots.get_mut(id) else {
+            return;
+        };
+        if !matches!(peer.phase, Phase::Work(_)) {
+            return;
+        }
+        peer.answers_bytes += answer.outcome.held_bytes();
+        peer.answers.push_back(answer);
+        self.mark(id);
+    }
+
+    /// Queues bytes as they are, before answers that are not written out yet: the 101, a pong.
     pub(super) fn send_raw(&mut self, id: SlotId, bytes: &[u8]) {
         if let Some(peer) = self.slots.get_mut(id) {
             peer.out.extend_from_slice(bytes);
+            self.mark(id);
+        }
+    }
+
+    /// Queues what ends the connection, behind all else.
+    pub(super) fn send_last(&mut self, id: SlotId, bytes: &[u8]) {
+        if let Some(peer) = self.slots.get_mut(id) {
+            peer.last = bytes.to_vec();
             self.mark(id);
         }
     }
@@ -182,24 +290,9 @@ impl Peers {
                 continue;
             };
             peer.is_dirty = false;
-            if peer.is_blocked || peer.unsent_bytes() == 0 {
+            if peer.write(&mut self.text) == Liveness::Dead {
+                written(id, Liveness::Dead);
                 continue;
-            }
-            match peer.socket.write(&[IoSlice::new(&peer.out[peer.sent..])]) {
-                Written::All => peer.sent = peer.out.len(),
-                Written::Part(len) => {
-                    peer.sent += len;
-                    peer.is_blocked = true;
-                }
-                Written::Gone => {
-                    written(id, Liveness::Dead);
-                    continue;
-                }
-            }
-            if peer.sent == peer.out.len() || peer.sent > SENT_BYTES_MAX {
-                peer.out.drain(..peer.sent);
-                peer.out.shrink_to(SENT_BYTES_MAX);
-                peer.sent = 0;
             }
             if peer.out.is_empty() && matches!(peer.phase, Phase::Closing) {
                 peer.socket.shutdown_write();

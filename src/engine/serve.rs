@@ -14,8 +14,8 @@ use crate::protocol::value::{self, ValueError};
 use crate::shard::{Ask, Command, Reply};
 
 use super::Engine;
-use super::calls::{Caller, FunctionCall, function_not_found};
-use super::peers::Peer;
+use super::calls::{Caller, FunctionCall, StreamCall, function_not_found};
+use super::peers::{Answer, Peer};
 use super::registry::Description;
 
 /// Told to whoever finds no room.
@@ -40,9 +40,9 @@ impl Engine {
                 id: function_id,
                 has_invocation: true,
                 ..
-            } => tracing::warn!(
+            } => self.warn(id, &format!(
                 "function {function_id} is to be called over HTTP, which is not served: passed over"
-            ),
+            )),
             EngineMessage::RegisterFunction {
                 id: function_id,
                 description,
@@ -72,9 +72,9 @@ impl Engine {
                 ..
             } => {
                 let error = ErrorBody::new("trigger_type_not_found", "Trigger type not found");
-                tracing::warn!(
+                self.warn(id, &format!(
                     "trigger {trigger} is refused: this server has no trigger type {trigger_type} yet"
-                );
+                ));
                 self.peers.send(id, |out| {
                     answer::trigger_registration_result(
                         out,
@@ -235,7 +235,7 @@ impl Engine {
             }
             StreamInput::Get { .. } | StreamInput::List { .. } if caller.is_none() => return,
             other => {
-                let call = caller.map(|caller| self.calls.begin_stream(caller, function, 1));
+                let call = caller.map(|caller| self.begin_stream(caller, function, 1));
                 let Some(asked) = ask_of(other, call) else {
                     return;
                 };
@@ -244,6 +244,15 @@ impl Engine {
         };
         let owner = self.ports.shared.owners.owner_of(&key);
         self.send_command(id, owner, Command::Group { key, ask });
+    }
+
+    fn begin_stream(&mut self, caller: Caller, function: StreamFunction, workers: usize) -> CallId {
+        if is_list(function)
+            && let Some(peer) = self.peers.get_mut(caller.peer)
+        {
+            peer.lists_under_way += 1;
+        }
+        self.calls.begin_stream(caller, function, workers)
     }
 
     /// All workers know a part of the answer.
@@ -258,7 +267,7 @@ impl Engine {
             return;
         };
         let workers = self.ports.to_commands.len();
-        let call = self.calls.begin_stream(caller, function, workers);
+        let call = self.begin_stream(caller, function, workers);
         for worker in 0..workers {
             let command = match input {
                 StreamInput::ListGroups { stream } => Command::ListGroups {
@@ -336,6 +345,7 @@ impl Engine {
                 .call()
                 .and_then(|call| self.calls.abandon_stream(call));
             if let Some(call) = call {
+                self.list_ended(&call);
                 let error = failed(call.function, OVERLOADED);
                 self.answer_error(Some(call.caller), call.function.id(), &error);
             }
@@ -345,8 +355,23 @@ impl Engine {
     /// A worker has answered a stream call.
     pub(super) fn reply(&mut self, reply: Reply) {
         if let Some((call, outcome)) = self.calls.end_stream(reply.call, reply.outcome) {
-            let id = call.function.id();
-            self.answer(Some(call.caller), id, ResultBody::Outcome(&outcome));
+            self.list_ended(&call);
+            self.peers.answer(Answer {
+                caller: call.caller,
+                function: call.function,
+                outcome,
+            });
+        }
+    }
+
+    /// One call of a list less for that peer, which may have been held for it.
+    fn list_ended(&mut self, call: &StreamCall) {
+        if !is_list(call.function) {
+            return;
+        }
+        if let Some(peer) = self.peers.get_mut(call.caller.peer) {
+            peer.lists_under_way = peer.lists_under_way.saturating_sub(1);
+            self.queue(call.caller.peer);
         }
     }
 
@@ -407,12 +432,16 @@ impl Engine {
     fn answer(&mut self, caller: Option<Caller>, function_id: &str, body: ResultBody<'_>) {
         if let Some(caller) = caller {
             self.peers.send(caller.peer, |out| {
-                let (traceparent, baggage) =
-                    (caller.traceparent.as_deref(), caller.baggage.as_deref());
-                answer::invocation_result(out, &caller.id, function_id, body, traceparent, baggage);
+                caller.write_answer(out, function_id, body);
             });
         }
     }
+}
+
+/// Whether the answer may be much longer than the call.
+fn is_list(function: StreamFunction) -> bool {
+    use StreamFunction::{List, ListAll, ListGroups};
+    matches!(function, List | ListGroups | ListAll)
 }
 
 /// Gives the command back when its owner is full; the engine is woken when there is room.

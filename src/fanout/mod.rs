@@ -11,6 +11,7 @@ mod group;
 mod list;
 mod place;
 mod reader;
+mod stub;
 mod sweep;
 
 pub use reader::{Connections, Reader, Socket, Written};
@@ -53,6 +54,13 @@ pub struct Outcome {
     pub gone: Vec<SlotId>,
     /// Groups that nobody here follows any more: their owners are told.
     pub left: Vec<(GroupKey, LocalGroupId)>,
+}
+
+impl Outcome {
+    /// Whether nothing has come up.
+    pub fn is_empty(&self) -> bool {
+        self.slow.is_empty() && self.gone.is_empty() && self.left.is_empty()
+    }
 }
 
 /// A join that the owner has let in.

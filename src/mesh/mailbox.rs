@@ -5,11 +5,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::wake::{Waiters, WakeFlag};
+use super::wake::{Room, Waiters, WakeFlag};
 
 /// How a thread is woken out of its poll.
 pub struct Wake {
@@ -47,8 +46,7 @@ pub trait Weigh {
 }
 
 struct Shared {
-    bytes: AtomicUsize,
-    bytes_max: usize,
+    room: Room,
     waiters: Waiters,
     /// Of the receiving thread.
     wake: Arc<Wake>,
@@ -84,8 +82,7 @@ pub fn mailbox<M: Weigh>(
 ) -> (Address<M>, Mailbox<M>) {
     let (sender, receiver) = bounded(len_max);
     let shared = Arc::new(Shared {
-        bytes: AtomicUsize::new(0),
-        bytes_max,
+        room: Room::new(bytes_max),
         waiters: Waiters::default(),
         wake,
     });
@@ -104,9 +101,7 @@ impl<M: Weigh> Mailbox<M> {
     /// The next message, if there is one.
     pub fn take(&self) -> Option<M> {
         let message = self.queue.try_recv().ok()?;
-        self.shared
-            .bytes
-            .fetch_sub(message.held_bytes(), Ordering::AcqRel);
+        self.shared.room.release(message.held_bytes());
         Some(message)
     }
 
@@ -129,15 +124,13 @@ impl<M: Weigh> Mailbox<M> {
 impl<M: Weigh> Address<M> {
     fn try_push(&self, message: M) -> Result<(), M> {
         let bytes = message.held_bytes();
-        let before = self.shared.bytes.fetch_add(bytes, Ordering::AcqRel);
-        if before != 0 && before.saturating_add(bytes) > self.shared.bytes_max {
-            self.shared.bytes.fetch_sub(bytes, Ordering::AcqRel);
+        if !self.shared.room.reserve(bytes) {
             return Err(message);
         }
         match self.queue.try_send(message) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                self.shared.bytes.fetch_sub(bytes, Ordering::AcqRel);
+                self.shared.room.release(bytes);
                 Err(message)
             }
         }

@@ -1,12 +1,12 @@
-//! The two lock-free tricks of the mesh, each a small type that `tests/loom_wake.rs` walks.
+//! The lock-free tricks of the mesh, each a small type that `tests/loom_wake.rs` walks.
 //!
-//! [`WakeFlag`]: one system call for many messages. [`Waiters`]: who waits for room in a full
-//! mailbox. May not know what a message is, nor how a thread is woken.
+//! [`WakeFlag`]: one system call for many messages. [`Room`]: the bound in bytes. [`Waiters`]: who
+//! waits for room in a full mailbox. May not know what a message is, nor how a thread is woken.
 
 #[cfg(loom)]
-use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 #[cfg(not(loom))]
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// Raised while a wake-up of its thread is under way or has not been looked at yet.
 #[derive(Default)]
@@ -24,6 +24,40 @@ impl WakeFlag {
     /// that chose not to wake us could still be invisible to the drain.
     pub fn lower(&self) {
         self.raised.swap(false, Ordering::AcqRel);
+    }
+}
+
+/// Bytes that a mailbox's messages hold, and how many they may.
+pub struct Room {
+    held_bytes: AtomicUsize,
+    bytes_max: usize,
+}
+
+impl Room {
+    /// Room for so many bytes.
+    pub fn new(bytes_max: usize) -> Room {
+        Room {
+            held_bytes: AtomicUsize::new(0),
+            bytes_max,
+        }
+    }
+
+    /// Sender, before its push: false when there is no room beside what is there; beside nothing any
+    /// message has room. A refusal leaves no trace: if it were added and taken away again, another
+    /// sender could see it between, and both could wait beside an empty mailbox.
+    pub fn reserve(&self, bytes: usize) -> bool {
+        let add = |held: usize| {
+            let sum = held.saturating_add(bytes);
+            (held == 0 || sum <= self.bytes_max).then_some(sum)
+        };
+        self.held_bytes
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add)
+            .is_ok()
+    }
+
+    /// Receiver, after it has taken a message; sender, whose push found no slot.
+    pub fn release(&self, bytes: usize) {
+        self.held_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 }
 

@@ -43,6 +43,18 @@ pub(super) struct Group {
     under_way: Option<Box<UnderWay>>,
     /// The `sync` of the whole group, while it is still what the group is.
     sync: Option<(u64, Weak<SyncFrame>)>,
+    warmth: Warmth,
+}
+
+/// What a group that nobody follows keeps of the texts of its list.
+#[derive(PartialEq, Eq)]
+enum Warmth {
+    /// Nothing that it does not need.
+    Cold,
+    /// It has made some, or was left; the shard has not noted it yet.
+    Warm,
+    /// The shard will tell it when to give them back.
+    Cooling,
 }
 
 /// A worker with subscribers of this group.
@@ -64,6 +76,7 @@ impl Group {
             names: None,
             under_way: None,
             sync: None,
+            warmth: Warmth::Cold,
         }
     }
 
@@ -200,10 +213,10 @@ impl Group {
         self.listeners
             .retain(|listener| listener.worker != worker || listener.local != local);
         if self.listeners.is_empty() {
-            self.items.forget_chunks();
             self.listeners = Vec::new();
             self.names = None;
             self.sync = None;
+            self.warmth = Warmth::Warm;
         }
     }
 
@@ -335,13 +348,36 @@ impl Group {
             .get_or_insert_with(|| Box::new(GroupNames::new(key)))
     }
 
-    /// The values' texts; kept for the next who asks only while somebody listens.
+    /// The values' texts, kept for the next who asks.
     fn chunks(&mut self) -> Vec<Chunk> {
-        let chunks = self.items.chunks();
+        if self.listeners.is_empty() && self.warmth == Warmth::Cold {
+            self.warmth = Warmth::Warm;
+        }
+        self.items.chunks()
+    }
+
+    /// True once when it has texts that nobody may need any more: it is to be told when it has cooled.
+    pub(super) fn begins_to_cool(&mut self) -> bool {
+        let begins = self.warmth == Warmth::Warm;
+        if begins {
+            self.warmth = Warmth::Cooling;
+        }
+        begins
+    }
+
+    /// Gives back the texts, if nobody follows it.
+    pub(super) fn has_cooled(&mut self) {
+        self.warmth = Warmth::Cold;
         if self.listeners.is_empty() {
             self.items.forget_chunks();
         }
-        chunks
+    }
+
+    /// Commands that wait.
+    pub(super) fn queue_len(&self) -> usize {
+        self.under_way
+            .as_ref()
+            .map_or(0, |under_way| under_way.queue.len())
     }
 
     pub(super) fn check_invariants(&self) {

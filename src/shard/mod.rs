@@ -24,6 +24,8 @@ pub use effects::{
     Verdict,
 };
 
+use std::collections::VecDeque;
+
 use crate::id::{CallId, GroupKey, WorkerId};
 use crate::protocol::answer::Outcome;
 use crate::protocol::input::StreamFunction;
@@ -56,9 +58,18 @@ pub struct Shard {
     limits: ValueLimits,
     groups: Groups,
     flight: Flight,
+    /// Commands that wait in the groups' queues.
+    waiting_len: usize,
+    /// Groups that have made the texts of their lists without anybody to follow them, and when: the
+    /// texts are given back a little later, so that whoever asks again and again is not answered
+    /// anew each time.
+    cooling: VecDeque<(u64, u32)>,
     /// How far the group that is furthest ahead of the clock is, in ms, since it was last asked.
     ahead_ms: u64,
 }
+
+/// How long a group that nobody follows keeps the texts of its list, in ms.
+const COOLING_MS: u64 = 1000;
 
 impl Shard {
     /// The shard of that worker.
@@ -68,6 +79,8 @@ impl Shard {
             limits,
             groups: Groups::default(),
             flight: Flight::new(worker),
+            waiting_len: 0,
+            cooling: VecDeque::new(),
             ahead_ms: 0,
         }
     }
@@ -100,6 +113,11 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Commands that wait for the store, reads behind them included.
+    pub fn waiting_len(&self) -> usize {
+        self.waiting_len
     }
 
     /// Groups that are there: with items, subscribers, or something under way.
@@ -228,6 +246,7 @@ impl Shard {
         let Some(group) = self.groups.get_mut(slot) else {
             return;
         };
+        let waited = group.queue_len();
         let flight = &mut self.flight;
         act(
             group,
@@ -238,8 +257,26 @@ impl Shard {
                 out,
             },
         );
+        self.waiting_len = self.waiting_len + group.queue_len() - waited;
         self.ahead_ms = self.ahead_ms.max(group.last_time().saturating_sub(now));
+        if group.begins_to_cool() {
+            self.cooling.push_back((now, slot));
+        }
         self.groups.let_go_if_idle(slot);
+        self.cool(now);
+    }
+
+    /// Gives back what the groups that have cooled long enough do not need.
+    fn cool(&mut self, now: u64) {
+        while let Some((since, slot)) = self.cooling.front()
+            && now.abs_diff(*since) >= COOLING_MS
+        {
+            // The slot may be another group's by now: it loses texts that it can make again.
+            if let Some(group) = self.groups.get_mut(*slot) {
+                group.has_cooled();
+            }
+            self.cooling.pop_front();
+        }
     }
 }
 

@@ -34,10 +34,12 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
             polled => polled?,
         }
         wake.lower();
-        serve_turn(&mut *store, &mut ports);
+        // First what found no room: then the mailbox is served until it is empty, or until a
+        // neighbour is full who will wake this thread.
         for outbox in &mut ports.to_open {
             outbox.flush();
         }
+        serve_turn(&mut *store, &mut ports);
     }
     Ok(())
 }

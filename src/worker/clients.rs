@@ -81,7 +81,7 @@ impl Worker {
         connection
             .reader
             .push_head(upgrade.accepted(date).into_boxed_slice());
-        self.to_write.push(id);
+        self.write(id);
         let (stream, group, item) = match upgrade.target {
             Target::Group { stream, group } => (stream, group, None),
             Target::Item {
@@ -136,21 +136,17 @@ impl Worker {
             Event::Ping(payload) => {
                 if let Some((reader, _)) = self.connections.parts(id) {
                     reader.push_pong(pong_frame(payload).into_boxed_slice());
-                    self.to_write.push(id);
+                    self.write(id);
                 }
             }
             Event::Pong => {}
             Event::Close(reply) => self.close_with(id, reply.frame()),
         }
-        let joins = self
+        let is_held = self
             .connections
             .get_mut(id)
-            .and_then(|connection| connection.joins.as_ref());
-        if joins.is_some_and(|joins| joins.is_full()) {
-            Flow::Pause
-        } else {
-            Flow::Continue
-        }
+            .is_none_or(|connection| connection.is_held());
+        if is_held { Flow::Pause } else { Flow::Continue }
     }
 
     fn on_message(&mut self, id: SlotId, payload: Payload<'_>) {
@@ -207,7 +203,7 @@ impl Worker {
         if !fits || (is_full && !is_known) {
             let answer = unauthorized(&key, self.now.wall_ms, item.as_deref());
             connection.reader.push_own(answer);
-            self.to_write.push(id);
+            self.write(id);
             return self.metrics().joins_refused.increment();
         }
         let local = self.fanout.begin_join(&key);
@@ -244,7 +240,7 @@ impl Worker {
             sync,
         };
         self.fanout.enter(id, local, entry, &mut self.connections);
-        self.to_write.push(id);
+        self.write(id);
         self.go_on_with(id, &pending.id);
     }
 
@@ -270,11 +266,6 @@ impl Worker {
         {
             connection.joins = None;
         }
-        // It may have been left unread since it was full.
-        let is_paused = matches!(&connection.phase, Phase::Open(open) if open.is_paused());
-        if (connection.is_readable || is_paused) && !connection.is_queued {
-            connection.is_queued = true;
-            self.readable.push_back(id);
-        }
+        self.queue(id); // it may have been left unread since it was full
     }
 }

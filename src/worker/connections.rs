@@ -27,8 +27,13 @@ pub(super) struct Connection {
     pub(super) joins: Option<Box<Joins>>,
     /// Bytes may be there: the poll has said so and no read since has found the end of them.
     pub(super) is_readable: bool,
+    /// The poll has told of the end. It tells once, and data may stand before it: so reading goes on
+    /// until the end is read.
+    pub(super) is_ending: bool,
     /// It stands in the worker's queue of sockets to be read.
     pub(super) is_queued: bool,
+    /// It stands among those with something queued to be written.
+    pub(super) is_to_write: bool,
 }
 
 /// How far a connection is.
@@ -39,6 +44,29 @@ pub(super) enum Phase {
     Open(protocol::connection::Connection),
     /// Its last bytes are queued or sent; what comes in is thrown away until the peer ends it.
     Closing,
+}
+
+/// What a socket that reads slowly may have queued for itself before it is left unread: answers to
+/// joins, of which it could ask for more without end.
+const QUEUE_BYTES_MAX: usize = 256 * 1024;
+
+impl Connection {
+    /// Whether the socket is to be left unread: joins wait for their owners, or answers for the
+    /// client to read them.
+    pub(super) fn is_held(&self) -> bool {
+        let joins_wait = self.joins.as_ref().is_some_and(|joins| joins.is_full());
+        joins_wait || self.reader.queue_bytes() > QUEUE_BYTES_MAX
+    }
+}
+
+impl Phase {
+    /// Whether something that came is kept to be gone on with.
+    pub(super) fn is_paused(&self) -> bool {
+        match self {
+            Phase::Open(open) => open.is_paused(),
+            Phase::Handshake(_) | Phase::Closing => false,
+        }
+    }
 }
 
 /// What has come of the head.
@@ -63,16 +91,18 @@ impl Connections {
             phase: Phase::Handshake(Box::default()),
             joins: None,
             is_readable: false,
+            is_ending: false,
             is_queued: false,
+            is_to_write: false,
         });
-        let Some(connection) = self.slots.get_mut(id) else {
-            return Ok(id);
+        let registered = match self.slots.get_mut(id) {
+            Some(connection) => connection.socket.register(id, registry),
+            None => Err(io::Error::other("a slot just filled is empty")),
         };
-        if let Err(error) = connection.socket.register(id, registry) {
+        if registered.is_err() {
             self.slots.remove(id);
-            return Err(error);
         }
-        Ok(id)
+        registered.map(|()| id)
     }
 
     /// Closes the socket and forgets it; false when it was gone already.

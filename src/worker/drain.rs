@@ -1,11 +1,14 @@
 //! The end of the process on one worker: no new sockets, and the ones that are there are closed
 //! with 1012, spread over a while, for they all come back two seconds after.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use crate::id::{SlotId, WorkerId};
+
+use crate::mesh::ToOwner;
 
 use super::Worker;
 
@@ -39,6 +42,11 @@ impl Drain {
         }
     }
 
+    /// Whether the process is not about to end.
+    pub(super) fn is_serving(&self) -> bool {
+        matches!(self.state, State::Serving)
+    }
+
     /// When it goes on at the latest.
     pub(super) fn next_at(&self) -> Option<Instant> {
         match &self.state {
@@ -50,16 +58,18 @@ impl Drain {
 
 impl Worker {
     pub(super) fn go_on_draining(&mut self) {
-        if let State::Serving = self.drain.state {
-            if !self
-                .ports
-                .shared
-                .draining
-                .load(std::sync::atomic::Ordering::Acquire)
-            {
+        if self.drain.is_serving() {
+            if !self.ports.shared.draining.load(Ordering::Acquire) {
                 return;
             }
             self.accept_rest();
+            // Sockets that were handed over meanwhile are among the commands.
+            while let Some(message) = self.ports.commands.take() {
+                match message {
+                    ToOwner::Command(command) => self.own_commands.push_back(command),
+                    ToOwner::Socket(stream) => self.take_socket(stream),
+                }
+            }
             let left = self.connections.ids();
             self.drain.state = State::Closing {
                 began: self.now.monotonic,
@@ -67,6 +77,14 @@ impl Worker {
                 left,
                 next_at: self.now.monotonic,
             };
+        }
+        if self.connections.len() == 0 {
+            if !matches!(self.drain.state, State::Done) {
+                self.drain.state = State::Done;
+                // The server may have given up waiting.
+                let _ = self.drain.drained.try_send(self.ports.id);
+            }
+            return;
         }
         let State::Closing {
             began,
@@ -77,30 +95,17 @@ impl Worker {
         else {
             return;
         };
-        let elapsed = self
-            .now
-            .monotonic
-            .saturating_duration_since(*began)
-            .as_secs_f64();
-        let share = elapsed / self.drain.spread.as_secs_f64().max(0.001);
+        if *next_at > self.now.monotonic {
+            return;
+        }
+        *next_at = self.now.monotonic + STEP;
+        let elapsed = self.now.monotonic.saturating_duration_since(*began);
+        let share = elapsed.as_secs_f64() / self.drain.spread.as_secs_f64().max(0.001);
         // The first one is closed at once, so that one alone does not hold the process up.
         let may_be_left = (*total as f64 * (1.0 - share)).ceil() as usize;
         let keep = may_be_left.saturating_sub(1).min(left.len());
-        *next_at = self.now.monotonic + STEP;
-        let due = left.split_off(keep);
-        for id in due {
+        for id in left.split_off(keep) {
             self.close(id, 1012, "");
-        }
-        // Sockets that were handed over while the process began to end.
-        let State::Closing { left, .. } = &mut self.drain.state else {
-            return;
-        };
-        if left.is_empty() && self.connections.len() > 0 {
-            *left = self.connections.ids();
-        } else if self.connections.len() == 0 {
-            self.drain.state = State::Done;
-            // The server may have given up waiting.
-            let _ = self.drain.drained.try_send(self.ports.id);
         }
     }
 }

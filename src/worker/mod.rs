@@ -35,10 +35,14 @@ use drain::Drain;
 const WAKE: Token = Token(usize::MAX);
 const LISTENER: Token = Token(usize::MAX - 1);
 
-/// What one turn does at most before it looks at everything else again.
-const COMMANDS_A_TURN: usize = 512;
-const READ_BYTES_A_TURN: usize = 4 * READ_BUFFER_BYTES;
+/// What one turn does at most before it looks at everything else again: commands, by the bytes that
+/// they move and so much for each; bytes read; small writes.
+const COMMAND_COST_A_TURN: usize = 512 * 1024;
+const COMMAND_COST: usize = 1024;
+const READ_BYTES_A_TURN: usize = 2 * READ_BUFFER_BYTES;
 const WRITES_A_TURN: usize = 256;
+/// Commands that may wait in this shard for the store; above, it takes no more until answers come.
+const WAITING_MAX: usize = 64 * 1024;
 /// The one buffer for reads of all sockets.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -141,21 +145,18 @@ impl Worker {
         while !self.ports.shared.stopping.load(Ordering::Acquire) {
             self.wait_for_events(&mut events)?; // the thread sleeps here and nowhere else
             self.now = Now::read(); // the turn's one look at the clocks
-            self.read_open_mailbox(); // always, and first
-            if !self.follow_ups_wait() {
-                self.read_command_mailbox();
-                if !self.commands_wait() {
-                    self.accept();
-                    self.read_sockets();
-                }
-            }
+            self.read_open_mailbox(); // first, and whatever else has to wait
+            self.read_command_mailbox(); // while what follows from commands finds room
             self.apply_own_commands();
+            self.accept();
+            self.read_sockets(); // bytes → messages → commands, ours or a neighbour's
             self.perform_effects(); // store, replies, frames: in this order
             self.flush(); // replies are on their way before the fan-out begins
             self.let_others_run();
             self.sweep(); // who lacks something gets it, one write a socket
             self.end_overdue();
             self.go_on_draining();
+            self.follow_up(); // sockets that are dead or too slow, groups that nobody follows
             self.flush();
         }
         Ok(())
@@ -173,8 +174,9 @@ impl Worker {
                 LISTENER => self.is_acceptable = true,
                 token => {
                     let id = id_of(token);
-                    if event.is_readable() || event.is_read_closed() || event.is_error() {
-                        self.has_bytes(id);
+                    let ends = event.is_read_closed() || event.is_error();
+                    if event.is_readable() || ends {
+                        self.has_bytes(id, ends);
                     }
                     if event.is_writable() {
                         self.takes_bytes(id);
@@ -187,16 +189,16 @@ impl Worker {
     }
 
     /// `Some(0)` while there is work; else until the next time limit, or for good.
+    /// `Some(0)` while there is work; else until the next time limit, or for good.
     fn sleep_at_most(&self) -> Option<Duration> {
-        let can_read = !self.follow_ups_wait() && !self.commands_wait();
+        let has_commands = !self.own_commands.is_empty() || !self.ports.commands.is_empty();
+        let has_sockets =
+            !self.readable.is_empty() || (self.is_acceptable && self.accept_after.is_none());
         let has_work = self.fanout.is_due()
-            || (!self.follow_ups_wait() && !self.own_commands.is_empty())
             || !self.to_write.is_empty()
             || !self.ports.open.is_empty()
-            || (!self.follow_ups_wait() && !self.ports.commands.is_empty())
-            || (can_read
-                && (!self.readable.is_empty()
-                    || (self.is_acceptable && self.accept_after.is_none())));
+            || (has_commands && self.may_take_commands())
+            || (has_sockets && self.may_read_sockets());
         if has_work {
             return Some(Duration::ZERO);
         }
@@ -208,29 +210,34 @@ impl Worker {
         ])
     }
 
-    /// What follows from commands has to wait, so no more commands.
-    fn follow_ups_wait(&self) -> bool {
+    /// Whether what follows from a command finds room: with the neighbours, in the fan-out, and
+    /// behind what the store has not accepted.
+    fn may_take_commands(&self) -> bool {
         let ports = &self.ports;
-        ports.to_open.iter().any(|outbox| outbox.has_backlog())
-            || ports.to_engine.has_backlog()
-            || ports
-                .to_store
-                .as_ref()
-                .is_some_and(|outbox| outbox.has_backlog())
+        let to_store = ports.to_store.as_ref();
+        !ports.to_open.iter().any(|outbox| outbox.has_backlog())
+            && !ports.to_engine.has_backlog()
+            && !to_store.is_some_and(|outbox| outbox.has_backlog())
+            && !self.fanout.is_lagging()
+            && self.shard.waiting_len() < WAITING_MAX
     }
 
-    /// Commands to others have to wait, so no more from own sockets.
-    fn commands_wait(&self) -> bool {
-        self.ports
-            .to_commands
-            .iter()
-            .any(|outbox| outbox.has_backlog())
+    /// Whether commands find room with their owners as well.
+    fn may_read_sockets(&self) -> bool {
+        let to_commands = &self.ports.to_commands;
+        self.may_take_commands()
+            && self.own_commands.is_empty()
+            && !to_commands.iter().any(|outbox| outbox.has_backlog())
     }
 
     fn read_open_mailbox(&mut self) {
         // What was there at the start: a neighbour that never stops must not hold the turn.
         let len = self.ports.open.len();
         for _ in 0..len {
+            // A fan-out that lags needs nobody to get on, so this wait ends by itself.
+            if self.fanout.is_lagging() {
+                break;
+            }
             let Some(message) = self.ports.open.take() else {
                 break;
             };
@@ -251,17 +258,19 @@ impl Worker {
     }
 
     fn read_command_mailbox(&mut self) {
+        let mut cost = 0;
         let mut taken = 0;
-        while taken < COMMANDS_A_TURN
+        while cost < COMMAND_COST_A_TURN
+            && self.may_take_commands()
             && let Some(message) = self.ports.commands.take()
         {
             taken += 1;
             match message {
-                ToOwner::Command(command) => {
-                    self.shard
-                        .apply(command, self.now.wall_ms, &mut self.effects)
+                ToOwner::Command(command) => cost += self.apply(command),
+                ToOwner::Socket(stream) => {
+                    self.take_socket(stream);
+                    cost += COMMAND_COST;
                 }
-                ToOwner::Socket(stream) => self.take_socket(stream),
             }
         }
         if taken > 0 {
@@ -273,13 +282,24 @@ impl Worker {
     }
 
     fn apply_own_commands(&mut self) {
-        if self.follow_ups_wait() {
-            return;
+        let mut cost = 0;
+        while cost < COMMAND_COST_A_TURN
+            && self.may_take_commands()
+            && let Some(command) = self.own_commands.pop_front()
+        {
+            cost += self.apply(command);
         }
-        while let Some(command) = self.own_commands.pop_front() {
-            self.shard
-                .apply(command, self.now.wall_ms, &mut self.effects);
-        }
+    }
+
+    /// Gives what it cost: the bytes that it moved, and a little for itself.
+    fn apply(&mut self, command: Command) -> usize {
+        let asked_bytes = command.held_bytes();
+        let replies = self.effects.replies.len();
+        self.shard
+            .apply(command, self.now.wall_ms, &mut self.effects);
+        let new = self.effects.replies[replies..].iter();
+        let answered_bytes: usize = new.map(|reply| reply.outcome.held_bytes()).sum();
+        COMMAND_COST + asked_bytes + answered_bytes
     }
 
     /// Carries out what the shard asks for, whole, before the next wait.
@@ -327,24 +347,36 @@ impl Worker {
 
     fn sweep(&mut self) {
         for id in std::mem::take(&mut self.to_write) {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.is_to_write = false;
+            }
             self.fanout.drain(id, &mut self.connections);
             self.finish_if_closing(id);
+            self.queue(id); // it may have been left unread for what it had not taken
         }
         let mut budget = Budget::of_writes(WRITES_A_TURN);
         self.fanout.sweep(&mut self.connections, &mut budget);
-        let outcome = self.fanout.take_outcome();
-        for id in outcome.gone {
-            self.end(id);
-        }
-        for id in outcome.slow {
-            self.metrics().slow_readers_closed.increment();
-            self.close(id, 1013, "");
-        }
-        // Those that ended just now may have been the last of their groups.
-        let left = self.fanout.take_outcome().left;
-        for (key, local) in outcome.left.into_iter().chain(left) {
-            let worker = self.ports.id;
-            self.command(key, Ask::Leave { worker, local });
+    }
+
+    /// Ends the sockets that the fan-out has found dead or too slow, and tells owners of groups that
+    /// nobody here follows any more.
+    fn follow_up(&mut self) {
+        loop {
+            let outcome = self.fanout.take_outcome();
+            if outcome.is_empty() {
+                return;
+            }
+            for id in outcome.gone {
+                self.end(id);
+            }
+            for id in outcome.slow {
+                self.metrics().slow_readers_closed.increment();
+                self.close(id, 1013, "");
+            }
+            for (key, local) in outcome.left {
+                let worker = self.ports.id;
+                self.command(key, Ask::Leave { worker, local });
+            }
         }
     }
 

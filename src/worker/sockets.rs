@@ -25,10 +25,10 @@ const LINGER: Duration = Duration::from_secs(2);
 impl Worker {
     /// Takes sockets that wait at the listener, or hands them to the emptiest worker.
     pub(super) fn accept(&mut self) {
-        if self
+        let rests = self
             .accept_after
-            .is_some_and(|after| after > self.now.monotonic)
-        {
+            .is_some_and(|after| after > self.now.monotonic);
+        if rests || !self.may_read_sockets() {
             return;
         }
         self.accept_after = None;
@@ -95,6 +95,9 @@ impl Worker {
     fn worker_for_socket(&self) -> usize {
         let shared = &self.ports.shared;
         let me = self.ports.id.index();
+        if shared.draining.load(Ordering::Relaxed) {
+            return me; // the others may have closed all of theirs already
+        }
         let steered_to = shared.steered_to.load(Ordering::Relaxed);
         if steered_to < shared.connections.len() {
             return steered_to;
@@ -122,6 +125,9 @@ impl Worker {
     }
 
     fn enter_socket(&mut self, stream: TcpStream) {
+        if !self.drain.is_serving() {
+            return self.forget_count(); // handed over too late: it was not even read from
+        }
         let until = self.now.monotonic + Duration::from_millis(self.limits.handshake_ms);
         match self.connections.insert(stream, self.poll.registry()) {
             Ok(id) => self.handshakes.push(until, id),
@@ -137,13 +143,33 @@ impl Worker {
     }
 
     /// The poll says that bytes, or the end, are there.
-    pub(super) fn has_bytes(&mut self, id: SlotId) {
+    pub(super) fn has_bytes(&mut self, id: SlotId, ends: bool) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.is_readable = true;
-            if !connection.is_queued {
-                connection.is_queued = true;
-                self.readable.push_back(id);
-            }
+            connection.is_ending |= ends;
+            self.queue(id);
+        }
+    }
+
+    /// Has the socket read in its turn, unless it is held.
+    pub(super) fn queue(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.is_queued
+            && !connection.is_held()
+            && (connection.is_readable || connection.phase.is_paused())
+        {
+            connection.is_queued = true;
+            self.readable.push_back(id);
+        }
+    }
+
+    /// Has what is queued for the socket written in this turn.
+    pub(super) fn write(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.is_to_write
+        {
+            connection.is_to_write = true;
+            self.to_write.push(id);
         }
     }
 
@@ -153,7 +179,7 @@ impl Worker {
             && connection.reader.is_blocked()
         {
             connection.reader.unblock();
-            self.to_write.push(id);
+            self.write(id);
         }
     }
 
@@ -162,34 +188,18 @@ impl Worker {
         let mut bytes = 0;
         // Once around, so that a socket that is queued again has its next turn in the next one.
         for _ in 0..self.readable.len() {
-            if bytes >= READ_BYTES_A_TURN || self.commands_wait() {
+            if bytes >= READ_BYTES_A_TURN || !self.may_read_sockets() {
                 return;
             }
             let Some(id) = self.readable.pop_front() else {
                 return;
             };
-            let Some(connection) = self.connections.get_mut(id) else {
-                continue;
-            };
-            connection.is_queued = false;
-            if connection
-                .joins
-                .as_ref()
-                .is_some_and(|joins| joins.is_full())
-            {
-                continue; // it is queued again when one of its joins is done
-            }
-            bytes += self.read_socket(id).max(SOCKET_COST_BYTES);
-            if let Some(connection) = self.connections.get_mut(id)
-                && connection.is_readable
-                && !connection.is_queued
-                && !connection
-                    .joins
-                    .as_ref()
-                    .is_some_and(|joins| joins.is_full())
-            {
-                connection.is_queued = true;
-                self.readable.push_back(id);
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.is_queued = false;
+                if !connection.is_held() {
+                    bytes += self.read_socket(id).max(SOCKET_COST_BYTES);
+                    self.queue(id);
+                }
             }
         }
     }
@@ -200,19 +210,16 @@ impl Worker {
             return 0;
         };
         // What the connection has kept since a pause comes first.
-        if let Phase::Open(open) = &connection.phase
-            && open.is_paused()
-        {
-            let kept_bytes = open.kept_bytes();
+        if connection.phase.is_paused() {
             self.received(id, 0);
-            return kept_bytes;
+            return SOCKET_COST_BYTES;
         }
         if !connection.is_readable {
             return 0;
         }
         match connection.socket.read(&mut self.buffer) {
             Received::Bytes { len, more } => {
-                connection.is_readable = more;
+                connection.is_readable = more || connection.is_ending;
                 self.received(id, len);
                 return len;
             }
@@ -251,7 +258,7 @@ impl Worker {
             reader.push_last(last.into_boxed_slice());
         }
         self.closing.push(until, id);
-        self.to_write.push(id);
+        self.write(id);
     }
 
     /// A closing socket that has sent everything only waits for the peer's end.
