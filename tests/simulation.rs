@@ -35,7 +35,7 @@ use worker::{Around, Mailbox, Mesh, Outbox, Post, What, Worker};
 
 const ITEMS: [&str; 3] = ["u1", "u2", "u3"];
 const SUBSCRIPTIONS: [&str; 4] = ["s1", "s2", "s3", "s4"];
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 600;
 const STEPS: usize = 250;
 /// Rounds in which everything that waits is served before it counts as standing still.
 const ROUNDS_MAX: usize = 10_000;

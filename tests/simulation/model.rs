@@ -27,7 +27,7 @@ pub(crate) struct Model {
     /// Joins that have had their effect at the owner and not yet at their worker.
     entered: HashMap<JoinId, Entered>,
     /// Events of the command or answer at hand, of which no frame has been seen.
-    fresh: VecDeque<(GroupKey, usize)>,
+    fresh: Vec<(GroupKey, usize)>,
 }
 
 /// Who joined: worker, socket, the worker's name for the join.
@@ -98,7 +98,7 @@ impl Model {
             shards: (0..workers).map(|_| ShardModel::default()).collect(),
             replies: HashMap::new(),
             entered: HashMap::new(),
-            fresh: VecDeque::new(),
+            fresh: Vec::new(),
         }
     }
 
@@ -172,8 +172,7 @@ impl Model {
                 let known = self.groups.entry(group.clone()).or_default();
                 let new = new.clone().expect("others only set");
                 known.change(item, Some(new));
-                self.fresh
-                    .push_back((group.clone(), known.history.len() - 1));
+                self.fresh.push((group.clone(), known.history.len() - 1));
                 return;
             }
         };
@@ -281,7 +280,7 @@ impl Model {
             What::Join(id, item) => return self.enter(key, id, item, true),
         };
         if group.history.len() > heard {
-            self.fresh.push_back((key.clone(), heard));
+            self.fresh.push((key.clone(), heard));
         }
         self.replies.extend(call.map(|call| (call, outcome)));
     }
@@ -351,22 +350,24 @@ impl Model {
     }
 
     fn check_event(&mut self, message: &Message, wire_len: usize) {
-        while let Some((key, number)) = self.fresh.pop_front() {
-            let group = self.groups.get_mut(&key).expect("it has a history");
-            let event = &mut group.history[number];
-            // Events before the first listener of a group bring about no frame.
-            if key == message.group && event.is_told_by(message) {
-                assert!(
-                    message.time > group.last_time,
-                    "times of events rise strictly"
-                );
-                event.time = Some(message.time);
-                event.wire_len = wire_len;
-                group.last_time = message.time;
-                return;
-            }
-        }
-        panic!("an event that did not happen: {message:?}");
+        let group = self
+            .groups
+            .get_mut(&message.group)
+            .expect("a group of the simulation");
+        let fresh = self.fresh.iter().filter(|(key, _)| *key == message.group);
+        let mut numbers = fresh.map(|(_, number)| *number);
+        // Those before the first listener of the group bring about no frame.
+        let found = numbers.find(|number| group.history[*number].is_told_by(message));
+        let found = found.unwrap_or_else(|| panic!("it did not happen: {message:?}"));
+        self.fresh
+            .retain(|(key, number)| *key != message.group || *number > found);
+        assert!(
+            message.time > group.last_time,
+            "times of events rise strictly"
+        );
+        let event = &mut group.history[found];
+        (event.time, event.wire_len) = (Some(message.time), wire_len);
+        group.last_time = message.time;
     }
 
     fn check_entered(&mut self, id: JoinId, sync: Option<Message>) {
