@@ -50,6 +50,10 @@ pub(super) struct Sweep {
     pub(super) is_outrun: bool,
     /// The least place of those visited.
     pub(super) slowest: u64,
+    /// Bytes of the frames that came since it, or the last one, began.
+    pub(super) fresh_bytes: usize,
+    /// These were more than the bound: it counts among the fan-out's lagging ones.
+    pub(super) is_lagging: bool,
 }
 
 impl LocalGroup {
@@ -69,7 +73,12 @@ impl LocalGroup {
 
     /// Nobody here follows it or is about to.
     pub(super) fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.watchers.is_empty() && self.joins == 0
+        self.has_nobody() && self.joins == 0
+    }
+
+    /// Nobody is in it, so nobody lacks anything.
+    pub(super) fn has_nobody(&self) -> bool {
+        self.members.is_empty() && self.watchers.is_empty()
     }
 
     pub(super) fn place_mut(&mut self, at: MemberAt) -> Option<&mut Place> {
@@ -206,6 +215,8 @@ impl LocalGroup {
         debug_assert!(self.sweep.members <= self.members.len());
         debug_assert!(!self.sweep.is_begun || self.sweep.watchers <= self.due_watchers.len());
         debug_assert!(self.sweep.is_queued || !self.sweep.is_begun);
+        debug_assert!(self.sweep.is_queued || self.sweep.fresh_bytes == 0);
+        debug_assert!(self.sweep.fresh_bytes > 0 || !self.sweep.is_lagging);
         for (at, place) in self.places() {
             let next = self.next_of(at);
             debug_assert!(self.list.holds_from(next), "a frame that it lacks is gone");

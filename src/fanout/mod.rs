@@ -32,6 +32,10 @@ use list::Joined;
 use place::{Extra, Place};
 use reader::{MemberAt, Membership, Subscription};
 
+/// A group lags while more than this part of the bound has come since its sweep began: small enough
+/// that the sweeps before a reader's next visit cannot put it far beyond the bound.
+const LAG_PARTS_OF_BOUND: usize = 4;
+
 /// The groups that a worker's sockets follow.
 pub struct Fanout {
     groups: Named<LocalGroup>,
@@ -39,6 +43,8 @@ pub struct Fanout {
     hasher: DefaultHashBuilder,
     /// Groups in which somebody lacks something, each once.
     due: VecDeque<LocalGroupId>,
+    /// Groups into which frames come faster than they are swept.
+    lagging_len: usize,
     joined: Joined,
     /// `limits.behind_bytes`.
     behind_bytes_max: usize,
@@ -81,6 +87,7 @@ impl Fanout {
             by_key: Index::default(),
             hasher: DefaultHashBuilder::default(),
             due: VecDeque::new(),
+            lagging_len: 0,
             joined: Joined::default(),
             behind_bytes_max,
             outcome: Outcome::default(),
@@ -95,6 +102,13 @@ impl Fanout {
     /// Whether a sweep has still to begin or to go on.
     pub fn is_due(&self) -> bool {
         !self.due.is_empty()
+    }
+
+    /// Whether sweeps have to go on before more frames are taken. Readers that no sweep has reached
+    /// yet are not slow, so nothing else bounds what is kept for them. A sweep needs nobody's help,
+    /// so this ends.
+    pub fn is_lagging(&self) -> bool {
+        self.lagging_len > 0
     }
 
     /// What has come up since this was last asked.
@@ -285,6 +299,12 @@ impl Fanout {
         if group.members.is_empty() && group.due_watchers.is_empty() {
             return;
         }
+        group.sweep.fresh_bytes += frame.wire().len();
+        let is_lagging = group.sweep.fresh_bytes > self.behind_bytes_max / LAG_PARTS_OF_BOUND;
+        if is_lagging && !group.sweep.is_lagging {
+            group.sweep.is_lagging = true;
+            self.lagging_len += 1;
+        }
         group.list.append(frame);
         self.make_due(local);
     }
@@ -297,6 +317,12 @@ impl Fanout {
 
     /// Panics where what should hold does not: for tests, since it looks at everyone.
     pub fn check_invariants<C: Connections>(&self, connections: &mut C) {
+        let lagging = self
+            .groups
+            .iter()
+            .filter(|(_, group)| group.sweep.is_lagging);
+        debug_assert_eq!(self.lagging_len, lagging.count());
+        debug_assert!(self.is_due() || !self.is_lagging(), "it would not end");
         for (local, group) in self.groups.iter() {
             group.check_invariants();
             debug_assert!(!group.is_empty(), "nobody follows it");
@@ -379,6 +405,9 @@ impl Fanout {
         };
         let was_behind = group.next_of(at) < group.list.end();
         group.remove(local, at, connections);
+        if group.has_nobody() {
+            self.lagging_len -= usize::from(group.sweep.take_lag());
+        }
         if was_behind {
             self.make_due(local); // it may have been the one that held the list back
         }

@@ -92,7 +92,10 @@ impl Fanout {
         let Some(group) = self.groups.get_mut(local) else {
             return true;
         };
-        group.sweep.begin(group.list.end());
+        if !group.sweep.is_begun {
+            self.lagging_len -= usize::from(group.sweep.take_lag());
+            group.sweep.begin(group.list.end());
+        }
         while let Some(at) = group_next(&mut self.groups, local) {
             if budget.is_spent() {
                 return false;
@@ -200,16 +203,18 @@ impl Fanout {
 
 impl super::group::Sweep {
     fn begin(&mut self, end: u64) {
-        if !self.is_begun {
-            *self = super::group::Sweep {
-                is_queued: true,
-                is_begun: true,
-                members: 0,
-                watchers: 0,
-                is_outrun: false,
-                slowest: end,
-            };
-        }
+        *self = super::group::Sweep {
+            is_queued: true,
+            is_begun: true,
+            slowest: end,
+            ..super::group::Sweep::default()
+        };
+    }
+
+    /// What came so far is nobody's worry any more; true when the group lagged.
+    pub(super) fn take_lag(&mut self) -> bool {
+        self.fresh_bytes = 0;
+        std::mem::take(&mut self.is_lagging)
     }
 
     fn step(&mut self, at: MemberAt) {
@@ -419,7 +424,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::fanout::Entry;
+    use crate::fanout::{Entry, LAG_PARTS_OF_BOUND};
     use crate::id::GroupKey;
     use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 
@@ -873,6 +878,68 @@ mod tests {
         local.unblock(sockets[0]);
         assert!(!local.fanout.is_due());
         assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_group_lags_until_the_sweep_of_what_came_begins() {
+        let mut local = Local::new();
+        let sockets: Vec<SlotId> = (0..4).map(|_| local.socket()).collect();
+        let mut group = None;
+        for at in &sockets {
+            group = Some(local.join(*at, "a", "g", None));
+        }
+        let group = group.unwrap();
+        let len = local.event(group, None);
+        local.fanout.behind_bytes_max = 2 * len * LAG_PARTS_OF_BOUND;
+        local.sweep(2);
+        local.event(group, None);
+        local.event(group, None);
+        assert!(!local.fanout.is_lagging(), "so much may come");
+        local.event(group, None);
+        assert!(local.fanout.is_lagging());
+        local.sweep(1);
+        assert!(local.fanout.is_lagging(), "the first sweep goes on");
+        local.sweep(4);
+        assert!(!local.fanout.is_lagging(), "what came is being swept");
+        for _ in 0..3 {
+            local.event(group, None);
+        }
+        assert!(local.fanout.is_lagging());
+        local.fanout.begin_join(&GroupKey::new("s", "g"));
+        for at in &sockets {
+            local.fanout.disconnect(*at, &mut local.sockets);
+        }
+        assert!(
+            !local.fanout.is_lagging(),
+            "nobody is left to lack anything"
+        );
+        local.sweep(1000);
+        assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_list_is_bounded_while_a_large_room_is_swept_slower_than_frames_come() {
+        let mut local = Local::new();
+        let sockets: Vec<SlotId> = (0..200).map(|_| local.socket()).collect();
+        let mut group = None;
+        for at in &sockets {
+            group = Some(local.join(*at, "a", "g", None));
+        }
+        let group = group.unwrap();
+        let len = local.event(group, None);
+        let bound = 40 * len;
+        local.fanout.behind_bytes_max = bound;
+        let mut came = 0;
+        for _ in 0..2000 {
+            while !local.fanout.is_lagging() {
+                local.event(group, None);
+                came += 1;
+            }
+            local.sweep(5);
+            assert!(local.fanout.held_bytes() <= 2 * (bound / LAG_PARTS_OF_BOUND + len));
+        }
+        assert!(local.fanout.take_outcome().slow.is_empty());
+        assert!(came >= 200, "it goes on: {came}");
     }
 
     #[test]

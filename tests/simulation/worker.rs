@@ -52,6 +52,9 @@ pub(crate) struct Worker {
     effects: Effects,
     to_write: Vec<SlotId>,
     behind_bytes_max: usize,
+    /// Bytes of the events that came in this turn, and in the turn in which most did.
+    events_bytes: usize,
+    events_bytes_most: usize,
     now: u64,
     /// Groups that this worker owns.
     owned: Vec<GroupKey>,
@@ -220,6 +223,8 @@ impl Worker {
             effects: Effects::default(),
             to_write: Vec::new(),
             behind_bytes_max,
+            events_bytes: 0,
+            events_bytes_most: 0,
             now: 0,
             owned,
             arrived: BTreeMap::new(),
@@ -228,8 +233,12 @@ impl Worker {
 
     pub(crate) fn turn(&mut self, around: &mut Around<'_>) {
         self.now = around.now;
+        self.events_bytes = 0;
         let open = &around.mesh.open[self.id.index()];
         for _ in 0..around.pace.up_to(open.len()) {
+            if self.fanout.is_lagging() {
+                break;
+            }
             match around.mesh.open[self.id.index()].take() {
                 Some(ToWorker::Delivery(delivery)) => {
                     self.deliver(delivery.local, delivery.what, around);
@@ -242,7 +251,7 @@ impl Worker {
                 None => {}
             }
         }
-        if !self.follow_ups_wait() {
+        if !self.follow_ups_wait() && !self.fanout.is_lagging() {
             let commands = &around.mesh.commands[self.id.index()];
             for _ in 0..around.pace.up_to(commands.len()) {
                 if let Some(command) = around.mesh.commands[self.id.index()].take() {
@@ -251,13 +260,15 @@ impl Worker {
             }
             self.read_sockets(around);
         }
-        if !self.follow_ups_wait() {
+        if !self.follow_ups_wait() && !self.fanout.is_lagging() {
             while let Some(command) = self.own_commands.pop_front() {
                 self.apply(command, around);
             }
         }
         self.perform_effects(around);
         self.flush(around.mesh);
+        self.events_bytes_most = self.events_bytes_most.max(self.events_bytes);
+        self.check_lists();
         self.sweep(around);
         self.flush(around.mesh);
         self.shard.check_invariants();
@@ -409,6 +420,7 @@ impl Worker {
             Delivered::Event(frame) => {
                 let message = Message::whole(frame.wire());
                 self.arrived.insert(message.group, message.time);
+                self.events_bytes += frame.wire().len();
                 return self.fanout.append(local, frame);
             }
             Delivered::Entered {
@@ -576,6 +588,15 @@ impl Worker {
             let worker = self.id;
             self.command(key, Ask::Leave { worker, local }, around.mesh);
         }
+    }
+
+    /// Lists are bounded, however seldom a sweep goes on: a reader's last visit left it no further
+    /// behind than the bound and one frame, and since then two sweeps have begun at most. After each
+    /// a quarter of the bound came, and what the turn that went beyond it had begun.
+    fn check_lists(&self) {
+        let of_sweep = self.behind_bytes_max / 4 + self.events_bytes_most;
+        let of_group = self.behind_bytes_max + self.events_bytes_most + 2 * of_sweep;
+        assert!(self.fanout.held_bytes() <= self.fanout.groups_len() * of_group);
     }
 
     /// It was reported: it is blocked, and further behind than the bound.
