@@ -6,7 +6,7 @@
 //! with release pushes and acquire pops, no stronger: behind a lock even a wrong flag would pass.
 #![cfg(loom)]
 
-use iii_stream::mesh::wake::{Waiters, WakeFlag};
+use iii_stream::mesh::wake::{Room, Waiters, WakeFlag};
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Arc, Notify};
 use loom::thread;
@@ -74,5 +74,38 @@ fn nobody_waits_beside_a_queue_with_room() {
         }
         let woken = receiver.join().unwrap();
         assert!(got || woken, "it waits for ever");
+    });
+}
+
+/// A sender that was refused for its bytes is woken, or the mailbox holds a message whose taking
+/// will wake it: senders that are refused side by side do not see each other.
+#[test]
+fn nobody_waits_beside_an_empty_mailbox() {
+    model(|| {
+        let room = Arc::new(Room::new(10));
+        assert!(room.reserve(10), "an empty mailbox takes any message");
+        let waiters = Arc::new(Waiters::default());
+        let senders: Vec<_> = (0..2)
+            .map(|number| {
+                let (room, waiters) = (room.clone(), waiters.clone());
+                thread::spawn(move || {
+                    room.reserve(10) || {
+                        waiters.mark(number);
+                        room.reserve(10)
+                    }
+                })
+            })
+            .collect();
+        room.release(10);
+        let mut woken = [false; 2];
+        waiters.take(|number| woken[number] = true);
+        let sent: Vec<bool> = senders
+            .into_iter()
+            .map(|sender| sender.join().unwrap())
+            .collect();
+        let is_empty = room.reserve(11); // which else has no room
+        for (number, has_sent) in sent.into_iter().enumerate() {
+            assert!(has_sent || woken[number] || !is_empty, "it waits for ever");
+        }
     });
 }

@@ -1,9 +1,3 @@
-impl super::Fanout {
-    #[allow(missing_docs)]
-    pub fn is_lagging(&self) -> bool {
-        false
-    }
-}
 impl super::Reader {
     #[allow(missing_docs)]
     pub fn queue_bytes(&self) -> usize {
