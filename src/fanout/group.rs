@@ -146,6 +146,22 @@ impl LocalGroup {
         }
     }
 
+    /// Whether the running sweep has been there.
+    pub(super) fn is_visited(&self, at: MemberAt) -> bool {
+        let visited = match at {
+            MemberAt::Members(index) => (index as usize) < self.sweep.members,
+            MemberAt::Watchers(slot) => {
+                let extra = self
+                    .watchers
+                    .get(slot)
+                    .and_then(|place| place.extra.as_ref());
+                let listed = extra.and_then(|extra| extra.listed);
+                listed.is_some_and(|listed| (listed as usize) < self.sweep.watchers)
+            }
+        };
+        visited && self.sweep.is_begun
+    }
+
     /// Takes a place out. Its socket's own entry is the caller's.
     pub(super) fn remove<C: Connections>(
         &mut self,

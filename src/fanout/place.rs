@@ -116,6 +116,14 @@ impl Place {
         (extra.whole + of_items) as usize + late
     }
 
+    /// Bytes of the `sync`s that wait in it.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        let extra = self.extra.as_ref();
+        let entering = extra.and_then(|extra| extra.entering.as_ref());
+        let syncs = entering.into_iter().flat_map(|entering| &entering.syncs);
+        syncs.map(|(_, sync)| sync.len()).sum()
+    }
+
     pub(super) fn check_invariants(&self) {
         let Some(extra) = &self.extra else {
             return;
