@@ -203,6 +203,9 @@ impl Fanout {
             return;
         };
         let item = entry.item.clone();
+        let follows_item = item
+            .as_ref()
+            .is_some_and(|item| place.extra().follows(item));
         if is_behind {
             reader.wait_for_sync(entry.sync.as_ref().map_or(0, |sync| sync.len()));
             reader.note(found);
@@ -215,7 +218,8 @@ impl Fanout {
             }
         }
         match (at, item) {
-            (MemberAt::Watchers(slot), Some(item)) => group.watch(item, slot),
+            (MemberAt::Watchers(slot), Some(item)) if !follows_item => group.watch(item, slot),
+            (MemberAt::Watchers(_), Some(_)) => {}
             (MemberAt::Watchers(_), None) => self.regroup(connection, local, connections),
             (MemberAt::Members(_), _) => {}
         }

@@ -243,7 +243,7 @@ impl Extra {
         self.whole == 0 && !has_late && matches!(self.items, Items::None)
     }
 
-    /// The items that it follows, each once or more.
+    /// The items that it follows, each once.
     pub(super) fn items(&self) -> Vec<ItemId> {
         let late = self.entering.iter().flat_map(|entering| &entering.late);
         let mut items: Vec<ItemId> = late.filter_map(|late| late.item.clone()).collect();
@@ -252,6 +252,8 @@ impl Extra {
             Items::One(item, _) => items.push(ItemId::clone(item)),
             Items::Many(counts) => items.extend(counts.keys().cloned()),
         }
+        items.sort_unstable();
+        items.dedup();
         items
     }
 
