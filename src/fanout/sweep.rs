@@ -115,7 +115,7 @@ impl Fanout {
                     reader.note_group(local);
                 }
                 if next < end && behind_bytes(&group.list, next, reader) > self.behind_bytes_max {
-                    self.outcome.slow.push(connection);
+                    self.fell_behind(connection);
                 }
             } else if let (MemberAt::Members(index), true) = (at, reader.is_plain())
                 && let Some(place) = group.members.get_mut(index as usize)
@@ -136,6 +136,12 @@ impl Fanout {
             group.sweep.slowest = group.sweep.slowest.min(next);
             group.sweep.step(at);
         }
+    }
+
+    /// What waits for this reader is more than the bound. For now the worker is told and closes it:
+    /// to be caught up by item takes the place of that, here.
+    fn fell_behind(&mut self, connection: SlotId) {
+        self.outcome.slow.push(connection);
     }
 
     /// True when nobody lacks what came meanwhile.
