@@ -92,6 +92,23 @@ fn sweep(criterion: &mut Criterion) {
             });
         });
     }
+    // A socket with many groups: what one event costs must not depend on their number.
+    for (name, groups) in [
+        ("1 event in one of 1,000 groups of the same socket", 1000),
+        ("1 event in one of 10,000 groups of the same socket", 10_000),
+    ] {
+        let (mut fanout, mut sinks, locals) = rooms(1, groups);
+        let frame = frame();
+        let mut turn = 0;
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                turn = (turn + 1) % locals.len();
+                fanout.append(locals[turn], Arc::clone(&frame));
+                fanout.sweep(&mut sinks, &mut Budget::of_writes(256));
+            });
+        });
+    }
     group.finish();
 }
 

@@ -1,4 +1,4 @@
-//! The typed names: workers, connections, calls, groups, items.
+//! The typed names: workers, slots, calls, groups, items.
 //!
 //! Every other module may use these; this one uses nothing of ours.
 
@@ -22,17 +22,8 @@ impl WorkerId {
 pub struct SlotId {
     /// Index of the slot.
     pub slot: u32,
-    /// How often the slot had been given out when this name was made.
+    /// How many names its table had given out, this one included.
     pub generation: u32,
-}
-
-/// One accepted socket on the stream port: which worker holds it, and where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ConnectionId {
-    /// The worker on whose poll the socket stands.
-    pub worker: WorkerId,
-    /// Its slot among that worker's connections.
-    pub slot: SlotId,
 }
 
 /// A call that waits for its reply: its slot in the engine thread's table.

@@ -112,11 +112,6 @@ impl<T> Slots<T> {
         (0..self.made).filter_map(|slot| Some((slot, self.get(slot)?)))
     }
 
-    /// How many slots were ever made: the bound of a walk by index that others may change.
-    pub fn made(&self) -> u32 {
-        self.made
-    }
-
     fn place_mut(&mut self, slot: u32) -> Option<&mut Slot<T>> {
         self.chunks
             .get_mut(chunk_of(slot))?
@@ -205,11 +200,6 @@ impl<T> Named<T> {
             generation: *generation,
         })
     }
-
-    /// How many slots were ever made.
-    pub fn made(&self) -> u32 {
-        self.slots.made()
-    }
 }
 
 #[cfg(test)]
@@ -248,6 +238,6 @@ mod tests {
             let slot = slots.insert(7);
             assert_eq!(slot % 3, 0, "free slots first");
         }
-        assert_eq!(slots.made() as usize, 3 * CHUNK_LEN);
+        assert_eq!(slots.made as usize, 3 * CHUNK_LEN);
     }
 }

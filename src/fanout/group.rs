@@ -129,21 +129,36 @@ impl LocalGroup {
         MemberAt::Watchers(slot)
     }
 
-    /// The watcher is to be visited for events of that item.
+    /// The watcher, which did not follow that item yet, is to be visited for its events.
     pub(super) fn watch(&mut self, item: ItemId, slot: u32) {
-        let watchers = self.by_item.entry(item).or_default();
-        if !watchers.contains(&slot) {
-            watchers.push(slot);
-        }
+        self.by_item.entry(item).or_default().push(slot);
     }
 
     pub(super) fn unwatch(&mut self, item: &ItemId, slot: u32) {
         if let Some(watchers) = self.by_item.get_mut(item) {
-            watchers.retain(|watcher| *watcher != slot);
+            if let Some(found) = position(watchers, slot) {
+                watchers.swap_remove(found);
+            }
             if watchers.is_empty() {
                 self.by_item.remove(item);
             }
         }
+    }
+
+    /// Whether the running sweep has been there.
+    pub(super) fn is_visited(&self, at: MemberAt) -> bool {
+        let visited = match at {
+            MemberAt::Members(index) => (index as usize) < self.sweep.members,
+            MemberAt::Watchers(slot) => {
+                let extra = self
+                    .watchers
+                    .get(slot)
+                    .and_then(|place| place.extra.as_ref());
+                let listed = extra.and_then(|extra| extra.listed);
+                listed.is_some_and(|listed| (listed as usize) < self.sweep.watchers)
+            }
+        };
+        visited && self.sweep.is_begun
     }
 
     /// Takes a place out. Its socket's own entry is the caller's.
@@ -320,6 +335,22 @@ impl LocalGroup {
             place.catch_up(&self.list, send);
         }
     }
+}
+
+/// Where `slot` stands. An item may have very many watchers: they are compared in blocks without a
+/// branch for each, which the compiler turns into vector instructions.
+fn position(watchers: &[u32], slot: u32) -> Option<usize> {
+    const BLOCK_LEN: usize = 64;
+    let holds = |block: &[u32]| {
+        let is_it = block.iter().map(|watcher| *watcher == slot);
+        is_it.fold(false, |held, is_it| held | is_it)
+    };
+    let block = watchers.chunks(BLOCK_LEN).position(holds)?;
+    let begin = block * BLOCK_LEN;
+    let in_block = watchers[begin..]
+        .iter()
+        .position(|watcher| *watcher == slot)?;
+    Some(begin + in_block)
 }
 
 fn enlist(due_watchers: &mut Vec<u32>, slot: u32, extra: &mut Extra) {

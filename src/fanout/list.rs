@@ -29,10 +29,6 @@ impl List {
         self.first + self.frames.len() as u64
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
-    }
-
     pub(super) fn append(&mut self, frame: Arc<EventFrame>) {
         let offset = self.offset;
         self.offset += frame.wire().len() as u64;

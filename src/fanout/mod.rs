@@ -31,6 +31,7 @@ use group::LocalGroup;
 use list::Joined;
 use place::{Extra, Place};
 use reader::{MemberAt, Membership, Subscription};
+use sweep::Plan;
 
 /// A group lags while more than this part of the bound has come since its sweep began: small enough
 /// that the sweeps before a reader's next visit cannot put it far beyond the bound.
@@ -49,6 +50,8 @@ pub struct Fanout {
     /// `limits.behind_bytes`.
     behind_bytes_max: usize,
     outcome: Outcome,
+    /// Laid out and carried out within one write; kept for its memory.
+    plan: Plan,
 }
 
 /// What the worker has to do after it called: it takes these with [`Fanout::take_outcome`].
@@ -91,6 +94,7 @@ impl Fanout {
             joined: Joined::default(),
             behind_bytes_max,
             outcome: Outcome::default(),
+            plan: Plan::default(),
         }
     }
 
@@ -191,7 +195,7 @@ impl Fanout {
                 next: from,
                 extra,
             });
-            reader.add_membership(Membership { local, at });
+            reader.add_membership(local, at);
             if let Some(sync) = entry.sync {
                 reader.push_sync(sync);
             }
@@ -201,13 +205,18 @@ impl Fanout {
         let at = reader.memberships[found].at;
         let was_behind = group.next_of(at) < from;
         // A `sync` that waits in the group goes before this one.
-        group.catch_up(at, |sync| reader.push_sync(sync));
+        group.catch_up(at, |sync| reader.push_waited(sync));
         let is_behind = group.next_of(at) < from;
         let Some(place) = group.place_mut(at) else {
             return;
         };
         let item = entry.item.clone();
+        let follows_item = item
+            .as_ref()
+            .is_some_and(|item| place.extra().follows(item));
         if is_behind {
+            reader.wait_for_sync(entry.sync.as_ref().map_or(0, |sync| sync.len()));
+            reader.note(found);
             place.extra().add_late(entry.item, from, entry.sync);
         } else {
             place.next = from;
@@ -217,7 +226,8 @@ impl Fanout {
             }
         }
         match (at, item) {
-            (MemberAt::Watchers(slot), Some(item)) => group.watch(item, slot),
+            (MemberAt::Watchers(slot), Some(item)) if !follows_item => group.watch(item, slot),
+            (MemberAt::Watchers(_), Some(_)) => {}
             (MemberAt::Watchers(_), None) => self.regroup(connection, local, connections),
             (MemberAt::Members(_), _) => {}
         }
@@ -236,11 +246,10 @@ impl Fanout {
         let Some((reader, _)) = connections.parts(connection) else {
             return false;
         };
-        let is_it = |subscription: &Subscription| *subscription.id == *id;
-        let Some(found) = reader.subscriptions.iter().position(is_it) else {
+        let Some(found) = reader.subscription(id) else {
             return false;
         };
-        let subscription = reader.subscriptions.swap_remove(found);
+        let subscription = reader.take_subscription(found);
         let local = subscription.local;
         let (Some(found), Some(group)) = (reader.membership(local), self.groups.get_mut(local))
         else {
@@ -253,7 +262,7 @@ impl Fanout {
         let extra = place.extra();
         extra.remove(subscription.item.as_ref(), subscription.from);
         if extra.is_empty() {
-            reader.memberships.swap_remove(found);
+            reader.take_membership(found);
             if let (MemberAt::Watchers(slot), Some(item)) = (at, &subscription.item) {
                 group.unwatch(item, slot);
             }
@@ -279,8 +288,7 @@ impl Fanout {
         let Some((reader, _)) = connections.parts(connection) else {
             return;
         };
-        reader.subscriptions = Vec::new();
-        for membership in std::mem::take(&mut reader.memberships) {
+        for membership in reader.take_all() {
             self.remove(membership.local, membership.at, connections);
         }
     }
@@ -296,7 +304,7 @@ impl Fanout {
         {
             group.mark_watchers(item, number);
         }
-        if group.members.is_empty() && group.due_watchers.is_empty() {
+        if group.has_nobody() || (group.members.is_empty() && group.due_watchers.is_empty()) {
             return;
         }
         group.sweep.fresh_bytes += frame.wire().len();
@@ -335,9 +343,24 @@ impl Fanout {
                     debug_assert!(false, "its socket is gone");
                     continue;
                 };
+                let waiting = reader.memberships.iter().filter_map(|entry| {
+                    let group = self.groups.get(entry.local)?;
+                    Some(group.place(entry.at)?.waiting_bytes())
+                });
+                reader.check_invariants(waiting.sum());
                 let at_here = |entry: &&Membership| entry.local == local;
                 let mut entries = reader.memberships.iter().filter(at_here);
-                debug_assert_eq!(entries.next().map(|entry| entry.at), Some(at));
+                let entry = entries.next();
+                debug_assert_eq!(entry.map(|entry| entry.at), Some(at));
+                let is_behind = group.next_of(at) < group.list.end();
+                let will_be_visited =
+                    group.sweep.is_queued && (!group.is_visited(at) || group.sweep.is_outrun);
+                debug_assert!(
+                    !is_behind
+                        || will_be_visited
+                        || entry.is_some_and(|entry| reader.looks_at(entry)),
+                    "it will not get what it lacks"
+                );
                 debug_assert!(entries.next().is_none(), "one entry a group");
                 let of_group = |subscription: &&Subscription| subscription.local == local;
                 let subscriptions = reader.subscriptions.iter().filter(of_group);
@@ -404,7 +427,13 @@ impl Fanout {
             return;
         };
         let was_behind = group.next_of(at) < group.list.end();
-        group.remove(local, at, connections);
+        let place = group.remove(local, at, connections);
+        if let Some(place) = &place
+            && let waiting_bytes @ 1.. = place.waiting_bytes()
+            && let Some((reader, _)) = connections.parts(place.connection)
+        {
+            reader.void_waited(waiting_bytes);
+        }
         if group.has_nobody() {
             self.lagging_len -= usize::from(group.sweep.take_lag());
         }

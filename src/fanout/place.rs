@@ -116,6 +116,14 @@ impl Place {
         (extra.whole + of_items) as usize + late
     }
 
+    /// Bytes of the `sync`s that wait in it.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        let extra = self.extra.as_ref();
+        let entering = extra.and_then(|extra| extra.entering.as_ref());
+        let syncs = entering.into_iter().flat_map(|entering| &entering.syncs);
+        syncs.map(|(_, sync)| sync.len()).sum()
+    }
+
     pub(super) fn check_invariants(&self) {
         let Some(extra) = &self.extra else {
             return;
@@ -235,7 +243,7 @@ impl Extra {
         self.whole == 0 && !has_late && matches!(self.items, Items::None)
     }
 
-    /// The items that it follows, each once or more.
+    /// The items that it follows, each once.
     pub(super) fn items(&self) -> Vec<ItemId> {
         let late = self.entering.iter().flat_map(|entering| &entering.late);
         let mut items: Vec<ItemId> = late.filter_map(|late| late.item.clone()).collect();
@@ -244,6 +252,8 @@ impl Extra {
             Items::One(item, _) => items.push(ItemId::clone(item)),
             Items::Many(counts) => items.extend(counts.keys().cloned()),
         }
+        items.sort_unstable();
+        items.dedup();
         items
     }
 

@@ -4,11 +4,22 @@
 //! touch a socket: [`Socket`] is what the worker lends.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use hashbrown::DefaultHashBuilder;
+
+use crate::collections::Index;
 use crate::id::{ItemId, LocalGroupId, SlotId};
 use crate::protocol::frame::{EventFrame, SyncFrame};
+
+/// So many subscriptions or memberships are looked through one by one. Debug builds have fewer, so
+/// that the simulation's sockets come to have more.
+const FEW_MAX: usize = if cfg!(debug_assertions) { 2 } else { 16 };
+
+/// A membership without a note.
+const NONE: u32 = u32::MAX;
 
 /// A socket that takes bytes.
 pub trait Socket {
@@ -41,12 +52,10 @@ pub trait Connections {
 pub struct Reader {
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) memberships: Vec<Membership>,
-    /// What goes out before any event of a list.
-    #[allow(
-        clippy::box_collection,
-        reason = "it is seldom there, and 8 bytes are less than 32"
-    )]
-    queue: Option<Box<VecDeque<Queued>>>,
+    /// From more than [`FEW_MAX`] subscriptions on, until half of them have gone.
+    many: Option<Box<Many>>,
+    /// Only while something is in it: an idle reader has none.
+    queue: Option<Box<Queue>>,
     /// The socket took less than it was given, and has not said that it takes more.
     pub(super) blocked: bool,
 }
@@ -65,6 +74,21 @@ pub(super) struct Subscription {
 pub(super) struct Membership {
     pub(super) local: LocalGroupId,
     pub(super) at: MemberAt,
+    /// Where it stands in [`Many::noted`], or [`NONE`].
+    note: u32,
+}
+
+/// What lets a reader with many subscriptions find one, and what it lacks, without a look at each.
+#[derive(Default)]
+struct Many {
+    hasher: DefaultHashBuilder,
+    /// Positions in `subscriptions`.
+    by_id: Index,
+    /// Positions in `memberships`.
+    by_local: Index,
+    /// Positions in `memberships`, each once: the groups in which it may lack something though their
+    /// sweeps have passed it.
+    noted: Vec<u32>,
 }
 
 /// Where in the group the entry stands.
@@ -76,7 +100,16 @@ pub(super) enum MemberAt {
     Watchers(u32),
 }
 
-pub(super) struct Queued {
+/// What goes out before any event of a list.
+#[derive(Default)]
+struct Queue {
+    entries: VecDeque<Queued>,
+    /// What is here, or waits in a place to come here, for this socket alone: rests of events are not
+    /// counted, for they are shared.
+    own_bytes: usize,
+}
+
+struct Queued {
     what: What,
     /// Bytes of it that the socket has taken.
     taken: usize,
@@ -101,9 +134,7 @@ impl Reader {
 
     /// Whether a subscription of that id stands.
     pub fn has_subscription(&self, id: &str) -> bool {
-        self.subscriptions
-            .iter()
-            .any(|subscription| *subscription.id == *id)
+        self.subscription(id).is_some()
     }
 
     /// Whether the socket took less than it was given.
@@ -113,7 +144,14 @@ impl Reader {
 
     /// Whether nothing waits before the events of lists.
     pub fn queue_is_empty(&self) -> bool {
-        self.queue.is_none()
+        self.queue
+            .as_ref()
+            .is_none_or(|queue| queue.entries.is_empty())
+    }
+
+    /// Bytes that wait for this socket alone: whole `sync`s, answers and pongs, but no events.
+    pub fn queue_bytes(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.own_bytes)
     }
 
     /// The socket takes bytes again.
@@ -123,7 +161,7 @@ impl Reader {
 
     /// Queues the answer to the upgrade.
     pub fn push_head(&mut self, bytes: Box<[u8]>) {
-        debug_assert!(self.queue.is_none(), "it is the first of all");
+        debug_assert!(self.queue_is_empty(), "it is the first of all");
         self.push(What::Head(bytes));
     }
 
@@ -137,26 +175,59 @@ impl Reader {
         self.push(What::Sync(sync));
     }
 
+    /// A `sync` of so many bytes waits in a place of this reader: it counts from now on.
+    pub(super) fn wait_for_sync(&mut self, bytes: usize) {
+        self.queue.get_or_insert_default().own_bytes += bytes;
+    }
+
+    /// Queues a `sync` that has waited.
+    pub(super) fn push_waited(&mut self, sync: Arc<SyncFrame>) {
+        let queue = self.queue.get_or_insert_default();
+        queue.entries.push_back(Queued::new(What::Sync(sync)));
+    }
+
+    /// `sync`s of so many bytes that waited will not come.
+    pub(super) fn void_waited(&mut self, bytes: usize) {
+        if let Some(queue) = &mut self.queue {
+            queue.own_bytes -= bytes;
+        }
+        self.let_queue_go();
+    }
+
     /// Puts a pong before everything that may wait; an older one that waits is void.
     pub fn push_pong(&mut self, bytes: Box<[u8]>) {
         let queue = self.queue.get_or_insert_default();
-        queue.retain(|queued| queued.is_bound_to_go() || !matches!(queued.what, What::Pong(_)));
-        let first = queue.front().is_some_and(Queued::is_bound_to_go);
-        queue.insert(usize::from(first), Queued::new(What::Pong(bytes)));
+        let first = queue.entries.front();
+        let at = usize::from(first.is_some_and(Queued::is_bound_to_go));
+        queue.own_bytes += bytes.len();
+        let pong = Queued::new(What::Pong(bytes));
+        // It was put there, and only what was before it can have gone.
+        match queue.entries.get_mut(at) {
+            Some(older) if matches!(older.what, What::Pong(_)) => {
+                queue.own_bytes -= older.own_bytes();
+                *older = pong;
+            }
+            _ => queue.entries.insert(at, pong),
+        }
     }
 
     /// Drops everything that may wait, and ends with `bytes`.
     pub fn push_last(&mut self, bytes: Box<[u8]>) {
-        let queue = self.queue.get_or_insert_default();
-        queue.retain(Queued::is_bound_to_go);
-        queue.push_back(Queued::new(What::Own(bytes)));
+        if let Some(queue) = &mut self.queue {
+            queue.entries.retain(|queued| {
+                let stays = queued.is_bound_to_go();
+                queue.own_bytes -= if stays { 0 } else { queued.own_bytes() };
+                stays
+            });
+        }
+        self.push(What::Own(bytes));
     }
 
     /// The rest of an event of which the socket has taken `taken` bytes.
     pub(super) fn push_rest(&mut self, frame: Arc<EventFrame>, taken: usize) {
         let queue = self.queue.get_or_insert_default();
-        debug_assert!(queue.is_empty(), "what waits goes before any event");
-        queue.push_back(Queued {
+        debug_assert!(queue.entries.is_empty(), "what waits goes before any event");
+        queue.entries.push_back(Queued {
             what: What::Event(frame),
             taken,
         });
@@ -164,7 +235,7 @@ impl Reader {
 
     /// Whether a frame has begun to be written.
     pub(super) fn has_begun(&self) -> bool {
-        let front = self.queue.as_ref().and_then(|queue| queue.front());
+        let front = self.queue.as_ref().and_then(|queue| queue.entries.front());
         front.is_some_and(|queued| queued.taken > 0)
     }
 
@@ -173,43 +244,195 @@ impl Reader {
         self.queue.is_none() && self.memberships.len() == 1
     }
 
+    /// Where its entry in that group stands among the memberships.
     pub(super) fn membership(&self, local: LocalGroupId) -> Option<usize> {
-        self.memberships
-            .iter()
-            .position(|entry| entry.local == local)
+        let Some(many) = &self.many else {
+            let is_it = |entry: &Membership| entry.local == local;
+            return self.memberships.iter().position(is_it);
+        };
+        let is_it = |index: u32| self.memberships[index as usize].local == local;
+        let found = many.by_local.find(many.hasher.hash_one(local), is_it);
+        found.map(|index| index as usize)
     }
 
-    /// Adds one membership or subscription without room for more: most sockets have one.
-    pub(super) fn add_membership(&mut self, membership: Membership) {
+    /// Where the subscription of that id stands.
+    pub(super) fn subscription(&self, id: &str) -> Option<usize> {
+        let Some(many) = &self.many else {
+            let is_it = |entry: &Subscription| *entry.id == *id;
+            return self.subscriptions.iter().position(is_it);
+        };
+        let is_it = |index: u32| *self.subscriptions[index as usize].id == *id;
+        let found = many.by_id.find(many.hasher.hash_one(id), is_it);
+        found.map(|index| index as usize)
+    }
+
+    /// Adds an entry in a group, at first without room for more: most sockets have one.
+    pub(super) fn add_membership(&mut self, local: LocalGroupId, at: MemberAt) {
         if self.memberships.is_empty() {
             self.memberships.reserve_exact(1);
         }
-        self.memberships.push(membership);
+        let note = NONE;
+        self.memberships.push(Membership { local, at, note });
+        if let Some(many) = &mut self.many {
+            many.enter_membership(self.memberships.len() - 1, &self.memberships);
+        }
     }
 
+    /// Adds a subscription, likewise.
     pub(super) fn add_subscription(&mut self, subscription: Subscription) {
         if self.subscriptions.is_empty() {
             self.subscriptions.reserve_exact(1);
         }
         self.subscriptions.push(subscription);
+        if let Some(many) = &mut self.many {
+            many.enter_subscription(self.subscriptions.len() - 1, &self.subscriptions);
+        } else if self.subscriptions.len() > FEW_MAX {
+            let mut many = Box::<Many>::default();
+            for index in 0..self.subscriptions.len() {
+                many.enter_subscription(index, &self.subscriptions);
+            }
+            for index in 0..self.memberships.len() {
+                many.enter_membership(index, &self.memberships);
+            }
+            self.many = Some(many);
+            for index in 0..self.memberships.len() {
+                self.note(index); // until now nobody took notes
+            }
+        }
     }
 
-    /// Lays what is queued into `slices`; gives how many it took, and whether that was everything.
-    pub(super) fn plan<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> (usize, bool) {
-        let pieces = self
-            .queue
-            .iter()
-            .flat_map(|queue| queue.iter())
-            .flat_map(Queued::pieces);
-        let mut len = 0;
-        for piece in pieces {
-            if len == slices.len() {
-                return (len, false);
-            }
-            slices[len] = IoSlice::new(piece);
-            len += 1;
+    /// Takes a subscription out and fills its place from the end.
+    pub(super) fn take_subscription(&mut self, index: usize) -> Subscription {
+        if let Some(many) = &mut self.many {
+            many.leave_subscription(index, &self.subscriptions);
+            many.leave_subscription(self.subscriptions.len() - 1, &self.subscriptions);
         }
-        (len, true)
+        let subscription = self.subscriptions.swap_remove(index);
+        if self.subscriptions.len() <= FEW_MAX / 2 {
+            self.many = None;
+            for membership in &mut self.memberships {
+                membership.note = NONE;
+            }
+        }
+        if let Some(many) = &mut self.many
+            && index < self.subscriptions.len()
+        {
+            many.enter_subscription(index, &self.subscriptions);
+        }
+        subscription
+    }
+
+    /// Takes a membership out and fills its place from the end.
+    pub(super) fn take_membership(&mut self, index: usize) {
+        self.unnote(index);
+        if let Some(many) = &mut self.many {
+            many.leave_membership(index, &self.memberships);
+            many.leave_membership(self.memberships.len() - 1, &self.memberships);
+        }
+        self.memberships.swap_remove(index);
+        if let Some(many) = &mut self.many
+            && let Some(filler) = self.memberships.get(index)
+        {
+            if let Some(noted) = many.noted.get_mut(filler.note as usize) {
+                *noted = index as u32;
+            }
+            many.enter_membership(index, &self.memberships);
+        }
+    }
+
+    /// Ends all subscriptions; gives the entries in groups that were theirs.
+    pub(super) fn take_all(&mut self) -> Vec<Membership> {
+        self.subscriptions = Vec::new();
+        self.many = None;
+        std::mem::take(&mut self.memberships)
+    }
+
+    /// In that group it may lack something though the group's sweep has passed it.
+    pub(super) fn note(&mut self, index: usize) {
+        if let Some(many) = &mut self.many
+            && self.memberships[index].note == NONE
+        {
+            self.memberships[index].note = many.noted.len() as u32;
+            many.noted.push(index as u32);
+        }
+    }
+
+    /// [`Reader::note`] by the group's name.
+    pub(super) fn note_group(&mut self, local: LocalGroupId) {
+        if self.many.is_some()
+            && let Some(index) = self.membership(local)
+        {
+            self.note(index);
+        }
+    }
+
+    /// It lacks nothing in that group.
+    pub(super) fn unnote(&mut self, index: usize) {
+        let note = std::mem::replace(&mut self.memberships[index].note, NONE);
+        if let Some(many) = &mut self.many
+            && note != NONE
+        {
+            many.noted.swap_remove(note as usize);
+            if let Some(filler) = many.noted.get(note as usize) {
+                self.memberships[*filler as usize].note = note;
+            }
+        }
+    }
+
+    /// Whether what it lacks is found by its notes only.
+    pub(super) fn goes_by_notes(&self) -> bool {
+        self.many.is_some() && self.memberships.len() > FEW_MAX
+    }
+
+    /// The memberships to look at for what it lacks, by number.
+    pub(super) fn candidate(&self, number: usize) -> Option<usize> {
+        match &self.many {
+            Some(many) if self.goes_by_notes() => {
+                many.noted.get(number).map(|index| *index as usize)
+            }
+            _ => (number < self.memberships.len()).then_some(number),
+        }
+    }
+
+    /// Whether it finds what it lacks in that group without a sweep.
+    pub(super) fn looks_at(&self, membership: &Membership) -> bool {
+        self.many.is_none() || membership.note != NONE
+    }
+
+    /// `waiting_bytes`: of `sync`s in its places.
+    pub(super) fn check_invariants(&self, waiting_bytes: usize) {
+        let entries = self.queue.iter().flat_map(|queue| &queue.entries);
+        let queued_bytes: usize = entries.map(Queued::own_bytes).sum();
+        debug_assert_eq!(self.queue_bytes(), queued_bytes + waiting_bytes);
+        let holds_nothing = |queue: &Queue| queue.entries.is_empty() && queue.own_bytes == 0;
+        debug_assert!(!self.queue.as_deref().is_some_and(holds_nothing));
+        for (index, subscription) in self.subscriptions.iter().enumerate() {
+            debug_assert_eq!(self.subscription(&subscription.id), Some(index));
+        }
+        for (index, membership) in self.memberships.iter().enumerate() {
+            debug_assert_eq!(self.membership(membership.local), Some(index));
+        }
+        let noted = self.memberships.iter().filter(|entry| entry.note != NONE);
+        let Some(many) = &self.many else {
+            debug_assert!(self.subscriptions.len() <= FEW_MAX);
+            return debug_assert_eq!(noted.count(), 0);
+        };
+        debug_assert_eq!(noted.count(), many.noted.len());
+        for (note, index) in many.noted.iter().enumerate() {
+            debug_assert_eq!(self.memberships[*index as usize].note, note as u32);
+        }
+    }
+
+    /// Lays what is queued into `slices`, `most` of them; false when that was not everything.
+    pub(super) fn plan<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>, most: usize) -> bool {
+        let entries = self.queue.iter().flat_map(|queue| &queue.entries);
+        for piece in entries.flat_map(Queued::pieces) {
+            if slices.len() == most {
+                return false;
+            }
+            slices.push(IoSlice::new(piece));
+        }
+        true
     }
 
     /// Takes `bytes` from what is queued; gives how many were beyond it.
@@ -217,22 +440,56 @@ impl Reader {
         let Some(queue) = &mut self.queue else {
             return bytes;
         };
-        while let Some(front) = queue.front_mut() {
+        while let Some(front) = queue.entries.front_mut() {
             let rest = front.len() - front.taken;
             if bytes < rest {
                 front.taken += bytes;
                 return 0;
             }
             bytes -= rest;
-            queue.pop_front();
+            queue.own_bytes -= front.own_bytes();
+            queue.entries.pop_front();
         }
-        self.queue = None;
+        self.let_queue_go();
         bytes
     }
 
     fn push(&mut self, what: What) {
         let queue = self.queue.get_or_insert_default();
-        queue.push_back(Queued::new(what));
+        let queued = Queued::new(what);
+        queue.own_bytes += queued.own_bytes();
+        queue.entries.push_back(queued);
+    }
+
+    fn let_queue_go(&mut self) {
+        let holds_nothing = |queue: &Queue| queue.entries.is_empty() && queue.own_bytes == 0;
+        if self.queue.as_deref().is_some_and(holds_nothing) {
+            self.queue = None;
+        }
+    }
+}
+
+impl Many {
+    fn enter_subscription(&mut self, index: usize, all: &[Subscription]) {
+        let hash_of = |index: u32| self.hasher.hash_one(&*all[index as usize].id);
+        let hash = hash_of(index as u32);
+        self.by_id.insert(hash, index as u32, hash_of);
+    }
+
+    fn enter_membership(&mut self, index: usize, all: &[Membership]) {
+        let hash_of = |index: u32| self.hasher.hash_one(all[index as usize].local);
+        let hash = hash_of(index as u32);
+        self.by_local.insert(hash, index as u32, hash_of);
+    }
+
+    fn leave_subscription(&mut self, index: usize, all: &[Subscription]) {
+        let hash = self.hasher.hash_one(&*all[index].id);
+        self.by_id.remove(hash, |found| found == index as u32);
+    }
+
+    fn leave_membership(&mut self, index: usize, all: &[Membership]) {
+        let hash = self.hasher.hash_one(all[index].local);
+        self.by_local.remove(hash, |found| found == index as u32);
     }
 }
 
@@ -244,6 +501,14 @@ impl Queued {
     /// A frame that has begun, or the answer to the upgrade: it goes out next, whatever comes.
     fn is_bound_to_go(&self) -> bool {
         self.taken > 0 || matches!(self.what, What::Head(_))
+    }
+
+    /// Its bytes, unless others share them.
+    fn own_bytes(&self) -> usize {
+        match &self.what {
+            What::Event(_) => 0,
+            _ => self.len(),
+        }
     }
 
     fn len(&self) -> usize {

@@ -1,7 +1,9 @@
 //! The sweep: every socket that lacks something gets it, in one write, as far as the turn's budget
 //! reaches; and the write of one socket that has something from several groups.
 
+use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use crate::collections::Named;
 use crate::id::{LocalGroupId, SlotId};
@@ -10,7 +12,7 @@ use super::Fanout;
 use super::group::LocalGroup;
 use super::list::{Joined, List};
 use super::place::Place;
-use super::reader::{Connections, MemberAt, Reader, Socket, Written};
+use super::reader::{Connections, MemberAt, Membership, Reader, Socket, Written};
 
 /// Pieces of one vectored write.
 const SLICES_MAX: usize = 64;
@@ -63,23 +65,7 @@ impl Fanout {
 
     /// Writes what the socket lacks and what waits for it, until it takes no more.
     pub fn drain<C: Connections>(&mut self, id: SlotId, connections: &mut C) {
-        let mut budget = Budget::of_writes(0);
-        self.drain_within(id, connections, &mut budget);
-        // Its place may have been the one that held a list back.
-        let mut held_back = Vec::new();
-        if let Some((reader, _)) = connections.parts(id)
-            && !reader.blocked
-        {
-            for membership in &reader.memberships {
-                let group = self.groups.get(membership.local);
-                if group.is_some_and(|group| !group.list.is_empty()) {
-                    held_back.push(membership.local);
-                }
-            }
-        }
-        for local in held_back {
-            self.make_due(local);
-        }
+        self.drain_within(id, connections, &mut Budget::of_writes(0));
     }
 
     /// True when the group's sweep has ended.
@@ -117,17 +103,19 @@ impl Fanout {
         let Some(group) = self.groups.get_mut(local) else {
             return;
         };
-        group.sweep.step(at);
         let end = group.list.end();
         if group.next_of(at) < end
             && let Some(connection) = group.place(at).map(|place| place.connection)
             && let Some((reader, socket)) = connections.parts(connection)
         {
             if reader.blocked {
-                group.catch_up(at, |sync| reader.push_sync(sync));
+                group.catch_up(at, |sync| reader.push_waited(sync));
                 let next = group.next_of(at);
+                if next < end {
+                    reader.note_group(local);
+                }
                 if next < end && behind_bytes(&group.list, next, reader) > self.behind_bytes_max {
-                    self.outcome.slow.push(connection);
+                    self.fell_behind(connection);
                 }
             } else if let (MemberAt::Members(index), true) = (at, reader.is_plain())
                 && let Some(place) = group.members.get_mut(index as usize)
@@ -139,13 +127,21 @@ impl Fanout {
                     self.outcome.gone.push(connection);
                 }
             } else {
+                reader.note_group(local);
                 self.drain_within(connection, connections, budget);
             }
         }
         if let Some(group) = self.groups.get_mut(local) {
             let next = group.next_of(at);
             group.sweep.slowest = group.sweep.slowest.min(next);
+            group.sweep.step(at);
         }
+    }
+
+    /// What waits for this reader is more than the bound. For now the worker is told and closes it:
+    /// to be caught up by item takes the place of that, here.
+    fn fell_behind(&mut self, connection: SlotId) {
+        self.outcome.slow.push(connection);
     }
 
     /// True when nobody lacks what came meanwhile.
@@ -161,41 +157,43 @@ impl Fanout {
         !sweep.is_queued
     }
 
-    /// Writes from the socket's queue and from the lists of all its groups, in one vectored write
-    /// after another, until it lacks nothing or takes no more.
+    /// Writes from the socket's queue and from the lists of its groups, in one vectored write after
+    /// another, until it lacks nothing or takes no more.
     fn drain_within<C: Connections>(
         &mut self,
         id: SlotId,
         connections: &mut C,
         budget: &mut Budget,
     ) {
-        loop {
-            let Some((reader, socket)) = connections.parts(id) else {
-                return;
+        let Some((reader, socket)) = connections.parts(id) else {
+            return;
+        };
+        let (groups, due, plan) = (&mut self.groups, &mut self.due, &mut self.plan);
+        while !reader.blocked {
+            let looked_at_all = plan.look(groups, due, reader);
+            let mut slices = emptied(std::mem::take(&mut plan.slices));
+            let covers_all = plan.fill(groups, reader, &mut slices) && looked_at_all;
+            let bytes = slices.iter().map(|slice| slice.len()).sum();
+            let written = if bytes > 0 {
+                budget.written(bytes);
+                socket.write(&slices)
+            } else {
+                Written::All
             };
-            if reader.blocked {
-                return;
-            }
-            catch_up(&mut self.groups, reader);
-            let mut plan = Plan::new();
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let len = plan.fill(&self.groups, reader, &mut slices);
-            if len == 0 {
-                return;
-            }
-            let bytes = slices[..len].iter().map(|slice| slice.len()).sum();
-            let written = socket.write(&slices[..len]);
-            budget.written(bytes);
+            plan.slices = emptied(slices);
             match written {
-                Written::All => plan.carry_out(bytes, &mut self.groups, reader),
+                Written::All => plan.carry_out(bytes, groups, due, reader),
                 Written::Part(taken) => {
                     reader.blocked = true;
-                    plan.carry_out(taken, &mut self.groups, reader);
+                    plan.carry_out(taken, groups, due, reader);
                 }
                 Written::Gone => {
                     reader.blocked = true;
                     self.outcome.gone.push(id);
                 }
+            }
+            if written == Written::All && covers_all {
+                return plan.finish(groups, due, reader);
             }
         }
     }
@@ -262,7 +260,7 @@ fn write_plain<S: Socket>(
                     let len = frame.wire().len();
                     if taken < len {
                         if taken > 0 {
-                            reader.push_rest(std::sync::Arc::clone(frame), taken);
+                            reader.push_rest(Arc::clone(frame), taken);
                             place.next += 1;
                         }
                         break;
@@ -281,25 +279,65 @@ fn write_plain<S: Socket>(
     Written::All
 }
 
-/// Brings the socket's places up to the first frames that it lacks, and what goes before them into
-/// its queue.
-fn catch_up(groups: &mut Named<LocalGroup>, reader: &mut Reader) {
-    for index in 0..reader.memberships.len() {
-        let membership = reader.memberships[index];
-        if let Some(group) = groups.get_mut(membership.local) {
-            group.catch_up(membership.at, |sync| reader.push_sync(sync));
-        }
+/// Brings one of the socket's places up to the first frame that it lacks, and what goes before that
+/// into its queue; false when it lacks none.
+fn catch_up(
+    groups: &mut Named<LocalGroup>,
+    due: &mut VecDeque<LocalGroupId>,
+    reader: &mut Reader,
+    membership: usize,
+) -> bool {
+    let Membership { local, at, .. } = reader.memberships[membership];
+    let Some(group) = groups.get_mut(local) else {
+        reader.unnote(membership);
+        return false;
+    };
+    let end = group.list.end();
+    let was_behind = group.next_of(at) < end;
+    group.catch_up(at, |sync| reader.push_waited(sync));
+    if group.next_of(at) < end {
+        return true;
+    }
+    reader.unnote(membership);
+    if was_behind {
+        let_list_go(group, local, at, due);
+    }
+    false
+}
+
+/// A place that was behind has come to the end of the list: it may have been the one that held the
+/// list back. A sweep that has still to come there sees to that.
+fn let_list_go(
+    group: &mut LocalGroup,
+    local: LocalGroupId,
+    at: MemberAt,
+    due: &mut VecDeque<LocalGroupId>,
+) {
+    group.sweep.is_outrun |= group.is_visited(at);
+    if !group.sweep.is_queued {
+        group.sweep.is_queued = true;
+        due.push_back(local);
     }
 }
 
+/// The same memory, for slices of other frames: with nothing in it there is nothing to convert, and
+/// the standard library collects into the vector that it takes from.
+fn emptied<'a>(mut slices: Vec<IoSlice<'_>>) -> Vec<IoSlice<'a>> {
+    slices.clear();
+    slices.into_iter().map(|_| IoSlice::new(&[])).collect()
+}
+
 /// One vectored write: what it takes from where.
-struct Plan {
-    events: [Step; SLICES_MAX],
-    events_len: usize,
+#[derive(Default)]
+pub(super) struct Plan {
+    /// Memberships in which the socket lacks something.
+    lacking: Vec<usize>,
+    steps: Vec<Step>,
+    /// Empty, between two writes.
+    slices: Vec<IoSlice<'static>>,
 }
 
 /// One frame of the write.
-#[derive(Clone, Copy)]
 struct Step {
     membership: usize,
     number: u64,
@@ -310,80 +348,94 @@ struct Step {
 }
 
 impl Plan {
-    fn new() -> Plan {
-        let nothing = Step {
-            membership: 0,
-            number: 0,
-            copies: 0,
-            is_last: true,
-        };
-        Plan {
-            events: [nothing; SLICES_MAX],
-            events_len: 0,
+    /// Finds where the socket lacks something, for one write; false when there may be more.
+    fn look(
+        &mut self,
+        groups: &mut Named<LocalGroup>,
+        due: &mut VecDeque<LocalGroupId>,
+        reader: &mut Reader,
+    ) -> bool {
+        self.lacking.clear();
+        let mut number = 0;
+        while let Some(membership) = reader.candidate(number) {
+            if self.lacking.len() == SLICES_MAX {
+                return false;
+            }
+            let is_lacking = catch_up(groups, due, reader, membership);
+            if is_lacking {
+                self.lacking.push(membership);
+            }
+            // A note of one that lacks nothing is gone, and another stands in its place.
+            number += usize::from(is_lacking || !reader.goes_by_notes());
         }
+        true
     }
 
-    /// Lays out the write; gives the number of its slices.
+    /// Lays out the write; false when there is more of what it looked at.
     fn fill<'a>(
         &mut self,
         groups: &'a Named<LocalGroup>,
         reader: &'a Reader,
-        slices: &mut [IoSlice<'a>],
-    ) -> usize {
-        let (mut len, is_whole) = reader.plan(slices);
-        if !is_whole {
-            return len;
+        slices: &mut Vec<IoSlice<'a>>,
+    ) -> bool {
+        self.steps.clear();
+        let mut is_all = reader.plan(slices, SLICES_MAX);
+        if !is_all {
+            return false;
         }
-        for (index, membership) in reader.memberships.iter().enumerate() {
-            let Some(group) = groups.get(membership.local) else {
+        for membership in &self.lacking {
+            let Membership { local, at, .. } = reader.memberships[*membership];
+            let Some(group) = groups.get(local) else {
                 continue;
             };
-            let Some(place) = group.place(membership.at) else {
+            let Some(place) = group.place(at) else {
                 continue;
             };
             let next_sync = place.extra.as_ref().and_then(|extra| extra.next_sync());
-            let end = next_sync.unwrap_or(u64::MAX).min(group.list.end());
-            let mut number = group.next_of(membership.at);
+            is_all &= next_sync.is_none();
+            let end = next_sync.unwrap_or(u64::MAX);
+            let mut number = group.next_of(at);
             let mut copies = place.extra.as_ref().map_or(0, |extra| extra.copies);
-            'events: while number < end
+            while number < end
                 && let Some(frame) = group.list.frame(number)
             {
                 let matches = place.matches(number, frame);
                 while copies < matches {
-                    if len == slices.len() {
-                        break 'events;
+                    if slices.len() == SLICES_MAX {
+                        return false;
                     }
-                    slices[len] = IoSlice::new(frame.wire());
-                    len += 1;
+                    slices.push(IoSlice::new(frame.wire()));
                     copies += 1;
-                    self.events[self.events_len] = Step {
-                        membership: index,
+                    self.steps.push(Step {
+                        membership: *membership,
                         number,
                         copies,
                         is_last: copies == matches,
-                    };
-                    self.events_len += 1;
+                    });
                 }
                 copies = 0;
                 number += 1;
             }
-            if len == slices.len() {
-                break;
-            }
         }
-        len
+        is_all
     }
 
     /// The socket took `bytes` of it: places move on, and the rest of a frame goes to the queue.
-    fn carry_out(&self, bytes: usize, groups: &mut Named<LocalGroup>, reader: &mut Reader) {
+    fn carry_out(
+        &self,
+        bytes: usize,
+        groups: &mut Named<LocalGroup>,
+        due: &mut VecDeque<LocalGroupId>,
+        reader: &mut Reader,
+    ) {
         let mut taken = reader.consume(bytes);
         let mut is_whole = reader.queue_is_empty();
-        for step in &self.events[..self.events_len] {
+        for step in &self.steps {
             if !is_whole {
                 break;
             }
-            let membership = reader.memberships[step.membership];
-            let Some(group) = groups.get_mut(membership.local) else {
+            let Membership { local, at, .. } = reader.memberships[step.membership];
+            let Some(group) = groups.get_mut(local) else {
                 continue;
             };
             let Some(frame) = group.list.frame(step.number) else {
@@ -395,12 +447,28 @@ impl Plan {
                 if taken == 0 {
                     break;
                 }
-                reader.push_rest(std::sync::Arc::clone(frame), taken);
+                reader.push_rest(Arc::clone(frame), taken);
                 taken = 0;
             } else {
                 taken -= len;
             }
-            set_place(group, membership.at, step);
+            set_place(group, at, step);
+            if group.next_of(at) == group.list.end() {
+                let_list_go(group, local, at, due);
+            }
+        }
+    }
+
+    /// Everything was laid out and taken: what is left to do is to forget that it was lacking.
+    fn finish(
+        &self,
+        groups: &mut Named<LocalGroup>,
+        due: &mut VecDeque<LocalGroupId>,
+        reader: &mut Reader,
+    ) {
+        for membership in &self.lacking {
+            let is_lacking = catch_up(groups, due, reader, *membership);
+            debug_assert!(!is_lacking, "all of it was taken");
         }
     }
 }
@@ -421,8 +489,6 @@ fn set_place(group: &mut LocalGroup, at: MemberAt, step: &Step) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::fanout::{Entry, LAG_PARTS_OF_BOUND};
     use crate::id::GroupKey;
@@ -597,8 +663,13 @@ mod tests {
         assert_eq!(local.fake(at).writes, writes + 1);
     }
 
-    /// Cuts what a socket hears at every byte; it hears the same.
+    /// Cuts what a socket hears at every byte, or at some where it is long; it hears the same.
     fn cut_everywhere(make: impl Fn(&mut Local, SlotId)) {
+        cut_lanes_everywhere(|_| 0, make);
+    }
+
+    /// Likewise, where order holds within what has the same `lane` only.
+    fn cut_lanes_everywhere(lane: impl Fn(u64) -> u64, make: impl Fn(&mut Local, SlotId)) {
         let run = |room: usize| {
             let mut local = Local::new();
             let at = local.socket();
@@ -608,11 +679,13 @@ mod tests {
             let len = local.fake(at).taken.len();
             local.unblock(at);
             assert_eq!(local.fanout.held_bytes(), 0);
-            (len, local.heard(at))
+            let mut heard = local.heard(at);
+            heard.sort_by_key(|time| lane(*time));
+            (len, heard)
         };
         let (len, whole) = run(usize::MAX);
         assert!(!whole.is_empty());
-        for room in 0..=len {
+        for room in (0..=len).step_by(1 + len / 1500) {
             assert_eq!(run(room), (room, whole.clone()));
         }
     }
@@ -640,6 +713,27 @@ mod tests {
             let second = local.join(at, "b", "h", None);
             for group in [first, second, first] {
                 local.event(group, None);
+            }
+        });
+        // Many groups, more than one write's worth of frames, and a `sync` behind events.
+        let group_of = |time| match time {
+            1..=9 => time - 1,
+            10..=18 => time - 10,
+            19..=22 => time - 19,
+            23 => 3,
+            _ => (time - 24) % 9,
+        };
+        cut_lanes_everywhere(group_of, |local, at| {
+            let groups: Vec<LocalGroupId> = (0..9)
+                .map(|number| local.join(at, &format!("s{number}"), &format!("g{number}"), None))
+                .collect();
+            for group in groups.iter().chain(&groups[..4]) {
+                local.event(*group, None);
+            }
+            local.sweep(1000);
+            local.join(at, "t", "g3", Some("u1"));
+            for group in groups.iter().cycle().take(70) {
+                local.event(*group, Some("u1"));
             }
         });
         // A follower of single items, and events of others.
@@ -844,6 +938,75 @@ mod tests {
         local.join(at, "c", "g", None); // 4, when nothing but the rest of 2 is before the sync of b
         local.unblock(at);
         assert_eq!(local.heard(at), [2, 3, 4]);
+    }
+
+    #[test]
+    fn what_a_socket_of_many_groups_is_sent_costs_what_it_lacks() {
+        let mut local = Local::new();
+        let at = local.socket();
+        let groups: Vec<LocalGroupId> = (0..50)
+            .map(|number| local.join(at, &format!("s{number}"), &format!("g{number}"), None))
+            .collect();
+        local.heard(at);
+        let looked_at = |local: &mut Local| {
+            let (reader, _) = local.sockets.slots.get(at).unwrap();
+            (0..).map_while(|number| reader.candidate(number)).count()
+        };
+        assert_eq!(looked_at(&mut local), 0);
+        local.block(at, 0);
+        for group in &groups[10..15] {
+            local.event(*group, None);
+        }
+        local.sweep(1000);
+        assert_eq!(looked_at(&mut local), 5);
+        local.leave(at, "s12");
+        local.join(at, "t", "g13", None);
+        assert_eq!(looked_at(&mut local), 4);
+        local.unblock(at);
+        assert_eq!(looked_at(&mut local), 0);
+        assert_eq!(local.fanout.held_bytes(), 0);
+        let mut heard = local.heard(at);
+        heard.sort_unstable();
+        assert_eq!(heard, [51, 52, 54, 55, 56]);
+        for number in (0..50).filter(|number| *number != 12) {
+            local.leave(at, &format!("s{number}"));
+            local.fanout.check_invariants(&mut local.sockets);
+        }
+        local.leave(at, "t");
+        assert_eq!(local.fanout.groups_len(), 0);
+    }
+
+    #[test]
+    fn bytes_queued_for_one_socket_are_known() {
+        let mut local = Local::new();
+        let at = local.socket();
+        let queue_bytes = |local: &mut Local| {
+            local.fanout.check_invariants(&mut local.sockets);
+            local.sockets.slots.get(at).unwrap().0.queue_bytes()
+        };
+        let group = local.join(at, "a", "g", None);
+        let sync_len = local.fake(at).taken.len();
+        assert_eq!(queue_bytes(&mut local), 0);
+        local.block(at, 10);
+        local.event(group, None);
+        local.sweep(1000);
+        assert_eq!(queue_bytes(&mut local), 0, "a rest of an event is shared");
+        local.event(group, None);
+        local.sweep(1000);
+        local.join(at, "b", "g", None);
+        assert_eq!(queue_bytes(&mut local), sync_len, "it waits in its place");
+        let reader = |local: &mut Local, push: fn(&mut Reader)| {
+            push(&mut local.sockets.slots.get_mut(at).unwrap().0);
+        };
+        reader(&mut local, |reader| reader.push_own(Box::new([0; 7])));
+        reader(&mut local, |reader| reader.push_pong(Box::new([0; 5])));
+        reader(&mut local, |reader| reader.push_pong(Box::new([0; 3])));
+        assert_eq!(queue_bytes(&mut local), sync_len + 10, "one pong counts");
+        local.fanout.disconnect(at, &mut local.sockets);
+        reader(&mut local, |reader| reader.push_last(Box::new([0; 2])));
+        assert_eq!(queue_bytes(&mut local), 2);
+        local.unblock(at);
+        assert_eq!(queue_bytes(&mut local), 0);
     }
 
     #[test]
