@@ -11,7 +11,6 @@ mod group;
 mod list;
 mod place;
 mod reader;
-mod stub;
 mod sweep;
 
 pub use reader::{Connections, Reader, Socket, Written};
