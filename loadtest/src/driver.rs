@@ -33,6 +33,7 @@ const LINGER_NS: u64 = 100_000_000;
 /// Tokens above those of the subscribers: their index.
 const TOKEN_TIMER: Token = Token(usize::MAX - 1); // mio keeps usize::MAX for itself
 const TOKEN_WAKER: Token = Token(usize::MAX - 2);
+const TOKEN_ANSWERS: Token = Token(usize::MAX - 3);
 const TOKEN_PUBLISHERS: usize = usize::MAX / 2;
 
 /// A set that all subscribers of a thread have, and when the last of them got it.
@@ -51,6 +52,11 @@ pub(crate) struct CpuUsed {
 /// What only the first thread has.
 pub(crate) struct First {
     publisher: Publisher,
+    /// The publisher's own poll, which stands in the driver's as one source: the kernel hands events
+    /// out in the order in which they came, so in one poll an answer would wait for the reads of all
+    /// subscribers that became readable before it.
+    poll: Poll,
+    events: Events,
     reported: Receiver<Complete>,
     timer: Timer,
     server: Option<Process>,
@@ -67,19 +73,24 @@ impl First {
         server: Option<Process>,
     ) -> Result<Self, RunError> {
         let cannot = |cause| connect_error("the worker port", &plan.engine.host, cause);
-        let registry = driver.poll.registry();
-        let mut publisher = Publisher::connect(plan, registry, TOKEN_PUBLISHERS).map_err(cannot)?;
-        let timer = Timer::new(registry)?;
+        let mut poll = Poll::new()?;
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        let mut publisher =
+            Publisher::connect(plan, poll.registry(), TOKEN_PUBLISHERS).map_err(cannot)?;
+        let timer = Timer::new(driver.poll.registry())?;
+        let descriptor = poll.as_raw_fd();
+        driver.poll.registry().register(
+            &mut SourceFd(&descriptor),
+            TOKEN_ANSWERS,
+            Interest::READABLE,
+        )?;
         let deadline_ns = driver.clock.now_ns() + plan.join_timeout.as_nanos() as u64;
         while !publisher.is_open() {
-            driver.wait(SLEEP_MAX)?;
-            for event in &driver.events {
-                let index = event.token().0.wrapping_sub(TOKEN_PUBLISHERS);
-                if index < plan.publishers {
-                    publisher
-                        .turn(index, event, &mut driver.buffer, &driver.clock)
-                        .map_err(cannot)?;
-                }
+            wait(&mut poll, &mut events, SLEEP_MAX)?;
+            for event in &events {
+                publisher
+                    .turn(index_of(event), event, &mut driver.buffer, &driver.clock)
+                    .map_err(cannot)?;
             }
             if driver.clock.now_ns() > deadline_ns {
                 let (port, host) = ("the worker port", plan.engine.host.clone());
@@ -92,6 +103,8 @@ impl First {
         }
         Ok(Self {
             publisher,
+            poll,
+            events,
             reported,
             timer,
             server,
@@ -305,7 +318,7 @@ impl<'a> Driver<'a> {
                 .map_or(phase_ends_ns, |due| due.min(phase_ends_ns));
             first.timer.set(next_ns, now_ns)?;
             self.wait(SLEEP_MAX)?;
-            self.read_answers(&mut first.publisher)?;
+            self.read_answers(first)?;
             self.read_subscribers(&mut first.publisher);
             while let Ok(Complete { set, at_ns }) = first.reported.try_recv() {
                 first.publisher.arrived(set, at_ns);
@@ -314,13 +327,13 @@ impl<'a> Driver<'a> {
     }
 
     /// Before the subscribers of the turn, so an answer does not wait for a thousand reads.
-    fn read_answers(&mut self, publisher: &mut Publisher) -> Result<(), RunError> {
-        for event in &self.events {
-            let index = event.token().0.wrapping_sub(TOKEN_PUBLISHERS);
-            if index < self.plan.publishers {
-                let turn = publisher.turn(index, event, &mut self.buffer, &self.clock);
-                turn.map_err(RunError::PublisherLost)?;
-            }
+    fn read_answers(&mut self, first: &mut First) -> Result<(), RunError> {
+        wait(&mut first.poll, &mut first.events, Duration::ZERO)?;
+        for event in &first.events {
+            first
+                .publisher
+                .turn(index_of(event), event, &mut self.buffer, &self.clock)
+                .map_err(RunError::PublisherLost)?;
         }
         Ok(())
     }
@@ -346,6 +359,11 @@ impl<'a> Driver<'a> {
     pub(crate) fn finish(self, sets: u64) -> Received {
         self.subscribers.finish(sets)
     }
+}
+
+/// Which publisher socket an event of the publisher's poll is about.
+fn index_of(event: &mio::event::Event) -> usize {
+    event.token().0.wrapping_sub(TOKEN_PUBLISHERS)
 }
 
 /// The thread sleeps here and nowhere else.

@@ -40,7 +40,7 @@ const LISTENER: Token = Token(usize::MAX - 1);
 const COMMAND_COST_A_TURN: usize = 512 * 1024;
 const COMMAND_COST: usize = 1024;
 const READ_BYTES_A_TURN: usize = 2 * READ_BUFFER_BYTES;
-const WRITES_A_TURN: usize = 256;
+const WRITES_A_TURN: usize = 64;
 /// Commands that may wait in this shard for the store; above, it takes no more until answers come.
 const WAITING_MAX: usize = 64 * 1024;
 /// The one buffer for reads of all sockets.
@@ -152,7 +152,6 @@ impl Worker {
             self.read_sockets(); // bytes → messages → commands, ours or a neighbour's
             self.perform_effects(); // store, replies, frames: in this order
             self.flush(); // replies are on their way before the fan-out begins
-            self.let_others_run();
             self.sweep(); // who lacks something gets it, one write a socket
             self.end_overdue();
             self.go_on_draining();
@@ -402,15 +401,6 @@ impl Worker {
         }
         for outbox in &mut self.ports.to_commands {
             outbox.flush();
-        }
-    }
-
-    /// In the middle of a long fan-out: a thread that shares the core (the engine, where there are
-    /// few) takes what it was just sent now, not when our time slice is over. It costs a fraction of
-    /// a microsecond where nobody waits for the core.
-    fn let_others_run(&self) {
-        if self.fanout.is_due() {
-            std::thread::yield_now();
         }
     }
 
