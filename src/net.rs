@@ -4,12 +4,20 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
 use crate::fanout::{Socket, Written};
 use crate::id::SlotId;
+
+/// Sockets accepted in one turn, at most.
+pub const ACCEPTS_A_TURN: usize = 64;
+/// How long accepting rests when the process has no descriptor left.
+pub const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How long a closing socket may take to send its last bytes and end.
+pub const LINGER: Duration = Duration::from_secs(2);
 
 /// One accepted stream.
 pub struct Tcp {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::id::SlotId;
-use crate::net::{Accepted, Received, accept};
+use crate::net::{ACCEPT_REST, ACCEPTS_A_TURN, Accepted, LINGER, Received, accept};
 use crate::protocol::answer;
 use crate::protocol::connection::{Connection, Event, Flow, Payload, close_frame, pong_frame};
 use crate::protocol::handshake::{Head, Port, Target, Upgrade};
@@ -14,13 +14,8 @@ use crate::protocol::handshake::{Head, Port, Target, Upgrade};
 use super::peers::Phase;
 use super::{Engine, READ_BYTES_A_TURN};
 
-const ACCEPTS_A_TURN: usize = 64;
 /// What looking at a socket costs of the turn's bytes, however little it has.
 const SOCKET_COST_BYTES: usize = 1024;
-/// How long accepting rests when the process has no descriptor left.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// How long a closing socket may take to send its last bytes and end.
-const LINGER: Duration = Duration::from_secs(2);
 /// How often the end of the process goes on.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 

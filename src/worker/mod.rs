@@ -188,7 +188,6 @@ impl Worker {
     }
 
     /// `Some(0)` while there is work; else until the next time limit, or for good.
-    /// `Some(0)` while there is work; else until the next time limit, or for good.
     fn sleep_at_most(&self) -> Option<Duration> {
         let has_commands = !self.own_commands.is_empty() || !self.ports.commands.is_empty();
         let has_sockets =

@@ -8,19 +8,14 @@ use mio::net::TcpStream;
 use crate::fanout::Connections as _;
 use crate::id::SlotId;
 use crate::mesh::ToOwner;
-use crate::net::{Accepted, Received, accept};
+use crate::net::{ACCEPT_REST, ACCEPTS_A_TURN, Accepted, LINGER, Received, accept};
 use crate::protocol::connection::close_frame;
 
 use super::connections::Phase;
 use super::{READ_BYTES_A_TURN, Worker};
 
-const ACCEPTS_A_TURN: usize = 64;
 /// What looking at a socket costs of the turn's bytes, however little it has.
 const SOCKET_COST_BYTES: usize = 1024;
-/// How long accepting rests when the process has no descriptor left.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// How long a closing socket may take to send its last bytes and end.
-const LINGER: Duration = Duration::from_secs(2);
 
 impl Worker {
     /// Takes sockets that wait at the listener, or hands them to the emptiest worker.
