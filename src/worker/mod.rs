@@ -64,6 +64,8 @@ pub struct Parts {
     pub drain: Duration,
     /// Told when all sockets are gone after the drain has begun.
     pub drained: crossbeam_channel::Sender<WorkerId>,
+    /// The engine runs on this core as well, and only while this worker pauses.
+    pub shares_core: bool,
 }
 
 /// The token that a worker's waker has to be made with.
@@ -99,6 +101,7 @@ pub struct Worker {
     /// Closing sockets, in the order in which they are given up.
     closing: Deadlines<SlotId>,
     drain: Drain,
+    shares_core: bool,
     /// A group's time ran more than a second ahead of the clock, and that was said.
     said_ahead: bool,
 }
@@ -135,6 +138,7 @@ impl Worker {
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
             drain: Drain::new(parts.drain, parts.drained),
+            shares_core: parts.shares_core,
             said_ahead: false,
         })
     }
@@ -163,6 +167,9 @@ impl Worker {
 
     fn wait_for_events(&mut self, events: &mut Events) -> io::Result<()> {
         let timeout = self.sleep_at_most();
+        if self.shares_core && timeout == Some(Duration::ZERO) {
+            std::thread::yield_now(); // there is work, but the engine's turn may be due
+        }
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             polled => polled?,
