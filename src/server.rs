@@ -111,6 +111,7 @@ impl Server {
             connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
             engine: EngineMetrics::default(),
+            owed: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             steered_to: AtomicUsize::new(usize::MAX),

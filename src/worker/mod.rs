@@ -254,6 +254,10 @@ impl Worker {
                             .learn(learned, self.now.wall_ms, &mut self.effects);
                     }
                 }
+                ToWorker::Told(_)
+                | ToWorker::Joined(..)
+                | ToWorker::Authenticated(..)
+                | ToWorker::TakeLeaves(_) => {}
             }
         }
         if len > 0 {
@@ -276,6 +280,7 @@ impl Worker {
                     self.take_socket(stream);
                     cost += COMMAND_COST;
                 }
+                ToOwner::Hooks(_) => {}
             }
         }
         if taken > 0 {
@@ -323,7 +328,13 @@ impl Worker {
             }
         }
         for reply in self.effects.replies.drain(..) {
-            self.ports.to_engine.send(ToEngine(reply));
+            self.ports.to_engine.send(ToEngine::Reply(reply));
+        }
+        for fired in self.effects.fired.drain(..) {
+            self.ports.to_engine.send(ToEngine::Fired(fired));
+        }
+        for call in self.effects.custom.drain(..) {
+            self.ports.to_engine.send(ToEngine::Custom(call));
         }
         let deliveries = std::mem::take(&mut self.effects.deliveries);
         for delivery in deliveries {

@@ -248,6 +248,7 @@ impl Worker {
                         self.learn(learned, around);
                     }
                 }
+                Some(_) => unreachable!("no hooks are set"),
                 None => {}
             }
         }
