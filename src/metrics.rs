@@ -56,6 +56,8 @@ pub struct EngineMetrics {
     pub telemetry_frames: Counter,
     /// Calls refused because of a limit.
     pub calls_refused: Counter,
+    /// Trigger calls dropped because too much waits for their worker.
+    pub trigger_calls_dropped: Counter,
     /// Calls that found their owner's mailbox full and waited.
     pub calls_parked: Counter,
 }

@@ -159,6 +159,7 @@ impl Server {
             ports: engine_ports,
             limits,
             call_timeout: Duration::from_millis(config.call_timeout_ms),
+            auth: None,
             drain,
         })?;
         let run = beside_workers(&cores, move || engine.run());

@@ -3,11 +3,17 @@
 //! [`Engine::run`] is the order of work in one turn. May not know a worker or the store but through
 //! the messages of `mesh`.
 
+mod ask;
 mod calls;
 mod embedded;
+mod hooks;
+mod messages;
+mod own;
 mod peers;
+mod presence;
 mod registry;
 mod serve;
+mod triggers;
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,17 +23,22 @@ use std::time::{Duration, Instant};
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 
+use crate::collections::Named;
 use crate::config::Limits;
-use crate::id::{SlotId, WorkerId};
+use crate::id::{SlotId, Text, WorkerId};
 use crate::mesh::{EnginePorts, ToEngine, engine_thread};
 use crate::metrics::EngineMetrics;
 use crate::net::id_of;
-use crate::shard::Command;
+use crate::protocol::custom;
+use crate::shard::{Command, CustomCall, Fired};
 use crate::time::{Deadlines, Now, Rarely, sleep_until};
 
-use calls::Calls;
+use calls::{Awaits, Calls, Handler};
+use hooks::HooksState;
 use peers::{Liveness, Peers};
+use presence::Deciding;
 use registry::Functions;
+use triggers::{CIRCLE_CALLS_A_SECOND, Triggers};
 
 /// The poll's names for what is no connection. No slot reaches them.
 const WAKE: Token = Token(usize::MAX);
@@ -36,6 +47,17 @@ const LISTENER: Token = Token(usize::MAX - 1);
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// What one turn reads at most before replies are written again.
 const READ_BYTES_A_TURN: usize = 4 * READ_BUFFER_BYTES;
+
+/// Who decides whether a subscriber's socket may open.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The function that is asked.
+    pub function_id: String,
+    /// How long its answer is awaited.
+    pub timeout: Duration,
+    /// A function that is missing, fails or refuses lets everybody in.
+    pub lets_in: bool,
+}
 
 /// What the engine thread is made with.
 pub struct Parts {
@@ -49,6 +71,8 @@ pub struct Parts {
     pub limits: Limits,
     /// How long a call may wait for an SDK worker, or for room at its owner.
     pub call_timeout: Duration,
+    /// Who is asked about subscribers' sockets, if anybody is.
+    pub auth: Option<Auth>,
     /// How long calls under way have at the end of the process.
     pub drain: Duration,
 }
@@ -73,7 +97,16 @@ pub struct Engine {
     buffer: Vec<u8>,
     peers: Peers,
     functions: Functions,
+    triggers: Triggers,
+    hooks: HooksState,
     calls: Calls,
+    auth: Option<Auth>,
+    /// Joins whose functions are asked.
+    deciding: Named<Deciding>,
+    /// Workers that owe leaves and wait to be told how many are taken.
+    owing: VecDeque<WorkerId>,
+    /// How many each worker was told.
+    leaves_granted: Vec<(WorkerId, usize)>,
     /// Sockets with something to read, each once.
     readable: VecDeque<SlotId>,
     /// Sockets with commands that found their owner full.
@@ -97,6 +130,7 @@ impl Engine {
             .poll
             .registry()
             .register(&mut listener, LISTENER, Interest::READABLE)?;
+        let workers = parts.ports.to_commands.len();
         Ok(Engine {
             poll: parts.poll,
             listener: Some(listener),
@@ -110,6 +144,12 @@ impl Engine {
             buffer: vec![0; READ_BUFFER_BYTES],
             peers: Peers::default(),
             functions: Functions::default(),
+            triggers: Triggers::default(),
+            hooks: HooksState::new(workers),
+            auth: parts.auth,
+            deciding: Named::default(),
+            owing: VecDeque::new(),
+            leaves_granted: Vec::new(),
             calls: Calls::default(),
             readable: VecDeque::new(),
             parked: Vec::new(),
@@ -128,11 +168,13 @@ impl Engine {
         while !self.is_done() {
             self.wait_for_events(&mut events)?; // the thread sleeps here and nowhere else
             self.now = Now::read(); // the turn's one look at the clocks
-            self.read_replies();
+            self.read_mailbox();
             self.deliver_parked(); // what found its owner full, before anything after it
             self.accept();
             self.read_sockets(); // bytes → messages → commands
-            self.flush_commands(); // one wake-up an owner
+            self.take_leaves(); // what is owed to functions, as far as they have room
+            self.tell_all_hooks();
+            self.flush(); // one wake-up a worker
             self.end_overdue();
             self.go_on_draining();
             self.write_sockets(); // one write a socket
@@ -171,6 +213,7 @@ impl Engine {
         let has_work = !self.readable.is_empty()
             || self.peers.has_dirty()
             || !self.ports.mailbox.is_empty()
+            || self.may_take_leaves()
             || (self.is_acceptable && self.accept_after.is_none());
         if has_work {
             return Some(Duration::ZERO);
@@ -190,13 +233,24 @@ impl Engine {
         ])
     }
 
-    fn read_replies(&mut self) {
+    fn read_mailbox(&mut self) {
         let len = self.ports.mailbox.len();
         for _ in 0..len {
-            match self.ports.mailbox.take() {
-                Some(ToEngine::Reply(reply)) => self.reply(reply),
-                Some(_) => {}
-                None => break,
+            let Some(message) = self.ports.mailbox.take() else {
+                break;
+            };
+            match message {
+                ToEngine::Reply(reply) => self.reply(reply),
+                ToEngine::Fired(fired) => self.fired(&fired),
+                ToEngine::Custom(call) => self.ask_custom(&call),
+                ToEngine::Join(request) => self.decide_join(request),
+                ToEngine::Auth(request) => self.authenticate(request),
+                ToEngine::Owes(worker) => self.owing.push_back(worker),
+                ToEngine::Leaves {
+                    worker,
+                    leaves,
+                    more,
+                } => self.settle_leaves(worker, &leaves, more),
             }
         }
         if len > 0 {
@@ -207,8 +261,49 @@ impl Engine {
         }
     }
 
-    fn flush_commands(&mut self) {
+    /// An event of a stream that triggers follow: each is called at once, and nobody waits.
+    fn fired(&mut self, fired: &Fired) {
+        let mut circles = Vec::new();
+        let (item, second) = (fired.frame.item(), self.now.wall_ms / 1000);
+        let (stream, group) = (fired.key.stream(), fired.key.group());
+        let called =
+            self.triggers
+                .of_event(stream, group, item, fired.version, second, &mut circles);
+        if called.is_empty() {
+            return;
+        }
+        let payload = Text::from(fired.frame.text());
+        for called in called {
+            let handler = Handler {
+                function_id: called.function_id,
+                payload: Text::clone(&payload),
+                is_owed: false,
+            };
+            self.fire(called.condition.as_deref(), handler);
+        }
+        for trigger in circles {
+            tracing::warn!(
+                "trigger {trigger} fires more than {CIRCLE_CALLS_A_SECOND} times a second: if its function changes \
+                 the stream that it follows ({stream}), it runs in a circle; this is said once"
+            );
+        }
+    }
+
+    fn ask_custom(&mut self, call: &CustomCall) {
+        let function_id = custom::function_id(call.function, call.key.stream());
+        let awaits = Awaits::Custom {
+            shard: call.shard,
+            slot: call.slot,
+            number: call.number,
+        };
+        self.ask(&function_id, &call.input, awaits);
+    }
+
+    fn flush(&mut self) {
         for outbox in &mut self.ports.to_commands {
+            outbox.flush();
+        }
+        for outbox in &mut self.ports.to_open {
             outbox.flush();
         }
     }

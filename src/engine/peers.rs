@@ -46,6 +46,9 @@ pub(super) struct Peer {
     pub(super) parked_until: Option<Instant>,
     /// Calls of lists under way.
     pub(super) lists_under_way: u32,
+    /// Trigger calls that found its queue full, since that was last told.
+    pub(super) drops: u64,
+    pub(super) drops_said_at: Option<Instant>,
     /// Frames to be sent; the first `sent` bytes have been.
     out: Vec<u8>,
     sent: usize,
@@ -183,6 +186,8 @@ impl Peers {
             parked: VecDeque::new(),
             parked_until: None,
             lists_under_way: 0,
+            drops: 0,
+            drops_said_at: None,
             out: Vec::new(),
             sent: 0,
             answers: VecDeque::new(),

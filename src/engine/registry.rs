@@ -10,7 +10,9 @@ use hashbrown::HashMap;
 use serde_json::value::RawValue;
 
 use crate::id::SlotId;
+use crate::protocol::custom;
 use crate::protocol::text::write_string;
+use crate::shard::hooks::CustomFunctions;
 
 /// Descriptions and schemas of the eight stream functions, as listings give them.
 const OURS: &str = include_str!("functions.json");
@@ -22,6 +24,8 @@ const INTERNAL_PREFIX: &str = "engine::";
 #[derive(Default)]
 pub(super) struct Functions {
     registered: HashMap<Box<str>, Registered>,
+    /// Streams with functions of their own in place of the store's.
+    custom: HashMap<Box<str>, CustomFunctions>,
 }
 
 struct Registered {
@@ -39,23 +43,52 @@ pub(super) struct Description {
 }
 
 impl Functions {
-    pub(super) fn register(&mut self, id: &str, owner: SlotId, description: Description) {
+    /// True when workers have to know of it: a stream has a custom function more.
+    pub(super) fn register(&mut self, id: &str, owner: SlotId, description: Description) -> bool {
         let registered = Registered { owner, description };
-        self.registered.insert(id.into(), registered);
+        let is_new = self.registered.insert(id.into(), registered).is_none();
+        let Some((function, stream)) = custom::parse_id(id).filter(|_| is_new) else {
+            return false;
+        };
+        self.custom.entry(stream.into()).or_default().add(function);
+        true
     }
 
-    /// Removes the function if that peer still owns it.
-    pub(super) fn unregister(&mut self, id: &str, owner: SlotId) {
-        if self.owner_of(id) == Some(owner) {
-            self.registered.remove(id);
+    /// Removes the function if that peer still owns it. True when workers have to know of it.
+    pub(super) fn unregister(&mut self, id: &str, owner: SlotId) -> bool {
+        if self.owner_of(id) != Some(owner) {
+            return false;
         }
+        self.registered.remove(id);
+        let Some((function, stream)) = custom::parse_id(id) else {
+            return false;
+        };
+        if let Some(functions) = self.custom.get_mut(stream) {
+            functions.remove(function);
+            if functions.is_empty() {
+                self.custom.remove(stream);
+            }
+        }
+        true
     }
 
-    /// A peer is gone: its functions go, those taken over since excepted.
-    pub(super) fn forget(&mut self, owner: SlotId, ids: impl IntoIterator<Item = Box<str>>) {
+    /// A peer is gone: its functions go, those taken over since excepted. True when workers have to
+    /// know of it.
+    pub(super) fn forget(
+        &mut self,
+        owner: SlotId,
+        ids: impl IntoIterator<Item = Box<str>>,
+    ) -> bool {
+        let mut is_hook = false;
         for id in ids {
-            self.unregister(&id, owner);
+            is_hook |= self.unregister(&id, owner);
         }
+        is_hook
+    }
+
+    /// Streams with custom functions, and which.
+    pub(super) fn custom(&self) -> &HashMap<Box<str>, CustomFunctions> {
+        &self.custom
     }
 
     pub(super) fn owner_of(&self, id: &str) -> Option<SlotId> {
