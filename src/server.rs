@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use mio::{Poll, Token, Waker};
 
-use crate::config::Config;
+use crate::config::{AuthFailure, Config};
 use crate::engine::{self, Engine};
 use crate::id::WorkerId;
 use crate::mesh::{self, Owners, Shared, Wake};
@@ -162,7 +162,7 @@ impl Server {
             ports: engine_ports,
             limits,
             call_timeout: Duration::from_millis(config.call_timeout_ms),
-            auth: None,
+            auth: auth_of(config),
             drain,
         })?;
         let run = beside_workers(&cores, move || engine.run());
@@ -238,6 +238,16 @@ impl Server {
             let _ = thread.join();
         }
     }
+}
+
+/// Who decides about subscribers' sockets, for the engine thread.
+fn auth_of(config: &Config) -> Option<engine::Auth> {
+    let function_id = config.auth.function.clone()?;
+    Some(engine::Auth {
+        function_id,
+        timeout: Duration::from_millis(config.auth.timeout_ms),
+        lets_in: config.auth.failure == AuthFailure::Allow,
+    })
 }
 
 /// A poll for each thread, and the way to wake it.
