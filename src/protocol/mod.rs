@@ -17,6 +17,7 @@ pub mod handshake;
 pub mod input;
 pub mod message;
 pub mod number;
+mod phrase;
 pub mod raw;
 pub mod text;
 pub mod value;
