@@ -20,5 +20,6 @@ pub mod number;
 mod phrase;
 pub mod raw;
 pub mod text;
+pub mod trigger;
 pub mod value;
 mod weight;
