@@ -15,6 +15,7 @@ pub mod connection;
 pub mod frame;
 pub mod handshake;
 pub mod input;
+pub mod logs;
 pub mod message;
 pub mod number;
 mod phrase;
