@@ -10,6 +10,7 @@
 //! | worker port | SDK worker | [`answer`]: results, calls of its functions |
 
 pub mod answer;
+pub mod auth;
 pub mod call;
 pub mod connection;
 pub mod frame;
@@ -18,6 +19,7 @@ pub mod input;
 pub mod logs;
 pub mod message;
 pub mod number;
+pub mod origin;
 mod phrase;
 pub mod raw;
 pub mod text;
