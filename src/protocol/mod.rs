@@ -13,6 +13,7 @@ pub mod answer;
 pub mod auth;
 pub mod call;
 pub mod connection;
+pub mod custom;
 pub mod frame;
 pub mod handshake;
 pub mod input;
