@@ -23,6 +23,7 @@ pub mod number;
 pub mod origin;
 mod phrase;
 pub mod raw;
+pub mod rbac;
 pub mod text;
 pub mod trigger;
 pub mod value;
