@@ -17,6 +17,7 @@ pub mod custom;
 pub mod frame;
 pub mod handshake;
 pub mod input;
+pub mod listing;
 pub mod logs;
 pub mod message;
 pub mod number;
