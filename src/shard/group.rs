@@ -11,7 +11,8 @@ use crate::protocol::input::{StreamFunction, UpdateOp, failed};
 
 use super::ValueLimits;
 use super::command::Join;
-use super::effects::{Delivered, Delivery, Effects, Reply, RequestKind};
+use super::effects::{Delivered, Delivery, Effects, Fired, Reply, RequestKind};
+use super::hooks::Hooks;
 use super::items::Items;
 use super::under_way::{Flight, InFlight, Send, UnderWay, Waiting, Write};
 use super::update;
@@ -22,6 +23,7 @@ pub(super) struct Turn<'a> {
     pub(super) now: u64,
     /// The group's slot.
     pub(super) slot: u32,
+    pub(super) hooks: &'a Hooks,
     pub(super) flight: &'a mut Flight,
     pub(super) out: &'a mut Effects,
 }
@@ -37,7 +39,7 @@ pub(super) struct Group {
     /// The highest time given out. Events are later, `sync`s not earlier.
     last_time: u64,
     listeners: Vec<Listener>,
-    /// Made when somebody listens.
+    /// Made when somebody listens or a trigger follows.
     names: Option<Box<GroupNames>>,
     /// None: nothing is under way, and everything is answered at once.
     under_way: Option<Box<UnderWay>>,
@@ -55,6 +57,15 @@ enum Warmth {
     Warm,
     /// The shard will tell it when to give them back.
     Cooling,
+}
+
+/// Whose call brought an event about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// One that was made here: triggers follow it.
+    Ours,
+    /// Another host's, whose triggers have followed it there.
+    Elsewhere,
 }
 
 /// A worker with subscribers of this group.
@@ -229,7 +240,7 @@ impl Group {
         };
         if let Some(Waiting::Write(write)) = under_way.queue.pop_front() {
             under_way.write_accepted(&write);
-            self.carry_out(write, turn.out);
+            self.carry_out(write, turn);
         }
         self.go_on(under_way, turn);
     }
@@ -243,7 +254,7 @@ impl Group {
                 self.under_way = Some(under_way);
                 return;
             }
-            self.release(waiting, turn.out);
+            self.release(waiting, turn);
         }
         turn.flight.keep_spare(under_way);
     }
@@ -260,7 +271,7 @@ impl Group {
                 Waiting::Write(write) => (write.reply, write.function),
                 Waiting::Rests { reply, function } => (Some(reply), function),
                 other => {
-                    self.release(other, turn.out);
+                    self.release(other, turn);
                     continue;
                 }
             };
@@ -295,14 +306,14 @@ impl Group {
         self.last_time
     }
 
-    /// Tells the workers that listen of a change.
+    /// Tells the workers that listen, and the triggers that follow, of a change.
     pub(super) fn tell_change(
         &mut self,
         item: &str,
-        old: Option<&str>,
-        new: Option<&str>,
+        (old, new): (Option<&str>, Option<&str>),
         time: u64,
-        out: &mut Effects,
+        whose: Whose,
+        turn: &mut Turn<'_>,
     ) {
         let event = match (old, new) {
             (None, Some(new)) => Event::Create(new),
@@ -310,15 +321,15 @@ impl Group {
             (Some(old), None) => Event::Delete(old),
             (None, None) => return,
         };
-        self.tell(Some(item), event, time, out);
+        self.tell(Some(item), event, time, whose, turn);
     }
 
-    pub(super) fn tell_send(&mut self, send: &Send, time: u64, out: &mut Effects) {
+    pub(super) fn tell_send(&mut self, send: &Send, time: u64, turn: &mut Turn<'_>) {
         let event = Event::Custom {
             kind: &send.kind,
             data: &send.data,
         };
-        self.tell(send.id.as_deref(), event, time, out);
+        self.tell(send.id.as_deref(), event, time, Whose::Ours, turn);
     }
 
     /// Enters the worker of a join among those that listen, and gives the join its effect.
@@ -429,65 +440,75 @@ impl Group {
     fn place(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
         match &mut self.under_way {
             Some(under_way) => under_way.queue.push_back(waiting),
-            None => self.release(waiting, turn.out),
+            None => self.release(waiting, turn),
         }
     }
 
-    fn release(&mut self, waiting: Waiting, out: &mut Effects) {
+    fn release(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
         match waiting {
-            Waiting::Write(write) => self.carry_out(write, out),
-            Waiting::Rests { reply, .. } => out.replies.push(reply),
-            Waiting::Get { item, hash, call } => out.replies.push(Reply {
+            Waiting::Write(write) => self.carry_out(write, turn),
+            Waiting::Rests { reply, .. } => turn.out.replies.push(reply),
+            Waiting::Get { item, hash, call } => turn.out.replies.push(Reply {
                 call,
                 outcome: Outcome::Got(self.items.get(hash, &item).cloned()),
             }),
             Waiting::List { call } => {
                 let outcome = Outcome::List(self.chunks());
-                out.replies.push(Reply { call, outcome });
+                turn.out.replies.push(Reply { call, outcome });
             }
             Waiting::Send(send) => {
-                out.replies.extend(send.call.map(|call| Reply {
+                turn.out.replies.extend(send.call.map(|call| Reply {
                     call,
                     outcome: Outcome::Sent,
                 }));
-                self.tell_send(&send, send.time, out);
+                self.tell_send(&send, send.time, turn);
             }
             Waiting::Join { join, hash, time } => {
                 let sync = self.sync_for(&join, hash, time);
-                self.enter(&join, Some(sync), out);
+                self.enter(&join, Some(sync), turn.out);
             }
             Waiting::Asked(_) => debug_assert!(false, "the store decides it"),
         }
     }
 
     /// An accepted write takes effect.
-    fn carry_out(&mut self, write: Write, out: &mut Effects) {
+    fn carry_out(&mut self, write: Write, turn: &mut Turn<'_>) {
         self.sync = None;
-        out.replies.extend(write.reply);
-        self.tell_change(
-            &write.item,
-            write.old.as_deref(),
-            write.new.as_deref(),
-            write.time,
-            out,
-        );
+        turn.out.replies.extend(write.reply);
+        let change = (write.old.as_deref(), write.new.as_deref());
+        self.tell_change(&write.item, change, write.time, Whose::Ours, turn);
         match write.new {
             Some(value) => self.items.put(write.hash, &write.item, value),
             None => self.items.remove(write.hash, &write.item),
         }
     }
 
-    fn tell(&mut self, item: Option<&str>, event: Event<'_>, time: u64, out: &mut Effects) {
-        if self.listeners.is_empty() {
+    fn tell(
+        &mut self,
+        item: Option<&str>,
+        event: Event<'_>,
+        time: u64,
+        whose: Whose,
+        turn: &mut Turn<'_>,
+    ) {
+        let fires = whose == Whose::Ours && turn.hooks.events.has(self.key.stream());
+        if self.listeners.is_empty() && !fires {
             return;
         }
         let frame = Arc::new(EventFrame::encode(self.names(), time, item, event));
-        out.deliveries
-            .extend(self.listeners.iter().map(|listener| Delivery {
-                to: listener.worker,
-                local: listener.local,
-                what: Delivered::Event(Arc::clone(&frame)),
-            }));
+        let deliveries = self.listeners.iter().map(|listener| Delivery {
+            to: listener.worker,
+            local: listener.local,
+            what: Delivered::Event(Arc::clone(&frame)),
+        });
+        turn.out.deliveries.extend(deliveries);
+        if fires {
+            turn.out.fired.push(Fired {
+                version: turn.hooks.version,
+                key: self.key.clone(),
+                frame,
+            });
+        }
     }
 
     /// The `sync` of a join that has its turn; joins with the same time and state share one.

@@ -26,13 +26,15 @@ pub use effects::{
 };
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::id::{CallId, GroupKey, WorkerId};
 use crate::protocol::answer::Outcome;
 use crate::protocol::input::StreamFunction;
 
-use group::{Group, Turn};
+use group::{Group, Turn, Whose};
 use groups::Groups;
+use hooks::Hooks;
 use under_way::{Flight, InFlight, Send};
 
 /// Who decides what a change does.
@@ -58,6 +60,7 @@ pub struct Shard {
     decides: Decides,
     limits: ValueLimits,
     groups: Groups,
+    hooks: Arc<Hooks>,
     flight: Flight,
     /// Commands that wait in the groups' queues.
     waiting_len: usize,
@@ -79,6 +82,7 @@ impl Shard {
             decides,
             limits,
             groups: Groups::default(),
+            hooks: Arc::default(),
             flight: Flight::new(worker),
             waiting_len: 0,
             cooling: VecDeque::new(),
@@ -109,11 +113,16 @@ impl Shard {
                 // Nobody here follows a group that is not there.
                 if let Some(slot) = self.groups.find(&group) {
                     self.with_group(slot, now, out, |group, turn| {
-                        group.heard(&item, old, new, time, turn.out);
+                        group.heard(&item, (old, new), time, Whose::Elsewhere, turn);
                     });
                 }
             }
         }
+    }
+
+    /// What SDK workers have hooked onto, from the next command on.
+    pub fn set_hooks(&mut self, hooks: Arc<Hooks>) {
+        self.hooks = hooks;
     }
 
     /// Commands that wait for the store, reads behind them included.
@@ -248,16 +257,14 @@ impl Shard {
             return;
         };
         let waited = group.queue_len();
-        let flight = &mut self.flight;
-        act(
-            group,
-            &mut Turn {
-                now,
-                slot,
-                flight,
-                out,
-            },
-        );
+        let mut turn = Turn {
+            now,
+            slot,
+            hooks: &self.hooks,
+            flight: &mut self.flight,
+            out,
+        };
+        act(group, &mut turn);
         self.waiting_len = self.waiting_len + group.queue_len() - waited;
         self.ahead_ms = self.ahead_ms.max(group.last_time().saturating_sub(now));
         if group.begins_to_cool() {
@@ -334,8 +341,6 @@ fn listed(verdict: Verdict, of_stream: bool) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::id::{SlotId, Text};
     use crate::protocol::frame::SyncFrame;
@@ -645,5 +650,93 @@ mod tests {
         let out = local.answer(100, Verdict::Refused("gone".into()));
         let entered = &out.deliveries[0].what;
         assert!(matches!(entered, Delivered::Entered { sync: None, .. }));
+    }
+
+    fn watching(stream: &str, version: u64) -> Arc<Hooks> {
+        let mut hooks = Hooks {
+            version,
+            ..Hooks::default()
+        };
+        hooks.events.named.insert(stream.into());
+        Arc::new(hooks)
+    }
+
+    /// Version, item and text of each event that fires triggers.
+    fn fired(out: &Effects) -> Vec<(u64, Option<&str>, &str)> {
+        let fired = out.fired.iter();
+        fired
+            .map(|fired| (fired.version, fired.frame.item(), fired.frame.text()))
+            .collect()
+    }
+
+    #[test]
+    fn an_accepted_event_of_a_watched_stream_fires_though_nobody_listens() {
+        let mut local = Local::new(Decides::Owner);
+        local.shard.set_hooks(watching("s", 7));
+        let out = local.ask("g", 5, set("1", 1));
+        assert!(out.fired.is_empty(), "nothing is accepted yet");
+        let out = local.answer(5, Verdict::Accepted);
+        let created = r#"{"type":"stream","timestamp":5,"streamName":"s","groupId":"g","id":"u1","event":{"type":"create","data":1}}"#;
+        assert_eq!(fired(&out), [(7, Some("u1"), created)]);
+        assert!(out.deliveries.is_empty());
+
+        let _ = local.ask("g", 5, join(None));
+        let _ = local.ask("g", 5, delete(2));
+        let out = local.answer(5, Verdict::Accepted);
+        let Delivered::Event(heard) = &out.deliveries[0].what else {
+            unreachable!("an event was delivered")
+        };
+        assert!(Arc::ptr_eq(heard, &out.fired[0].frame), "one text for both");
+        // A deletion of nothing and a refused write are no events.
+        let out = local.ask("g", 5, delete(3));
+        assert!(out.fired.is_empty());
+        let _ = local.ask("g", 5, set("2", 4));
+        let out = local.answer(5, Verdict::Refused("disk full".into()));
+        assert!(out.fired.is_empty());
+
+        local.shard.set_hooks(watching("other", 8));
+        let _ = local.ask("g", 5, set("3", 5));
+        let out = local.answer(5, Verdict::Accepted);
+        assert!(out.fired.is_empty() && out.deliveries.len() == 1);
+    }
+
+    #[test]
+    fn what_was_only_heard_from_other_hosts_fires_nothing() {
+        let mut local = Local::new(Decides::Store);
+        local.shard.set_hooks(watching("s", 1));
+        let _ = local.ask("g", 100, join(None));
+        let _ = local.answer(100, Verdict::Listed(Vec::new()));
+        let heard = Learned::Heard {
+            group: GroupKey::new("s", "g"),
+            item: "u1".into(),
+            old: None,
+            new: value("1"),
+            time: 500,
+        };
+        let mut out = Effects::default();
+        local.shard.learn(heard, 100, &mut out);
+        assert!(out.deliveries.len() == 1 && out.fired.is_empty());
+        let _ = local.ask("g", 100, set("2", 1));
+        let decided = Verdict::Decided {
+            old: value("1"),
+            new: value("2"),
+            errors: Vec::new(),
+            time: 600,
+        };
+        assert_eq!(fired(&local.answer(100, decided)).len(), 1);
+        let send = Ask::Send {
+            id: None,
+            kind: "typing".into(),
+            data: "1".into(),
+            call: None,
+        };
+        let _ = local.ask("g", 100, send);
+        let decided = Verdict::Decided {
+            old: None,
+            new: None,
+            errors: Vec::new(),
+            time: 700,
+        };
+        assert_eq!(fired(&local.answer(100, decided)).len(), 1);
     }
 }

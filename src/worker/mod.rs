@@ -25,6 +25,7 @@ use crate::id::{GroupKey, LocalGroupId, SlotId, WorkerId};
 use crate::mesh::{Shared, ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
 use crate::metrics::WorkerMetrics;
 use crate::net::id_of;
+use crate::shard::hooks::Hooks;
 use crate::shard::{Ask, Command, Decides, Delivered, Effects, Shard, Store, ValueLimits};
 use crate::time::{Deadlines, Now, sleep_until};
 
@@ -83,6 +84,7 @@ pub struct Worker {
     accept_after: Option<Instant>,
     ports: WorkerPorts,
     shard: Shard,
+    hooks: Arc<Hooks>,
     fanout: Fanout,
     store_here: Option<Box<dyn Store>>,
     connections: Connections,
@@ -120,6 +122,7 @@ impl Worker {
         };
         Ok(Worker {
             shard: Shard::new(parts.ports.id, parts.decides, value_limits),
+            hooks: Arc::default(),
             fanout: Fanout::new(parts.limits.behind_bytes),
             poll: parts.poll,
             listener: Some(listener),
@@ -280,7 +283,7 @@ impl Worker {
                     self.take_socket(stream);
                     cost += COMMAND_COST;
                 }
-                ToOwner::Hooks(_) => {}
+                ToOwner::Hooks(hooks) => self.set_hooks(hooks),
             }
         }
         if taken > 0 {
@@ -299,6 +302,12 @@ impl Worker {
         {
             cost += self.apply(command);
         }
+    }
+
+    /// From here on these streams are hooked onto: for the commands behind it, and for own sockets.
+    fn set_hooks(&mut self, hooks: Arc<Hooks>) {
+        self.shard.set_hooks(Arc::clone(&hooks));
+        self.hooks = hooks;
     }
 
     /// Gives what it cost: the bytes that it moved, and a little for itself.
