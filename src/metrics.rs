@@ -39,6 +39,8 @@ pub struct WorkerMetrics {
     pub messages_ignored: Counter,
     /// Joins answered `unauthorized` because of a limit.
     pub joins_refused: Counter,
+    /// Joins answered `unauthorized` because a function said so.
+    pub joins_unauthorized: Counter,
     /// Upgrades answered with 503 because of `limits.connections`.
     pub connections_refused: Counter,
     /// Sockets closed with 1013 because they were too far behind.

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::fanout::{Connections as _, Entry};
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
+use crate::mesh::{JoinRequest, Presence, ToEngine};
 use crate::protocol::connection::{Event, Flow, Payload, pong_frame};
 use crate::protocol::frame::{SyncFrame, unauthorized};
 use crate::protocol::handshake::{Head, Port, Refusal, Target, Upgrade};
@@ -14,7 +15,7 @@ use crate::shard::{Ask, Join};
 
 use super::Worker;
 use super::connections::Phase;
-use super::joins::{Kind, Message};
+use super::joins::{Kind, Message, Pending, Stage};
 
 impl Worker {
     /// The first `len` bytes of the buffer came from that socket.
@@ -162,12 +163,11 @@ impl Worker {
             item_len,
         ];
         let fits = lens.iter().all(|len| *len <= self.limits.name_bytes);
+        let key = GroupKey::new(&named.stream, &named.group);
+        let item = named.item.as_deref().map(ItemId::from);
         let kind = match &message {
-            ClientMessage::Join(named) => Kind::Join {
-                key: GroupKey::new(&named.stream, &named.group),
-                item: named.item.as_deref().map(ItemId::from),
-            },
-            ClientMessage::Leave(_) => Kind::Leave,
+            ClientMessage::Join(_) => Kind::Join { key, item },
+            ClientMessage::Leave(_) => Kind::Leave { key, item },
         };
         let message = Message {
             kind,
@@ -188,10 +188,7 @@ impl Worker {
             return;
         };
         let (key, item) = match message.kind {
-            Kind::Leave => {
-                self.fanout.leave(id, &message.id, &mut self.connections);
-                return;
-            }
+            Kind::Leave { key, item } => return self.leave(id, message.id, key, item),
             Kind::Join { key, item } => (key, item),
         };
         let pending = connection
@@ -201,22 +198,81 @@ impl Worker {
         let is_known = connection.reader.has_subscription(&message.id);
         let is_full = connection.reader.subscriptions_len() + pending >= self.limits.subscriptions;
         if !fits || (is_full && !is_known) {
-            let answer = unauthorized(&key, self.now.wall_ms, item.as_deref());
-            connection.reader.push_own(answer);
-            self.write(id);
+            self.tell_unauthorized(id, &key, item.as_deref());
             return self.metrics().joins_refused.increment();
         }
-        let local = self.fanout.begin_join(&key);
         let joins = connection.joins.get_or_insert_default();
-        let token = joins.begin(message.id, item.clone());
+        if !self.hooks.joins.has(key.stream()) {
+            let stage = Stage::Entering {
+                key: key.clone(),
+                item: item.clone(),
+            };
+            let token = joins.begin(message.id, stage);
+            return self.send_join(id, token, key, item);
+        }
+        let token = joins.begin(message.id.clone(), Stage::Asked);
+        let request = JoinRequest {
+            worker: self.ports.id,
+            connection: id,
+            token,
+            presence: Presence {
+                subscription: message.id,
+                key,
+                item,
+                context: connection.context.clone(),
+            },
+        };
+        let request = ToEngine::Join(Box::new(request));
+        self.ports.to_engine.send(request);
+    }
+
+    /// The functions' word on a join, which may come after the end of its socket.
+    pub(super) fn joined(&mut self, request: JoinRequest, is_admitted: bool) {
+        let JoinRequest {
+            connection: id,
+            token,
+            presence,
+            ..
+        } = request;
+        let joins = self
+            .connections
+            .get_mut(id)
+            .and_then(|connection| connection.joins.as_mut());
+        match (joins, is_admitted) {
+            (Some(joins), true) => {
+                let Presence { key, item, .. } = presence;
+                joins.admit(token, key.clone(), item.clone());
+                self.send_join(id, token, key, item);
+            }
+            (Some(joins), false) => {
+                joins.end(token);
+                self.metrics().joins_unauthorized.increment();
+                self.tell_unauthorized(id, &presence.key, presence.item.as_deref());
+                self.go_on_with(id, &presence.subscription);
+            }
+            (None, true) => self.owe(presence),
+            (None, false) => {}
+        }
+    }
+
+    /// Has the group's owner let a join in.
+    fn send_join(&mut self, id: SlotId, token: u32, key: GroupKey, item: Option<ItemId>) {
         let join = Join {
             worker: self.ports.id,
-            local,
+            local: self.fanout.begin_join(&key),
             connection: id,
             token,
             item,
         };
         self.command(key, Ask::Join(join));
+    }
+
+    fn tell_unauthorized(&mut self, id: SlotId, key: &GroupKey, item: Option<&str>) {
+        let answer = unauthorized(key, self.now.wall_ms, item);
+        if let Some((reader, _)) = self.connections.parts(id) {
+            reader.push_own(answer);
+            self.write(id);
+        }
     }
 
     /// The owner has let a join in.
@@ -231,17 +287,22 @@ impl Worker {
             .connections
             .get_mut(id)
             .and_then(|connection| connection.joins.as_mut());
-        let Some(pending) = joins.and_then(|joins| joins.end(token)) else {
+        let Some(Pending {
+            id: subscription,
+            stage: Stage::Entering { item, .. },
+            ..
+        }) = joins.and_then(|joins| joins.end(token))
+        else {
             return self.fanout.give_up(local);
         };
         let entry = Entry {
-            id: pending.id.clone(),
-            item: pending.item,
+            id: subscription.clone(),
+            item,
             sync,
         };
         self.fanout.enter(id, local, entry, &mut self.connections);
         self.write(id);
-        self.go_on_with(id, &pending.id);
+        self.go_on_with(id, &subscription);
     }
 
     /// A join of that subscription id is done: what waited behind it is served.

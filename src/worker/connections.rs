@@ -4,6 +4,7 @@
 //! what a group is.
 
 use std::io;
+use std::sync::Arc;
 
 use mio::Registry;
 use mio::net::TcpStream;
@@ -23,8 +24,10 @@ pub(super) struct Connection {
     /// Its subscriptions, and what it has to be sent.
     pub(super) reader: Reader,
     pub(super) phase: Phase,
-    /// Joins that wait for their owner, and messages that wait for joins.
+    /// Joins that wait for functions or their owner, and messages that wait for joins.
     pub(super) joins: Option<Box<Joins>>,
+    /// What the auth function said of it, for the functions that are told of its joins and leaves.
+    pub(super) context: Option<Arc<str>>,
     /// Bytes may be there: the poll has said so and no read since has found the end of them.
     pub(super) is_readable: bool,
     /// The poll has told of the end. It tells once, and data may stand before it: so reading goes on
@@ -34,6 +37,8 @@ pub(super) struct Connection {
     pub(super) is_queued: bool,
     /// It stands among those with something queued to be written.
     pub(super) is_to_write: bool,
+    /// It has asked for leaves while too many were owed: it is left unread until some are taken.
+    pub(super) is_behind_debts: bool,
 }
 
 /// How far a connection is.
@@ -51,11 +56,11 @@ pub(super) enum Phase {
 const QUEUE_BYTES_MAX: usize = 256 * 1024;
 
 impl Connection {
-    /// Whether the socket is to be left unread: joins wait for their owners, or answers for the
-    /// client to read them.
+    /// Whether the socket is to be left unread: joins wait for functions or owners, leaves for
+    /// functions, or answers for the client to read them.
     pub(super) fn is_held(&self) -> bool {
         let joins_wait = self.joins.as_ref().is_some_and(|joins| joins.is_full());
-        joins_wait || self.reader.queue_bytes() > QUEUE_BYTES_MAX
+        joins_wait || self.is_behind_debts || self.reader.queue_bytes() > QUEUE_BYTES_MAX
     }
 }
 
@@ -90,10 +95,12 @@ impl Connections {
             reader: Reader::default(),
             phase: Phase::Handshake(Box::default()),
             joins: None,
+            context: None,
             is_readable: false,
             is_ending: false,
             is_queued: false,
             is_to_write: false,
+            is_behind_debts: false,
         });
         let registered = match self.slots.get_mut(id) {
             Some(connection) => connection.socket.register(id, registry),

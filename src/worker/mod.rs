@@ -8,6 +8,7 @@ mod clients;
 mod connections;
 mod drain;
 mod joins;
+mod leaves;
 mod sockets;
 
 use std::collections::VecDeque;
@@ -31,6 +32,7 @@ use crate::time::{Deadlines, Now, sleep_until};
 
 use connections::Connections;
 use drain::Drain;
+use leaves::Debts;
 
 /// The poll's names for what is no connection. No slot reaches them.
 const WAKE: Token = Token(usize::MAX);
@@ -102,6 +104,7 @@ pub struct Worker {
     handshakes: Deadlines<SlotId>,
     /// Closing sockets, in the order in which they are given up.
     closing: Deadlines<SlotId>,
+    debts: Debts,
     drain: Drain,
     shares_core: bool,
     /// A group's time ran more than a second ahead of the clock, and that was said.
@@ -140,6 +143,7 @@ impl Worker {
             effects: Effects::default(),
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
+            debts: Debts::default(),
             drain: Drain::new(parts.drain, parts.drained),
             shares_core: parts.shares_core,
             said_ahead: false,
@@ -163,6 +167,7 @@ impl Worker {
             self.end_overdue();
             self.go_on_draining();
             self.follow_up(); // sockets that are dead or too slow, groups that nobody follows
+            self.settle_debts(); // leaves, as many as the engine has room for
             self.flush();
         }
         Ok(())
@@ -257,10 +262,9 @@ impl Worker {
                             .learn(learned, self.now.wall_ms, &mut self.effects);
                     }
                 }
-                ToWorker::Told(_)
-                | ToWorker::Joined(..)
-                | ToWorker::Authenticated(..)
-                | ToWorker::TakeLeaves(_) => {}
+                ToWorker::Joined(request, is_admitted) => self.joined(*request, is_admitted),
+                ToWorker::TakeLeaves(len) => self.debts.grant(len),
+                ToWorker::Told(_) | ToWorker::Authenticated(..) => {}
             }
         }
         if len > 0 {

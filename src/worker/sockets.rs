@@ -247,8 +247,7 @@ impl Worker {
             return;
         }
         connection.phase = Phase::Closing;
-        connection.joins = None; // the answers that still come find nobody
-        self.fanout.disconnect(id, &mut self.connections);
+        self.end_subscriptions(id);
         if let Some((reader, _)) = self.connections.parts(id) {
             reader.push_last(last.into_boxed_slice());
         }
@@ -268,7 +267,7 @@ impl Worker {
 
     /// The socket has ended, or is to end without a word.
     pub(super) fn end(&mut self, id: SlotId) {
-        self.fanout.disconnect(id, &mut self.connections);
+        self.end_subscriptions(id); // what it owes is counted before it is not
         if self.connections.remove(id, self.poll.registry()) {
             self.forget_count();
         }
