@@ -61,6 +61,9 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// There is nowhere for SDK workers to connect.
+    #[error("no worker port is configured, as when there is an engine to attach to")]
+    NoWorkerPort,
     /// The workers cannot run where they should.
     #[error("server.pin: {0}")]
     Pin(String),
