@@ -88,18 +88,12 @@ impl Group {
         turn.flight
             .request(InFlight::Group(turn.slot), kind, turn.out);
         let under_way = self.under_way(turn.flight);
-        under_way.queue.push_back(Waiting::Asked(asked));
+        under_way.push(Waiting::Asked(asked, None));
     }
 
     /// The store's word on the oldest command.
     pub(super) fn answered(&mut self, verdict: Verdict, turn: &mut Turn<'_>) {
-        let Some(mut under_way) = self.take_under_way() else {
-            return;
-        };
-        if let Some(Waiting::Asked(asked)) = under_way.queue.pop_front() {
-            self.learn(asked, verdict, turn);
-        }
-        self.go_on(under_way, turn);
+        self.settle(turn, |under_way| under_way.decide(verdict));
     }
 
     /// A change whose time another clock has given: whoever hears of it hears of it later than of
@@ -116,7 +110,7 @@ impl Group {
         self.tell_change(item, (old.as_deref(), new.as_deref()), time, whose, turn);
     }
 
-    fn learn(&mut self, asked: Asked, verdict: Verdict, turn: &mut Turn<'_>) {
+    pub(super) fn learn(&mut self, asked: Asked, verdict: Verdict, turn: &mut Turn<'_>) {
         match asked {
             Asked::Change {
                 function,

@@ -23,6 +23,7 @@ pub(super) struct Turn<'a> {
     pub(super) now: u64,
     /// The group's slot.
     pub(super) slot: u32,
+    pub(super) limits: &'a ValueLimits,
     pub(super) hooks: &'a Hooks,
     pub(super) flight: &'a mut Flight,
     pub(super) out: &'a mut Effects,
@@ -130,6 +131,7 @@ impl Group {
             time: self.event_time(turn.now),
             function: StreamFunction::Set,
             reply,
+            is_accepted: false,
         };
         self.write(write, turn);
     }
@@ -140,14 +142,15 @@ impl Group {
         hash: u64,
         ops: &[UpdateOp],
         call: Option<CallId>,
-        limits: &ValueLimits,
         turn: &mut Turn<'_>,
     ) {
         let old = self.newest(hash, &item).cloned();
         let updated = update::apply(old.as_deref(), ops);
-        if let Err(cause) =
-            update::check_limits(&updated.value, limits.json_depth, limits.value_bytes)
-        {
+        if let Err(cause) = update::check_limits(
+            &updated.value,
+            turn.limits.json_depth,
+            turn.limits.value_bytes,
+        ) {
             let outcome = Outcome::Failed(failed(StreamFunction::Update, &cause));
             return self.rest(call, outcome, StreamFunction::Update, turn);
         }
@@ -168,6 +171,7 @@ impl Group {
             time: self.event_time(turn.now),
             function: StreamFunction::Update,
             reply,
+            is_accepted: false,
         };
         self.write(write, turn);
     }
@@ -197,6 +201,7 @@ impl Group {
             time: self.event_time(turn.now),
             function: StreamFunction::Delete,
             reply,
+            is_accepted: false,
         };
         self.write(write, turn);
     }
@@ -235,52 +240,36 @@ impl Group {
 
     /// The oldest write was accepted: it takes effect, and so does what waited behind it.
     pub(super) fn accepted(&mut self, turn: &mut Turn<'_>) {
-        let Some(mut under_way) = self.under_way.take() else {
-            return;
-        };
-        if let Some(Waiting::Write(write)) = under_way.queue.pop_front() {
-            under_way.write_accepted(&write);
-            self.carry_out(write, turn);
-        }
-        self.go_on(under_way, turn);
+        self.settle(turn, UnderWay::accept);
     }
 
-    /// What is at the front of the queue and waits for no answer has its turn.
-    pub(super) fn go_on(&mut self, mut under_way: Box<UnderWay>, turn: &mut Turn<'_>) {
-        while let Some(waiting) = under_way.queue.pop_front() {
-            if waiting.awaits_answer() {
-                under_way.queue.push_front(waiting);
-                under_way.check_invariants();
-                self.under_way = Some(under_way);
-                return;
-            }
-            self.release(waiting, turn);
-        }
-        turn.flight.keep_spare(under_way);
-    }
-
-    /// A write of this shard was refused: all of this group that were under way fail with it, and
-    /// everything else that waits is answered from what is accepted.
+    /// A write of this shard was refused: all of this group that were under way fail with it. What
+    /// else waits is answered in its turn from what is accepted; functions that were asked have been.
     pub(super) fn refused(&mut self, cause: &str, turn: &mut Turn<'_>) {
-        let Some(mut under_way) = self.under_way.take() else {
-            return;
-        };
-        under_way.forget_newest();
-        for waiting in under_way.queue.drain(..) {
-            let (reply, function) = match waiting {
-                Waiting::Write(write) => (write.reply, write.function),
-                Waiting::Rests { reply, function } => (Some(reply), function),
-                other => {
-                    self.release(other, turn);
-                    continue;
-                }
-            };
+        let mut refused = Vec::new();
+        self.settle(turn, |under_way| refused = under_way.take_refused());
+        for (reply, function) in refused {
             turn.out.replies.extend(reply.map(|reply| Reply {
                 call: reply.call,
                 outcome: Outcome::Failed(failed(function, cause)),
             }));
         }
-        turn.flight.keep_spare(under_way);
+    }
+
+    /// An answer changes what is under way: what waits for none any more, and for nothing before it,
+    /// has its turn.
+    pub(super) fn settle(&mut self, turn: &mut Turn<'_>, answer: impl FnOnce(&mut UnderWay)) {
+        let Some(mut under_way) = self.under_way.take() else {
+            return;
+        };
+        answer(&mut under_way);
+        while let Some(waiting) = under_way.pop_ready() {
+            self.release(waiting, turn);
+        }
+        if under_way.len() == 0 {
+            return turn.flight.keep_spare(under_way);
+        }
+        self.under_way = Some(under_way);
     }
 
     // Parts that both ways of deciding use.
@@ -288,10 +277,6 @@ impl Group {
     /// The queue, made if there is none.
     pub(super) fn under_way(&mut self, flight: &mut Flight) -> &mut UnderWay {
         self.under_way.get_or_insert_with(|| flight.take_spare())
-    }
-
-    pub(super) fn take_under_way(&mut self) -> Option<Box<UnderWay>> {
-        self.under_way.take()
     }
 
     /// `max(now, last + 1)`: the time of an event.
@@ -388,7 +373,7 @@ impl Group {
     pub(super) fn queue_len(&self) -> usize {
         self.under_way
             .as_ref()
-            .map_or(0, |under_way| under_way.queue.len())
+            .map_or(0, |under_way| under_way.len())
     }
 
     pub(super) fn check_invariants(&self) {
@@ -419,7 +404,7 @@ impl Group {
         };
         turn.flight
             .request(InFlight::Group(turn.slot), kind, turn.out);
-        self.under_way(turn.flight).push_write(write);
+        self.under_way(turn.flight).push(Waiting::Write(write));
     }
 
     /// An answer that needs no write, but rests on those under way.
@@ -439,7 +424,7 @@ impl Group {
     /// Gives a command that waits for no answer its place: behind what is under way, or now.
     fn place(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
         match &mut self.under_way {
-            Some(under_way) => under_way.queue.push_back(waiting),
+            Some(under_way) => under_way.push(waiting),
             None => self.release(waiting, turn),
         }
     }
@@ -467,7 +452,9 @@ impl Group {
                 let sync = self.sync_for(&join, hash, time);
                 self.enter(&join, Some(sync), turn.out);
             }
-            Waiting::Asked(_) => debug_assert!(false, "the store decides it"),
+            Waiting::Asked(asked, Some(verdict)) => self.learn(asked, verdict, turn),
+            Waiting::Custom(custom) => self.learn_custom(*custom, turn),
+            Waiting::Asked(_, None) => debug_assert!(false, "its turn has not come"),
         }
     }
 

@@ -9,6 +9,7 @@
 //! hosts did. What follows from either comes out as [`Effects`].
 
 mod command;
+mod custom;
 mod decided;
 mod effects;
 mod group;
@@ -120,12 +121,25 @@ impl Shard {
         }
     }
 
+    /// Takes what a custom function has answered.
+    pub fn told(&mut self, told: Told, now: u64, out: &mut Effects) {
+        let Told {
+            slot,
+            number,
+            answer,
+        } = told;
+        // A group that waits is kept, so that the slot is its own still.
+        self.with_group(slot, now, out, |group, turn| {
+            group.settle(turn, |under_way| under_way.tell(number, answer));
+        });
+    }
+
     /// What SDK workers have hooked onto, from the next command on.
     pub fn set_hooks(&mut self, hooks: Arc<Hooks>) {
         self.hooks = hooks;
     }
 
-    /// Commands that wait for the store, reads behind them included.
+    /// Commands that wait for the store or a custom function, reads behind them included.
     pub fn waiting_len(&self) -> usize {
         self.waiting_len
     }
@@ -146,6 +160,15 @@ impl Shard {
     }
 
     fn apply_to_group(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
+        let custom = ask.function();
+        let custom = custom.filter(|function| self.hooks.is_custom(key.stream(), *function));
+        if let Some(function) = custom {
+            let decides = self.decides;
+            let slot = self.groups.enter(key);
+            return self.with_group(slot, now, out, |group, turn| {
+                group.ask_custom(function, ask, decides, turn);
+            });
+        }
         let slot = match (&ask, self.decides) {
             // These make no group.
             (Ask::Leave { .. }, _) | (Ask::Get { .. } | Ask::List { .. }, Decides::Owner) => {
@@ -160,10 +183,9 @@ impl Shard {
             return self.with_group(slot, now, out, |group, turn| group.ask_store(ask, turn));
         }
         let hash = ask.item().map_or(0, |item| self.groups.hash(item));
-        let limits = self.limits;
         self.with_group(slot, now, out, |group, turn| match ask {
             Ask::Set { item, data, call } => group.set(item, hash, data, call, turn),
-            Ask::Update { item, ops, call } => group.update(item, hash, &ops, call, &limits, turn),
+            Ask::Update { item, ops, call } => group.update(item, hash, &ops, call, turn),
             Ask::Delete { item, call } => group.delete(item, hash, call, turn),
             Ask::Get { item, call } => group.get(item, hash, call, turn),
             Ask::List { call } => group.list(call, turn),
@@ -260,6 +282,7 @@ impl Shard {
         let mut turn = Turn {
             now,
             slot,
+            limits: &self.limits,
             hooks: &self.hooks,
             flight: &mut self.flight,
             out,
@@ -289,6 +312,20 @@ impl Shard {
 }
 
 impl Ask {
+    /// The function that a custom one may stand in for.
+    fn function(&self) -> Option<StreamFunction> {
+        match self {
+            Ask::Set { .. } => Some(StreamFunction::Set),
+            Ask::Update { .. } => Some(StreamFunction::Update),
+            Ask::Delete { .. } => Some(StreamFunction::Delete),
+            Ask::Get { .. } => Some(StreamFunction::Get),
+            Ask::List { .. } => Some(StreamFunction::List),
+            Ask::Join(join) if join.item.is_some() => Some(StreamFunction::Get),
+            Ask::Join(_) => Some(StreamFunction::List),
+            Ask::Send { .. } | Ask::Leave { .. } => None,
+        }
+    }
+
     /// The item it is about.
     fn item(&self) -> Option<&str> {
         match self {
@@ -346,13 +383,13 @@ mod tests {
     use crate::protocol::frame::SyncFrame;
 
     /// A shard and the requests that no store has answered.
-    struct Local {
-        shard: Shard,
-        asked: Vec<Request>,
+    pub(super) struct Local {
+        pub(super) shard: Shard,
+        pub(super) asked: Vec<Request>,
     }
 
     impl Local {
-        fn new(decides: Decides) -> Local {
+        pub(super) fn new(decides: Decides) -> Local {
             let limits = ValueLimits {
                 json_depth: 10,
                 value_bytes: 1000,
@@ -363,7 +400,7 @@ mod tests {
             }
         }
 
-        fn ask(&mut self, group: &str, now: u64, ask: Ask) -> Effects {
+        pub(super) fn ask(&mut self, group: &str, now: u64, ask: Ask) -> Effects {
             let key = GroupKey::new("s", group);
             let mut out = Effects::default();
             self.shard.apply(Command::Group { key, ask }, now, &mut out);
@@ -373,7 +410,7 @@ mod tests {
         }
 
         /// The store answers the oldest request.
-        fn answer(&mut self, now: u64, verdict: Verdict) -> Effects {
+        pub(super) fn answer(&mut self, now: u64, verdict: Verdict) -> Effects {
             let request = self.asked.remove(0);
             let answer = Answer {
                 shard: request.shard,
@@ -388,20 +425,20 @@ mod tests {
         }
 
         /// Sets an item and has it accepted: the time of the event, if anybody listens.
-        fn set_accepted(&mut self, group: &str, now: u64, value: &str) -> Option<u64> {
+        pub(super) fn set_accepted(&mut self, group: &str, now: u64, value: &str) -> Option<u64> {
             let _ = self.ask(group, now, set(value, 0));
             times(&self.answer(now, Verdict::Accepted)).pop()
         }
     }
 
-    fn call(n: u32) -> CallId {
+    pub(super) fn call(n: u32) -> CallId {
         SlotId {
             slot: n,
             generation: 1,
         }
     }
 
-    fn set(value: &str, n: u32) -> Ask {
+    pub(super) fn set(value: &str, n: u32) -> Ask {
         Ask::Set {
             item: "u1".into(),
             data: value.into(),
@@ -409,14 +446,14 @@ mod tests {
         }
     }
 
-    fn delete(n: u32) -> Ask {
+    pub(super) fn delete(n: u32) -> Ask {
         Ask::Delete {
             item: "u1".into(),
             call: Some(call(n)),
         }
     }
 
-    fn join(item: Option<&str>) -> Ask {
+    pub(super) fn join(item: Option<&str>) -> Ask {
         Ask::Join(Join {
             worker: WorkerId(0),
             local: call(0),
@@ -426,21 +463,21 @@ mod tests {
         })
     }
 
-    fn leave() -> Ask {
+    pub(super) fn leave() -> Ask {
         Ask::Leave {
             worker: WorkerId(0),
             local: call(0),
         }
     }
 
-    fn outcomes(out: &Effects) -> Vec<(u32, &Outcome)> {
+    pub(super) fn outcomes(out: &Effects) -> Vec<(u32, &Outcome)> {
         let replies = out.replies.iter();
         replies
             .map(|reply| (reply.call.slot, &reply.outcome))
             .collect()
     }
 
-    fn sync(out: &Effects) -> Arc<SyncFrame> {
+    pub(super) fn sync(out: &Effects) -> Arc<SyncFrame> {
         let found = out
             .deliveries
             .iter()
@@ -451,13 +488,13 @@ mod tests {
         found.unwrap()
     }
 
-    fn text(sync: &SyncFrame) -> String {
+    pub(super) fn text(sync: &SyncFrame) -> String {
         let bytes = sync.pieces_from(0).collect::<Vec<_>>().concat();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The timestamps of all that is delivered.
-    fn times(out: &Effects) -> Vec<u64> {
+    pub(super) fn times(out: &Effects) -> Vec<u64> {
         let time = |text: &str| {
             let (_, rest) = text.split_once(r#""timestamp":"#).unwrap();
             rest.split(',').next().unwrap().parse().unwrap()
@@ -469,7 +506,7 @@ mod tests {
         texts.map(|text| time(&text)).collect()
     }
 
-    fn value(text: &str) -> Option<Text> {
+    pub(super) fn value(text: &str) -> Option<Text> {
         Some(text.into())
     }
 
@@ -652,7 +689,7 @@ mod tests {
         assert!(matches!(entered, Delivered::Entered { sync: None, .. }));
     }
 
-    fn watching(stream: &str, version: u64) -> Arc<Hooks> {
+    pub(super) fn watching(stream: &str, version: u64) -> Arc<Hooks> {
         let mut hooks = Hooks {
             version,
             ..Hooks::default()
@@ -662,7 +699,7 @@ mod tests {
     }
 
     /// Version, item and text of each event that fires triggers.
-    fn fired(out: &Effects) -> Vec<(u64, Option<&str>, &str)> {
+    pub(super) fn fired(out: &Effects) -> Vec<(u64, Option<&str>, &str)> {
         let fired = out.fired.iter();
         fired
             .map(|fired| (fired.version, fired.frame.item(), fired.frame.text()))

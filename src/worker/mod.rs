@@ -264,7 +264,10 @@ impl Worker {
                 }
                 ToWorker::Joined(request, is_admitted) => self.joined(*request, is_admitted),
                 ToWorker::TakeLeaves(len) => self.debts.grant(len),
-                ToWorker::Told(_) | ToWorker::Authenticated(..) => {}
+                ToWorker::Told(told) => {
+                    self.shard.told(told, self.now.wall_ms, &mut self.effects);
+                }
+                ToWorker::Authenticated(..) => {}
             }
         }
         if len > 0 {
