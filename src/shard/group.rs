@@ -243,17 +243,10 @@ impl Group {
         self.settle(turn, UnderWay::accept);
     }
 
-    /// A write of this shard was refused: all of this group that were under way fail with it. What
-    /// else waits is answered in its turn from what is accepted; functions that were asked have been.
+    /// A write of this shard was refused: all of this group that are under way fail with it. What else
+    /// waits is answered in its turn from what is accepted; functions that were asked have been.
     pub(super) fn refused(&mut self, cause: &str, turn: &mut Turn<'_>) {
-        let mut refused = Vec::new();
-        self.settle(turn, |under_way| refused = under_way.take_refused());
-        for (reply, function) in refused {
-            turn.out.replies.extend(reply.map(|reply| Reply {
-                call: reply.call,
-                outcome: Outcome::Failed(failed(function, cause)),
-            }));
-        }
+        self.settle(turn, |under_way| under_way.refuse(cause));
     }
 
     /// An answer changes what is under way: what waits for none any more, and for nothing before it,

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use hashbrown::HashTable;
 
 use crate::id::{CallId, ItemId, Text, WorkerId};
-use crate::protocol::input::StreamFunction;
+use crate::protocol::answer::Outcome;
+use crate::protocol::input::{StreamFunction, failed};
 
 use super::command::Join;
 use super::effects::{CustomAnswer, Effects, Reply, Request, RequestKind, Verdict};
@@ -197,24 +198,28 @@ impl UnderWay {
         }
     }
 
-    /// A write was refused: takes out every write that is not accepted, and the answers that rest on
-    /// one of them. The others keep their order.
-    pub(super) fn take_refused(&mut self) -> Vec<(Option<Reply>, StreamFunction)> {
-        let mut refused = Vec::new();
+    /// A write was refused: those that are not accepted, and answers that rest on one of them, become
+    /// failures in their places. Everything else stays as it is.
+    pub(super) fn refuse(&mut self, cause: &str) {
         let queue = std::mem::take(&mut self.queue);
         self.forget();
+        let mut has_refused = false;
         for waiting in queue {
-            match waiting {
-                Waiting::Write(write) if !write.is_accepted => {
-                    refused.push((write.reply, write.function));
+            let (reply, function) = match waiting {
+                Waiting::Write(write) if !write.is_accepted => (write.reply, write.function),
+                Waiting::Rests { reply, function } if has_refused => (Some(reply), function),
+                other => {
+                    self.push(other);
+                    continue;
                 }
-                Waiting::Rests { reply, function } if !refused.is_empty() => {
-                    refused.push((Some(reply), function));
-                }
-                other => self.push(other),
+            };
+            has_refused = true;
+            if let Some(Reply { call, .. }) = reply {
+                let outcome = Outcome::Failed(failed(function, cause));
+                let reply = Reply { call, outcome };
+                self.push(Waiting::Rests { reply, function });
             }
         }
-        refused
     }
 
     /// The next one that the store has to answer, taken as answered.
