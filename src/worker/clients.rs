@@ -7,13 +7,14 @@ use uuid::Uuid;
 use crate::fanout::{Connections as _, Entry};
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
 use crate::mesh::{JoinRequest, Presence, ToEngine};
-use crate::protocol::connection::{Event, Flow, Payload, pong_frame};
+use crate::protocol::connection::{self, Event, Flow, Payload, pong_frame};
 use crate::protocol::frame::{SyncFrame, unauthorized};
 use crate::protocol::handshake::{Head, Port, Refusal, Target, Upgrade};
 use crate::protocol::message::{self, ClientMessage};
 use crate::shard::{Ask, Join};
 
 use super::Worker;
+use super::auth::Admission;
 use super::connections::Phase;
 use super::joins::{Kind, Message, Pending, Stage};
 
@@ -29,7 +30,7 @@ impl Worker {
         {
             Some(Phase::Handshake(_)) => self.received_head(id, input),
             Some(Phase::Open(_)) => self.received_frames(id, input),
-            Some(Phase::Closing) | None => {}
+            Some(Phase::Asking(_) | Phase::Closing) | None => {}
         }
         self.buffer = buffer;
     }
@@ -61,29 +62,33 @@ impl Worker {
             Head::Refused(refusal) => self.refuse(id, &refusal),
             Head::Upgrade(upgrade) => {
                 let mut kept = std::mem::take(&mut handshake.bytes);
-                let frames = if in_pieces { &mut kept[..] } else { input };
-                let consumed = upgrade.consumed;
-                self.upgrade(id, upgrade);
-                self.received_frames(id, &mut frames[consumed..]);
+                let bytes = if in_pieces { &mut kept[..] } else { input };
+                let (head, frames) = bytes.split_at_mut(upgrade.consumed);
+                match self.admit(id, head) {
+                    Admission::Open => {
+                        self.open(id, &upgrade, Default::default());
+                        self.received_frames(id, frames);
+                    }
+                    Admission::Asked => self.wait_for_auth(id, upgrade, frames),
+                    Admission::Refused(refusal) => self.refuse(id, &refusal),
+                    Admission::Gone => self.end(id),
+                }
             }
         }
     }
 
-    fn upgrade(&mut self, id: SlotId, upgrade: Upgrade) {
-        if self.ports.shared.connections_len() > self.limits.connections {
-            self.metrics().connections_refused.increment();
-            return self.refuse(id, &Refusal::Busy);
-        }
+    /// All checks are passed: what comes from here on is frames.
+    pub(super) fn open(&mut self, id: SlotId, upgrade: &Upgrade, frames: connection::Connection) {
         let date = self.now.wall;
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        connection.phase = Phase::Open(Default::default());
+        connection.phase = Phase::Open(frames);
         connection
             .reader
             .push_head(upgrade.accepted(date).into_boxed_slice());
         self.write(id);
-        let (stream, group, item) = match upgrade.target {
+        let (stream, group, item) = match &upgrade.target {
             Target::Group { stream, group } => (stream, group, None),
             Target::Item {
                 stream,
@@ -93,19 +98,19 @@ impl Worker {
             Target::Root | Target::Worker | Target::Telemetry => return,
         };
         // As if the client's first message had been this join; nobody is told the id.
-        let names = [&stream, &group].into_iter().chain(&item);
+        let names = [stream, group].into_iter().chain(item);
         let fits = names.map(String::len).max() <= Some(self.limits.name_bytes);
         let message = Message {
             kind: Kind::Join {
-                key: GroupKey::new(&stream, &group),
-                item: item.map(ItemId::from),
+                key: GroupKey::new(stream, group),
+                item: item.map(|item| ItemId::from(&**item)),
             },
             id: Uuid::new_v4().to_string().into(),
         };
         self.serve(id, message, fits);
     }
 
-    fn refuse(&mut self, id: SlotId, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, id: SlotId, refusal: &Refusal) {
         let answer = refusal.response(self.now.wall);
         self.close_with(id, answer);
     }

@@ -14,7 +14,7 @@ use crate::fanout::{self, Reader};
 use crate::id::SlotId;
 use crate::net::Tcp;
 use crate::protocol;
-use crate::protocol::handshake::HeadReader;
+use crate::protocol::handshake::{HeadReader, Upgrade};
 
 use super::joins::Joins;
 
@@ -45,6 +45,8 @@ pub(super) struct Connection {
 pub(super) enum Phase {
     /// The head is not whole.
     Handshake(Box<Handshake>),
+    /// The auth function is asked; the socket is left unread meanwhile.
+    Asking(Box<Asking>),
     /// Frames come and go.
     Open(protocol::connection::Connection),
     /// Its last bytes are queued or sent; what comes in is thrown away until the peer ends it.
@@ -56,11 +58,19 @@ pub(super) enum Phase {
 const QUEUE_BYTES_MAX: usize = 256 * 1024;
 
 impl Connection {
-    /// Whether the socket is to be left unread: joins wait for functions or owners, leaves for
-    /// functions, or answers for the client to read them.
+    /// Whether the socket is to be left unread: the upgrade waits for the auth function, joins for
+    /// functions or owners, leaves for functions, or answers for the client to read them.
     pub(super) fn is_held(&self) -> bool {
         let joins_wait = self.joins.as_ref().is_some_and(|joins| joins.is_full());
-        joins_wait || self.is_behind_debts || self.reader.queue_bytes() > QUEUE_BYTES_MAX
+        self.is_asking()
+            || joins_wait
+            || self.is_behind_debts
+            || self.reader.queue_bytes() > QUEUE_BYTES_MAX
+    }
+
+    /// Whether its upgrade waits for the auth function.
+    pub(super) fn is_asking(&self) -> bool {
+        matches!(self.phase, Phase::Asking(_))
     }
 }
 
@@ -69,7 +79,7 @@ impl Phase {
     pub(super) fn is_paused(&self) -> bool {
         match self {
             Phase::Open(open) => open.is_paused(),
-            Phase::Handshake(_) | Phase::Closing => false,
+            Phase::Handshake(_) | Phase::Asking(_) | Phase::Closing => false,
         }
     }
 }
@@ -79,6 +89,13 @@ impl Phase {
 pub(super) struct Handshake {
     pub(super) bytes: Vec<u8>,
     pub(super) head: HeadReader,
+}
+
+/// An upgrade that has passed every check but the last.
+pub(super) struct Asking {
+    pub(super) upgrade: Upgrade,
+    /// What came behind the head.
+    pub(super) frames: Vec<u8>,
 }
 
 /// The live connections.

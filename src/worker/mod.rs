@@ -4,6 +4,7 @@
 //! sends with `try_send`, and never joins or locks. May not know the engine or the store but through
 //! the messages of `mesh`.
 
+mod auth;
 mod clients;
 mod connections;
 mod drain;
@@ -26,10 +27,12 @@ use crate::id::{GroupKey, LocalGroupId, SlotId, WorkerId};
 use crate::mesh::{Shared, ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
 use crate::metrics::WorkerMetrics;
 use crate::net::id_of;
+use crate::protocol::origin::OriginRule;
 use crate::shard::hooks::Hooks;
 use crate::shard::{Ask, Command, Decides, Delivered, Effects, Shard, Store, ValueLimits};
-use crate::time::{Deadlines, Now, sleep_until};
+use crate::time::{Deadlines, Now, Rarely, sleep_until};
 
+pub use auth::Auth;
 use connections::Connections;
 use drain::Drain;
 use leaves::Debts;
@@ -61,6 +64,10 @@ pub struct Parts {
     pub store_here: Option<Box<dyn Store>>,
     /// Who decides, as that store says.
     pub decides: Decides,
+    /// Who is asked about each subscriber; `None`: nobody.
+    pub auth: Option<Auth>,
+    /// Web pages from which subscribers may connect; empty: all.
+    pub allowed_origins: Vec<OriginRule>,
     /// The limits that hold here.
     pub limits: Limits,
     /// How long closes are spread at the end of the process.
@@ -90,6 +97,8 @@ pub struct Worker {
     fanout: Fanout,
     store_here: Option<Box<dyn Store>>,
     connections: Connections,
+    auth: Option<Auth>,
+    allowed_origins: Vec<OriginRule>,
     limits: Limits,
     now: Now,
     buffer: Vec<u8>,
@@ -109,6 +118,8 @@ pub struct Worker {
     shares_core: bool,
     /// A group's time ran more than a second ahead of the clock, and that was said.
     said_ahead: bool,
+    /// Upgrades that were refused, in the log.
+    told_refused: Rarely,
 }
 
 impl Worker {
@@ -134,6 +145,8 @@ impl Worker {
             ports: parts.ports,
             store_here: parts.store_here,
             connections: Connections::default(),
+            auth: parts.auth,
+            allowed_origins: parts.allowed_origins,
             limits: parts.limits,
             now: Now::read(),
             buffer: vec![0; READ_BUFFER_BYTES],
@@ -147,6 +160,7 @@ impl Worker {
             drain: Drain::new(parts.drain, parts.drained),
             shares_core: parts.shares_core,
             said_ahead: false,
+            told_refused: Rarely::default(),
         })
     }
 
@@ -267,7 +281,7 @@ impl Worker {
                 ToWorker::Told(told) => {
                     self.shard.told(told, self.now.wall_ms, &mut self.effects);
                 }
-                ToWorker::Authenticated(..) => {}
+                ToWorker::Authenticated(id, verdict) => self.authenticated(id, verdict),
             }
         }
         if len > 0 {
