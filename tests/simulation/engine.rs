@@ -19,7 +19,7 @@ pub(crate) const CUSTOM_STREAM: &str = "t";
 
 #[derive(Default)]
 pub(crate) struct Engine {
-    joins: Vec<Box<JoinRequest>>,
+    joins: Vec<JoinRequest>,
     customs: Vec<CustomCall>,
     workers: Vec<Debtor>,
     to_open: Vec<Outbox<ToWorker>>,
@@ -106,7 +106,7 @@ impl Engine {
             }
             ToEngine::Fired(_) => {} // the model has seen it as it left the shard
             ToEngine::Custom(call) => self.customs.push(call),
-            ToEngine::Join(request) => self.joins.push(request),
+            ToEngine::Join(request) => self.joins.push(*request),
             ToEngine::Auth(_) => unreachable!("sockets are open here"),
             ToEngine::Owes(worker) => {
                 let debtor = &mut self.workers[worker.index()];
@@ -131,9 +131,9 @@ impl Engine {
         }
     }
 
-    fn decide(&mut self, mesh: &mut Mesh, request: Box<JoinRequest>, is_admitted: bool) {
+    fn decide(&mut self, mesh: &mut Mesh, request: JoinRequest, is_admitted: bool) {
         let WorkerId(worker) = request.worker;
-        let verdict = ToWorker::Joined(request, is_admitted);
+        let verdict = ToWorker::Joined(Box::new(request), is_admitted);
         let mailbox = &mut mesh.open[usize::from(worker)];
         self.to_open[usize::from(worker)].send(mailbox, verdict);
     }
