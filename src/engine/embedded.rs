@@ -183,6 +183,9 @@ impl Engine {
         // Nothing goes to a telemetry socket: `send` sees to it.
         self.peers
             .send(id, |out| answer::worker_registered(out, &worker_id));
+        if matches!(upgrade.target, Target::Worker) {
+            self.worker_has_come(id);
+        }
     }
 
     fn received_frames(&mut self, id: SlotId, input: &mut [u8]) {
@@ -231,7 +234,11 @@ impl Engine {
             .get(id)
             .is_some_and(|peer| matches!(peer.phase, Phase::Work(_)));
         if is_telemetry || !is_work {
-            return self.metrics().telemetry_frames.increment();
+            let frame = match payload {
+                Payload::Text(_) => &[],
+                Payload::Binary(bytes) => bytes,
+            };
+            return self.telemetry(id, frame);
         }
         let text = match payload {
             Payload::Text(text) => Ok(text),

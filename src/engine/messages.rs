@@ -121,6 +121,7 @@ impl Engine {
         if is_hook {
             self.hooks.change();
         }
+        self.expect_to_tell_functions();
     }
 
     fn register_trigger(&mut self, id: SlotId, asked: &Asked<'_>) {
@@ -241,6 +242,7 @@ impl Engine {
         if self.triggers.forget_types_of(id) {
             self.hooks.change();
         }
+        self.worker_has_gone(id);
     }
 
     pub(super) fn end_overdue_calls(&mut self) {

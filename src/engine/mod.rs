@@ -4,16 +4,21 @@
 //! the messages of `mesh`.
 
 mod ask;
+mod available;
 mod calls;
 mod embedded;
 mod hooks;
+mod listings;
+mod logs;
 mod messages;
 mod own;
 mod peers;
 mod presence;
+mod publish;
 mod registry;
 mod serve;
 mod triggers;
+mod workers;
 
 use std::collections::VecDeque;
 use std::io;
@@ -115,6 +120,10 @@ pub struct Engine {
     orphans: VecDeque<(WorkerId, Command)>,
     handshakes: Deadlines<SlotId>,
     closing: Deadlines<SlotId>,
+    /// When a change in the set of functions is told.
+    functions_due: Option<Instant>,
+    /// When this thread was made, in ms since 1970.
+    started_ms: u64,
     /// When the last socket is closed, whatever is under way; set when the process begins to end.
     drain_until: Option<Instant>,
     /// When the end of the process goes on.
@@ -131,6 +140,7 @@ impl Engine {
             .registry()
             .register(&mut listener, LISTENER, Interest::READABLE)?;
         let workers = parts.ports.to_commands.len();
+        let now = Now::read();
         Ok(Engine {
             poll: parts.poll,
             listener: Some(listener),
@@ -140,7 +150,7 @@ impl Engine {
             limits: parts.limits,
             call_timeout: parts.call_timeout,
             drain: parts.drain,
-            now: Now::read(),
+            now,
             buffer: vec![0; READ_BUFFER_BYTES],
             peers: Peers::default(),
             functions: Functions::default(),
@@ -156,6 +166,8 @@ impl Engine {
             orphans: VecDeque::new(),
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
+            functions_due: None,
+            started_ms: now.wall_ms,
             drain_until: None,
             drain_at: Instant::now(),
             warned: Rarely::default(),
@@ -173,6 +185,7 @@ impl Engine {
             self.accept();
             self.read_sockets(); // bytes → messages → commands
             self.take_leaves(); // what is owed to functions, as far as they have room
+            self.tell_functions();
             self.tell_all_hooks();
             self.flush(); // one wake-up a worker
             self.end_overdue();
@@ -229,6 +242,7 @@ impl Engine {
             self.accept_after,
             self.calls.next_deadline(),
             parked,
+            self.next_functions_told(),
             self.next_drain_step(),
         ])
     }

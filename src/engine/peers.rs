@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use hashbrown::HashSet;
@@ -23,6 +24,7 @@ use crate::protocol::input::StreamFunction;
 use crate::shard::Command;
 
 use super::calls::Caller;
+use super::workers::Profile;
 
 /// Answers are written out while less than this waits unsent; the others stay what they are, shared
 /// with the shards that gave them.
@@ -38,6 +40,12 @@ pub(super) struct Peer {
     pub(super) phase: Phase,
     /// What it is called by everybody; given at the upgrade.
     pub(super) worker_id: Uuid,
+    /// Where it connects from.
+    pub(super) ip: Option<IpAddr>,
+    /// Since when it is there as an SDK worker, in ms since 1970.
+    pub(super) connected_at_ms: Option<u64>,
+    /// What it tells about itself.
+    pub(super) profile: Profile,
     /// Functions that it registered, those taken over by others since included.
     pub(super) functions: HashSet<Box<str>>,
     /// Commands that found their owner full, in order. While there are any it is not read.
@@ -175,6 +183,7 @@ pub(super) struct Peers {
 
 impl Peers {
     pub(super) fn insert(&mut self, stream: TcpStream, registry: &Registry) -> io::Result<SlotId> {
+        let address = stream.peer_addr().ok();
         let id = self.slots.insert(Peer {
             socket: Tcp::new(stream),
             phase: Phase::Handshake {
@@ -182,6 +191,9 @@ impl Peers {
                 head: HeadReader::default(),
             },
             worker_id: Uuid::nil(),
+            ip: address.map(|address| address.ip().to_canonical()),
+            connected_at_ms: None,
+            profile: Profile::default(),
             functions: HashSet::new(),
             parked: VecDeque::new(),
             parked_until: None,
