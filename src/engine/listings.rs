@@ -13,14 +13,15 @@ use super::triggers::ServedType;
 use super::workers::OUR_VERSION;
 
 impl Engine {
-    /// `engine::functions::list`. `id`: the worker that asks.
-    pub(super) fn list_functions(
-        &self,
-        _id: Option<SlotId>,
-        data: &str,
-    ) -> Result<Done, ErrorBody> {
+    /// `engine::functions::list`. `id`: the worker that asks, and hears of what it may call.
+    pub(super) fn list_functions(&self, id: Option<SlotId>, data: &str) -> Result<Done, ErrorBody> {
         let include_internal = inputs::functions_list(data)?;
-        let functions = self.functions.list(include_internal, |_, _| true);
+        let peer = id.and_then(|id| self.peers.get(id));
+        let functions = self
+            .functions
+            .list(include_internal, |function_id, metadata| {
+                peer.is_none_or(|peer| peer.access.may_call(function_id, metadata).is_ok())
+            });
         Ok(Done::with_result(format!(r#"{{"functions":{functions}}}"#)))
     }
 

@@ -126,6 +126,13 @@ enum Stop {
 }
 
 impl Connection {
+    /// One whose first bytes came before it was opened: as after a [`Flow::Pause`] before them.
+    pub fn holding(bytes: Vec<u8>) -> Connection {
+        let mut connection = Connection::default();
+        connection.keep(Unread { bytes, start: 0 }, true);
+        connection
+    }
+
     /// Reads what has come and hands it to `sink`, frame by frame in their order. Of `input`, whose
     /// content is used up, whatever was not handed over is kept. After a [`Flow::Pause`] a call with
     /// nothing, or with more, goes on with what was kept.
