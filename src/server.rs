@@ -17,11 +17,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use mio::{Poll, Token, Waker};
 
-use crate::config::Config;
+use crate::config::{AuthFailure, Config};
 use crate::engine::{self, Engine};
 use crate::id::WorkerId;
 use crate::mesh::{self, Owners, Shared, Wake};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
+use crate::protocol::origin::OriginRule;
 use crate::shard::Store;
 use crate::store::{self, Memory};
 use crate::worker::{self, Worker};
@@ -68,6 +69,16 @@ pub enum StartError {
     /// The workers cannot run where they should.
     #[error("server.pin: {0}")]
     Pin(String),
+    /// A page's origin in a setting is none.
+    #[error(
+        "{key}: {origin:?} is no origin: expected `scheme://host[:port]`, `*.domain` or `null`"
+    )]
+    Origin {
+        /// The setting.
+        key: &'static str,
+        /// The text.
+        origin: String,
+    },
     /// A thread or a poll could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -89,6 +100,8 @@ impl Server {
     /// Opens the ports and starts all threads. When it returns, clients are served.
     pub fn start(config: &Config, options: Options) -> Result<Server, StartError> {
         let cores = Cores::of(config)?;
+        let allowed_origins = origin_rules("server.allowed_origins", &config.allowed_origins)?;
+        let worker_origins = origin_rules("server.worker_origins", &config.worker_origins)?;
         let workers = cores.workers;
         let stream = listeners::stream(config, workers)?;
         let sdk_workers = listeners::workers(config)?;
@@ -136,6 +149,11 @@ impl Server {
             .map_or(Memory.decides(), |store| store.decides());
         let has_store = options.store.is_some();
 
+        let auth = config.auth.function.clone().map(|function| worker::Auth {
+            function,
+            admits_failures: config.auth.failure == AuthFailure::Allow,
+        });
+
         let mut polls = polls.into_iter();
         let mut next_poll = || {
             polls
@@ -151,6 +169,8 @@ impl Server {
                 ports,
                 store_here: (!has_store).then(|| Box::new(Memory) as Box<dyn Store>),
                 decides,
+                auth: auth.clone(),
+                allowed_origins: allowed_origins.clone(),
                 limits: limits.clone(),
                 drain,
                 drained: drained_sender.clone(),
@@ -163,11 +183,11 @@ impl Server {
         let engine = Engine::new(engine::Parts {
             poll: next_poll()?,
             listeners: sdk_workers,
-            origins: rules::origins(&config.worker_origins),
+            origins: worker_origins,
             ports: engine_ports,
             limits,
             call_timeout: Duration::from_millis(config.call_timeout_ms),
-            auth: None,
+            auth: auth_of(config),
             drain,
         })?;
         let run = beside_workers(&cores, move || engine.run());
@@ -250,6 +270,28 @@ impl Server {
             let _ = thread.join();
         }
     }
+}
+
+/// Who decides about subscribers' sockets, for the engine thread.
+fn auth_of(config: &Config) -> Option<engine::Auth> {
+    let function_id = config.auth.function.clone()?;
+    Some(engine::Auth {
+        function_id,
+        timeout: Duration::from_millis(config.auth.timeout_ms),
+        lets_in: config.auth.failure == AuthFailure::Allow,
+    })
+}
+
+/// The rules that these texts are.
+fn origin_rules(key: &'static str, texts: &[String]) -> Result<Vec<OriginRule>, StartError> {
+    let rule_of = |text: &String| {
+        let rule = text.parse();
+        rule.map_err(|_| StartError::Origin {
+            key,
+            origin: text.clone(),
+        })
+    };
+    texts.iter().map(rule_of).collect()
 }
 
 /// A poll for each thread, and the way to wake it.

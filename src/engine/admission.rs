@@ -17,6 +17,7 @@ use crate::protocol::rbac::{Access, Grant, write_auth_error};
 
 use super::Engine;
 use super::calls::{Answered, Awaits};
+use super::embedded::Also;
 use super::peers::Phase;
 
 impl Engine {
@@ -29,8 +30,7 @@ impl Engine {
         };
         let rules = self.listeners.rules_of(peer.listener).cloned();
         if rules.is_none() && !self.may_connect_from(&head) {
-            let answer = Refusal::Forbidden.response(self.now.wall);
-            return self.close_with(id, &answer);
+            return self.refuse_page(id);
         }
         let accepted = upgrade.accepted(self.now.wall);
         self.peers.send_raw(id, &accepted);
@@ -58,6 +58,18 @@ impl Engine {
         origin(head).is_none_or(|origin| {
             is_loopback(&origin) || self.origins.iter().any(|rule| rule.matches(&origin))
         })
+    }
+
+    fn refuse_page(&mut self, id: SlotId) {
+        self.metrics().origins_refused.increment();
+        if let Some(passed_over) = self.warned.ask(self.now.monotonic) {
+            tracing::warn!(
+                "a socket on the worker port is refused: its page comes from elsewhere (server.worker_origins){}",
+                Also(passed_over)
+            );
+        }
+        let answer = Refusal::Forbidden.response(self.now.wall);
+        self.close_with(id, &answer);
     }
 
     fn ask_for_admission(&mut self, id: SlotId, function_id: &str, head: &[u8], admission: Phase) {
@@ -113,7 +125,7 @@ impl Engine {
             return;
         };
         let worker_id = Uuid::new_v4();
-        let connection = Connection::holding(early);
+        let connection = Connection::before(early);
         peer.worker_id = worker_id;
         peer.access = Arc::new(access);
         peer.phase = match is_telemetry {

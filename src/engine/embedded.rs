@@ -291,7 +291,7 @@ impl Phase {
 }
 
 /// How many warnings were passed over, if any.
-struct Also(u64);
+pub(super) struct Also(pub(super) u64);
 
 impl std::fmt::Display for Also {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,10 +1,9 @@
-//! The rules of the worker port, from the settings to what the engine goes by.
+//! The rules of a listener for SDK workers, from the settings to what the engine goes by.
 //!
-//! The settings are checked when they are read. What is no rule all the same lets nobody in.
+//! The settings are checked when they are read. What is no filter all the same exposes nothing.
 
 use crate::config::{FunctionFilter, MetadataMatch, Rbac};
 use crate::engine::Rules;
-use crate::protocol::origin::OriginRule;
 use crate::protocol::rbac::Filter;
 use crate::protocol::text::write_string;
 
@@ -17,12 +16,6 @@ pub(super) fn of_listener(rbac: &Rbac) -> Rules {
             .filter_map(|filter| Filter::read(&json(filter)).ok())
             .collect(),
     }
-}
-
-/// Web pages that may connect.
-pub(super) fn origins(texts: &[String]) -> Vec<OriginRule> {
-    let rules = texts.iter().map(|text| text.parse());
-    rules.filter_map(Result::ok).collect()
 }
 
 /// A filter as files write it.
@@ -88,13 +81,5 @@ mod tests {
                 .any(|filter| filter.matches(id, metadata));
             assert_eq!(found, fits, "{id} {metadata:?}");
         }
-    }
-
-    #[test]
-    fn a_text_that_is_no_origin_lets_nobody_in() {
-        let texts = ["https://app.example", "nonsense"].map(str::to_owned);
-        let rules = origins(&texts);
-        assert_eq!(rules.len(), 1);
-        assert!(rules[0].matches("HTTPS://APP.EXAMPLE"));
     }
 }
