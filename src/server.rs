@@ -4,6 +4,7 @@
 
 mod cores;
 mod listeners;
+mod rules;
 mod scheduling;
 
 use std::io;
@@ -87,7 +88,7 @@ pub enum StartError {
 pub struct Server {
     shared: Arc<Shared>,
     stream_address: SocketAddr,
-    worker_address: SocketAddr,
+    worker_addresses: Vec<SocketAddr>,
     workers: Vec<JoinHandle<()>>,
     engine: JoinHandle<()>,
     store: Option<JoinHandle<()>>,
@@ -100,11 +101,15 @@ impl Server {
     pub fn start(config: &Config, options: Options) -> Result<Server, StartError> {
         let cores = Cores::of(config)?;
         let allowed_origins = origin_rules("server.allowed_origins", &config.allowed_origins)?;
+        let worker_origins = origin_rules("server.worker_origins", &config.worker_origins)?;
         let workers = cores.workers;
         let stream = listeners::stream(config, workers)?;
-        let worker_port = listeners::worker(config)?;
+        let sdk_workers = listeners::workers(config)?;
         let stream_address = stream[0].local_addr()?;
-        let worker_address = worker_port.local_addr()?;
+        let worker_addresses: Vec<SocketAddr> = sdk_workers
+            .iter()
+            .map(|listener| listener.socket.local_addr())
+            .collect::<io::Result<_>>()?;
         let mut limits = config.limits.clone();
         limits.connections = limits.connections.min(cores::raise_open_files());
 
@@ -177,7 +182,8 @@ impl Server {
         }
         let engine = Engine::new(engine::Parts {
             poll: next_poll()?,
-            listener: worker_port,
+            listeners: sdk_workers,
+            origins: worker_origins,
             ports: engine_ports,
             limits,
             call_timeout: Duration::from_millis(config.call_timeout_ms),
@@ -194,15 +200,17 @@ impl Server {
             }
             _ => None,
         };
+        let on: Vec<String> = worker_addresses.iter().map(SocketAddr::to_string).collect();
         tracing::info!(
-            "iii-stream {} serves subscribers on {stream_address} and SDK workers on {worker_address}; {}; values in memory",
+            "iii-stream {} serves subscribers on {stream_address} and SDK workers on {}; {}; values in memory",
             env!("CARGO_PKG_VERSION"),
+            on.join(", "),
             cores.described(),
         );
         Ok(Server {
             shared,
             stream_address,
-            worker_address,
+            worker_addresses,
             workers: worker_threads,
             engine,
             store,
@@ -216,9 +224,14 @@ impl Server {
         self.stream_address
     }
 
-    /// Where SDK workers connect.
+    /// Where SDK workers connect: the first listener.
     pub fn worker_address(&self) -> SocketAddr {
-        self.worker_address
+        self.worker_addresses[0]
+    }
+
+    /// All listeners on which SDK workers connect, in the order of the configuration. At least one.
+    pub fn worker_addresses(&self) -> &[SocketAddr] {
+        &self.worker_addresses
     }
 
     /// What all threads may look at.

@@ -3,25 +3,31 @@
 //! [`Engine::run`] is the order of work in one turn. May not know a worker or the store but through
 //! the messages of `mesh`.
 
+mod admission;
 mod ask;
+mod available;
 mod calls;
 mod embedded;
 mod hooks;
+mod listeners;
+mod listings;
+mod logs;
 mod messages;
 mod own;
 mod peers;
 mod presence;
+mod publish;
 mod registry;
 mod serve;
 mod triggers;
+mod workers;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use crate::collections::Named;
 use crate::config::Limits;
@@ -30,19 +36,22 @@ use crate::mesh::{EnginePorts, ToEngine, engine_thread};
 use crate::metrics::EngineMetrics;
 use crate::net::id_of;
 use crate::protocol::custom;
+use crate::protocol::origin::OriginRule;
 use crate::shard::{Command, CustomCall, Fired};
 use crate::time::{Deadlines, Now, Rarely, sleep_until};
 
+pub use listeners::{Listener, Rules};
+
 use calls::{Awaits, Calls, Handler};
 use hooks::HooksState;
+use listeners::Listeners;
 use peers::{Liveness, Peers};
 use presence::Deciding;
 use registry::Functions;
 use triggers::{CIRCLE_CALLS_A_SECOND, Triggers};
 
-/// The poll's names for what is no connection. No slot reaches them.
+/// The poll's name for the mailbox. No slot reaches it, nor those of the listeners.
 const WAKE: Token = Token(usize::MAX);
-const LISTENER: Token = Token(usize::MAX - 1);
 
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// What one turn reads at most before replies are written again.
@@ -63,8 +72,10 @@ pub struct Auth {
 pub struct Parts {
     /// The poll whose waker the mesh has.
     pub poll: Poll,
-    /// The listener on the worker port.
-    pub listener: std::net::TcpListener,
+    /// Where SDK workers connect.
+    pub listeners: Vec<Listener>,
+    /// Web pages of elsewhere that may connect where there are no rules.
+    pub origins: Vec<OriginRule>,
     /// Its mailbox, and its ways to the workers.
     pub ports: EnginePorts,
     /// The limits that hold here.
@@ -85,8 +96,9 @@ pub fn wake_token() -> Token {
 /// The engine thread.
 pub struct Engine {
     poll: Poll,
-    listener: Option<TcpListener>,
-    is_acceptable: bool,
+    listeners: Listeners,
+    /// Web pages of elsewhere that may connect where there are no rules.
+    origins: Vec<OriginRule>,
     /// No accept before this: the process had no descriptor left.
     accept_after: Option<Instant>,
     ports: EnginePorts,
@@ -115,6 +127,10 @@ pub struct Engine {
     orphans: VecDeque<(WorkerId, Command)>,
     handshakes: Deadlines<SlotId>,
     closing: Deadlines<SlotId>,
+    /// When a change in the set of functions is told.
+    functions_due: Option<Instant>,
+    /// When this thread was made, in ms since 1970.
+    started_ms: u64,
     /// When the last socket is closed, whatever is under way; set when the process begins to end.
     drain_until: Option<Instant>,
     /// When the end of the process goes on.
@@ -125,22 +141,19 @@ pub struct Engine {
 impl Engine {
     /// Makes the engine of these parts; [`Engine::run`] is its life.
     pub fn new(parts: Parts) -> io::Result<Engine> {
-        let mut listener = TcpListener::from_std(parts.listener);
-        parts
-            .poll
-            .registry()
-            .register(&mut listener, LISTENER, Interest::READABLE)?;
+        let listeners = Listeners::watch(parts.listeners, parts.poll.registry())?;
         let workers = parts.ports.to_commands.len();
+        let now = Now::read();
         Ok(Engine {
             poll: parts.poll,
-            listener: Some(listener),
-            is_acceptable: true,
+            listeners,
+            origins: parts.origins,
             accept_after: None,
             ports: parts.ports,
             limits: parts.limits,
             call_timeout: parts.call_timeout,
             drain: parts.drain,
-            now: Now::read(),
+            now,
             buffer: vec![0; READ_BUFFER_BYTES],
             peers: Peers::default(),
             functions: Functions::default(),
@@ -156,6 +169,8 @@ impl Engine {
             orphans: VecDeque::new(),
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
+            functions_due: None,
+            started_ms: now.wall_ms,
             drain_until: None,
             drain_at: Instant::now(),
             warned: Rarely::default(),
@@ -173,6 +188,7 @@ impl Engine {
             self.accept();
             self.read_sockets(); // bytes → messages → commands
             self.take_leaves(); // what is owed to functions, as far as they have room
+            self.tell_functions();
             self.tell_all_hooks();
             self.flush(); // one wake-up a worker
             self.end_overdue();
@@ -191,7 +207,7 @@ impl Engine {
         for event in events.iter() {
             match event.token() {
                 WAKE => {}
-                LISTENER => self.is_acceptable = true,
+                token if self.listeners.wakes(token) => {}
                 token => {
                     let id = id_of(token);
                     let ends = event.is_read_closed() || event.is_error();
@@ -214,7 +230,7 @@ impl Engine {
             || self.peers.has_dirty()
             || !self.ports.mailbox.is_empty()
             || self.may_take_leaves()
-            || (self.is_acceptable && self.accept_after.is_none());
+            || (self.listeners.are_acceptable() && self.accept_after.is_none());
         if has_work {
             return Some(Duration::ZERO);
         }
@@ -229,6 +245,7 @@ impl Engine {
             self.accept_after,
             self.calls.next_deadline(),
             parked,
+            self.next_functions_told(),
             self.next_drain_step(),
         ])
     }
