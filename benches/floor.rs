@@ -55,7 +55,9 @@ fn main() -> io::Result<()> {
         return read(&arguments[2], &arguments[3]);
     }
     pin(core_affinity::get_core_ids().and_then(|cores| cores.first().copied()));
-    println!("bare write loop, {FRAME_BYTES}-byte frame, one write a delivery, {ROUNDS} rounds of 1 s");
+    println!(
+        "bare write loop, {FRAME_BYTES}-byte frame, one write a delivery, {ROUNDS} rounds of 1 s"
+    );
     println!(
         "{:<14}{:>12}{:>28}{:>32}",
         "groups x N", "in flight", "deliveries/s (range)", "writer CPU us/delivery (range)"
@@ -87,7 +89,11 @@ fn tell(load: &Load, rounds: &[Round]) {
 fn spread(values: impl Iterator<Item = f64>) -> [f64; 3] {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_unstable_by(f64::total_cmp);
-    [sorted[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]]
+    [
+        sorted[0],
+        sorted[sorted.len() / 2],
+        sorted[sorted.len() - 1],
+    ]
 }
 
 /// The side that is measured.

@@ -1,0 +1,298 @@
+//! The command line: what each scenario can be told, and the checks of it.
+//!
+//! Every flag has a default, so a scenario's name alone is a whole command.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::fanout;
+use crate::message::VALUE_BYTES_MIN;
+use crate::scenario::{Order, Pace, Setup, new_run};
+use crate::target::Target;
+
+/// One source address has about 28,000 ports; some are taken by others.
+const CONNECTIONS_PER_SOURCE: usize = 20_000;
+const SOURCES_MAX: usize = 200;
+const CONNECTIONS_MAX: usize = 4_000_000;
+const IN_FLIGHT: u64 = 8;
+
+/// Drives a stream server and checks what subscribers hear.
+#[derive(Parser)]
+#[command(version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Scenario {
+    /// Publish to groups of subscribers; check each delivery; measure throughput, CPU and latency.
+    Fanout(Fanout),
+}
+
+/// What every scenario can be told.
+#[derive(Args)]
+pub(crate) struct Common {
+    /// The worker port, where the publisher connects.
+    #[arg(long, value_name = "URL", value_parser = Target::parse, default_value = "ws://127.0.0.1:49134")]
+    engine: Target,
+    /// The stream port, where subscribers connect.
+    #[arg(long, value_name = "URL", value_parser = Target::parse, default_value = "ws://127.0.0.1:3112")]
+    stream: Target,
+    /// The measured window.
+    #[arg(long, value_name = "S", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=3_600))]
+    seconds: u32,
+    /// Seconds of load before the window: checked, not measured.
+    #[arg(long, value_name = "S", default_value = "1", value_parser = parse_seconds)]
+    warmup: Duration,
+    /// The server's process: its CPU time, context switches and memory are measured.
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pid: Option<u32>,
+    /// Write the report here as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Bytes of each published value; the event around it adds 129, so 283 in all.
+    #[arg(long, value_name = "BYTES", default_value = "154", value_parser = parse_value_bytes)]
+    value_bytes: usize,
+    /// SDK sockets; the calls of one group keep to one of them.
+    #[arg(long, value_name = "P", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    publishers: u32,
+    /// Client threads, each pinned to a core of this process's mask, the last one first.
+    #[arg(long, value_name = "T", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=256))]
+    threads: u32,
+    /// Source addresses 127.0.0.1, .2, …, each good for some 28,000 ports [default: as needed].
+    #[arg(long, value_name = "A", value_parser = clap::value_parser!(u8).range(1..=SOURCES_MAX as i64))]
+    sources: Option<u8>,
+    /// Connections that may be between connect and sync at a time.
+    #[arg(long, value_name = "H", default_value = "200", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    handshakes: u32,
+    /// Give up when no join was answered for so many seconds.
+    #[arg(long, value_name = "S", default_value = "10", value_parser = parse_seconds)]
+    join_timeout: Duration,
+    /// How long after the window outstanding deliveries and answers are awaited, in seconds.
+    #[arg(long, value_name = "S", default_value = "10", value_parser = parse_seconds)]
+    drain_timeout: Duration,
+    /// The stream to publish to.
+    #[arg(long, value_name = "NAME", default_value = "load", value_parser = parse_stream_name)]
+    stream_name: String,
+    /// Which order of events is a fault when it is not kept: that of the calls as sent, or that in
+    /// which the server applied them (for an engine that may swap calls).
+    #[arg(long, value_name = "ORDER", default_value = "sent")]
+    order: Order,
+    /// Do not compare clients with `stream::list` and `stream::get` at the end.
+    #[arg(long)]
+    no_audit: bool,
+    /// Accept targets that are not on this machine.
+    #[arg(long)]
+    allow_remote: bool,
+}
+
+/// Closed loop or fixed rate: one of them.
+#[derive(Args)]
+#[group(multiple = false)]
+struct PaceFlags {
+    /// Closed loop: so many under way at a time [default: 8].
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    in_flight: Option<u64>,
+    /// Fixed rate: so many a second, at times fixed beforehand.
+    #[arg(long, value_name = "R", value_parser = parse_rate)]
+    rate: Option<f64>,
+}
+
+impl PaceFlags {
+    fn pace(&self) -> Pace {
+        match (self.in_flight, self.rate) {
+            (_, Some(rate)) => Pace::Rate(rate),
+            (in_flight, None) => Pace::InFlight(in_flight.unwrap_or(IN_FLIGHT)),
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Fanout {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pace: PaceFlags,
+    /// How many groups.
+    #[arg(long, value_name = "G", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    groups: u32,
+    /// Subscribers of each group.
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    subscribers: u32,
+    /// Publish with `action: void`: a set ends with its deliveries, no answer is awaited.
+    #[arg(long)]
+    void: bool,
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "not a number")?;
+    if (0.01..=1_000_000.0).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err("must be 0.01 to 1000000".to_owned())
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number")?;
+    if (0.0..=3_600.0).contains(&seconds) {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("must be 0 to 3600".to_owned())
+    }
+}
+
+fn parse_value_bytes(text: &str) -> Result<usize, String> {
+    let allowed = VALUE_BYTES_MIN..=512 * 1024;
+    let bytes = text.parse().map_err(|_| "not a number")?;
+    if allowed.contains(&bytes) {
+        Ok(bytes)
+    } else {
+        Err(format!("must be {} to {}", allowed.start(), allowed.end()))
+    }
+}
+
+/// Written into JSON texts as it is.
+fn parse_stream_name(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    if text.chars().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("letters, digits and -_.: only".to_owned())
+    }
+}
+
+impl Common {
+    /// The checks that need more than one flag. `connections` are open at a time; `churn` more come
+    /// and go, and each holds its port for a minute.
+    fn setup(self, connections: usize, churn: bool) -> Result<Setup, String> {
+        if connections > CONNECTIONS_MAX {
+            return Err(format!(
+                "{connections} subscribers are more than {CONNECTIONS_MAX}"
+            ));
+        }
+        let is_local = self.engine.is_loopback() && self.stream.is_loopback();
+        if !is_local && !self.allow_remote {
+            return Err(
+                "only loopback targets are loaded, unless --allow-remote is given".to_owned(),
+            );
+        }
+        let can_rotate = self.stream.is_loopback() && self.stream.address.is_ipv4();
+        let needed = connections
+            .div_ceil(CONNECTIONS_PER_SOURCE)
+            .clamp(1, SOURCES_MAX);
+        let needed = if churn { SOURCES_MAX } else { needed } as u8;
+        let sources = self.sources.unwrap_or(if can_rotate { needed } else { 1 });
+        if sources > 1 && !can_rotate {
+            return Err(
+                "--sources are 127.0.0.x: they reach only a loopback IPv4 target".to_owned(),
+            );
+        }
+        Ok(Setup {
+            engine: self.engine,
+            stream: self.stream,
+            warmup: self.warmup,
+            seconds: self.seconds,
+            value_bytes: self.value_bytes,
+            publishers: self.publishers as usize,
+            threads: self.threads as usize,
+            sources,
+            handshakes: self.handshakes as usize,
+            join_timeout: self.join_timeout,
+            drain_timeout: self.drain_timeout,
+            stream_name: self.stream_name,
+            order: self.order,
+            audits: !self.no_audit,
+            pid: self.pid,
+            run: new_run(),
+        })
+    }
+}
+
+impl Fanout {
+    pub(crate) fn plan(self) -> Result<fanout::Plan, String> {
+        if self.common.threads > self.subscribers {
+            return Err(
+                "each thread needs a subscriber of each group: --threads is above --subscribers"
+                    .to_owned(),
+            );
+        }
+        if self.common.publishers > self.groups {
+            return Err("a group keeps to one socket: --publishers is above --groups".to_owned());
+        }
+        let subscribers_in_all = self.groups as usize * self.subscribers as usize;
+        Ok(fanout::Plan {
+            setup: self.common.setup(subscribers_in_all, false)?,
+            groups: self.groups,
+            subscribers: self.subscribers,
+            pace: self.pace.pace(),
+            void: self.void,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may")]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn fanout_plan(flags: &str) -> Result<fanout::Plan, String> {
+        let all = format!("loadtest fanout {flags}");
+        let words = all.split_ascii_whitespace();
+        let arguments = Arguments::try_parse_from(words).map_err(|e| e.to_string())?;
+        let Scenario::Fanout(fanout) = arguments.scenario else {
+            unreachable!("asked for fanout");
+        };
+        fanout.plan()
+    }
+
+    #[test]
+    fn command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_a_plan() {
+        let plan =
+            fanout_plan("--groups 1000 --subscribers 45 --in-flight 16 --seconds 5 --threads 2")
+                .unwrap();
+        assert_eq!(plan.setup.sources, 3);
+        assert_eq!(
+            (plan.subscribers_of(0), plan.subscribers_of(1)),
+            (23_000, 22_000)
+        );
+        let default = fanout_plan("").unwrap();
+        assert!(matches!(default.pace, Pace::InFlight(IN_FLIGHT)));
+    }
+
+    #[test]
+    fn wrong_flags_are_refused() {
+        let base = "--groups 10 --subscribers 10 --seconds 5";
+        let wrong = [
+            "--in-flight 1 --rate 5",
+            "--in-flight 0",
+            "--rate 0",
+            "--rate nan",
+            "--in-flight 1 --threads 11",
+            "--in-flight 1 --publishers 11",
+            "--in-flight 1 --stream ws://192.0.2.1:80",
+            "--in-flight 1 --pid 0",
+            "--in-flight 1 --value-bytes 10",
+            "--in-flight 1 --stream-name a\"b",
+        ];
+        for flags in wrong {
+            assert!(fanout_plan(&format!("{base} {flags}")).is_err(), "{flags}");
+        }
+        assert!(
+            fanout_plan(&format!(
+                "{base} --in-flight 1 --stream ws://192.0.2.1:80 --allow-remote"
+            ))
+            .is_ok()
+        );
+    }
+}
