@@ -9,7 +9,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::fanout;
 use crate::message::VALUE_BYTES_MIN;
-use crate::scenario::{Order, Pace, Setup, new_run};
+use crate::report::Report;
+use crate::rooms::{self, Kind};
+use crate::scenario::{Order, Pace, RunError, Setup, new_run};
 use crate::target::Target;
 
 /// One source address has about 28,000 ports; some are taken by others.
@@ -30,6 +32,14 @@ pub(crate) struct Arguments {
 pub(crate) enum Scenario {
     /// Publish to groups of subscribers; check each delivery; measure throughput, CPU and latency.
     Fanout(Fanout),
+    /// Rooms whose members join, keep their own item up to date, leave and come back.
+    Presence(Presence),
+    /// Connections as fast as allowed: connections a second, handshake latency.
+    Connect(Connect),
+    /// Members that only stay: memory and CPU a connection.
+    Idle(Idle),
+    /// All connections drop at once and come back in the same moment.
+    Storm(Storm),
 }
 
 /// What every scenario can be told.
@@ -127,6 +137,89 @@ pub(crate) struct Fanout {
     void: bool,
 }
 
+#[derive(Args)]
+pub(crate) struct Presence {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Members of all rooms.
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    members: u32,
+    /// How many rooms.
+    #[arg(long, value_name = "G", default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rooms: u32,
+    /// Sizes by a power law: the room of rank r has a share of 1 / r^X; 0: all alike.
+    #[arg(long, value_name = "X", default_value = "1", value_parser = parse_exponent)]
+    exponent: f64,
+    /// New values a second over all members, at times fixed beforehand.
+    #[arg(long, value_name = "R", default_value = "500", value_parser = parse_rate)]
+    updates: f64,
+    /// Members a second that leave, at times fixed beforehand.
+    #[arg(long, value_name = "R", default_value = "20", value_parser = parse_rate)]
+    leaves: f64,
+    /// How long a member is away, in seconds.
+    #[arg(long, value_name = "S", default_value = "0.5", value_parser = parse_seconds)]
+    away: Duration,
+}
+
+#[derive(Args)]
+pub(crate) struct Connect {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pace: PaceFlags,
+    /// Connections that stay open; the oldest goes when its place is needed.
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    members: u32,
+    /// Groups that they join in turn.
+    #[arg(long, value_name = "G", default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rooms: u32,
+    /// New values a second over all groups, so that each sync can be checked.
+    #[arg(long, value_name = "R", default_value = "100", value_parser = parse_rate)]
+    updates: f64,
+}
+
+#[derive(Args)]
+pub(crate) struct Idle {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Connections.
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    members: u32,
+    /// Groups that they join in turn.
+    #[arg(long, value_name = "G", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rooms: u32,
+}
+
+#[derive(Args)]
+pub(crate) struct Storm {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Connections.
+    #[arg(long, value_name = "N", default_value = "5000", value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    members: u32,
+    /// Groups that they join in turn.
+    #[arg(long, value_name = "G", default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rooms: u32,
+    /// New values a second over all groups, so that each sync can be checked.
+    #[arg(long, value_name = "R", default_value = "100", value_parser = parse_rate)]
+    updates: f64,
+    /// From one drop of all to the next, in seconds, if all are back by then.
+    #[arg(long, value_name = "S", default_value = "4", value_parser = parse_seconds)]
+    every: Duration,
+    /// How long they wait before they come back, in seconds; deployed clients wait 2.
+    #[arg(long, value_name = "S", default_value = "0", value_parser = parse_seconds)]
+    after: Duration,
+}
+
+fn parse_exponent(text: &str) -> Result<f64, String> {
+    let exponent: f64 = text.parse().map_err(|_| "not a number")?;
+    if (0.0..=4.0).contains(&exponent) {
+        Ok(exponent)
+    } else {
+        Err("must be 0 to 4".to_owned())
+    }
+}
+
 fn parse_rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "not a number")?;
     if (0.01..=1_000_000.0).contains(&rate) {
@@ -213,7 +306,7 @@ impl Common {
 }
 
 impl Fanout {
-    pub(crate) fn plan(self) -> Result<fanout::Plan, String> {
+    fn plan(self) -> Result<fanout::Plan, String> {
         if self.common.threads > self.subscribers {
             return Err(
                 "each thread needs a subscriber of each group: --threads is above --subscribers"
@@ -234,6 +327,122 @@ impl Fanout {
     }
 }
 
+/// Sizes of rooms of one size, or nearly.
+fn even(members: u32, rooms: u32) -> Vec<u32> {
+    rooms::power_law(members, rooms, 0.0)
+}
+
+/// What the room scenarios have in common.
+fn rooms_plan(
+    common: Common,
+    rooms: Vec<u32>,
+    updates: f64,
+    kind: Kind,
+) -> Result<rooms::Plan, String> {
+    let members = rooms.iter().map(|members| *members as usize).sum();
+    if common.threads as usize > rooms.len() {
+        return Err("threads share no room: --threads is above --rooms".to_owned());
+    }
+    let churn = !matches!(kind, Kind::Idle);
+    Ok(rooms::Plan {
+        setup: common.setup(members, churn)?,
+        rooms,
+        updates,
+        kind,
+    })
+}
+
+/// A room has at least one member.
+fn check_rooms(members: u32, rooms: u32) -> Result<(), String> {
+    if rooms > members {
+        return Err("each room has a member: --rooms is above --members".to_owned());
+    }
+    Ok(())
+}
+
+impl Presence {
+    fn plan(self) -> Result<rooms::Plan, String> {
+        check_rooms(self.members, self.rooms)?;
+        let sizes = rooms::power_law(self.members, self.rooms, self.exponent);
+        let kind = Kind::Presence {
+            leaves: self.leaves,
+            away: self.away,
+        };
+        rooms_plan(self.common, sizes, self.updates, kind)
+    }
+}
+
+impl Connect {
+    fn plan(self) -> Result<rooms::Plan, String> {
+        check_rooms(self.members, self.rooms)?;
+        let pace = self.pace.pace();
+        if matches!(pace, Pace::InFlight(most) if most > u64::from(self.members)) {
+            return Err("--in-flight is above --members".to_owned());
+        }
+        let sizes = even(self.members, self.rooms);
+        rooms_plan(self.common, sizes, self.updates, Kind::Connect { pace })
+    }
+}
+
+impl Idle {
+    fn plan(self) -> Result<rooms::Plan, String> {
+        check_rooms(self.members, self.rooms)?;
+        let sizes = even(self.members, self.rooms);
+        rooms_plan(self.common, sizes, 0.0, Kind::Idle)
+    }
+}
+
+impl Storm {
+    fn plan(self) -> Result<rooms::Plan, String> {
+        check_rooms(self.members, self.rooms)?;
+        let sizes = even(self.members, self.rooms);
+        let kind = Kind::Storm {
+            every: self.every,
+            after: self.after,
+        };
+        rooms_plan(self.common, sizes, self.updates, kind)
+    }
+}
+
+/// A run of any scenario.
+#[derive(Clone, Debug)]
+pub(crate) enum Plan {
+    Fanout(fanout::Plan),
+    Rooms(rooms::Plan),
+}
+
+impl Scenario {
+    pub(crate) fn common(&self) -> &Common {
+        match self {
+            Self::Fanout(fanout) => &fanout.common,
+            Self::Presence(presence) => &presence.common,
+            Self::Connect(connect) => &connect.common,
+            Self::Idle(idle) => &idle.common,
+            Self::Storm(storm) => &storm.common,
+        }
+    }
+
+    /// The checks that need more than one flag.
+    pub(crate) fn plan(self) -> Result<Plan, String> {
+        match self {
+            Self::Fanout(fanout) => fanout.plan().map(Plan::Fanout),
+            Self::Presence(presence) => presence.plan().map(Plan::Rooms),
+            Self::Connect(connect) => connect.plan().map(Plan::Rooms),
+            Self::Idle(idle) => idle.plan().map(Plan::Rooms),
+            Self::Storm(storm) => storm.plan().map(Plan::Rooms),
+        }
+    }
+}
+
+impl Plan {
+    pub(crate) fn run(&self) -> Result<Report, RunError> {
+        match self {
+            Self::Fanout(plan) => fanout::run(plan),
+            Self::Rooms(plan) => rooms::run(plan),
+        }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
@@ -241,14 +450,33 @@ mod tests {
 
     use super::*;
 
-    fn fanout_plan(flags: &str) -> Result<fanout::Plan, String> {
-        let all = format!("loadtest fanout {flags}");
+    fn plan(flags: &str) -> Result<Plan, String> {
+        let all = format!("loadtest {flags}");
         let words = all.split_ascii_whitespace();
         let arguments = Arguments::try_parse_from(words).map_err(|e| e.to_string())?;
-        let Scenario::Fanout(fanout) = arguments.scenario else {
-            unreachable!("asked for fanout");
-        };
-        fanout.plan()
+        arguments.scenario.plan()
+    }
+
+    fn fanout_plan(flags: &str) -> Result<fanout::Plan, String> {
+        match plan(&format!("fanout {flags}"))? {
+            Plan::Fanout(plan) => Ok(plan),
+            Plan::Rooms(_) => Err("another scenario".to_owned()),
+        }
+    }
+
+    #[test]
+    fn each_scenario_is_one_word() {
+        for name in ["fanout", "presence", "connect", "idle", "storm"] {
+            assert!(plan(name).is_ok(), "{name}");
+        }
+        for wrong in [
+            "presence --members 5 --rooms 6",
+            "connect --members 5 --rooms 5 --in-flight 6",
+            "idle --members 5 --rooms 1 --threads 2",
+            "storm --every x",
+        ] {
+            assert!(plan(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

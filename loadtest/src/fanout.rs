@@ -8,14 +8,12 @@
 use std::sync::mpsc;
 use std::thread;
 
-use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::client::Clock;
 use crate::cost::{Cost, Meter};
 use crate::driver::{Driver, Finished, First};
 use crate::faults::Faults;
-use crate::latency::Quantiles;
 use crate::limits::Machine;
 use crate::progress::Progress;
 use crate::publisher::Published;
@@ -175,36 +173,30 @@ impl Outcome {
             checks: self.faults.checks(),
             heard: deliveries,
             latency_over_time: vec![
-                by_second(
+                Series::of_quantiles(
                     "latency_us_by_second",
                     "delivery, p50",
                     &self.received.latency_us_by_second,
                     |quantiles| quantiles.p50,
                 ),
-                by_second(
+                Series::of_quantiles(
                     "latency_p99_us_by_second",
                     "delivery, p99",
                     &self.received.latency_us_by_second,
                     |quantiles| quantiles.p99,
                 ),
-                by_second(
+                Series::of_quantiles(
                     "last_us_by_second",
                     "last delivery, p50",
                     &self.published.last_us_by_second,
                     |quantiles| quantiles.p50,
                 ),
             ],
-            throughput_over_time: vec![Series {
-                key: "deliveries_by_second",
-                label: "deliveries",
-                values: self
-                    .received
-                    .deliveries_by_second
-                    .iter()
-                    .copied()
-                    .map(Some)
-                    .collect(),
-            }],
+            throughput_over_time: vec![Series::of_counts(
+                "deliveries_by_second",
+                "deliveries",
+                &self.received.deliveries_by_second,
+            )],
             latencies: latencies(self.received, self.published),
             machine: self.machine,
             first_differences: self.faults.into_told(),
@@ -271,19 +263,6 @@ fn latencies(received: Received, published: Published) -> Vec<Latency> {
         histogram,
     })
     .into()
-}
-
-fn by_second(
-    key: &'static str,
-    label: &'static str,
-    seconds: &[Histogram<u64>],
-    quantile: fn(Quantiles) -> u64,
-) -> Series {
-    let values = seconds
-        .iter()
-        .map(|second| Quantiles::of(second).map(quantile))
-        .collect();
-    Series { key, label, values }
 }
 
 /// Runs one step on every driver, each on a thread of its own, and shows how it goes. The first

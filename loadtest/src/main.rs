@@ -32,6 +32,7 @@ mod proc;
 mod progress;
 mod publisher;
 mod report;
+mod rooms;
 mod scenario;
 mod subscribers;
 mod target;
@@ -47,16 +48,16 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use arguments::{Arguments, Scenario};
+use arguments::{Arguments, Plan};
 use report::Report;
 
 const CHECK_FAILED: u8 = 1;
 const NOT_DONE: u8 = 3;
 
 fn main() -> ExitCode {
-    let Scenario::Fanout(fanout) = Arguments::parse().scenario;
-    let json = fanout.common.json.clone();
-    let plan = match fanout.plan() {
+    let scenario = Arguments::parse().scenario;
+    let json = scenario.common().json.clone();
+    let plan = match scenario.plan() {
         Ok(plan) => plan,
         Err(why) => Arguments::command()
             .error(ErrorKind::ValueValidation, why)
@@ -81,8 +82,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(plan: &fanout::Plan, json: Option<PathBuf>) -> Result<Report, String> {
-    let report = fanout::run(plan).map_err(|e| e.to_string())?;
+fn run(plan: &Plan, json: Option<PathBuf>) -> Result<Report, String> {
+    let report = plan.run().map_err(|e| e.to_string())?;
     if let Some(file) = json {
         let text = serde_json::to_string_pretty(&report.to_json()).map_err(|e| e.to_string())?;
         fs::write(&file, text + "\n")

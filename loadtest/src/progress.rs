@@ -42,6 +42,11 @@ impl Progress {
 
     /// Shows what there is, and sleeps a little.
     pub(crate) fn show(&self, shared: &Shared) {
+        self.show_for(shared, TICK);
+    }
+
+    /// The same, with a sleep of `longest` if that is less.
+    pub(crate) fn show_for(&self, shared: &Shared, longest: Duration) {
         let joined = shared.joined.load(Ordering::Relaxed);
         match self.counts {
             Counts::Joined => self.bar.set_position(joined),
@@ -54,7 +59,7 @@ impl Progress {
                     .set_message(format!("{joined} joined, {deliveries} deliveries"));
             }
         }
-        thread::sleep(TICK);
+        thread::sleep(TICK.min(longest));
     }
 }
 

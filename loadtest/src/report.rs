@@ -77,6 +77,27 @@ pub(crate) struct Series {
     pub(crate) values: Vec<Option<u64>>,
 }
 
+impl Series {
+    /// One quantile of each second.
+    pub(crate) fn of_quantiles(
+        key: &'static str,
+        label: &'static str,
+        seconds: &[Histogram<u64>],
+        quantile: fn(Quantiles) -> u64,
+    ) -> Self {
+        let values = seconds
+            .iter()
+            .map(|second| Quantiles::of(second).map(quantile))
+            .collect();
+        Self { key, label, values }
+    }
+
+    pub(crate) fn of_counts(key: &'static str, label: &'static str, seconds: &[u64]) -> Self {
+        let values = seconds.iter().copied().map(Some).collect();
+        Self { key, label, values }
+    }
+}
+
 /// One run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {

@@ -105,6 +105,10 @@ fn serve_subscriber(mut socket: Socket, state: &Mutex<State>, planted: Planted) 
         let write_half = socket.get_ref().try_clone().expect("a live socket");
         state.subscribers.push((name.to_owned(), write_half));
     }
+    let peer = |socket: &TcpStream| socket.peer_addr().ok();
+    let own = peer(socket.get_ref());
+    let mut state = state.lock().expect("nobody dies with it");
+    state.subscribers.retain(|(_, other)| peer(other) != own);
 }
 
 fn serve_worker(mut socket: Socket, state: &Mutex<State>, planted: Planted) {
