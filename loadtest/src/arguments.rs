@@ -62,7 +62,22 @@ pub(crate) struct Common {
     pid: Option<u32>,
     /// Write the report here as JSON.
     #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    json: Option<PathBuf>,
+    /// Draw plots into this folder, as SVG.
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
+    /// A second server, engine and stream port: both get the same load in turn, A B A B.
+    #[arg(long, value_names = ["ENGINE", "STREAM"], num_args = 2, value_parser = Target::parse)]
+    against: Option<Vec<Target>>,
+    /// The second server's process.
+    #[arg(long, value_name = "PID", requires = "against", value_parser = clap::value_parser!(u32).range(1..))]
+    against_pid: Option<u32>,
+    /// How often each of the two has its turn.
+    #[arg(long, value_name = "N", default_value = "5", requires = "against", value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// What the two are called in table and plots.
+    #[arg(long, value_names = ["FIRST", "SECOND"], num_args = 2, requires = "against")]
+    names: Option<Vec<String>>,
     /// Bytes of each published value; the event around it adds 129, so 283 in all.
     #[arg(long, value_name = "BYTES", default_value = "154", value_parser = parse_value_bytes)]
     value_bytes: usize,
@@ -258,22 +273,66 @@ fn parse_stream_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// The second server, and how the two take turns.
+#[derive(Clone, Debug)]
+pub(crate) struct Against {
+    engine: Target,
+    stream: Target,
+    pid: Option<u32>,
+    pub(crate) rounds: u32,
+    pub(crate) names: [String; 2],
+}
+
+/// What becomes of the report.
+#[derive(Clone, Debug)]
+pub(crate) struct Output {
+    pub(crate) json: Option<PathBuf>,
+    pub(crate) plots: Option<PathBuf>,
+}
+
 impl Common {
+    pub(crate) fn output(&self) -> Output {
+        Output {
+            json: self.json.clone(),
+            plots: self.plots.clone(),
+        }
+    }
+
+    pub(crate) fn against(&self) -> Option<Against> {
+        let [engine, stream] = self.against.as_deref()? else {
+            return None; // clap takes two
+        };
+        let names = match self.names.as_deref() {
+            Some([first, second]) => [first.clone(), second.clone()],
+            _ => [self.stream.host.clone(), stream.host.clone()],
+        };
+        Some(Against {
+            engine: engine.clone(),
+            stream: stream.clone(),
+            pid: self.against_pid,
+            rounds: self.rounds,
+            names,
+        })
+    }
+
     /// The checks that need more than one flag. `connections` are open at a time; `churn` more come
     /// and go, and each holds its port for a minute.
-    fn setup(self, connections: usize, churn: bool) -> Result<Setup, String> {
+    fn setup(&self, connections: usize, churn: bool) -> Result<Setup, String> {
         if connections > CONNECTIONS_MAX {
             return Err(format!(
                 "{connections} subscribers are more than {CONNECTIONS_MAX}"
             ));
         }
-        let is_local = self.engine.is_loopback() && self.stream.is_loopback();
+        let against = self.against.as_deref().unwrap_or_default();
+        let targets = [&self.engine, &self.stream].into_iter().chain(against);
+        let is_local = targets.clone().all(Target::is_loopback);
         if !is_local && !self.allow_remote {
             return Err(
                 "only loopback targets are loaded, unless --allow-remote is given".to_owned(),
             );
         }
-        let can_rotate = self.stream.is_loopback() && self.stream.address.is_ipv4();
+        let can_rotate = is_local && targets.clone().all(|target| target.address.is_ipv4());
+
         let needed = connections
             .div_ceil(CONNECTIONS_PER_SOURCE)
             .clamp(1, SOURCES_MAX);
@@ -285,8 +344,8 @@ impl Common {
             );
         }
         Ok(Setup {
-            engine: self.engine,
-            stream: self.stream,
+            engine: self.engine.clone(),
+            stream: self.stream.clone(),
             warmup: self.warmup,
             seconds: self.seconds,
             value_bytes: self.value_bytes,
@@ -296,7 +355,7 @@ impl Common {
             handshakes: self.handshakes as usize,
             join_timeout: self.join_timeout,
             drain_timeout: self.drain_timeout,
-            stream_name: self.stream_name,
+            stream_name: self.stream_name.clone(),
             order: self.order,
             audits: !self.no_audit,
             pid: self.pid,
@@ -435,6 +494,30 @@ impl Scenario {
 }
 
 impl Plan {
+    /// The same load for another run, which what is published is marked by.
+    pub(crate) fn again(&self) -> Self {
+        let mut plan = self.clone();
+        plan.setup().run = new_run();
+        plan
+    }
+
+    /// The same load on the second server.
+    pub(crate) fn on(&self, against: &Against) -> Self {
+        let mut plan = self.again();
+        let setup = plan.setup();
+        setup.engine = against.engine.clone();
+        setup.stream = against.stream.clone();
+        setup.pid = against.pid;
+        plan
+    }
+
+    fn setup(&mut self) -> &mut Setup {
+        match self {
+            Self::Fanout(plan) => &mut plan.setup,
+            Self::Rooms(plan) => &mut plan.setup,
+        }
+    }
+
     pub(crate) fn run(&self) -> Result<Report, RunError> {
         match self {
             Self::Fanout(plan) => fanout::run(plan),
@@ -462,6 +545,27 @@ mod tests {
             Plan::Fanout(plan) => Ok(plan),
             Plan::Rooms(_) => Err("another scenario".to_owned()),
         }
+    }
+
+    #[test]
+    fn the_second_server_gets_the_same_load() {
+        let words = "loadtest presence --pid 1 --against ws://127.0.0.1:1 ws://127.0.0.1:2 --against-pid 2 --names a b";
+        let scenario = Arguments::try_parse_from(words.split(' '))
+            .unwrap()
+            .scenario;
+        let against = scenario.common().against().unwrap();
+        assert_eq!(
+            (against.rounds, &against.names),
+            (5, &["a".to_owned(), "b".to_owned()])
+        );
+        let mut first = scenario.plan().unwrap();
+        let mut second = first.on(&against);
+        assert_eq!(second.setup().pid, Some(2));
+        assert_eq!(second.setup().stream.address.port(), 2);
+        assert_ne!(first.setup().run, second.setup().run);
+        assert_eq!(first.setup().seconds, second.setup().seconds);
+        let remote = "fanout --against ws://192.0.2.1:1 ws://127.0.0.1:2";
+        assert!(plan(remote).is_err() && plan("fanout --rounds 3").is_err());
     }
 
     #[test]

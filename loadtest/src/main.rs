@@ -19,6 +19,7 @@ mod arguments;
 mod audit;
 mod check;
 mod client;
+mod compare;
 mod cost;
 mod driver;
 mod fanout;
@@ -28,6 +29,7 @@ mod limits;
 mod message;
 mod model;
 mod pace;
+mod plot;
 mod proc;
 mod progress;
 mod publisher;
@@ -41,40 +43,38 @@ mod test_server;
 mod waiting;
 mod wire;
 
+use std::fmt::Display;
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
+use serde_json::Value;
 
-use arguments::{Arguments, Plan};
-use report::Report;
+use arguments::{Against, Arguments, Output, Plan};
+use compare::Comparison;
 
 const CHECK_FAILED: u8 = 1;
 const NOT_DONE: u8 = 3;
 
 fn main() -> ExitCode {
     let scenario = Arguments::parse().scenario;
-    let json = scenario.common().json.clone();
+    let (output, against) = (scenario.common().output(), scenario.common().against());
     let plan = match scenario.plan() {
         Ok(plan) => plan,
         Err(why) => Arguments::command()
             .error(ErrorKind::ValueValidation, why)
             .exit(),
     };
-    match run(&plan, json) {
-        Ok(report) => {
-            #[allow(clippy::print_stdout, reason = "the report is this program's output")]
-            {
-                print!("{report}");
-            }
-            if report.is_clean() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(CHECK_FAILED)
-            }
-        }
+    let done = match against {
+        Some(against) => compare(&plan, &against, &output),
+        None => run(&plan, &output),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(CHECK_FAILED),
         Err(why) => {
             eprintln!("loadtest: {why}");
             ExitCode::from(NOT_DONE)
@@ -82,12 +82,53 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(plan: &Plan, json: Option<PathBuf>) -> Result<Report, String> {
+/// One run. True: every check held.
+fn run(plan: &Plan, output: &Output) -> Result<bool, String> {
     let report = plan.run().map_err(|e| e.to_string())?;
-    if let Some(file) = json {
-        let text = serde_json::to_string_pretty(&report.to_json()).map_err(|e| e.to_string())?;
-        fs::write(&file, text + "\n")
-            .map_err(|e| format!("cannot write {}: {e}", file.display()))?;
+    say(&report);
+    if let Some(file) = &output.json {
+        write_json(file, &report.to_json())?;
     }
-    Ok(report)
+    if let Some(folder) = &output.plots {
+        plot::write_report(folder, &report).map_err(|e| cannot_write(folder, &e))?;
+    }
+    Ok(report.is_clean())
+}
+
+/// Both servers in turn. True: every check of every run held.
+fn compare(plan: &Plan, against: &Against, output: &Output) -> Result<bool, String> {
+    let mut comparison = Comparison {
+        names: against.names.clone(),
+        rounds: Vec::new(),
+    };
+    for _ in 0..against.rounds {
+        let first = plan.again().run().map_err(|e| e.to_string())?;
+        let second = plan.on(against).run().map_err(|e| e.to_string())?;
+        for (name, report) in against.names.iter().zip([&first, &second]) {
+            say(&format_args!("{name}: {report}"));
+        }
+        comparison.rounds.push([first, second]);
+    }
+    say(&comparison);
+    if let Some(file) = &output.json {
+        write_json(file, &comparison.to_json())?;
+    }
+    if let Some(folder) = &output.plots {
+        plot::write_comparison(folder, &comparison).map_err(|e| cannot_write(folder, &e))?;
+    }
+    Ok(comparison.is_clean())
+}
+
+#[allow(clippy::print_stdout, reason = "the report is this program's output")]
+fn say(what: &dyn Display) {
+    print!("{what}");
+}
+
+fn write_json(file: &Path, json: &Value) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(json).map_err(|e| e.to_string())?;
+    fs::write(file, text + "\n").map_err(|e| cannot_write(file, &e))
+}
+
+fn cannot_write(path: &Path, why: &io::Error) -> String {
+    format!("cannot write {}: {why}", path.display())
 }

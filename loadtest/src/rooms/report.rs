@@ -156,13 +156,24 @@ impl Outcome {
             figures.push(Figure::new(key, label, unit, value, better));
         };
         match plan.kind {
-            Kind::Connect { .. } | Kind::Storm { .. } => {
-                let rate = syncs as f64 / seconds;
+            Kind::Connect { .. } => {
+                let rate = Some(syncs as f64 / seconds);
                 put(
                     "connections_per_second",
                     "connections",
                     "/s",
-                    Some(rate),
+                    rate,
+                    Better::More,
+                );
+            }
+            Kind::Storm { .. } => {
+                let recovery = &self.tally.recovery_us;
+                let rate = plan.members_in_all() as f64 * 1e6 / recovery.mean();
+                put(
+                    "connections_per_second",
+                    "connections while coming back",
+                    "/s",
+                    (!recovery.is_empty()).then_some(rate),
                     Better::More,
                 );
             }
