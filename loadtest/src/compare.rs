@@ -8,7 +8,7 @@ use std::fmt::{self, Display, Formatter};
 use serde_json::{Value, json};
 
 use crate::latency::Quantiles;
-use crate::report::{Better, Report};
+use crate::report::{Better, Report, SEND_LAG};
 
 /// One figure of both servers in every round.
 pub(crate) struct Compared {
@@ -94,7 +94,8 @@ impl Comparison {
                     );
                 }
             }
-            for latency in &a.latencies {
+            let of_server = a.latencies.iter().filter(|own| own.key != SEND_LAG);
+            for latency in of_server {
                 let other = b.latencies.iter().find(|other| other.key == latency.key);
                 let of_other = other.and_then(|other| Quantiles::of(&other.histogram));
                 let Some((own, of_other)) = Quantiles::of(&latency.histogram).zip(of_other) else {

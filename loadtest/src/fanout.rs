@@ -17,7 +17,7 @@ use crate::faults::Faults;
 use crate::limits::Machine;
 use crate::progress::Progress;
 use crate::publisher::Published;
-use crate::report::{Better, Figure, Latency, Report, Series};
+use crate::report::{Better, Figure, Latency, Report, SEND_LAG, Series};
 use crate::scenario::{Pace, RunError, Setup, Shared, Window, pin};
 use crate::subscribers::Received;
 
@@ -255,7 +255,7 @@ fn latencies(received: Received, published: Published) -> Vec<Latency> {
         ("last_us", "last delivery", published.last_us),
         ("ack_us", "answer", published.ack_us),
         // How late the publisher sent, which is inside all of these.
-        ("send_lag_us", "send lag", published.send_lag_us),
+        (SEND_LAG, "send lag", published.send_lag_us),
     ]
     .map(|(key, label, histogram)| Latency {
         key,
@@ -341,6 +341,23 @@ mod tests {
             let report = run_against(Planted::Nothing, pace, threads);
             assert!(report.is_clean(), "{pace:?} {threads}: {report}");
         }
+    }
+
+    /// Other tools read these.
+    #[test]
+    fn keys_of_the_report_stay() {
+        let json = run_against(Planted::Nothing, Pace::InFlight(2), 1).to_json();
+        let keys = "scenario groups subscribers in_flight rate seconds warmup_seconds value_bytes \
+            void publishers threads deliveries_per_second server_cpu_us_per_delivery \
+            server_cpu_share server_rss_bytes_per_subscriber server_rss_bytes_joined \
+            client_cpu_us_per_delivery client_cpu_share missed duplicated reordered before_sync \
+            unexpected disconnected refused unsent unanswered latency_us ack_us last_us \
+            last_us_by_second send_lag_us deliveries_by_second deliveries_per_read deliveries sets \
+            sets_in_all first_differences";
+        for key in keys.split_ascii_whitespace() {
+            assert!(json.get(key).is_some(), "{key}");
+        }
+        assert!(json["deliveries"].is_u64() && json["latency_us"]["p999"].is_u64());
     }
 
     #[test]

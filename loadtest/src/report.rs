@@ -16,6 +16,9 @@ const METHOD: &str = "latency runs from the moment at which the work was due to 
     stall counts for all that it delayed (no coordinated omission); in a closed loop the moment is \
     that of sending, and a stall shows only in the calls that were under way";
 
+/// How late the publisher itself was: it says something of this program, not of the server.
+pub(crate) const SEND_LAG: &str = "send_lag_us";
+
 /// Which way a figure is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Better {
@@ -167,10 +170,14 @@ impl Display for Report {
             label, unit, value, ..
         } in &self.figures
         {
-            match value {
-                Some(value) => writeln!(f, "  {label:<32}{value:>14.3} {unit}")?,
-                None => writeln!(f, "  {label:<32}{:>14} {unit}", "-")?,
+            if let Some(value) = value {
+                writeln!(f, "  {label:<32}{value:>14.3} {unit}")?;
             }
+        }
+        let unmeasured = self.figures.iter().filter(|figure| figure.value.is_none());
+        let unmeasured: Vec<&str> = unmeasured.map(|figure| figure.label).collect();
+        if !unmeasured.is_empty() {
+            writeln!(f, "  not measured: {}", unmeasured.join(", "))?;
         }
         write_latencies(f, &self.latencies)?;
         writeln!(

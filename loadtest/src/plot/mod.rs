@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::compare::Comparison;
 use crate::latency;
-use crate::report::{Report, Series};
+use crate::report::{Report, SEND_LAG, Series};
 use svg::{Axis, Bar, Line, Scale};
 
 /// One run among those that a plot shows: the second is dashed.
@@ -106,7 +106,7 @@ fn percentiles(runs: &[Named<'_>], below: &str) -> String {
     let mut rarest: f64 = 10.0;
     for (index, (name, report)) in runs.iter().enumerate() {
         for (color, latency) in report.latencies.iter().enumerate() {
-            if latency.histogram.is_empty() || latency.key == "send_lag_us" {
+            if latency.histogram.is_empty() || latency.key == SEND_LAG {
                 continue;
             }
             let curve = latency::curve(&latency.histogram);

@@ -7,11 +7,13 @@ const HEIGHT: f64 = 430.0;
 /// The frame that data is drawn in.
 const LEFT: f64 = 84.0;
 const RIGHT: f64 = WIDTH - 24.0;
-const TOP: f64 = 84.0;
+const TOP: f64 = 100.0;
 const BOTTOM: f64 = HEIGHT - 56.0;
 /// Distinct also to eyes that do not see red and green apart.
 const COLORS: [&str; 5] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555"];
 const TICKS: f64 = 6.0;
+/// Of a letter of the legend, about.
+const LETTER: f64 = 6.2;
 
 /// How values become places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,7 @@ impl Span {
             Scale::Linear if most > 0.0 => Self {
                 scale,
                 least: 0.0,
-                most,
+                most: most * 1.08,
             },
             Scale::Log if most > 0.0 => Self {
                 scale,
@@ -104,12 +106,13 @@ fn linear_ticks(least: f64, most: f64) -> Vec<f64> {
     (first..=last).map(|index| index as f64 * step).collect()
 }
 
-/// Powers of ten, with 2 and 5 between where there are few.
+/// Powers of ten, with others between where there are few.
 fn log_ticks(least: f64, most: f64) -> Vec<f64> {
     let powers = least.log10().floor() as i32..=most.log10().ceil() as i32;
-    let factors: &[f64] = match (most / least).log10() > 2.5 {
-        true => &[1.0],
-        false => &[1.0, 2.0, 5.0],
+    let factors: &[f64] = match (most / least).log10() {
+        decades if decades > 2.5 => &[1.0],
+        decades if decades > 0.9 => &[1.0, 2.0, 5.0],
+        _ => &[1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
     };
     powers
         .flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)))
@@ -226,32 +229,36 @@ fn polyline(drawing: &mut Drawing, line: &Line, places: impl Iterator<Item = (f6
     for (x, y) in places {
         write!(text, "{x:.1},{y:.1} ").expect("a String takes every write");
     }
-    let dashes = if line.is_dashed {
-        r#" stroke-dasharray="6 4""#
-    } else {
-        ""
-    };
+    let dashes = dashes(line);
     drawing.put(format_args!(
         r#"<polyline points="{}" fill="none" stroke="{color}" stroke-width="2"{dashes}/>"#,
         text.trim_end()
     ));
 }
 
+/// Above the frame, in as many rows as it takes.
 fn legend(drawing: &mut Drawing, lines: &[Line]) {
-    let mut x = LEFT + 8.0;
+    let (mut x, mut y) = (LEFT + 8.0, 60.0);
     for line in lines {
         let color = COLORS[line.color % COLORS.len()];
-        let dashes = if line.is_dashed {
-            r#" stroke-dasharray="6 4""#
-        } else {
-            ""
-        };
+        let width = 27.0 + LETTER * line.label.chars().count() as f64 + 18.0;
+        if x + width > RIGHT {
+            (x, y) = (LEFT + 8.0, y + 15.0);
+        }
+        let dashes = dashes(line);
         drawing.put(format_args!(
-            r#"<line x1="{x:.1}" y1="58" x2="{:.1}" y2="58" stroke="{color}" stroke-width="2"{dashes}/>"#,
+            r#"<line x1="{x:.1}" y1="{y:.1}" x2="{:.1}" y2="{y:.1}" stroke="{color}" stroke-width="2"{dashes}/>"#,
             x + 22.0
         ));
-        drawing.text_at(x + 27.0, 62.0, "start", "11", &line.label);
-        x += 27.0 + 6.2 * line.label.chars().count() as f64 + 18.0;
+        drawing.text_at(x + 27.0, y + 4.0, "start", "11", &line.label);
+        x += width;
+    }
+}
+
+fn dashes(line: &Line) -> &'static str {
+    match line.is_dashed {
+        true => r#" stroke-dasharray="6 4""#,
+        false => "",
     }
 }
 

@@ -111,7 +111,12 @@ impl<'a> Runner<'a> {
         let seconds = self.plan.setup.join_timeout.as_secs();
         let deadline_ns = self.clock.now_ns() + self.plan.setup.join_timeout.as_nanos() as u64;
         while !self.crowd.is_open() {
-            self.turn(None)?;
+            self.turn(None).map_err(|error| match error {
+                RunError::PublisherLost(cause) => {
+                    connect_error("the worker port", &self.plan.setup.engine.host, cause)
+                }
+                other => other,
+            })?;
             if self.clock.now_ns() > deadline_ns {
                 let (port, host) = ("the worker port", self.plan.setup.engine.host.clone());
                 return Err(RunError::PublisherTimeout {
