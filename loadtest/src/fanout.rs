@@ -303,6 +303,10 @@ mod tests {
     use crate::test_server::{Planted, serve};
 
     fn run_against(planted: Planted, pace: Pace, threads: usize) -> Report {
+        run_in_order(planted, pace, threads, Order::Sent)
+    }
+
+    fn run_in_order(planted: Planted, pace: Pace, threads: usize, order: Order) -> Report {
         let (engine, stream) = serve(planted);
         let plan = Plan {
             setup: Setup {
@@ -318,7 +322,7 @@ mod tests {
                 join_timeout: Duration::from_secs(5),
                 drain_timeout: Duration::from_millis(300),
                 stream_name: "load".to_owned(),
-                order: Order::Sent,
+                order,
                 audits: true,
                 pid: Some(std::process::id()),
                 run: new_run(),
@@ -341,6 +345,17 @@ mod tests {
             let report = run_against(Planted::Nothing, pace, threads);
             assert!(report.is_clean(), "{pace:?} {threads}: {report}");
         }
+    }
+
+    /// Calls may be swapped before they are applied, frames not after: their times tell.
+    #[test]
+    fn order_as_applied_is_seen_by_times() {
+        let report = run_in_order(Planted::Swaps(7), Pace::Rate(10.0), 1, Order::Applied);
+        let told = report.to_string();
+        assert!(
+            told.contains("reordered 0, before sync 0, time went back 4"),
+            "{told}"
+        );
     }
 
     /// Other tools read these.
