@@ -29,11 +29,16 @@ struct Load {
     in_flight: u64,
 }
 
-const LOADS: [Load; 2] = [
+const LOADS: [Load; 3] = [
     Load {
         groups: 1,
         subscribers: 1_000,
         in_flight: 1,
+    },
+    Load {
+        groups: 1,
+        subscribers: 1_000,
+        in_flight: 4,
     },
     Load {
         groups: 1_000,
