@@ -4,6 +4,7 @@
 
 mod cores;
 mod listeners;
+mod values;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,10 +22,12 @@ use crate::id::WorkerId;
 use crate::mesh::{self, Owners, Shared, Wake};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
 use crate::shard::Store;
+use crate::store::files::StoreError;
 use crate::store::{self, Memory};
 use crate::worker::{self, Worker};
 
 use cores::Cores;
+use values::Values;
 
 /// The exit code when a thread has panicked: the supervisor should start us again.
 pub const PANICKED: i32 = 70;
@@ -60,6 +63,9 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// What is kept cannot be read, or nothing could be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The workers cannot run where they should.
     #[error("server.pin: {0}")]
     Pin(String),
@@ -85,6 +91,13 @@ impl Server {
     pub fn start(config: &Config, options: Options) -> Result<Server, StartError> {
         let cores = Cores::of(config)?;
         let workers = cores.workers;
+        let count = workers as u16;
+        let owners = if options.steered {
+            Owners::Steered { workers: count }
+        } else {
+            Owners::Hashed { workers: count }
+        };
+        let values = Values::open(config, owners, workers, options.store)?;
         let stream = listeners::stream(config, workers)?;
         let worker_port = listeners::worker(config)?;
         let stream_address = stream[0].local_addr()?;
@@ -96,16 +109,11 @@ impl Server {
             .map(|_| worker::wake_token())
             .chain([engine::wake_token()]);
         let tokens: Vec<Token> = tokens
-            .chain(options.store.as_ref().map(|_| store::wake_token()))
+            .chain(values.store.as_ref().map(|_| store::wake_token()))
             .collect();
         let (polls, wakes) = polls(&tokens)?;
-        let count = workers as u16;
         let shared = Arc::new(Shared {
-            owners: if options.steered {
-                Owners::Steered { workers: count }
-            } else {
-                Owners::Hashed { workers: count }
-            },
+            owners,
             wakes,
             connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
@@ -121,11 +129,7 @@ impl Server {
         );
         let (drained_sender, drained) = crossbeam_channel::bounded(workers);
         let drain = Duration::from_millis(config.drain_ms);
-        let decides = options
-            .store
-            .as_ref()
-            .map_or(Memory.decides(), |store| store.decides());
-        let has_store = options.store.is_some();
+        let has_store = values.store.is_some();
 
         let mut polls = polls.into_iter();
         let mut next_poll = || {
@@ -134,14 +138,15 @@ impl Server {
                 .ok_or_else(|| io::Error::other("a thread without a poll"))
         };
         let mut worker_threads = Vec::new();
-        for (ports, listener) in worker_ports.into_iter().zip(stream) {
+        let parts = worker_ports.into_iter().zip(stream).zip(values.shards);
+        for ((ports, listener), shard) in parts {
             let number = ports.id.index();
             let worker = Worker::new(worker::Parts {
                 poll: next_poll()?,
                 listener,
                 ports,
                 store_here: (!has_store).then(|| Box::new(Memory) as Box<dyn Store>),
-                decides,
+                shard,
                 limits: limits.clone(),
                 drain,
                 drained: drained_sender.clone(),
@@ -160,7 +165,7 @@ impl Server {
             drain,
         })?;
         let engine = spawn("engine".to_owned(), cores.of_engine(), move || engine.run())?;
-        let store = match (options.store, store_ports) {
+        let store = match (values.store, store_ports) {
             (Some(store), Some(ports)) => {
                 let poll = next_poll()?;
                 let run = move || store::run(store, poll, ports);
@@ -169,9 +174,10 @@ impl Server {
             _ => None,
         };
         tracing::info!(
-            "iii-stream {} serves subscribers on {stream_address} and SDK workers on {worker_address}; {}; values in memory",
+            "iii-stream {} serves subscribers on {stream_address} and SDK workers on {worker_address}; {}; {}",
             env!("CARGO_PKG_VERSION"),
             cores.described(),
+            values.described,
         );
         Ok(Server {
             shared,

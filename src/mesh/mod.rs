@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::id::{GroupKey, WorkerId};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
-use crate::shard::{Command, Delivered, Delivery, Learned, Reply, Request};
+use crate::shard::{Command, Cursor, Delivered, Delivery, Learned, Reply, Request, Slice};
 
 /// What a worker takes at all times.
 pub enum ToWorker {
@@ -31,6 +31,8 @@ pub enum ToWorker {
     Delivery(Delivery),
     /// What the store has to say to this shard, in order.
     Learned(Vec<Learned>),
+    /// The store wants a slice of this shard. It holds what was learned before, and nothing later.
+    Slice(Cursor),
 }
 
 /// What a worker takes when nothing that follows from it would have to wait.
@@ -44,8 +46,13 @@ pub enum ToOwner {
 /// What the engine thread takes.
 pub struct ToEngine(pub Reply);
 
-/// One turn's requests of one shard, in order.
-pub struct ToStore(pub Vec<Request>);
+/// What the store thread takes.
+pub enum ToStore {
+    /// One turn's requests of one shard, in order.
+    Requests(Vec<Request>),
+    /// What it had asked of that shard.
+    Slice(WorkerId, Slice),
+}
 
 impl Weigh for ToWorker {
     fn held_bytes(&self) -> usize {
@@ -57,6 +64,7 @@ impl Weigh for ToWorker {
                 }
             },
             ToWorker::Learned(learned) => learned.iter().map(Learned::held_bytes).sum(),
+            ToWorker::Slice(_) => 0,
         }
     }
 }
@@ -78,7 +86,10 @@ impl Weigh for ToEngine {
 
 impl Weigh for ToStore {
     fn held_bytes(&self) -> usize {
-        self.0.iter().map(Request::held_bytes).sum()
+        match self {
+            ToStore::Requests(requests) => requests.iter().map(Request::held_bytes).sum(),
+            ToStore::Slice(_, slice) => slice.held_bytes(),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod effects;
 mod group;
 mod groups;
 mod items;
+mod keep;
 mod sync;
 mod under_way;
 pub mod update;
@@ -23,6 +24,7 @@ pub use effects::{
     Answer, Delivered, Delivery, Effects, Learned, Question, Reply, Request, RequestKind, Store,
     Verdict,
 };
+pub use keep::{Cursor, Piece, Restored, Slice, SliceLimits};
 
 use std::collections::VecDeque;
 
@@ -32,6 +34,7 @@ use crate::protocol::input::StreamFunction;
 
 use group::{Group, Turn};
 use groups::Groups;
+use keep::Restoring;
 use under_way::{Flight, InFlight, Send};
 
 /// Who decides what a change does.
@@ -66,6 +69,8 @@ pub struct Shard {
     cooling: VecDeque<(u64, u32)>,
     /// How far the group that is furthest ahead of the clock is, in ms, since it was last asked.
     ahead_ms: u64,
+    /// While a store gives back what it has kept.
+    restoring: Option<Box<Restoring>>,
 }
 
 /// How long a group that nobody follows keeps the texts of its list, in ms.
@@ -82,7 +87,13 @@ impl Shard {
             waiting_len: 0,
             cooling: VecDeque::new(),
             ahead_ms: 0,
+            restoring: None,
         }
+    }
+
+    /// Who decides what a change does.
+    pub fn decides(&self) -> Decides {
+        self.decides
     }
 
     /// Applies one command at `now` (ms since 1970) and appends to `out` what must now happen.

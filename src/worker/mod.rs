@@ -25,7 +25,7 @@ use crate::id::{GroupKey, LocalGroupId, SlotId, WorkerId};
 use crate::mesh::{Shared, ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
 use crate::metrics::WorkerMetrics;
 use crate::net::id_of;
-use crate::shard::{Ask, Command, Decides, Delivered, Effects, Shard, Store, ValueLimits};
+use crate::shard::{Ask, Command, Delivered, Effects, Shard, SliceLimits, Store};
 use crate::time::{Deadlines, Now, sleep_until};
 
 use connections::Connections;
@@ -43,6 +43,12 @@ const READ_BYTES_A_TURN: usize = 2 * READ_BUFFER_BYTES;
 const WRITES_A_TURN: usize = 64;
 /// Commands that may wait in this shard for the store; above, it takes no more until answers come.
 const WAITING_MAX: usize = 64 * 1024;
+/// What the store is given of this shard in one turn, for a snapshot.
+const SLICE: SliceLimits = SliceLimits {
+    items: 1024,
+    bytes: 256 * 1024,
+    groups: 1024,
+};
 /// The one buffer for reads of all sockets.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -56,8 +62,8 @@ pub struct Parts {
     pub ports: WorkerPorts,
     /// A store that answers in the same turn; `None` where the store has a thread.
     pub store_here: Option<Box<dyn Store>>,
-    /// Who decides, as that store says.
-    pub decides: Decides,
+    /// Its groups, with what the store has kept of them.
+    pub shard: Shard,
     /// The limits that hold here.
     pub limits: Limits,
     /// How long closes are spread at the end of the process.
@@ -111,12 +117,8 @@ impl Worker {
             .poll
             .registry()
             .register(&mut listener, LISTENER, mio::Interest::READABLE)?;
-        let value_limits = ValueLimits {
-            json_depth: parts.limits.json_depth,
-            value_bytes: parts.limits.value_bytes,
-        };
         Ok(Worker {
-            shard: Shard::new(parts.ports.id, parts.decides, value_limits),
+            shard: parts.shard,
             fanout: Fanout::new(parts.limits.behind_bytes),
             poll: parts.poll,
             listener: Some(listener),
@@ -247,6 +249,12 @@ impl Worker {
                             .learn(learned, self.now.wall_ms, &mut self.effects);
                     }
                 }
+                ToWorker::Slice(cursor) => {
+                    let slice = self.shard.slice(cursor, SLICE);
+                    if let Some(outbox) = &mut self.ports.to_store {
+                        outbox.send(ToStore::Slice(self.ports.id, slice));
+                    }
+                }
             }
         }
         if len > 0 {
@@ -312,7 +320,7 @@ impl Worker {
                         .learn(learned, self.now.wall_ms, &mut self.effects);
                 }
             } else if let Some(outbox) = &mut self.ports.to_store {
-                outbox.send(ToStore(requests));
+                outbox.send(ToStore::Requests(requests));
             }
         }
         for reply in self.effects.replies.drain(..) {

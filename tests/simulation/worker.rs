@@ -248,6 +248,7 @@ impl Worker {
                         self.learn(learned, around);
                     }
                 }
+                Some(ToWorker::Slice(_)) => unreachable!("the double takes no snapshots"),
                 None => {}
             }
         }
