@@ -19,7 +19,7 @@ const ID: &str = "00000000-0000-4000-8000-000000000001";
 fn main() {
     let config = Config {
         stream: Endpoint::new("127.0.0.1", 0),
-        worker: Endpoint::new("127.0.0.1", 0),
+        worker_listeners: vec![Endpoint::new("127.0.0.1", 0).into()],
         threads: Threads::Count(1),
         drain_ms: 100,
         ..Config::default()

@@ -11,18 +11,22 @@ const EXAMPLES: &str = "\
 Examples:
   iii-stream                       serve ./config.yaml if it is there, else the defaults
   iii-stream -c config.yaml        serve an engine's whole config.yaml
+  iii-stream --engine ws://127.0.0.1:49134
+                                   serve the streams of a running engine, as its worker
   iii-stream check -c config.yaml  show every setting and where it came from; serve nothing
   iii-stream check --json | jq .settings
 
 Ports (defaults):
   3112   stream port: subscribers connect with a WebSocket, ws://127.0.0.1:3112/
-  49134  worker port: SDK workers connect, ws://127.0.0.1:49134
+  49134  worker port: SDK workers connect, ws://127.0.0.1:49134; not when there is an engine
 
 Settings:
   In the file, under the entry `name: iii-stream`: `config` holds what an iii engine reads too
-  (port, host, adapter), `server` what is ours (threads, pin, backlog, call_timeout_ms, drain_ms,
+  (port, host, auth_function, adapter), `server` what is ours (engine, threads, pin, backlog,
+  auth_failure, auth_timeout_ms, allowed_origins, worker_origins, call_timeout_ms, drain_ms,
   limits). `iii-stream check` lists them all. ${NAME:default} in the file is filled in from the
   environment. III_STREAM_CONFIG stands for --config; a flag wins over it.
+  III_URL or III_ENGINE_URL without a file: attach to the engine there.
 
 Exit codes:
   0   stopped by SIGTERM or SIGINT; check found no fault
@@ -43,9 +47,6 @@ pub struct Cli {
     /// What to serve.
     #[command(flatten)]
     pub file: FileArgs,
-    /// Attach to the engine at this address instead of being one (not in this version)
-    #[arg(long, value_name = "URL")]
-    pub engine: Option<String>,
     /// Read no file, also if ./config.yaml is there
     #[arg(long, conflicts_with = "config")]
     pub use_default_config: bool,
@@ -57,12 +58,18 @@ pub struct Cli {
     version: Option<bool>,
 }
 
-/// Which file.
+/// Which file, and whose.
 #[derive(Debug, Args)]
 pub struct FileArgs {
-    /// The file to serve: an engine's config.yaml
+    /// The file to serve: an engine's config.yaml, or one worker's config as an engine hands it over
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Attach to the engine at this address, ws:// or wss://, instead of being one
+    #[arg(long, value_name = "URL")]
+    pub engine: Option<String>,
+    /// Fill in ${NAME:default} also where an engine has done it: in one worker's config
+    #[arg(long)]
+    pub expand_env: bool,
 }
 
 /// What to do other than to serve.

@@ -17,18 +17,20 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let variable = |name: &str| std::env::var(name).ok();
     let read = |path: &std::path::Path| std::fs::read(path);
-    let mut sources = Sources {
-        config: cli.file.config,
-        engine: cli.engine,
+    let file = match &cli.command {
+        Some(Command::Check { file, .. }) => file,
+        None => &cli.file,
+    };
+    let sources = Sources {
+        config: file.config.clone(),
+        engine: file.engine.clone(),
+        expand_env: file.expand_env,
         default_config: cli.use_default_config,
         variable: &variable,
         read: &read,
     };
     match cli.command {
-        Some(Command::Check { file, json }) => {
-            sources.config = file.config;
-            check(&sources, json)
-        }
+        Some(Command::Check { json, .. }) => check(&sources, json),
         None => match config::load(&sources) {
             Ok(config) => serve(&config).unwrap_or_else(|error| {
                 eprintln!("{error:#}");

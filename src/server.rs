@@ -4,6 +4,7 @@
 
 mod cores;
 mod listeners;
+mod scheduling;
 mod values;
 
 use std::io;
@@ -66,6 +67,9 @@ pub enum StartError {
     /// What is kept cannot be read, or nothing could be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is nowhere for SDK workers to connect.
+    #[error("no worker port is configured, as when there is an engine to attach to")]
+    NoWorkerPort,
     /// The workers cannot run where they should.
     #[error("server.pin: {0}")]
     Pin(String),
@@ -118,6 +122,7 @@ impl Server {
             connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
             engine: EngineMetrics::default(),
+            owed: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             steered_to: AtomicUsize::new(usize::MAX),
@@ -150,11 +155,11 @@ impl Server {
                 limits: limits.clone(),
                 drain,
                 drained: drained_sender.clone(),
+                shares_core: cores.are_shared(),
             })?;
             let core = cores.of_worker(number);
-            worker_threads.push(spawn(format!("worker-{number}"), core, move || {
-                worker.run()
-            })?);
+            let run = move || worker.run();
+            worker_threads.push(spawn(format!("worker-{number}"), core, run)?);
         }
         let engine = Engine::new(engine::Parts {
             poll: next_poll()?,
@@ -164,11 +169,12 @@ impl Server {
             call_timeout: Duration::from_millis(config.call_timeout_ms),
             drain,
         })?;
-        let engine = spawn("engine".to_owned(), cores.of_engine(), move || engine.run())?;
+        let run = beside_workers(&cores, move || engine.run());
+        let engine = spawn("engine".to_owned(), cores.of_engine(), run)?;
         let store = match (values.store, store_ports) {
             (Some(store), Some(ports)) => {
                 let poll = next_poll()?;
-                let run = move || store::run(store, poll, ports);
+                let run = beside_workers(&cores, move || store::run(store, poll, ports));
                 Some(spawn("store".to_owned(), cores.of_store(), run)?)
             }
             _ => None,
@@ -249,6 +255,21 @@ fn polls(tokens: &[Token]) -> io::Result<(Vec<Poll>, Vec<Arc<Wake>>)> {
         made.0.push(poll);
     }
     Ok(made)
+}
+
+/// What the engine or the store runs. On a core that a worker has too it runs between that worker's
+/// turns and not in the middle of one: else every call costs two changes of thread.
+fn beside_workers(
+    cores: &Cores,
+    run: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> impl FnOnce() -> io::Result<()> + Send + 'static {
+    let are_shared = cores.are_shared();
+    move || {
+        if are_shared && let Err(error) = scheduling::never_preempt() {
+            tracing::debug!("the kernel refuses SCHED_BATCH: {error}");
+        }
+        run()
+    }
 }
 
 /// Starts a thread. An error that ends it ends the process: half a server serves nobody.

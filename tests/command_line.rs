@@ -115,29 +115,21 @@ fn missing_file_exits_with_one_and_a_hint() {
 }
 
 #[test]
-fn what_a_later_version_brings_is_refused_in_one_line() {
+fn what_is_not_served_is_refused_in_one_line() {
     let stream = |rest: &str| format!("workers:\n- name: iii-stream\n  {rest}\n");
     for (file, word) in [
-        (stream("config: {auth_function: f}"), "auth_function"),
         (stream("config: {adapter: {name: redis}}"), "redis"),
         (stream("config: {adapter: {name: bridge}}"), "bridge"),
         (
-            stream("config: {adapter: {name: kv, config: {store_method: file_based}}}"),
-            "file_based",
+            stream("- {name: iii-worker-manager, config: {middleware_function_id: f}}")
+                .replace("  -", "-"),
+            "middleware_function_id: is not supported by iii-stream; run it beside an engine (--engine) instead",
         ),
         (
-            stream("server: {engine: \"ws://localhost:49134\"}"),
-            "server.engine",
+            stream("- {name: iii-worker-manager, config: {rbac: {on_trigger_registration_function_id: f}}}")
+                .replace("  -", "-"),
+            "on_trigger_registration_function_id",
         ),
-        (
-            stream("- {name: iii-worker-manager, config: {rbac: {}}}").replace("  -", "-"),
-            "rbac",
-        ),
-        (
-            stream("- name: iii-worker-manager\n- name: iii-worker-manager").replace("  -", "-"),
-            "a second iii-worker-manager",
-        ),
-        ("port: 3112\n".to_owned(), "cannot attach"),
     ] {
         let directory = Directory::new("refused").with_file(&file);
         let (code, out, error) = run(&directory, &[]);
@@ -150,19 +142,80 @@ fn what_a_later_version_brings_is_refused_in_one_line() {
     }
 }
 
+/// The line of `check` about the engine, with single spaces.
+fn engine_line(command: &mut Command) -> String {
+    let (code, out, error) = outcome(command.output().unwrap());
+    assert_eq!(code, 0, "{error}");
+    let line = out
+        .lines()
+        .find(|line| line.starts_with("iii-stream.server.engine "));
+    line.unwrap()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 #[test]
-fn attaching_is_refused_in_one_line() {
+fn check_says_which_engine_and_who_named_it() {
     let directory = Directory::new("attach");
-    let (code, _, error) = run(&directory, &["--engine", "ws://localhost:49134"]);
-    assert_eq!((code, error.lines().count()), (1, 1), "{error}");
+    let mut plain = command(&directory.0, &["check"]);
+    assert_eq!(
+        engine_line(&mut plain),
+        "iii-stream.server.engine = null # default"
+    );
+    let mut by_flag = command(
+        &directory.0,
+        &["check", "--engine", "wss://u:p@flag:1/?token=t"],
+    );
+    assert_eq!(
+        engine_line(&mut by_flag),
+        "iii-stream.server.engine = wss://***@flag:1/?*** # flag"
+    );
     for variable in ["III_URL", "III_ENGINE_URL"] {
-        let output = command(&directory.0, &[])
-            .env(variable, "ws://localhost:49134")
-            .output();
-        let (code, _, error) = outcome(output.unwrap());
-        assert_eq!((code, error.lines().count()), (1, 1), "{error}");
-        assert!(error.starts_with(variable), "{error}");
+        let mut by_variable = command(&directory.0, &["check"]);
+        by_variable.env(variable, "ws://localhost:49134");
+        assert_eq!(
+            engine_line(&mut by_variable),
+            format!("iii-stream.server.engine = ws://localhost:49134 # variable {variable}")
+        );
     }
+    let directory = directory.with_file("host: \"${NAME}\"\nadapter: {name: kv}\n");
+    let mut bare = command(&directory.0, &["check", "--expand-env"]);
+    bare.env("NAME", "h");
+    assert_eq!(
+        engine_line(&mut bare),
+        "iii-stream.server.engine = ws://localhost:49134 # default"
+    );
+}
+
+#[test]
+fn what_is_no_address_of_an_engine_is_refused_in_one_line() {
+    let directory = Directory::new("address");
+    for arguments in [
+        &["--engine", "localhost:1"][..],
+        &["check", "--engine", "localhost:1"],
+    ] {
+        let (code, _, error) = run(&directory, arguments);
+        assert_eq!(
+            (code, error.as_str()),
+            (
+                1,
+                "--engine: \"localhost:1\" is no address of an engine, expected ws://host:port or wss://host:port\n"
+            )
+        );
+    }
+}
+
+#[test]
+fn check_warns_where_everybody_is_let_in() {
+    let file = "workers:\n- name: iii-stream\n  config: {auth_function: f, adapter: {name: kv}}\n  server: {auth_failure: allow}\n";
+    let directory = Directory::new("allow").with_file(file);
+    let (code, _, error) = run(&directory, &["check"]);
+    assert_eq!(code, 0);
+    assert_eq!(
+        error,
+        "warning: config.yaml: server.auth_failure is allow: everybody is let in when f refuses or fails\n"
+    );
 }
 
 #[test]

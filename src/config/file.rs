@@ -1,4 +1,4 @@
-//! What each key of a whole file may be, and what it becomes.
+//! What each key of a file may be, and what it becomes.
 //!
 //! The reference's own keys are as strict as there; keys of ours are checked further. What a later
 //! version brings is refused here by name: passing over it could open what the file closes.
@@ -7,15 +7,20 @@ use std::ops::RangeInclusive;
 
 use serde_json::Value as Json;
 
+use super::address::check_origin;
+use super::engine::{self, FileKind, Said};
+use super::manager;
 use super::report::Report;
 use super::section::{Section, integer, mismatch, nearest};
+use super::store::{self, FileStore, StoreConfig};
 use super::yaml::{Node, Value};
 use super::{
-    BACKLOG_LEN, Config, Endpoint, HOST_OF_FILE, MAILBOX_LEN_MIN, Pin, Threads, ip_address,
+    AuthFailure, BACKLOG_LEN, Config, Endpoint, HOST_EMBEDDED, HOST_OF_FILE, MAILBOX_LEN_MIN, Pin,
+    Threads, ip_address,
 };
 
 const STREAM: &str = "iii-stream";
-const MANAGER: &str = "iii-worker-manager";
+pub(super) const MANAGER: &str = "iii-worker-manager";
 /// Read for its `level` and `format` by a later version; nobody misses it when it is passed over.
 const OBSERVABILITY: &str = "iii-observability";
 
@@ -31,7 +36,7 @@ const NAMES_OLD: [(&str, &str); 5] = [
 const NOT_YET: &str = "is not supported by this version of iii-stream";
 
 const PORTS: RangeInclusive<u64> = 0..=65_535;
-const TIMES_MS: RangeInclusive<u64> = 1..=24 * 60 * 60 * 1000;
+pub(super) const TIMES_MS: RangeInclusive<u64> = 1..=24 * 60 * 60 * 1000;
 const COUNTS: RangeInclusive<u64> = 1..=1_000_000_000;
 const THREADS: RangeInclusive<u64> = 1..=256;
 const CORES: RangeInclusive<u64> = 0..=4095;
@@ -40,23 +45,33 @@ const MESSAGE_BYTES: RangeInclusive<u64> = 1..=1 << 30;
 /// What may wait in one place at most.
 const WAITING_BYTES: RangeInclusive<u64> = 1..=64 << 30;
 
-/// Without a tree, or without workers in it: the embedded default.
-pub(super) fn read(report: &mut Report, tree: Option<&Node>) -> Config {
-    let mut config = Config::default();
+/// A whole file. Without workers in it: the embedded default.
+pub(super) fn read(report: &mut Report, tree: Option<&Node>, said: &Said) -> Config {
     let entries = tree.map(|tree| entries(report, tree)).unwrap_or_default();
+    if entries.is_empty() {
+        return read_default(report, FileKind::Whole, said);
+    }
+    let mut config = Config::default();
+    HOST_OF_FILE.clone_into(&mut config.stream.host);
+    let stream = only(report, &entries, STREAM);
+    if stream.is_none() && report.faults.is_empty() {
+        report.fault_without_place(format!("no worker named {STREAM} in {}", report.file));
+    }
+    stream_entry(report, &mut config, stream, FileKind::Whole, said);
 
-    let stream = only(report, &entries, STREAM, "");
-    let manager = only(report, &entries, MANAGER, &format!(" {NOT_YET}"));
-    if !entries.is_empty() {
-        HOST_OF_FILE.clone_into(&mut config.stream.host);
-        HOST_OF_FILE.clone_into(&mut config.worker.host);
-        if stream.is_none() && report.faults.is_empty() {
-            report.fault_without_place(format!("no worker named {STREAM} in {}", report.file));
+    let managers: Vec<&Entry<'_>> = entries.iter().filter(|entry| entry.is(MANAGER)).collect();
+    match &config.engine {
+        None => config.worker_listeners = manager::read(report, &managers),
+        Some(_) => {
+            config.worker_listeners.clear();
+            if !managers.is_empty() {
+                config.warnings.push(format!(
+                    "{}: {MANAGER} passed over: the engine that this server attaches to has the worker port",
+                    report.file
+                ));
+            }
         }
     }
-    stream_entry(report, &mut config, stream);
-    manager_entry(report, &mut config, manager);
-
     let skipped = skipped(&entries);
     if !skipped.is_empty() {
         config.warnings.push(format!(
@@ -65,11 +80,40 @@ pub(super) fn read(report: &mut Report, tree: Option<&Node>) -> Config {
             skipped.join(", ")
         ));
     }
-    if entries.is_empty() {
-        config
-            .notices
-            .push("values live in memory and end with the process".to_owned());
+    config
+}
+
+/// What runs when no file says what to serve.
+pub(super) fn read_default(report: &mut Report, kind: FileKind, said: &Said) -> Config {
+    let mut config = Config {
+        store: StoreConfig::Files(FileStore::at(store::FILE_PATH_EMBEDDED)),
+        ..Config::default()
+    };
+    stream_entry(report, &mut config, None, kind, said);
+    if config.engine.is_some() {
+        config.worker_listeners.clear();
+    } else {
+        let listener = manager::listener(report, None, MANAGER.to_owned(), HOST_EMBEDDED);
+        config.worker_listeners = vec![listener];
     }
+    config
+}
+
+/// The mapping that an engine hands to a worker that it starts: an entry's `config`, with `server`
+/// in it.
+pub(super) fn read_bare(report: &mut Report, tree: &Node, said: &Said) -> Config {
+    let mut config = Config::default();
+    HOST_OF_FILE.clone_into(&mut config.stream.host);
+    config.worker_listeners.clear();
+    let name = format!("{STREAM}.config");
+    let mut keys = Section::new(report, String::new(), name, Some(tree));
+    let has_adapter = stream_keys(&mut keys, &mut config);
+    let server_node = keys.node("server");
+    keys.done();
+    let name = format!("{STREAM}.server");
+    let section = Section::new(report, "server".to_owned(), name, server_node);
+    server(section, &mut config, FileKind::Bare, said);
+    warn(report, &mut config, has_adapter);
     config
 }
 
@@ -87,7 +131,7 @@ pub(super) fn is_bare_mapping(tree: &Node) -> bool {
 }
 
 /// One element of `workers` or `modules` that has a name.
-struct Entry<'t> {
+pub(super) struct Entry<'t> {
     /// `workers[1]`.
     path: String,
     /// As written, with what may follow a `#`.
@@ -99,6 +143,11 @@ struct Entry<'t> {
 impl Entry<'_> {
     fn is(&self, worker: &str) -> bool {
         self.name.split('#').next() == Some(worker)
+    }
+
+    /// A fault of the entry as such.
+    pub(super) fn fault_name(&self, report: &mut Report, what: &str) {
+        report.fault(self.name_at, &format!("{}.name", self.path), what);
     }
 }
 
@@ -206,17 +255,11 @@ fn only<'e, 't>(
     report: &mut Report,
     entries: &'e [Entry<'t>],
     worker: &str,
-    why: &str,
 ) -> Option<&'e Entry<'t>> {
     let mut found = entries.iter().filter(|entry| entry.is(worker));
     let first = found.next();
     for further in found {
-        let path = format!("{}.name", further.path);
-        report.fault(
-            further.name_at,
-            &path,
-            format_args!("a second {worker}{why}, expected one"),
-        );
+        further.fault_name(report, &format!("a second {worker}, expected one"));
     }
     first
 }
@@ -235,43 +278,51 @@ fn skipped<'e>(entries: &'e [Entry<'_>]) -> Vec<&'e str> {
     names
 }
 
-/// What stands beside `name` in an entry of ours. Other keys there are nobody's business.
-fn open<'r, 't>(
+/// What stands beside `name` in an entry of ours; settings are shown under `shown`. Other keys there
+/// are nobody's business.
+pub(super) fn open<'r, 't>(
     report: &'r mut Report,
     entry: Option<&Entry<'t>>,
     worker: &str,
+    shown: String,
 ) -> Section<'r, 't> {
     let path = entry.map(|entry| entry.path.clone()).unwrap_or_default();
-    let mut section = Section::new(
-        report,
-        path,
-        worker.to_owned(),
-        entry.map(|entry| entry.node),
-    );
+    let mut section = Section::new(report, path, shown, entry.map(|entry| entry.node));
     section.refuse("image", &format!("{worker} is built in, expected no image"));
     section
 }
 
-fn stream_entry(report: &mut Report, config: &mut Config, entry: Option<&Entry<'_>>) {
-    let mut section = open(report, entry, STREAM);
+fn stream_entry(
+    report: &mut Report,
+    config: &mut Config,
+    entry: Option<&Entry<'_>>,
+    kind: FileKind,
+    said: &Said,
+) {
+    let mut section = open(report, entry, STREAM, STREAM.to_owned());
     let mut keys = section.section("config");
-    endpoint(&mut keys, &mut config.stream);
-    match keys.node("auth_function").map(|node| &node.value) {
-        Some(Value::Text(text)) if text.is_empty() => {
-            keys.fault(
-                "auth_function",
-                "\"\" names no function, expected null or no such key",
-            );
-        }
-        _ => keys.refuse(
-            "auth_function",
-            &format!("{NOT_YET}, expected null or no such key"),
-        ),
-    }
-    let has_adapter = adapter(&mut keys);
+    let has_adapter = stream_keys(&mut keys, config);
     keys.done();
-    server(&mut section, config);
-    if entry.is_some() && !has_adapter {
+    server(section.section("server"), config, kind, said);
+    warn(report, config, has_adapter || entry.is_none());
+}
+
+/// The keys of `config`. Whether there is an adapter.
+fn stream_keys(keys: &mut Section<'_, '_>, config: &mut Config) -> bool {
+    endpoint(keys, &mut config.stream);
+    keys.read("auth_function", &mut config.auth.function, function_id);
+    adapter(keys, &mut config.store)
+}
+
+/// What an operator should know of settings that are no fault.
+fn warn(report: &Report, config: &mut Config, has_adapter: bool) {
+    if let (Some(function), AuthFailure::Allow) = (&config.auth.function, config.auth.failure) {
+        config.warnings.push(format!(
+            "{}: server.auth_failure is allow: everybody is let in when {function} refuses or fails",
+            report.file
+        ));
+    }
+    if !has_adapter {
         config.warnings.push(format!(
             "{}: no adapter in it: values live in memory and end with the process",
             report.file
@@ -279,19 +330,19 @@ fn stream_entry(report: &mut Report, config: &mut Config, entry: Option<&Entry<'
     }
 }
 
-fn manager_entry(report: &mut Report, config: &mut Config, entry: Option<&Entry<'_>>) {
-    let mut section = open(report, entry, MANAGER);
-    let mut keys = section.section("config");
-    endpoint(&mut keys, &mut config.worker);
-    keys.refuse(
-        "middleware_function_id",
-        "is not supported by iii-stream; run it beside an engine (--engine) instead",
-    );
-    keys.refuse("rbac", &format!("{NOT_YET}, expected null or no such key"));
-    keys.done();
+/// A text, or null. Empty is a mistake, and must not open a door.
+pub(super) fn function_id(node: &Node) -> Result<Option<String>, String> {
+    match &node.value {
+        Value::Null => Ok(None),
+        Value::Text(text) if text.is_empty() => {
+            Err("\"\" names no function, expected null or no such key".to_owned())
+        }
+        Value::Text(text) => Ok(Some(text.clone())),
+        _ => Err(mismatch(node, "the id of a function or null")),
+    }
 }
 
-fn endpoint(keys: &mut Section<'_, '_>, endpoint: &mut Endpoint) {
+pub(super) fn endpoint(keys: &mut Section<'_, '_>, endpoint: &mut Endpoint) {
     keys.integer("port", &mut endpoint.port, PORTS);
     keys.read("host", &mut endpoint.host, |node| match &node.value {
         Value::Text(text) if is_host(text) => Ok(text.clone()),
@@ -311,8 +362,8 @@ fn is_host(text: &str) -> bool {
     !text.is_empty() && (ip_address(text).is_some() || is_name())
 }
 
-/// Whether there is one. All that passes is `kv` in memory.
-fn adapter(keys: &mut Section<'_, '_>) -> bool {
+/// Whether there is one. All that passes is `kv`.
+fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> bool {
     let mut adapter = keys.section("adapter");
     let is_there = !adapter.is_absent();
     let class = adapter.other_node("class");
@@ -334,63 +385,34 @@ fn adapter(keys: &mut Section<'_, '_>) -> bool {
         adapter.fault_missing("has no name, expected name: kv, redis or bridge");
     }
     let is_kv = named.is_none_or(|node| matches!(&node.value, Value::Text(text) if text == "kv"));
-    let store = adapter.section("config");
+    let keys = adapter.section("config");
     if is_kv && class.is_none() {
-        kv_store(store);
+        store::read(keys, store);
     }
     adapter.done();
     is_there
 }
 
-fn kv_store(mut store: Section<'_, '_>) {
-    let mut method = "in_memory".to_owned();
-    let mut is_refused = false;
-    store.read("store_method", &mut method, |node| match &node.value {
-        Value::Text(text) if text == "in_memory" => Ok(text.clone()),
-        Value::Text(text) if text == "file_based" => {
-            is_refused = true; // its other keys would only add noise
-            Err(format!("file_based {NOT_YET}, expected in_memory"))
-        }
-        Value::Text(text) => Err(format!(
-            "{text} is not known, expected in_memory or file_based"
-        )),
-        _ => Err(mismatch(node, "in_memory or file_based")),
-    });
-    if is_refused {
-        return;
-    }
-    // Keys that only other stores read, or only the reference: checked, then without effect.
-    let (mut path, mut interval_ms) = (String::new(), 0_u64);
-    store.unused(|store| {
-        store.read("file_path", &mut path, |node| match &node.value {
-            Value::Text(text) => Ok(text.clone()),
-            _ => Err(mismatch(node, "a path")),
-        });
-        store.integer("save_interval_ms", &mut interval_ms, TIMES_MS);
-    });
-    for key in ["channel_size", "redis_url", "bridge_url"] {
-        store.other_node(key);
-    }
-    for key in ["fsync", "segment_bytes", "snapshot_factor"] {
-        store.refuse(key, &format!("{NOT_YET}, expected no such key"));
-    }
-    store.done();
-}
-
 /// The keys of ours.
-fn server(entry: &mut Section<'_, '_>, config: &mut Config) {
-    let mut server = entry.section("server");
+fn server(mut server: Section<'_, '_>, config: &mut Config, kind: FileKind, said: &Said) {
     server.refuse_doubled();
-    server.refuse(
-        "engine",
-        &format!("{NOT_YET}: it cannot attach to a running engine, expected no such key"),
-    );
+    engine::read(&mut server, config, kind, said);
     server.read("threads", &mut config.threads, threads);
     let threads = config.threads;
     server.read("pin", &mut config.pin, |node| pin(node, threads));
     let mut backlog = BACKLOG_LEN;
     server.integer("backlog", &mut backlog, 1..=i32::MAX as u64);
     config.backlog = server.node("backlog").map(|_| backlog);
+    server.read("auth_failure", &mut config.auth.failure, auth_failure);
+    server.integer("auth_timeout_ms", &mut config.auth.timeout_ms, TIMES_MS);
+    origins(
+        &mut server,
+        "allowed_origins",
+        &mut config.allowed_origins,
+        "any",
+    );
+    let worker_origins = &mut config.worker_origins;
+    origins(&mut server, "worker_origins", worker_origins, "loopback");
     server.integer("call_timeout_ms", &mut config.call_timeout_ms, TIMES_MS);
     server.integer("drain_ms", &mut config.drain_ms, TIMES_MS);
 
@@ -430,6 +452,49 @@ fn server(entry: &mut Section<'_, '_>, config: &mut Config) {
     );
     keys.done();
     server.done();
+}
+
+fn auth_failure(node: &Node) -> Result<AuthFailure, String> {
+    match &node.value {
+        Value::Text(text) if text == "refuse" => Ok(AuthFailure::Refuse),
+        Value::Text(text) if text == "allow" => Ok(AuthFailure::Allow),
+        _ => Err(mismatch(node, "refuse or allow")),
+    }
+}
+
+/// A list of origins. `default` is what its absence is shown as; an empty one could mean that or
+/// nobody.
+fn origins(
+    server: &mut Section<'_, '_>,
+    key: &'static str,
+    target: &mut Vec<String>,
+    default: &str,
+) {
+    let expected = "a list of origins, as https://example.com";
+    let Some(origins) = server.items(key, expected, origin) else {
+        return;
+    };
+    match server.node(key).map(|node| &node.value) {
+        Some(Value::List(items)) if items.is_empty() => server.fault(
+            key,
+            format_args!("is an empty list, expected an origin or no such key ({default})"),
+        ),
+        Some(Value::List(_)) => server.show(key, origins.clone().into()),
+        _ => server.show(key, default.into()),
+    }
+    *target = origins;
+}
+
+/// None: it is at fault, and the report says so.
+fn origin(report: &mut Report, path: String, node: &Node) -> Option<String> {
+    let checked = match &node.value {
+        Value::Text(text) => check_origin(text).map(|()| text.clone()),
+        Value::Null => Err("is null, expected an origin (\"null\" in quotes is one)".to_owned()),
+        _ => Err(mismatch(node, "an origin, as https://example.com")),
+    };
+    checked
+        .map_err(|what| report.fault(node.span.start, &path, what))
+        .ok()
 }
 
 fn threads(node: &Node) -> Result<Threads, String> {
@@ -472,6 +537,15 @@ impl From<Threads> for Json {
     }
 }
 
+impl From<AuthFailure> for Json {
+    fn from(failure: AuthFailure) -> Json {
+        match failure {
+            AuthFailure::Refuse => "refuse".into(),
+            AuthFailure::Allow => "allow".into(),
+        }
+    }
+}
+
 impl From<Pin> for Json {
     fn from(pin: Pin) -> Json {
         match pin {
@@ -486,8 +560,11 @@ impl From<Pin> for Json {
 #[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::super::env::expand;
-    use super::super::{Limits, yaml};
+    use super::super::{Auth, Limits, yaml};
     use super::*;
+
+    use super::super::{Factor, Fsync};
+    use std::time::Duration;
 
     fn environment(name: &str) -> Option<String> {
         match name {
@@ -503,7 +580,7 @@ mod tests {
             .ok()
             .expect("the YAML of a test is well formed");
         let mut report = Report::new("config.yaml", text.to_owned(), expanded);
-        let config = read(&mut report, tree.as_deref());
+        let config = read(&mut report, tree.as_deref(), &Said::default());
         report.sort();
         (config, report)
     }
@@ -551,13 +628,8 @@ mod tests {
             "null",
         ] {
             let config = config(text);
-            assert_eq!(
-                config.notices,
-                ["values live in memory and end with the process"],
-                "{text}"
-            );
             let expected = Config {
-                notices: config.notices.clone(),
+                store: StoreConfig::Files(FileStore::at("./data/stream_store")),
                 ..Config::default()
             };
             assert_eq!(config, expected, "{text}");
@@ -568,7 +640,10 @@ mod tests {
     fn file_without_a_key_has_the_defaults_of_the_reference() {
         let config = config("workers:\n- name: iii-stream\n");
         assert_eq!(config.stream, Endpoint::new("0.0.0.0", 3112));
-        assert_eq!(config.worker, Endpoint::new("0.0.0.0", 49134));
+        assert_eq!(
+            config.worker_listeners,
+            [Endpoint::new("0.0.0.0", 49134).into()]
+        );
         assert_eq!(
             config.warnings,
             ["config.yaml: no adapter in it: values live in memory and end with the process"]
@@ -590,7 +665,7 @@ mod tests {
                 "config.yaml: passed over workers that this server does not run: iii-http, iii-state, 7"
             ]
         );
-        assert_eq!(config.worker, Endpoint::new("::1", 5));
+        assert_eq!(config.worker_listeners, [Endpoint::new("::1", 5).into()]);
     }
 
     #[test]
@@ -669,14 +744,6 @@ workers:
                 "config.yaml:1:38: workers[1].name: a second iii-stream, expected one",
             ),
             (
-                "workers:\n- name: iii-stream\n- name: iii-worker-manager\n- name: iii-worker-manager\n",
-                "config.yaml:4:9: workers[2].name: a second iii-worker-manager is not supported by this version of iii-stream, expected one",
-            ),
-            (
-                "workers: [{name: iii-stream}, {name: iii-worker-manager, config: {rbac: {}}}]",
-                "config.yaml:1:67: workers[1].config.rbac: is not supported by this version of iii-stream, expected null or no such key",
-            ),
-            (
                 "workers: [{name: iii-stream}, {name: iii-worker-manager, config: {middleware_function_id: f}}]",
                 "config.yaml:1:67: workers[1].config.middleware_function_id: is not supported by iii-stream; run it beside an engine (--engine) instead",
             ),
@@ -738,8 +805,8 @@ workers:
                 "config.auth_function: \"\" names no function, expected null or no such key",
             ),
             (
-                "config: {auth_function: f}",
-                "config.auth_function: is not supported by this version of iii-stream, expected null or no such key",
+                "config: {auth_function: 5}",
+                "config.auth_function: 5 is an integer, expected the id of a function or null",
             ),
             (
                 "config: {threads: 2}",
@@ -790,8 +857,20 @@ workers:
                 "config.adapter.config: \"x\" is a text, expected a mapping",
             ),
             (
-                "config: {adapter: {name: kv, config: {store_method: file_based, fsync: x, y: 1}}}",
-                "config.adapter.config.store_method: file_based is not supported by this version of iii-stream, expected in_memory",
+                "config: {adapter: {name: kv, config: {store_method: file_based, fsync: x}}}",
+                "config.adapter.config.fsync: x is not known, expected interval, always or never",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {store_method: file_based, snapshot_factor: 1.1}}}",
+                "config.adapter.config.snapshot_factor: is too small, expected a number from 1.2 to 100",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {store_method: file_based, segment_bytes: 1KiB}}}",
+                "config.adapter.config.segment_bytes: 1KiB is too small, expected bytes from 1MiB to 1GiB, as 65536 or 64KiB",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {store_method: file_based, file_path: ''}}}",
+                "config.adapter.config.file_path: is empty, expected a directory",
             ),
             (
                 "config: {adapter: {name: kv, config: {store_method: memory}}}",
@@ -839,7 +918,7 @@ workers:
         );
         for entry in [
             "config: ~, server: ~",
-            "config: {auth_function: ~, adapter: ~}",
+            "config: {auth_function: ~, adapter: ~}, server: {engine: ~, allowed_origins: ~}",
             "image: ~",
             "config: {adapter: {name: kv, config: ~}}",
             "config: {adapter: {name: kv, config: {store_method: in_memory, file_path: ./x, save_interval_ms: 1, channel_size: 0}}}",
@@ -851,6 +930,29 @@ workers:
             [""; 0]
         );
         assert_eq!(stream_config("config: {adapter: ~}").warnings.len(), 1);
+    }
+
+    #[test]
+    fn every_key_of_the_file_store_is_read() {
+        let store = |keys: &str| {
+            let adapter = format!("{{name: kv, config: {{store_method: file_based{keys}}}}}");
+            match stream_config(&format!("config: {{adapter: {adapter}}}")).store {
+                StoreConfig::Files(files) => files,
+                StoreConfig::Memory => unreachable!("the file asks for files"),
+            }
+        };
+        assert_eq!(store(""), FileStore::at("kv_store_data.db"));
+        let expected = FileStore {
+            path: "/d".into(),
+            fsync: Fsync::Always,
+            save_interval: Duration::from_millis(7),
+            segment_bytes: 2 << 20,
+            snapshot_factor: Factor { percent: 150 },
+        };
+        let keys = ", file_path: /d, fsync: always, save_interval_ms: 7, segment_bytes: 2MiB, \
+                    snapshot_factor: 1.5, channel_size: 256";
+        assert_eq!(store(keys), expected);
+        assert_eq!(store(", snapshot_factor: 3").snapshot_factor.percent, 300);
     }
 
     #[test]
@@ -898,6 +1000,56 @@ workers:
     }
 
     #[test]
+    fn subscribers_are_let_in_as_the_file_says() {
+        let config = stream_config(
+            "config: {auth_function: onAuth, adapter: {name: kv}}, server: {auth_timeout_ms: 7, \
+             allowed_origins: ['https://example.com', '*.example.org', 'null'], worker_origins: ['http://localhost:1']}",
+        );
+        let expected = Auth {
+            function: Some("onAuth".to_owned()),
+            failure: AuthFailure::Refuse,
+            timeout_ms: 7,
+        };
+        assert_eq!(config.auth, expected);
+        assert_eq!(
+            config.allowed_origins,
+            ["https://example.com", "*.example.org", "null"]
+        );
+        assert_eq!(config.worker_origins, ["http://localhost:1"]);
+        assert_eq!(config.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn letting_all_in_on_failure_is_warned_of_where_somebody_is_asked() {
+        let allow = "server: {auth_failure: allow}";
+        let nobody_asked = stream_config(&format!("config: {{adapter: {{name: kv}}}}, {allow}"));
+        assert_eq!(nobody_asked.auth.failure, AuthFailure::Allow);
+        assert_eq!(nobody_asked.warnings, [""; 0]);
+        let asked = stream_config(&format!(
+            "config: {{auth_function: f, adapter: {{name: kv}}}}, {allow}"
+        ));
+        assert_eq!(
+            asked.warnings,
+            [
+                "config.yaml: server.auth_failure is allow: everybody is let in when f refuses or fails"
+            ]
+        );
+    }
+
+    #[test]
+    fn origins_at_fault_are_each_shown_in_their_place() {
+        assert_eq!(
+            faults(
+                "workers:\n- name: iii-stream\n  server:\n    allowed_origins:\n    - https://a\n    - https://a/\n    - b\n"
+            ),
+            [
+                "config.yaml:6:7: workers[0].server.allowed_origins[1]: \"https://a/\" is no origin, expected scheme://host, scheme://host:port, *.domain or \"null\" (remove the last /)",
+                "config.yaml:7:7: workers[0].server.allowed_origins[2]: \"b\" is no origin, expected scheme://host, scheme://host:port, *.domain or \"null\"",
+            ]
+        );
+    }
+
+    #[test]
     fn every_key_of_ours_is_checked() {
         for (server, expected) in [
             (
@@ -941,12 +1093,44 @@ workers:
                 "drain_ms: \"5s\" is a text, expected an integer from 1 to 86400000",
             ),
             (
-                "engine: 'ws://x'",
-                "engine: is not supported by this version of iii-stream: it cannot attach to a running engine, expected no such key",
+                "engine: 'http://x'",
+                "engine: \"http://x\" is no address of an engine, expected ws://host:port or wss://host:port",
+            ),
+            (
+                "engine: 49134",
+                "engine: 49134 is an integer, expected ws://host:port or wss://host:port",
+            ),
+            (
+                "auth_failure: deny",
+                "auth_failure: \"deny\" is a text, expected refuse or allow",
+            ),
+            (
+                "auth_timeout_ms: 0",
+                "auth_timeout_ms: 0 is too small, expected an integer from 1 to 86400000",
+            ),
+            (
+                "allowed_origins: none",
+                "allowed_origins: \"none\" is a text, expected a list of origins, as https://example.com",
+            ),
+            (
+                "allowed_origins: []",
+                "allowed_origins: is an empty list, expected an origin or no such key (any)",
+            ),
+            (
+                "worker_origins: []",
+                "worker_origins: is an empty list, expected an origin or no such key (loopback)",
+            ),
+            (
+                "worker_origins: ['null', null]",
+                "worker_origins[1]: is null, expected an origin (\"null\" in quotes is one)",
+            ),
+            (
+                "allowed_origins: ['https://a', 5]",
+                "allowed_origins[1]: 5 is an integer, expected an origin, as https://example.com",
             ),
             (
                 "admin: none",
-                "admin: unknown key, expected threads, pin, backlog, call_timeout_ms, drain_ms or limits",
+                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, allowed_origins, worker_origins, call_timeout_ms, drain_ms or limits",
             ),
             ("limits: 5", "limits: 5 is an integer, expected a mapping"),
             (
@@ -1022,6 +1206,26 @@ workers:
             None,
             "it has no effect"
         );
-        assert_eq!(report.settings.len(), 25);
+        assert_eq!(
+            origin("iii-stream.config.auth_function").unwrap(),
+            "null # default"
+        );
+        assert_eq!(
+            origin("iii-stream.server.engine").unwrap(),
+            "null # default"
+        );
+        assert_eq!(
+            origin("iii-stream.server.auth_failure").unwrap(),
+            "\"refuse\" # default"
+        );
+        assert_eq!(
+            origin("iii-stream.server.allowed_origins").unwrap(),
+            "\"any\" # default"
+        );
+        assert_eq!(
+            origin("iii-stream.server.worker_origins").unwrap(),
+            "\"loopback\" # default"
+        );
+        assert_eq!(report.settings.len(), 32);
     }
 }

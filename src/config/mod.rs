@@ -7,13 +7,17 @@
 //! sources   which file, if any
 //!  → env    its variables filled in, and the way back to what was written
 //!  → yaml   a tree in which everything knows its place
-//!  → file   each key checked; section: one mapping; report: faults, origins
+//!  → file   each key checked; manager: the worker port's; engine: whom to attach to;
+//!           section: one mapping; address: URLs and origins; report: faults, places
 //!  → Config
 //! ```
 
+mod address;
 mod check;
+mod engine;
 mod env;
 mod file;
+mod manager;
 mod report;
 mod section;
 mod sources;
@@ -24,6 +28,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
+pub use address::without_secrets;
 pub use check::{human, json};
 pub use report::{Fault, Setting};
 pub use sources::{Reading, Sources, load, read};
@@ -39,6 +44,8 @@ pub const ENGINE_VERSION: &str = "0.11.6-next.3";
 pub const BACKLOG_LEN: u32 = 65_535;
 /// Calls that wait longer get an error.
 pub const CALL_TIMEOUT_MS: u64 = 30_000;
+/// No answer of `auth_function` so long after it was asked: 503.
+pub const AUTH_TIMEOUT_MS: u64 = 5_000;
 /// SIGTERM: closes are spread over this, and pending calls get as long.
 pub const DRAIN_MS: u64 = 5_000;
 
@@ -96,8 +103,19 @@ const FILE_BYTES_MAX: usize = 4 * MIB;
 pub struct Config {
     /// Where subscribers connect.
     pub stream: Endpoint,
-    /// Where SDK workers connect.
-    pub worker: Endpoint,
+    /// Where SDK workers connect: each with its own rules, one set of tables behind them. Empty when
+    /// there is an engine, for its worker port serves them then.
+    pub worker_listeners: Vec<WorkerListener>,
+    /// The engine to attach to, `ws://…` or `wss://…`. None: we are the engine. May hold secrets:
+    /// [`without_secrets`].
+    pub engine: Option<String>,
+    /// Who may subscribe.
+    pub auth: Auth,
+    /// Web pages from which subscribers may connect: `scheme://host[:port]`, `*.domain`, `null`;
+    /// without case. Empty: all.
+    pub allowed_origins: Vec<String>,
+    /// The same for SDK workers, on a listener without rules. Empty: loopback hosts only.
+    pub worker_origins: Vec<String>,
     /// How many workers there are.
     pub threads: Threads,
     /// Which cores they run on.
@@ -123,7 +141,11 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             stream: Endpoint::new(HOST_EMBEDDED, STREAM_PORT),
-            worker: Endpoint::new(HOST_EMBEDDED, WORKER_PORT),
+            worker_listeners: vec![Endpoint::new(HOST_EMBEDDED, WORKER_PORT).into()],
+            engine: None,
+            auth: Auth::default(),
+            allowed_origins: Vec::new(),
+            worker_origins: Vec::new(),
             threads: Threads::Auto,
             pin: Pin::Auto,
             backlog: None,
@@ -135,6 +157,83 @@ impl Default for Config {
             notices: Vec::new(),
         }
     }
+}
+
+/// One port for SDK workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerListener {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// What may be done there. None: everything.
+    pub rbac: Option<Rbac>,
+}
+
+/// A listener without rules.
+impl From<Endpoint> for WorkerListener {
+    fn from(endpoint: Endpoint) -> Self {
+        WorkerListener {
+            endpoint,
+            rbac: None,
+        }
+    }
+}
+
+/// The rules of one listener for SDK workers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rbac {
+    /// Asked when a worker connects.
+    pub auth_function: Option<String>,
+    /// A function may be called when one of these matches it.
+    pub expose_functions: Vec<FunctionFilter>,
+}
+
+/// Which functions are meant. In a pattern `*` stands for any run of characters, all else for
+/// itself, and the whole text must match.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FunctionFilter {
+    /// A pattern on the function's id.
+    Id(String),
+    /// Each key must be in the function's metadata and match. At least one.
+    Metadata(Vec<(String, MetadataMatch)>),
+}
+
+/// What the value of one key of a function's metadata must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetadataMatch {
+    /// This value, as JSON text: a string, a number, a boolean or null.
+    Equal(String),
+    /// A string that matches this pattern.
+    Pattern(String),
+}
+
+/// Who may subscribe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// Asked for each subscriber that connects. None: all may.
+    pub function: Option<String>,
+    /// What holds when the function does not admit, or cannot be asked.
+    pub failure: AuthFailure,
+    /// See [`AUTH_TIMEOUT_MS`]. The handshake's own limit holds beside it.
+    pub timeout_ms: u64,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Auth {
+            function: None,
+            failure: AuthFailure::Refuse,
+            timeout_ms: AUTH_TIMEOUT_MS,
+        }
+    }
+}
+
+/// What becomes of a subscriber whom the auth function does not admit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthFailure {
+    /// 401 or 503.
+    Refuse,
+    /// Let in, as the reference does.
+    Allow,
 }
 
 /// How many workers there are.

@@ -41,7 +41,7 @@ pub struct Setting {
     pub key: String,
     /// Sizes in bytes, times in milliseconds.
     pub value: Json,
-    /// `default`, `file:line` or `variable NAME`.
+    /// `default`, `file:line`, `variable NAME` or `flag`.
     pub origin: String,
 }
 

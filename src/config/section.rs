@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use serde_json::Value as Json;
 
-use super::report::Report;
+use super::report::{Report, Setting};
 use super::yaml::{Key, Node, Value};
 
 /// A known key is suggested for an unknown one when so many letters differ at most.
@@ -123,18 +123,72 @@ impl<'r, 't> Section<'r, 't> {
         target: &mut T,
         check: impl FnOnce(&Node) -> Result<T, String>,
     ) {
+        if let Some(value) = self.value(key, target.clone(), check) {
+            self.show(key, value.clone().into());
+            *target = value;
+        }
+    }
+
+    /// As [`Section::read`], for who shows the setting in another way. None: at fault.
+    pub(super) fn value<T>(
+        &mut self,
+        key: &'static str,
+        absent: T,
+        check: impl FnOnce(&Node) -> Result<T, String>,
+    ) -> Option<T> {
         let node = self.node(key);
         if let State::AtFault = self.state {
-            return;
+            return None;
         }
         match node.map(check) {
-            None => {}
-            Some(Ok(value)) => *target = value,
-            Some(Err(what)) => return self.fault(key, what),
+            None => Some(absent),
+            Some(Ok(value)) => Some(value),
+            Some(Err(what)) => {
+                self.fault(key, what);
+                None
+            }
         }
-        let name = self.name_of(key);
+    }
+
+    /// The elements of a list; `check` hears the path of each and reports what is wrong with it.
+    /// Empty: absent or null. None: at fault.
+    pub(super) fn items<T>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        mut check: impl FnMut(&mut Report, String, &'t Node) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let node = self.node(key);
+        if let State::AtFault = self.state {
+            return None;
+        }
+        let Some(node) = node.filter(|node| !matches!(node.value, Value::Null)) else {
+            return Some(Vec::new());
+        };
+        let Value::List(items) = &node.value else {
+            self.fault(key, mismatch(node, expected));
+            return None;
+        };
+        let path = self.path_of(key);
+        let checked: Vec<Option<T>> = items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| check(self.report, format!("{path}[{index}]"), item))
+            .collect();
+        checked.into_iter().collect()
+    }
+
+    /// Records the effective value of `key`, which came from where the key stands or is a default.
+    pub(super) fn show(&mut self, key: &str, value: Json) {
+        let (name, pair) = (self.name_of(key), self.pair(key));
         self.report
-            .setting(name, target.clone().into(), node.map(|node| &node.span));
+            .setting(name, value, pair.map(|(_, node)| &node.span));
+    }
+
+    /// As [`Section::show`], for what came from elsewhere.
+    pub(super) fn show_from(&mut self, key: &str, value: Json, origin: String) {
+        let key = self.name_of(key);
+        self.report.settings.push(Setting { key, value, origin });
     }
 
     /// An integer in `range`.

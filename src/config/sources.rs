@@ -1,10 +1,11 @@
-//! Which file counts, if any, and what this version refuses before it opens one.
+//! Which file counts, if any, and what kind of file it is.
 
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::env::expand;
+use super::engine::{FileKind, Said};
+use super::env::{Expanded, expand};
 use super::report::{Fault, Report, Setting};
 use super::{Config, FILE_BYTES_MAX, file, yaml};
 
@@ -12,10 +13,8 @@ use super::{Config, FILE_BYTES_MAX, file, yaml};
 const FILE_DEFAULT: &str = "config.yaml";
 /// Stands for `--config`, which wins over it.
 const VARIABLE_CONFIG: &str = "III_STREAM_CONFIG";
-/// Either asks to attach to the engine at its address, unless a file says what to serve.
+/// Where the engine is, unless a whole file says what to serve. The first one counts.
 const VARIABLES_ENGINE: [&str; 2] = ["III_URL", "III_ENGINE_URL"];
-
-const CANNOT_ATTACH: &str = "this version of iii-stream cannot attach to a running engine";
 
 /// Where the settings come from.
 pub struct Sources<'a> {
@@ -23,6 +22,8 @@ pub struct Sources<'a> {
     pub config: Option<PathBuf>,
     /// `--engine URL`.
     pub engine: Option<String>,
+    /// `--expand-env`: variables are filled in also in what an engine hands to a worker.
+    pub expand_env: bool,
     /// `--use-default-config`: no file, even if there is one.
     pub default_config: bool,
     /// An environment variable. None: not set, or not UTF-8.
@@ -54,43 +55,30 @@ pub fn load(sources: &Sources<'_>) -> Result<Config, Vec<Fault>> {
 
 /// As [`load`], with all that `check` shows.
 pub fn read(sources: &Sources<'_>) -> Reading {
-    if sources.engine.is_some() {
-        return Reading::of_fault(format!(
-            "--engine: {CANNOT_ATTACH}; leave it out to be the engine"
-        ));
+    let said = said(sources);
+    if sources.default_config {
+        return Reading::of_defaults(&said);
     }
-    let variables: Vec<&str> = VARIABLES_ENGINE
-        .into_iter()
-        .filter(|name| (sources.variable)(name).is_some())
-        .collect();
-    let variables = variables.join(" and ");
+    if let Some(path) = given_file(sources) {
+        return read_file(&path, (sources.read)(&path), sources, &said);
+    }
+    // Started by an engine without --config, `./config.yaml` would be the engine's own file.
+    if !said.variables.is_empty() {
+        return Reading::of_defaults(&said);
+    }
+    let path = Path::new(FILE_DEFAULT);
+    match (sources.read)(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Reading::of_defaults(&said),
+        bytes => read_file(path, bytes, sources, &said),
+    }
+}
 
-    let given = if sources.default_config {
-        None
-    } else {
-        given_file(sources)
-    };
-    let Some(path) = given else {
-        if !variables.is_empty() {
-            return Reading::of_fault(format!(
-                "{variables}: {CANNOT_ATTACH}; unset it, or say with --config what to serve"
-            ));
-        }
-        let path = Path::new(FILE_DEFAULT);
-        return match (sources.read)(path) {
-            _ if sources.default_config => Reading::of_defaults(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Reading::of_defaults(),
-            bytes => read_file(path, bytes, sources),
-        };
-    };
-    let mut reading = read_file(&path, (sources.read)(&path), sources);
-    if !variables.is_empty() {
-        reading.config.notices.push(format!(
-            "{variables} passed over: with {} this server is the engine",
-            path.display()
-        ));
+fn said(sources: &Sources<'_>) -> Said {
+    let set = |name| (sources.variable)(name).map(|url| (name, url));
+    Said {
+        flag: sources.engine.clone(),
+        variables: VARIABLES_ENGINE.into_iter().filter_map(set).collect(),
     }
-    reading
 }
 
 fn given_file(sources: &Sources<'_>) -> Option<PathBuf> {
@@ -100,14 +88,19 @@ fn given_file(sources: &Sources<'_>) -> Option<PathBuf> {
         .or_else(|| (sources.variable)(VARIABLE_CONFIG).map(PathBuf::from))
 }
 
-fn read_file(path: &Path, bytes: io::Result<Vec<u8>>, sources: &Sources<'_>) -> Reading {
+fn read_file(
+    path: &Path,
+    bytes: io::Result<Vec<u8>>,
+    sources: &Sources<'_>,
+    said: &Said,
+) -> Reading {
     let shown = path.display();
     let cause = match bytes {
         Ok(bytes) if bytes.len() > FILE_BYTES_MAX => {
             format!("has {} bytes, limit {FILE_BYTES_MAX}", bytes.len())
         }
         Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => return read_text(&shown.to_string(), text, sources),
+            Ok(text) => return read_text(&shown.to_string(), text, sources, said),
             Err(error) => format!("is not UTF-8 at byte {}", error.utf8_error().valid_up_to()),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -120,10 +113,23 @@ fn read_file(path: &Path, bytes: io::Result<Vec<u8>>, sources: &Sources<'_>) -> 
     Reading::of_fault(format!("Failed to read config file '{shown}': {cause}"))
 }
 
-fn read_text(path: &str, source: String, sources: &Sources<'_>) -> Reading {
+/// A bare mapping is read as it stands, for the engine has filled in its variables, and their values
+/// may look like variables.
+fn read_text(path: &str, source: String, sources: &Sources<'_>, said: &Said) -> Reading {
     let expanded = expand(&source, sources.variable);
-    let text = expanded.text.clone();
-    let mut report = Report::new(path, source, expanded);
+    let as_written = Expanded {
+        text: source.clone(),
+        fills: Vec::new(),
+    };
+    let is_bare =
+        is_bare_mapping(&expanded.text) || !sources.expand_env && is_bare_mapping(&as_written.text);
+    let read_as = if is_bare && !sources.expand_env {
+        as_written
+    } else {
+        expanded
+    };
+    let text = read_as.text.clone();
+    let mut report = Report::new(path, source, read_as);
 
     let mut scalars: Vec<Range<usize>> = Vec::new();
     let tree = match yaml::parse(&text, |scalar| scalars.push(scalar)) {
@@ -134,16 +140,18 @@ fn read_text(path: &str, source: String, sources: &Sources<'_>) -> Reading {
             return Reading::of(report, Config::default());
         }
     };
-    if let Some(tree) = tree.as_deref().filter(|tree| file::is_bare_mapping(tree)) {
-        let what = format!(
-            "is what an engine hands to a worker that it starts; {CANNOT_ATTACH}, expected workers"
-        );
-        report.fault(tree.span.start, "", what);
-        return Reading::of(report, Config::default());
-    }
     report.fault_variables(&scalars);
-    let config = file::read(&mut report, tree.as_deref());
+    let config = match tree.as_deref() {
+        Some(tree) if is_bare => file::read_bare(&mut report, tree, said),
+        tree => file::read(&mut report, tree, said),
+    };
     Reading::of(report, config)
+}
+
+/// False also for what is no YAML.
+fn is_bare_mapping(text: &str) -> bool {
+    let tree = yaml::parse(text, |_| {});
+    tree.is_ok_and(|tree| tree.is_some_and(|tree| file::is_bare_mapping(&tree)))
 }
 
 impl Reading {
@@ -156,9 +164,9 @@ impl Reading {
         }
     }
 
-    fn of_defaults() -> Self {
+    fn of_defaults(said: &Said) -> Self {
         let mut report = Report::of_defaults();
-        let config = file::read(&mut report, None);
+        let config = file::read_default(&mut report, FileKind::NoFile, said);
         Reading::of(report, config)
     }
 
@@ -173,6 +181,7 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
+    use super::super::StoreConfig;
     use super::*;
 
     const STREAM: &str = "workers:\n- name: iii-stream\n";
@@ -196,6 +205,7 @@ mod tests {
         let mut sources = Sources {
             config: None,
             engine: None,
+            expand_env: false,
             default_config: false,
             variable: &variable,
             read: &read_one,
@@ -218,7 +228,7 @@ mod tests {
         assert_eq!(with.config.stream.host, "0.0.0.0");
         let without = reading(("other.yaml", STREAM), &[], |_| {});
         assert_eq!(without.config.stream.host, "127.0.0.1");
-        assert_eq!(without.config.notices.len(), 1);
+        assert!(matches!(without.config.store, StoreConfig::Files(_)));
         let refused = reading(("config.yaml", STREAM), &[], |sources| {
             sources.default_config = true
         });
@@ -249,38 +259,204 @@ mod tests {
         );
     }
 
+    const BARE: &str = "port: 5\nadapter: {name: kv}\n";
+    const VARIABLES: [(&str, &str); 2] =
+        [("III_ENGINE_URL", "ws://second"), ("III_URL", "ws://first")];
+
+    /// Whom a reading without faults attaches to, and where subscribers connect.
+    fn attached(reading: &Reading) -> (Option<&str>, String) {
+        assert_eq!(faults(reading), [""; 0]);
+        let config = &reading.config;
+        assert_eq!(config.engine.is_some(), config.worker_listeners.is_empty());
+        (config.engine.as_deref(), config.stream.to_string())
+    }
+
+    fn origin_of_engine(reading: &Reading) -> &str {
+        let is_engine = |setting: &&Setting| setting.key == "iii-stream.server.engine";
+        let setting = reading.settings.iter().find(is_engine);
+        setting.map_or("", |setting| &setting.origin)
+    }
+
     #[test]
-    fn every_way_to_attach_is_refused_in_one_line() {
-        let by_flag = reading(("", ""), &[], |sources| {
-            sources.engine = Some("ws://localhost:1".into())
+    fn variables_without_arguments_attach_and_the_file_there_is_not_read() {
+        let file = ("config.yaml", "no: [yaml");
+        let by_both = reading(file, &VARIABLES, |_| {});
+        let expected = (Some("ws://first"), "127.0.0.1:3112".to_owned());
+        assert_eq!(attached(&by_both), expected);
+        assert_eq!(origin_of_engine(&by_both), "variable III_URL");
+        let by_second = reading(file, &VARIABLES[..1], |_| {});
+        assert_eq!(attached(&by_second).0, Some("ws://second"));
+        let without_file = reading(file, &VARIABLES, |sources| sources.default_config = true);
+        assert_eq!(attached(&without_file), expected);
+        for reading in [by_both, without_file] {
+            assert!(matches!(reading.config.store, StoreConfig::Files(_)));
+            let is_manager = |setting: &Setting| setting.key.starts_with("iii-worker-manager");
+            assert!(!reading.settings.iter().any(is_manager));
+        }
+    }
+
+    #[test]
+    fn flag_attaches_whatever_is_served() {
+        let flag = |sources: &mut Sources<'_>| sources.engine = Some("ws://flag".to_owned());
+        for (file, variables, stream) in [
+            (("", ""), &[][..], "127.0.0.1:3112"),
+            (("config.yaml", STREAM), &[], "0.0.0.0:3112"),
+            (("config.yaml", STREAM), &VARIABLES, "127.0.0.1:3112"),
+            (("config.yaml", BARE), &[], "0.0.0.0:5"),
+            (
+                ("config.yaml", "server: {engine: 'ws://file'}"),
+                &[],
+                "0.0.0.0:3112",
+            ),
+        ] {
+            let by_flag = reading(file, variables, flag);
+            assert_eq!(attached(&by_flag), (Some("ws://flag"), stream.to_owned()));
+            assert_eq!(origin_of_engine(&by_flag), "flag");
+            let told = by_flag.config.notices.contains(
+                &"III_URL and III_ENGINE_URL passed over: --engine says where the engine is"
+                    .to_owned(),
+            );
+            assert_eq!(told, !variables.is_empty());
+        }
+    }
+
+    #[test]
+    fn whole_file_attaches_by_its_own_word_only() {
+        let file = "workers: [{name: iii-stream, config: {adapter: {name: kv}}, server: {engine: 'ws://u:p@file?token=t'}}]";
+        let reading = reading(("a.yaml", file), &VARIABLES[1..], |sources| {
+            sources.config = Some("a.yaml".into());
+        });
+        let expected = (Some("ws://u:p@file?token=t"), "0.0.0.0:3112".to_owned());
+        assert_eq!(attached(&reading), expected);
+        assert_eq!(
+            reading.config.notices,
+            ["III_URL passed over: server.engine in a.yaml says where the engine is"]
+        );
+        let shown = reading
+            .settings
+            .iter()
+            .find(|setting| setting.key == "iii-stream.server.engine");
+        assert_eq!(
+            shown.map(|setting| (setting.value.as_str(), setting.origin.as_str())),
+            Some((Some("ws://***@file?***"), "a.yaml:1"))
+        );
+    }
+
+    #[test]
+    fn worker_port_of_a_file_is_passed_over_beside_an_engine() {
+        let file = "workers:\n- {name: iii-stream, config: {adapter: {name: kv}}}\n\
+                    - {name: iii-worker-manager, config: {middleware_function_id: f}}\n- name: iii-worker-manager\n";
+        let reading = reading(("config.yaml", file), &[], |sources| {
+            sources.engine = Some("ws://flag".to_owned());
+        });
+        assert_eq!(attached(&reading).0, Some("ws://flag"));
+        assert_eq!(
+            reading.config.warnings,
+            [
+                "config.yaml: iii-worker-manager passed over: the engine that this server attaches to has the worker port"
+            ]
+        );
+    }
+
+    #[test]
+    fn bare_mapping_attaches_to_what_it_names_else_the_variables_else_the_default() {
+        let with_engine = "port: 5\nserver: {engine: 'wss://file', drain_ms: 7}\n";
+        for (text, variables, engine, origin) in [
+            (with_engine, &VARIABLES[..], "wss://file", "config.yaml:2"),
+            (BARE, &VARIABLES, "ws://first", "variable III_URL"),
+            (
+                BARE,
+                &VARIABLES[..1],
+                "ws://second",
+                "variable III_ENGINE_URL",
+            ),
+            (BARE, &[], "ws://localhost:49134", "default"),
+        ] {
+            let reading = reading(("config.yaml", text), variables, |sources| {
+                sources.config = Some("config.yaml".into());
+            });
+            assert_eq!(
+                attached(&reading),
+                (Some(engine), "0.0.0.0:5".to_owned()),
+                "{text}"
+            );
+            assert_eq!(origin_of_engine(&reading), origin);
+        }
+        let without_variables = reading(("config.yaml", with_engine), &[], |_| {});
+        assert_eq!(without_variables.config.drain_ms, 7);
+    }
+
+    #[test]
+    fn bare_mapping_is_as_strict_as_an_entry() {
+        for (text, expected) in [
+            (
+                "prot: 1\nhost: h\n",
+                "config.yaml:1:1: prot: unknown key; did you mean port?",
+            ),
+            (
+                "port: 1\nzzzzzz: 1\n",
+                "config.yaml:2:1: zzzzzz: unknown key, expected port, host, auth_function, adapter or server",
+            ),
+            (
+                "server: {limits: {conections: 1}}\n",
+                "config.yaml:1:19: server.limits.conections: unknown key; did you mean connections?",
+            ),
+            (
+                "auth_function: ''\n",
+                "config.yaml:1:16: auth_function: \"\" names no function, expected null or no such key",
+            ),
+            (
+                "adapter: {name: bridge}\n",
+                "config.yaml:1:17: adapter.name: bridge is not supported by this version of iii-stream, expected kv",
+            ),
+        ] {
+            assert_eq!(faults_of(text, &[]), [expected], "{text}");
+        }
+    }
+
+    #[test]
+    fn bare_mapping_is_filled_in_only_when_asked() {
+        let text = "host: h # ${NO}\nauth_function: \"${F}\"\nadapter: {name: kv}\n";
+        let as_written = reading(("config.yaml", text), &[("F", "f")], |_| {});
+        assert_eq!(attached(&as_written).1, "h:3112");
+        let function = as_written.config.auth.function.as_deref();
+        assert_eq!(function, Some("${F}"));
+        let filled_in = reading(("config.yaml", text), &[("F", "f")], |sources| {
+            sources.expand_env = true;
+        });
+        assert_eq!(attached(&filled_in).1, "h:3112");
+        assert_eq!(filled_in.config.auth.function.as_deref(), Some("f"));
+        let lacking = reading(("config.yaml", text), &[], |sources| {
+            sources.expand_env = true;
         });
         assert_eq!(
-            faults(&by_flag),
-            [
-                "--engine: this version of iii-stream cannot attach to a running engine; leave it out to be the engine"
-            ]
+            faults(&lacking),
+            ["config.yaml:2:17: environment variable F is not set and has no default"]
         );
-        assert_eq!(
-            faults_of(
-                STREAM,
-                &[("III_URL", "ws://x"), ("III_ENGINE_URL", "ws://x")]
-            ),
-            [
-                "III_URL and III_ENGINE_URL: this version of iii-stream cannot attach to a running engine; unset it, or say with --config what to serve"
-            ]
-        );
-        for bare in [
-            "port: 3112\n",
-            "adapter: {name: kv}\nhost: ${NO}\n",
-            "server: {}\nother: 1",
-        ] {
+        // What a variable would bring in cannot spoil it either.
+        let quoted = reading(("config.yaml", text), &[("F", "\"")], |_| {});
+        assert_eq!(attached(&quoted).1, "h:3112");
+    }
+
+    #[test]
+    fn what_is_no_address_of_an_engine_is_refused_with_who_said_it() {
+        let expected =
+            "\"http://x\" is no address of an engine, expected ws://host:port or wss://host:port";
+        let by_flag = reading(("", ""), &[("III_URL", "ftp://y")], |sources| {
+            sources.engine = Some("http://x".to_owned());
+        });
+        assert_eq!(faults(&by_flag), [format!("--engine: {expected}")]);
+        for text in [STREAM, BARE] {
+            let by_variable = reading(("a.yaml", text), &[("III_ENGINE_URL", "http://x")], |_| {});
             assert_eq!(
-                faults_of(bare, &[]),
-                [
-                    "config.yaml:1:1: is what an engine hands to a worker that it starts; this version of iii-stream cannot attach to a running engine, expected workers"
-                ]
+                faults(&by_variable),
+                [format!("III_ENGINE_URL: {expected}")]
             );
         }
+        assert_eq!(
+            faults_of("server: {engine: 'http://x'}", &[("X", "")]),
+            [format!("config.yaml:1:18: server.engine: {expected}")]
+        );
     }
 
     #[test]
@@ -371,6 +547,7 @@ mod tests {
             let sources = Sources {
                 config: None,
                 engine: None,
+                expand_env: false,
                 default_config: false,
                 variable: &|_| None,
                 read: read_file,

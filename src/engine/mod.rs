@@ -193,10 +193,11 @@ impl Engine {
     fn read_replies(&mut self) {
         let len = self.ports.mailbox.len();
         for _ in 0..len {
-            let Some(ToEngine(reply)) = self.ports.mailbox.take() else {
-                break;
-            };
-            self.reply(reply);
+            match self.ports.mailbox.take() {
+                Some(ToEngine::Reply(reply)) => self.reply(reply),
+                Some(_) => {}
+                None => break,
+            }
         }
         if len > 0 {
             let shared = &self.ports.shared;

@@ -448,7 +448,7 @@ fn is_list(function: StreamFunction) -> bool {
 fn try_send(ports: &mut EnginePorts, owner: WorkerId, command: Command) -> Result<(), Command> {
     match ports.to_commands[owner.index()].try_send(ToOwner::Command(command)) {
         Err(ToOwner::Command(command)) => Err(command),
-        Ok(()) | Err(ToOwner::Socket(_)) => Ok(()),
+        Ok(()) | Err(ToOwner::Socket(_) | ToOwner::Hooks(_)) => Ok(()),
     }
 }
 

@@ -13,17 +13,22 @@
 //! flood each other's groups would wait for each other for ever.
 
 mod mailbox;
+mod requests;
 pub mod wake;
 
 pub use mailbox::{Address, Mailbox, Outbox, Wake, Weigh, mailbox};
+pub use requests::{AuthRequest, AuthVerdict, JoinRequest, Presence};
 
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::id::{GroupKey, WorkerId};
+use crate::id::{GroupKey, SlotId, WorkerId};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
-use crate::shard::{Command, Cursor, Delivered, Delivery, Learned, Reply, Request, Slice};
+use crate::shard::hooks::Hooks;
+use crate::shard::{
+    Command, Cursor, CustomCall, Delivered, Delivery, Fired, Learned, Reply, Request, Slice, Told,
+};
 
 /// What a worker takes at all times.
 pub enum ToWorker {
@@ -33,6 +38,14 @@ pub enum ToWorker {
     Learned(Vec<Learned>),
     /// The store wants a slice of this shard. It holds what was learned before, and nothing later.
     Slice(Cursor),
+    /// What a custom function answered this shard.
+    Told(Told),
+    /// The functions' word on a join: whether it is admitted.
+    Joined(Box<JoinRequest>, bool),
+    /// The auth function's word on an upgrade.
+    Authenticated(SlotId, AuthVerdict),
+    /// The engine has room for so many owed leaves.
+    TakeLeaves(usize),
 }
 
 /// What a worker takes when nothing that follows from it would have to wait.
@@ -41,10 +54,34 @@ pub enum ToOwner {
     Command(Command),
     /// A socket that another worker has accepted and not read from.
     Socket(TcpStream),
+    /// The streams that SDK workers have hooked onto, from here on.
+    Hooks(Arc<Hooks>),
 }
 
 /// What the engine thread takes.
-pub struct ToEngine(pub Reply);
+pub enum ToEngine {
+    /// The answer to a call.
+    Reply(Reply),
+    /// An event of a stream that triggers follow.
+    Fired(Fired),
+    /// A custom function is to be asked.
+    Custom(CustomCall),
+    /// A join is to be decided.
+    Join(Box<JoinRequest>),
+    /// An upgrade is to be decided.
+    Auth(AuthRequest),
+    /// A worker owes leaves and waits to be told how many there is room for.
+    Owes(WorkerId),
+    /// Leaves of that worker, as many as there was room for, and whether more are owed.
+    Leaves {
+        /// Which worker.
+        worker: WorkerId,
+        /// In the order in which they came about.
+        leaves: Vec<Presence>,
+        /// More are owed.
+        more: bool,
+    },
+}
 
 /// What the store thread takes.
 pub enum ToStore {
@@ -65,6 +102,10 @@ impl Weigh for ToWorker {
             },
             ToWorker::Learned(learned) => learned.iter().map(Learned::held_bytes).sum(),
             ToWorker::Slice(_) => 0,
+            ToWorker::Told(told) => told.held_bytes(),
+            ToWorker::Joined(request, _) => request.presence.held_bytes(),
+            ToWorker::Authenticated(_, AuthVerdict::Admitted(Some(context))) => context.len(),
+            ToWorker::Authenticated(..) | ToWorker::TakeLeaves(_) => 0,
         }
     }
 }
@@ -73,14 +114,22 @@ impl Weigh for ToOwner {
     fn held_bytes(&self) -> usize {
         match self {
             ToOwner::Command(command) => command.held_bytes(),
-            ToOwner::Socket(_) => 0,
+            ToOwner::Socket(_) | ToOwner::Hooks(_) => 0,
         }
     }
 }
 
 impl Weigh for ToEngine {
     fn held_bytes(&self) -> usize {
-        self.0.outcome.held_bytes()
+        match self {
+            ToEngine::Reply(reply) => reply.outcome.held_bytes(),
+            ToEngine::Fired(fired) => fired.frame.held_bytes(),
+            ToEngine::Custom(call) => call.input.len(),
+            ToEngine::Join(request) => request.presence.held_bytes(),
+            ToEngine::Auth(request) => request.input.len(),
+            ToEngine::Owes(_) => 0,
+            ToEngine::Leaves { leaves, .. } => leaves.iter().map(Presence::held_bytes).sum(),
+        }
     }
 }
 
@@ -142,6 +191,8 @@ pub struct Shared {
     pub workers: Vec<WorkerMetrics>,
     /// What the engine thread counts.
     pub engine: EngineMetrics,
+    /// Leaves that workers owe to functions and the engine has not taken.
+    pub owed: AtomicUsize,
     /// The process ends: no new sockets, and those that are there are closed one after another.
     pub draining: AtomicBool,
     /// Every socket is gone, or has had its time: the threads end.
@@ -212,6 +263,8 @@ pub struct EnginePorts {
     pub mailbox: Mailbox<ToEngine>,
     /// The workers' command mailboxes.
     pub to_commands: Vec<Outbox<ToOwner>>,
+    /// The workers' open mailboxes.
+    pub to_open: Vec<Outbox<ToWorker>>,
     /// What all may look at.
     pub shared: Arc<Shared>,
 }
@@ -276,6 +329,7 @@ pub fn tie(
     let engine_ports = EnginePorts {
         mailbox: engine,
         to_commands: outboxes(&commands_to, engine_thread(workers)),
+        to_open: outboxes(&open_to, engine_thread(workers)),
         shared: Arc::clone(&shared),
     };
     let store_ports = store.map(|mailbox| StorePorts {

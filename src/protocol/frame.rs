@@ -54,6 +54,10 @@ pub struct EventFrame {
 }
 
 impl EventFrame {
+    /// Where the payload begins: behind the longest header. The header is put right before it, so
+    /// the text is copied once.
+    const ROOM: usize = 10;
+
     /// Encodes the event of one group.
     pub fn encode(
         names: &GroupNames,
@@ -61,12 +65,9 @@ impl EventFrame {
         item: Option<&str>,
         event: Event<'_>,
     ) -> EventFrame {
-        // The longest header is 10 bytes; the payload is written behind that and the header put
-        // right before it, so the text is copied once.
-        const ROOM: usize = 10;
         let item_len = item.map_or(0, str::len);
-        let mut out = Vec::with_capacity(ROOM + 120 + names.0.len() + event.len() + item_len);
-        out.extend_from_slice(&[0; ROOM]);
+        let mut out = Vec::with_capacity(Self::ROOM + 120 + names.0.len() + event.len() + item_len);
+        out.extend_from_slice(&[0; Self::ROOM]);
         write_head(&mut out, names, time, item);
         match event {
             Event::Create(data) => write_change(&mut out, "create", data),
@@ -80,9 +81,9 @@ impl EventFrame {
                 out.extend_from_slice(b"}}}");
             }
         }
-        let (header, header_len) = text_header(out.len() - ROOM);
-        let start = ROOM - header_len;
-        out[start..ROOM].copy_from_slice(&header[..header_len]);
+        let (header, header_len) = text_header(out.len() - Self::ROOM);
+        let start = Self::ROOM - header_len;
+        out[start..Self::ROOM].copy_from_slice(&header[..header_len]);
         EventFrame {
             bytes: out.into_boxed_slice(),
             start: start as u8,
@@ -93,6 +94,12 @@ impl EventFrame {
     /// The frame, header and all.
     pub fn wire(&self) -> &[u8] {
         &self.bytes[usize::from(self.start)..]
+    }
+
+    /// The event itself: a JSON object.
+    pub fn text(&self) -> &str {
+        // It was put together from texts.
+        std::str::from_utf8(&self.bytes[Self::ROOM..]).unwrap_or_default()
     }
 
     /// Name of the item that it is about; `None` for a custom event of the group.

@@ -1,6 +1,7 @@
 //! How many bytes messages between threads hold, for the bounds of mailboxes.
 
 use crate::protocol::answer::Outcome;
+use crate::protocol::call::ErrorBody;
 use crate::protocol::input::UpdateOp;
 
 impl Outcome {
@@ -24,8 +25,16 @@ impl Outcome {
                 streams.iter().map(of_stream).sum()
             }
             Outcome::Sent => 0,
-            Outcome::Failed(error) => error.message.len(),
+            Outcome::Failed(error) => error.held_bytes(),
         }
+    }
+}
+
+impl ErrorBody {
+    /// Bytes it holds on the heap.
+    pub fn held_bytes(&self) -> usize {
+        let stacktrace = self.stacktrace.as_ref().map_or(0, String::len);
+        self.code.len() + self.message.len() + stacktrace
     }
 }
 

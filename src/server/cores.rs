@@ -62,6 +62,11 @@ impl Cores {
         self.free.get(1).copied().or(self.of_engine())
     }
 
+    /// Engine and store have to run where the workers run.
+    pub(super) fn are_shared(&self) -> bool {
+        self.free.is_empty()
+    }
+
     /// For the log.
     pub(super) fn described(&self) -> String {
         let workers = match self.workers {

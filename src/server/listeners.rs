@@ -40,13 +40,16 @@ pub(super) fn stream(config: &Config, workers: usize) -> Result<Vec<TcpListener>
 
 /// The listener on the worker port.
 pub(super) fn worker(config: &Config) -> Result<TcpListener, StartError> {
+    let Some(listener) = config.worker_listeners.first() else {
+        return Err(StartError::NoWorkerPort);
+    };
     let hint = |address: SocketAddr| {
         let port = address.port();
         format!(
             "an iii engine may be running, which --engine ws://127.0.0.1:{port} would attach to (ss -ltnp 'sport = :{port}')"
         )
     };
-    listen_first(&config.worker, config, hint).map(TcpListener::from)
+    listen_first(&listener.endpoint, config, hint).map(TcpListener::from)
 }
 
 /// Listens on the first of the endpoint's addresses.

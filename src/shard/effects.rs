@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::id::{CallId, GroupKey, ItemId, LocalGroupId, SlotId, Text, WorkerId};
 use crate::protocol::answer::{Outcome, UpdateError};
+use crate::protocol::call::ErrorBody;
 use crate::protocol::frame::{EventFrame, SyncFrame};
-use crate::protocol::input::UpdateOp;
+use crate::protocol::input::{StreamFunction, UpdateOp};
 
 use super::{Cursor, Decides, Slice};
 
@@ -19,6 +20,36 @@ pub struct Effects {
     pub replies: Vec<Reply>,
     /// To the workers that listen: one per worker and event, not per subscriber.
     pub deliveries: Vec<Delivery>,
+    /// To the engine: events of streams that triggers follow, in the order of each group.
+    pub fired: Vec<Fired>,
+    /// To the engine: custom functions that are to be asked in place of the store.
+    pub custom: Vec<CustomCall>,
+}
+
+/// An event of a stream that some trigger follows.
+pub struct Fired {
+    /// The state of the hooks when it happened: triggers that came later do not hear of it.
+    pub version: u64,
+    /// The event's group.
+    pub key: GroupKey,
+    /// The event, encoded; its item is in it.
+    pub frame: Arc<EventFrame>,
+}
+
+/// A custom function is to be asked. Its answer comes back as [`Told`].
+pub struct CustomCall {
+    /// Who asks.
+    pub shard: WorkerId,
+    /// The group's slot in that shard.
+    pub slot: u32,
+    /// The call's name within the shard.
+    pub number: u64,
+    /// Which function.
+    pub function: StreamFunction,
+    /// The stream whose function it is.
+    pub key: GroupKey,
+    /// Its input: a JSON object.
+    pub input: Text,
 }
 
 /// The answer to one call.
@@ -178,10 +209,34 @@ pub enum Learned {
     },
 }
 
+/// What a custom function answered.
+pub struct Told {
+    /// The group's slot, as in the call.
+    pub slot: u32,
+    /// As in the call.
+    pub number: u64,
+    /// What came back.
+    pub answer: CustomAnswer,
+}
+
+/// What came back from a custom function.
+pub enum CustomAnswer {
+    /// A JSON text, or nothing.
+    Result(Option<Text>),
+    /// It failed, or could not be asked.
+    Failed(ErrorBody),
+    /// A limit of ours refuses the call: the cause, for the caller.
+    Refused(Arc<str>),
+}
+
 impl Effects {
     /// Whether nothing is asked.
     pub fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.replies.is_empty() && self.deliveries.is_empty()
+        self.requests.is_empty()
+            && self.replies.is_empty()
+            && self.deliveries.is_empty()
+            && self.fired.is_empty()
+            && self.custom.is_empty()
     }
 }
 
@@ -218,6 +273,17 @@ impl Learned {
             Verdict::Found(value) => len(value),
             Verdict::Listed(values) => values.iter().map(|value| value.len()).sum(),
             Verdict::Groups(keys) => keys.iter().map(|key| key.joined().len()).sum(),
+        }
+    }
+}
+
+impl Told {
+    /// Bytes it holds on the heap.
+    pub fn held_bytes(&self) -> usize {
+        match &self.answer {
+            CustomAnswer::Result(result) => result.as_ref().map_or(0, |text| text.len()),
+            CustomAnswer::Failed(error) => error.held_bytes(),
+            CustomAnswer::Refused(cause) => cause.len(),
         }
     }
 }

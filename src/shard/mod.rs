@@ -13,6 +13,7 @@ mod decided;
 mod effects;
 mod group;
 mod groups;
+pub mod hooks;
 mod items;
 mod keep;
 mod sync;
@@ -21,8 +22,8 @@ pub mod update;
 
 pub use command::{Ask, Command, Join};
 pub use effects::{
-    Answer, Delivered, Delivery, Effects, Learned, Question, Reply, Request, RequestKind, Store,
-    Verdict,
+    Answer, CustomAnswer, CustomCall, Delivered, Delivery, Effects, Fired, Learned, Question,
+    Reply, Request, RequestKind, Store, Told, Verdict,
 };
 pub use keep::{Cursor, Piece, Restored, Slice, SliceLimits};
 

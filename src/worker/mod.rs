@@ -70,6 +70,8 @@ pub struct Parts {
     pub drain: Duration,
     /// Told when all sockets are gone after the drain has begun.
     pub drained: crossbeam_channel::Sender<WorkerId>,
+    /// The engine runs on this core as well, and only while this worker pauses.
+    pub shares_core: bool,
 }
 
 /// The token that a worker's waker has to be made with.
@@ -105,6 +107,7 @@ pub struct Worker {
     /// Closing sockets, in the order in which they are given up.
     closing: Deadlines<SlotId>,
     drain: Drain,
+    shares_core: bool,
     /// A group's time ran more than a second ahead of the clock, and that was said.
     said_ahead: bool,
 }
@@ -137,6 +140,7 @@ impl Worker {
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
             drain: Drain::new(parts.drain, parts.drained),
+            shares_core: parts.shares_core,
             said_ahead: false,
         })
     }
@@ -165,6 +169,9 @@ impl Worker {
 
     fn wait_for_events(&mut self, events: &mut Events) -> io::Result<()> {
         let timeout = self.sleep_at_most();
+        if self.shares_core && timeout == Some(Duration::ZERO) {
+            std::thread::yield_now(); // there is work, but the engine's turn may be due
+        }
         match self.poll.poll(events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
             polled => polled?,
@@ -255,6 +262,10 @@ impl Worker {
                         outbox.send(ToStore::Slice(self.ports.id, slice));
                     }
                 }
+                ToWorker::Told(_)
+                | ToWorker::Joined(..)
+                | ToWorker::Authenticated(..)
+                | ToWorker::TakeLeaves(_) => {}
             }
         }
         if len > 0 {
@@ -277,6 +288,7 @@ impl Worker {
                     self.take_socket(stream);
                     cost += COMMAND_COST;
                 }
+                ToOwner::Hooks(_) => {}
             }
         }
         if taken > 0 {
@@ -324,7 +336,13 @@ impl Worker {
             }
         }
         for reply in self.effects.replies.drain(..) {
-            self.ports.to_engine.send(ToEngine(reply));
+            self.ports.to_engine.send(ToEngine::Reply(reply));
+        }
+        for fired in self.effects.fired.drain(..) {
+            self.ports.to_engine.send(ToEngine::Fired(fired));
+        }
+        for call in self.effects.custom.drain(..) {
+            self.ports.to_engine.send(ToEngine::Custom(call));
         }
         let deliveries = std::mem::take(&mut self.effects.deliveries);
         for delivery in deliveries {

@@ -80,7 +80,7 @@ impl Worker {
                     shared.connections[me].fetch_add(1, Ordering::Relaxed);
                     self.take_socket(stream);
                 }
-                Err(ToOwner::Command(_)) => {}
+                Err(ToOwner::Command(_) | ToOwner::Hooks(_)) => {}
             }
             return;
         }

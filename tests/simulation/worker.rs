@@ -248,7 +248,7 @@ impl Worker {
                         self.learn(learned, around);
                     }
                 }
-                Some(ToWorker::Slice(_)) => unreachable!("the double takes no snapshots"),
+                Some(_) => unreachable!("no hooks are set, and the double takes no snapshots"),
                 None => {}
             }
         }

@@ -93,7 +93,7 @@ impl TestServer {
         notice_panics();
         let mut config = Config {
             stream: Endpoint::new("127.0.0.1", 0),
-            worker: Endpoint::new("127.0.0.1", 0),
+            worker_listeners: vec![Endpoint::new("127.0.0.1", 0).into()],
             threads: Threads::Count(shape.threads),
             drain_ms: 50,
             ..Config::default()

@@ -91,10 +91,6 @@ impl Log {
         closed + self.open.as_ref().map_or(0, |open| open.bytes)
     }
 
-    pub(super) fn is_dirty(&self) -> bool {
-        self.is_dirty
-    }
-
     /// True once after a sync has failed: everything has to be written anew.
     pub(super) fn take_suspicion(&mut self) -> bool {
         std::mem::take(&mut self.is_suspect)
@@ -119,17 +115,17 @@ impl Log {
         let name = name_of(open.sequence);
         if let Err(source) = open.file.append(batch) {
             if open.file.cut(open.bytes).is_err() {
-                self.close();
+                self.close_for_good(disk);
             }
             return Err(StoreError::of(disk, &name, source));
         }
         self.is_dirty = true;
         if self.fsync == Fsync::Always {
             if let Err(source) = open.file.sync() {
-                // Best effort: the successor's head says where it ends all the same.
+                // The successor's head says where it ends, if the cut is lost as well.
                 let _ = open.file.cut(open.bytes);
                 self.is_suspect = true;
-                self.close();
+                self.close_for_good(disk);
                 return Err(StoreError::of(disk, &name, source));
             }
             self.is_dirty = false;
@@ -151,6 +147,20 @@ impl Log {
             self.close();
             StoreError::of(disk, &name, source)
         })
+    }
+
+    /// Syncs all that was written since the start, names included, whatever the policy.
+    pub(super) fn finish(&mut self, disk: &mut dyn Disk) -> Result<(), StoreError> {
+        if self.fsync == Fsync::Never {
+            for closed in &self.closed {
+                let name = name_of(closed.sequence);
+                let synced = disk.reopen(&name).and_then(|mut file| file.sync());
+                synced.map_err(|source| StoreError::of(disk, &name, source))?;
+            }
+        }
+        self.sync(disk)?;
+        disk.sync()
+            .map_err(|source| StoreError::io(disk.path(), source))
     }
 
     /// Begins a new segment, unless the open one is empty.
@@ -197,8 +207,21 @@ impl Log {
         }
     }
 
+    /// Closes the segment, behind whose end something may stand that was refused: until a successor
+    /// says so, only that it has no whole batch there keeps it from being read.
+    fn close_for_good(&mut self, disk: &mut dyn Disk) {
+        self.close();
+        // The next batch tries again.
+        let _ = self.roll(disk);
+    }
+
+    /// A segment without records is no predecessor: its successor has its name, and takes its place.
     fn close(&mut self) {
-        self.closed.extend(self.open.take().map(|open| Closed {
+        let open = self
+            .open
+            .take()
+            .filter(|open| open.bytes > HEAD_BYTES as u64);
+        self.closed.extend(open.map(|open| Closed {
             sequence: open.sequence,
             bytes: open.bytes,
         }));

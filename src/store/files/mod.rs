@@ -212,7 +212,7 @@ impl Store for Files {
         self.batch.clear();
         record::time(&mut self.batch, self.log.next_sequence(), now);
         let written = self.log.append(&mut *self.disk, &self.batch, 1);
-        if let Err(error) = written.and_then(|()| self.log.sync(&*self.disk)) {
+        if let Err(error) = written.and_then(|()| self.log.finish(&mut *self.disk)) {
             tracing::error!("the end of the log is not on the disk: {error}");
         }
     }

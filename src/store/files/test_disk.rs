@@ -31,6 +31,8 @@ struct State {
 struct Bytes {
     now: Vec<u8>,
     synced: Vec<u8>,
+    /// A sync has failed: later ones say that they work, and do not.
+    is_lost: bool,
 }
 
 impl TestDisk {
@@ -52,6 +54,10 @@ impl TestDisk {
 
     pub(super) fn fail_sync_after(&self, syncs: usize) {
         self.state().syncs = Some(syncs);
+    }
+
+    pub(super) fn syncs_work(&self) {
+        self.state().syncs = None;
     }
 
     pub(super) fn writes(&self) -> usize {
@@ -94,6 +100,7 @@ impl TestDisk {
         let file = Arc::new(Mutex::new(Bytes {
             synced: bytes.clone(),
             now: bytes,
+            is_lost: false,
         }));
         let mut state = self.state();
         state.files.insert(name.to_owned(), Arc::clone(&file));
@@ -202,13 +209,16 @@ impl DiskFile for TestFile {
         match state.syncs {
             Some(0) => {
                 state.syncs = None;
+                self.file.lock().unwrap().is_lost = true;
                 return Err(io::Error::other("sync fails"));
             }
             Some(left) => state.syncs = Some(left - 1),
             None => {}
         }
         let mut file = self.file.lock().unwrap();
-        file.synced = file.now.clone();
+        if !file.is_lost {
+            file.synced = file.now.clone();
+        }
         Ok(())
     }
 }

@@ -1,0 +1,428 @@
+//! The entries of `iii-worker-manager`: where SDK workers connect, and what they may do there.
+//!
+//! What the file closes and this server cannot keep closed is refused by name, never passed over.
+
+use serde_json::Value as Json;
+
+use super::file::{Entry, MANAGER, endpoint, function_id, open};
+use super::report::Report;
+use super::section::{Section, mismatch};
+use super::yaml::{Node, Value};
+use super::{
+    Endpoint, FunctionFilter, HOST_OF_FILE, MetadataMatch, Rbac, WORKER_PORT, WorkerListener,
+};
+
+const LISTENERS_MAX: usize = 8;
+
+const NOT_BESIDE_OURS: &str =
+    "is not supported by iii-stream; run it beside an engine (--engine) instead";
+
+/// One listener for each entry. Without any entry the one listener of a file that names none.
+pub(super) fn read(report: &mut Report, entries: &[&Entry<'_>]) -> Vec<WorkerListener> {
+    for further in entries.iter().skip(LISTENERS_MAX) {
+        further.fault_name(
+            report,
+            &format!("one {MANAGER} too many, expected at most {LISTENERS_MAX}"),
+        );
+    }
+    if entries.is_empty() {
+        return vec![listener(report, None, MANAGER.to_owned(), HOST_OF_FILE)];
+    }
+    let numbered = entries.iter().take(LISTENERS_MAX).zip(1..);
+    numbered
+        .map(|(entry, number)| {
+            let name = match number {
+                1 => MANAGER.to_owned(),
+                _ => format!("{MANAGER}#{number}"),
+            };
+            listener(report, Some(entry), name, HOST_OF_FILE)
+        })
+        .collect()
+}
+
+/// The settings are shown under `name`.
+pub(super) fn listener(
+    report: &mut Report,
+    entry: Option<&Entry<'_>>,
+    name: String,
+    host: &str,
+) -> WorkerListener {
+    let mut section = open(report, entry, MANAGER, name);
+    let mut keys = section.section("config");
+    let mut address = Endpoint::new(host, WORKER_PORT);
+    endpoint(&mut keys, &mut address);
+    keys.refuse("middleware_function_id", NOT_BESIDE_OURS);
+    let rbac = rbac(&mut keys);
+    keys.done();
+    WorkerListener {
+        endpoint: address,
+        rbac,
+    }
+}
+
+fn rbac(keys: &mut Section<'_, '_>) -> Option<Rbac> {
+    let mut section = keys.section("rbac");
+    if section.is_absent() {
+        keys.show("rbac", Json::Null);
+        return None;
+    }
+    let mut auth_function = None;
+    section.read("auth_function_id", &mut auth_function, function_id);
+    let expected = "a list of match(\"pattern\") and of mappings with metadata";
+    let filters = section.items("expose_functions", expected, filter);
+    if let Some(filters) = &filters {
+        section.show("expose_functions", filters.iter().map(Json::from).collect());
+    }
+    for key in [
+        "on_function_registration_function_id",
+        "on_trigger_registration_function_id",
+        "on_trigger_type_registration_function_id",
+    ] {
+        section.refuse(key, NOT_BESIDE_OURS);
+    }
+    section.done();
+    Some(Rbac {
+        auth_function,
+        expose_functions: filters.unwrap_or_default(),
+    })
+}
+
+/// None: it is at fault, and the report says so.
+fn filter(report: &mut Report, path: String, node: &Node) -> Option<FunctionFilter> {
+    let what = match &node.value {
+        Value::Text(text) => match pattern(text) {
+            Some(pattern) => return Some(FunctionFilter::Id(pattern.to_owned())),
+            None => format!("expected match(\"pattern\"), got: {text}"),
+        },
+        Value::Mapping(_) => return metadata_filter(report, path, node),
+        _ => mismatch(node, "match(\"pattern\") or a mapping with metadata"),
+    };
+    report.fault(node.span.start, &path, what);
+    None
+}
+
+/// Doubled keys are refused here, for each of them narrows what is exposed.
+fn metadata_filter(report: &mut Report, path: String, node: &Node) -> Option<FunctionFilter> {
+    let metadata_path = format!("{path}.metadata");
+    let mut section = Section::new(report, path.clone(), String::new(), Some(node));
+    section.refuse_doubled();
+    let metadata = section.node("metadata");
+    section.done();
+    let pairs = match metadata.map(|metadata| &metadata.value) {
+        Some(Value::Mapping(pairs)) if !pairs.is_empty() => pairs,
+        _ => {
+            let (at, path) = match metadata {
+                Some(metadata) => (metadata.span.start, metadata_path),
+                None => (node.span.start, path),
+            };
+            report.fault(
+                at,
+                &path,
+                "expected a 'metadata' key with filter conditions",
+            );
+            return None;
+        }
+    };
+    Section::new(report, metadata_path.clone(), String::new(), metadata).refuse_doubled();
+    let conditions: Vec<Option<(String, MetadataMatch)>> = pairs
+        .iter()
+        .map(|(key, value)| {
+            let found = metadata_match(value);
+            if found.is_none() {
+                let what = mismatch(
+                    value,
+                    "a text, a number, a boolean, null or match(\"pattern\")",
+                );
+                report.fault(
+                    value.span.start,
+                    &format!("{metadata_path}.{}", key.text),
+                    what,
+                );
+            }
+            found.map(|found| (key.text.clone(), found))
+        })
+        .collect();
+    let conditions: Option<Vec<_>> = conditions.into_iter().collect();
+    conditions.map(FunctionFilter::Metadata)
+}
+
+/// None: nothing that JSON has, or that a filter can ask for.
+fn metadata_match(node: &Node) -> Option<MetadataMatch> {
+    let json = match &node.value {
+        Value::Null => Json::Null,
+        Value::Bool(value) => (*value).into(),
+        Value::Integer(value) => match (i64::try_from(*value), u64::try_from(*value)) {
+            (Ok(value), _) => value.into(),
+            (_, Ok(value)) => value.into(),
+            _ => return None,
+        },
+        Value::Decimal(text) => {
+            let number = text.parse().ok().and_then(serde_json::Number::from_f64);
+            Json::Number(number?)
+        }
+        Value::Text(text) => match pattern(text) {
+            Some(pattern) => return Some(MetadataMatch::Pattern(pattern.to_owned())),
+            None => text.as_str().into(),
+        },
+        Value::List(_) | Value::Mapping(_) | Value::Tagged(_) => return None,
+    };
+    Some(MetadataMatch::Equal(json.to_string()))
+}
+
+/// `match("x::*")` → `x::*`.
+fn pattern(text: &str) -> Option<&str> {
+    let quoted = text.strip_prefix("match(")?.strip_suffix(')')?;
+    ['"', '\''].into_iter().find_map(|quote| {
+        let inside = quoted.strip_prefix(quote)?.strip_suffix(quote)?;
+        (!inside.contains(quote)).then_some(inside)
+    })
+}
+
+/// As it would be written.
+impl From<&FunctionFilter> for Json {
+    fn from(filter: &FunctionFilter) -> Json {
+        let written = |pattern: &str| {
+            let quote = if pattern.contains('"') { '\'' } else { '"' };
+            Json::from(format!("match({quote}{pattern}{quote})"))
+        };
+        match filter {
+            FunctionFilter::Id(pattern) => written(pattern),
+            FunctionFilter::Metadata(conditions) => {
+                let metadata: serde_json::Map<String, Json> = conditions
+                    .iter()
+                    .map(|(key, value)| {
+                        let value = match value {
+                            MetadataMatch::Pattern(pattern) => written(pattern),
+                            MetadataMatch::Equal(text) => {
+                                serde_json::from_str(text).unwrap_or_default()
+                            }
+                        };
+                        (key.clone(), value)
+                    })
+                    .collect();
+                serde_json::json!({ "metadata": metadata })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may")]
+mod tests {
+    use super::super::engine::Said;
+    use super::super::env::expand;
+    use super::super::{Config, file, yaml};
+    use super::*;
+
+    /// What the entries of a file, without `iii-stream`, come to.
+    fn read_entries(entries: &str) -> (Config, Report) {
+        let text = format!("workers:\n- name: iii-stream\n{entries}");
+        let expanded = expand(&text, &|_| None);
+        let tree = yaml::parse(&text, |_| {}).ok().expect("well formed YAML");
+        let mut report = Report::new("config.yaml", text, expanded);
+        let config = file::read(&mut report, tree.as_deref(), &Said::default());
+        report.sort();
+        (config, report)
+    }
+
+    fn rbac_of(rbac: &str) -> (Config, Report) {
+        read_entries(&format!(
+            "- name: iii-worker-manager\n  config: {{rbac: {{{rbac}}}}}\n"
+        ))
+    }
+
+    fn checked(read: (Config, Report)) -> Vec<WorkerListener> {
+        assert_eq!(read.1.faults, []);
+        read.0.worker_listeners
+    }
+
+    /// From the column on, for all stands on one line.
+    fn faults(report: &Report) -> Vec<String> {
+        let faults = report.faults.iter().map(ToString::to_string);
+        faults
+            .map(|fault| {
+                fault
+                    .replace("config.yaml:4:", "")
+                    .replace("workers[1].config.rbac", "rbac")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_entry_is_a_listener_with_rules_of_its_own() {
+        let (config, report) = read_entries(
+            "- name: iii-worker-manager\n\
+             - {name: 'iii-worker-manager#7', config: {port: 5, host: localhost, rbac: {auth_function_id: f}}}\n\
+             - {name: iii-worker-manager, config: {port: 6, rbac: ~}}\n",
+        );
+        assert_eq!(report.faults, []);
+        let asked = Rbac {
+            auth_function: Some("f".to_owned()),
+            expose_functions: Vec::new(),
+        };
+        assert_eq!(
+            config.worker_listeners,
+            [
+                Endpoint::new("0.0.0.0", 49134).into(),
+                WorkerListener {
+                    endpoint: Endpoint::new("localhost", 5),
+                    rbac: Some(asked),
+                },
+                Endpoint::new("0.0.0.0", 6).into(),
+            ]
+        );
+        let shown = |key: &str| {
+            let setting = report.settings.iter().find(|setting| setting.key == key);
+            setting.map(|setting| format!("{} # {}", setting.value, setting.origin))
+        };
+        for (key, expected) in [
+            ("iii-worker-manager.config.port", "49134 # default"),
+            ("iii-worker-manager.config.rbac", "null # default"),
+            ("iii-worker-manager#2.config.port", "5 # config.yaml:4"),
+            (
+                "iii-worker-manager#2.config.rbac.auth_function_id",
+                "\"f\" # config.yaml:4",
+            ),
+            (
+                "iii-worker-manager#2.config.rbac.expose_functions",
+                "[] # default",
+            ),
+            ("iii-worker-manager#3.config.rbac", "null # config.yaml:5"),
+        ] {
+            assert_eq!(shown(key).as_deref(), Some(expected), "{key}");
+        }
+    }
+
+    #[test]
+    fn there_are_eight_listeners_at_most() {
+        let eight = "- name: iii-worker-manager\n".repeat(8);
+        assert_eq!(checked(read_entries(&eight)).len(), 8);
+        let (_, report) = read_entries(&format!("{eight}- name: iii-worker-manager\n"));
+        assert_eq!(
+            faults(&report),
+            [
+                "config.yaml:11:9: workers[9].name: one iii-worker-manager too many, expected at most 8"
+            ]
+        );
+    }
+
+    #[test]
+    fn empty_rules_are_rules() {
+        let listeners = checked(rbac_of(""));
+        assert_eq!(listeners[0].rbac, Some(Rbac::default()));
+        let listeners = checked(rbac_of(
+            "auth_function_id: ~, expose_functions: ~, on_function_registration_function_id: ~",
+        ));
+        assert_eq!(listeners[0].rbac, Some(Rbac::default()));
+    }
+
+    #[test]
+    fn filters_are_patterns_on_ids_or_on_metadata() {
+        let listeners = checked(rbac_of(
+            r#"expose_functions: ['match("a::*")', "match('b\"c')", {metadata: {public: true, level: 3, half: .5,
+               none: ~, text: "1", area: 'match("eu-*")', odd: match(x)}}]"#,
+        ));
+        let equal = |key: &str, json: &str| (key.to_owned(), MetadataMatch::Equal(json.to_owned()));
+        let rbac = listeners[0].rbac.clone().unwrap();
+        let expected = [
+            FunctionFilter::Id("a::*".to_owned()),
+            FunctionFilter::Id("b\"c".to_owned()),
+            FunctionFilter::Metadata(vec![
+                equal("public", "true"),
+                equal("level", "3"),
+                equal("half", "0.5"),
+                equal("none", "null"),
+                equal("text", "\"1\""),
+                ("area".to_owned(), MetadataMatch::Pattern("eu-*".to_owned())),
+                equal("odd", "\"match(x)\""),
+            ]),
+        ];
+        assert_eq!(rbac.expose_functions, expected);
+        let shown: Json = expected.iter().map(Json::from).collect();
+        assert_eq!(
+            shown,
+            serde_json::json!([
+                "match(\"a::*\")",
+                "match('b\"c')",
+                {"metadata": {"public": true, "level": 3, "half": 0.5, "none": null, "text": "1",
+                    "area": "match(\"eu-*\")", "odd": "match(x)"}}
+            ])
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_kept_closed_is_refused() {
+        let not_ours = "is not supported by iii-stream; run it beside an engine (--engine) instead";
+        for key in [
+            "on_function_registration_function_id",
+            "on_trigger_registration_function_id",
+            "on_trigger_type_registration_function_id",
+        ] {
+            let (_, report) = rbac_of(&format!("{key}: f"));
+            assert_eq!(faults(&report), [format!("19: rbac.{key}: {not_ours}")]);
+        }
+        for (rbac, expected) in [
+            (
+                "auth_function_id: ''",
+                "37: rbac.auth_function_id: \"\" names no function, expected null or no such key",
+            ),
+            (
+                "auth_function_id: 5",
+                "37: rbac.auth_function_id: 5 is an integer, expected the id of a function or null",
+            ),
+            (
+                "expose_function: []",
+                "19: rbac.expose_function: unknown key; did you mean expose_functions?",
+            ),
+            (
+                "zzz: 1",
+                "19: rbac.zzz: unknown key, expected auth_function_id or expose_functions",
+            ),
+            (
+                "expose_functions: x",
+                "37: rbac.expose_functions: \"x\" is a text, expected a list of match(\"pattern\") and of mappings with metadata",
+            ),
+            (
+                "expose_functions: [x::*]",
+                "38: rbac.expose_functions[0]: expected match(\"pattern\"), got: x::*",
+            ),
+            (
+                "expose_functions: [match(x)]",
+                "38: rbac.expose_functions[0]: expected match(\"pattern\"), got: match(x)",
+            ),
+            (
+                "expose_functions: [5]",
+                "38: rbac.expose_functions[0]: 5 is an integer, expected match(\"pattern\") or a mapping with metadata",
+            ),
+            (
+                "expose_functions: [{}]",
+                "38: rbac.expose_functions[0]: expected a 'metadata' key with filter conditions",
+            ),
+            (
+                "expose_functions: [{metadata: {}}]",
+                "49: rbac.expose_functions[0].metadata: expected a 'metadata' key with filter conditions",
+            ),
+            (
+                "expose_functions: [{metadata: {a: [1]}}]",
+                "53: rbac.expose_functions[0].metadata.a: is a list, expected a text, a number, a boolean, null or match(\"pattern\")",
+            ),
+            (
+                "expose_functions: [{metadata: {a: .inf}}]",
+                "53: rbac.expose_functions[0].metadata.a: .inf is a decimal number, expected a text, a number, a boolean, null or match(\"pattern\")",
+            ),
+            (
+                "expose_functions: [{metadata: {a: 1, a: 2}}]",
+                "56: rbac.expose_functions[0].metadata.a: stands here twice, expected once",
+            ),
+            (
+                "expose_functions: [{metadata: {a: 1}, b: 2}]",
+                "57: rbac.expose_functions[0].b: unknown key, expected metadata",
+            ),
+        ] {
+            let (_, report) = rbac_of(rbac);
+            assert_eq!(faults(&report), [expected], "{rbac}");
+        }
+        let (_, report) = read_entries("- {name: iii-worker-manager, config: {rbac: 5}}\n");
+        assert_eq!(faults(&report).len(), 1);
+    }
+}
