@@ -1,5 +1,7 @@
 //! The process: arguments → Config → Server::start → wait → exit code.
 
+mod data;
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
@@ -19,7 +21,7 @@ fn main() -> ExitCode {
     let read = |path: &std::path::Path| std::fs::read(path);
     let file = match &cli.command {
         Some(Command::Check { file, .. }) => file,
-        None => &cli.file,
+        _ => &cli.file,
     };
     let sources = Sources {
         config: file.config.clone(),
@@ -31,17 +33,29 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Some(Command::Check { json, .. }) => check(&sources, json),
+        Some(Command::Inspect { directory, json }) => or_fault(data::inspect(&directory, json)),
+        Some(Command::Export {
+            reference,
+            data,
+            skip,
+        }) => or_fault(data::export(&data, &reference, skip)),
+        Some(Command::Recover { data, yes }) => or_fault(data::recover(&data, yes)),
         None => match config::load(&sources) {
-            Ok(config) => serve(&config).unwrap_or_else(|error| {
-                eprintln!("{error:#}");
-                ExitCode::FAILURE
-            }),
+            Ok(config) => or_fault(serve(&config)),
             Err(faults) => {
                 show(&faults);
                 ExitCode::FAILURE
             }
         },
     }
+}
+
+/// An error is one line.
+fn or_fault(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 /// Serves until a signal ends it. A second one ends it at once.

@@ -8,18 +8,24 @@
 //! snapshot  pieces of groups, beside the running log
 //! load      all of it read back
 //! start     what is made of that before the first request
-//! import    a directory of the reference taken over; export: and written back
-//! recover   what can be saved of a damaged directory
+//! reference the reference's names, bytes and spelling; import: a directory of it taken over;
+//!           export: and written back
+//! recover   what can be saved of a damaged directory; offline: how commands read one
 //! ```
 //! A turn's requests are one batch: one write, accepted or refused whole. Nothing of the values is
 //! kept here: a snapshot asks the shards for their groups, a slice at a time. Since questions to a
 //! shard go the way that answers go, a slice holds just what was accepted when it was asked for.
 
 mod disk;
+mod export;
+mod import;
 mod load;
 mod lock;
 mod log;
+mod offline;
 mod record;
+mod recover;
+mod reference;
 mod snapshot;
 mod start;
 #[cfg(test)]
@@ -39,7 +45,11 @@ use crate::shard::{Answer, Cursor, Decides, Learned, Request, RequestKind, Slice
 use crate::time::{Now, Rarely};
 
 pub use disk::{Directory, Disk, DiskFile};
+pub use export::{Exported, export};
+pub use import::Fault;
+pub use load::Loss;
 pub use lock::Lock;
+pub use recover::{Report, inspect, recover};
 pub use start::Started;
 
 use log::Log;
@@ -78,6 +88,31 @@ pub enum StoreError {
     /// Written by a version that knows more.
     #[error("{}: written by a newer version of iii-stream (format {version}, this one reads {})", file.display(), record::VERSION)]
     Newer { file: PathBuf, version: u32 },
+    /// Files of the reference that are not whole.
+    #[error("{}", reference_faults(directory, faults))]
+    Reference {
+        directory: PathBuf,
+        faults: Vec<Fault>,
+    },
+    /// Groups that the reference could not read.
+    #[error("{}; --skip goes on without them", groups.join("\n"))]
+    Unreadable { groups: Vec<String> },
+    /// An export would mix with what is there.
+    #[error("{}: not empty; name a directory that is, or that is not there yet", directory.display())]
+    NotEmpty { directory: PathBuf },
+    /// A directory without a file of ours.
+    #[error("{}: holds no log and no snapshot of iii-stream", directory.display())]
+    Nothing { directory: PathBuf },
+}
+
+fn reference_faults(directory: &Path, faults: &[Fault]) -> String {
+    let line = |fault: &Fault| format!("{}: {}", directory.join(&fault.name).display(), fault.what);
+    let mut lines: Vec<String> = faults.iter().map(line).collect();
+    lines.push(format!(
+        "{}: cannot be taken over; `iii-stream recover --data {0}` says how to go on without these files",
+        directory.display()
+    ));
+    lines.join("\n")
 }
 
 impl StoreError {

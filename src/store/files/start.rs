@@ -13,7 +13,7 @@ use super::disk::{Directory, Disk};
 use super::load::{self, Damage, Layout, Loaded, Torn};
 use super::lock::Lock;
 use super::log::{self, Log};
-use super::{Files, StoreError, snapshot};
+use super::{Files, StoreError, import, snapshot};
 
 /// A store that can serve.
 pub struct Started {
@@ -46,6 +46,11 @@ impl Files {
         workers: usize,
         restore: &mut dyn FnMut(Restored),
     ) -> Result<Started, StoreError> {
+        if Layout::read(&*disk)?.is_empty() {
+            import::import(&mut *disk)?;
+        } else {
+            note_passed_over(&*disk)?;
+        }
         let loaded = load::load(&*disk, restore, Damage::Stops)?;
         put_in_order(&mut *disk, &loaded)?;
         let log = Log::resume(
@@ -79,6 +84,18 @@ impl Files {
             time: loaded.time,
         })
     }
+}
+
+/// Files of the reference beside ours are what was there before they were taken over.
+fn note_passed_over(disk: &dyn Disk) -> Result<(), StoreError> {
+    let groups = import::look(disk)?.groups.len();
+    if groups > 0 {
+        tracing::info!(
+            "{}: {groups} groups in the engine's files passed over: they are as they were before they were taken over",
+            disk.path().display()
+        );
+    }
+    Ok(())
 }
 
 /// Cuts off what is not whole, and removes what is superfluous or was never finished.
