@@ -4,13 +4,15 @@ mod data;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use clap::Parser;
 use iii_stream::cli::{Cli, Command};
 use iii_stream::config::{self, Config, Fault, Sources};
 use iii_stream::server::{self, Options, Server};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
@@ -62,6 +64,9 @@ fn or_fault(outcome: anyhow::Result<ExitCode>) -> ExitCode {
 fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     start_log();
     server::end_process_on_panic();
+    // A file that reaches its limit is a write that fails, not the end of the process.
+    let passed_over = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGXFSZ, passed_over).context("cannot take a signal")?;
     // Taken before the first thread starts, so that a signal that comes early is not lost.
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
     config

@@ -99,8 +99,7 @@ fn the_samples_load_exactly_and_stay_as_they_are() {
         let directory = Directory::of(&format!("load-{sample}"), sample);
         let groups = load(&directory.0).unwrap();
         let values = sample_path(sample).with_file_name("values.json");
-        let expected: Vec<Expected> =
-            serde_json::from_slice(&fs::read(values).unwrap()).unwrap();
+        let expected: Vec<Expected> = serde_json::from_slice(&fs::read(values).unwrap()).unwrap();
         let expected: Groups = expected
             .into_iter()
             .map(|group| {
@@ -164,17 +163,46 @@ fn a_damaged_file_stops_the_start_and_changes_nothing_until_it_is_moved_aside() 
     let before = directory.names();
     let error = load(&directory.0).unwrap_err().to_string();
     for name in [
-        "empty-file", "short-7", "cut-front-1", "cut-end-8", "extra-front-1", "extra-front-4",
-        "extra-end-4", "plain-json.bin", "not-utf8", "offset-wrong", "offset-positive",
-        "inline-array", "all-ff", "zeros", "not-json", "cut-json", "json-array", "json-trailing",
-        "bitflip-quote", "len-plus-1", "deep-127", "deep-128", "num-too-big", "stream:d:good2.bin",
+        "empty-file",
+        "short-7",
+        "cut-front-1",
+        "cut-end-8",
+        "extra-front-1",
+        "extra-front-4",
+        "extra-end-4",
+        "plain-json.bin",
+        "not-utf8",
+        "offset-wrong",
+        "offset-positive",
+        "inline-array",
+        "all-ff",
+        "zeros",
+        "not-json",
+        "cut-json",
+        "json-array",
+        "json-trailing",
+        "bitflip-quote",
+        "len-plus-1",
+        "deep-127",
+        "deep-128",
+        "num-too-big",
+        "stream:d:good2.bin",
     ] {
         assert!(error.contains(name), "{name} is in {error}");
     }
-    for name in WHOLE.iter().chain(&["state%3Ax", "bad-escape", "inline-empty", "no-ext"]) {
+    for name in WHOLE
+        .iter()
+        .chain(&["state%3Ax", "bad-escape", "inline-empty", "no-ext"])
+    {
         assert!(!error.contains(name), "{name} is not in {error}");
     }
-    assert!(error.lines().last().unwrap().contains("iii-stream recover --data"));
+    assert!(
+        error
+            .lines()
+            .last()
+            .unwrap()
+            .contains("iii-stream recover --data")
+    );
     let mut after = before.clone();
     after.insert("lock".to_owned());
     assert_eq!(directory.names(), after);
@@ -212,7 +240,11 @@ fn damage_in_the_middle_stops_the_start_and_the_rest_can_be_saved() {
     assert_eq!(saved.len(), whole.len() - 1, "one piece was damaged");
     assert!(saved.iter().all(|(key, items)| whole[key] == *items));
     assert!(inspect(&directory.0).unwrap().is_healthy());
-    assert!(directory.names().contains("00000000000000000001.snapshot.damaged"));
+    assert!(
+        directory
+            .names()
+            .contains("00000000000000000001.snapshot.damaged")
+    );
 }
 
 #[test]

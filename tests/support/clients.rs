@@ -74,6 +74,21 @@ impl Subscriber {
         Subscriber::at(server, "/")
     }
 
+    /// Of a server in another process.
+    pub(crate) fn to(address: SocketAddr) -> Subscriber {
+        Subscriber {
+            socket: open(raw::connect(address), address, "/"),
+        }
+    }
+
+    /// The next frame; `None` when the server is gone.
+    pub(crate) fn next_if_any(&mut self) -> Option<Heard> {
+        match self.socket.read() {
+            Ok(Message::Text(text)) => Some(Heard::read(&text)),
+            _ => None,
+        }
+    }
+
     /// With a path, which may name a group or an item.
     pub(crate) fn at(server: &TestServer, path: &str) -> Subscriber {
         let stream = raw::connect(server.stream());
@@ -254,7 +269,12 @@ pub(crate) struct SdkWorker {
 
 impl SdkWorker {
     pub(crate) fn connect(server: &TestServer) -> SdkWorker {
-        let socket = open(raw::connect(server.worker()), server.worker(), "/");
+        SdkWorker::to(server.worker())
+    }
+
+    /// Of a server in another process.
+    pub(crate) fn to(address: SocketAddr) -> SdkWorker {
+        let socket = open(raw::connect(address), address, "/");
         let mut sdk = SdkWorker {
             socket,
             worker_id: String::new(),
@@ -276,6 +296,17 @@ impl SdkWorker {
 
     pub(crate) fn send_message(&mut self, message: Message) {
         self.socket.send(message).unwrap();
+    }
+
+    /// Results as they come; `None` when the server is gone.
+    pub(crate) fn next_result(&mut self) -> Option<Value> {
+        loop {
+            let message = self.socket.read().ok()?;
+            let message: Value = serde_json::from_str(message.to_text().ok()?).ok()?;
+            if message["type"] == "invocationresult" {
+                return Some(message);
+            }
+        }
     }
 
     fn read(&mut self) -> Value {
