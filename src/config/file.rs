@@ -886,7 +886,7 @@ workers:
             ),
             (
                 "config: {adapter: {name: kv, config: {file_path: 1}}}",
-                "config.adapter.config.file_path: 1 is an integer, expected a path",
+                "config.adapter.config.file_path: 1 is an integer, expected a directory",
             ),
             (
                 "config: {adapter: {name: kv, config: {fsync: always}}}",

@@ -277,3 +277,129 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{CallId, WorkerId};
+    use crate::shard::{Answer, Ask, Command, Decides, Effects, Learned, ValueLimits, Verdict};
+
+    const ONE: SliceLimits = SliceLimits {
+        items: 1,
+        bytes: 1000,
+        groups: 10,
+    };
+
+    fn shard() -> Shard {
+        let limits = ValueLimits {
+            json_depth: 9,
+            value_bytes: 99,
+        };
+        Shard::new(WorkerId(0), Decides::Owner, limits)
+    }
+
+    /// The item is set, or deleted, and the store accepts.
+    fn change(shard: &mut Shard, group: &str, item: &str, value: Option<&str>) {
+        let call: Option<CallId> = None;
+        let item = item.into();
+        let ask = match value {
+            Some(value) => Ask::Set {
+                item,
+                data: value.into(),
+                call,
+            },
+            None => Ask::Delete { item, call },
+        };
+        let (key, mut out) = (GroupKey::new("s", group), Effects::default());
+        shard.apply(Command::Group { key, ask }, 1, &mut out);
+        for request in std::mem::take(&mut out.requests) {
+            let answer = Answer {
+                shard: request.shard,
+                epoch: request.epoch,
+                number: request.number,
+                verdict: Verdict::Accepted,
+            };
+            shard.learn(Learned::Answer(answer), 1, &mut out);
+        }
+    }
+
+    fn names(slice: &Slice) -> Vec<(String, bool, Vec<String>)> {
+        let names = |piece: &Piece| {
+            piece
+                .items
+                .iter()
+                .map(|(name, _)| name.to_string())
+                .collect()
+        };
+        let piece = |piece: &Piece| (piece.key.group().to_owned(), piece.is_first, names(piece));
+        slice.pieces.iter().map(piece).collect()
+    }
+
+    fn expected(group: &str, is_first: bool, items: &[&str]) -> (String, bool, Vec<String>) {
+        let items = items.iter().map(|item| (*item).to_owned()).collect();
+        (group.to_owned(), is_first, items)
+    }
+
+    #[test]
+    fn a_large_group_is_taken_in_pieces_that_bear_its_order() {
+        let mut shard = shard();
+        for item in ["a", "b", "c"] {
+            change(&mut shard, "g", item, Some("1"));
+        }
+        let first = shard.slice(Cursor::default(), ONE);
+        assert_eq!(names(&first), [expected("g", true, &["a"])]);
+        // Taken already, it is taken again where it now stands.
+        change(&mut shard, "g", "a", None);
+        change(&mut shard, "g", "a", Some("2"));
+        let rest = SliceLimits { items: 9, ..ONE };
+        let second = shard.slice(first.next.unwrap(), rest);
+        assert_eq!(names(&second), [expected("g", false, &["b", "c", "a"])]);
+        assert_eq!(second.next, None);
+    }
+
+    #[test]
+    fn a_group_in_the_place_of_one_that_was_half_taken_is_taken_whole() {
+        let mut shard = shard();
+        change(&mut shard, "g", "a", Some("1"));
+        change(&mut shard, "g", "b", Some("1"));
+        let first = shard.slice(Cursor::default(), ONE);
+        change(&mut shard, "g", "a", None);
+        change(&mut shard, "g", "b", None);
+        for item in ["x", "y"] {
+            change(&mut shard, "g", item, Some("1"));
+        }
+        let rest = SliceLimits { items: 9, ..ONE };
+        let second = shard.slice(first.next.unwrap(), rest);
+        assert_eq!(names(&second), [expected("g", true, &["x", "y"])]);
+
+        let mut restored = self::shard();
+        for (sequence, slice) in [(2, first), (6, second)] {
+            for piece in slice.pieces {
+                restored.restore(Restored::Piece { sequence, piece });
+            }
+        }
+        restored.restored(0);
+        let all = restored.slice(Cursor::default(), rest);
+        assert_eq!(names(&all), [expected("g", true, &["x", "y"])]);
+    }
+
+    #[test]
+    fn a_slice_ends_after_so_many_groups_even_if_none_has_items() {
+        let mut shard = shard();
+        for n in 0..30 {
+            change(&mut shard, &format!("g{n}"), "i", Some("1"));
+        }
+        for n in 0..29 {
+            change(&mut shard, &format!("g{n}"), "i", None);
+        }
+        let mut slices = 1;
+        let mut slice = shard.slice(Cursor::default(), ONE);
+        while let Some(next) = slice.next {
+            assert_eq!(names(&slice), []);
+            slice = shard.slice(next, ONE);
+            slices += 1;
+        }
+        assert_eq!(names(&slice), [expected("g29", true, &["i"])]);
+        assert_eq!(slices, 3);
+    }
+}
