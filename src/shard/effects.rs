@@ -280,7 +280,14 @@ impl Learned {
 impl Told {
     /// Bytes it holds on the heap.
     pub fn held_bytes(&self) -> usize {
-        match &self.answer {
+        self.answer.held_bytes()
+    }
+}
+
+impl CustomAnswer {
+    /// Bytes it holds on the heap.
+    pub fn held_bytes(&self) -> usize {
+        match self {
             CustomAnswer::Result(result) => result.as_ref().map_or(0, |text| text.len()),
             CustomAnswer::Failed(error) => error.held_bytes(),
             CustomAnswer::Refused(cause) => cause.len(),

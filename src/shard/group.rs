@@ -14,7 +14,7 @@ use super::command::Join;
 use super::effects::{Delivered, Delivery, Effects, Fired, Reply, RequestKind};
 use super::hooks::Hooks;
 use super::items::Items;
-use super::under_way::{Flight, InFlight, Send, UnderWay, Waiting, Write};
+use super::under_way::{Flight, Held, InFlight, Send, UnderWay, Waiting, Write};
 use super::update;
 
 /// What a command may use beside its group.
@@ -383,6 +383,13 @@ impl Group {
         self.under_way
             .as_ref()
             .map_or(0, |under_way| under_way.len())
+    }
+
+    /// What waits for custom functions here.
+    pub(super) fn held(&self) -> Held {
+        self.under_way
+            .as_ref()
+            .map_or_else(Held::default, |under_way| under_way.held())
     }
 
     pub(super) fn check_invariants(&self) {

@@ -69,12 +69,12 @@ impl Groups {
         slot
     }
 
-    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Group> {
-        self.slots.get_mut(slot)
-    }
-
     pub(super) fn get(&self, slot: u32) -> Option<&Group> {
         self.slots.get(slot)
+    }
+
+    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Group> {
+        self.slots.get_mut(slot)
     }
 
     /// Above every slot that a group stands in.

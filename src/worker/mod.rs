@@ -388,6 +388,10 @@ impl Worker {
                 outbox.send(ToWorker::Delivery(delivery));
             }
         }
+        let refused = self.shard.take_refused();
+        if refused > 0 {
+            self.metrics().commands_refused.add(refused);
+        }
         let ahead_ms = self.shard.take_ahead_ms();
         if ahead_ms > 0 {
             self.note_time_ahead(ahead_ms);
