@@ -18,6 +18,7 @@ mod items;
 mod keep;
 mod sync;
 mod under_way;
+mod unnamed;
 pub mod update;
 
 pub use command::{Ask, Command, Join};
@@ -37,6 +38,7 @@ use group::{Group, Turn};
 use groups::Groups;
 use keep::Restoring;
 use under_way::{Flight, InFlight, Send};
+use unnamed::Unnamed;
 
 /// Who decides what a change does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub struct Shard {
     decides: Decides,
     limits: ValueLimits,
     groups: Groups,
+    /// Groups taken over whose names nobody has said yet.
+    unnamed: Unnamed,
     flight: Flight,
     /// Commands that wait in the groups' queues.
     waiting_len: usize,
@@ -84,6 +88,7 @@ impl Shard {
             decides,
             limits,
             groups: Groups::default(),
+            unnamed: Unnamed::default(),
             flight: Flight::new(worker),
             waiting_len: 0,
             cooling: VecDeque::new(),
@@ -134,7 +139,7 @@ impl Shard {
 
     /// Groups that are there: with items, subscribers, or something under way.
     pub fn groups_len(&self) -> usize {
-        self.groups.len()
+        self.groups.len() + self.unnamed.len()
     }
 
     /// How far a group's time ran ahead of the clock since this was last asked, in ms.
@@ -148,6 +153,52 @@ impl Shard {
     }
 
     fn apply_to_group(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
+        if self.unnamed.is_empty() {
+            return self.apply_to_named(key, ask, now, out);
+        }
+        match ask {
+            Ask::Set { .. } | Ask::Update { .. } | Ask::Delete { .. } => {
+                self.name(&key);
+                self.apply_to_named(key, ask, now, out);
+            }
+            Ask::Get { .. } | Ask::List { .. } | Ask::Join(_) => {
+                self.lend_unnamed(&key);
+                self.apply_to_named(key.clone(), ask, now, out);
+                self.lend_unnamed(&key);
+            }
+            Ask::Send { .. } | Ask::Leave { .. } => self.apply_to_named(key, ask, now, out),
+        }
+    }
+
+    /// A change says which group it is that was taken over under that joined name.
+    fn name(&mut self, key: &GroupKey) {
+        if self.unnamed.is_empty() {
+            return;
+        }
+        let Some(items) = self.unnamed.take(key) else {
+            return;
+        };
+        let slot = self.groups.enter(key.clone());
+        if let Some(group) = self.groups.get_mut(slot) {
+            group.exchange_items(items);
+        }
+    }
+
+    /// Exchanges the items of a group that has none and those that it sees, there and back.
+    fn lend_unnamed(&mut self, key: &GroupKey) {
+        let Some(unnamed) = self.unnamed.items_of(key) else {
+            return;
+        };
+        let slot = self.groups.enter(key.clone());
+        if let Some(group) = self.groups.get_mut(slot) {
+            let lent = std::mem::take(unnamed);
+            *unnamed = group.exchange_items(lent);
+            unnamed.forget_chunks();
+        }
+        self.groups.let_go_if_idle(slot);
+    }
+
+    fn apply_to_named(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
         let slot = match (&ask, self.decides) {
             // These make no group.
             (Ask::Leave { .. }, _) | (Ask::Get { .. } | Ask::List { .. }, Decides::Owner) => {
@@ -202,8 +253,21 @@ impl Shard {
             }
         }
         let outcome = match stream {
-            Some(stream) => Outcome::Groups(self.groups.names_in(&stream)),
-            None => Outcome::All(self.groups.all_names()),
+            Some(stream) => {
+                let mut groups = self.groups.names_in(&stream);
+                groups.extend(self.unnamed.names_in(&stream));
+                Outcome::Groups(groups)
+            }
+            None => {
+                let mut streams = self.groups.all_names();
+                for (stream, group) in self.unnamed.all_names() {
+                    match streams.iter_mut().find(|(known, _)| known == stream) {
+                        Some((_, groups)) => groups.push(group.to_owned()),
+                        None => streams.push((stream.to_owned(), vec![group.to_owned()])),
+                    }
+                }
+                Outcome::All(streams)
+            }
         };
         out.replies.push(Reply { call, outcome });
     }
