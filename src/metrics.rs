@@ -2,7 +2,7 @@
 //!
 //! Uses nothing of ours. A counter costs its thread one plain addition.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A number that one thread adds to.
 #[derive(Debug, Default)]
@@ -32,6 +32,22 @@ impl Counter {
     }
 }
 
+/// A claim that one thread makes and takes back.
+#[derive(Debug, Default)]
+pub struct Flag(AtomicBool);
+
+impl Flag {
+    /// Says whether it is so.
+    pub fn set(&self, is_so: bool) {
+        self.0.store(is_so, Ordering::Relaxed);
+    }
+
+    /// What was said last.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What one worker counts.
 #[derive(Debug, Default)]
 pub struct WorkerMetrics {
@@ -39,12 +55,26 @@ pub struct WorkerMetrics {
     pub messages_ignored: Counter,
     /// Joins answered `unauthorized` because of a limit.
     pub joins_refused: Counter,
+    /// Joins answered `unauthorized` because a function said so.
+    pub joins_unauthorized: Counter,
     /// Upgrades answered with 503 because of `limits.connections`.
     pub connections_refused: Counter,
+    /// Upgrades answered with 403: the page's origin is not among those allowed.
+    pub origins_refused: Counter,
+    /// Upgrades answered with 401: the auth function was asked and does not admit.
+    pub auth_unauthorized: Counter,
+    /// Upgrades answered with 503: the engine could not ask the auth function, or got no answer.
+    pub auth_unavailable: Counter,
+    /// Upgrades answered with 503: the engine's mailbox was full.
+    pub auth_unasked: Counter,
+    /// Upgrades answered with 503: no answer came within `limits.handshake_ms`.
+    pub auth_overdue: Counter,
     /// Sockets closed with 1013 because they were too far behind.
     pub slow_readers_closed: Counter,
     /// The furthest that a group's time has run ahead of the clock, in ms.
     pub time_ahead_ms: Counter,
+    /// The store has refused its latest write.
+    pub store_refuses: Flag,
 }
 
 /// What the engine thread counts.
@@ -54,8 +84,12 @@ pub struct EngineMetrics {
     pub messages_dropped: Counter,
     /// Frames of telemetry, accepted and not looked at.
     pub telemetry_frames: Counter,
+    /// Upgrades answered with 403: pages of elsewhere.
+    pub origins_refused: Counter,
     /// Calls refused because of a limit.
     pub calls_refused: Counter,
+    /// Trigger calls dropped because too much waits for their worker.
+    pub trigger_calls_dropped: Counter,
     /// Calls that found their owner's mailbox full and waited.
     pub calls_parked: Counter,
 }

@@ -4,6 +4,7 @@
 
 mod cores;
 mod listeners;
+mod rules;
 mod scheduling;
 mod values;
 
@@ -17,11 +18,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use mio::{Poll, Token, Waker};
 
-use crate::config::Config;
+use crate::config::{AuthFailure, Config};
 use crate::engine::{self, Engine};
 use crate::id::WorkerId;
 use crate::mesh::{self, Owners, Shared, Wake};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
+use crate::protocol::origin::OriginRule;
 use crate::shard::Store;
 use crate::store::files::StoreError;
 use crate::store::{self, Memory};
@@ -73,6 +75,16 @@ pub enum StartError {
     /// The workers cannot run where they should.
     #[error("server.pin: {0}")]
     Pin(String),
+    /// A page's origin in a setting is none.
+    #[error(
+        "{key}: {origin:?} is no origin: expected `scheme://host[:port]`, `*.domain` or `null`"
+    )]
+    Origin {
+        /// The setting.
+        key: &'static str,
+        /// The text.
+        origin: String,
+    },
     /// A thread or a poll could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -82,7 +94,7 @@ pub enum StartError {
 pub struct Server {
     shared: Arc<Shared>,
     stream_address: SocketAddr,
-    worker_address: SocketAddr,
+    worker_addresses: Vec<SocketAddr>,
     workers: Vec<JoinHandle<()>>,
     engine: JoinHandle<()>,
     store: Option<JoinHandle<()>>,
@@ -94,6 +106,8 @@ impl Server {
     /// Opens the ports and starts all threads. When it returns, clients are served.
     pub fn start(config: &Config, options: Options) -> Result<Server, StartError> {
         let cores = Cores::of(config)?;
+        let allowed_origins = origin_rules("server.allowed_origins", &config.allowed_origins)?;
+        let worker_origins = origin_rules("server.worker_origins", &config.worker_origins)?;
         let workers = cores.workers;
         let count = workers as u16;
         let owners = if options.steered {
@@ -103,9 +117,12 @@ impl Server {
         };
         let values = Values::open(config, owners, workers, options.store)?;
         let stream = listeners::stream(config, workers)?;
-        let worker_port = listeners::worker(config)?;
+        let sdk_workers = listeners::workers(config)?;
         let stream_address = stream[0].local_addr()?;
-        let worker_address = worker_port.local_addr()?;
+        let worker_addresses: Vec<SocketAddr> = sdk_workers
+            .iter()
+            .map(|listener| listener.socket.local_addr())
+            .collect::<io::Result<_>>()?;
         let mut limits = config.limits.clone();
         limits.connections = limits.connections.min(cores::raise_open_files());
 
@@ -136,6 +153,11 @@ impl Server {
         let drain = Duration::from_millis(config.drain_ms);
         let has_store = values.store.is_some();
 
+        let auth = config.auth.function.clone().map(|function| worker::Auth {
+            function,
+            admits_failures: config.auth.failure == AuthFailure::Allow,
+        });
+
         let mut polls = polls.into_iter();
         let mut next_poll = || {
             polls
@@ -152,6 +174,8 @@ impl Server {
                 ports,
                 store_here: (!has_store).then(|| Box::new(Memory) as Box<dyn Store>),
                 shard,
+                auth: auth.clone(),
+                allowed_origins: allowed_origins.clone(),
                 limits: limits.clone(),
                 drain,
                 drained: drained_sender.clone(),
@@ -163,10 +187,12 @@ impl Server {
         }
         let engine = Engine::new(engine::Parts {
             poll: next_poll()?,
-            listener: worker_port,
+            listeners: sdk_workers,
+            origins: worker_origins,
             ports: engine_ports,
             limits,
             call_timeout: Duration::from_millis(config.call_timeout_ms),
+            auth: auth_of(config),
             drain,
         })?;
         let run = beside_workers(&cores, move || engine.run());
@@ -179,16 +205,18 @@ impl Server {
             }
             _ => None,
         };
+        let on: Vec<String> = worker_addresses.iter().map(SocketAddr::to_string).collect();
         tracing::info!(
-            "iii-stream {} serves subscribers on {stream_address} and SDK workers on {worker_address}; {}; {}",
+            "iii-stream {} serves subscribers on {stream_address} and SDK workers on {}; {}; {}",
             env!("CARGO_PKG_VERSION"),
+            on.join(", "),
             cores.described(),
             values.described,
         );
         Ok(Server {
             shared,
             stream_address,
-            worker_address,
+            worker_addresses,
             workers: worker_threads,
             engine,
             store,
@@ -202,9 +230,14 @@ impl Server {
         self.stream_address
     }
 
-    /// Where SDK workers connect.
+    /// Where SDK workers connect: the first listener.
     pub fn worker_address(&self) -> SocketAddr {
-        self.worker_address
+        self.worker_addresses[0]
+    }
+
+    /// All listeners on which SDK workers connect, in the order of the configuration. At least one.
+    pub fn worker_addresses(&self) -> &[SocketAddr] {
+        &self.worker_addresses
     }
 
     /// What all threads may look at.
@@ -243,6 +276,28 @@ impl Server {
             let _ = thread.join();
         }
     }
+}
+
+/// Who decides about subscribers' sockets, for the engine thread.
+fn auth_of(config: &Config) -> Option<engine::Auth> {
+    let function_id = config.auth.function.clone()?;
+    Some(engine::Auth {
+        function_id,
+        timeout: Duration::from_millis(config.auth.timeout_ms),
+        lets_in: config.auth.failure == AuthFailure::Allow,
+    })
+}
+
+/// The rules that these texts are.
+fn origin_rules(key: &'static str, texts: &[String]) -> Result<Vec<OriginRule>, StartError> {
+    let rule_of = |text: &String| {
+        let rule = text.parse();
+        rule.map_err(|_| StartError::Origin {
+            key,
+            origin: text.clone(),
+        })
+    };
+    texts.iter().map(rule_of).collect()
 }
 
 /// A poll for each thread, and the way to wake it.

@@ -3,13 +3,13 @@
 //! Pure: time is handed in. Ids are per caller; towards a callee a caller's id is passed on unless
 //! it is in flight there already.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use uuid::Uuid;
 
 use crate::collections::Named;
-use crate::id::{CallId, SlotId};
+use crate::id::{CallId, SlotId, Text, WorkerId};
 use crate::protocol::answer::{self, Outcome, ResultBody};
 use crate::protocol::call::{ErrorBody, Trace};
 use crate::protocol::input::StreamFunction;
@@ -53,11 +53,79 @@ pub(super) struct StreamCall {
 
 /// A call of an SDK worker's function.
 pub(super) struct FunctionCall {
-    pub(super) caller: Caller,
+    pub(super) awaits: Awaits,
     pub(super) function_id: Box<str>,
     callee: SlotId,
     /// The call's name towards the callee.
     sent_id: Uuid,
+    /// How long its answer is awaited.
+    pub(super) timeout: Duration,
+}
+
+/// What an answer is awaited for.
+pub(super) enum Awaits {
+    /// An SDK worker has called the function.
+    Caller(Caller),
+    /// Only an error is of interest, for the log.
+    Nobody,
+    /// The handler is called unless the condition says no.
+    Condition(Box<Handler>),
+    /// One function's word on a join.
+    Join(SlotId),
+    /// The handler is asked about the join, unless the condition says no.
+    JoinCondition(SlotId, Box<str>),
+    /// Whether a socket may open.
+    Auth {
+        worker: WorkerId,
+        connection: SlotId,
+    },
+    /// Whether a socket on the worker port may open.
+    Admission(SlotId),
+    /// The custom function of a stream, asked by a shard.
+    Custom {
+        shard: WorkerId,
+        slot: u32,
+        number: u64,
+    },
+}
+
+/// What a trigger calls.
+pub(super) struct Handler {
+    pub(super) function_id: Box<str>,
+    pub(super) payload: Text,
+    /// It is a debt, not to be dropped whatever waits for its worker.
+    pub(super) is_owed: bool,
+}
+
+/// How a call of a function ended.
+#[derive(Clone, Copy)]
+pub(super) enum Answered<'a> {
+    /// With this JSON text, or nothing.
+    Result(Option<&'a str>),
+    /// With an error of the function's worker.
+    Failed(&'a ErrorBody),
+    /// There is no such function.
+    NotFound,
+    /// Its worker left, or the link to the engine broke, while it was asked.
+    Gone(&'a ErrorBody),
+    /// Nobody answered in time.
+    TimedOut(&'a ErrorBody),
+    /// A limit of ours refuses the call: the cause.
+    Refused(&'a str),
+}
+
+impl Answered<'_> {
+    /// The error as a caller sees it.
+    pub(super) fn error(&self, function_id: &str) -> Option<ErrorBody> {
+        match self {
+            Answered::Result(_) => None,
+            Answered::Failed(error) | Answered::Gone(error) | Answered::TimedOut(error) => {
+                Some((*error).clone())
+            }
+            Answered::NotFound => Some(function_not_found(function_id)),
+            Answered::Refused(cause) => Some(ErrorBody::new("invocation_error", *cause)),
+        }
+    }
 }
 
 /// All calls that somebody waits for.
@@ -65,7 +133,10 @@ pub(super) struct FunctionCall {
 pub(super) struct Calls {
     streams: Named<StreamCall>,
     functions: Named<FunctionCall>,
+    /// Of those, the ones that only the log is interested in.
+    unawaited_len: usize,
     deadlines: Deadlines<CallId>,
+    auth_deadlines: Deadlines<CallId>,
     /// By caller and the caller's id.
     by_caller: HashMap<(SlotId, Uuid), CallId>,
     /// By callee and the id that it was sent.
@@ -127,35 +198,54 @@ impl Calls {
 
     /// Calls that wait for functions of SDK workers.
     pub(super) fn functions_len(&self) -> usize {
-        self.functions.len()
+        self.functions.len() - self.unawaited_len
+    }
+
+    /// Calls whose answers only the log is interested in.
+    pub(super) fn unawaited_len(&self) -> usize {
+        self.unawaited_len
     }
 
     /// A call of a function begins: gives the id to send it under, and the older call of that
-    /// caller and id, which ends by it.
+    /// caller and id, which ends by it. The times of auth calls, and of all others, never fall.
     pub(super) fn begin_function(
         &mut self,
-        caller: Caller,
+        awaits: Awaits,
         function_id: &str,
         callee: SlotId,
-        until: Instant,
-        new_id: impl FnOnce() -> Uuid,
+        now: Instant,
+        timeout: Duration,
     ) -> (Uuid, Option<FunctionCall>) {
-        let caller_key = (caller.peer, caller.id);
-        let older = self.by_caller.get(&caller_key).copied();
-        let is_taken = self.by_callee.contains_key(&(callee, caller.id));
-        let sent_id = if is_taken { new_id() } else { caller.id };
+        let by_caller = awaits.caller().map(|caller| (caller.peer, caller.id));
+        let older = by_caller.and_then(|key| self.by_caller.get(&key).copied());
+        let sent_id = match by_caller {
+            Some((_, id)) if !self.by_callee.contains_key(&(callee, id)) => id,
+            _ => Uuid::new_v4(),
+        };
         let older = older.and_then(|older| self.end_function(older));
-        self.count(caller.peer);
+        if let Some((peer, _)) = by_caller {
+            self.count(peer);
+        }
         self.count(callee);
+        self.unawaited_len += usize::from(awaits.is_nobody());
+        let is_auth = matches!(awaits, Awaits::Auth { .. });
         let id = self.functions.insert(FunctionCall {
-            caller,
+            awaits,
             function_id: function_id.into(),
             callee,
             sent_id,
+            timeout,
         });
-        self.by_caller.insert(caller_key, id);
+        if let Some(key) = by_caller {
+            self.by_caller.insert(key, id);
+        }
         self.by_callee.insert((callee, sent_id), id);
-        self.deadlines.push(until, id);
+        let deadlines = if is_auth {
+            &mut self.auth_deadlines
+        } else {
+            &mut self.deadlines
+        };
+        deadlines.push(now + timeout, id);
         (sent_id, older)
     }
 
@@ -168,7 +258,8 @@ impl Calls {
     /// The next call that has had its time.
     pub(super) fn pop_overdue(&mut self, now: Instant) -> Option<FunctionCall> {
         loop {
-            let id = self.deadlines.pop_due(now)?;
+            let due = self.auth_deadlines.pop_due(now);
+            let id = due.or_else(|| self.deadlines.pop_due(now))?;
             if let Some(call) = self.end_function(id) {
                 return Some(call);
             }
@@ -177,12 +268,15 @@ impl Calls {
 
     /// When the first call under way has had its time. Those that have ended are dropped on the way.
     pub(super) fn next_deadline(&mut self) -> Option<Instant> {
-        while let Some(id) = self.deadlines.first()
-            && self.functions.get(*id).is_none()
-        {
-            self.deadlines.drop_first();
+        for deadlines in [&mut self.deadlines, &mut self.auth_deadlines] {
+            while let Some(id) = deadlines.first()
+                && self.functions.get(*id).is_none()
+            {
+                deadlines.drop_first();
+            }
         }
-        self.deadlines.next_at()
+        let times = [self.deadlines.next_at(), self.auth_deadlines.next_at()];
+        times.into_iter().flatten().min()
     }
 
     /// A peer is gone: gives the calls that waited for it. Those that it waited for are forgotten.
@@ -193,15 +287,20 @@ impl Calls {
         let concerned = self
             .functions
             .iter()
-            .filter(|(_, call)| call.callee == peer || call.caller.peer == peer);
+            .filter(|(_, call)| call.callee == peer || call.awaits.is_of(peer));
         let ids: Vec<CallId> = concerned.map(|(id, _)| id).collect();
         let ended = ids.into_iter().filter_map(|id| self.end_function(id));
-        ended.filter(|call| call.caller.peer != peer).collect()
+        ended.filter(|call| !call.awaits.is_of(peer)).collect()
     }
 
     /// Whether anything is under way for that peer, as caller or callee.
     pub(super) fn concern(&self, peer: SlotId) -> bool {
         self.by_peer.contains_key(&peer)
+    }
+
+    /// How many calls are under way for that peer, as caller or callee.
+    pub(super) fn active_of(&self, peer: SlotId) -> u32 {
+        self.by_peer.get(&peer).copied().unwrap_or(0)
     }
 
     fn count(&mut self, peer: SlotId) {
@@ -219,14 +318,34 @@ impl Calls {
 
     fn end_function(&mut self, id: CallId) -> Option<FunctionCall> {
         let call = self.functions.remove(id)?;
-        self.discount(call.caller.peer);
+        self.unawaited_len -= usize::from(call.awaits.is_nobody());
         self.discount(call.callee);
-        let by_caller = (call.caller.peer, call.caller.id);
-        if self.by_caller.get(&by_caller) == Some(&id) {
-            self.by_caller.remove(&by_caller);
-        }
         self.by_callee.remove(&(call.callee, call.sent_id));
+        if let Some(caller) = call.awaits.caller() {
+            let by_caller = (caller.peer, caller.id);
+            self.discount(by_caller.0);
+            if self.by_caller.get(&by_caller) == Some(&id) {
+                self.by_caller.remove(&by_caller);
+            }
+        }
         Some(call)
+    }
+}
+
+impl Awaits {
+    fn caller(&self) -> Option<&Caller> {
+        match self {
+            Awaits::Caller(caller) => Some(caller),
+            _ => None,
+        }
+    }
+
+    fn is_of(&self, peer: SlotId) -> bool {
+        self.caller().is_some_and(|caller| caller.peer == peer)
+    }
+
+    fn is_nobody(&self) -> bool {
+        matches!(self, Awaits::Nobody)
     }
 }
 
@@ -269,8 +388,6 @@ pub(super) fn function_not_found(id: &str) -> ErrorBody {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn peer(slot: u32) -> SlotId {
@@ -285,10 +402,9 @@ mod tests {
     }
 
     fn begin(calls: &mut Calls, from: u32, id: u128, to: u32) -> (Uuid, Option<FunctionCall>) {
-        let until = Instant::now() + Duration::from_secs(1);
-        calls.begin_function(caller(from, id), "f", peer(to), until, || {
-            Uuid::from_u128(99)
-        })
+        let (now, timeout) = (Instant::now(), Duration::from_secs(1));
+        let awaits = Awaits::Caller(caller(from, id));
+        calls.begin_function(awaits, "f", peer(to), now, timeout)
     }
 
     #[test]
@@ -297,15 +413,11 @@ mod tests {
         let (first, older) = begin(&mut calls, 1, 7, 9);
         assert!(first == Uuid::from_u128(7) && older.is_none());
         let (second, older) = begin(&mut calls, 2, 7, 9);
-        assert!(second == Uuid::from_u128(99) && older.is_none());
-        assert_eq!(
-            calls.answered(peer(9), second).map(|call| call.caller.peer),
-            Some(peer(2))
-        );
-        assert_eq!(
-            calls.answered(peer(9), first).map(|call| call.caller.peer),
-            Some(peer(1))
-        );
+        assert!(second != first && older.is_none());
+        let ended = calls.answered(peer(9), second);
+        assert!(ended.is_some_and(|call| call.awaits.is_of(peer(2))));
+        let ended = calls.answered(peer(9), first);
+        assert!(ended.is_some_and(|call| call.awaits.is_of(peer(1))));
         assert!(
             calls.answered(peer(9), first).is_none(),
             "a second answer finds nobody"
@@ -317,7 +429,8 @@ mod tests {
         let mut calls = Calls::default();
         begin(&mut calls, 1, 7, 9);
         let (sent, older) = begin(&mut calls, 1, 7, 9);
-        assert!(older.is_some_and(|older| older.caller.id == Uuid::from_u128(7)));
+        let older = older.and_then(|older| older.awaits.caller().map(|caller| caller.id));
+        assert_eq!(older, Some(Uuid::from_u128(7)));
         assert!(calls.answered(peer(9), sent).is_some());
         assert_eq!(calls.functions_len(), 0);
     }

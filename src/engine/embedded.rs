@@ -1,15 +1,12 @@
-//! The worker port: our own endpoint for SDK workers. Accepting, reading and ending their sockets.
+//! The worker port: our own endpoint for SDK workers. Reading and ending their sockets.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
 use crate::id::SlotId;
-use crate::net::{ACCEPT_REST, ACCEPTS_A_TURN, Accepted, LINGER, Received, accept};
-use crate::protocol::answer;
-use crate::protocol::connection::{Connection, Event, Flow, Payload, close_frame, pong_frame};
-use crate::protocol::handshake::{Head, Port, Target, Upgrade};
+use crate::net::{LINGER, Received};
+use crate::protocol::connection::{Event, Flow, Payload, close_frame, pong_frame};
+use crate::protocol::handshake::{Head, Port};
 
 use super::peers::Phase;
 use super::{Engine, READ_BYTES_A_TURN};
@@ -18,50 +15,10 @@ use super::{Engine, READ_BYTES_A_TURN};
 const SOCKET_COST_BYTES: usize = 1024;
 /// How often the end of the process goes on.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
+/// How long the leaves of the last sockets may take beyond `drain_ms`.
+const LEAVES_GRACE: Duration = Duration::from_secs(1);
 
 impl Engine {
-    pub(super) fn accept(&mut self) {
-        if self
-            .accept_after
-            .is_some_and(|after| after > self.now.monotonic)
-        {
-            return;
-        }
-        self.accept_after = None;
-        for _ in 0..ACCEPTS_A_TURN {
-            if !self.is_acceptable || !self.accept_one() {
-                return;
-            }
-        }
-    }
-
-    fn accept_one(&mut self) -> bool {
-        let Some(listener) = &self.listener else {
-            return false;
-        };
-        match accept(listener) {
-            Accepted::Stream(stream) => {
-                let until = self.now.monotonic + Duration::from_millis(self.limits.handshake_ms);
-                match self.peers.insert(stream, self.poll.registry()) {
-                    Ok(id) => self.handshakes.push(until, id),
-                    Err(error) => tracing::warn!("cannot watch an SDK worker's socket: {error}"),
-                }
-                true
-            }
-            Accepted::Nobody => {
-                self.is_acceptable = false;
-                false
-            }
-            Accepted::Failed(error) => {
-                tracing::warn!(
-                    "cannot accept SDK workers: {error}; trying again soon (open files: ulimit -n)"
-                );
-                self.accept_after = Some(self.now.monotonic + ACCEPT_REST);
-                false
-            }
-        }
-    }
-
     /// The poll says that bytes, or the end, are there.
     pub(super) fn has_bytes(&mut self, id: SlotId, ends: bool) {
         if let Some(peer) = self.peers.get_mut(id) {
@@ -139,7 +96,7 @@ impl Engine {
             Some(Phase::Work(_) | Phase::Telemetry(_)) => {
                 self.received_frames(id, &mut buffer[..len])
             }
-            Some(Phase::Closing) | None => {}
+            Some(Phase::Admission { .. } | Phase::Closing) | None => {}
         }
         self.buffer = buffer;
     }
@@ -160,29 +117,10 @@ impl Engine {
                 self.close_with(id, &answer);
             }
             Head::Upgrade(upgrade) => {
-                let mut kept = std::mem::take(bytes);
-                let consumed = upgrade.consumed;
-                self.upgrade(id, &upgrade);
-                self.received_frames(id, &mut kept[consumed..]);
+                let bytes = std::mem::take(bytes);
+                self.upgrade(id, &upgrade, bytes);
             }
         }
-    }
-
-    fn upgrade(&mut self, id: SlotId, upgrade: &Upgrade) {
-        let accepted = upgrade.accepted(self.now.wall);
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
-        let worker_id = Uuid::new_v4();
-        peer.worker_id = worker_id;
-        peer.phase = match upgrade.target {
-            Target::Telemetry => Phase::Telemetry(Connection::default()),
-            _ => Phase::Work(Connection::default()),
-        };
-        self.peers.send_raw(id, &accepted);
-        // Nothing goes to a telemetry socket: `send` sees to it.
-        self.peers
-            .send(id, |out| answer::worker_registered(out, &worker_id));
     }
 
     fn received_frames(&mut self, id: SlotId, input: &mut [u8]) {
@@ -231,7 +169,11 @@ impl Engine {
             .get(id)
             .is_some_and(|peer| matches!(peer.phase, Phase::Work(_)));
         if is_telemetry || !is_work {
-            return self.metrics().telemetry_frames.increment();
+            let frame = match payload {
+                Payload::Text(_) => &[],
+                Payload::Binary(bytes) => bytes,
+            };
+            return self.telemetry(id, frame);
         }
         let text = match payload {
             Payload::Text(text) => Ok(text),
@@ -310,25 +252,31 @@ impl Engine {
             if !self.ports.shared.draining.load(Ordering::Acquire) {
                 return;
             }
-            // Closing resets what waits: so nobody waits.
-            while self.accept_one() {}
-            self.listener = None;
-            self.is_acceptable = false;
+            self.stop_accepting();
             self.drain_until = Some(self.now.monotonic + self.drain);
         }
         if self.drain_at > self.now.monotonic {
             return;
         }
         self.drain_at = self.now.monotonic + DRAIN_STEP;
-        let is_over = self
-            .drain_until
-            .is_some_and(|until| until <= self.now.monotonic);
+        let since = |until: Instant| self.now.monotonic.checked_duration_since(until);
+        let late = self.drain_until.and_then(since);
+        // Functions hear of every leave before their sockets close.
+        if self.awaits_leaves() && late.is_none_or(|late| late < LEAVES_GRACE) {
+            return;
+        }
+        let is_over = late.is_some();
         for id in self.peers.ids() {
             let Some(peer) = self.peers.get(id) else {
                 continue;
             };
             if matches!(peer.phase, Phase::Handshake { .. }) {
                 self.end(id);
+                continue;
+            }
+            // Of one that is not let in nothing is under way.
+            if matches!(peer.phase, Phase::Admission { .. }) {
+                self.close_with(id, &close_frame(Some(1012), ""));
                 continue;
             }
             let has_unread = peer.is_readable || peer.phase.is_paused() || !peer.parked.is_empty();
@@ -343,13 +291,13 @@ impl Phase {
     pub(super) fn is_paused(&self) -> bool {
         match self {
             Phase::Work(open) | Phase::Telemetry(open) => open.is_paused(),
-            Phase::Handshake { .. } | Phase::Closing => false,
+            Phase::Handshake { .. } | Phase::Admission { .. } | Phase::Closing => false,
         }
     }
 }
 
 /// How many warnings were passed over, if any.
-struct Also(u64);
+pub(super) struct Also(pub(super) u64);
 
 impl std::fmt::Display for Also {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -3,52 +3,87 @@
 //! [`Engine::run`] is the order of work in one turn. May not know a worker or the store but through
 //! the messages of `mesh`.
 
+mod admission;
+mod ask;
+mod available;
 mod calls;
 mod embedded;
+mod hooks;
+mod listeners;
+mod listings;
+mod logs;
+mod messages;
+mod own;
 mod peers;
+mod presence;
+mod publish;
 mod registry;
 mod serve;
+mod triggers;
+mod workers;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
+use crate::collections::Named;
 use crate::config::Limits;
-use crate::id::{SlotId, WorkerId};
+use crate::id::{SlotId, Text, WorkerId};
 use crate::mesh::{EnginePorts, ToEngine, engine_thread};
 use crate::metrics::EngineMetrics;
 use crate::net::id_of;
-use crate::shard::Command;
+use crate::protocol::custom;
+use crate::protocol::origin::OriginRule;
+use crate::shard::{Command, CustomCall, Fired};
 use crate::time::{Deadlines, Now, Rarely, sleep_until};
 
-use calls::Calls;
-use peers::{Liveness, Peers};
-use registry::Functions;
+pub use listeners::{Listener, Rules};
 
-/// The poll's names for what is no connection. No slot reaches them.
+use calls::{Awaits, Calls, Handler};
+use hooks::HooksState;
+use listeners::Listeners;
+use peers::{Liveness, Peers};
+use presence::Deciding;
+use registry::Functions;
+use triggers::{CIRCLE_CALLS_A_SECOND, Triggers};
+
+/// The poll's name for the mailbox. No slot reaches it, nor those of the listeners.
 const WAKE: Token = Token(usize::MAX);
-const LISTENER: Token = Token(usize::MAX - 1);
 
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// What one turn reads at most before replies are written again.
 const READ_BYTES_A_TURN: usize = 4 * READ_BUFFER_BYTES;
 
+/// Who decides whether a subscriber's socket may open.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The function that is asked.
+    pub function_id: String,
+    /// How long its answer is awaited.
+    pub timeout: Duration,
+    /// A function that is missing, fails or refuses lets everybody in.
+    pub lets_in: bool,
+}
+
 /// What the engine thread is made with.
 pub struct Parts {
     /// The poll whose waker the mesh has.
     pub poll: Poll,
-    /// The listener on the worker port.
-    pub listener: std::net::TcpListener,
+    /// Where SDK workers connect.
+    pub listeners: Vec<Listener>,
+    /// Web pages of elsewhere that may connect where there are no rules.
+    pub origins: Vec<OriginRule>,
     /// Its mailbox, and its ways to the workers.
     pub ports: EnginePorts,
     /// The limits that hold here.
     pub limits: Limits,
     /// How long a call may wait for an SDK worker, or for room at its owner.
     pub call_timeout: Duration,
+    /// Who is asked about subscribers' sockets, if anybody is.
+    pub auth: Option<Auth>,
     /// How long calls under way have at the end of the process.
     pub drain: Duration,
 }
@@ -61,8 +96,9 @@ pub fn wake_token() -> Token {
 /// The engine thread.
 pub struct Engine {
     poll: Poll,
-    listener: Option<TcpListener>,
-    is_acceptable: bool,
+    listeners: Listeners,
+    /// Web pages of elsewhere that may connect where there are no rules.
+    origins: Vec<OriginRule>,
     /// No accept before this: the process had no descriptor left.
     accept_after: Option<Instant>,
     ports: EnginePorts,
@@ -73,7 +109,16 @@ pub struct Engine {
     buffer: Vec<u8>,
     peers: Peers,
     functions: Functions,
+    triggers: Triggers,
+    hooks: HooksState,
     calls: Calls,
+    auth: Option<Auth>,
+    /// Joins whose functions are asked.
+    deciding: Named<Deciding>,
+    /// Workers that owe leaves and wait to be told how many are taken.
+    owing: VecDeque<WorkerId>,
+    /// How many each worker was told.
+    leaves_granted: Vec<(WorkerId, usize)>,
     /// Sockets with something to read, each once.
     readable: VecDeque<SlotId>,
     /// Sockets with commands that found their owner full.
@@ -82,6 +127,10 @@ pub struct Engine {
     orphans: VecDeque<(WorkerId, Command)>,
     handshakes: Deadlines<SlotId>,
     closing: Deadlines<SlotId>,
+    /// When a change in the set of functions is told.
+    functions_due: Option<Instant>,
+    /// When this thread was made, in ms since 1970.
+    started_ms: u64,
     /// When the last socket is closed, whatever is under way; set when the process begins to end.
     drain_until: Option<Instant>,
     /// When the end of the process goes on.
@@ -92,30 +141,36 @@ pub struct Engine {
 impl Engine {
     /// Makes the engine of these parts; [`Engine::run`] is its life.
     pub fn new(parts: Parts) -> io::Result<Engine> {
-        let mut listener = TcpListener::from_std(parts.listener);
-        parts
-            .poll
-            .registry()
-            .register(&mut listener, LISTENER, Interest::READABLE)?;
+        let listeners = Listeners::watch(parts.listeners, parts.poll.registry())?;
+        let workers = parts.ports.to_commands.len();
+        let now = Now::read();
         Ok(Engine {
             poll: parts.poll,
-            listener: Some(listener),
-            is_acceptable: true,
+            listeners,
+            origins: parts.origins,
             accept_after: None,
             ports: parts.ports,
             limits: parts.limits,
             call_timeout: parts.call_timeout,
             drain: parts.drain,
-            now: Now::read(),
+            now,
             buffer: vec![0; READ_BUFFER_BYTES],
             peers: Peers::default(),
             functions: Functions::default(),
+            triggers: Triggers::default(),
+            hooks: HooksState::new(workers),
+            auth: parts.auth,
+            deciding: Named::default(),
+            owing: VecDeque::new(),
+            leaves_granted: Vec::new(),
             calls: Calls::default(),
             readable: VecDeque::new(),
             parked: Vec::new(),
             orphans: VecDeque::new(),
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
+            functions_due: None,
+            started_ms: now.wall_ms,
             drain_until: None,
             drain_at: Instant::now(),
             warned: Rarely::default(),
@@ -128,11 +183,14 @@ impl Engine {
         while !self.is_done() {
             self.wait_for_events(&mut events)?; // the thread sleeps here and nowhere else
             self.now = Now::read(); // the turn's one look at the clocks
-            self.read_replies();
+            self.read_mailbox();
             self.deliver_parked(); // what found its owner full, before anything after it
             self.accept();
             self.read_sockets(); // bytes → messages → commands
-            self.flush_commands(); // one wake-up an owner
+            self.take_leaves(); // what is owed to functions, as far as they have room
+            self.tell_functions();
+            self.tell_all_hooks();
+            self.flush(); // one wake-up a worker
             self.end_overdue();
             self.go_on_draining();
             self.write_sockets(); // one write a socket
@@ -149,7 +207,7 @@ impl Engine {
         for event in events.iter() {
             match event.token() {
                 WAKE => {}
-                LISTENER => self.is_acceptable = true,
+                token if self.listeners.wakes(token) => {}
                 token => {
                     let id = id_of(token);
                     let ends = event.is_read_closed() || event.is_error();
@@ -171,7 +229,8 @@ impl Engine {
         let has_work = !self.readable.is_empty()
             || self.peers.has_dirty()
             || !self.ports.mailbox.is_empty()
-            || (self.is_acceptable && self.accept_after.is_none());
+            || self.may_take_leaves()
+            || (self.listeners.are_acceptable() && self.accept_after.is_none());
         if has_work {
             return Some(Duration::ZERO);
         }
@@ -186,17 +245,29 @@ impl Engine {
             self.accept_after,
             self.calls.next_deadline(),
             parked,
+            self.next_functions_told(),
             self.next_drain_step(),
         ])
     }
 
-    fn read_replies(&mut self) {
+    fn read_mailbox(&mut self) {
         let len = self.ports.mailbox.len();
         for _ in 0..len {
-            match self.ports.mailbox.take() {
-                Some(ToEngine::Reply(reply)) => self.reply(reply),
-                Some(_) => {}
-                None => break,
+            let Some(message) = self.ports.mailbox.take() else {
+                break;
+            };
+            match message {
+                ToEngine::Reply(reply) => self.reply(reply),
+                ToEngine::Fired(fired) => self.fired(&fired),
+                ToEngine::Custom(call) => self.ask_custom(&call),
+                ToEngine::Join(request) => self.decide_join(request),
+                ToEngine::Auth(request) => self.authenticate(request),
+                ToEngine::Owes(worker) => self.owing.push_back(worker),
+                ToEngine::Leaves {
+                    worker,
+                    leaves,
+                    more,
+                } => self.settle_leaves(worker, &leaves, more),
             }
         }
         if len > 0 {
@@ -207,8 +278,49 @@ impl Engine {
         }
     }
 
-    fn flush_commands(&mut self) {
+    /// An event of a stream that triggers follow: each is called at once, and nobody waits.
+    fn fired(&mut self, fired: &Fired) {
+        let mut circles = Vec::new();
+        let (item, second) = (fired.frame.item(), self.now.wall_ms / 1000);
+        let (stream, group) = (fired.key.stream(), fired.key.group());
+        let called =
+            self.triggers
+                .of_event(stream, group, item, fired.version, second, &mut circles);
+        if called.is_empty() {
+            return;
+        }
+        let payload = Text::from(fired.frame.text());
+        for called in called {
+            let handler = Handler {
+                function_id: called.function_id,
+                payload: Text::clone(&payload),
+                is_owed: false,
+            };
+            self.fire(called.condition.as_deref(), handler);
+        }
+        for trigger in circles {
+            tracing::warn!(
+                "trigger {trigger} fires more than {CIRCLE_CALLS_A_SECOND} times a second: if its function changes \
+                 the stream that it follows ({stream}), it runs in a circle; this is said once"
+            );
+        }
+    }
+
+    fn ask_custom(&mut self, call: &CustomCall) {
+        let function_id = custom::function_id(call.function, call.key.stream());
+        let awaits = Awaits::Custom {
+            shard: call.shard,
+            slot: call.slot,
+            number: call.number,
+        };
+        self.ask(&function_id, &call.input, awaits);
+    }
+
+    fn flush(&mut self) {
         for outbox in &mut self.ports.to_commands {
+            outbox.flush();
+        }
+        for outbox in &mut self.ports.to_open {
             outbox.flush();
         }
     }

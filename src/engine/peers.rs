@@ -5,6 +5,8 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use hashbrown::HashSet;
@@ -20,9 +22,11 @@ use crate::protocol::answer::{Outcome, ResultBody};
 use crate::protocol::connection::{self, text_header};
 use crate::protocol::handshake::HeadReader;
 use crate::protocol::input::StreamFunction;
+use crate::protocol::rbac::Access;
 use crate::shard::Command;
 
 use super::calls::Caller;
+use super::workers::Profile;
 
 /// Answers are written out while less than this waits unsent; the others stay what they are, shared
 /// with the shards that gave them.
@@ -38,6 +42,16 @@ pub(super) struct Peer {
     pub(super) phase: Phase,
     /// What it is called by everybody; given at the upgrade.
     pub(super) worker_id: Uuid,
+    /// The number of the listener that it came to.
+    pub(super) listener: usize,
+    /// What it may do.
+    pub(super) access: Arc<Access>,
+    /// Where it connects from.
+    pub(super) ip: Option<IpAddr>,
+    /// Since when it is there as an SDK worker, in ms since 1970.
+    pub(super) connected_at_ms: Option<u64>,
+    /// What it tells about itself.
+    pub(super) profile: Profile,
     /// Functions that it registered, those taken over by others since included.
     pub(super) functions: HashSet<Box<str>>,
     /// Commands that found their owner full, in order. While there are any it is not read.
@@ -46,6 +60,9 @@ pub(super) struct Peer {
     pub(super) parked_until: Option<Instant>,
     /// Calls of lists under way.
     pub(super) lists_under_way: u32,
+    /// Trigger calls that found its queue full, since that was last told.
+    pub(super) drops: u64,
+    pub(super) drops_said_at: Option<Instant>,
     /// Frames to be sent; the first `sent` bytes have been.
     out: Vec<u8>,
     sent: usize,
@@ -75,6 +92,12 @@ pub(super) struct Answer {
 pub(super) enum Phase {
     /// The head is not whole.
     Handshake { bytes: Vec<u8>, head: HeadReader },
+    /// The auth function is asked about it.
+    Admission {
+        /// What has come behind the head.
+        early: Vec<u8>,
+        is_telemetry: bool,
+    },
     /// An SDK worker.
     Work(connection::Connection),
     /// A sender of traces, metrics and logs.
@@ -89,9 +112,11 @@ impl Peer {
         self.out.len() - self.sent + self.answers_bytes
     }
 
-    /// Whether its socket is to be left unread: what it asked for has not found room.
+    /// Whether its socket is to be left unread: what it asked for has not found room, or nobody
+    /// has let it in yet.
     pub(super) fn is_held(&self, unsent_bytes_max: usize) -> bool {
-        !self.parked.is_empty()
+        matches!(self.phase, Phase::Admission { .. })
+            || !self.parked.is_empty()
             || self.unsent_bytes() > unsent_bytes_max
             || self.lists_under_way >= LISTS_UNDER_WAY_MAX
     }
@@ -171,7 +196,13 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn insert(&mut self, stream: TcpStream, registry: &Registry) -> io::Result<SlotId> {
+    pub(super) fn insert(
+        &mut self,
+        stream: TcpStream,
+        listener: usize,
+        registry: &Registry,
+    ) -> io::Result<SlotId> {
+        let address = stream.peer_addr().ok();
         let id = self.slots.insert(Peer {
             socket: Tcp::new(stream),
             phase: Phase::Handshake {
@@ -179,10 +210,17 @@ impl Peers {
                 head: HeadReader::default(),
             },
             worker_id: Uuid::nil(),
+            listener,
+            access: Arc::new(Access::unlimited()),
+            ip: address.map(|address| address.ip().to_canonical()),
+            connected_at_ms: None,
+            profile: Profile::default(),
             functions: HashSet::new(),
             parked: VecDeque::new(),
             parked_until: None,
             lists_under_way: 0,
+            drops: 0,
+            drops_said_at: None,
             out: Vec::new(),
             sent: 0,
             answers: VecDeque::new(),

@@ -1,12 +1,12 @@
-//! What SDK workers' messages mean: registrations, calls of our functions and of each other's, and
-//! the way back of the answers.
+//! Calls from SDK workers: of our stream functions and of each other's, and the way back of answers.
 
 use uuid::Uuid;
 
 use crate::id::{CallId, GroupKey, ItemId, SlotId, Text, WorkerId};
-use crate::mesh::{EnginePorts, ToOwner};
-use crate::protocol::answer::{self, ResultBody};
-use crate::protocol::call::{self, Action, EngineMessage, ErrorBody, InvocationResult, Invoke};
+use crate::mesh::ToOwner;
+use crate::protocol::answer::ResultBody;
+use crate::protocol::call::{Action, ErrorBody, Invoke};
+use crate::protocol::custom;
 use crate::protocol::input::{
     self, InputLimits, StreamFunction, StreamInput, failed, limit_exceeded,
 };
@@ -14,100 +14,21 @@ use crate::protocol::value::{self, ValueError};
 use crate::shard::{Ask, Command, Reply};
 
 use super::Engine;
-use super::calls::{Caller, FunctionCall, StreamCall, function_not_found};
-use super::peers::{Answer, Peer};
-use super::registry::Description;
+use super::ask::Outgoing;
+use super::calls::{Awaits, Caller, StreamCall, function_not_found};
+use super::peers::Answer;
+
+/// Commands of no socket that wait for their owners at most.
+const ORPHANS_MAX: usize = 64 * 1024;
 
 /// Told to whoever finds no room.
-const OVERLOADED: &str = "server is overloaded";
-
-/// SDK workers tell about themselves with this function when they connect.
-const REGISTER_WORKER: &str = "engine::workers::register";
-
-/// What can be called, with descriptions and schemas.
-const LIST_FUNCTIONS: &str = "engine::functions::list";
+pub(super) const OVERLOADED: &str = "server is overloaded";
 
 impl Engine {
-    pub(super) fn on_message(&mut self, id: SlotId, text: &str) {
-        let message = match call::parse(text) {
-            Ok(message) => message,
-            Err(why) => return self.drop_message(id, &why),
-        };
-        match message {
-            EngineMessage::Invoke(invoke) => self.invoke(id, &invoke),
-            EngineMessage::InvocationResult(result) => self.result(id, &result),
-            EngineMessage::RegisterFunction {
-                id: function_id,
-                has_invocation: true,
-                ..
-            } => self.warn(id, &format!(
-                "function {function_id} is to be called over HTTP, which is not served: passed over"
-            )),
-            EngineMessage::RegisterFunction {
-                id: function_id,
-                description,
-                request_format,
-                response_format,
-                metadata,
-                ..
-            } => {
-                let description = Description {
-                    text: description.as_deref().map(Box::from),
-                    request_format: request_format.map(ToOwned::to_owned),
-                    response_format: response_format.map(ToOwned::to_owned),
-                    metadata: metadata.map(ToOwned::to_owned),
-                };
-                self.register_function(id, &function_id, description);
-            }
-            EngineMessage::UnregisterFunction { id: function_id } => {
-                self.functions.unregister(&function_id, id);
-                if let Some(peer) = self.peers.get_mut(id) {
-                    peer.functions.remove(&*function_id);
-                }
-            }
-            EngineMessage::RegisterTrigger {
-                id: trigger,
-                trigger_type,
-                function_id,
-                ..
-            } => {
-                let error = ErrorBody::new("trigger_type_not_found", "Trigger type not found");
-                self.warn(id, &format!(
-                    "trigger {trigger} is refused: this server has no trigger type {trigger_type} yet"
-                ));
-                self.peers.send(id, |out| {
-                    answer::trigger_registration_result(
-                        out,
-                        &trigger,
-                        &trigger_type,
-                        &function_id,
-                        Some(&error),
-                    );
-                });
-            }
-            EngineMessage::Ping => self.peers.send(id, answer::pong),
-            EngineMessage::UnregisterTrigger { .. }
-            | EngineMessage::RegisterTriggerType { .. }
-            | EngineMessage::RegisterService
-            | EngineMessage::Ignored => {}
+    pub(super) fn invoke(&mut self, id: SlotId, invoke: &Invoke<'_>) {
+        if let Err(error) = self.may_call(id, &invoke.function_id) {
+            return self.forbid(id, invoke, &error);
         }
-    }
-
-    fn register_function(&mut self, id: SlotId, function_id: &str, description: Description) {
-        let is_ours = StreamFunction::from_id(function_id).is_some()
-            || [REGISTER_WORKER, LIST_FUNCTIONS].contains(&function_id);
-        if is_ours && self.functions.owner_of(function_id).is_none() {
-            tracing::warn!(
-                "an SDK worker has registered {function_id}: it is called in place of ours while it is there"
-            );
-        }
-        self.functions.register(function_id, id, description);
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.functions.insert(function_id.into());
-        }
-    }
-
-    fn invoke(&mut self, id: SlotId, invoke: &Invoke<'_>) {
         // A void call is answered by nobody, whatever its id.
         let caller = match (&invoke.action, invoke.id) {
             (Action::Void, _) | (_, None) => None,
@@ -121,27 +42,32 @@ impl Engine {
             return self.invoke_function(id, callee, caller, invoke);
         }
         if let Some(function) = StreamFunction::from_id(&invoke.function_id) {
-            return self.invoke_stream(id, caller, function, invoke.data);
+            return self.invoke_stream(Some(id), caller, function, invoke.data);
         }
-        if invoke.function_id == REGISTER_WORKER {
-            let done = ResultBody::Json(r#"{"success":true}"#);
-            return self.answer(caller, REGISTER_WORKER, done);
-        }
-        if invoke.function_id == LIST_FUNCTIONS {
-            return match input::include_internal(invoke.data, LIST_FUNCTIONS, "FunctionsListInput")
-            {
-                Ok(include_internal) => {
-                    let list = self.functions.list(include_internal);
-                    self.answer(caller, LIST_FUNCTIONS, ResultBody::Json(&list));
-                }
-                Err(error) => self.answer_error(caller, LIST_FUNCTIONS, &error),
-            };
+        if self.has_own(&invoke.function_id) {
+            return self.invoke_own(Some(id), caller, &invoke.function_id, invoke.data);
         }
         self.answer_error(
             caller,
             &invoke.function_id,
             &function_not_found(&invoke.function_id),
         );
+    }
+
+    fn may_call(&self, id: SlotId, function_id: &str) -> Result<(), ErrorBody> {
+        let metadata = self.functions.metadata_of(function_id);
+        let peer = self.peers.get(id);
+        peer.map_or(Ok(()), |peer| peer.access.may_call(function_id, metadata))
+    }
+
+    /// A caller hears that it may not, also of a call whose answer it does not wait for.
+    fn forbid(&mut self, id: SlotId, invoke: &Invoke<'_>, error: &ErrorBody) {
+        let call_id = match invoke.action {
+            Action::Void => None,
+            _ => invoke.id,
+        };
+        let caller = Caller::new(id, call_id.unwrap_or_else(Uuid::new_v4), &invoke.trace);
+        self.answer_error(Some(caller), &invoke.function_id, error);
     }
 
     /// A call of a function of some SDK worker.
@@ -157,35 +83,19 @@ impl Engine {
             let error = ErrorBody::new("invocation_error", cause);
             return self.answer_error(caller, &invoke.function_id, &error);
         }
-        let worker_id = self.peers.get(id).map(|peer| peer.worker_id);
-        let sent_id = match caller {
-            None => Uuid::new_v4(),
-            Some(caller) => {
-                let until = self.now.monotonic + self.call_timeout;
-                let calls = &mut self.calls;
-                let (sent_id, older) =
-                    calls.begin_function(caller, &invoke.function_id, callee, until, Uuid::new_v4);
-                if let Some(older) = older {
-                    self.end_call(older, &ErrorBody::new("invocation_error", "channel closed"));
-                }
-                sent_id
-            }
+        let call = Outgoing {
+            function_id: &invoke.function_id,
+            data: invoke.data,
+            worker_id: self.peers.get(id).map(|peer| peer.worker_id),
+            traceparent: invoke.trace.traceparent.as_deref(),
+            baggage: invoke.trace.baggage.as_deref(),
         };
-        self.peers.send(callee, |out| {
-            let (traceparent, baggage) = (
-                invoke.trace.traceparent.as_deref(),
-                invoke.trace.baggage.as_deref(),
-            );
-            answer::invoke_function(
-                out,
-                &sent_id,
-                &invoke.function_id,
-                invoke.data,
-                worker_id.as_ref(),
-                traceparent,
-                baggage,
-            );
-        });
+        match caller {
+            Some(caller) => {
+                self.send_call(callee, &call, Awaits::Caller(caller), &invoke.function_id);
+            }
+            None => self.write_call(callee, &Uuid::new_v4(), &call),
+        }
     }
 
     /// Why a call of an SDK worker's function is refused, if it is.
@@ -193,16 +103,18 @@ impl Engine {
         if let Err(why) = self.check_passed_on(data) {
             return Some(why);
         }
-        let in_flight = self.calls.functions_len();
-        let unsent_bytes = self.peers.get(callee).map_or(0, Peer::unsent_bytes);
-        let is_full = (waits && in_flight >= self.limits.calls_in_flight)
-            || (callee != id && unsent_bytes > self.limits.call_queue_bytes);
-        is_full.then(|| OVERLOADED.to_owned())
+        // What a worker sends itself is bounded by its own socket being left unread.
+        let unsent_max = match callee == id {
+            true => usize::MAX,
+            false => self.limits.call_queue_bytes,
+        };
+        self.no_room_for(callee, waits, unsent_max)
+            .map(str::to_owned)
     }
 
     /// Whether SDK workers can read what another one sends them. What stands inside `data` may be as
     /// deep as a value; `data` itself is one level more.
-    fn check_passed_on(&self, json: &str) -> Result<(), String> {
+    pub(super) fn check_passed_on(&self, json: &str) -> Result<(), String> {
         let depth_max = self.limits.json_depth;
         value::check(json, depth_max + 1).map_err(|why| match why {
             ValueError::TooDeep { depth } => {
@@ -212,9 +124,10 @@ impl Engine {
         })
     }
 
-    fn invoke_stream(
+    /// `id`: the socket that the call came from; none for a trigger's.
+    pub(super) fn invoke_stream(
         &mut self,
-        id: SlotId,
+        id: Option<SlotId>,
         caller: Option<Caller>,
         function: StreamFunction,
         data: &str,
@@ -246,6 +159,34 @@ impl Engine {
         self.send_command(id, owner, Command::Group { key, ask });
     }
 
+    /// Who serves that function of that stream in place of our own store.
+    fn custom_of(&self, function: StreamFunction, stream: &str) -> Option<SlotId> {
+        let functions = self.functions.custom().get(stream)?;
+        functions.has(function).then(|| {
+            self.functions
+                .owner_of(&custom::function_id(function, stream))
+        })?
+    }
+
+    /// A custom store names its groups: no shard knows them.
+    fn ask_for_groups(&mut self, callee: SlotId, caller: Caller, stream: &str) {
+        let function = StreamFunction::ListGroups;
+        if let Some(cause) = self.no_room_for(callee, true, self.limits.call_queue_bytes) {
+            self.metrics().calls_refused.increment();
+            return self.answer_error(Some(caller), function.id(), &failed(function, cause));
+        }
+        let function_id = custom::function_id(function, stream);
+        let asked = custom::Input {
+            stream,
+            ..custom::Input::default()
+        };
+        let mut input = Vec::new();
+        asked.write(&mut input);
+        let input = String::from_utf8(input).unwrap_or_default();
+        let call = Outgoing::own(&function_id, &input);
+        self.send_call(callee, &call, Awaits::Caller(caller), function.id());
+    }
+
     fn begin_stream(&mut self, caller: Caller, function: StreamFunction, workers: usize) -> CallId {
         if is_list(function)
             && let Some(peer) = self.peers.get_mut(caller.peer)
@@ -258,7 +199,7 @@ impl Engine {
     /// All workers know a part of the answer.
     fn invoke_listing(
         &mut self,
-        id: SlotId,
+        id: Option<SlotId>,
         caller: Option<Caller>,
         function: StreamFunction,
         input: &StreamInput<'_>,
@@ -266,6 +207,11 @@ impl Engine {
         let Some(caller) = caller else {
             return;
         };
+        if let StreamInput::ListGroups { stream } = input
+            && let Some(callee) = self.custom_of(function, stream)
+        {
+            return self.ask_for_groups(callee, caller, stream);
+        }
         let workers = self.ports.to_commands.len();
         let call = self.begin_stream(caller, function, workers);
         for worker in 0..workers {
@@ -280,18 +226,32 @@ impl Engine {
         }
     }
 
-    /// Sends the command, or parks it: then its socket is not read until there is room.
-    fn send_command(&mut self, id: SlotId, owner: WorkerId, command: Command) {
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
+    /// Sends the command, or parks it: then its socket is not read until there is room. One of no
+    /// socket waits among those whose socket has ended.
+    fn send_command(&mut self, id: Option<SlotId>, owner: WorkerId, command: Command) {
+        let parked_len = match id {
+            Some(id) => match self.peers.get(id) {
+                Some(peer) => peer.parked.len(),
+                None => return,
+            },
+            None => self.orphans.len(),
         };
-        let command = if peer.parked.is_empty() {
-            match try_send(&mut self.ports, owner, command) {
+        let command = if parked_len == 0 {
+            match self.try_send(owner, command) {
                 Ok(()) => return,
                 Err(command) => command,
             }
         } else {
             command
+        };
+        self.metrics().calls_parked.increment();
+        let Some((id, peer)) = id.and_then(|id| Some((id, self.peers.get_mut(id)?))) else {
+            if self.orphans.len() < ORPHANS_MAX {
+                self.orphans.push_back((owner, command));
+            } else {
+                self.metrics().trigger_calls_dropped.increment();
+            }
+            return;
         };
         if peer.parked.is_empty() {
             let waits = command.call().is_some();
@@ -299,13 +259,24 @@ impl Engine {
             self.parked.push(id);
         }
         peer.parked.push_back((owner, command));
-        self.metrics().calls_parked.increment();
+    }
+
+    /// Gives the command back when its owner is full; this thread is woken when there is room. What
+    /// changed of the hooks goes before it.
+    fn try_send(&mut self, owner: WorkerId, command: Command) -> Result<(), Command> {
+        if !self.tell_hooks(owner.index()) {
+            return Err(command);
+        }
+        match self.ports.to_commands[owner.index()].try_send(ToOwner::Command(command)) {
+            Err(ToOwner::Command(command)) => Err(command),
+            Ok(()) | Err(ToOwner::Socket(_) | ToOwner::Hooks(_)) => Ok(()),
+        }
     }
 
     /// Tries again what found its owner full.
     pub(super) fn deliver_parked(&mut self) {
         while let Some((owner, command)) = self.orphans.pop_front() {
-            if let Err(command) = try_send(&mut self.ports, owner, command) {
+            if let Err(command) = self.try_send(owner, command) {
                 self.orphans.push_front((owner, command));
                 break;
             }
@@ -328,12 +299,17 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        while let Some((owner, command)) = peer.parked.pop_front() {
-            if let Err(command) = try_send(&mut self.ports, owner, command) {
-                peer.parked.push_front((owner, command));
+        let mut parked = std::mem::take(&mut peer.parked);
+        while let Some((owner, command)) = parked.pop_front() {
+            if let Err(command) = self.try_send(owner, command) {
+                parked.push_front((owner, command));
                 break;
             }
         }
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        peer.parked = parked;
         let is_late = peer
             .parked_until
             .is_some_and(|until| until <= self.now.monotonic);
@@ -375,61 +351,21 @@ impl Engine {
         }
     }
 
-    /// An SDK worker has answered a call.
-    fn result(&mut self, id: SlotId, result: &InvocationResult<'_>) {
-        let Some(call) = self.calls.answered(id, result.id) else {
-            return; // nobody waits for it, or not for this peer
-        };
-        if let Some(why) = result
-            .result
-            .and_then(|json| self.check_passed_on(json).err())
-        {
-            let error = ErrorBody::new("invocation_failed", why);
-            return self.answer_error(Some(call.caller), &call.function_id, &error);
-        }
-        let body = match (&result.error, result.result) {
-            (Some(error), _) => ResultBody::Error(error),
-            (None, Some(json)) => ResultBody::Json(json),
-            (None, None) => ResultBody::Nothing,
-        };
-        self.answer(Some(call.caller), &call.function_id, body);
-    }
-
-    /// A peer is gone, or about to be: what is its own goes, and who waits for it is told.
-    pub(super) fn forget(&mut self, id: SlotId) {
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
-        let functions = std::mem::take(&mut peer.functions);
-        self.orphans.extend(peer.parked.drain(..));
-        self.functions.forget(id, functions);
-        for call in self.calls.forget_peer(id) {
-            self.end_call(
-                call,
-                &ErrorBody::new("invocation_stopped", "Invocation stopped"),
-            );
-        }
-    }
-
-    pub(super) fn end_overdue_calls(&mut self) {
-        while let Some(call) = self.calls.pop_overdue(self.now.monotonic) {
-            let message = format!(
-                "invocation timed out after {}ms",
-                self.call_timeout.as_millis()
-            );
-            self.end_call(call, &ErrorBody::new("invocation_timeout", message));
-        }
-    }
-
-    fn end_call(&mut self, call: FunctionCall, error: &ErrorBody) {
-        self.answer_error(Some(call.caller), &call.function_id, error);
-    }
-
-    fn answer_error(&mut self, caller: Option<Caller>, function_id: &str, error: &ErrorBody) {
+    pub(super) fn answer_error(
+        &mut self,
+        caller: Option<Caller>,
+        function_id: &str,
+        error: &ErrorBody,
+    ) {
         self.answer(caller, function_id, ResultBody::Error(error));
     }
 
-    fn answer(&mut self, caller: Option<Caller>, function_id: &str, body: ResultBody<'_>) {
+    pub(super) fn answer(
+        &mut self,
+        caller: Option<Caller>,
+        function_id: &str,
+        body: ResultBody<'_>,
+    ) {
         if let Some(caller) = caller {
             self.peers.send(caller.peer, |out| {
                 caller.write_answer(out, function_id, body);
@@ -442,14 +378,6 @@ impl Engine {
 fn is_list(function: StreamFunction) -> bool {
     use StreamFunction::{List, ListAll, ListGroups};
     matches!(function, List | ListGroups | ListAll)
-}
-
-/// Gives the command back when its owner is full; the engine is woken when there is room.
-fn try_send(ports: &mut EnginePorts, owner: WorkerId, command: Command) -> Result<(), Command> {
-    match ports.to_commands[owner.index()].try_send(ToOwner::Command(command)) {
-        Err(ToOwner::Command(command)) => Err(command),
-        Ok(()) | Err(ToOwner::Socket(_) | ToOwner::Hooks(_)) => Ok(()),
-    }
 }
 
 /// The question to the group's owner; `None` for what is no question about one group.

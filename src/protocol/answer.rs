@@ -287,7 +287,7 @@ fn write_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
             }
             out.push(b']');
         }
-        Outcome::Groups(groups) => write_strings(out, groups),
+        Outcome::Groups(groups) => text::write_strings(out, groups),
         Outcome::All(streams) => write_all(out, streams),
         Outcome::Updated { new, old, errors } => {
             out.push(b'{');
@@ -308,17 +308,6 @@ fn write_old_value(out: &mut Vec<u8>, old: Option<&str>) {
     out.push(b'}');
 }
 
-fn write_strings(out: &mut Vec<u8>, strings: &[String]) {
-    out.push(b'[');
-    for (i, string) in strings.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        text::write_string(out, string);
-    }
-    out.push(b']');
-}
-
 fn write_all(out: &mut Vec<u8>, streams: &[(String, Vec<String>)]) {
     push(out, r#"{"count":"#);
     push(out, &streams.len().to_string());
@@ -332,7 +321,7 @@ fn write_all(out: &mut Vec<u8>, streams: &[(String, Vec<String>)]) {
                 r#"{"groups":"#
             },
         );
-        write_strings(out, groups);
+        text::write_strings(out, groups);
         push(out, r#","id":"#);
         text::write_string(out, stream);
         out.push(b'}');

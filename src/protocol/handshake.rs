@@ -13,7 +13,7 @@ use httparse::{EMPTY_HEADER, Header, Request, Status};
 use tungstenite::handshake::derive_accept_key;
 
 /// More headers than this: 431.
-const HEADERS_LEN_MAX: usize = 100;
+pub(super) const HEADERS_LEN_MAX: usize = 100;
 /// A longer request target: 414.
 const TARGET_BYTES_MAX: usize = 65_534;
 
@@ -129,6 +129,12 @@ pub enum Refusal {
     Http10,
     /// As many sockets are open as may be. The caller's to find: no head says so.
     Busy,
+    /// `Origin` names a page of elsewhere. The caller's to find, like those below.
+    Forbidden,
+    /// The auth function was asked, and what came back does not admit.
+    Unauthorized,
+    /// The auth function could not be asked, or did not answer.
+    AuthUnavailable,
 }
 
 impl HeadReader {
@@ -216,17 +222,20 @@ impl Refusal {
             Refusal::HeadMethod => "",
             _ => body,
         };
+        let date = match self {
+            Refusal::Unauthorized | Refusal::AuthUnavailable => String::new(),
+            _ => format!("date: {}\r\n", http_date(date)),
+        };
         format!(
             "HTTP/1.1 {status} {reason}\r\n\
              {content_type}\
              content-length: {}\r\n\
              {header}\
              connection: close\r\n\
-             date: {}\r\n\
+             {date}\
              \r\n\
              {sent_body}",
             body.len(),
-            http_date(date),
         )
         .into_bytes()
     }
@@ -246,7 +255,11 @@ impl Refusal {
             Refusal::NoKey => (400, "Bad Request", "", NO_KEY),
             Refusal::NoVersion13 => (400, "Bad Request", "", NO_VERSION_13),
             Refusal::Http10 => (426, "Upgrade Required", "", NO_UPGRADE_STATE),
-            Refusal::Busy => (503, "Service Unavailable", "retry-after: 1\r\n", ""),
+            Refusal::Busy | Refusal::AuthUnavailable => {
+                (503, "Service Unavailable", "retry-after: 1\r\n", "")
+            }
+            Refusal::Forbidden => (403, "Forbidden", "", ""),
+            Refusal::Unauthorized => (401, "Unauthorized", "", ""),
         }
     }
 }
@@ -293,7 +306,7 @@ fn check(port: Port, request: &Request<'_, '_>, consumed: usize) -> Result<Upgra
 }
 
 /// The request target up to its query; of an absolute one, what follows the authority.
-fn path_of(target: &str) -> &str {
+pub(super) fn path_of(target: &str) -> &str {
     let target = target.split('?').next().unwrap_or_default();
     if target.starts_with('/') {
         return target;
@@ -915,6 +928,18 @@ mod tests {
             (
                 Refusal::Busy,
                 with_header("503 Service Unavailable", "retry-after: 1"),
+            ),
+            (Refusal::Forbidden, empty("403 Forbidden")),
+            (
+                Refusal::Unauthorized,
+                "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                    .to_owned(),
+            ),
+            (
+                Refusal::AuthUnavailable,
+                "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\
+                 retry-after: 1\r\nconnection: close\r\n\r\n"
+                    .to_owned(),
             ),
         ] {
             assert_eq!(text(refusal.response(date())), wanted);

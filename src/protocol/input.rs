@@ -4,7 +4,6 @@
 //! it. May not know what the functions do with their input.
 
 mod ops;
-mod phrase;
 
 use std::borrow::Cow;
 
@@ -13,7 +12,7 @@ use serde_json::value::RawValue;
 pub use self::ops::UpdateOp;
 use super::call::ErrorBody;
 use super::value::ValueError;
-use super::{raw, text, value};
+use super::{phrase, raw, text, value};
 
 /// One of the eight functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,10 +128,7 @@ pub fn include_internal(data: &str, function_id: &str, input: &str) -> Result<bo
     if is_object.is_err() {
         include = Err(phrase::invalid_type(data, &format!("struct {input}")));
     }
-    include.map_err(|phrase| {
-        let message = format!("Failed to deserialize input for {function_id}: {phrase}");
-        ErrorBody::new("deserialization_error", message)
-    })
+    include.map_err(|phrase| phrase::refused(function_id, &phrase))
 }
 
 /// The cause to tell when a limit refuses something.
@@ -238,13 +234,7 @@ pub fn parse<'a>(
     match fields {
         Ok((None, input)) => Ok(input),
         Ok((Some(cause), _)) => Err(failed(function, &cause)),
-        Err(phrase) => Err(ErrorBody::new(
-            "deserialization_error",
-            format!(
-                "Failed to deserialize input for {}: {phrase}",
-                function.id()
-            ),
-        )),
+        Err(phrase) => Err(phrase::refused(function.id(), &phrase)),
     }
 }
 

@@ -10,14 +10,22 @@
 //! | worker port | SDK worker | [`answer`]: results, calls of its functions |
 
 pub mod answer;
+pub mod auth;
 pub mod call;
 pub mod connection;
+pub mod custom;
 pub mod frame;
 pub mod handshake;
 pub mod input;
+pub mod listing;
+pub mod logs;
 pub mod message;
 pub mod number;
+pub mod origin;
+mod phrase;
 pub mod raw;
+pub mod rbac;
 pub mod text;
+pub mod trigger;
 pub mod value;
 mod weight;

@@ -9,6 +9,8 @@ use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Error;
 use serde_json::value::RawValue;
 
+use super::text;
+
 /// Hands each member of an object to `each`: its key as the JSON string it is, and its value.
 ///
 /// Err: the text is not one JSON object. `each` may have seen some of its members by then.
@@ -29,6 +31,26 @@ pub fn elements<'a>(
     let len = deserializer.deserialize_seq(Elements(each, PhantomData))?;
     deserializer.end()?;
     Ok(len)
+}
+
+/// The members with these keys, as far as there are any; of a doubled key the last one counts.
+///
+/// Err: the text is not one JSON object.
+pub fn pick<'a, const N: usize>(
+    object: &'a str,
+    keys: [&str; N],
+) -> Result<[Option<&'a RawValue>; N], Error> {
+    let mut picked = [None; N];
+    members(object, |key, value| {
+        // A key with half a surrogate pair is no name that anyone asks for.
+        let Ok(key) = text::read_string(key) else {
+            return;
+        };
+        if let Some(at) = keys.iter().position(|&wanted| wanted == key) {
+            picked[at] = Some(value);
+        }
+    })?;
+    Ok(picked)
 }
 
 struct Members<'a, F>(F, PhantomData<&'a ()>);
@@ -111,6 +133,15 @@ mod tests {
         ] {
             assert!(members(text, |_, _| ()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn members_are_picked_by_key_and_the_last_of_doubled_ones_counts() {
+        let text = r#"{"b":1,"\u0061":2,"\ud800":3,"a":[4]}"#;
+        let [a, c, b] = pick(text, ["a", "c", "b"]).unwrap();
+        assert_eq!(a.map(RawValue::get), Some("[4]"));
+        assert!(c.is_none() && b.is_some());
+        assert!(pick("[]", ["a"]).is_err());
     }
 
     #[test]

@@ -18,6 +18,18 @@ pub fn write_string(out: &mut Vec<u8>, s: &str) {
     out.push(b'"');
 }
 
+/// Appends an array of strings.
+pub fn write_strings(out: &mut Vec<u8>, strings: &[impl AsRef<str>]) {
+    out.push(b'[');
+    for (at, string) in strings.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_string(out, string.as_ref());
+    }
+    out.push(b']');
+}
+
 /// Appends `s` as it stands between the quotes of a JSON string.
 pub fn write_escaped(out: &mut Vec<u8>, s: &str) {
     let mut rest = s.as_bytes();

@@ -5,9 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{BACKLOG_LEN, Config, Endpoint};
+use crate::config::{BACKLOG_LEN, Config, Endpoint, WorkerListener};
+use crate::engine::Listener;
 
-use super::StartError;
+use super::{StartError, rules};
 
 /// One listener a worker on the stream port, without a gap for a second server: the first binds and
 /// listens without SO_REUSEPORT, so it fails if anybody has the port, and nobody else can open it
@@ -38,11 +39,23 @@ pub(super) fn stream(config: &Config, workers: usize) -> Result<Vec<TcpListener>
     Ok(listeners)
 }
 
-/// The listener on the worker port.
-pub(super) fn worker(config: &Config) -> Result<TcpListener, StartError> {
-    let Some(listener) = config.worker_listeners.first() else {
+/// The listeners on which SDK workers connect, each with its rules.
+pub(super) fn workers(config: &Config) -> Result<Vec<Listener>, StartError> {
+    if config.worker_listeners.is_empty() {
         return Err(StartError::NoWorkerPort);
-    };
+    }
+    let listeners = config.worker_listeners.iter();
+    listeners
+        .map(|listener| {
+            Ok(Listener {
+                socket: worker(listener, config)?,
+                rules: listener.rbac.as_ref().map(rules::of_listener),
+            })
+        })
+        .collect()
+}
+
+fn worker(listener: &WorkerListener, config: &Config) -> Result<TcpListener, StartError> {
     let hint = |address: SocketAddr| {
         let port = address.port();
         format!(

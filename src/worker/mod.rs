@@ -4,10 +4,12 @@
 //! sends with `try_send`, and never joins or locks. May not know the engine or the store but through
 //! the messages of `mesh`.
 
+mod auth;
 mod clients;
 mod connections;
 mod drain;
 mod joins;
+mod leaves;
 mod sockets;
 
 use std::collections::VecDeque;
@@ -25,11 +27,17 @@ use crate::id::{GroupKey, LocalGroupId, SlotId, WorkerId};
 use crate::mesh::{Shared, ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
 use crate::metrics::WorkerMetrics;
 use crate::net::id_of;
-use crate::shard::{Ask, Command, Delivered, Effects, Shard, SliceLimits, Store};
-use crate::time::{Deadlines, Now, sleep_until};
+use crate::protocol::origin::OriginRule;
+use crate::shard::hooks::Hooks;
+use crate::shard::{
+    Answer, Ask, Command, Delivered, Effects, Learned, Shard, SliceLimits, Store, Verdict,
+};
+use crate::time::{Deadlines, Now, Rarely, sleep_until};
 
+pub use auth::Auth;
 use connections::Connections;
 use drain::Drain;
+use leaves::Debts;
 
 /// The poll's names for what is no connection. No slot reaches them.
 const WAKE: Token = Token(usize::MAX);
@@ -64,6 +72,10 @@ pub struct Parts {
     pub store_here: Option<Box<dyn Store>>,
     /// Its groups, with what the store has kept of them.
     pub shard: Shard,
+    /// Who is asked about each subscriber; `None`: nobody.
+    pub auth: Option<Auth>,
+    /// Web pages from which subscribers may connect; empty: all.
+    pub allowed_origins: Vec<OriginRule>,
     /// The limits that hold here.
     pub limits: Limits,
     /// How long closes are spread at the end of the process.
@@ -89,9 +101,12 @@ pub struct Worker {
     accept_after: Option<Instant>,
     ports: WorkerPorts,
     shard: Shard,
+    hooks: Arc<Hooks>,
     fanout: Fanout,
     store_here: Option<Box<dyn Store>>,
     connections: Connections,
+    auth: Option<Auth>,
+    allowed_origins: Vec<OriginRule>,
     limits: Limits,
     now: Now,
     buffer: Vec<u8>,
@@ -106,10 +121,13 @@ pub struct Worker {
     handshakes: Deadlines<SlotId>,
     /// Closing sockets, in the order in which they are given up.
     closing: Deadlines<SlotId>,
+    debts: Debts,
     drain: Drain,
     shares_core: bool,
     /// A group's time ran more than a second ahead of the clock, and that was said.
     said_ahead: bool,
+    /// Upgrades that were refused, in the log.
+    told_refused: Rarely,
 }
 
 impl Worker {
@@ -122,6 +140,7 @@ impl Worker {
             .register(&mut listener, LISTENER, mio::Interest::READABLE)?;
         Ok(Worker {
             shard: parts.shard,
+            hooks: Arc::default(),
             fanout: Fanout::new(parts.limits.behind_bytes),
             poll: parts.poll,
             listener: Some(listener),
@@ -130,6 +149,8 @@ impl Worker {
             ports: parts.ports,
             store_here: parts.store_here,
             connections: Connections::default(),
+            auth: parts.auth,
+            allowed_origins: parts.allowed_origins,
             limits: parts.limits,
             now: Now::read(),
             buffer: vec![0; READ_BUFFER_BYTES],
@@ -139,9 +160,11 @@ impl Worker {
             effects: Effects::default(),
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
+            debts: Debts::default(),
             drain: Drain::new(parts.drain, parts.drained),
             shares_core: parts.shares_core,
             said_ahead: false,
+            told_refused: Rarely::default(),
         })
     }
 
@@ -162,6 +185,7 @@ impl Worker {
             self.end_overdue();
             self.go_on_draining();
             self.follow_up(); // sockets that are dead or too slow, groups that nobody follows
+            self.settle_debts(); // leaves, as many as the engine has room for
             self.flush();
         }
         Ok(())
@@ -252,6 +276,10 @@ impl Worker {
                 ToWorker::Delivery(delivery) => self.deliver(delivery.local, delivery.what),
                 ToWorker::Learned(learned) => {
                     for learned in learned {
+                        if let Learned::Answer(Answer { verdict, .. }) = &learned {
+                            let is_refusal = matches!(verdict, Verdict::Refused(_));
+                            self.metrics().store_refuses.set(is_refusal);
+                        }
                         self.shard
                             .learn(learned, self.now.wall_ms, &mut self.effects);
                     }
@@ -262,10 +290,12 @@ impl Worker {
                         outbox.send(ToStore::Slice(self.ports.id, slice));
                     }
                 }
-                ToWorker::Told(_)
-                | ToWorker::Joined(..)
-                | ToWorker::Authenticated(..)
-                | ToWorker::TakeLeaves(_) => {}
+                ToWorker::Joined(request, is_admitted) => self.joined(*request, is_admitted),
+                ToWorker::TakeLeaves(len) => self.debts.grant(len),
+                ToWorker::Told(told) => {
+                    self.shard.told(told, self.now.wall_ms, &mut self.effects);
+                }
+                ToWorker::Authenticated(id, verdict) => self.authenticated(id, verdict),
             }
         }
         if len > 0 {
@@ -288,7 +318,7 @@ impl Worker {
                     self.take_socket(stream);
                     cost += COMMAND_COST;
                 }
-                ToOwner::Hooks(_) => {}
+                ToOwner::Hooks(hooks) => self.set_hooks(hooks),
             }
         }
         if taken > 0 {
@@ -307,6 +337,12 @@ impl Worker {
         {
             cost += self.apply(command);
         }
+    }
+
+    /// From here on these streams are hooked onto: for the commands behind it, and for own sockets.
+    fn set_hooks(&mut self, hooks: Arc<Hooks>) {
+        self.shard.set_hooks(Arc::clone(&hooks));
+        self.hooks = hooks;
     }
 
     /// Gives what it cost: the bytes that it moved, and a little for itself.

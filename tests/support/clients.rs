@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use serde_json::{Value, json};
 use tungstenite::client::{IntoClientRequest, client_with_config};
 use tungstenite::error::ProtocolError;
-use tungstenite::protocol::WebSocketConfig;
+use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 use uuid::Uuid;
 
@@ -103,6 +103,13 @@ impl Subscriber {
         let subscriber = Subscriber::connect(server);
         server.steer_to(usize::MAX);
         subscriber
+    }
+
+    /// On a stream that is a WebSocket already.
+    pub(crate) fn upgraded(stream: TcpStream) -> Subscriber {
+        Subscriber {
+            socket: WebSocket::from_raw_socket(stream, Role::Client, None),
+        }
     }
 
     /// With a connection of the test's own making.
@@ -274,16 +281,24 @@ impl SdkWorker {
 
     /// Of a server in another process.
     pub(crate) fn to(address: SocketAddr) -> SdkWorker {
-        let socket = open(raw::connect(address), address, "/");
-        let mut sdk = SdkWorker {
-            socket,
+        let mut sdk = SdkWorker::over(address, "/");
+        sdk.wait_for_hello();
+        sdk
+    }
+
+    /// At that listener, whose rules may have to be asked before it is let in.
+    pub(crate) fn over(listener: SocketAddr, path: &str) -> SdkWorker {
+        SdkWorker {
+            socket: open(raw::connect(listener), listener, path),
             worker_id: String::new(),
             came: VecDeque::new(),
-        };
-        let hello = sdk.next();
+        }
+    }
+
+    pub(crate) fn wait_for_hello(&mut self) {
+        let hello = self.next();
         assert_eq!(hello["type"], "workerregistered", "{hello}");
-        sdk.worker_id = hello["worker_id"].as_str().unwrap().to_owned();
-        sdk
+        self.worker_id = hello["worker_id"].as_str().unwrap().to_owned();
     }
 
     pub(crate) fn send(&mut self, message: &Value) {

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 
 pub(crate) mod clients;
+pub(crate) mod lone;
 pub(crate) mod raw;
 
 use std::net::SocketAddr;
@@ -55,7 +56,7 @@ pub(crate) fn on_each_shape(test: impl Fn(Shape)) {
 pub(crate) struct TestServer {
     server: Option<Server>,
     stream: SocketAddr,
-    worker: SocketAddr,
+    workers: Vec<SocketAddr>,
     shared: Arc<Shared>,
 }
 
@@ -107,7 +108,7 @@ impl TestServer {
         let server = Server::start(&config, options).unwrap();
         TestServer {
             stream: server.stream_address(),
-            worker: server.worker_address(),
+            workers: server.worker_addresses().to_vec(),
             shared: Arc::clone(server.shared()),
             server: Some(server),
         }
@@ -118,7 +119,12 @@ impl TestServer {
     }
 
     pub(crate) fn worker(&self) -> SocketAddr {
-        self.worker
+        self.workers[0]
+    }
+
+    /// All listeners for SDK workers.
+    pub(crate) fn workers(&self) -> &[SocketAddr] {
+        &self.workers
     }
 
     pub(crate) fn shared(&self) -> &Shared {

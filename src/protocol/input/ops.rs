@@ -2,8 +2,8 @@
 
 use serde_json::value::RawValue;
 
-use super::phrase::{self, found, invalid_type, missing};
 use crate::protocol::number::Number;
+use crate::protocol::phrase::{self, found, invalid_type, missing};
 use crate::protocol::value::{self, ValueError};
 use crate::protocol::{raw, text};
 

@@ -1,0 +1,275 @@
+//! Calls of SDK workers' functions, whoever wants them, and where their answers go.
+//!
+//! The engine calls functions for SDK workers and for itself: triggers, conditions, joins, upgrades,
+//! custom stores. All take the same way out and back; what differs is who awaits the answer.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::id::{SlotId, Text};
+use crate::mesh::ToWorker;
+use crate::protocol::answer::{self, ResultBody};
+use crate::protocol::call::ErrorBody;
+use crate::protocol::input::StreamFunction;
+use crate::protocol::trigger::{is_false, is_unauthorized};
+use crate::shard::{CustomAnswer, Told};
+
+use super::Engine;
+use super::calls::{Answered, Awaits, FunctionCall, Handler};
+use super::peers::Peer;
+use super::serve::OVERLOADED;
+
+/// How often one callee's dropped trigger calls are told in the log.
+const DROPS_SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// One call on its way to a worker.
+pub(super) struct Outgoing<'a> {
+    pub(super) function_id: &'a str,
+    /// A JSON text.
+    pub(super) data: &'a str,
+    /// The SDK worker that calls; none for the engine itself.
+    pub(super) worker_id: Option<Uuid>,
+    pub(super) traceparent: Option<&'a str>,
+    pub(super) baggage: Option<&'a str>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// A call of the engine's own.
+    pub(super) fn own(function_id: &'a str, data: &'a str) -> Outgoing<'a> {
+        Outgoing {
+            function_id,
+            data,
+            worker_id: None,
+            traceparent: None,
+            baggage: None,
+        }
+    }
+}
+
+impl Engine {
+    /// Calls a function for the engine itself; `awaits` hears how it ended, also at once.
+    pub(super) fn ask(&mut self, function_id: &str, data: &str, awaits: Awaits) {
+        let Some(callee) = self.functions.owner_of(function_id) else {
+            return self.hear(awaits, function_id, Answered::NotFound);
+        };
+        if let Some(cause) = self.no_room_for(callee, true, self.limits.call_queue_bytes) {
+            self.metrics().calls_refused.increment();
+            return self.hear(awaits, function_id, Answered::Refused(cause));
+        }
+        self.send_call(
+            callee,
+            &Outgoing::own(function_id, data),
+            awaits,
+            function_id,
+        );
+    }
+
+    /// Calls the handler of a trigger, once its condition has let it.
+    pub(super) fn fire(&mut self, condition: Option<&str>, handler: Handler) {
+        match condition {
+            Some(condition) => {
+                let payload = Text::clone(&handler.payload);
+                self.ask(condition, &payload, Awaits::Condition(Box::new(handler)));
+            }
+            None => self.call_handler(&handler),
+        }
+    }
+
+    /// Calls the handler of a trigger. Nobody waits for its answer; an error is logged.
+    fn call_handler(&mut self, handler: &Handler) {
+        let function_id = &*handler.function_id;
+        let Some(callee) = self.functions.owner_of(function_id) else {
+            return self.call_own_handler(handler);
+        };
+        let unsent_bytes = self.peers.get(callee).map_or(0, Peer::unsent_bytes);
+        if unsent_bytes > self.limits.call_queue_bytes && !handler.is_owed {
+            return self.drop_handler_call(callee, function_id);
+        }
+        let call = Outgoing::own(function_id, &handler.payload);
+        if self.calls.unawaited_len() < self.limits.calls_in_flight {
+            self.send_call(callee, &call, Awaits::Nobody, function_id);
+        } else {
+            self.write_call(callee, &Uuid::new_v4(), &call);
+        }
+    }
+
+    /// A trigger may call a function of our own as well: as a void call does.
+    fn call_own_handler(&mut self, handler: &Handler) {
+        let function_id = &*handler.function_id;
+        match StreamFunction::from_id(function_id) {
+            Some(function) => self.invoke_stream(None, None, function, &handler.payload),
+            None if self.has_own(function_id) => {
+                self.invoke_own(None, None, function_id, &handler.payload);
+            }
+            None => self.hear(Awaits::Nobody, function_id, Answered::NotFound),
+        }
+    }
+
+    fn drop_handler_call(&mut self, callee: SlotId, function_id: &str) {
+        self.metrics().trigger_calls_dropped.increment();
+        let now = self.now.monotonic;
+        let Some(peer) = self.peers.get_mut(callee) else {
+            return;
+        };
+        peer.drops += 1;
+        let was_said = peer
+            .drops_said_at
+            .is_some_and(|at: Instant| now.saturating_duration_since(at) < DROPS_SAID_EVERY);
+        if !was_said {
+            peer.drops_said_at = Some(now);
+            let (worker_id, drops) = (peer.worker_id, std::mem::take(&mut peer.drops));
+            let limit = self.limits.call_queue_bytes;
+            tracing::warn!(
+                "SDK worker {worker_id} reads too slowly: more than {limit} bytes wait for it \
+                 (limits.call_queue_bytes), so {drops} trigger calls were dropped, the last of {function_id}"
+            );
+        }
+    }
+
+    /// Why a call that somebody waits for finds no room, if it finds none.
+    pub(super) fn no_room_for(
+        &self,
+        callee: SlotId,
+        waits: bool,
+        unsent_max: usize,
+    ) -> Option<&'static str> {
+        let unsent_bytes = self.peers.get(callee).map_or(0, Peer::unsent_bytes);
+        let is_full = (waits && self.calls.functions_len() >= self.limits.calls_in_flight)
+            || unsent_bytes > unsent_max;
+        is_full.then_some(OVERLOADED)
+    }
+
+    /// Sends a call whose answer is awaited. `called_as` is what its caller called.
+    pub(super) fn send_call(
+        &mut self,
+        callee: SlotId,
+        call: &Outgoing<'_>,
+        awaits: Awaits,
+        called_as: &str,
+    ) {
+        let timeout = match (&awaits, &self.auth) {
+            (Awaits::Auth { .. }, Some(auth)) => auth.timeout,
+            _ => self.call_timeout,
+        };
+        let now = self.now.monotonic;
+        let (sent_id, older) = self
+            .calls
+            .begin_function(awaits, called_as, callee, now, timeout);
+        if let Some(older) = older {
+            let error = ErrorBody::new("invocation_error", "channel closed");
+            self.hear(older.awaits, &older.function_id, Answered::Failed(&error));
+        }
+        self.write_call(callee, &sent_id, call);
+    }
+
+    pub(super) fn write_call(&mut self, callee: SlotId, sent_id: &Uuid, call: &Outgoing<'_>) {
+        let Some(peer) = self.peers.get(callee) else {
+            return;
+        };
+        let function_id = peer.access.inner_id(call.function_id);
+        self.peers.send(callee, |out| {
+            answer::invoke_function(
+                out,
+                sent_id,
+                function_id,
+                call.data,
+                call.worker_id.as_ref(),
+                call.traceparent,
+                call.baggage,
+            );
+        });
+    }
+
+    /// A call has ended: whoever awaits it hears how.
+    pub(super) fn hear(&mut self, awaits: Awaits, function_id: &str, answered: Answered<'_>) {
+        match awaits {
+            Awaits::Caller(caller) => match answered {
+                Answered::Result(Some(json)) => {
+                    self.answer(Some(caller), function_id, ResultBody::Json(json));
+                }
+                Answered::Result(None) => {
+                    self.answer(Some(caller), function_id, ResultBody::Nothing);
+                }
+                _ => {
+                    let error = answered.error(function_id);
+                    let body = error
+                        .as_ref()
+                        .map_or(ResultBody::Nothing, ResultBody::Error);
+                    self.answer(Some(caller), function_id, body);
+                }
+            },
+            Awaits::Nobody => self.log_failure(function_id, answered),
+            Awaits::Condition(handler) => match answered {
+                Answered::Result(result) if is_false(result) => {}
+                Answered::Result(_) => self.call_handler(&handler),
+                _ => self.log_failure(function_id, answered),
+            },
+            Awaits::JoinCondition(join, handler) => match answered {
+                Answered::Result(result) if is_false(result) => self.join_heard(join, false),
+                _ => {
+                    self.log_failure(function_id, answered);
+                    self.ask_about_join(join, &handler);
+                }
+            },
+            Awaits::Join(join) => {
+                // An error admits: many join functions only log. Silence does not.
+                let is_refused = match answered {
+                    Answered::Result(result) => is_unauthorized(result),
+                    Answered::TimedOut(_) | Answered::Refused(_) => true,
+                    Answered::Failed(_) | Answered::NotFound | Answered::Gone(_) => false,
+                };
+                self.log_failure(function_id, answered);
+                self.join_heard(join, is_refused);
+            }
+            Awaits::Auth { worker, connection } => {
+                let verdict = self.auth_verdict(answered);
+                self.tell(worker, ToWorker::Authenticated(connection, verdict));
+            }
+            Awaits::Admission(id) => self.admission_heard(id, function_id, answered),
+            Awaits::Custom {
+                shard,
+                slot,
+                number,
+            } => {
+                let answer = match answered {
+                    Answered::Result(result) => CustomAnswer::Result(result.map(Text::from)),
+                    Answered::Refused(cause) => CustomAnswer::Refused(cause.into()),
+                    _ => CustomAnswer::Failed(
+                        answered
+                            .error(function_id)
+                            .unwrap_or_else(|| ErrorBody::new("invocation_failed", "no answer")),
+                    ),
+                };
+                let told = Told {
+                    slot,
+                    number,
+                    answer,
+                };
+                self.tell(shard, ToWorker::Told(told));
+            }
+        }
+    }
+
+    pub(super) fn hear_call(&mut self, call: FunctionCall, answered: Answered<'_>) {
+        self.hear(call.awaits, &call.function_id, answered);
+    }
+
+    fn log_failure(&mut self, function_id: &str, answered: Answered<'_>) {
+        let Some(error) = answered.error(function_id) else {
+            return;
+        };
+        let Some(passed_over) = self.warned.ask(self.now.monotonic) else {
+            return;
+        };
+        let more = match passed_over {
+            0 => String::new(),
+            count => format!(" (and {count} more warnings about SDK workers)"),
+        };
+        tracing::warn!(
+            "function {function_id} failed: {}: {}{more}",
+            error.code,
+            error.message
+        );
+    }
+}

@@ -1,0 +1,270 @@
+//! What SDK workers' messages mean: who serves which functions, types and triggers, and answers to
+//! calls. What a call brings about stands in `serve` and `own`.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use crate::id::SlotId;
+use crate::protocol::answer;
+use crate::protocol::call::{self, EngineMessage, ErrorBody, InvocationResult};
+
+use super::Engine;
+use super::calls::Answered;
+use super::registry::Description;
+use super::triggers::{ServedType, Trigger};
+
+/// The settings of a trigger, as its worker sent them.
+struct Asked<'a> {
+    id: &'a str,
+    trigger_type: &'a str,
+    function_id: &'a str,
+    /// The function's id as the worker itself knows it.
+    told_function_id: &'a str,
+    config: Option<&'a RawValue>,
+    metadata: Option<&'a RawValue>,
+}
+
+impl Engine {
+    pub(super) fn on_message(&mut self, id: SlotId, text: &str) {
+        let message = match call::parse(text) {
+            Ok(message) => message,
+            Err(why) => return self.drop_message(id, &why),
+        };
+        let Some(peer) = self.peers.get(id) else {
+            return;
+        };
+        let access = Arc::clone(&peer.access);
+        match message {
+            EngineMessage::Invoke(invoke) => self.invoke(id, &invoke),
+            // What a worker may not register is passed over without a word.
+            EngineMessage::RegisterFunction { .. } if !access.may_register_functions() => {}
+            EngineMessage::RegisterTriggerType { .. } if !access.may_register_trigger_types() => {}
+            EngineMessage::RegisterTrigger {
+                ref trigger_type, ..
+            } if !access.may_register_trigger(trigger_type) => {}
+            EngineMessage::InvocationResult(result) => self.result(id, &result),
+            EngineMessage::RegisterFunction {
+                id: function_id,
+                has_invocation: true,
+                ..
+            } => self.warn(id, &format!(
+                "function {function_id} is to be called over HTTP, which is not served: passed over"
+            )),
+            EngineMessage::RegisterFunction {
+                id: function_id,
+                description,
+                request_format,
+                response_format,
+                metadata,
+                ..
+            } => {
+                let description = Description {
+                    text: description.as_deref().map(Box::from),
+                    request_format: request_format.map(ToOwned::to_owned),
+                    response_format: response_format.map(ToOwned::to_owned),
+                    metadata: metadata.map(ToOwned::to_owned),
+                };
+                self.register_function(id, &access.outer_id(&function_id), description);
+            }
+            EngineMessage::UnregisterFunction { id: function_id } => {
+                self.unregister_function(id, &access.outer_id(&function_id));
+            }
+            EngineMessage::RegisterTrigger {
+                id: trigger,
+                trigger_type,
+                function_id,
+                config,
+                metadata,
+            } => self.register_trigger(
+                id,
+                &Asked {
+                    id: &trigger,
+                    trigger_type: &trigger_type,
+                    function_id: &access.outer_id(&function_id),
+                    told_function_id: &function_id,
+                    config,
+                    metadata,
+                },
+            ),
+            EngineMessage::UnregisterTrigger { id: trigger, .. } => {
+                if let Some(trigger) = self.triggers.unregister(&trigger) {
+                    self.trigger_gone(&trigger);
+                }
+            }
+            EngineMessage::RegisterTriggerType {
+                id: trigger_type,
+                description,
+                trigger_request_format,
+                call_request_format,
+            } => {
+                let served = ServedType {
+                    owner: id,
+                    description: (*description).into(),
+                    trigger_request_format: trigger_request_format.map(ToOwned::to_owned),
+                    call_request_format: call_request_format.map(ToOwned::to_owned),
+                };
+                self.serve_type(id, &trigger_type, served);
+            }
+            EngineMessage::Ping => self.peers.send(id, answer::pong),
+            EngineMessage::RegisterService | EngineMessage::Ignored => {}
+        }
+    }
+
+    fn register_function(&mut self, id: SlotId, function_id: &str, description: Description) {
+        if self.has_own(function_id) && self.functions.owner_of(function_id).is_none() {
+            tracing::warn!(
+                "an SDK worker has registered {function_id}: it is called in place of ours while it is there"
+            );
+        }
+        let is_hook = self.functions.register(function_id, id, description);
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.functions.insert(function_id.into());
+        }
+        self.functions_changed(is_hook);
+    }
+
+    fn unregister_function(&mut self, id: SlotId, function_id: &str) {
+        let is_hook = self.functions.unregister(function_id, id);
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.functions.remove(function_id);
+        }
+        self.functions_changed(is_hook);
+    }
+
+    fn functions_changed(&mut self, is_hook: bool) {
+        if is_hook {
+            self.hooks.change();
+        }
+        self.expect_to_tell_functions();
+    }
+
+    fn register_trigger(&mut self, id: SlotId, asked: &Asked<'_>) {
+        let Asked {
+            id: trigger_id,
+            trigger_type,
+            function_id,
+            ..
+        } = *asked;
+        let mut trigger = Trigger::new(
+            trigger_id,
+            trigger_type,
+            function_id,
+            id,
+            self.hooks.next_version(),
+        );
+        trigger.config = asked.config.map(ToOwned::to_owned);
+        trigger.metadata = asked.metadata.map(ToOwned::to_owned);
+        match self.triggers.register(trigger) {
+            Ok((slot, replaced)) => {
+                self.hooks.change();
+                if let Some(replaced) = replaced
+                    && *replaced.trigger_type != *trigger_type
+                {
+                    self.trigger_gone(&replaced);
+                }
+                if let Some(server) = self.triggers.server_of(trigger_type) {
+                    self.hand_over(server, slot);
+                }
+            }
+            Err(error) => {
+                self.warn(
+                    id,
+                    &format!(
+                        "trigger {trigger_id} of type {trigger_type} is refused: {}",
+                        error.message
+                    ),
+                );
+                self.peers.send(id, |out| {
+                    answer::trigger_registration_result(
+                        out,
+                        trigger_id,
+                        trigger_type,
+                        asked.told_function_id,
+                        Some(&error),
+                    );
+                });
+            }
+        }
+    }
+
+    /// A trigger is no more: whoever serves its type is told.
+    fn trigger_gone(&mut self, trigger: &Trigger) {
+        self.hooks.change();
+        if let Some(server) = self.triggers.server_of(&trigger.trigger_type) {
+            self.peers.send(server, |out| {
+                answer::unregister_trigger(out, &trigger.id, &trigger.trigger_type);
+            });
+        }
+    }
+
+    fn serve_type(&mut self, id: SlotId, trigger_type: &str, served: ServedType) {
+        let triggers = self.triggers.serve_type(trigger_type, served);
+        self.hooks.change();
+        for trigger in triggers {
+            self.hand_over(id, trigger);
+        }
+    }
+
+    fn hand_over(&mut self, server: SlotId, trigger: SlotId) {
+        let Some(trigger) = self.triggers.get(trigger) else {
+            return;
+        };
+        self.peers.send(server, |out| {
+            answer::register_trigger(
+                out,
+                &trigger.id,
+                &trigger.trigger_type,
+                &trigger.function_id,
+                trigger.config.as_deref().map(RawValue::get),
+                trigger.metadata.as_deref().map(RawValue::get),
+            );
+        });
+    }
+
+    /// An SDK worker has answered a call.
+    fn result(&mut self, id: SlotId, result: &InvocationResult<'_>) {
+        let Some(call) = self.calls.answered(id, result.id) else {
+            return; // nobody waits for it, or not for this peer
+        };
+        let unreadable = result
+            .result
+            .and_then(|json| self.check_passed_on(json).err());
+        let unreadable = unreadable.map(|why| ErrorBody::new("invocation_failed", why));
+        let answered = match (unreadable.as_ref().or(result.error.as_ref()), result.result) {
+            (Some(error), _) => Answered::Failed(error),
+            (None, json) => Answered::Result(json),
+        };
+        self.hear_call(call, answered);
+    }
+
+    /// A peer is gone, or about to be: what is its own goes, and who waits for it is told.
+    pub(super) fn forget(&mut self, id: SlotId) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        let functions = std::mem::take(&mut peer.functions);
+        self.orphans.extend(peer.parked.drain(..));
+        let is_hook = self.functions.forget(id, functions);
+        self.functions_changed(is_hook);
+        let error = ErrorBody::new("invocation_stopped", "Invocation stopped");
+        for call in self.calls.forget_peer(id) {
+            self.hear_call(call, Answered::Gone(&error));
+        }
+        for trigger in self.triggers.forget_owner(id) {
+            self.trigger_gone(&trigger);
+        }
+        if self.triggers.forget_types_of(id) {
+            self.hooks.change();
+        }
+        self.worker_has_gone(id);
+    }
+
+    pub(super) fn end_overdue_calls(&mut self) {
+        while let Some(call) = self.calls.pop_overdue(self.now.monotonic) {
+            let message = format!("invocation timed out after {}ms", call.timeout.as_millis());
+            let error = ErrorBody::new("invocation_timeout", message);
+            self.hear_call(call, Answered::TimedOut(&error));
+        }
+    }
+}

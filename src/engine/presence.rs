@@ -1,0 +1,199 @@
+//! What functions say about subscribers' sockets: joins, upgrades, and the leaves that are owed them.
+
+use std::sync::atomic::Ordering;
+
+use crate::id::{SlotId, Text, WorkerId};
+use crate::mesh::{AuthRequest, AuthVerdict, JoinRequest, Presence, ToWorker};
+use crate::protocol::auth::AuthAnswer;
+use crate::protocol::trigger::payload::PresenceEvent;
+
+use super::Engine;
+use super::calls::{Answered, Awaits, Handler};
+use super::peers::Peer;
+
+/// Owed leaves that are taken from one worker at a time.
+const LEAVES_AT_A_TIME: usize = 256;
+/// What a leave call takes in its callee's queue, about, so that a batch fits.
+const LEAVE_BYTES: usize = 512;
+
+/// A join while its functions are asked.
+pub(super) struct Deciding {
+    request: Box<JoinRequest>,
+    /// Functions that have still to answer.
+    left: usize,
+    is_refused: bool,
+}
+
+impl Engine {
+    /// Asks all functions that a join of that stream is put to, at once.
+    pub(super) fn decide_join(&mut self, request: Box<JoinRequest>) {
+        let asked = self.triggers.of_join(request.presence.key.stream());
+        if asked.is_empty() {
+            return self.tell(request.worker, ToWorker::Joined(request, true));
+        }
+        let payload = payload_of(&request.presence);
+        let join = self.deciding.insert(Deciding {
+            request,
+            left: asked.len(),
+            is_refused: false,
+        });
+        for handler in asked {
+            match handler.condition {
+                Some(condition) => {
+                    let awaits = Awaits::JoinCondition(join, handler.function_id);
+                    self.ask(&condition, &payload, awaits);
+                }
+                None => self.ask(&handler.function_id, &payload, Awaits::Join(join)),
+            }
+        }
+    }
+
+    /// The condition of a join function has let it be asked.
+    pub(super) fn ask_about_join(&mut self, join: SlotId, function_id: &str) {
+        if let Some(deciding) = self.deciding.get(join) {
+            let payload = payload_of(&deciding.request.presence);
+            self.ask(function_id, &payload, Awaits::Join(join));
+        }
+    }
+
+    /// One function's word. The join is decided when all have answered; one refusal is enough.
+    pub(super) fn join_heard(&mut self, join: SlotId, is_refused: bool) {
+        let Some(deciding) = self.deciding.get_mut(join) else {
+            return;
+        };
+        deciding.is_refused |= is_refused;
+        deciding.left -= 1;
+        if deciding.left == 0
+            && let Some(Deciding {
+                request,
+                is_refused,
+                ..
+            }) = self.deciding.remove(join)
+        {
+            self.tell(request.worker, ToWorker::Joined(request, !is_refused));
+        }
+    }
+
+    /// Asks the auth function about an upgrade.
+    pub(super) fn authenticate(&mut self, request: AuthRequest) {
+        let awaits = Awaits::Auth {
+            worker: request.worker,
+            connection: request.connection,
+        };
+        match self.auth.as_ref().map(|auth| auth.function_id.clone()) {
+            Some(function_id) => self.ask(&function_id, &request.input, awaits),
+            None => self.hear(awaits, "", Answered::NotFound),
+        }
+    }
+
+    /// 401 where the function was asked and does not admit, 503 where nobody answered (spec: auth §3).
+    pub(super) fn auth_verdict(&self, answered: Answered<'_>) -> AuthVerdict {
+        let lets_in = self.auth.as_ref().is_some_and(|auth| auth.lets_in);
+        match answered {
+            Answered::Result(result) => match AuthAnswer::read(result) {
+                AuthAnswer::Admitted { context } => AuthVerdict::Admitted(context),
+                answer if lets_in => AuthVerdict::Admitted(answer.context_if_all_admitted()),
+                _ => AuthVerdict::Unauthorized,
+            },
+            _ if lets_in => AuthVerdict::Admitted(None),
+            Answered::Failed(_) => AuthVerdict::Unauthorized,
+            Answered::NotFound
+            | Answered::Gone(_)
+            | Answered::TimedOut(_)
+            | Answered::Refused(_) => AuthVerdict::Unavailable,
+        }
+    }
+
+    /// Takes owed leaves, as many as their callees have room for: what is not taken stays with its
+    /// worker, so that none is ever dropped.
+    pub(super) fn take_leaves(&mut self) {
+        let mut room = self.room_for_leaves();
+        while room > 0
+            && let Some(worker) = self.owing.pop_front()
+        {
+            let count = room.min(LEAVES_AT_A_TIME);
+            room -= count;
+            self.leaves_granted.push((worker, count));
+            self.tell(worker, ToWorker::TakeLeaves(count));
+        }
+    }
+
+    /// Whether owed leaves wait for nothing but the next turn.
+    pub(super) fn may_take_leaves(&self) -> bool {
+        !self.owing.is_empty() && self.room_for_leaves() > 0
+    }
+
+    /// Whether leaves are owed, or may still come about, that some function is to hear of.
+    pub(super) fn awaits_leaves(&self) -> bool {
+        let shared = &self.ports.shared;
+        let are_owed = shared.owed.load(Ordering::Acquire) > 0
+            || !self.owing.is_empty()
+            || !self.leaves_granted.is_empty()
+            || !self.deciding.is_empty();
+        let may_come = are_owed || shared.connections_len() > 0;
+        may_come && self.triggers.leave_functions().next().is_some()
+    }
+
+    /// How many leaves every callee of theirs has room for, those that are on their way deducted.
+    fn room_for_leaves(&self) -> usize {
+        let unsent_bytes = |function_id: &str| {
+            let callee = self.functions.owner_of(function_id)?;
+            self.peers.get(callee).map(Peer::unsent_bytes)
+        };
+        let fullest = self
+            .triggers
+            .leave_functions()
+            .filter_map(unsent_bytes)
+            .max();
+        let room_bytes = self
+            .limits
+            .call_queue_bytes
+            .saturating_sub(fullest.unwrap_or(0));
+        let granted: usize = self.leaves_granted.iter().map(|(_, count)| count).sum();
+        (room_bytes / LEAVE_BYTES)
+            .max(usize::from(room_bytes > 0))
+            .saturating_sub(granted)
+    }
+
+    /// Calls the leave functions for what a worker owed.
+    pub(super) fn settle_leaves(&mut self, worker: WorkerId, leaves: &[Presence], more: bool) {
+        self.leaves_granted
+            .retain(|(granted, _)| *granted != worker);
+        for presence in leaves {
+            let payload = payload_of(presence);
+            for handler in self.triggers.of_leave(presence.key.stream()) {
+                self.fire(
+                    handler.condition.as_deref(),
+                    Handler {
+                        function_id: handler.function_id,
+                        payload: Text::clone(&payload),
+                        is_owed: true,
+                    },
+                );
+            }
+        }
+        if more {
+            self.owing.push_back(worker);
+        }
+    }
+
+    /// Sends a worker what it takes at all times.
+    pub(super) fn tell(&mut self, worker: WorkerId, message: ToWorker) {
+        if let Some(outbox) = self.ports.to_open.get_mut(worker.index()) {
+            outbox.send(message);
+        }
+    }
+}
+
+fn payload_of(presence: &Presence) -> Text {
+    let event = PresenceEvent {
+        context: presence.context.as_deref(),
+        stream: presence.key.stream(),
+        group: presence.key.group(),
+        id: presence.item.as_deref(),
+        subscription_id: &presence.subscription,
+    };
+    let mut text = Vec::new();
+    event.write(&mut text);
+    String::from_utf8(text).unwrap_or_default().into()
+}
