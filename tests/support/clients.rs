@@ -276,9 +276,7 @@ pub(crate) struct SdkWorker {
 
 impl SdkWorker {
     pub(crate) fn connect(server: &TestServer) -> SdkWorker {
-        let mut sdk = SdkWorker::over(server.worker(), "/");
-        sdk.wait_for_hello();
-        sdk
+        SdkWorker::to(server.worker())
     }
 
     /// Of a server in another process.
