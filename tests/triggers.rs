@@ -671,6 +671,7 @@ fn a_join_is_decided_when_all_functions_have_answered() {
         assert_eq!(client.next().kind, "unauthorized");
         // Silence refuses when its time is over; other ids, and pings, do not wait for it.
         sdk.send(&json!({"type": "unregistertrigger", "id": "k"}));
+        let began = Instant::now();
         client.start_join("u", ROOM, None);
         let silent = sdk.next_call_of("f");
         client.start_join("v", ROOM, Some("i"));
@@ -678,6 +679,10 @@ fn a_join_is_decided_when_all_functions_have_answered() {
         sdk.answer(&asked, json!({}));
         assert_eq!(client.sync().id.as_deref(), Some("i"));
         assert_eq!(client.next().kind, "unauthorized");
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "told when the next thing happened to come"
+        );
         sdk.answer(&silent, json!({}));
         // A function that is missing, or goes while it is asked, admits.
         let mut other = SdkWorker::connect(&server);
