@@ -16,6 +16,7 @@ mod group;
 mod groups;
 pub mod hooks;
 mod items;
+mod keep;
 mod sync;
 mod under_way;
 pub mod update;
@@ -25,6 +26,7 @@ pub use effects::{
     Answer, CustomAnswer, CustomCall, Delivered, Delivery, Effects, Fired, Learned, Question,
     Reply, Request, RequestKind, Store, Told, Verdict,
 };
+pub use keep::{Cursor, Piece, Restored, Slice, SliceLimits};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use crate::protocol::input::{StreamFunction, failed};
 use group::{Group, Turn};
 use groups::Groups;
 use hooks::Hooks;
+use keep::Restoring;
 use under_way::{Flight, Heard, Held, InFlight, Send};
 
 /// Who decides what a change does.
@@ -75,6 +78,8 @@ pub struct Shard {
     cooling: VecDeque<(u64, u32)>,
     /// How far the group that is furthest ahead of the clock is, in ms, since it was last asked.
     ahead_ms: u64,
+    /// While a store gives back what it has kept.
+    restoring: Option<Box<Restoring>>,
 }
 
 /// How long a group that nobody follows keeps the texts of its list, in ms.
@@ -103,7 +108,13 @@ impl Shard {
             refused_len: 0,
             cooling: VecDeque::new(),
             ahead_ms: 0,
+            restoring: None,
         }
+    }
+
+    /// Who decides what a change does.
+    pub fn decides(&self) -> Decides {
+        self.decides
     }
 
     /// Applies one command at `now` (ms since 1970) and appends to `out` what must now happen.
