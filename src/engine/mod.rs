@@ -194,6 +194,8 @@ impl Engine {
             self.end_overdue();
             self.go_on_draining();
             self.write_sockets(); // one write a socket
+            self.tell_all_hooks(); // what has ended since may have been a hook or an answer
+            self.flush();
         }
         Ok(())
     }

@@ -288,8 +288,13 @@ impl SdkWorker {
 
     /// At that listener, whose rules may have to be asked before it is let in.
     pub(crate) fn over(listener: SocketAddr, path: &str) -> SdkWorker {
+        SdkWorker::on(raw::connect(listener), listener, path)
+    }
+
+    /// With a connection of the test's own making.
+    pub(crate) fn on(stream: TcpStream, listener: SocketAddr, path: &str) -> SdkWorker {
         SdkWorker {
-            socket: open(raw::connect(listener), listener, path),
+            socket: open(stream, listener, path),
             worker_id: String::new(),
             came: VecDeque::new(),
         }
@@ -434,6 +439,29 @@ impl SdkWorker {
     pub(crate) fn register(&mut self, function_id: &str) {
         self.send(&json!({"type": "registerfunction", "id": function_id}));
         self.settle();
+    }
+
+    /// Registers a trigger; when it returns, what is called from here on fires it.
+    pub(crate) fn trigger(&mut self, id: &str, trigger_type: &str, function: &str, config: Value) {
+        self.send(&json!({
+            "type": "registertrigger", "id": id, "trigger_type": trigger_type,
+            "function_id": function, "config": config,
+        }));
+        self.settle();
+    }
+
+    /// The refusal of a trigger: its id, and the code and the message of the error.
+    pub(crate) fn refusal(&mut self) -> (String, String, String) {
+        let refusal = self.next_with(|message| message["type"] == "triggerregistrationresult");
+        let (code, message) = error_in(&refusal);
+        (refusal["id"].as_str().unwrap().to_owned(), code, message)
+    }
+
+    /// The next call of that function.
+    pub(crate) fn next_call_of(&mut self, function: &str) -> Value {
+        self.next_with(|message| {
+            message["type"] == "invokefunction" && message["function_id"] == function
+        })
     }
 
     /// Everything that it has sent so far has taken effect.
