@@ -39,8 +39,20 @@ pub struct WorkerMetrics {
     pub messages_ignored: Counter,
     /// Joins answered `unauthorized` because of a limit.
     pub joins_refused: Counter,
+    /// Joins answered `unauthorized` because a function said so.
+    pub joins_unauthorized: Counter,
     /// Upgrades answered with 503 because of `limits.connections`.
     pub connections_refused: Counter,
+    /// Upgrades answered with 403: the page's origin is not among those allowed.
+    pub origins_refused: Counter,
+    /// Upgrades answered with 401: the auth function was asked and does not admit.
+    pub auth_unauthorized: Counter,
+    /// Upgrades answered with 503: the engine could not ask the auth function, or got no answer.
+    pub auth_unavailable: Counter,
+    /// Upgrades answered with 503: the engine's mailbox was full.
+    pub auth_unasked: Counter,
+    /// Upgrades answered with 503: no answer came within `limits.handshake_ms`.
+    pub auth_overdue: Counter,
     /// Sockets closed with 1013 because they were too far behind.
     pub slow_readers_closed: Counter,
     /// The furthest that a group's time has run ahead of the clock, in ms.

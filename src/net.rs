@@ -3,7 +3,7 @@
 //! May not know what goes over it.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
@@ -40,6 +40,11 @@ impl Tcp {
             token_of(id),
             Interest::READABLE | Interest::WRITABLE,
         )
+    }
+
+    /// Who is at the other end; `None` when it is gone.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr().ok()
     }
 
     /// Takes it out of the poll, before it is closed.

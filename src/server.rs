@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use mio::{Poll, Token, Waker};
 
-use crate::config::Config;
+use crate::config::{AuthFailure, Config};
 use crate::engine::{self, Engine};
 use crate::id::WorkerId;
 use crate::mesh::{self, Owners, Shared, Wake};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
+use crate::protocol::origin::OriginRule;
 use crate::shard::Store;
 use crate::store::{self, Memory};
 use crate::worker::{self, Worker};
@@ -67,6 +68,16 @@ pub enum StartError {
     /// The workers cannot run where they should.
     #[error("server.pin: {0}")]
     Pin(String),
+    /// A page's origin in a setting is none.
+    #[error(
+        "{key}: {origin:?} is no origin: expected `scheme://host[:port]`, `*.domain` or `null`"
+    )]
+    Origin {
+        /// The setting.
+        key: &'static str,
+        /// The text.
+        origin: String,
+    },
     /// A thread or a poll could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -88,6 +99,7 @@ impl Server {
     /// Opens the ports and starts all threads. When it returns, clients are served.
     pub fn start(config: &Config, options: Options) -> Result<Server, StartError> {
         let cores = Cores::of(config)?;
+        let allowed_origins = origin_rules("server.allowed_origins", &config.allowed_origins)?;
         let workers = cores.workers;
         let stream = listeners::stream(config, workers)?;
         let worker_port = listeners::worker(config)?;
@@ -132,6 +144,11 @@ impl Server {
             .map_or(Memory.decides(), |store| store.decides());
         let has_store = options.store.is_some();
 
+        let auth = config.auth.function.clone().map(|function| worker::Auth {
+            function,
+            admits_failures: config.auth.failure == AuthFailure::Allow,
+        });
+
         let mut polls = polls.into_iter();
         let mut next_poll = || {
             polls
@@ -147,6 +164,8 @@ impl Server {
                 ports,
                 store_here: (!has_store).then(|| Box::new(Memory) as Box<dyn Store>),
                 decides,
+                auth: auth.clone(),
+                allowed_origins: allowed_origins.clone(),
                 limits: limits.clone(),
                 drain,
                 drained: drained_sender.clone(),
@@ -238,6 +257,18 @@ impl Server {
             let _ = thread.join();
         }
     }
+}
+
+/// The rules that these texts are.
+fn origin_rules(key: &'static str, texts: &[String]) -> Result<Vec<OriginRule>, StartError> {
+    let rule_of = |text: &String| {
+        let rule = text.parse();
+        rule.map_err(|_| StartError::Origin {
+            key,
+            origin: text.clone(),
+        })
+    };
+    texts.iter().map(rule_of).collect()
 }
 
 /// A poll for each thread, and the way to wake it.

@@ -282,12 +282,24 @@ impl Fanout {
         true
     }
 
-    /// The socket ended: all its subscriptions go.
-    pub fn disconnect<C: Connections>(&mut self, connection: SlotId, connections: &mut C) {
+    /// The socket ended: all its subscriptions go. `each` is given them in the order of joining: the
+    /// group, the client's name, the item.
+    pub fn disconnect<C: Connections>(
+        &mut self,
+        connection: SlotId,
+        connections: &mut C,
+        mut each: impl FnMut(&GroupKey, Box<str>, Option<ItemId>),
+    ) {
         let Some((reader, _)) = connections.parts(connection) else {
             return;
         };
-        for membership in reader.take_all() {
+        let (subscriptions, memberships) = reader.take_all();
+        for subscription in subscriptions {
+            if let Some(group) = self.groups.get(subscription.local) {
+                each(&group.key, subscription.id, subscription.item);
+            }
+        }
+        for membership in memberships {
             self.remove(membership.local, membership.at, connections);
         }
     }

@@ -84,6 +84,9 @@ struct Many {
     hasher: DefaultHashBuilder,
     /// Positions in `subscriptions`.
     by_id: Index,
+    /// In which order the subscriptions were joined: a number for each position.
+    joined: Vec<u64>,
+    next_joined: u64,
     /// Positions in `memberships`.
     by_local: Index,
     /// Positions in `memberships`, each once: the groups in which it may lack something though their
@@ -301,25 +304,38 @@ impl Reader {
         }
     }
 
-    /// Takes a subscription out and fills its place from the end.
+    /// Takes a subscription out.
     pub(super) fn take_subscription(&mut self, index: usize) -> Subscription {
-        if let Some(many) = &mut self.many {
-            many.leave_subscription(index, &self.subscriptions);
-            many.leave_subscription(self.subscriptions.len() - 1, &self.subscriptions);
-        }
+        let Some(many) = &mut self.many else {
+            return self.subscriptions.remove(index); // few stand in the order of joining
+        };
+        many.leave_subscription(index, &self.subscriptions);
+        many.leave_subscription(self.subscriptions.len() - 1, &self.subscriptions);
+        many.joined.swap_remove(index);
         let subscription = self.subscriptions.swap_remove(index);
         if self.subscriptions.len() <= FEW_MAX / 2 {
-            self.many = None;
+            self.subscriptions = self.take_subscriptions();
             for membership in &mut self.memberships {
                 membership.note = NONE;
             }
-        }
-        if let Some(many) = &mut self.many
-            && index < self.subscriptions.len()
-        {
-            many.enter_subscription(index, &self.subscriptions);
+        } else if index < self.subscriptions.len() {
+            many.fill_subscription(index, &self.subscriptions);
         }
         subscription
+    }
+
+    /// All subscriptions in the order of joining. Nothing finds them here any more.
+    fn take_subscriptions(&mut self) -> Vec<Subscription> {
+        let subscriptions = std::mem::take(&mut self.subscriptions);
+        let Some(many) = self.many.take() else {
+            return subscriptions;
+        };
+        let mut numbered: Vec<_> = many.joined.into_iter().zip(subscriptions).collect();
+        numbered.sort_unstable_by_key(|(number, _)| *number);
+        numbered
+            .into_iter()
+            .map(|(_, subscription)| subscription)
+            .collect()
     }
 
     /// Takes a membership out and fills its place from the end.
@@ -340,11 +356,13 @@ impl Reader {
         }
     }
 
-    /// Ends all subscriptions; gives the entries in groups that were theirs.
-    pub(super) fn take_all(&mut self) -> Vec<Membership> {
-        self.subscriptions = Vec::new();
-        self.many = None;
-        std::mem::take(&mut self.memberships)
+    /// Ends all subscriptions; gives them in the order of joining, and the entries in groups that were
+    /// theirs.
+    pub(super) fn take_all(&mut self) -> (Vec<Subscription>, Vec<Membership>) {
+        (
+            self.take_subscriptions(),
+            std::mem::take(&mut self.memberships),
+        )
     }
 
     /// In that group it may lack something though the group's sweep has passed it.
@@ -417,6 +435,7 @@ impl Reader {
             debug_assert!(self.subscriptions.len() <= FEW_MAX);
             return debug_assert_eq!(noted.count(), 0);
         };
+        debug_assert_eq!(many.joined.len(), self.subscriptions.len());
         debug_assert_eq!(noted.count(), many.noted.len());
         for (note, index) in many.noted.iter().enumerate() {
             debug_assert_eq!(self.memberships[*index as usize].note, note as u32);
@@ -470,7 +489,16 @@ impl Reader {
 }
 
 impl Many {
+    /// The newest one, at the end.
     fn enter_subscription(&mut self, index: usize, all: &[Subscription]) {
+        debug_assert_eq!(self.joined.len(), index);
+        self.joined.push(self.next_joined);
+        self.next_joined += 1;
+        self.fill_subscription(index, all);
+    }
+
+    /// One that has its number already.
+    fn fill_subscription(&mut self, index: usize, all: &[Subscription]) {
         let hash_of = |index: u32| self.hasher.hash_one(&*all[index as usize].id);
         let hash = hash_of(index as u32);
         self.by_id.insert(hash, index as u32, hash_of);

@@ -1002,7 +1002,9 @@ mod tests {
         reader(&mut local, |reader| reader.push_pong(Box::new([0; 5])));
         reader(&mut local, |reader| reader.push_pong(Box::new([0; 3])));
         assert_eq!(queue_bytes(&mut local), sync_len + 10, "one pong counts");
-        local.fanout.disconnect(at, &mut local.sockets);
+        local
+            .fanout
+            .disconnect(at, &mut local.sockets, |_, _, _| ());
         reader(&mut local, |reader| reader.push_last(Box::new([0; 2])));
         assert_eq!(queue_bytes(&mut local), 2);
         local.unblock(at);
@@ -1019,7 +1021,9 @@ mod tests {
         local.event(group, None);
         local.sweep(1000);
         assert!(local.fanout.held_bytes() > 0);
-        local.fanout.disconnect(slow, &mut local.sockets);
+        local
+            .fanout
+            .disconnect(slow, &mut local.sockets, |_, _, _| ());
         local.sweep(1000);
         assert_eq!(local.fanout.held_bytes(), 0);
     }
@@ -1070,7 +1074,9 @@ mod tests {
         assert!(local.fanout.is_lagging());
         local.fanout.begin_join(&GroupKey::new("s", "g"));
         for at in &sockets {
-            local.fanout.disconnect(*at, &mut local.sockets);
+            local
+                .fanout
+                .disconnect(*at, &mut local.sockets, |_, _, _| ());
         }
         assert!(
             !local.fanout.is_lagging(),

@@ -129,6 +129,18 @@ enum Stop {
 }
 
 impl Connection {
+    /// A connection that has these bytes to go on with before any others: what came with the head of
+    /// an upgrade that had to wait.
+    pub fn before(input: Vec<u8>) -> Connection {
+        let unread = Unread {
+            bytes: input,
+            start: 0,
+        };
+        let mut connection = Connection::default();
+        connection.keep(unread, true);
+        connection
+    }
+
     /// Reads what has come and hands it to `sink`, frame by frame in their order. Of `input`, whose
     /// content is used up, whatever was not handed over is kept. After a [`Flow::Pause`] a call with
     /// nothing, or with more, goes on with what was kept.
@@ -599,6 +611,21 @@ mod tests {
             Heard::Close(Some(1000)),
         ];
         (bytes.concat(), heard)
+    }
+
+    #[test]
+    fn what_came_before_it_was_open_comes_first() {
+        let first = frame(true, TEXT, b"first");
+        let second = frame(true, TEXT, b"second");
+        let (begun, rest) = second.split_at(4);
+        let mut connection = Connection::before([&first, begun].concat());
+        assert!(connection.is_paused());
+        let mut log = Vec::new();
+        assert_eq!(feed(&mut connection, &[], &mut log), Ok(()));
+        assert_eq!(log, [text("first")]);
+        assert_eq!(feed(&mut connection, rest, &mut log), Ok(()));
+        assert_eq!(log, [text("first"), text("second")]);
+        assert!(!Connection::before(Vec::new()).is_paused());
     }
 
     #[test]

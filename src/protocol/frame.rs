@@ -142,8 +142,21 @@ impl SyncFrame {
 
     /// The `sync` of one item: its value, or null where there is none.
     pub fn of_item(names: &GroupNames, time: u64, item: &str, value: Option<&Text>) -> SyncFrame {
-        let mut head = Vec::with_capacity(128 + names.0.len() + item.len());
-        write_head(&mut head, names, time, Some(item));
+        SyncFrame::of_value(names, time, Some(item), value)
+    }
+
+    /// A `sync` with a value that may be anything, or null where there is none: what a custom store
+    /// says of a group or an item.
+    pub fn of_value(
+        names: &GroupNames,
+        time: u64,
+        item: Option<&str>,
+        value: Option<&Text>,
+    ) -> SyncFrame {
+        let names_len = names.0.len() + item.map_or(0, str::len);
+        let value_len = value.map_or(0, |value| value.len());
+        let mut head = Vec::with_capacity(128 + names_len + value_len);
+        write_head(&mut head, names, time, item);
         head.extend_from_slice(br#""sync","data":"#);
         head.extend_from_slice(value.map_or(b"null", |value| value.as_bytes()));
         SyncFrame::framed(head, Vec::new(), b"}}")
@@ -304,6 +317,9 @@ mod tests {
         let sync = SyncFrame::of_item(&names(), 7, "", Some(&value));
         let whole = sync.pieces_from(0).collect::<Vec<_>>().concat();
         assert!(payload(&whole).ends_with(r#""id":"","event":{"type":"sync","data":[1]}}"#));
+        let sync = SyncFrame::of_value(&names(), 7, None, Some(&value));
+        let whole = sync.pieces_from(0).collect::<Vec<_>>().concat();
+        assert!(payload(&whole).ends_with(r#""id":null,"event":{"type":"sync","data":[1]}}"#));
         let sync = SyncFrame::of_item(&names(), 7, "u", None);
         let whole = sync.pieces_from(0).collect::<Vec<_>>().concat();
         assert!(payload(&whole).ends_with(r#""id":"u","event":{"type":"sync","data":null}}"#));

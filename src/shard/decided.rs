@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use crate::id::{ItemId, Text};
+use crate::id::{CallId, ItemId, Text};
 use crate::protocol::answer::Outcome;
 use crate::protocol::frame::SyncFrame;
 use crate::protocol::input::{StreamFunction, failed};
 
 use super::command::{Ask, Join};
-use super::effects::{Effects, Question, Reply, RequestKind, Verdict};
-use super::group::{Group, Turn};
+use super::effects::{Question, Reply, RequestKind, Verdict};
+use super::group::{Group, Turn, Whose};
 use super::under_way::{Asked, InFlight, Send, Waiting};
 
 impl Group {
@@ -88,40 +88,35 @@ impl Group {
         turn.flight
             .request(InFlight::Group(turn.slot), kind, turn.out);
         let under_way = self.under_way(turn.flight);
-        under_way.queue.push_back(Waiting::Asked(asked));
+        under_way.push(Waiting::Asked(asked, None));
     }
 
     /// The store's word on the oldest command.
     pub(super) fn answered(&mut self, verdict: Verdict, turn: &mut Turn<'_>) {
-        let Some(mut under_way) = self.take_under_way() else {
-            return;
-        };
-        if let Some(Waiting::Asked(asked)) = under_way.queue.pop_front() {
-            self.learn(asked, verdict, turn);
-        }
-        self.go_on(under_way, turn);
+        self.settle(turn, |under_way| under_way.decide(verdict));
     }
 
-    /// A change made elsewhere: subscribers hear of it, later than all they have heard before.
+    /// A change whose time another clock has given: whoever hears of it hears of it later than of
+    /// all before it.
     pub(super) fn heard(
         &mut self,
         item: &str,
-        old: Option<Text>,
-        new: Option<Text>,
+        (old, new): (Option<Text>, Option<Text>),
         time: u64,
-        out: &mut Effects,
+        whose: Whose,
+        turn: &mut Turn<'_>,
     ) {
         let time = self.event_time(time);
-        self.tell_change(item, old.as_deref(), new.as_deref(), time, out);
+        self.tell_change(item, (old.as_deref(), new.as_deref()), time, whose, turn);
     }
 
-    fn learn(&mut self, asked: Asked, verdict: Verdict, turn: &mut Turn<'_>) {
+    pub(super) fn learn(&mut self, asked: Asked, verdict: Verdict, turn: &mut Turn<'_>) {
         match asked {
             Asked::Change {
                 function,
                 item,
                 call,
-            } => self.learn_change(function, &item, call, verdict, turn.out),
+            } => self.learn_change(function, &item, call, verdict, turn),
             Asked::Get { call } => {
                 let outcome = match verdict {
                     Verdict::Found(value) => Outcome::Got(value),
@@ -145,7 +140,7 @@ impl Group {
                     .replies
                     .extend(send.call.map(|call| Reply { call, outcome }));
                 if let Some(time) = time {
-                    self.tell_send(&send, time, turn.out);
+                    self.tell_send(&send, time, turn);
                 }
             }
             Asked::Join(join) => {
@@ -160,10 +155,11 @@ impl Group {
         &mut self,
         function: StreamFunction,
         item: &str,
-        call: Option<crate::id::CallId>,
+        call: Option<CallId>,
         verdict: Verdict,
-        out: &mut Effects,
+        turn: &mut Turn<'_>,
     ) {
+        let replies = &mut turn.out.replies;
         let Verdict::Decided {
             old,
             new,
@@ -172,7 +168,7 @@ impl Group {
         } = verdict
         else {
             let outcome = refusal(function, &verdict);
-            out.replies.extend(call.map(|call| Reply { call, outcome }));
+            replies.extend(call.map(|call| Reply { call, outcome }));
             return;
         };
         let outcome = match (function, &new) {
@@ -187,9 +183,9 @@ impl Group {
             },
             _ => Outcome::Deleted { old: old.clone() },
         };
-        out.replies.extend(call.map(|call| Reply { call, outcome }));
+        replies.extend(call.map(|call| Reply { call, outcome }));
         if old.is_some() || new.is_some() {
-            self.heard(item, old, new, time, out);
+            self.heard(item, (old, new), time, Whose::Ours, turn);
         }
     }
 

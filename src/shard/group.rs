@@ -11,7 +11,8 @@ use crate::protocol::input::{StreamFunction, UpdateOp, failed};
 
 use super::ValueLimits;
 use super::command::Join;
-use super::effects::{Delivered, Delivery, Effects, Reply, RequestKind};
+use super::effects::{Delivered, Delivery, Effects, Fired, Reply, RequestKind};
+use super::hooks::Hooks;
 use super::items::Items;
 use super::under_way::{Flight, InFlight, Send, UnderWay, Waiting, Write};
 use super::update;
@@ -22,6 +23,8 @@ pub(super) struct Turn<'a> {
     pub(super) now: u64,
     /// The group's slot.
     pub(super) slot: u32,
+    pub(super) limits: &'a ValueLimits,
+    pub(super) hooks: &'a Hooks,
     pub(super) flight: &'a mut Flight,
     pub(super) out: &'a mut Effects,
 }
@@ -37,7 +40,7 @@ pub(super) struct Group {
     /// The highest time given out. Events are later, `sync`s not earlier.
     last_time: u64,
     listeners: Vec<Listener>,
-    /// Made when somebody listens.
+    /// Made when somebody listens or a trigger follows.
     names: Option<Box<GroupNames>>,
     /// None: nothing is under way, and everything is answered at once.
     under_way: Option<Box<UnderWay>>,
@@ -55,6 +58,15 @@ enum Warmth {
     Warm,
     /// The shard will tell it when to give them back.
     Cooling,
+}
+
+/// Whose call brought an event about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// One that was made here: triggers follow it.
+    Ours,
+    /// Another host's, whose triggers have followed it there.
+    Elsewhere,
 }
 
 /// A worker with subscribers of this group.
@@ -119,6 +131,7 @@ impl Group {
             time: self.event_time(turn.now),
             function: StreamFunction::Set,
             reply,
+            is_accepted: false,
         };
         self.write(write, turn);
     }
@@ -129,14 +142,15 @@ impl Group {
         hash: u64,
         ops: &[UpdateOp],
         call: Option<CallId>,
-        limits: &ValueLimits,
         turn: &mut Turn<'_>,
     ) {
         let old = self.newest(hash, &item).cloned();
         let updated = update::apply(old.as_deref(), ops);
-        if let Err(cause) =
-            update::check_limits(&updated.value, limits.json_depth, limits.value_bytes)
-        {
+        if let Err(cause) = update::check_limits(
+            &updated.value,
+            turn.limits.json_depth,
+            turn.limits.value_bytes,
+        ) {
             let outcome = Outcome::Failed(failed(StreamFunction::Update, &cause));
             return self.rest(call, outcome, StreamFunction::Update, turn);
         }
@@ -157,6 +171,7 @@ impl Group {
             time: self.event_time(turn.now),
             function: StreamFunction::Update,
             reply,
+            is_accepted: false,
         };
         self.write(write, turn);
     }
@@ -186,6 +201,7 @@ impl Group {
             time: self.event_time(turn.now),
             function: StreamFunction::Delete,
             reply,
+            is_accepted: false,
         };
         self.write(write, turn);
     }
@@ -224,52 +240,29 @@ impl Group {
 
     /// The oldest write was accepted: it takes effect, and so does what waited behind it.
     pub(super) fn accepted(&mut self, turn: &mut Turn<'_>) {
-        let Some(mut under_way) = self.under_way.take() else {
-            return;
-        };
-        if let Some(Waiting::Write(write)) = under_way.queue.pop_front() {
-            under_way.write_accepted(&write);
-            self.carry_out(write, turn.out);
-        }
-        self.go_on(under_way, turn);
+        self.settle(turn, UnderWay::accept);
     }
 
-    /// What is at the front of the queue and waits for no answer has its turn.
-    pub(super) fn go_on(&mut self, mut under_way: Box<UnderWay>, turn: &mut Turn<'_>) {
-        while let Some(waiting) = under_way.queue.pop_front() {
-            if waiting.awaits_answer() {
-                under_way.queue.push_front(waiting);
-                under_way.check_invariants();
-                self.under_way = Some(under_way);
-                return;
-            }
-            self.release(waiting, turn.out);
-        }
-        turn.flight.keep_spare(under_way);
-    }
-
-    /// A write of this shard was refused: all of this group that were under way fail with it, and
-    /// everything else that waits is answered from what is accepted.
+    /// A write of this shard was refused: all of this group that are under way fail with it. What else
+    /// waits is answered in its turn from what is accepted; functions that were asked have been.
     pub(super) fn refused(&mut self, cause: &str, turn: &mut Turn<'_>) {
+        self.settle(turn, |under_way| under_way.refuse(cause));
+    }
+
+    /// An answer changes what is under way: what waits for none any more, and for nothing before it,
+    /// has its turn.
+    pub(super) fn settle(&mut self, turn: &mut Turn<'_>, answer: impl FnOnce(&mut UnderWay)) {
         let Some(mut under_way) = self.under_way.take() else {
             return;
         };
-        under_way.forget_newest();
-        for waiting in under_way.queue.drain(..) {
-            let (reply, function) = match waiting {
-                Waiting::Write(write) => (write.reply, write.function),
-                Waiting::Rests { reply, function } => (Some(reply), function),
-                other => {
-                    self.release(other, turn.out);
-                    continue;
-                }
-            };
-            turn.out.replies.extend(reply.map(|reply| Reply {
-                call: reply.call,
-                outcome: Outcome::Failed(failed(function, cause)),
-            }));
+        answer(&mut under_way);
+        while let Some(waiting) = under_way.pop_ready() {
+            self.release(waiting, turn);
         }
-        turn.flight.keep_spare(under_way);
+        if under_way.len() == 0 {
+            return turn.flight.keep_spare(under_way);
+        }
+        self.under_way = Some(under_way);
     }
 
     // Parts that both ways of deciding use.
@@ -277,10 +270,6 @@ impl Group {
     /// The queue, made if there is none.
     pub(super) fn under_way(&mut self, flight: &mut Flight) -> &mut UnderWay {
         self.under_way.get_or_insert_with(|| flight.take_spare())
-    }
-
-    pub(super) fn take_under_way(&mut self) -> Option<Box<UnderWay>> {
-        self.under_way.take()
     }
 
     /// `max(now, last + 1)`: the time of an event.
@@ -295,14 +284,14 @@ impl Group {
         self.last_time
     }
 
-    /// Tells the workers that listen of a change.
+    /// Tells the workers that listen, and the triggers that follow, of a change.
     pub(super) fn tell_change(
         &mut self,
         item: &str,
-        old: Option<&str>,
-        new: Option<&str>,
+        (old, new): (Option<&str>, Option<&str>),
         time: u64,
-        out: &mut Effects,
+        whose: Whose,
+        turn: &mut Turn<'_>,
     ) {
         let event = match (old, new) {
             (None, Some(new)) => Event::Create(new),
@@ -310,15 +299,15 @@ impl Group {
             (Some(old), None) => Event::Delete(old),
             (None, None) => return,
         };
-        self.tell(Some(item), event, time, out);
+        self.tell(Some(item), event, time, whose, turn);
     }
 
-    pub(super) fn tell_send(&mut self, send: &Send, time: u64, out: &mut Effects) {
+    pub(super) fn tell_send(&mut self, send: &Send, time: u64, turn: &mut Turn<'_>) {
         let event = Event::Custom {
             kind: &send.kind,
             data: &send.data,
         };
-        self.tell(send.id.as_deref(), event, time, out);
+        self.tell(send.id.as_deref(), event, time, Whose::Ours, turn);
     }
 
     /// Enters the worker of a join among those that listen, and gives the join its effect.
@@ -377,7 +366,7 @@ impl Group {
     pub(super) fn queue_len(&self) -> usize {
         self.under_way
             .as_ref()
-            .map_or(0, |under_way| under_way.queue.len())
+            .map_or(0, |under_way| under_way.len())
     }
 
     pub(super) fn check_invariants(&self) {
@@ -408,7 +397,7 @@ impl Group {
         };
         turn.flight
             .request(InFlight::Group(turn.slot), kind, turn.out);
-        self.under_way(turn.flight).push_write(write);
+        self.under_way(turn.flight).push(Waiting::Write(write));
     }
 
     /// An answer that needs no write, but rests on those under way.
@@ -428,66 +417,78 @@ impl Group {
     /// Gives a command that waits for no answer its place: behind what is under way, or now.
     fn place(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
         match &mut self.under_way {
-            Some(under_way) => under_way.queue.push_back(waiting),
-            None => self.release(waiting, turn.out),
+            Some(under_way) => under_way.push(waiting),
+            None => self.release(waiting, turn),
         }
     }
 
-    fn release(&mut self, waiting: Waiting, out: &mut Effects) {
+    fn release(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
         match waiting {
-            Waiting::Write(write) => self.carry_out(write, out),
-            Waiting::Rests { reply, .. } => out.replies.push(reply),
-            Waiting::Get { item, hash, call } => out.replies.push(Reply {
+            Waiting::Write(write) => self.carry_out(write, turn),
+            Waiting::Rests { reply, .. } => turn.out.replies.push(reply),
+            Waiting::Get { item, hash, call } => turn.out.replies.push(Reply {
                 call,
                 outcome: Outcome::Got(self.items.get(hash, &item).cloned()),
             }),
             Waiting::List { call } => {
                 let outcome = Outcome::List(self.chunks());
-                out.replies.push(Reply { call, outcome });
+                turn.out.replies.push(Reply { call, outcome });
             }
             Waiting::Send(send) => {
-                out.replies.extend(send.call.map(|call| Reply {
+                turn.out.replies.extend(send.call.map(|call| Reply {
                     call,
                     outcome: Outcome::Sent,
                 }));
-                self.tell_send(&send, send.time, out);
+                self.tell_send(&send, send.time, turn);
             }
             Waiting::Join { join, hash, time } => {
                 let sync = self.sync_for(&join, hash, time);
-                self.enter(&join, Some(sync), out);
+                self.enter(&join, Some(sync), turn.out);
             }
-            Waiting::Asked(_) => debug_assert!(false, "the store decides it"),
+            Waiting::Asked(asked, Some(verdict)) => self.learn(asked, verdict, turn),
+            Waiting::Custom(custom) => self.learn_custom(*custom, turn),
+            Waiting::Asked(_, None) => debug_assert!(false, "its turn has not come"),
         }
     }
 
     /// An accepted write takes effect.
-    fn carry_out(&mut self, write: Write, out: &mut Effects) {
+    fn carry_out(&mut self, write: Write, turn: &mut Turn<'_>) {
         self.sync = None;
-        out.replies.extend(write.reply);
-        self.tell_change(
-            &write.item,
-            write.old.as_deref(),
-            write.new.as_deref(),
-            write.time,
-            out,
-        );
+        turn.out.replies.extend(write.reply);
+        let change = (write.old.as_deref(), write.new.as_deref());
+        self.tell_change(&write.item, change, write.time, Whose::Ours, turn);
         match write.new {
             Some(value) => self.items.put(write.hash, &write.item, value),
             None => self.items.remove(write.hash, &write.item),
         }
     }
 
-    fn tell(&mut self, item: Option<&str>, event: Event<'_>, time: u64, out: &mut Effects) {
-        if self.listeners.is_empty() {
+    fn tell(
+        &mut self,
+        item: Option<&str>,
+        event: Event<'_>,
+        time: u64,
+        whose: Whose,
+        turn: &mut Turn<'_>,
+    ) {
+        let fires = whose == Whose::Ours && turn.hooks.events.has(self.key.stream());
+        if self.listeners.is_empty() && !fires {
             return;
         }
         let frame = Arc::new(EventFrame::encode(self.names(), time, item, event));
-        out.deliveries
-            .extend(self.listeners.iter().map(|listener| Delivery {
-                to: listener.worker,
-                local: listener.local,
-                what: Delivered::Event(Arc::clone(&frame)),
-            }));
+        let deliveries = self.listeners.iter().map(|listener| Delivery {
+            to: listener.worker,
+            local: listener.local,
+            what: Delivered::Event(Arc::clone(&frame)),
+        });
+        turn.out.deliveries.extend(deliveries);
+        if fires {
+            turn.out.fired.push(Fired {
+                version: turn.hooks.version,
+                key: self.key.clone(),
+                frame,
+            });
+        }
     }
 
     /// The `sync` of a join that has its turn; joins with the same time and state share one.

@@ -9,6 +9,7 @@
 //! hosts did. What follows from either comes out as [`Effects`].
 
 mod command;
+mod custom;
 mod decided;
 mod effects;
 mod group;
@@ -26,13 +27,15 @@ pub use effects::{
 };
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::id::{CallId, GroupKey, WorkerId};
 use crate::protocol::answer::Outcome;
 use crate::protocol::input::StreamFunction;
 
-use group::{Group, Turn};
+use group::{Group, Turn, Whose};
 use groups::Groups;
+use hooks::Hooks;
 use under_way::{Flight, InFlight, Send};
 
 /// Who decides what a change does.
@@ -58,6 +61,7 @@ pub struct Shard {
     decides: Decides,
     limits: ValueLimits,
     groups: Groups,
+    hooks: Arc<Hooks>,
     flight: Flight,
     /// Commands that wait in the groups' queues.
     waiting_len: usize,
@@ -79,6 +83,7 @@ impl Shard {
             decides,
             limits,
             groups: Groups::default(),
+            hooks: Arc::default(),
             flight: Flight::new(worker),
             waiting_len: 0,
             cooling: VecDeque::new(),
@@ -109,14 +114,32 @@ impl Shard {
                 // Nobody here follows a group that is not there.
                 if let Some(slot) = self.groups.find(&group) {
                     self.with_group(slot, now, out, |group, turn| {
-                        group.heard(&item, old, new, time, turn.out);
+                        group.heard(&item, (old, new), time, Whose::Elsewhere, turn);
                     });
                 }
             }
         }
     }
 
-    /// Commands that wait for the store, reads behind them included.
+    /// Takes what a custom function has answered.
+    pub fn told(&mut self, told: Told, now: u64, out: &mut Effects) {
+        let Told {
+            slot,
+            number,
+            answer,
+        } = told;
+        // A group that waits is kept, so that the slot is its own still.
+        self.with_group(slot, now, out, |group, turn| {
+            group.settle(turn, |under_way| under_way.tell(number, answer));
+        });
+    }
+
+    /// What SDK workers have hooked onto, from the next command on.
+    pub fn set_hooks(&mut self, hooks: Arc<Hooks>) {
+        self.hooks = hooks;
+    }
+
+    /// Commands that wait for the store or a custom function, reads behind them included.
     pub fn waiting_len(&self) -> usize {
         self.waiting_len
     }
@@ -137,6 +160,15 @@ impl Shard {
     }
 
     fn apply_to_group(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
+        let custom = ask.function();
+        let custom = custom.filter(|function| self.hooks.is_custom(key.stream(), *function));
+        if let Some(function) = custom {
+            let decides = self.decides;
+            let slot = self.groups.enter(key);
+            return self.with_group(slot, now, out, |group, turn| {
+                group.ask_custom(function, ask, decides, turn);
+            });
+        }
         let slot = match (&ask, self.decides) {
             // These make no group.
             (Ask::Leave { .. }, _) | (Ask::Get { .. } | Ask::List { .. }, Decides::Owner) => {
@@ -151,10 +183,9 @@ impl Shard {
             return self.with_group(slot, now, out, |group, turn| group.ask_store(ask, turn));
         }
         let hash = ask.item().map_or(0, |item| self.groups.hash(item));
-        let limits = self.limits;
         self.with_group(slot, now, out, |group, turn| match ask {
             Ask::Set { item, data, call } => group.set(item, hash, data, call, turn),
-            Ask::Update { item, ops, call } => group.update(item, hash, &ops, call, &limits, turn),
+            Ask::Update { item, ops, call } => group.update(item, hash, &ops, call, turn),
             Ask::Delete { item, call } => group.delete(item, hash, call, turn),
             Ask::Get { item, call } => group.get(item, hash, call, turn),
             Ask::List { call } => group.list(call, turn),
@@ -248,16 +279,15 @@ impl Shard {
             return;
         };
         let waited = group.queue_len();
-        let flight = &mut self.flight;
-        act(
-            group,
-            &mut Turn {
-                now,
-                slot,
-                flight,
-                out,
-            },
-        );
+        let mut turn = Turn {
+            now,
+            slot,
+            limits: &self.limits,
+            hooks: &self.hooks,
+            flight: &mut self.flight,
+            out,
+        };
+        act(group, &mut turn);
         self.waiting_len = self.waiting_len + group.queue_len() - waited;
         self.ahead_ms = self.ahead_ms.max(group.last_time().saturating_sub(now));
         if group.begins_to_cool() {
@@ -282,6 +312,20 @@ impl Shard {
 }
 
 impl Ask {
+    /// The function that a custom one may stand in for.
+    fn function(&self) -> Option<StreamFunction> {
+        match self {
+            Ask::Set { .. } => Some(StreamFunction::Set),
+            Ask::Update { .. } => Some(StreamFunction::Update),
+            Ask::Delete { .. } => Some(StreamFunction::Delete),
+            Ask::Get { .. } => Some(StreamFunction::Get),
+            Ask::List { .. } => Some(StreamFunction::List),
+            Ask::Join(join) if join.item.is_some() => Some(StreamFunction::Get),
+            Ask::Join(_) => Some(StreamFunction::List),
+            Ask::Send { .. } | Ask::Leave { .. } => None,
+        }
+    }
+
     /// The item it is about.
     fn item(&self) -> Option<&str> {
         match self {
@@ -334,20 +378,18 @@ fn listed(verdict: Verdict, of_stream: bool) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::id::{SlotId, Text};
     use crate::protocol::frame::SyncFrame;
 
     /// A shard and the requests that no store has answered.
-    struct Local {
-        shard: Shard,
-        asked: Vec<Request>,
+    pub(super) struct Local {
+        pub(super) shard: Shard,
+        pub(super) asked: Vec<Request>,
     }
 
     impl Local {
-        fn new(decides: Decides) -> Local {
+        pub(super) fn new(decides: Decides) -> Local {
             let limits = ValueLimits {
                 json_depth: 10,
                 value_bytes: 1000,
@@ -358,7 +400,7 @@ mod tests {
             }
         }
 
-        fn ask(&mut self, group: &str, now: u64, ask: Ask) -> Effects {
+        pub(super) fn ask(&mut self, group: &str, now: u64, ask: Ask) -> Effects {
             let key = GroupKey::new("s", group);
             let mut out = Effects::default();
             self.shard.apply(Command::Group { key, ask }, now, &mut out);
@@ -368,7 +410,7 @@ mod tests {
         }
 
         /// The store answers the oldest request.
-        fn answer(&mut self, now: u64, verdict: Verdict) -> Effects {
+        pub(super) fn answer(&mut self, now: u64, verdict: Verdict) -> Effects {
             let request = self.asked.remove(0);
             let answer = Answer {
                 shard: request.shard,
@@ -383,20 +425,20 @@ mod tests {
         }
 
         /// Sets an item and has it accepted: the time of the event, if anybody listens.
-        fn set_accepted(&mut self, group: &str, now: u64, value: &str) -> Option<u64> {
+        pub(super) fn set_accepted(&mut self, group: &str, now: u64, value: &str) -> Option<u64> {
             let _ = self.ask(group, now, set(value, 0));
             times(&self.answer(now, Verdict::Accepted)).pop()
         }
     }
 
-    fn call(n: u32) -> CallId {
+    pub(super) fn call(n: u32) -> CallId {
         SlotId {
             slot: n,
             generation: 1,
         }
     }
 
-    fn set(value: &str, n: u32) -> Ask {
+    pub(super) fn set(value: &str, n: u32) -> Ask {
         Ask::Set {
             item: "u1".into(),
             data: value.into(),
@@ -404,14 +446,14 @@ mod tests {
         }
     }
 
-    fn delete(n: u32) -> Ask {
+    pub(super) fn delete(n: u32) -> Ask {
         Ask::Delete {
             item: "u1".into(),
             call: Some(call(n)),
         }
     }
 
-    fn join(item: Option<&str>) -> Ask {
+    pub(super) fn join(item: Option<&str>) -> Ask {
         Ask::Join(Join {
             worker: WorkerId(0),
             local: call(0),
@@ -421,21 +463,21 @@ mod tests {
         })
     }
 
-    fn leave() -> Ask {
+    pub(super) fn leave() -> Ask {
         Ask::Leave {
             worker: WorkerId(0),
             local: call(0),
         }
     }
 
-    fn outcomes(out: &Effects) -> Vec<(u32, &Outcome)> {
+    pub(super) fn outcomes(out: &Effects) -> Vec<(u32, &Outcome)> {
         let replies = out.replies.iter();
         replies
             .map(|reply| (reply.call.slot, &reply.outcome))
             .collect()
     }
 
-    fn sync(out: &Effects) -> Arc<SyncFrame> {
+    pub(super) fn sync(out: &Effects) -> Arc<SyncFrame> {
         let found = out
             .deliveries
             .iter()
@@ -446,13 +488,13 @@ mod tests {
         found.unwrap()
     }
 
-    fn text(sync: &SyncFrame) -> String {
+    pub(super) fn text(sync: &SyncFrame) -> String {
         let bytes = sync.pieces_from(0).collect::<Vec<_>>().concat();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// The timestamps of all that is delivered.
-    fn times(out: &Effects) -> Vec<u64> {
+    pub(super) fn times(out: &Effects) -> Vec<u64> {
         let time = |text: &str| {
             let (_, rest) = text.split_once(r#""timestamp":"#).unwrap();
             rest.split(',').next().unwrap().parse().unwrap()
@@ -464,7 +506,7 @@ mod tests {
         texts.map(|text| time(&text)).collect()
     }
 
-    fn value(text: &str) -> Option<Text> {
+    pub(super) fn value(text: &str) -> Option<Text> {
         Some(text.into())
     }
 
@@ -645,5 +687,93 @@ mod tests {
         let out = local.answer(100, Verdict::Refused("gone".into()));
         let entered = &out.deliveries[0].what;
         assert!(matches!(entered, Delivered::Entered { sync: None, .. }));
+    }
+
+    pub(super) fn watching(stream: &str, version: u64) -> Arc<Hooks> {
+        let mut hooks = Hooks {
+            version,
+            ..Hooks::default()
+        };
+        hooks.events.named.insert(stream.into());
+        Arc::new(hooks)
+    }
+
+    /// Version, item and text of each event that fires triggers.
+    pub(super) fn fired(out: &Effects) -> Vec<(u64, Option<&str>, &str)> {
+        let fired = out.fired.iter();
+        fired
+            .map(|fired| (fired.version, fired.frame.item(), fired.frame.text()))
+            .collect()
+    }
+
+    #[test]
+    fn an_accepted_event_of_a_watched_stream_fires_though_nobody_listens() {
+        let mut local = Local::new(Decides::Owner);
+        local.shard.set_hooks(watching("s", 7));
+        let out = local.ask("g", 5, set("1", 1));
+        assert!(out.fired.is_empty(), "nothing is accepted yet");
+        let out = local.answer(5, Verdict::Accepted);
+        let created = r#"{"type":"stream","timestamp":5,"streamName":"s","groupId":"g","id":"u1","event":{"type":"create","data":1}}"#;
+        assert_eq!(fired(&out), [(7, Some("u1"), created)]);
+        assert!(out.deliveries.is_empty());
+
+        let _ = local.ask("g", 5, join(None));
+        let _ = local.ask("g", 5, delete(2));
+        let out = local.answer(5, Verdict::Accepted);
+        let Delivered::Event(heard) = &out.deliveries[0].what else {
+            unreachable!("an event was delivered")
+        };
+        assert!(Arc::ptr_eq(heard, &out.fired[0].frame), "one text for both");
+        // A deletion of nothing and a refused write are no events.
+        let out = local.ask("g", 5, delete(3));
+        assert!(out.fired.is_empty());
+        let _ = local.ask("g", 5, set("2", 4));
+        let out = local.answer(5, Verdict::Refused("disk full".into()));
+        assert!(out.fired.is_empty());
+
+        local.shard.set_hooks(watching("other", 8));
+        let _ = local.ask("g", 5, set("3", 5));
+        let out = local.answer(5, Verdict::Accepted);
+        assert!(out.fired.is_empty() && out.deliveries.len() == 1);
+    }
+
+    #[test]
+    fn what_was_only_heard_from_other_hosts_fires_nothing() {
+        let mut local = Local::new(Decides::Store);
+        local.shard.set_hooks(watching("s", 1));
+        let _ = local.ask("g", 100, join(None));
+        let _ = local.answer(100, Verdict::Listed(Vec::new()));
+        let heard = Learned::Heard {
+            group: GroupKey::new("s", "g"),
+            item: "u1".into(),
+            old: None,
+            new: value("1"),
+            time: 500,
+        };
+        let mut out = Effects::default();
+        local.shard.learn(heard, 100, &mut out);
+        assert!(out.deliveries.len() == 1 && out.fired.is_empty());
+        let _ = local.ask("g", 100, set("2", 1));
+        let decided = Verdict::Decided {
+            old: value("1"),
+            new: value("2"),
+            errors: Vec::new(),
+            time: 600,
+        };
+        assert_eq!(fired(&local.answer(100, decided)).len(), 1);
+        let send = Ask::Send {
+            id: None,
+            kind: "typing".into(),
+            data: "1".into(),
+            call: None,
+        };
+        let _ = local.ask("g", 100, send);
+        let decided = Verdict::Decided {
+            old: None,
+            new: None,
+            errors: Vec::new(),
+            time: 700,
+        };
+        assert_eq!(fired(&local.answer(100, decided)).len(), 1);
     }
 }

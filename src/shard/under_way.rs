@@ -9,10 +9,11 @@ use std::collections::VecDeque;
 use hashbrown::HashTable;
 
 use crate::id::{CallId, ItemId, Text, WorkerId};
-use crate::protocol::input::StreamFunction;
+use crate::protocol::answer::Outcome;
+use crate::protocol::input::{StreamFunction, failed};
 
 use super::command::Join;
-use super::effects::{Effects, Reply, Request, RequestKind};
+use super::effects::{CustomAnswer, Effects, Reply, Request, RequestKind, Verdict};
 
 /// Queues and tables larger than this are given back instead of kept for the next group.
 const SPARE_LEN_MAX: usize = 256;
@@ -21,7 +22,13 @@ const SPARES_MAX: usize = 64;
 /// A group's commands that wait, and what they have computed.
 #[derive(Default)]
 pub(super) struct UnderWay {
-    pub(super) queue: VecDeque<Waiting>,
+    queue: VecDeque<Waiting>,
+    /// Commands that had their turn: the place of the front of the queue.
+    gone: u64,
+    /// Nothing before this place awaits the store's word. The store's answers come in order.
+    settled: u64,
+    /// Number and place of each custom call in the queue; both rise.
+    customs: VecDeque<(u64, u64)>,
     newest: HashTable<Newest>,
 }
 
@@ -59,7 +66,9 @@ pub(super) enum Waiting {
         time: u64,
     },
     /// The store decides: waits for its answer.
-    Asked(Asked),
+    Asked(Asked, Option<Verdict>),
+    /// A function of an SDK worker decides: waits for its answer.
+    Custom(Box<Custom>),
 }
 
 /// A change that the owner has computed.
@@ -71,6 +80,8 @@ pub(super) struct Write {
     pub(super) time: u64,
     pub(super) function: StreamFunction,
     pub(super) reply: Option<Reply>,
+    /// The store has accepted it, and something before it has not had its turn.
+    pub(super) is_accepted: bool,
 }
 
 /// An event that is not kept.
@@ -82,7 +93,18 @@ pub(super) struct Send {
     pub(super) call: Option<CallId>,
 }
 
-/// What was asked of a store that decides.
+/// What was asked of a custom function.
+pub(super) struct Custom {
+    /// The call's name within the shard.
+    pub(super) number: u64,
+    pub(super) asked: Asked,
+    /// Given out when it took its place, as those of the commands behind it; `None` where times are
+    /// given out when commands have their turns.
+    pub(super) time: Option<u64>,
+    pub(super) answer: Option<CustomAnswer>,
+}
+
+/// What was asked of a store that decides, or of a custom one.
 pub(super) enum Asked {
     Change {
         function: StreamFunction,
@@ -100,20 +122,131 @@ pub(super) enum Asked {
 }
 
 impl Waiting {
-    /// Whether its turn comes with an answer of the store, not by itself.
-    pub(super) fn awaits_answer(&self) -> bool {
-        matches!(self, Waiting::Write(_) | Waiting::Asked(_))
+    /// Whether its turn comes with an answer, not by itself.
+    fn awaits_answer(&self) -> bool {
+        match self {
+            Waiting::Custom(custom) => custom.answer.is_none(),
+            other => other.awaits_store(),
+        }
+    }
+
+    /// Whether the store has still to answer it.
+    fn awaits_store(&self) -> bool {
+        match self {
+            Waiting::Write(write) => !write.is_accepted,
+            Waiting::Asked(_, verdict) => verdict.is_none(),
+            _ => false,
+        }
     }
 }
 
 impl UnderWay {
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// A command takes its place.
+    pub(super) fn push(&mut self, waiting: Waiting) {
+        match &waiting {
+            Waiting::Write(write) => self.note_newest(write),
+            Waiting::Custom(custom) => {
+                let place = self.gone + self.queue.len() as u64;
+                self.customs.push_back((custom.number, place));
+            }
+            _ => {}
+        }
+        self.queue.push_back(waiting);
+    }
+
+    /// The next command, if it waits for no answer any more.
+    pub(super) fn pop_ready(&mut self) -> Option<Waiting> {
+        let waiting = self.queue.pop_front_if(|front| !front.awaits_answer())?;
+        self.gone += 1;
+        match &waiting {
+            Waiting::Write(write) => self.forget_write(write),
+            Waiting::Custom(_) => drop(self.customs.pop_front()),
+            _ => {}
+        }
+        Some(waiting)
+    }
+
+    /// The store accepts the oldest write that it has not answered.
+    pub(super) fn accept(&mut self) {
+        if let Some(Waiting::Write(write)) = self.next_of_store() {
+            write.is_accepted = true;
+        }
+    }
+
+    /// The store answers the oldest question that it has not answered.
+    pub(super) fn decide(&mut self, verdict: Verdict) {
+        if let Some(Waiting::Asked(_, place)) = self.next_of_store() {
+            *place = Some(verdict);
+        }
+    }
+
+    /// A custom function answers the call of that number, in whatever order.
+    pub(super) fn tell(&mut self, number: u64, answer: CustomAnswer) {
+        let found = self
+            .customs
+            .binary_search_by_key(&number, |(number, _)| *number);
+        let Ok(found) = found else {
+            return;
+        };
+        let at = (self.customs[found].1 - self.gone) as usize;
+        if let Some(Waiting::Custom(custom)) = self.queue.get_mut(at) {
+            custom.answer = Some(answer);
+        }
+    }
+
+    /// A write was refused: those that are not accepted, and answers that rest on one of them, become
+    /// failures in their places. Everything else stays as it is.
+    pub(super) fn refuse(&mut self, cause: &str) {
+        let queue = std::mem::take(&mut self.queue);
+        self.forget();
+        let mut has_refused = false;
+        for waiting in queue {
+            let (reply, function) = match waiting {
+                Waiting::Write(write) if !write.is_accepted => (write.reply, write.function),
+                Waiting::Rests { reply, function } if has_refused => (Some(reply), function),
+                other => {
+                    self.push(other);
+                    continue;
+                }
+            };
+            has_refused = true;
+            if let Some(Reply { call, .. }) = reply {
+                let outcome = Outcome::Failed(failed(function, cause));
+                let reply = Reply { call, outcome };
+                self.push(Waiting::Rests { reply, function });
+            }
+        }
+    }
+
+    /// The next one that the store has to answer, taken as answered.
+    fn next_of_store(&mut self) -> Option<&mut Waiting> {
+        let settled = self.settled.max(self.gone) - self.gone;
+        let mut behind = self.queue.iter().skip(settled as usize);
+        let passed = behind.position(Waiting::awaits_store)?;
+        let at = settled as usize + passed;
+        self.settled = self.gone + at as u64 + 1;
+        self.queue.get_mut(at)
+    }
+
+    /// Nothing is under way: everything begins anew.
+    fn forget(&mut self) {
+        self.queue.clear();
+        self.newest.clear();
+        self.customs.clear();
+        (self.gone, self.settled) = (0, 0);
+    }
+
     /// The newest value of an item with writes under way: `Some(None)` when the last removes it.
     pub(super) fn newest(&self, hash: u64, item: &str) -> Option<&Option<Text>> {
         let found = self.newest.find(hash, |newest| *newest.item == *item)?;
         Some(&found.value)
     }
 
-    pub(super) fn push_write(&mut self, write: Write) {
+    fn note_newest(&mut self, write: &Write) {
         let known = self
             .newest
             .find_mut(write.hash, |newest| newest.item == write.item);
@@ -133,11 +266,10 @@ impl UnderWay {
                     .insert_unique(write.hash, newest, |newest| newest.hash);
             }
         }
-        self.queue.push_back(Waiting::Write(write));
     }
 
-    /// The oldest write of the item was accepted.
-    pub(super) fn write_accepted(&mut self, write: &Write) {
+    /// The oldest write of the item leaves the queue.
+    fn forget_write(&mut self, write: &Write) {
         let entry = self
             .newest
             .find_entry(write.hash, |newest| newest.item == write.item);
@@ -149,15 +281,24 @@ impl UnderWay {
         }
     }
 
-    /// A write was refused: what was computed is void.
-    pub(super) fn forget_newest(&mut self) {
-        self.newest.clear();
-    }
-
     pub(super) fn check_invariants(&self) {
         let writes = |waiting: &&Waiting| matches!(waiting, Waiting::Write(_));
         let counted: u32 = self.newest.iter().map(|newest| newest.writes).sum();
         debug_assert_eq!(self.queue.iter().filter(writes).count(), counted as usize);
+        let is_custom = |waiting: &&Waiting| matches!(waiting, Waiting::Custom(_));
+        debug_assert_eq!(
+            self.queue.iter().filter(is_custom).count(),
+            self.customs.len()
+        );
+        for (number, place) in &self.customs {
+            let there = self.queue.get((place - self.gone) as usize);
+            debug_assert!(
+                matches!(there, Some(Waiting::Custom(custom)) if custom.number == *number)
+            );
+        }
+        let settled = self.settled.saturating_sub(self.gone) as usize;
+        let mut before = self.queue.iter().take(settled);
+        debug_assert!(before.all(|waiting| !waiting.awaits_store()));
         let front = self.queue.front();
         debug_assert!(
             front.is_none_or(Waiting::awaits_answer),
@@ -171,6 +312,8 @@ pub(super) struct Flight {
     pub(super) shard: WorkerId,
     pub(super) epoch: u32,
     next_number: u64,
+    /// Of custom calls, which are no requests to the store.
+    next_custom: u64,
     waiting: VecDeque<InFlight>,
     /// Emptied queues, kept for the next group that needs one.
     #[allow(clippy::vec_box, reason = "the boxes themselves are what is kept")]
@@ -194,6 +337,7 @@ impl Flight {
             shard,
             epoch: 0,
             next_number: 0,
+            next_custom: 0,
             waiting: VecDeque::new(),
             spare: Vec::new(),
         }
@@ -208,6 +352,12 @@ impl Flight {
         });
         self.next_number += 1;
         self.waiting.push_back(who);
+    }
+
+    /// A name for a custom call.
+    pub(super) fn name_custom(&mut self) -> u64 {
+        self.next_custom += 1;
+        self.next_custom
     }
 
     /// Who waits for the answer of that number; `None` when it is void since a refusal.
@@ -237,8 +387,7 @@ impl Flight {
     pub(super) fn keep_spare(&mut self, mut under_way: Box<UnderWay>) {
         let len = under_way.queue.capacity().max(under_way.newest.capacity());
         if self.spare.len() < SPARES_MAX && len <= SPARE_LEN_MAX {
-            under_way.queue.clear();
-            under_way.newest.clear();
+            under_way.forget();
             self.spare.push(under_way);
         }
     }

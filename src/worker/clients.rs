@@ -6,15 +6,17 @@ use uuid::Uuid;
 
 use crate::fanout::{Connections as _, Entry};
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
-use crate::protocol::connection::{Event, Flow, Payload, pong_frame};
+use crate::mesh::{JoinRequest, Presence, ToEngine};
+use crate::protocol::connection::{self, Event, Flow, Payload, pong_frame};
 use crate::protocol::frame::{SyncFrame, unauthorized};
 use crate::protocol::handshake::{Head, Port, Refusal, Target, Upgrade};
 use crate::protocol::message::{self, ClientMessage};
 use crate::shard::{Ask, Join};
 
 use super::Worker;
+use super::auth::Admission;
 use super::connections::Phase;
-use super::joins::{Kind, Message};
+use super::joins::{Kind, Message, Pending, Stage};
 
 impl Worker {
     /// The first `len` bytes of the buffer came from that socket.
@@ -28,7 +30,7 @@ impl Worker {
         {
             Some(Phase::Handshake(_)) => self.received_head(id, input),
             Some(Phase::Open(_)) => self.received_frames(id, input),
-            Some(Phase::Closing) | None => {}
+            Some(Phase::Asking(_) | Phase::Closing) | None => {}
         }
         self.buffer = buffer;
     }
@@ -60,29 +62,33 @@ impl Worker {
             Head::Refused(refusal) => self.refuse(id, &refusal),
             Head::Upgrade(upgrade) => {
                 let mut kept = std::mem::take(&mut handshake.bytes);
-                let frames = if in_pieces { &mut kept[..] } else { input };
-                let consumed = upgrade.consumed;
-                self.upgrade(id, upgrade);
-                self.received_frames(id, &mut frames[consumed..]);
+                let bytes = if in_pieces { &mut kept[..] } else { input };
+                let (head, frames) = bytes.split_at_mut(upgrade.consumed);
+                match self.admit(id, head) {
+                    Admission::Open => {
+                        self.open(id, &upgrade, Default::default());
+                        self.received_frames(id, frames);
+                    }
+                    Admission::Asked => self.wait_for_auth(id, upgrade, frames),
+                    Admission::Refused(refusal) => self.refuse(id, &refusal),
+                    Admission::Gone => self.end(id),
+                }
             }
         }
     }
 
-    fn upgrade(&mut self, id: SlotId, upgrade: Upgrade) {
-        if self.ports.shared.connections_len() > self.limits.connections {
-            self.metrics().connections_refused.increment();
-            return self.refuse(id, &Refusal::Busy);
-        }
+    /// All checks are passed: what comes from here on is frames.
+    pub(super) fn open(&mut self, id: SlotId, upgrade: &Upgrade, frames: connection::Connection) {
         let date = self.now.wall;
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        connection.phase = Phase::Open(Default::default());
+        connection.phase = Phase::Open(frames);
         connection
             .reader
             .push_head(upgrade.accepted(date).into_boxed_slice());
         self.write(id);
-        let (stream, group, item) = match upgrade.target {
+        let (stream, group, item) = match &upgrade.target {
             Target::Group { stream, group } => (stream, group, None),
             Target::Item {
                 stream,
@@ -92,19 +98,19 @@ impl Worker {
             Target::Root | Target::Worker | Target::Telemetry => return,
         };
         // As if the client's first message had been this join; nobody is told the id.
-        let names = [&stream, &group].into_iter().chain(&item);
+        let names = [stream, group].into_iter().chain(item);
         let fits = names.map(String::len).max() <= Some(self.limits.name_bytes);
         let message = Message {
             kind: Kind::Join {
-                key: GroupKey::new(&stream, &group),
-                item: item.map(ItemId::from),
+                key: GroupKey::new(stream, group),
+                item: item.map(|item| ItemId::from(&**item)),
             },
             id: Uuid::new_v4().to_string().into(),
         };
         self.serve(id, message, fits);
     }
 
-    fn refuse(&mut self, id: SlotId, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, id: SlotId, refusal: &Refusal) {
         let answer = refusal.response(self.now.wall);
         self.close_with(id, answer);
     }
@@ -162,12 +168,11 @@ impl Worker {
             item_len,
         ];
         let fits = lens.iter().all(|len| *len <= self.limits.name_bytes);
+        let key = GroupKey::new(&named.stream, &named.group);
+        let item = named.item.as_deref().map(ItemId::from);
         let kind = match &message {
-            ClientMessage::Join(named) => Kind::Join {
-                key: GroupKey::new(&named.stream, &named.group),
-                item: named.item.as_deref().map(ItemId::from),
-            },
-            ClientMessage::Leave(_) => Kind::Leave,
+            ClientMessage::Join(_) => Kind::Join { key, item },
+            ClientMessage::Leave(_) => Kind::Leave { key, item },
         };
         let message = Message {
             kind,
@@ -188,10 +193,7 @@ impl Worker {
             return;
         };
         let (key, item) = match message.kind {
-            Kind::Leave => {
-                self.fanout.leave(id, &message.id, &mut self.connections);
-                return;
-            }
+            Kind::Leave { key, item } => return self.leave(id, message.id, key, item),
             Kind::Join { key, item } => (key, item),
         };
         let pending = connection
@@ -201,22 +203,81 @@ impl Worker {
         let is_known = connection.reader.has_subscription(&message.id);
         let is_full = connection.reader.subscriptions_len() + pending >= self.limits.subscriptions;
         if !fits || (is_full && !is_known) {
-            let answer = unauthorized(&key, self.now.wall_ms, item.as_deref());
-            connection.reader.push_own(answer);
-            self.write(id);
+            self.tell_unauthorized(id, &key, item.as_deref());
             return self.metrics().joins_refused.increment();
         }
-        let local = self.fanout.begin_join(&key);
         let joins = connection.joins.get_or_insert_default();
-        let token = joins.begin(message.id, item.clone());
+        if !self.hooks.joins.has(key.stream()) {
+            let stage = Stage::Entering {
+                key: key.clone(),
+                item: item.clone(),
+            };
+            let token = joins.begin(message.id, stage);
+            return self.send_join(id, token, key, item);
+        }
+        let token = joins.begin(message.id.clone(), Stage::Asked);
+        let request = JoinRequest {
+            worker: self.ports.id,
+            connection: id,
+            token,
+            presence: Presence {
+                subscription: message.id,
+                key,
+                item,
+                context: connection.context.clone(),
+            },
+        };
+        let request = ToEngine::Join(Box::new(request));
+        self.ports.to_engine.send(request);
+    }
+
+    /// The functions' word on a join, which may come after the end of its socket.
+    pub(super) fn joined(&mut self, request: JoinRequest, is_admitted: bool) {
+        let JoinRequest {
+            connection: id,
+            token,
+            presence,
+            ..
+        } = request;
+        let joins = self
+            .connections
+            .get_mut(id)
+            .and_then(|connection| connection.joins.as_mut());
+        match (joins, is_admitted) {
+            (Some(joins), true) => {
+                let Presence { key, item, .. } = presence;
+                joins.admit(token, key.clone(), item.clone());
+                self.send_join(id, token, key, item);
+            }
+            (Some(joins), false) => {
+                joins.end(token);
+                self.metrics().joins_unauthorized.increment();
+                self.tell_unauthorized(id, &presence.key, presence.item.as_deref());
+                self.go_on_with(id, &presence.subscription);
+            }
+            (None, true) => self.owe(presence),
+            (None, false) => {}
+        }
+    }
+
+    /// Has the group's owner let a join in.
+    fn send_join(&mut self, id: SlotId, token: u32, key: GroupKey, item: Option<ItemId>) {
         let join = Join {
             worker: self.ports.id,
-            local,
+            local: self.fanout.begin_join(&key),
             connection: id,
             token,
             item,
         };
         self.command(key, Ask::Join(join));
+    }
+
+    fn tell_unauthorized(&mut self, id: SlotId, key: &GroupKey, item: Option<&str>) {
+        let answer = unauthorized(key, self.now.wall_ms, item);
+        if let Some((reader, _)) = self.connections.parts(id) {
+            reader.push_own(answer);
+            self.write(id);
+        }
     }
 
     /// The owner has let a join in.
@@ -231,17 +292,22 @@ impl Worker {
             .connections
             .get_mut(id)
             .and_then(|connection| connection.joins.as_mut());
-        let Some(pending) = joins.and_then(|joins| joins.end(token)) else {
+        let Some(Pending {
+            id: subscription,
+            stage: Stage::Entering { item, .. },
+            ..
+        }) = joins.and_then(|joins| joins.end(token))
+        else {
             return self.fanout.give_up(local);
         };
         let entry = Entry {
-            id: pending.id.clone(),
-            item: pending.item,
+            id: subscription.clone(),
+            item,
             sync,
         };
         self.fanout.enter(id, local, entry, &mut self.connections);
         self.write(id);
-        self.go_on_with(id, &pending.id);
+        self.go_on_with(id, &subscription);
     }
 
     /// A join of that subscription id is done: what waited behind it is served.

@@ -4,6 +4,7 @@
 //! what a group is.
 
 use std::io;
+use std::sync::Arc;
 
 use mio::Registry;
 use mio::net::TcpStream;
@@ -13,7 +14,7 @@ use crate::fanout::{self, Reader};
 use crate::id::SlotId;
 use crate::net::Tcp;
 use crate::protocol;
-use crate::protocol::handshake::HeadReader;
+use crate::protocol::handshake::{HeadReader, Upgrade};
 
 use super::joins::Joins;
 
@@ -23,8 +24,10 @@ pub(super) struct Connection {
     /// Its subscriptions, and what it has to be sent.
     pub(super) reader: Reader,
     pub(super) phase: Phase,
-    /// Joins that wait for their owner, and messages that wait for joins.
+    /// Joins that wait for functions or their owner, and messages that wait for joins.
     pub(super) joins: Option<Box<Joins>>,
+    /// What the auth function said of it, for the functions that are told of its joins and leaves.
+    pub(super) context: Option<Arc<str>>,
     /// Bytes may be there: the poll has said so and no read since has found the end of them.
     pub(super) is_readable: bool,
     /// The poll has told of the end. It tells once, and data may stand before it: so reading goes on
@@ -34,12 +37,16 @@ pub(super) struct Connection {
     pub(super) is_queued: bool,
     /// It stands among those with something queued to be written.
     pub(super) is_to_write: bool,
+    /// It has asked for leaves while too many were owed: it is left unread until some are taken.
+    pub(super) is_behind_debts: bool,
 }
 
 /// How far a connection is.
 pub(super) enum Phase {
     /// The head is not whole.
     Handshake(Box<Handshake>),
+    /// The auth function is asked; the socket is left unread meanwhile.
+    Asking(Box<Asking>),
     /// Frames come and go.
     Open(protocol::connection::Connection),
     /// Its last bytes are queued or sent; what comes in is thrown away until the peer ends it.
@@ -51,11 +58,19 @@ pub(super) enum Phase {
 const QUEUE_BYTES_MAX: usize = 256 * 1024;
 
 impl Connection {
-    /// Whether the socket is to be left unread: joins wait for their owners, or answers for the
-    /// client to read them.
+    /// Whether the socket is to be left unread: the upgrade waits for the auth function, joins for
+    /// functions or owners, leaves for functions, or answers for the client to read them.
     pub(super) fn is_held(&self) -> bool {
         let joins_wait = self.joins.as_ref().is_some_and(|joins| joins.is_full());
-        joins_wait || self.reader.queue_bytes() > QUEUE_BYTES_MAX
+        self.is_asking()
+            || joins_wait
+            || self.is_behind_debts
+            || self.reader.queue_bytes() > QUEUE_BYTES_MAX
+    }
+
+    /// Whether its upgrade waits for the auth function.
+    pub(super) fn is_asking(&self) -> bool {
+        matches!(self.phase, Phase::Asking(_))
     }
 }
 
@@ -64,7 +79,7 @@ impl Phase {
     pub(super) fn is_paused(&self) -> bool {
         match self {
             Phase::Open(open) => open.is_paused(),
-            Phase::Handshake(_) | Phase::Closing => false,
+            Phase::Handshake(_) | Phase::Asking(_) | Phase::Closing => false,
         }
     }
 }
@@ -74,6 +89,13 @@ impl Phase {
 pub(super) struct Handshake {
     pub(super) bytes: Vec<u8>,
     pub(super) head: HeadReader,
+}
+
+/// An upgrade that has passed every check but the last.
+pub(super) struct Asking {
+    pub(super) upgrade: Upgrade,
+    /// What came behind the head.
+    pub(super) frames: Vec<u8>,
 }
 
 /// The live connections.
@@ -90,10 +112,12 @@ impl Connections {
             reader: Reader::default(),
             phase: Phase::Handshake(Box::default()),
             joins: None,
+            context: None,
             is_readable: false,
             is_ending: false,
             is_queued: false,
             is_to_write: false,
+            is_behind_debts: false,
         });
         let registered = match self.slots.get_mut(id) {
             Some(connection) => connection.socket.register(id, registry),

@@ -68,7 +68,7 @@ impl Worker {
                 match message {
                     ToOwner::Command(command) => self.own_commands.push_back(command),
                     ToOwner::Socket(stream) => self.take_socket(stream),
-                    ToOwner::Hooks(_) => {}
+                    ToOwner::Hooks(hooks) => self.set_hooks(hooks),
                 }
             }
             let left = self.connections.ids();

@@ -4,10 +4,12 @@
 //! sends with `try_send`, and never joins or locks. May not know the engine or the store but through
 //! the messages of `mesh`.
 
+mod auth;
 mod clients;
 mod connections;
 mod drain;
 mod joins;
+mod leaves;
 mod sockets;
 
 use std::collections::VecDeque;
@@ -25,11 +27,15 @@ use crate::id::{GroupKey, LocalGroupId, SlotId, WorkerId};
 use crate::mesh::{Shared, ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
 use crate::metrics::WorkerMetrics;
 use crate::net::id_of;
+use crate::protocol::origin::OriginRule;
+use crate::shard::hooks::Hooks;
 use crate::shard::{Ask, Command, Decides, Delivered, Effects, Shard, Store, ValueLimits};
-use crate::time::{Deadlines, Now, sleep_until};
+use crate::time::{Deadlines, Now, Rarely, sleep_until};
 
+pub use auth::Auth;
 use connections::Connections;
 use drain::Drain;
+use leaves::Debts;
 
 /// The poll's names for what is no connection. No slot reaches them.
 const WAKE: Token = Token(usize::MAX);
@@ -58,6 +64,10 @@ pub struct Parts {
     pub store_here: Option<Box<dyn Store>>,
     /// Who decides, as that store says.
     pub decides: Decides,
+    /// Who is asked about each subscriber; `None`: nobody.
+    pub auth: Option<Auth>,
+    /// Web pages from which subscribers may connect; empty: all.
+    pub allowed_origins: Vec<OriginRule>,
     /// The limits that hold here.
     pub limits: Limits,
     /// How long closes are spread at the end of the process.
@@ -83,9 +93,12 @@ pub struct Worker {
     accept_after: Option<Instant>,
     ports: WorkerPorts,
     shard: Shard,
+    hooks: Arc<Hooks>,
     fanout: Fanout,
     store_here: Option<Box<dyn Store>>,
     connections: Connections,
+    auth: Option<Auth>,
+    allowed_origins: Vec<OriginRule>,
     limits: Limits,
     now: Now,
     buffer: Vec<u8>,
@@ -100,10 +113,13 @@ pub struct Worker {
     handshakes: Deadlines<SlotId>,
     /// Closing sockets, in the order in which they are given up.
     closing: Deadlines<SlotId>,
+    debts: Debts,
     drain: Drain,
     shares_core: bool,
     /// A group's time ran more than a second ahead of the clock, and that was said.
     said_ahead: bool,
+    /// Upgrades that were refused, in the log.
+    told_refused: Rarely,
 }
 
 impl Worker {
@@ -120,6 +136,7 @@ impl Worker {
         };
         Ok(Worker {
             shard: Shard::new(parts.ports.id, parts.decides, value_limits),
+            hooks: Arc::default(),
             fanout: Fanout::new(parts.limits.behind_bytes),
             poll: parts.poll,
             listener: Some(listener),
@@ -128,6 +145,8 @@ impl Worker {
             ports: parts.ports,
             store_here: parts.store_here,
             connections: Connections::default(),
+            auth: parts.auth,
+            allowed_origins: parts.allowed_origins,
             limits: parts.limits,
             now: Now::read(),
             buffer: vec![0; READ_BUFFER_BYTES],
@@ -137,9 +156,11 @@ impl Worker {
             effects: Effects::default(),
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
+            debts: Debts::default(),
             drain: Drain::new(parts.drain, parts.drained),
             shares_core: parts.shares_core,
             said_ahead: false,
+            told_refused: Rarely::default(),
         })
     }
 
@@ -160,6 +181,7 @@ impl Worker {
             self.end_overdue();
             self.go_on_draining();
             self.follow_up(); // sockets that are dead or too slow, groups that nobody follows
+            self.settle_debts(); // leaves, as many as the engine has room for
             self.flush();
         }
         Ok(())
@@ -254,10 +276,12 @@ impl Worker {
                             .learn(learned, self.now.wall_ms, &mut self.effects);
                     }
                 }
-                ToWorker::Told(_)
-                | ToWorker::Joined(..)
-                | ToWorker::Authenticated(..)
-                | ToWorker::TakeLeaves(_) => {}
+                ToWorker::Joined(request, is_admitted) => self.joined(*request, is_admitted),
+                ToWorker::TakeLeaves(len) => self.debts.grant(len),
+                ToWorker::Told(told) => {
+                    self.shard.told(told, self.now.wall_ms, &mut self.effects);
+                }
+                ToWorker::Authenticated(id, verdict) => self.authenticated(id, verdict),
             }
         }
         if len > 0 {
@@ -280,7 +304,7 @@ impl Worker {
                     self.take_socket(stream);
                     cost += COMMAND_COST;
                 }
-                ToOwner::Hooks(_) => {}
+                ToOwner::Hooks(hooks) => self.set_hooks(hooks),
             }
         }
         if taken > 0 {
@@ -299,6 +323,12 @@ impl Worker {
         {
             cost += self.apply(command);
         }
+    }
+
+    /// From here on these streams are hooked onto: for the commands behind it, and for own sockets.
+    fn set_hooks(&mut self, hooks: Arc<Hooks>) {
+        self.shard.set_hooks(Arc::clone(&hooks));
+        self.hooks = hooks;
     }
 
     /// Gives what it cost: the bytes that it moved, and a little for itself.

@@ -10,7 +10,9 @@ use crate::id::SlotId;
 use crate::mesh::ToOwner;
 use crate::net::{ACCEPT_REST, ACCEPTS_A_TURN, Accepted, LINGER, Received, accept};
 use crate::protocol::connection::close_frame;
+use crate::protocol::handshake::Refusal;
 
+use super::auth::Failure;
 use super::connections::Phase;
 use super::{READ_BYTES_A_TURN, Worker};
 
@@ -142,6 +144,9 @@ impl Worker {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.is_readable = true;
             connection.is_ending |= ends;
+            if ends && matches!(connection.phase, Phase::Asking(_)) {
+                return self.end(id); // nobody is there for the answer
+            }
             self.queue(id);
         }
     }
@@ -225,7 +230,7 @@ impl Worker {
     }
 
     /// Closes with a code: what waits is dropped but for a frame that has begun. A socket that is no
-    /// WebSocket yet ends without a word.
+    /// WebSocket yet ends without a word, or with the answer that is left for it.
     pub(super) fn close(&mut self, id: SlotId, code: u16, reason: &str) {
         match self
             .connections
@@ -233,6 +238,7 @@ impl Worker {
             .map(|connection| &connection.phase)
         {
             Some(Phase::Handshake(_)) => self.end(id),
+            Some(Phase::Asking(_)) => self.refuse(id, &Refusal::AuthUnavailable),
             _ => self.close_with(id, close_frame(Some(code), reason)),
         }
     }
@@ -247,8 +253,7 @@ impl Worker {
             return;
         }
         connection.phase = Phase::Closing;
-        connection.joins = None; // the answers that still come find nobody
-        self.fanout.disconnect(id, &mut self.connections);
+        self.end_subscriptions(id);
         if let Some((reader, _)) = self.connections.parts(id) {
             reader.push_last(last.into_boxed_slice());
         }
@@ -268,19 +273,23 @@ impl Worker {
 
     /// The socket has ended, or is to end without a word.
     pub(super) fn end(&mut self, id: SlotId) {
-        self.fanout.disconnect(id, &mut self.connections);
+        self.end_subscriptions(id); // what it owes is counted before it is not
         if self.connections.remove(id, self.poll.registry()) {
             self.forget_count();
         }
     }
 
-    /// Ends what has had its time: sockets without a head, and closing ones.
+    /// Ends what has had its time: sockets without a head or an answer to it, and closing ones.
     pub(super) fn end_overdue(&mut self) {
         while let Some(id) = self.handshakes.pop_due(self.now.monotonic) {
-            if let Some(connection) = self.connections.get_mut(id)
-                && matches!(connection.phase, Phase::Handshake(_))
+            match self
+                .connections
+                .get_mut(id)
+                .map(|connection| &connection.phase)
             {
-                self.end(id);
+                Some(Phase::Handshake(_)) => self.end(id),
+                Some(Phase::Asking(_)) => self.auth_fails(id, Failure::Overdue),
+                _ => {}
             }
         }
         while let Some(id) = self.closing.pop_due(self.now.monotonic) {

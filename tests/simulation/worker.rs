@@ -318,7 +318,7 @@ impl Worker {
     }
 
     pub(crate) fn end(&mut self, id: SlotId) {
-        self.fanout.disconnect(id, &mut self.sockets);
+        self.fanout.disconnect(id, &mut self.sockets, |_, _, _| ());
         self.sockets.0.remove(id);
     }
 
@@ -548,7 +548,7 @@ impl Worker {
         connection.pending.clear();
         connection.waiting.clear();
         connection.client.closes(model);
-        self.fanout.disconnect(id, &mut self.sockets);
+        self.fanout.disconnect(id, &mut self.sockets, |_, _, _| ());
         if let Some(connection) = self.sockets.0.get_mut(id) {
             let last = close_frame(Some(1013), "");
             connection.reader.push_last(last.into());

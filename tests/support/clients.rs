@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use serde_json::{Value, json};
 use tungstenite::client::{IntoClientRequest, client_with_config};
 use tungstenite::error::ProtocolError;
-use tungstenite::protocol::WebSocketConfig;
+use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 use uuid::Uuid;
 
@@ -88,6 +88,13 @@ impl Subscriber {
         let subscriber = Subscriber::connect(server);
         server.steer_to(usize::MAX);
         subscriber
+    }
+
+    /// On a stream that is a WebSocket already.
+    pub(crate) fn upgraded(stream: TcpStream) -> Subscriber {
+        Subscriber {
+            socket: WebSocket::from_raw_socket(stream, Role::Client, None),
+        }
     }
 
     /// With a connection of the test's own making.

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 
 pub(crate) mod clients;
+pub(crate) mod lone;
 pub(crate) mod raw;
 
 use std::net::SocketAddr;

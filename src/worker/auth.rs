@@ -1,0 +1,188 @@
+//! The last checks of an upgrade: how many sockets there are, the page's origin, the auth function.
+//!
+//! What the function said is the engine's to judge. Headers, query and context are never logged: they
+//! hold tokens.
+
+use crate::id::SlotId;
+use crate::mesh::{AuthRequest, AuthVerdict, ToEngine};
+use crate::protocol::auth::payload;
+use crate::protocol::connection;
+use crate::protocol::handshake::{Refusal, Upgrade};
+use crate::protocol::origin::origin;
+
+use super::Worker;
+use super::connections::{Asking, Phase};
+
+/// Who is asked about each subscriber.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The function's id.
+    pub function: String,
+    /// Whether subscribers are let in when it cannot be asked or does not answer.
+    pub admits_failures: bool,
+}
+
+/// What becomes of an upgrade that is correct.
+pub(super) enum Admission {
+    Open,
+    /// The auth function's word is waited for.
+    Asked,
+    Refused(Refusal),
+    /// The peer has ended it.
+    Gone,
+}
+
+/// Why there is no word of the auth function.
+#[derive(Clone, Copy)]
+pub(super) enum Failure {
+    /// The engine could not ask it, or it did not answer.
+    Unavailable,
+    /// The engine's mailbox is full.
+    Unasked,
+    /// No word came within `limits.handshake_ms`.
+    Overdue,
+}
+
+impl Worker {
+    pub(super) fn admit(&mut self, id: SlotId, head: &[u8]) -> Admission {
+        if self.ports.shared.connections_len() > self.limits.connections {
+            self.metrics().connections_refused.increment();
+            return Admission::Refused(Refusal::Busy);
+        }
+        if !self.is_from_allowed_page(head) {
+            self.metrics().origins_refused.increment();
+            self.tell_refused(id, "allowed_origins", "its page comes from elsewhere");
+            return Admission::Refused(Refusal::Forbidden);
+        }
+        let Some(auth) = &self.auth else {
+            return Admission::Open;
+        };
+        let peer = self
+            .connections
+            .get_mut(id)
+            .and_then(|connection| connection.socket.peer());
+        let Some(peer) = peer else {
+            return Admission::Gone;
+        };
+        let request = ToEngine::Auth(AuthRequest {
+            worker: self.ports.id,
+            connection: id,
+            input: payload(head, peer).into(),
+        });
+        if self.ports.to_engine.try_send(request).is_ok() {
+            return Admission::Asked;
+        }
+        if auth.admits_failures {
+            return Admission::Open;
+        }
+        self.note_failure(id, Failure::Unasked);
+        Admission::Refused(Refusal::AuthUnavailable)
+    }
+
+    /// Keeps an upgrade, and what came behind it, for the auth function's word.
+    pub(super) fn wait_for_auth(&mut self, id: SlotId, upgrade: Upgrade, frames: &[u8]) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.phase = Phase::Asking(Box::new(Asking {
+                upgrade,
+                frames: frames.to_vec(),
+            }));
+        }
+    }
+
+    /// The auth function's word on an upgrade, if anybody still waits for it.
+    pub(super) fn authenticated(&mut self, id: SlotId, verdict: AuthVerdict) {
+        let connection = self.connections.get_mut(id);
+        let Some(connection) = connection.filter(|connection| connection.is_asking()) else {
+            return;
+        };
+        match verdict {
+            AuthVerdict::Admitted(context) => {
+                connection.context = context;
+                self.let_in(id);
+            }
+            AuthVerdict::Unauthorized => {
+                self.metrics().auth_unauthorized.increment();
+                self.tell_refused_by_auth(id, "it does not admit");
+                self.refuse(id, &Refusal::Unauthorized);
+            }
+            AuthVerdict::Unavailable => {
+                self.note_failure(id, Failure::Unavailable);
+                self.refuse(id, &Refusal::AuthUnavailable);
+            }
+        }
+    }
+
+    /// There will be no word on an upgrade that waits for one.
+    pub(super) fn auth_fails(&mut self, id: SlotId, failure: Failure) {
+        if self.auth.as_ref().is_some_and(|auth| auth.admits_failures) {
+            return self.let_in(id);
+        }
+        self.note_failure(id, failure);
+        self.refuse(id, &Refusal::AuthUnavailable);
+    }
+
+    /// An upgrade that waited becomes a WebSocket.
+    fn let_in(&mut self, id: SlotId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        // `Closing` stands in its place until `open` has put the next one there.
+        let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
+        let Phase::Asking(asking) = phase else {
+            connection.phase = phase;
+            return;
+        };
+        let Asking { upgrade, frames } = *asking;
+        self.open(id, &upgrade, connection::Connection::before(frames));
+        self.queue(id); // it was left unread
+    }
+
+    fn is_from_allowed_page(&self, head: &[u8]) -> bool {
+        if self.allowed_origins.is_empty() {
+            return true;
+        }
+        origin(head).is_none_or(|origin| {
+            let mut rules = self.allowed_origins.iter();
+            rules.any(|rule| rule.matches(&origin))
+        })
+    }
+
+    fn note_failure(&mut self, id: SlotId, failure: Failure) {
+        let metrics = self.metrics();
+        let (counter, reason) = match failure {
+            Failure::Unavailable => (
+                &metrics.auth_unavailable,
+                "the function could not be asked or did not answer",
+            ),
+            Failure::Unasked => (&metrics.auth_unasked, "the engine has too much to do"),
+            Failure::Overdue => (
+                &metrics.auth_overdue,
+                "no answer came within limits.handshake_ms",
+            ),
+        };
+        counter.increment();
+        self.tell_refused_by_auth(id, reason);
+    }
+
+    fn tell_refused_by_auth(&mut self, id: SlotId, reason: &str) {
+        let function = self.auth.as_ref().map(|auth| auth.function.clone());
+        self.tell_refused(id, &function.unwrap_or_default(), reason);
+    }
+
+    /// A line in the log, once a second at most.
+    fn tell_refused(&mut self, id: SlotId, by: &str, reason: &str) {
+        let Some(passed_over) = self.told_refused.ask(self.now.monotonic) else {
+            return;
+        };
+        let peer = self
+            .connections
+            .get_mut(id)
+            .and_then(|connection| connection.socket.peer());
+        let peer = peer.map_or_else(|| "somebody".to_owned(), |peer| peer.to_string());
+        let more = match passed_over {
+            0 => String::new(),
+            count => format!(" (and {count} more subscribers)"),
+        };
+        tracing::warn!("subscriber {peer} is refused by {by}: {reason}{more}");
+    }
+}
