@@ -17,7 +17,7 @@ use crossbeam_channel::Receiver;
 use mio::{Poll, Token, Waker};
 
 use crate::config::{AuthFailure, Config};
-use crate::engine::{self, Engine};
+use crate::engine::{self, Attach, AttachError, Engine};
 use crate::id::WorkerId;
 use crate::mesh::{self, Owners, Shared, Wake};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
@@ -62,9 +62,9 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
-    /// There is nowhere for SDK workers to connect.
-    #[error("no worker port is configured, as when there is an engine to attach to")]
-    NoWorkerPort,
+    /// There is an engine to attach to, but nothing will ever reach it.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// The workers cannot run where they should.
     #[error("server.pin: {0}")]
     Pin(String),
@@ -87,7 +87,7 @@ pub enum StartError {
 pub struct Server {
     shared: Arc<Shared>,
     stream_address: SocketAddr,
-    worker_address: SocketAddr,
+    worker_address: Option<SocketAddr>,
     workers: Vec<JoinHandle<()>>,
     engine: JoinHandle<()>,
     store: Option<JoinHandle<()>>,
@@ -102,9 +102,14 @@ impl Server {
         let allowed_origins = origin_rules("server.allowed_origins", &config.allowed_origins)?;
         let workers = cores.workers;
         let stream = listeners::stream(config, workers)?;
+        let attach = config.engine.as_deref().map(Attach::new).transpose()?;
         let worker_port = listeners::worker(config)?;
         let stream_address = stream[0].local_addr()?;
-        let worker_address = worker_port.local_addr()?;
+        let worker_address = worker_port
+            .as_ref()
+            .map(std::net::TcpListener::local_addr)
+            .transpose()?;
+        let mode = mode(attach.as_ref(), worker_address);
         let mut limits = config.limits.clone();
         limits.connections = limits.connections.min(cores::raise_open_files());
 
@@ -178,10 +183,11 @@ impl Server {
         let engine = Engine::new(engine::Parts {
             poll: next_poll()?,
             listener: worker_port,
+            attach,
             ports: engine_ports,
             limits,
             call_timeout: Duration::from_millis(config.call_timeout_ms),
-            auth: None,
+            auth: auth_of(config),
             drain,
         })?;
         let run = beside_workers(&cores, move || engine.run());
@@ -195,7 +201,7 @@ impl Server {
             _ => None,
         };
         tracing::info!(
-            "iii-stream {} serves subscribers on {stream_address} and SDK workers on {worker_address}; {}; values in memory",
+            "iii-stream {} serves subscribers on {stream_address}{mode}; {}; values in memory",
             env!("CARGO_PKG_VERSION"),
             cores.described(),
         );
@@ -216,8 +222,8 @@ impl Server {
         self.stream_address
     }
 
-    /// Where SDK workers connect.
-    pub fn worker_address(&self) -> SocketAddr {
+    /// Where SDK workers connect; nowhere in attached mode.
+    pub fn worker_address(&self) -> Option<SocketAddr> {
         self.worker_address
     }
 
@@ -269,6 +275,25 @@ fn origin_rules(key: &'static str, texts: &[String]) -> Result<Vec<OriginRule>, 
         })
     };
     texts.iter().map(rule_of).collect()
+}
+
+/// What the server is to SDK workers, for people.
+fn mode(attach: Option<&Attach>, worker_port: Option<SocketAddr>) -> String {
+    match (attach, worker_port) {
+        (Some(attach), _) => format!(", attached to the engine at {}", attach.shown()),
+        (None, Some(address)) => format!(" and SDK workers on {address}"),
+        (None, None) => " and has no port for SDK workers".to_owned(),
+    }
+}
+
+/// Who decides about subscribers' sockets, for the engine thread.
+fn auth_of(config: &Config) -> Option<engine::Auth> {
+    let function_id = config.auth.function.clone()?;
+    Some(engine::Auth {
+        function_id,
+        timeout: Duration::from_millis(config.auth.timeout_ms),
+        lets_in: config.auth.failure == AuthFailure::Allow,
+    })
 }
 
 /// A poll for each thread, and the way to wake it.

@@ -8,17 +8,18 @@ use crate::protocol::answer;
 use crate::protocol::call::{self, EngineMessage, ErrorBody, InvocationResult};
 
 use super::Engine;
+use super::attached::not_connected;
 use super::calls::Answered;
 use super::registry::Description;
 use super::triggers::{ServedType, Trigger};
 
 /// The settings of a trigger, as its worker sent them.
-struct Asked<'a> {
-    id: &'a str,
-    trigger_type: &'a str,
-    function_id: &'a str,
-    config: Option<&'a RawValue>,
-    metadata: Option<&'a RawValue>,
+pub(super) struct Asked<'a> {
+    pub(super) id: &'a str,
+    pub(super) trigger_type: &'a str,
+    pub(super) function_id: &'a str,
+    pub(super) config: Option<&'a RawValue>,
+    pub(super) metadata: Option<&'a RawValue>,
 }
 
 impl Engine {
@@ -123,7 +124,7 @@ impl Engine {
         }
     }
 
-    fn register_trigger(&mut self, id: SlotId, asked: &Asked<'_>) {
+    pub(super) fn register_trigger(&mut self, id: SlotId, asked: &Asked<'_>) {
         let Asked {
             id: trigger_id,
             trigger_type,
@@ -139,7 +140,8 @@ impl Engine {
         );
         trigger.config = asked.config.map(ToOwned::to_owned);
         trigger.metadata = asked.metadata.map(ToOwned::to_owned);
-        match self.triggers.register(trigger) {
+        let registered = self.check_handed_over(trigger_type);
+        match registered.and_then(|()| self.triggers.register(trigger)) {
             Ok((slot, replaced)) => {
                 self.hooks.change();
                 if let Some(replaced) = replaced
@@ -149,6 +151,18 @@ impl Engine {
                 }
                 if let Some(server) = self.triggers.server_of(trigger_type) {
                     self.hand_over(server, slot);
+                }
+                if self.is_link(id) {
+                    self.peers.send(id, |out| {
+                        answer::trigger_registration_result(
+                            out,
+                            trigger_id,
+                            trigger_type,
+                            function_id,
+                            None,
+                        );
+                    });
+                    self.look_for_leave_triggers();
                 }
             }
             Err(error) => {
@@ -207,7 +221,7 @@ impl Engine {
     }
 
     /// An SDK worker has answered a call.
-    fn result(&mut self, id: SlotId, result: &InvocationResult<'_>) {
+    pub(super) fn result(&mut self, id: SlotId, result: &InvocationResult<'_>) {
         let Some(call) = self.calls.answered(id, result.id) else {
             return; // nobody waits for it, or not for this peer
         };
@@ -216,6 +230,7 @@ impl Engine {
             .and_then(|json| self.check_passed_on(json).err());
         let unreadable = unreadable.map(|why| ErrorBody::new("invocation_failed", why));
         let answered = match (unreadable.as_ref().or(result.error.as_ref()), result.result) {
+            (Some(error), _) if self.is_link(id) => self.told_by_engine(&call, error),
             (Some(error), _) => Answered::Failed(error),
             (None, json) => Answered::Result(json),
         };
@@ -224,14 +239,21 @@ impl Engine {
 
     /// A peer is gone, or about to be: what is its own goes, and who waits for it is told.
     pub(super) fn forget(&mut self, id: SlotId) {
+        let error = if self.is_link(id) {
+            if let Some(why) = self.link_ended(id) {
+                self.detach(&why);
+            }
+            not_connected()
+        } else {
+            ErrorBody::new("invocation_stopped", "Invocation stopped")
+        };
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let functions = std::mem::take(&mut peer.functions);
-        self.orphans.extend(peer.parked.drain(..));
+        self.orphans.extend(peer.parked.take());
         let is_hook = self.functions.forget(id, functions);
         self.functions_changed(is_hook);
-        let error = ErrorBody::new("invocation_stopped", "Invocation stopped");
         for call in self.calls.forget_peer(id) {
             self.hear_call(call, Answered::Gone(&error));
         }

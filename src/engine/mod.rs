@@ -3,12 +3,17 @@
 //! [`Engine::run`] is the order of work in one turn. May not know a worker or the store but through
 //! the messages of `mesh`.
 
+mod address;
 mod ask;
+mod attached;
 mod calls;
+mod channel;
 mod embedded;
 mod hooks;
+mod link;
 mod messages;
 mod own;
+mod parked;
 mod peers;
 mod presence;
 mod registry;
@@ -33,8 +38,10 @@ use crate::protocol::custom;
 use crate::shard::{Command, CustomCall, Fired};
 use crate::time::{Deadlines, Now, Rarely, sleep_until};
 
+use attached::Attached;
 use calls::{Awaits, Calls, Handler};
 use hooks::HooksState;
+pub use link::{Attach, AttachError};
 use peers::{Liveness, Peers};
 use presence::Deciding;
 use registry::Functions;
@@ -63,8 +70,10 @@ pub struct Auth {
 pub struct Parts {
     /// The poll whose waker the mesh has.
     pub poll: Poll,
-    /// The listener on the worker port.
-    pub listener: std::net::TcpListener,
+    /// The listener on the worker port; none where there is an engine to attach to.
+    pub listener: Option<std::net::TcpListener>,
+    /// That engine.
+    pub attach: Option<Attach>,
     /// Its mailbox, and its ways to the workers.
     pub ports: EnginePorts,
     /// The limits that hold here.
@@ -101,6 +110,8 @@ pub struct Engine {
     hooks: HooksState,
     calls: Calls,
     auth: Option<Auth>,
+    /// The engine whose worker we are. None: we are the engine.
+    attached: Option<Box<Attached>>,
     /// Joins whose functions are asked.
     deciding: Named<Deciding>,
     /// Workers that owe leaves and wait to be told how many are taken.
@@ -125,28 +136,33 @@ pub struct Engine {
 impl Engine {
     /// Makes the engine of these parts; [`Engine::run`] is its life.
     pub fn new(parts: Parts) -> io::Result<Engine> {
-        let mut listener = TcpListener::from_std(parts.listener);
-        parts
-            .poll
-            .registry()
-            .register(&mut listener, LISTENER, Interest::READABLE)?;
+        let mut listener = parts.listener.map(TcpListener::from_std);
+        if let Some(listener) = &mut listener {
+            let registry = parts.poll.registry();
+            registry.register(listener, LISTENER, Interest::READABLE)?;
+        }
+        let now = Now::read();
+        let attached = parts
+            .attach
+            .map(|to| Box::new(Attached::new(to, now.monotonic)));
         let workers = parts.ports.to_commands.len();
         Ok(Engine {
             poll: parts.poll,
-            listener: Some(listener),
-            is_acceptable: true,
+            is_acceptable: listener.is_some(),
+            listener,
             accept_after: None,
             ports: parts.ports,
             limits: parts.limits,
             call_timeout: parts.call_timeout,
             drain: parts.drain,
-            now: Now::read(),
+            now,
             buffer: vec![0; READ_BUFFER_BYTES],
             peers: Peers::default(),
             functions: Functions::default(),
             triggers: Triggers::default(),
             hooks: HooksState::new(workers),
             auth: parts.auth,
+            attached,
             deciding: Named::default(),
             owing: VecDeque::new(),
             leaves_granted: Vec::new(),
@@ -171,6 +187,7 @@ impl Engine {
             self.read_mailbox();
             self.deliver_parked(); // what found its owner full, before anything after it
             self.accept();
+            self.tend_link();
             self.read_sockets(); // bytes → messages → commands
             self.take_leaves(); // what is owed to functions, as far as they have room
             self.tell_all_hooks();
@@ -230,6 +247,7 @@ impl Engine {
             self.calls.next_deadline(),
             parked,
             self.next_drain_step(),
+            self.next_link_step(),
         ])
     }
 
@@ -250,7 +268,7 @@ impl Engine {
                     worker,
                     leaves,
                     more,
-                } => self.settle_leaves(worker, &leaves, more),
+                } => self.settle_leaves(worker, leaves, more),
             }
         }
         if len > 0 {
@@ -270,7 +288,7 @@ impl Engine {
             self.triggers
                 .of_event(stream, group, item, fired.version, second, &mut circles);
         if called.is_empty() {
-            return;
+            return self.count_lost_event(stream);
         }
         let payload = Text::from(fired.frame.text());
         for called in called {

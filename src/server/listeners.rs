@@ -38,10 +38,11 @@ pub(super) fn stream(config: &Config, workers: usize) -> Result<Vec<TcpListener>
     Ok(listeners)
 }
 
-/// The listener on the worker port.
-pub(super) fn worker(config: &Config) -> Result<TcpListener, StartError> {
-    let Some(listener) = config.worker_listeners.first() else {
-        return Err(StartError::NoWorkerPort);
+/// The listener on the worker port. None where there is an engine to attach to: it has that port.
+pub(super) fn worker(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let listener = config.worker_listeners.first();
+    let Some(listener) = listener.filter(|_| config.engine.is_none()) else {
+        return Ok(None);
     };
     let hint = |address: SocketAddr| {
         let port = address.port();
@@ -49,7 +50,7 @@ pub(super) fn worker(config: &Config) -> Result<TcpListener, StartError> {
             "an iii engine may be running, which --engine ws://127.0.0.1:{port} would attach to (ss -ltnp 'sport = :{port}')"
         )
     };
-    listen_first(&listener.endpoint, config, hint).map(TcpListener::from)
+    listen_first(&listener.endpoint, config, hint).map(|socket| Some(socket.into()))
 }
 
 /// Listens on the first of the endpoint's addresses.

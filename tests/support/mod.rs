@@ -56,7 +56,7 @@ pub(crate) fn on_each_shape(test: impl Fn(Shape)) {
 pub(crate) struct TestServer {
     server: Option<Server>,
     stream: SocketAddr,
-    worker: SocketAddr,
+    worker: Option<SocketAddr>,
     shared: Arc<Shared>,
 }
 
@@ -119,7 +119,7 @@ impl TestServer {
     }
 
     pub(crate) fn worker(&self) -> SocketAddr {
-        self.worker
+        self.worker.expect("a worker port")
     }
 
     pub(crate) fn shared(&self) -> &Shared {
