@@ -26,6 +26,7 @@ use super::ask::Outgoing;
 use super::calls::{Answered, Awaits, Caller, FunctionCall, function_not_found};
 use super::link::{Attach, Link};
 use super::messages::Asked;
+use super::peers::Peer;
 use super::registry::OURS;
 use super::serve::OVERLOADED;
 
@@ -339,6 +340,10 @@ impl Engine {
         if let Some(function) = StreamFunction::from_id(function_id) {
             if self.is_link_full(id) {
                 self.tell_refusal();
+                if self.is_link_stuck(id) {
+                    let why = "it calls on and on, and reads no answer";
+                    return self.end_link(id, why);
+                }
                 return self.answer_error(caller, function_id, &failed(function, OVERLOADED));
             }
             return self.invoke_stream(Some(id), caller, function, invoke.data);
@@ -361,6 +366,12 @@ impl Engine {
         };
         peer.parked.bytes() + peer.unsent_bytes() > self.limits.call_queue_bytes
             || self.calls.streams_len() >= self.limits.calls_in_flight
+    }
+
+    /// Whether so much waits unsent that refusals as well are too much.
+    fn is_link_stuck(&self, id: SlotId) -> bool {
+        let unsent_bytes = self.peers.get(id).map_or(0, Peer::unsent_bytes);
+        unsent_bytes > self.limits.call_queue_bytes.saturating_mul(2)
     }
 
     fn tell_refusal(&mut self) {

@@ -8,9 +8,12 @@ use uuid::Uuid;
 use crate::id::SlotId;
 use crate::net::{ACCEPT_REST, ACCEPTS_A_TURN, Accepted, LINGER, Received, accept};
 use crate::protocol::answer;
-use crate::protocol::connection::{Connection, Event, Flow, Payload, close_frame, pong_frame};
+use crate::protocol::connection::{
+    Connection, Event, Flow, Payload, Sender, close_frame, pong_frame,
+};
 use crate::protocol::handshake::{Head, Port, Target, Upgrade};
 
+use super::link::LINK_MESSAGE_BYTES_MAX;
 use super::peers::Phase;
 use super::{Engine, READ_BYTES_A_TURN};
 
@@ -209,7 +212,10 @@ impl Engine {
         };
         // Taken out while its messages are served: they may close it.
         let mut open = std::mem::take(open);
-        let limit = self.limits.call_bytes;
+        let limit = match sender {
+            Sender::Client => self.limits.call_bytes,
+            Sender::Server => self.limits.call_bytes.max(LINK_MESSAGE_BYTES_MAX),
+        };
         let received =
             open.receive_from(sender, input, limit, &mut |event| self.on_event(id, event));
         if let Err(error) = received {

@@ -34,6 +34,11 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Each wait differs by up to so much of itself, so that many servers do not come at once.
 const JITTER: f64 = 0.3;
 
+/// How long a message of an engine may be, whatever its workers may send us directly: a reference
+/// engine passes on what its own workers send it, 64 MiB at most, and ids. What is too long for us is
+/// refused call by call: the link is everybody's.
+pub(super) const LINK_MESSAGE_BYTES_MAX: usize = 72 * 1024 * 1024;
+
 /// The engine to attach to.
 #[derive(Debug, Clone)]
 pub struct Attach {
@@ -300,8 +305,9 @@ impl Engine {
         self.end(id);
     }
 
-    /// The link's socket has ended, or is about to. Gives the reason when it was up.
+    /// The link's socket has ended, or is about to. Gives the reason when it was up and is to be again.
     pub(super) fn link_ended(&mut self, id: SlotId) -> Option<String> {
+        let is_ending = self.drain_until.is_some();
         let fault = self
             .peers
             .get_mut(id)
@@ -310,6 +316,7 @@ impl Engine {
         let why = link.why.take().or(fault);
         let why = why.unwrap_or_else(|| "it ended the connection".to_owned());
         match std::mem::replace(&mut link.state, State::Waiting(self.now.monotonic)) {
+            _ if is_ending => None,
             State::Up(_) => {
                 link.wait(self.now.monotonic);
                 Some(why)
