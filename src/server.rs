@@ -265,6 +265,16 @@ impl Server {
     }
 }
 
+/// Who decides about subscribers' sockets, for the engine thread.
+fn auth_of(config: &Config) -> Option<engine::Auth> {
+    let function_id = config.auth.function.clone()?;
+    Some(engine::Auth {
+        function_id,
+        timeout: Duration::from_millis(config.auth.timeout_ms),
+        lets_in: config.auth.failure == AuthFailure::Allow,
+    })
+}
+
 /// The rules that these texts are.
 fn origin_rules(key: &'static str, texts: &[String]) -> Result<Vec<OriginRule>, StartError> {
     let rule_of = |text: &String| {
@@ -284,16 +294,6 @@ fn mode(attach: Option<&Attach>, worker_port: Option<SocketAddr>) -> String {
         (None, Some(address)) => format!(" and SDK workers on {address}"),
         (None, None) => " and has no port for SDK workers".to_owned(),
     }
-}
-
-/// Who decides about subscribers' sockets, for the engine thread.
-fn auth_of(config: &Config) -> Option<engine::Auth> {
-    let function_id = config.auth.function.clone()?;
-    Some(engine::Auth {
-        function_id,
-        timeout: Duration::from_millis(config.auth.timeout_ms),
-        lets_in: config.auth.failure == AuthFailure::Allow,
-    })
 }
 
 /// A poll for each thread, and the way to wake it.

@@ -9,7 +9,7 @@ mod support;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,13 +35,25 @@ fn one_worker_answers_as_the_reference_did() {
 }
 
 fn play_all(server: &TestServer) {
-    let files = [
+    let side_by_side = [
         include_str!("conformance/functions.json"),
         include_str!("conformance/values.json"),
         include_str!("conformance/updates.json"),
         include_str!("conformance/subscriptions.json"),
-        include_str!("conformance/engine.json"),
     ];
+    // A join trigger hears of every stream: other cases would disturb these.
+    let alone = [
+        include_str!("conformance/engine.json"),
+        include_str!("conformance/triggers.json"),
+        include_str!("conformance/overrides.json"),
+    ];
+    let mut differences = play(server, &side_by_side, PLAYERS);
+    differences.extend(play(server, &alone, 1));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// What differed in the cases of these files, played by so many at once.
+fn play(server: &TestServer, files: &[&str], players: usize) -> Vec<String> {
     let cases: Vec<Value> = files
         .iter()
         .flat_map(|file| serde_json::from_str::<Vec<Value>>(file).unwrap())
@@ -49,7 +61,7 @@ fn play_all(server: &TestServer) {
     let next = AtomicUsize::new(0);
     let differences = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..PLAYERS {
+        for _ in 0..players {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let found = Case::new(case).play(server);
@@ -58,8 +70,7 @@ fn play_all(server: &TestServer) {
             });
         }
     });
-    let differences = differences.into_inner().unwrap();
-    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    differences.into_inner().unwrap()
 }
 
 /// One conversation, with its own suffix to the names of its streams.
@@ -116,7 +127,18 @@ impl<'a> Case<'a> {
             std::thread::sleep(Duration::from_millis(step["sleep"].as_u64().unwrap()));
             return Value::Null;
         }
-        let verbs = ["send", "call", "void", "serve", "invoked", "recv", "quiet"];
+        let verbs = [
+            "send",
+            "call",
+            "void",
+            "serve",
+            "trigger",
+            "untrigger",
+            "invoked",
+            "recv",
+            "quiet",
+            "close",
+        ];
         let verb = verbs.into_iter().find(|verb| step.get(verb).is_some());
         let verb = verb.unwrap_or_else(|| panic!("no such step: {step}"));
         let connection = self.connections.get_mut(&text(verb)).unwrap();
@@ -139,6 +161,24 @@ impl<'a> Case<'a> {
             }
             "serve" => {
                 connection.serve(function, step["reply"].clone());
+                Value::Null
+            }
+            "trigger" => {
+                let registration = json!({"type": "registertrigger", "id": step["id"],
+                    "trigger_type": step["type"], "function_id": function, "config": step["config"]});
+                connection.send(Message::text(registration.to_string()));
+                connection.settle();
+                Value::Null
+            }
+            "untrigger" => {
+                let end = json!({"type": "unregistertrigger", "id": step["id"],
+                    "trigger_type": step["type"]});
+                connection.send(Message::text(end.to_string()));
+                connection.settle();
+                Value::Null
+            }
+            "close" => {
+                connection.close();
                 Value::Null
             }
             "invoked" => {
@@ -165,6 +205,11 @@ impl<'a> Case<'a> {
                 .map(|(key, value)| (key.clone(), self.salted(value, key)))
                 .collect(),
             Value::Array(values) => values.iter().map(|value| self.salted(value, key)).collect(),
+            Value::String(id)
+                if key == "function_id" && id.starts_with("stream::") && id.ends_with(')') =>
+            {
+                json!(format!("{}{})", &id[..id.len() - 1], self.salt))
+            }
             Value::String(name) if ["stream_name", "streamName"].contains(&key) => {
                 json!(format!("{name}{}", self.salt))
             }
@@ -190,6 +235,8 @@ struct Connection {
     /// The payloads that its functions got.
     calls: HashMap<String, Receiver<Value>>,
     served: Served,
+    /// Hears of the end of the socket.
+    ended: Receiver<()>,
 }
 
 type Writer = Arc<Mutex<Socket>>;
@@ -214,7 +261,9 @@ impl Connection {
         let (into_inbox, inbox) = channel();
         let (into_results, results) = channel();
         let served = Served::default();
+        let (into_ended, ended) = channel();
         let reading = Reading {
+            _ends: into_ended,
             writer: Arc::clone(&writer),
             served: Arc::clone(&served),
             is_engine,
@@ -228,6 +277,7 @@ impl Connection {
             results,
             calls: HashMap::new(),
             served,
+            ended,
         }
     }
 
@@ -257,8 +307,23 @@ impl Connection {
         let served = ServedFunction { reply, called };
         self.served.lock().unwrap().insert(function, served);
         self.send(Message::text(registration.to_string()));
-        // An answer to whatever comes after it says that it has taken effect.
+        self.settle();
+    }
+
+    /// An answer to whatever comes after them says that registrations have taken effect.
+    fn settle(&mut self) {
         self.call("conformance::settled", &Value::Null, None);
+    }
+
+    /// The closing handshake, to its end: then the server has seen it.
+    fn close(&mut self) {
+        let _ = self.writer.lock().unwrap().close(None);
+        let ended = self.ended.recv_timeout(DEADLINE);
+        assert_ne!(
+            ended,
+            Err(RecvTimeoutError::Timeout),
+            "the socket stays open"
+        );
     }
 }
 
@@ -272,6 +337,8 @@ impl Drop for Connection {
 
 /// The reading half of a connection.
 struct Reading {
+    /// Its end tells of the socket's.
+    _ends: Sender<()>,
     writer: Writer,
     served: Served,
     is_engine: bool,

@@ -2,16 +2,19 @@
 //!
 //! May not know sockets or triggers. What does not fit makes the whole frame an error.
 
+mod parts;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
+use self::parts::{digits, each, not_an_integer, object, optional_string, unsigned};
 use super::{LogEntry, SERVICE_UNKNOWN};
 use crate::id::Text;
 use crate::protocol::number::Number;
+use crate::protocol::text;
 use crate::protocol::value::{self, ValueError};
-use crate::protocol::{raw, text};
 
 /// What a frame with logs begins with.
 const MAGIC: &[u8] = b"LOGS";
@@ -303,83 +306,6 @@ fn write_object<'a>(
 /// What was written is made of texts alone.
 fn into_string(out: Vec<u8>) -> String {
     String::from_utf8(out).unwrap_or_default()
-}
-
-/// The members of an object. `null` is as good as absent.
-fn object<'a, const N: usize>(
-    name: &'static str,
-    json: &'a str,
-    keys: [&str; N],
-) -> Result<[Option<&'a RawValue>; N], LogsError> {
-    let picked = raw::pick(json, keys).map_err(|_| LogsError::Wrong {
-        key: name,
-        expected: "an object",
-    })?;
-    Ok(picked.map(|json| json.filter(|json| json.get() != "null")))
-}
-
-/// The elements of an array, if there is one, until one of them does not fit.
-fn each<'a>(
-    name: &'static str,
-    json: Option<&'a RawValue>,
-    mut each: impl FnMut(&'a str) -> Result<(), LogsError>,
-) -> Result<(), LogsError> {
-    let Some(json) = json else {
-        return Ok(());
-    };
-    let mut outcome = Ok(());
-    raw::elements(json.get(), |element| {
-        outcome = each(element.get());
-        outcome.is_ok()
-    })
-    .map_err(|_| LogsError::Wrong {
-        key: name,
-        expected: "an array",
-    })?;
-    outcome
-}
-
-fn optional_string<'a>(
-    name: &'static str,
-    json: Option<&'a RawValue>,
-) -> Result<Option<Cow<'a, str>>, LogsError> {
-    let wrong = LogsError::Wrong {
-        key: name,
-        expected: "a string",
-    };
-    match json {
-        None => Ok(None),
-        Some(json) if !json.get().starts_with('"') => Err(wrong),
-        Some(json) => text::read_string(json.get())
-            .map(Some)
-            .map_err(|text::LoneSurrogate| wrong),
-    }
-}
-
-/// An integer, as a number or as a string of digits. 0 if there is none.
-fn unsigned(name: &'static str, json: Option<&RawValue>) -> Result<u64, LogsError> {
-    let Some(json) = json else {
-        return Ok(0);
-    };
-    match digits(json).and_then(|digits| Number::read(&digits)) {
-        Some(Number::Integer(integer)) => u64::try_from(integer).map_err(|_| not_an_integer(name)),
-        _ => Err(not_an_integer(name)),
-    }
-}
-
-/// The text of a number, which may stand in a string. None: a string that cannot be read.
-fn digits(json: &RawValue) -> Option<Cow<'_, str>> {
-    match json.get().starts_with('"') {
-        true => text::read_string(json.get()).ok(),
-        false => Some(json.get().into()),
-    }
-}
-
-fn not_an_integer(key: &'static str) -> LogsError {
-    LogsError::Wrong {
-        key,
-        expected: "an integer that is not negative",
-    }
 }
 
 /// The id of a trace or span. One of zeros alone stands for none.
