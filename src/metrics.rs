@@ -2,7 +2,7 @@
 //!
 //! Uses nothing of ours. A counter costs its thread one plain addition.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// A number that one thread adds to.
 #[derive(Debug, Default)]
@@ -32,6 +32,22 @@ impl Counter {
     }
 }
 
+/// A claim that one thread makes and takes back.
+#[derive(Debug, Default)]
+pub struct Flag(AtomicBool);
+
+impl Flag {
+    /// Says whether it is so.
+    pub fn set(&self, is_so: bool) {
+        self.0.store(is_so, Ordering::Relaxed);
+    }
+
+    /// What was said last.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// What one worker counts.
 #[derive(Debug, Default)]
 pub struct WorkerMetrics {
@@ -57,6 +73,8 @@ pub struct WorkerMetrics {
     pub slow_readers_closed: Counter,
     /// The furthest that a group's time has run ahead of the clock, in ms.
     pub time_ahead_ms: Counter,
+    /// The store has refused its latest write.
+    pub store_refuses: Flag,
 }
 
 /// What the engine thread counts.
@@ -66,6 +84,8 @@ pub struct EngineMetrics {
     pub messages_dropped: Counter,
     /// Frames of telemetry, accepted and not looked at.
     pub telemetry_frames: Counter,
+    /// Upgrades answered with 403: pages of elsewhere.
+    pub origins_refused: Counter,
     /// Calls refused because of a limit.
     pub calls_refused: Counter,
     /// Trigger calls dropped because too much waits for their worker.

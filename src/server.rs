@@ -4,6 +4,7 @@
 
 mod cores;
 mod listeners;
+mod rules;
 mod scheduling;
 
 use std::io;
@@ -87,7 +88,7 @@ pub enum StartError {
 pub struct Server {
     shared: Arc<Shared>,
     stream_address: SocketAddr,
-    worker_address: Option<SocketAddr>,
+    worker_addresses: Vec<SocketAddr>,
     workers: Vec<JoinHandle<()>>,
     engine: JoinHandle<()>,
     store: Option<JoinHandle<()>>,
@@ -100,16 +101,17 @@ impl Server {
     pub fn start(config: &Config, options: Options) -> Result<Server, StartError> {
         let cores = Cores::of(config)?;
         let allowed_origins = origin_rules("server.allowed_origins", &config.allowed_origins)?;
+        let worker_origins = origin_rules("server.worker_origins", &config.worker_origins)?;
         let workers = cores.workers;
         let stream = listeners::stream(config, workers)?;
         let attach = config.engine.as_deref().map(Attach::new).transpose()?;
-        let worker_port = listeners::worker(config)?;
+        let sdk_workers = listeners::workers(config)?;
         let stream_address = stream[0].local_addr()?;
-        let worker_address = worker_port
-            .as_ref()
-            .map(std::net::TcpListener::local_addr)
-            .transpose()?;
-        let mode = mode(attach.as_ref(), worker_address);
+        let worker_addresses: Vec<SocketAddr> = sdk_workers
+            .iter()
+            .map(|listener| listener.socket.local_addr())
+            .collect::<io::Result<_>>()?;
+        let mode = mode(attach.as_ref(), &worker_addresses);
         let mut limits = config.limits.clone();
         limits.connections = limits.connections.min(cores::raise_open_files());
 
@@ -182,8 +184,9 @@ impl Server {
         }
         let engine = Engine::new(engine::Parts {
             poll: next_poll()?,
-            listener: worker_port,
+            listeners: sdk_workers,
             attach,
+            origins: worker_origins,
             ports: engine_ports,
             limits,
             call_timeout: Duration::from_millis(config.call_timeout_ms),
@@ -208,7 +211,7 @@ impl Server {
         Ok(Server {
             shared,
             stream_address,
-            worker_address,
+            worker_addresses,
             workers: worker_threads,
             engine,
             store,
@@ -222,9 +225,14 @@ impl Server {
         self.stream_address
     }
 
-    /// Where SDK workers connect; nowhere in attached mode.
+    /// Where SDK workers connect: the first listener. None in attached mode.
     pub fn worker_address(&self) -> Option<SocketAddr> {
-        self.worker_address
+        self.worker_addresses.first().copied()
+    }
+
+    /// All listeners on which SDK workers connect, in the order of the configuration.
+    pub fn worker_addresses(&self) -> &[SocketAddr] {
+        &self.worker_addresses
     }
 
     /// What all threads may look at.
@@ -288,12 +296,15 @@ fn origin_rules(key: &'static str, texts: &[String]) -> Result<Vec<OriginRule>, 
 }
 
 /// What the server is to SDK workers, for people.
-fn mode(attach: Option<&Attach>, worker_port: Option<SocketAddr>) -> String {
-    match (attach, worker_port) {
-        (Some(attach), _) => format!(", attached to the engine at {}", attach.shown()),
-        (None, Some(address)) => format!(" and SDK workers on {address}"),
-        (None, None) => " and has no port for SDK workers".to_owned(),
+fn mode(attach: Option<&Attach>, listeners: &[SocketAddr]) -> String {
+    if let Some(attach) = attach {
+        return format!(", attached to the engine at {}", attach.shown());
     }
+    if listeners.is_empty() {
+        return " and has no port for SDK workers".to_owned();
+    }
+    let on: Vec<String> = listeners.iter().map(SocketAddr::to_string).collect();
+    format!(" and SDK workers on {}", on.join(", "))
 }
 
 /// A poll for each thread, and the way to wake it.

@@ -517,6 +517,27 @@ fn join_and_leave_functions_of_an_engine_s_programs_are_called() {
 }
 
 #[test]
+fn a_custom_store_of_an_engine_s_program_is_asked_once_the_engine_has_told_of_it() {
+    let engine = TestServer::start(ONE_WORKER);
+    let server = attached_to(&engine);
+    let mut sdk = SdkWorker::connect(&engine);
+    let mut subscriber = Subscriber::connect(&server);
+    wait_for_link(&mut sdk, &mut subscriber);
+    sdk.register("stream::get(chat)");
+    let mut caller = SdkWorker::connect(&engine);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let call = sdk.next_call();
+            assert_eq!(call["function_id"], "stream::get(chat)");
+            sdk.answer(&call, json!({"result": "theirs"}));
+        });
+        wait_until("the custom store is asked", || {
+            caller.get(ROOM, "i") == Some(json!("theirs"))
+        });
+    });
+}
+
+#[test]
 fn the_engine_lists_our_functions_as_it_lists_its_own() {
     let engine = TestServer::start(ONE_WORKER);
     let mut sdk = SdkWorker::connect(&engine);

@@ -170,11 +170,15 @@ impl Engine {
     }
 
     pub(super) fn write_call(&mut self, callee: SlotId, sent_id: &Uuid, call: &Outgoing<'_>) {
+        let Some(peer) = self.peers.get(callee) else {
+            return;
+        };
+        let function_id = peer.access.inner_id(call.function_id);
         self.peers.send(callee, |out| {
             answer::invoke_function(
                 out,
                 sent_id,
-                call.function_id,
+                function_id,
                 call.data,
                 call.worker_id.as_ref(),
                 call.traceparent,
@@ -229,6 +233,7 @@ impl Engine {
                 let verdict = self.auth_verdict(answered);
                 self.tell(worker, ToWorker::Authenticated(connection, verdict));
             }
+            Awaits::Admission(id) => self.admission_heard(id, function_id, answered),
             Awaits::Custom {
                 shard,
                 slot,

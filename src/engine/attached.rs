@@ -225,13 +225,13 @@ impl Engine {
             self.peers
                 .send(id, |out| out.extend_from_slice(message.as_bytes()));
         }
-        self.list_functions(id);
+        self.ask_for_functions(id);
         while let Some(call) = self.attached.as_mut().and_then(|it| it.waiting.pop()) {
             self.ask(&call.function_id, &call.data, call.awaits);
         }
     }
 
-    fn list_functions(&mut self, id: SlotId) {
+    fn ask_for_functions(&mut self, id: SlotId) {
         let call = Outgoing::own(LIST_FUNCTIONS, "{}");
         self.send_call(id, &call, Awaits::Functions, LIST_FUNCTIONS);
     }
@@ -300,6 +300,7 @@ impl Engine {
                     id: &trigger,
                     trigger_type: &trigger_type,
                     function_id: &function_id,
+                    told_function_id: &function_id,
                     config,
                     metadata,
                 },
@@ -354,7 +355,7 @@ impl Engine {
             .is_some_and(|attached| attached.functions_changed == function_id);
         if has_changed {
             self.answer(caller, function_id, ResultBody::Json("null"));
-            return self.list_functions(id);
+            return self.ask_for_functions(id);
         }
         self.answer_error(caller, function_id, &function_not_found(function_id));
     }

@@ -81,6 +81,8 @@ pub(super) enum Awaits {
         worker: WorkerId,
         connection: SlotId,
     },
+    /// Whether a socket on the worker port may open.
+    Admission(SlotId),
     /// The custom function of a stream, asked by a shard.
     Custom {
         shard: WorkerId,

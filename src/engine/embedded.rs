@@ -1,17 +1,12 @@
-//! The worker port: our own endpoint for SDK workers. Accepting, reading and ending their sockets.
+//! The worker port: our own endpoint for SDK workers. Reading and ending their sockets.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
 use crate::id::SlotId;
-use crate::net::{ACCEPT_REST, ACCEPTS_A_TURN, Accepted, LINGER, Received, accept};
-use crate::protocol::answer;
-use crate::protocol::connection::{
-    Connection, Event, Flow, Payload, Sender, close_frame, pong_frame,
-};
-use crate::protocol::handshake::{Head, Port, Target, Upgrade};
+use crate::net::{LINGER, Received};
+use crate::protocol::connection::{Event, Flow, Payload, Sender, close_frame, pong_frame};
+use crate::protocol::handshake::{Head, Port};
 
 use super::link::LINK_MESSAGE_BYTES_MAX;
 use super::peers::Phase;
@@ -23,48 +18,6 @@ const SOCKET_COST_BYTES: usize = 1024;
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 
 impl Engine {
-    pub(super) fn accept(&mut self) {
-        if self
-            .accept_after
-            .is_some_and(|after| after > self.now.monotonic)
-        {
-            return;
-        }
-        self.accept_after = None;
-        for _ in 0..ACCEPTS_A_TURN {
-            if !self.is_acceptable || !self.accept_one() {
-                return;
-            }
-        }
-    }
-
-    fn accept_one(&mut self) -> bool {
-        let Some(listener) = &self.listener else {
-            return false;
-        };
-        match accept(listener) {
-            Accepted::Stream(stream) => {
-                let until = self.now.monotonic + Duration::from_millis(self.limits.handshake_ms);
-                match self.peers.insert(stream, self.poll.registry()) {
-                    Ok(id) => self.handshakes.push(until, id),
-                    Err(error) => tracing::warn!("cannot watch an SDK worker's socket: {error}"),
-                }
-                true
-            }
-            Accepted::Nobody => {
-                self.is_acceptable = false;
-                false
-            }
-            Accepted::Failed(error) => {
-                tracing::warn!(
-                    "cannot accept SDK workers: {error}; trying again soon (open files: ulimit -n)"
-                );
-                self.accept_after = Some(self.now.monotonic + ACCEPT_REST);
-                false
-            }
-        }
-    }
-
     /// The poll says that bytes, or the end, are there.
     pub(super) fn has_bytes(&mut self, id: SlotId, ends: bool) {
         if let Some(peer) = self.peers.get_mut(id) {
@@ -156,7 +109,7 @@ impl Engine {
             Some(Phase::Work(_) | Phase::Telemetry(_)) => {
                 self.received_frames(id, &mut buffer[..len])
             }
-            Some(Phase::Closing) | None => {}
+            Some(Phase::Admission { .. } | Phase::Closing) | None => {}
         }
         self.buffer = buffer;
     }
@@ -177,29 +130,10 @@ impl Engine {
                 self.close_with(id, &answer);
             }
             Head::Upgrade(upgrade) => {
-                let mut kept = std::mem::take(bytes);
-                let consumed = upgrade.consumed;
-                self.upgrade(id, &upgrade);
-                self.received_frames(id, &mut kept[consumed..]);
+                let bytes = std::mem::take(bytes);
+                self.upgrade(id, &upgrade, bytes);
             }
         }
-    }
-
-    fn upgrade(&mut self, id: SlotId, upgrade: &Upgrade) {
-        let accepted = upgrade.accepted(self.now.wall);
-        let Some(peer) = self.peers.get_mut(id) else {
-            return;
-        };
-        let worker_id = Uuid::new_v4();
-        peer.worker_id = worker_id;
-        peer.phase = match upgrade.target {
-            Target::Telemetry => Phase::Telemetry(Connection::default()),
-            _ => Phase::Work(Connection::default()),
-        };
-        self.peers.send_raw(id, &accepted);
-        // Nothing goes to a telemetry socket: `send` sees to it.
-        self.peers
-            .send(id, |out| answer::worker_registered(out, &worker_id));
     }
 
     pub(super) fn received_frames(&mut self, id: SlotId, input: &mut [u8]) {
@@ -253,7 +187,11 @@ impl Engine {
             .get(id)
             .is_some_and(|peer| matches!(peer.phase, Phase::Work(_)));
         if is_telemetry || !is_work {
-            return self.metrics().telemetry_frames.increment();
+            let frame = match payload {
+                Payload::Text(_) => &[],
+                Payload::Binary(bytes) => bytes,
+            };
+            return self.telemetry(id, frame);
         }
         let text = match payload {
             Payload::Text(text) => Ok(text),
@@ -328,10 +266,7 @@ impl Engine {
             if !self.ports.shared.draining.load(Ordering::Acquire) {
                 return;
             }
-            // Closing resets what waits: so nobody waits.
-            while self.accept_one() {}
-            self.listener = None;
-            self.is_acceptable = false;
+            self.stop_accepting();
             self.drain_until = Some(self.now.monotonic + self.drain);
         }
         if self.drain_at > self.now.monotonic {
@@ -349,6 +284,11 @@ impl Engine {
                 self.end(id);
                 continue;
             }
+            // Of one that is not let in nothing is under way.
+            if matches!(peer.phase, Phase::Admission { .. }) {
+                self.close_with(id, &close_frame(Some(1012), ""));
+                continue;
+            }
             let has_unread = peer.is_readable || peer.phase.is_paused() || !peer.parked.is_empty();
             if is_over || !(has_unread || self.calls.concern(id)) {
                 self.close_with(id, &close_frame(Some(1012), ""));
@@ -361,13 +301,16 @@ impl Phase {
     pub(super) fn is_paused(&self) -> bool {
         match self {
             Phase::Work(open) | Phase::Telemetry(open) => open.is_paused(),
-            Phase::Handshake { .. } | Phase::Dial { .. } | Phase::Closing => false,
+            Phase::Handshake { .. }
+            | Phase::Dial { .. }
+            | Phase::Admission { .. }
+            | Phase::Closing => false,
         }
     }
 }
 
 /// How many warnings were passed over, if any.
-struct Also(u64);
+pub(super) struct Also(pub(super) u64);
 
 impl std::fmt::Display for Also {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,6 +1,8 @@
 //! What SDK workers' messages mean: who serves which functions, types and triggers, and answers to
 //! calls. What a call brings about stands in `serve` and `own`.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
 
 use crate::id::SlotId;
@@ -18,6 +20,8 @@ pub(super) struct Asked<'a> {
     pub(super) id: &'a str,
     pub(super) trigger_type: &'a str,
     pub(super) function_id: &'a str,
+    /// The function's id as the worker itself knows it.
+    pub(super) told_function_id: &'a str,
     pub(super) config: Option<&'a RawValue>,
     pub(super) metadata: Option<&'a RawValue>,
 }
@@ -28,8 +32,18 @@ impl Engine {
             Ok(message) => message,
             Err(why) => return self.drop_message(id, &why),
         };
+        let Some(peer) = self.peers.get(id) else {
+            return;
+        };
+        let access = Arc::clone(&peer.access);
         match message {
             EngineMessage::Invoke(invoke) => self.invoke(id, &invoke),
+            // What a worker may not register is passed over without a word.
+            EngineMessage::RegisterFunction { .. } if !access.may_register_functions() => {}
+            EngineMessage::RegisterTriggerType { .. } if !access.may_register_trigger_types() => {}
+            EngineMessage::RegisterTrigger {
+                ref trigger_type, ..
+            } if !access.may_register_trigger(trigger_type) => {}
             EngineMessage::InvocationResult(result) => self.result(id, &result),
             EngineMessage::RegisterFunction {
                 id: function_id,
@@ -52,10 +66,10 @@ impl Engine {
                     response_format: response_format.map(ToOwned::to_owned),
                     metadata: metadata.map(ToOwned::to_owned),
                 };
-                self.register_function(id, &function_id, description);
+                self.register_function(id, &access.outer_id(&function_id), description);
             }
             EngineMessage::UnregisterFunction { id: function_id } => {
-                self.unregister_function(id, &function_id);
+                self.unregister_function(id, &access.outer_id(&function_id));
             }
             EngineMessage::RegisterTrigger {
                 id: trigger,
@@ -68,7 +82,8 @@ impl Engine {
                 &Asked {
                     id: &trigger,
                     trigger_type: &trigger_type,
-                    function_id: &function_id,
+                    function_id: &access.outer_id(&function_id),
+                    told_function_id: &function_id,
                     config,
                     metadata,
                 },
@@ -122,6 +137,7 @@ impl Engine {
         if is_hook {
             self.hooks.change();
         }
+        self.expect_to_tell_functions();
     }
 
     pub(super) fn register_trigger(&mut self, id: SlotId, asked: &Asked<'_>) {
@@ -178,7 +194,7 @@ impl Engine {
                         out,
                         trigger_id,
                         trigger_type,
-                        function_id,
+                        asked.told_function_id,
                         Some(&error),
                     );
                 });
@@ -263,6 +279,7 @@ impl Engine {
         if self.triggers.forget_types_of(id) {
             self.hooks.change();
         }
+        self.worker_has_gone(id);
     }
 
     pub(super) fn end_overdue_calls(&mut self) {

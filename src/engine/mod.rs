@@ -4,29 +4,35 @@
 //! the messages of `mesh`.
 
 mod address;
+mod admission;
 mod ask;
 mod attached;
+mod available;
 mod calls;
 mod channel;
 mod embedded;
 mod hooks;
 mod link;
+mod listeners;
+mod listings;
+mod logs;
 mod messages;
 mod own;
 mod parked;
 mod peers;
 mod presence;
+mod publish;
 mod registry;
 mod serve;
 mod triggers;
+mod workers;
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use crate::collections::Named;
 use crate::config::Limits;
@@ -35,21 +41,24 @@ use crate::mesh::{EnginePorts, ToEngine, engine_thread};
 use crate::metrics::EngineMetrics;
 use crate::net::id_of;
 use crate::protocol::custom;
+use crate::protocol::origin::OriginRule;
 use crate::shard::{Command, CustomCall, Fired};
 use crate::time::{Deadlines, Now, Rarely, sleep_until};
+
+pub use link::{Attach, AttachError};
+pub use listeners::{Listener, Rules};
 
 use attached::Attached;
 use calls::{Awaits, Calls, Handler};
 use hooks::HooksState;
-pub use link::{Attach, AttachError};
+use listeners::Listeners;
 use peers::{Liveness, Peers};
 use presence::Deciding;
 use registry::Functions;
 use triggers::{CIRCLE_CALLS_A_SECOND, Triggers};
 
-/// The poll's names for what is no connection. No slot reaches them.
+/// The poll's name for the mailbox. No slot reaches it, nor those of the listeners.
 const WAKE: Token = Token(usize::MAX);
-const LISTENER: Token = Token(usize::MAX - 1);
 
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// What one turn reads at most before replies are written again.
@@ -70,10 +79,12 @@ pub struct Auth {
 pub struct Parts {
     /// The poll whose waker the mesh has.
     pub poll: Poll,
-    /// The listener on the worker port; none where there is an engine to attach to.
-    pub listener: Option<std::net::TcpListener>,
+    /// Where SDK workers connect: nowhere if there is an engine to attach to.
+    pub listeners: Vec<Listener>,
     /// That engine.
     pub attach: Option<Attach>,
+    /// Web pages of elsewhere that may connect where there are no rules.
+    pub origins: Vec<OriginRule>,
     /// Its mailbox, and its ways to the workers.
     pub ports: EnginePorts,
     /// The limits that hold here.
@@ -94,8 +105,9 @@ pub fn wake_token() -> Token {
 /// The engine thread.
 pub struct Engine {
     poll: Poll,
-    listener: Option<TcpListener>,
-    is_acceptable: bool,
+    listeners: Listeners,
+    /// Web pages of elsewhere that may connect where there are no rules.
+    origins: Vec<OriginRule>,
     /// No accept before this: the process had no descriptor left.
     accept_after: Option<Instant>,
     ports: EnginePorts,
@@ -126,6 +138,10 @@ pub struct Engine {
     orphans: VecDeque<(WorkerId, Command)>,
     handshakes: Deadlines<SlotId>,
     closing: Deadlines<SlotId>,
+    /// When a change in the set of functions is told.
+    functions_due: Option<Instant>,
+    /// When this thread was made, in ms since 1970.
+    started_ms: u64,
     /// When the last socket is closed, whatever is under way; set when the process begins to end.
     drain_until: Option<Instant>,
     /// When the end of the process goes on.
@@ -136,20 +152,16 @@ pub struct Engine {
 impl Engine {
     /// Makes the engine of these parts; [`Engine::run`] is its life.
     pub fn new(parts: Parts) -> io::Result<Engine> {
-        let mut listener = parts.listener.map(TcpListener::from_std);
-        if let Some(listener) = &mut listener {
-            let registry = parts.poll.registry();
-            registry.register(listener, LISTENER, Interest::READABLE)?;
-        }
+        let listeners = Listeners::watch(parts.listeners, parts.poll.registry())?;
+        let workers = parts.ports.to_commands.len();
         let now = Now::read();
         let attached = parts
             .attach
             .map(|to| Box::new(Attached::new(to, now.monotonic)));
-        let workers = parts.ports.to_commands.len();
         Ok(Engine {
             poll: parts.poll,
-            is_acceptable: listener.is_some(),
-            listener,
+            listeners,
+            origins: parts.origins,
             accept_after: None,
             ports: parts.ports,
             limits: parts.limits,
@@ -172,6 +184,8 @@ impl Engine {
             orphans: VecDeque::new(),
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
+            functions_due: None,
+            started_ms: now.wall_ms,
             drain_until: None,
             drain_at: Instant::now(),
             warned: Rarely::default(),
@@ -190,6 +204,7 @@ impl Engine {
             self.tend_link();
             self.read_sockets(); // bytes → messages → commands
             self.take_leaves(); // what is owed to functions, as far as they have room
+            self.tell_functions();
             self.tell_all_hooks();
             self.flush(); // one wake-up a worker
             self.end_overdue();
@@ -208,7 +223,7 @@ impl Engine {
         for event in events.iter() {
             match event.token() {
                 WAKE => {}
-                LISTENER => self.is_acceptable = true,
+                token if self.listeners.wakes(token) => {}
                 token => {
                     let id = id_of(token);
                     let ends = event.is_read_closed() || event.is_error();
@@ -231,7 +246,7 @@ impl Engine {
             || self.peers.has_dirty()
             || !self.ports.mailbox.is_empty()
             || self.may_take_leaves()
-            || (self.is_acceptable && self.accept_after.is_none());
+            || (self.listeners.are_acceptable() && self.accept_after.is_none());
         if has_work {
             return Some(Duration::ZERO);
         }
@@ -246,6 +261,7 @@ impl Engine {
             self.accept_after,
             self.calls.next_deadline(),
             parked,
+            self.next_functions_told(),
             self.next_drain_step(),
             self.next_link_step(),
         ])

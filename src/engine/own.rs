@@ -1,47 +1,169 @@
-//! The server's own functions beside the eight of streams: `engine::*`.
+//! The server's own functions beside the eight of streams: which there are, and how a call of one is
+//! answered. What each does stands in `workers`, `listings`, `logs` and `publish`.
 
-use crate::id::SlotId;
+use crate::id::{SlotId, Text};
 use crate::protocol::answer::ResultBody;
-use crate::protocol::input;
+use crate::protocol::call::ErrorBody;
+use crate::protocol::input::StreamFunction;
+use crate::protocol::listing::inputs;
+use crate::protocol::logs::Severity;
 
 use super::Engine;
-use super::calls::Caller;
+use super::calls::{Caller, Handler};
 
-/// SDK workers tell about themselves with this function when they connect.
-const REGISTER_WORKER: &str = "engine::workers::register";
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OwnFunction {
+    RegisterWorker,
+    ListWorkers,
+    ListFunctions,
+    ListTriggers,
+    ListTriggerTypes,
+    CheckHealth,
+    Log(Severity),
+    Publish,
+}
 
-/// What can be called, with descriptions and schemas.
-const LIST_FUNCTIONS: &str = "engine::functions::list";
+impl OwnFunction {
+    fn from_id(id: &str) -> Option<OwnFunction> {
+        Some(match id {
+            inputs::REGISTER_WORKER => OwnFunction::RegisterWorker,
+            inputs::LIST_WORKERS => OwnFunction::ListWorkers,
+            inputs::LIST_FUNCTIONS => OwnFunction::ListFunctions,
+            inputs::LIST_TRIGGERS => OwnFunction::ListTriggers,
+            inputs::LIST_TRIGGER_TYPES => OwnFunction::ListTriggerTypes,
+            inputs::CHECK_HEALTH => OwnFunction::CheckHealth,
+            inputs::PUBLISH => OwnFunction::Publish,
+            _ => OwnFunction::Log(Severity::from_function_id(id)?),
+        })
+    }
+}
+
+/// Whether the server itself has a function of that id.
+pub(super) fn is_own(function_id: &str) -> bool {
+    StreamFunction::from_id(function_id).is_some() || OwnFunction::from_id(function_id).is_some()
+}
+
+/// What a call has come to.
+pub(super) struct Done {
+    /// A JSON text, for the caller. None: there is no result.
+    result: Option<String>,
+    /// What is called once the caller has been answered.
+    then: Vec<Handler>,
+}
+
+impl Done {
+    pub(super) fn with_result(result: String) -> Done {
+        Done {
+            result: Some(result),
+            then: Vec::new(),
+        }
+    }
+
+    /// Without a result.
+    pub(super) fn calling(then: Vec<Handler>) -> Done {
+        Done { result: None, then }
+    }
+
+    pub(super) fn then(mut self, then: Vec<Handler>) -> Done {
+        self.then = then;
+        self
+    }
+}
+
+/// The calls that tell all these functions the same.
+pub(super) fn handlers(functions: Vec<Box<str>>, payload: &Text) -> Vec<Handler> {
+    let handler = |function_id| Handler {
+        function_id,
+        payload: Text::clone(payload),
+        is_owed: false,
+    };
+    functions.into_iter().map(handler).collect()
+}
 
 impl Engine {
     /// Whether the server itself has a function of that id.
     pub(super) fn has_own(&self, function_id: &str) -> bool {
-        input::StreamFunction::from_id(function_id).is_some()
-            || [REGISTER_WORKER, LIST_FUNCTIONS].contains(&function_id)
+        is_own(function_id)
     }
 
-    /// A call of one of the server's own functions. `id`: the socket that it came from.
+    /// A call of one of the server's own functions. `id`: the socket that it came from; none for a
+    /// trigger's.
     pub(super) fn invoke_own(
         &mut self,
-        _id: Option<SlotId>,
+        id: Option<SlotId>,
         caller: Option<Caller>,
         function_id: &str,
         data: &str,
     ) {
-        match function_id {
-            LIST_FUNCTIONS => {
-                match input::include_internal(data, LIST_FUNCTIONS, "FunctionsListInput") {
-                    Ok(include_internal) => {
-                        let list = self.functions.list(include_internal);
-                        self.answer(caller, LIST_FUNCTIONS, ResultBody::Json(&list));
-                    }
-                    Err(error) => self.answer_error(caller, LIST_FUNCTIONS, &error),
-                }
+        let done = match self.check_passed_on(data) {
+            Ok(()) => self.do_own(id, function_id, data),
+            Err(why) => Err(ErrorBody::new("invocation_error", why)),
+        };
+        match done {
+            Ok(done) => {
+                let body = done
+                    .result
+                    .as_deref()
+                    .map_or(ResultBody::Nothing, ResultBody::Json);
+                self.answer(caller, function_id, body);
+                self.fire_all(done.then);
             }
-            _ => {
-                let done = ResultBody::Json(r#"{"success":true}"#);
-                self.answer(caller, function_id, done);
-            }
+            Err(error) => self.answer_error(caller, function_id, &error),
+        }
+    }
+
+    fn do_own(
+        &mut self,
+        id: Option<SlotId>,
+        function_id: &str,
+        data: &str,
+    ) -> Result<Done, ErrorBody> {
+        match OwnFunction::from_id(function_id) {
+            Some(OwnFunction::RegisterWorker) => self.register_worker(id, data),
+            Some(OwnFunction::ListWorkers) => self.list_workers(id, data),
+            Some(OwnFunction::ListFunctions) => self.list_functions(id, data),
+            Some(OwnFunction::ListTriggers) => self.list_triggers(data),
+            Some(OwnFunction::ListTriggerTypes) => self.list_trigger_types(data),
+            Some(OwnFunction::CheckHealth) => self.check_health(data),
+            Some(OwnFunction::Log(severity)) => self.log(severity, data),
+            Some(OwnFunction::Publish) => self.publish(id, data),
+            None => Err(super::calls::function_not_found(function_id)),
+        }
+    }
+
+    /// Calls handlers that no condition stands before.
+    pub(super) fn fire_all(&mut self, handlers: Vec<Handler>) {
+        for handler in handlers {
+            self.fire(None, handler);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_listed_as_ours_is_what_we_answer() {
+        let listed: serde_json::Value =
+            serde_json::from_str(include_str!("functions.json")).unwrap();
+        let listed = listed.as_array().unwrap();
+        for entry in listed {
+            let id = entry["function_id"].as_str().unwrap();
+            assert!(is_own(id), "{id}");
+        }
+        assert_eq!(listed.len(), 8 + 12);
+        for id in [
+            "engine::channels::create",
+            "engine::baggage::get",
+            "engine::traces::list",
+            "engine::log::INFO",
+            "state::get",
+            "",
+        ] {
+            assert!(!is_own(id), "{id}");
         }
     }
 }

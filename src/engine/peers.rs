@@ -6,6 +6,8 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use hashbrown::HashSet;
@@ -20,11 +22,13 @@ use crate::protocol::answer::{Outcome, ResultBody};
 use crate::protocol::connection::{self, Sender, masked_control, push_masked_text, text_header};
 use crate::protocol::handshake::HeadReader;
 use crate::protocol::input::StreamFunction;
+use crate::protocol::rbac::Access;
 
 use super::calls::Caller;
 use super::channel::Channel;
 use super::link::Masks;
 use super::parked::Parked;
+use super::workers::Profile;
 
 /// Answers are written out while less than this waits unsent; the others stay what they are, shared
 /// with the shards that gave them.
@@ -42,6 +46,16 @@ pub(super) struct Peer {
     pub(super) phase: Phase,
     /// What it is called by everybody; given at the upgrade.
     pub(super) worker_id: Uuid,
+    /// The number of the listener that it came to.
+    pub(super) listener: usize,
+    /// What it may do.
+    pub(super) access: Arc<Access>,
+    /// Where it connects from.
+    pub(super) ip: Option<IpAddr>,
+    /// Since when it is there as an SDK worker, in ms since 1970.
+    pub(super) connected_at_ms: Option<u64>,
+    /// What it tells about itself.
+    pub(super) profile: Profile,
     /// Functions that it registered, those taken over by others since included.
     pub(super) functions: HashSet<Box<str>>,
     /// Commands that found their owner full, in order. While there are any it is not read.
@@ -82,6 +96,12 @@ pub(super) struct Answer {
 pub(super) enum Phase {
     /// The head is not whole.
     Handshake { bytes: Vec<u8>, head: HeadReader },
+    /// The auth function is asked about it.
+    Admission {
+        /// What has come behind the head.
+        early: Vec<u8>,
+        is_telemetry: bool,
+    },
     /// The link to an engine, whose answer to our upgrade is not whole.
     Dial { bytes: Vec<u8>, key: String },
     /// An SDK worker, or the engine.
@@ -99,6 +119,11 @@ impl Peer {
             masks: None,
             phase,
             worker_id: Uuid::nil(),
+            listener: 0,
+            access: Arc::new(Access::unlimited()),
+            ip: None,
+            connected_at_ms: None,
+            profile: Profile::default(),
             functions: HashSet::new(),
             parked: Parked::default(),
             parked_until: None,
@@ -136,10 +161,12 @@ impl Peer {
         self.out.len() - self.sent + self.answers_bytes
     }
 
-    /// Whether its socket is to be left unread: what it asked for has not found room. The link never
-    /// is, for all programs behind the engine share it: calls beyond its bounds are refused.
+    /// Whether its socket is to be left unread: what it asked for has not found room, or nobody
+    /// has let it in yet. The link never is, for all programs behind the engine share it: calls
+    /// beyond its bounds are refused.
     pub(super) fn is_held(&self, unsent_bytes_max: usize) -> bool {
-        let is_full = !self.parked.is_empty()
+        let is_full = matches!(self.phase, Phase::Admission { .. })
+            || !self.parked.is_empty()
             || self.unsent_bytes() > unsent_bytes_max
             || self.lists_under_way >= LISTS_UNDER_WAY_MAX;
         is_full && !self.is_link()
@@ -237,12 +264,21 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn insert(&mut self, stream: TcpStream, registry: &Registry) -> io::Result<SlotId> {
+    pub(super) fn insert(
+        &mut self,
+        stream: TcpStream,
+        listener: usize,
+        registry: &Registry,
+    ) -> io::Result<SlotId> {
+        let ip = stream.peer_addr().ok().map(|address| address.ip());
         let head = Phase::Handshake {
             bytes: Vec::new(),
             head: HeadReader::default(),
         };
-        self.watch(Peer::new(Channel::plain(stream), head), registry)
+        let mut peer = Peer::new(Channel::plain(stream), head);
+        peer.listener = listener;
+        peer.ip = ip.map(|ip| ip.to_canonical());
+        self.watch(peer, registry)
     }
 
     /// The link to an engine, which connects: `request` is sent when it has, and asks for an upgrade

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde_json::value::RawValue;
 
 use crate::id::SlotId;
@@ -14,7 +14,9 @@ use crate::protocol::custom;
 use crate::protocol::text::write_string;
 use crate::shard::hooks::CustomFunctions;
 
-/// Descriptions and schemas of the eight stream functions, as listings give them.
+use super::own::is_own;
+
+/// Descriptions and schemas of our own functions, as listings give them, by id.
 pub(super) const OURS: &str = include_str!("functions.json");
 
 /// Ids that listings show only to those who ask for them.
@@ -26,6 +28,8 @@ pub(super) struct Functions {
     registered: HashMap<Box<str>, Registered>,
     /// Streams with functions of their own in place of the store's.
     custom: HashMap<Box<str>, CustomFunctions>,
+    /// Ids that are new, or gone, since that was last told.
+    changed: HashSet<Box<str>>,
 }
 
 struct Registered {
@@ -47,7 +51,11 @@ impl Functions {
     pub(super) fn register(&mut self, id: &str, owner: SlotId, description: Description) -> bool {
         let registered = Registered { owner, description };
         let is_new = self.registered.insert(id.into(), registered).is_none();
-        let Some((function, stream)) = custom::parse_id(id).filter(|_| is_new) else {
+        if !is_new {
+            return false;
+        }
+        self.note_change(id);
+        let Some((function, stream)) = custom::parse_id(id) else {
             return false;
         };
         self.custom.entry(stream.into()).or_default().add(function);
@@ -60,6 +68,7 @@ impl Functions {
             return false;
         }
         self.registered.remove(id);
+        self.note_change(id);
         self.drop_custom(id)
     }
 
@@ -114,24 +123,61 @@ impl Functions {
         self.registered.get(id).map(|registered| registered.owner)
     }
 
-    /// The result of `engine::functions::list`: all functions by id, ours included.
-    pub(super) fn list(&self, include_internal: bool) -> String {
-        let ours: Vec<&RawValue> = serde_json::from_str(OURS).unwrap_or_default();
+    /// What SDK workers tell of the function beside its schemas, a JSON text.
+    pub(super) fn metadata_of(&self, id: &str) -> Option<&str> {
+        let registered = self.registered.get(id)?;
+        registered
+            .description
+            .metadata
+            .as_deref()
+            .map(RawValue::get)
+    }
+
+    /// Whether the set of ids is another than when that was last told.
+    pub(super) fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// The same, and it is told now.
+    pub(super) fn take_changed(&mut self) -> bool {
+        !std::mem::take(&mut self.changed).is_empty()
+    }
+
+    /// What comes and goes again is no change. Ours are always there.
+    fn note_change(&mut self, id: &str) {
+        if !is_own(id) && !self.changed.remove(id) {
+            self.changed.insert(id.into());
+        }
+    }
+
+    /// Our own functions whose ids begin so, by id; those that SDK workers have taken over excepted.
+    pub(super) fn ours_below(&self, prefix: &str) -> Vec<&'static str> {
+        let ids = ours().into_iter().map(|(id, _)| id);
+        ids.filter(|id| id.starts_with(prefix) && !self.registered.contains_key(*id))
+            .collect()
+    }
+
+    /// All functions by id, ours included, that `is_shown` lets through by id and metadata: a JSON
+    /// array.
+    pub(super) fn list(
+        &self,
+        include_internal: bool,
+        is_shown: impl Fn(&str, Option<&str>) -> bool,
+    ) -> String {
         let mut entries: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
-        for entry in ours {
-            if let Some(id) = id_in(entry.get()) {
-                entries.insert(id, entry.get().into());
-            }
+        for (id, entry) in ours() {
+            entries.insert(id, entry.into());
         }
         for (id, registered) in &self.registered {
-            if include_internal || !id.starts_with(INTERNAL_PREFIX) {
-                entries.insert(id, registered.description.entry(id));
-            }
+            entries.insert(id, registered.description.entry(id));
         }
+        entries.retain(|id, _| {
+            (include_internal || !id.starts_with(INTERNAL_PREFIX))
+                && is_shown(id, self.metadata_of(id))
+        });
         let entries: Vec<Vec<u8>> = entries.into_values().collect();
         let list = entries.join(&b',');
-        let list = String::from_utf8_lossy(&list);
-        format!(r#"{{"functions":[{list}]}}"#)
+        format!("[{}]", String::from_utf8_lossy(&list))
     }
 }
 
@@ -155,6 +201,13 @@ impl Description {
         out.push(b'}');
         out
     }
+}
+
+/// Our own functions by id, each with its entry in listings.
+fn ours() -> Vec<(&'static str, &'static str)> {
+    let entries: Vec<&RawValue> = serde_json::from_str(OURS).unwrap_or_default();
+    let with_id = |entry: &'static RawValue| Some((id_in(entry.get())?, entry.get()));
+    entries.into_iter().filter_map(with_id).collect()
 }
 
 /// The function's id in one of our own entries, which holds it without escapes.
@@ -209,8 +262,9 @@ mod tests {
         functions.register("my::fn", peer(1), description);
         functions.register("engine::mine", peer(1), Description::default());
         functions.register("stream::get", peer(1), Description::default());
-        let list: serde_json::Value = serde_json::from_str(&functions.list(false)).unwrap();
-        let list = list["functions"].as_array().unwrap();
+        let list: serde_json::Value =
+            serde_json::from_str(&functions.list(false, |_, _| true)).unwrap();
+        let list = list.as_array().unwrap();
         let ids: Vec<_> = list
             .iter()
             .map(|entry| entry["function_id"].as_str().unwrap())
@@ -219,6 +273,7 @@ mod tests {
             ids,
             [
                 "my::fn",
+                "publish",
                 "stream::delete",
                 "stream::get",
                 "stream::list",
@@ -233,10 +288,29 @@ mod tests {
         assert_eq!(list[0]["request_format"]["type"], "object");
         assert!(list[0]["metadata"].is_null() && list[0]["response_format"].is_null());
         assert!(
-            list[2]["description"].is_null(),
+            list[3]["description"].is_null(),
             "it was registered over ours"
         );
-        assert_eq!(list[7]["request_format"]["title"], "StreamSetInput");
-        assert!(functions.list(true).contains("engine::mine"));
+        assert_eq!(list[8]["request_format"]["title"], "StreamSetInput");
+        let all = functions.list(true, |_, _| true);
+        assert!(all.contains("engine::mine") && all.contains("engine::health::check"));
+        let one = functions.list(true, |id, _| id == "engine::mine");
+        assert_eq!(one.matches("function_id").count(), 1, "{one}");
+    }
+
+    #[test]
+    fn the_set_has_changed_when_an_id_is_new_or_gone() {
+        let mut functions = Functions::default();
+        functions.register("f", peer(1), Description::default());
+        assert!(functions.has_changed());
+        functions.unregister("f", peer(1));
+        assert!(!functions.take_changed(), "it came and went");
+        functions.register("f", peer(1), Description::default());
+        assert!(functions.take_changed());
+        functions.register("f", peer(2), Description::default());
+        functions.register("stream::get", peer(2), Description::default());
+        assert!(!functions.has_changed(), "the ids are the same");
+        functions.forget(peer(2), ["f".into()]);
+        assert!(functions.take_changed() && !functions.take_changed());
     }
 }

@@ -27,6 +27,9 @@ pub(super) const OVERLOADED: &str = "server is overloaded";
 
 impl Engine {
     pub(super) fn invoke(&mut self, id: SlotId, invoke: &Invoke<'_>) {
+        if let Err(error) = self.may_call(id, &invoke.function_id) {
+            return self.forbid(id, invoke, &error);
+        }
         // A void call is answered by nobody, whatever its id.
         let caller = match (&invoke.action, invoke.id) {
             (Action::Void, _) | (_, None) => None,
@@ -50,6 +53,22 @@ impl Engine {
             &invoke.function_id,
             &function_not_found(&invoke.function_id),
         );
+    }
+
+    fn may_call(&self, id: SlotId, function_id: &str) -> Result<(), ErrorBody> {
+        let metadata = self.functions.metadata_of(function_id);
+        let peer = self.peers.get(id);
+        peer.map_or(Ok(()), |peer| peer.access.may_call(function_id, metadata))
+    }
+
+    /// A caller hears that it may not, also of a call whose answer it does not wait for.
+    fn forbid(&mut self, id: SlotId, invoke: &Invoke<'_>, error: &ErrorBody) {
+        let call_id = match invoke.action {
+            Action::Void => None,
+            _ => invoke.id,
+        };
+        let caller = Caller::new(id, call_id.unwrap_or_else(Uuid::new_v4), &invoke.trace);
+        self.answer_error(Some(caller), &invoke.function_id, error);
     }
 
     /// A call of a function of some SDK worker.

@@ -5,9 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{BACKLOG_LEN, Config, Endpoint};
+use crate::config::{BACKLOG_LEN, Config, Endpoint, WorkerListener};
+use crate::engine::Listener;
 
-use super::StartError;
+use super::{StartError, rules};
 
 /// One listener a worker on the stream port, without a gap for a second server: the first binds and
 /// listens without SO_REUSEPORT, so it fails if anybody has the port, and nobody else can open it
@@ -38,19 +39,31 @@ pub(super) fn stream(config: &Config, workers: usize) -> Result<Vec<TcpListener>
     Ok(listeners)
 }
 
-/// The listener on the worker port. None where there is an engine to attach to: it has that port.
-pub(super) fn worker(config: &Config) -> Result<Option<TcpListener>, StartError> {
-    let listener = config.worker_listeners.first();
-    let Some(listener) = listener.filter(|_| config.engine.is_none()) else {
-        return Ok(None);
-    };
+/// The listeners on which SDK workers connect, each with its rules. None where there is an engine to
+/// attach to: they connect to that.
+pub(super) fn workers(config: &Config) -> Result<Vec<Listener>, StartError> {
+    if config.engine.is_some() {
+        return Ok(Vec::new());
+    }
+    let listeners = config.worker_listeners.iter();
+    listeners
+        .map(|listener| {
+            Ok(Listener {
+                socket: worker(listener, config)?,
+                rules: listener.rbac.as_ref().map(rules::of_listener),
+            })
+        })
+        .collect()
+}
+
+fn worker(listener: &WorkerListener, config: &Config) -> Result<TcpListener, StartError> {
     let hint = |address: SocketAddr| {
         let port = address.port();
         format!(
             "an iii engine may be running, which --engine ws://127.0.0.1:{port} would attach to (ss -ltnp 'sport = :{port}')"
         )
     };
-    listen_first(&listener.endpoint, config, hint).map(|socket| Some(socket.into()))
+    listen_first(&listener.endpoint, config, hint).map(TcpListener::from)
 }
 
 /// Listens on the first of the endpoint's addresses.

@@ -29,7 +29,9 @@ use crate::metrics::WorkerMetrics;
 use crate::net::id_of;
 use crate::protocol::origin::OriginRule;
 use crate::shard::hooks::Hooks;
-use crate::shard::{Ask, Command, Decides, Delivered, Effects, Shard, Store, ValueLimits};
+use crate::shard::{
+    Answer, Ask, Command, Decides, Delivered, Effects, Learned, Shard, Store, ValueLimits, Verdict,
+};
 use crate::time::{Deadlines, Now, Rarely, sleep_until};
 
 pub use auth::Auth;
@@ -272,6 +274,10 @@ impl Worker {
                 ToWorker::Delivery(delivery) => self.deliver(delivery.local, delivery.what),
                 ToWorker::Learned(learned) => {
                     for learned in learned {
+                        if let Learned::Answer(Answer { verdict, .. }) = &learned {
+                            let is_refusal = matches!(verdict, Verdict::Refused(_));
+                            self.metrics().store_refuses.set(is_refusal);
+                        }
                         self.shard
                             .learn(learned, self.now.wall_ms, &mut self.effects);
                     }

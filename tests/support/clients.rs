@@ -270,16 +270,24 @@ pub(crate) struct SdkWorker {
 
 impl SdkWorker {
     pub(crate) fn connect(server: &TestServer) -> SdkWorker {
-        let socket = open(raw::connect(server.worker()), server.worker(), "/");
-        let mut sdk = SdkWorker {
-            socket,
+        let mut sdk = SdkWorker::over(server.worker(), "/");
+        sdk.wait_for_hello();
+        sdk
+    }
+
+    /// At that listener, whose rules may have to be asked before it is let in.
+    pub(crate) fn over(listener: SocketAddr, path: &str) -> SdkWorker {
+        SdkWorker {
+            socket: open(raw::connect(listener), listener, path),
             worker_id: String::new(),
             came: VecDeque::new(),
-        };
-        let hello = sdk.next();
+        }
+    }
+
+    pub(crate) fn wait_for_hello(&mut self) {
+        let hello = self.next();
         assert_eq!(hello["type"], "workerregistered", "{hello}");
-        sdk.worker_id = hello["worker_id"].as_str().unwrap().to_owned();
-        sdk
+        self.worker_id = hello["worker_id"].as_str().unwrap().to_owned();
     }
 
     pub(crate) fn send(&mut self, message: &Value) {

@@ -57,7 +57,7 @@ pub(crate) fn on_each_shape(test: impl Fn(Shape)) {
 pub(crate) struct TestServer {
     server: Option<Server>,
     stream: SocketAddr,
-    worker: Option<SocketAddr>,
+    workers: Vec<SocketAddr>,
     shared: Arc<Shared>,
 }
 
@@ -109,7 +109,7 @@ impl TestServer {
         let server = Server::start(&config, options).unwrap();
         TestServer {
             stream: server.stream_address(),
-            worker: server.worker_address(),
+            workers: server.worker_addresses().to_vec(),
             shared: Arc::clone(server.shared()),
             server: Some(server),
         }
@@ -120,7 +120,12 @@ impl TestServer {
     }
 
     pub(crate) fn worker(&self) -> SocketAddr {
-        self.worker.expect("a worker port")
+        self.workers[0]
+    }
+
+    /// All listeners for SDK workers.
+    pub(crate) fn workers(&self) -> &[SocketAddr] {
+        &self.workers
     }
 
     pub(crate) fn shared(&self) -> &Shared {

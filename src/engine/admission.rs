@@ -1,0 +1,151 @@
+//! Who may connect to the worker port: the pages of browsers on a listener without rules, and whom the
+//! auth function of a listener with rules lets in.
+//!
+//! While that function is asked the socket is left unread: the 101 is sent, and nothing else.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::id::SlotId;
+use crate::protocol::answer;
+use crate::protocol::auth::worker_payload;
+use crate::protocol::connection::{Connection, close_frame, text_header};
+use crate::protocol::handshake::{Refusal, Target, Upgrade};
+use crate::protocol::origin::{is_loopback, origin};
+use crate::protocol::rbac::{Access, Grant, write_auth_error};
+
+use super::Engine;
+use super::calls::{Answered, Awaits};
+use super::embedded::Also;
+use super::peers::Phase;
+
+impl Engine {
+    /// The head of a request is in order. `bytes`: all that has come, the head first.
+    pub(super) fn upgrade(&mut self, id: SlotId, upgrade: &Upgrade, mut bytes: Vec<u8>) {
+        let early = bytes.split_off(upgrade.consumed);
+        let head = bytes;
+        let Some(peer) = self.peers.get(id) else {
+            return;
+        };
+        let rules = self.listeners.rules_of(peer.listener).cloned();
+        if rules.is_none() && !self.may_connect_from(&head) {
+            return self.refuse_page(id);
+        }
+        let accepted = upgrade.accepted(self.now.wall);
+        self.peers.send_raw(id, &accepted);
+        let is_telemetry = upgrade.target == Target::Telemetry;
+        match rules {
+            None => self.open(id, is_telemetry, Access::unlimited(), early),
+            Some(rules) => match &rules.auth_function {
+                Some(function_id) => {
+                    let admission = Phase::Admission {
+                        early,
+                        is_telemetry,
+                    };
+                    self.ask_for_admission(id, function_id, &head, admission);
+                }
+                None => {
+                    let access = Access::limited(Grant::unasked(), Arc::clone(&rules.exposed));
+                    self.open(id, is_telemetry, access, early);
+                }
+            },
+        }
+    }
+
+    /// Requests without `Origin` are no browser's.
+    fn may_connect_from(&self, head: &[u8]) -> bool {
+        origin(head).is_none_or(|origin| {
+            is_loopback(&origin) || self.origins.iter().any(|rule| rule.matches(&origin))
+        })
+    }
+
+    fn refuse_page(&mut self, id: SlotId) {
+        self.metrics().origins_refused.increment();
+        if let Some(passed_over) = self.warned.ask(self.now.monotonic) {
+            tracing::warn!(
+                "a socket on the worker port is refused: its page comes from elsewhere (server.worker_origins){}",
+                Also(passed_over)
+            );
+        }
+        let answer = Refusal::Forbidden.response(self.now.wall);
+        self.close_with(id, &answer);
+    }
+
+    fn ask_for_admission(&mut self, id: SlotId, function_id: &str, head: &[u8], admission: Phase) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        peer.phase = admission;
+        let ip = peer.ip.map(|ip| ip.to_string()).unwrap_or_default();
+        let payload = worker_payload(head, ip);
+        self.ask(function_id, &payload, Awaits::Admission(id));
+    }
+
+    /// What has come of the auth function.
+    pub(super) fn admission_heard(
+        &mut self,
+        id: SlotId,
+        function_id: &str,
+        answered: Answered<'_>,
+    ) {
+        let grant = match answered {
+            Answered::Result(result) => Grant::read(result),
+            failed => Err(failed
+                .error(function_id)
+                .map(|error| error.message)
+                .unwrap_or_default()),
+        };
+        let Some(peer) = self.peers.get_mut(id) else {
+            return; // it has given up
+        };
+        let listener = peer.listener;
+        let Phase::Admission {
+            early,
+            is_telemetry,
+        } = &mut peer.phase
+        else {
+            return;
+        };
+        let (early, is_telemetry) = (std::mem::take(early), *is_telemetry);
+        match grant {
+            Ok(grant) => {
+                let rules = self.listeners.rules_of(listener);
+                let exposed = rules.map(|rules| Arc::clone(&rules.exposed));
+                let access = Access::limited(grant, exposed.unwrap_or_default());
+                self.open(id, is_telemetry, access, early);
+            }
+            Err(message) => self.close_with(id, &refused(&message)),
+        }
+    }
+
+    /// From here on the peer is served, `early` first: what came behind its head.
+    fn open(&mut self, id: SlotId, is_telemetry: bool, access: Access, early: Vec<u8>) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        let worker_id = Uuid::new_v4();
+        let connection = Connection::before(early);
+        peer.worker_id = worker_id;
+        peer.access = Arc::new(access);
+        peer.phase = match is_telemetry {
+            true => Phase::Telemetry(connection),
+            false => Phase::Work(connection),
+        };
+        if !is_telemetry {
+            self.peers
+                .send(id, |out| answer::worker_registered(out, &worker_id));
+            self.worker_has_come(id);
+        }
+        self.queue(id);
+    }
+}
+
+/// The last words to a worker that is not let in: a message, and a close frame without a code.
+fn refused(message: &str) -> Vec<u8> {
+    let mut text = Vec::new();
+    write_auth_error(&mut text, message);
+    let (header, header_len) = text_header(text.len());
+    let close = close_frame(None, "");
+    [&header[..header_len], &text, &close].concat()
+}

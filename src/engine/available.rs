@@ -1,0 +1,46 @@
+//! `engine::functions-available`: whoever follows it hears of a new set of functions soon after it
+//! changed, once for all changes of that time.
+
+use std::time::{Duration, Instant};
+
+use crate::id::Text;
+use crate::protocol::trigger::payload::functions_available;
+
+use super::Engine;
+use super::own::handlers;
+
+/// How long changes are gathered. The promise is a second, this thread's turns included.
+const GATHERED_FOR: Duration = Duration::from_millis(500);
+
+impl Engine {
+    /// The set of functions may have changed: that will have to be told.
+    pub(super) fn expect_to_tell_functions(&mut self) {
+        if self.functions.has_changed() && self.functions_due.is_none() {
+            self.functions_due = Some(self.now.monotonic + GATHERED_FOR);
+        }
+    }
+
+    /// When the next change is told.
+    pub(super) fn next_functions_told(&self) -> Option<Instant> {
+        self.functions_due
+    }
+
+    /// Tells of what has changed, if it is time.
+    pub(super) fn tell_functions(&mut self) {
+        if self
+            .functions_due
+            .is_none_or(|due| due > self.now.monotonic)
+        {
+            return;
+        }
+        self.functions_due = None;
+        let followers = self.triggers.of_functions_available();
+        let has_changed = self.functions.take_changed();
+        if !has_changed || followers.is_empty() || self.drain_until.is_some() {
+            return;
+        }
+        let functions = self.functions.list(true, |_, _| true);
+        let payload = Text::from(functions_available(&functions));
+        self.fire_all(handlers(followers, &payload));
+    }
+}
