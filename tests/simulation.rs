@@ -8,6 +8,8 @@
 
 #[path = "simulation/client.rs"]
 mod client;
+#[path = "simulation/engine.rs"]
+mod engine;
 #[path = "simulation/fixed.rs"]
 mod fixed;
 #[path = "simulation/model.rs"]
@@ -26,9 +28,11 @@ use std::sync::{Arc, Mutex};
 use iii_stream::id::{CallId, GroupKey, ItemId, SlotId, Text, WorkerId};
 use iii_stream::mesh::{Owners, ToWorker};
 use iii_stream::protocol::input::UpdateOp;
+use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{Ask, Command, Decides, Learned, Request, Verdict};
 use iii_stream::store::double::{Cues, Double};
 
+use engine::Engine;
 use model::Model;
 use pace::Pace;
 use worker::{Around, Mailbox, Mesh, Outbox, Post, What, Worker};
@@ -47,6 +51,9 @@ struct Simulation {
     mesh: Mesh,
     workers: Vec<Worker>,
     store: StoreThread,
+    engine: Engine,
+    hooks: Arc<Hooks>,
+    sockets_made: u32,
     /// What each SDK worker has sent and no owner has taken.
     callers: Vec<VecDeque<Command>>,
     /// Calls without a reply.
@@ -94,6 +101,7 @@ enum Step {
     Block,
     Unblock,
     Refuse,
+    FunctionsDie,
     Elsewhere,
     Clock,
     Crash,
@@ -106,8 +114,18 @@ impl Simulation {
         let workers = 1 + pace.below(3);
         let mut simulation = Simulation::of_kind(kind, workers, seed);
         simulation.behind_bytes_max = *pace.pick(&[0, 300, 3_000, 1 << 20]);
+        simulation.hooks = Arc::new(engine::hooks(&mut simulation.pace));
         simulation.start(workers);
+        simulation.hook();
         simulation
+    }
+
+    /// Tells everybody what is hooked onto.
+    fn hook(&mut self) {
+        self.model.set_hooks(&self.hooks);
+        for worker in &mut self.workers {
+            worker.hook(&self.hooks);
+        }
     }
 
     fn of_kind(kind: Kind, workers: usize, seed: u64) -> Simulation {
@@ -125,6 +143,9 @@ impl Simulation {
             },
             workers: Vec::new(),
             store: StoreThread::new(kind.decides()),
+            engine: Engine::default(),
+            hooks: Arc::default(),
+            sockets_made: 0,
             callers: (0..3).map(|_| VecDeque::new()).collect(),
             open_calls: HashSet::new(),
             calls_made: 0,
@@ -153,6 +174,7 @@ impl Simulation {
         mesh.commands = (0..workers).map(|_| Mailbox::new()).collect();
         (mesh.engine, mesh.store) = (Mailbox::new(), Mailbox::new());
         self.store.to_open = (0..workers).map(|_| Outbox::new()).collect();
+        self.engine = Engine::new(workers);
         self.workers = (0..workers as u16)
             .map(|id| {
                 let is_owned = |key: &&GroupKey| self.mesh.owners.owner_of(key) == WorkerId(id);
@@ -183,7 +205,7 @@ impl Simulation {
         let workers = 0..self.workers.len();
         for worker in workers.clone() {
             for id in self.sockets_of(worker) {
-                self.workers[worker].end(id);
+                self.workers[worker].end(id, &mut self.model);
             }
         }
         self.settle();
@@ -205,6 +227,7 @@ impl Simulation {
             (4, Step::Block),
             (5, Step::Unblock),
             (1, Step::Refuse),
+            (1, Step::FunctionsDie),
             (1, Step::Elsewhere),
             (4, Step::Clock),
             (usize::from(self.steps % 50 == 49), Step::Crash),
@@ -218,7 +241,7 @@ impl Simulation {
             Step::Connect => {
                 if self.sockets_of(worker).len() < 5 {
                     let room = *self.pace.pick(&[usize::MAX, usize::MAX, 500]);
-                    self.workers[worker].accept(room);
+                    self.accept(worker, room);
                 }
             }
             Step::Disconnect => {
@@ -226,7 +249,7 @@ impl Simulation {
                     let dies_in_a_write = self.pace.below(2) == 0;
                     match self.workers[worker].sockets.0.get_mut(id) {
                         Some(found) if dies_in_a_write => found.socket.is_dead = true,
-                        _ => self.workers[worker].end(id),
+                        _ => self.workers[worker].end(id, &mut self.model),
                     }
                 }
             }
@@ -248,6 +271,7 @@ impl Simulation {
                 let after = self.pace.below(6);
                 self.store.cues.lock().expect("one thread").refuse_after = Some(after);
             }
+            Step::FunctionsDie => self.engine.functions_die(&mut self.mesh),
             Step::Elsewhere => self.set_elsewhere(),
             Step::Clock => {
                 let by = *self.pace.pick(&[1, 1, 5, 1_000, -3, -2_000]);
@@ -274,13 +298,14 @@ impl Simulation {
         });
     }
 
-    /// Replies are taken, and calls handed to owners that have room.
+    /// What workers say is taken, and calls are handed to owners that have room.
     fn turn_of_engine(&mut self) {
-        for _ in 0..self.pace.up_to(self.mesh.engine.len()) {
-            if let Some(reply) = self.mesh.engine.take() {
-                assert!(self.open_calls.remove(&reply.call), "one reply a call");
-            }
-        }
+        self.engine.turn(
+            &mut self.mesh,
+            &mut self.model,
+            &mut self.pace,
+            &mut self.open_calls,
+        );
         for caller in &mut self.callers {
             for _ in 0..self.pace.up_to(caller.len()) {
                 let Some(command) = caller.pop_front() else {
@@ -367,21 +392,32 @@ impl Simulation {
                 let item: ItemId = (*self.pace.pick(&ITEMS)).into();
                 What::Join(self.pace.pick(&self.keys).clone(), Some(item))
             }
-            16..22 => What::Leave,
+            16..22 => self.any_leave(),
             22 => What::Ping,
             _ if self.pace.below(4) == 0 => What::Close,
-            _ => What::Leave,
+            _ => self.any_leave(),
         };
         let Some(found) = self.workers[worker].sockets.0.get_mut(id) else {
             return;
         };
         match &what {
             What::Join(group, item) => found.client.asks(subscription, group, item.as_ref()),
-            What::Leave => found.client.forgets(subscription),
+            What::Leave(..) => found.client.forgets(subscription),
             What::Ping | What::Close => {}
         }
         let id = subscription.into();
         found.inbox.push_back(Post { id, what });
+    }
+
+    /// Its names need not be those of the join.
+    fn any_leave(&mut self) -> What {
+        let item = (self.pace.below(2) == 0).then(|| (*self.pace.pick(&ITEMS)).into());
+        What::Leave(self.pace.pick(&self.keys).clone(), item)
+    }
+
+    fn accept(&mut self, worker: usize, room: usize) {
+        self.sockets_made += 1;
+        self.workers[worker].accept(room, self.sockets_made);
     }
 
     fn set_elsewhere(&mut self) {
@@ -427,6 +463,7 @@ impl Simulation {
             Kind::Log | Kind::Deciding => double.items(key).to_vec(),
         };
         self.model.restart(items, &requests);
+        self.hook();
     }
 
     /// Everything is delivered, every socket takes all: then nothing is left, and what everybody
@@ -501,6 +538,7 @@ impl Simulation {
             && mesh.engine.len() + mesh.store.len() == 0
             && self.store.pending.is_empty()
             && self.store.has_room()
+            && self.engine.is_quiet()
             && self.callers.iter().all(VecDeque::is_empty)
             && self
                 .workers

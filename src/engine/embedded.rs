@@ -16,6 +16,8 @@ use super::{Engine, READ_BYTES_A_TURN};
 const SOCKET_COST_BYTES: usize = 1024;
 /// How often the end of the process goes on.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
+/// How long the leaves of the last sockets may take beyond `drain_ms`.
+const LEAVES_GRACE: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// The poll says that bytes, or the end, are there.
@@ -273,9 +275,13 @@ impl Engine {
             return;
         }
         self.drain_at = self.now.monotonic + DRAIN_STEP;
-        let is_over = self
-            .drain_until
-            .is_some_and(|until| until <= self.now.monotonic);
+        let since = |until: Instant| self.now.monotonic.checked_duration_since(until);
+        let late = self.drain_until.and_then(since);
+        // Functions hear of every leave before their sockets close.
+        if self.awaits_leaves() && late.is_none_or(|late| late < LEAVES_GRACE) {
+            return;
+        }
+        let is_over = late.is_some();
         for id in self.peers.ids() {
             let Some(peer) = self.peers.get(id) else {
                 continue;

@@ -1,5 +1,7 @@
 //! What functions say about subscribers' sockets: joins, upgrades, and the leaves that are owed them.
 
+use std::sync::atomic::Ordering;
+
 use crate::id::{SlotId, Text, WorkerId};
 use crate::mesh::{AuthRequest, AuthVerdict, JoinRequest, Presence, ToWorker};
 use crate::protocol::auth::AuthAnswer;
@@ -123,6 +125,17 @@ impl Engine {
     /// Whether owed leaves wait for nothing but the next turn.
     pub(super) fn may_take_leaves(&self) -> bool {
         !self.owing.is_empty() && self.room_for_leaves() > 0
+    }
+
+    /// Whether leaves are owed, or may still come about, that some function is to hear of.
+    pub(super) fn awaits_leaves(&self) -> bool {
+        let shared = &self.ports.shared;
+        let are_owed = shared.owed.load(Ordering::Acquire) > 0
+            || !self.owing.is_empty()
+            || !self.leaves_granted.is_empty()
+            || !self.deciding.is_empty();
+        let may_come = are_owed || shared.connections_len() > 0;
+        may_come && self.triggers.leave_functions().next().is_some()
     }
 
     /// How many leaves every callee of theirs has room for, those that are on their way deducted.

@@ -497,6 +497,49 @@ mod tests {
     }
 
     #[test]
+    fn what_others_do_is_heard_behind_what_the_store_said_before() {
+        let mut local = local(Decides::Store, &[Get]);
+        let _ = local.ask("g", 100, join(None));
+        let _ = local.answer(100, Verdict::Listed(Vec::new()));
+        let asked = local.ask("g", 100, get(1));
+        let _ = local.ask("g", 100, set("1", 2));
+        let _ = local.ask("g", 100, set("3", 3));
+        let last = local.ask("g", 100, get(4));
+        let decided = |old: Option<Text>, new| Verdict::Decided {
+            old,
+            new: value(new),
+            errors: Vec::new(),
+            time: 100,
+        };
+        assert!(local.answer(100, decided(None, "1")).is_empty());
+        let heard = Learned::Heard {
+            group: GroupKey::new("s", "g"),
+            item: "u1".into(),
+            old: value("1"),
+            new: value("2"),
+            time: 100,
+        };
+        let mut out = Effects::default();
+        local.shard.learn(heard, 100, &mut out);
+        assert!(out.is_empty());
+        local.shard.check_invariants();
+        assert!(local.answer(100, decided(value("2"), "3")).is_empty());
+        assert!(tell(&mut local, &last, 100, CustomAnswer::Result(None)).is_empty());
+        let out = tell(&mut local, &asked, 100, CustomAnswer::Result(None));
+        let told = |delivery: &super::super::Delivery| match &delivery.what {
+            Delivered::Event(frame) => frame
+                .text()
+                .rsplit_once("data\":")
+                .map(|(_, rest)| rest.to_owned()),
+            Delivered::Entered { .. } => None,
+        };
+        let told: Vec<_> = out.deliveries.iter().filter_map(told).collect();
+        assert_eq!(told, ["1}}", "2}}", "3}}"]);
+        assert_eq!(out.fired.len(), 2, "their change fires where it was made");
+        assert_eq!(outcomes(&out).len(), 4);
+    }
+
+    #[test]
     fn other_streams_and_functions_keep_the_store() {
         let mut local = local(Decides::Owner, &[Get]);
         assert!(local.ask("g", 5, set("1", 1)).custom.is_empty());

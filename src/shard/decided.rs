@@ -13,7 +13,7 @@ use crate::protocol::input::{StreamFunction, failed};
 use super::command::{Ask, Join};
 use super::effects::{Question, Reply, RequestKind, Verdict};
 use super::group::{Group, Turn, Whose};
-use super::under_way::{Asked, InFlight, Send, Waiting};
+use super::under_way::{Asked, Heard, InFlight, Send, Waiting};
 
 impl Group {
     /// Sends a command on to the store and keeps its place.
@@ -96,18 +96,23 @@ impl Group {
         self.settle(turn, |under_way| under_way.decide(verdict));
     }
 
+    /// A change made elsewhere.
+    pub(super) fn heard(&mut self, heard: Heard, turn: &mut Turn<'_>) {
+        let heard = match &mut self.under_way {
+            Some(under_way) => under_way.hear(heard),
+            None => Some(heard),
+        };
+        if let Some(heard) = heard {
+            self.tell_heard(heard, Whose::Elsewhere, turn);
+        }
+    }
+
     /// A change whose time another clock has given: whoever hears of it hears of it later than of
     /// all before it.
-    pub(super) fn heard(
-        &mut self,
-        item: &str,
-        (old, new): (Option<Text>, Option<Text>),
-        time: u64,
-        whose: Whose,
-        turn: &mut Turn<'_>,
-    ) {
-        let time = self.event_time(time);
-        self.tell_change(item, (old.as_deref(), new.as_deref()), time, whose, turn);
+    pub(super) fn tell_heard(&mut self, heard: Heard, whose: Whose, turn: &mut Turn<'_>) {
+        let time = self.event_time(heard.time);
+        let change = (heard.old.as_deref(), heard.new.as_deref());
+        self.tell_change(&heard.item, change, time, whose, turn);
     }
 
     pub(super) fn learn(&mut self, asked: Asked, verdict: Verdict, turn: &mut Turn<'_>) {
@@ -116,7 +121,7 @@ impl Group {
                 function,
                 item,
                 call,
-            } => self.learn_change(function, &item, call, verdict, turn),
+            } => self.learn_change(function, item, call, verdict, turn),
             Asked::Get { call } => {
                 let outcome = match verdict {
                     Verdict::Found(value) => Outcome::Got(value),
@@ -154,7 +159,7 @@ impl Group {
     fn learn_change(
         &mut self,
         function: StreamFunction,
-        item: &str,
+        item: ItemId,
         call: Option<CallId>,
         verdict: Verdict,
         turn: &mut Turn<'_>,
@@ -185,7 +190,13 @@ impl Group {
         };
         replies.extend(call.map(|call| Reply { call, outcome }));
         if old.is_some() || new.is_some() {
-            self.heard(item, (old, new), time, Whose::Ours, turn);
+            let heard = Heard {
+                item,
+                old,
+                new,
+                time,
+            };
+            self.tell_heard(heard, Whose::Ours, turn);
         }
     }
 

@@ -43,7 +43,7 @@ pub(super) struct Group {
     /// Made when somebody listens or a trigger follows.
     names: Option<Box<GroupNames>>,
     /// None: nothing is under way, and everything is answered at once.
-    under_way: Option<Box<UnderWay>>,
+    pub(super) under_way: Option<Box<UnderWay>>,
     /// The `sync` of the whole group, while it is still what the group is.
     sync: Option<(u64, Weak<SyncFrame>)>,
     warmth: Warmth,
@@ -445,6 +445,7 @@ impl Group {
                 let sync = self.sync_for(&join, hash, time);
                 self.enter(&join, Some(sync), turn.out);
             }
+            Waiting::Heard(heard) => self.tell_heard(heard, Whose::Elsewhere, turn),
             Waiting::Asked(asked, Some(verdict)) => self.learn(asked, verdict, turn),
             Waiting::Custom(custom) => self.learn_custom(*custom, turn),
             Waiting::Asked(_, None) => debug_assert!(false, "its turn has not come"),

@@ -33,10 +33,10 @@ use crate::id::{CallId, GroupKey, WorkerId};
 use crate::protocol::answer::Outcome;
 use crate::protocol::input::StreamFunction;
 
-use group::{Group, Turn, Whose};
+use group::{Group, Turn};
 use groups::Groups;
 use hooks::Hooks;
-use under_way::{Flight, InFlight, Send};
+use under_way::{Flight, Heard, InFlight, Send};
 
 /// Who decides what a change does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,9 +113,13 @@ impl Shard {
             } => {
                 // Nobody here follows a group that is not there.
                 if let Some(slot) = self.groups.find(&group) {
-                    self.with_group(slot, now, out, |group, turn| {
-                        group.heard(&item, (old, new), time, Whose::Elsewhere, turn);
-                    });
+                    let heard = Heard {
+                        item,
+                        old,
+                        new,
+                        time,
+                    };
+                    self.with_group(slot, now, out, |group, turn| group.heard(heard, turn));
                 }
             }
         }

@@ -65,6 +65,8 @@ pub(super) enum Waiting {
         hash: u64,
         time: u64,
     },
+    /// Another host's change, behind what the store has said before it.
+    Heard(Heard),
     /// The store decides: waits for its answer.
     Asked(Asked, Option<Verdict>),
     /// A function of an SDK worker decides: waits for its answer.
@@ -91,6 +93,14 @@ pub(super) struct Send {
     pub(super) data: Text,
     pub(super) time: u64,
     pub(super) call: Option<CallId>,
+}
+
+/// What another host changed.
+pub(super) struct Heard {
+    pub(super) item: ItemId,
+    pub(super) old: Option<Text>,
+    pub(super) new: Option<Text>,
+    pub(super) time: u64,
 }
 
 /// What was asked of a custom function.
@@ -182,6 +192,22 @@ impl UnderWay {
         if let Some(Waiting::Asked(_, place)) = self.next_of_store() {
             *place = Some(verdict);
         }
+    }
+
+    /// The store tells of another host's change. It goes behind all that the store has answered and
+    /// that waits for something else; given back if there is nothing.
+    pub(super) fn hear(&mut self, heard: Heard) -> Option<Heard> {
+        if self.settled <= self.gone {
+            return Some(heard);
+        }
+        let place = self.settled;
+        let at = (place - self.gone) as usize;
+        self.queue.insert(at, Waiting::Heard(heard));
+        self.settled += 1;
+        for (_, of_custom) in &mut self.customs {
+            *of_custom += u64::from(*of_custom >= place);
+        }
+        None
     }
 
     /// A custom function answers the call of that number, in whatever order.

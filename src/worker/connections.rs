@@ -161,3 +161,13 @@ impl fanout::Connections for Connections {
         Some((&mut connection.reader, &mut connection.socket))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_every_connection_costs_is_known() {
+        assert_eq!(size_of::<Connection>(), 136);
+    }
+}

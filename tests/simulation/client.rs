@@ -14,6 +14,10 @@ pub(crate) struct Client {
     decoder: Decoder,
     /// Subscriptions that stand, by their ids.
     subscriptions: BTreeMap<Box<str>, Entered>,
+    /// Their ids in the order of joining.
+    joined: Vec<Box<str>>,
+    /// Joins that were refused and whose answers it has not heard.
+    refused: VecDeque<(GroupKey, Option<ItemId>)>,
     feeds: BTreeMap<GroupKey, Feed>,
     /// Set when a subscription ends in the middle of a frame: what that frame may be.
     begun: Option<Vec<(GroupKey, usize)>>,
@@ -62,6 +66,7 @@ impl Client {
             value: Value::Null,
             last_time: 0,
             last_times: HashMap::new(),
+            is_refused: false,
         };
         self.views.insert(id.into(), view);
     }
@@ -78,6 +83,25 @@ impl Client {
             });
         }
         self.subscriptions.insert(id.into(), entered);
+        self.joined.push(id.into());
+    }
+
+    /// A join is refused: the application has no view, and what stood stands.
+    pub(crate) fn is_refused(&mut self, id: &str, group: &GroupKey, item: Option<&ItemId>) {
+        self.refused.push_back((group.clone(), item.cloned()));
+        if let Some(view) = self.views.get_mut(id)
+            && (&view.group, view.item.as_ref()) == (group, item)
+        {
+            view.is_refused = true;
+        }
+    }
+
+    /// The subscriptions in the order of joining: id, group and item.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (&Box<str>, &GroupKey, Option<&ItemId>)> {
+        self.joined.iter().map(|id| {
+            let entered = &self.subscriptions[id];
+            (id, &entered.group, entered.item.as_ref())
+        })
     }
 
     /// A leave has its effect here: nothing more of that subscription begins.
@@ -87,6 +111,7 @@ impl Client {
         }
         self.note_begun(model);
         self.subscriptions.remove(id);
+        self.joined.retain(|joined| **joined != *id);
         for feed in self.feeds.values_mut() {
             for sync in &mut feed.syncs {
                 sync.is_void |= *sync.subscription == *id;
@@ -107,6 +132,7 @@ impl Client {
     pub(crate) fn closes(&mut self, model: &Model) {
         self.note_begun(model);
         self.subscriptions.clear();
+        self.joined.clear();
         for sync in self.feeds.values_mut().flat_map(|feed| &mut feed.syncs) {
             sync.is_void = true;
         }
@@ -140,8 +166,12 @@ impl Client {
     }
 
     fn hears(&mut self, message: &Message, model: &Model) {
-        self.views.values_mut().for_each(|view| view.hears(message));
         let group = &message.group;
+        if message.kind == Kind::Unauthorized {
+            let due = self.refused.pop_front();
+            return assert_eq!(due, Some((group.clone(), message.item.clone())));
+        }
+        self.views.values_mut().for_each(|view| view.hears(message));
         if self.hears_rest(message, model) {
             return;
         }
@@ -231,6 +261,7 @@ impl Client {
             self.pings > 0,
             "a ping has its pong, or a newer one"
         );
+        assert!(self.refused.is_empty(), "refusals that never came");
         for (group, feed) in &self.feeds {
             assert_eq!(
                 self.next_event(group, model),
@@ -244,8 +275,11 @@ impl Client {
             );
         }
         for (id, entered) in self.subscriptions() {
-            if entered.sync.is_some() {
-                self.views[id].check(&model.groups[&entered.group]);
+            let view = &self.views[id];
+            // What a custom function keeps is nobody's but its own.
+            let is_known = entered.sync.is_some() && !view.is_refused;
+            if is_known && !model.is_custom(&entered.group) {
+                view.check(&model.groups[&entered.group]);
             }
         }
     }
@@ -303,6 +337,8 @@ struct View {
     last_time: u64,
     /// Of a group's: the same for `update`s, by item.
     last_times: HashMap<ItemId, u64>,
+    /// Its join was refused: it may be that of another subscription that it hears of.
+    is_refused: bool,
 }
 
 impl View {
@@ -335,7 +371,7 @@ impl View {
         let held = self.items.iter().position(|item| item["id"] == data["id"]);
         match message.event["type"].as_str() {
             Some("sync") if message.time >= self.last_time => {
-                self.items = data.as_array().expect("a list").clone();
+                self.items = data.as_array().cloned().unwrap_or_default();
                 self.last_time = message.time;
             }
             Some("create") if held.is_none() => self.items.push(data.clone()),

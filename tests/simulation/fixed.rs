@@ -146,7 +146,7 @@ fn workers_that_flood_each_other_with_joins_never_stand_still() {
         let mut simulation = Simulation::of_kind(kind, 2, 7);
         for worker in 0..2 {
             for _ in 0..4 {
-                simulation.workers[worker].accept(usize::MAX);
+                simulation.accept(worker, usize::MAX);
             }
             let other = simulation.keys[1 - worker].clone();
             for id in simulation.sockets_of(worker) {
@@ -160,7 +160,7 @@ fn workers_that_flood_each_other_with_joins_never_stand_still() {
                     if n % 3 == 0 {
                         let id: Box<str> = format!("s{}", n % 7).into();
                         connection.client.forgets(&id);
-                        let what = What::Leave;
+                        let what = What::Leave(other.clone(), None);
                         connection.inbox.push_back(Post { id, what });
                     }
                 }

@@ -5,12 +5,19 @@
 //! then on it knows every reply, event and `sync`, so one that comes early, twice or never is found.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use iii_stream::id::{CallId, GroupKey, ItemId, SlotId, Text, WorkerId};
+use iii_stream::mesh::Presence;
 use iii_stream::protocol::answer::Outcome;
+use iii_stream::protocol::call::ErrorBody;
 use iii_stream::protocol::frame::SyncFrame;
 use iii_stream::protocol::input::{StreamFunction, failed};
-use iii_stream::shard::{Ask, Command, Decides, Delivered, Effects, Learned, Verdict};
+use iii_stream::shard::hooks::Hooks;
+use iii_stream::shard::{
+    Ask, Command, CustomAnswer, CustomCall, Decides, Delivered, Effects, Fired, Learned, Told,
+    Verdict,
+};
 use serde_json::{Value, json};
 
 use crate::wire::{Kind, Message};
@@ -27,8 +34,25 @@ pub(crate) struct Model {
     /// Joins that have had their effect at the owner and not yet at their worker.
     entered: HashMap<JoinId, Entered>,
     /// Events of the command or answer at hand, of which no frame has been seen.
-    fresh: Vec<(GroupKey, usize)>,
+    fresh: Vec<Fresh>,
+    hooks: Arc<Hooks>,
+    /// The command at hand is to be asked of a custom function.
+    to_be_asked: Option<GroupKey>,
+    /// What each worker has to tell of, in order.
+    owed: Vec<VecDeque<Leave>>,
 }
+
+/// An event of which no frame has been seen.
+#[derive(Clone)]
+struct Fresh {
+    group: GroupKey,
+    number: usize,
+    /// A call of this server has brought it about.
+    is_ours: bool,
+}
+
+/// Socket, subscription, group and item.
+pub(crate) type Leave = (Arc<str>, Box<str>, GroupKey, Option<ItemId>);
 
 /// Who joined: worker, socket, the worker's name for the join.
 pub(crate) type JoinId = (WorkerId, SlotId, u32);
@@ -78,9 +102,28 @@ struct Waiting {
     call: Option<CallId>,
     /// The request that it waits for.
     number: Option<u64>,
+    /// The store's word on it has come; refused if it says so.
+    is_settled: bool,
+    is_refused: bool,
+    custom: Option<Custom>,
+}
+
+/// The call of a custom function.
+#[derive(Default)]
+struct Custom {
+    number: u64,
+    answer: Option<Answered>,
+}
+
+/// What came back from it.
+enum Answered {
+    Value(Option<Value>),
+    Failed(String),
+    Refused,
 }
 
 enum What {
+    Heard(ItemId, Text),
     Set(ItemId, Text),
     Update(ItemId),
     Delete(ItemId),
@@ -99,7 +142,32 @@ impl Model {
             replies: HashMap::new(),
             entered: HashMap::new(),
             fresh: Vec::new(),
+            hooks: Arc::default(),
+            to_be_asked: None,
+            owed: (0..workers).map(|_| VecDeque::new()).collect(),
         }
+    }
+
+    pub(crate) fn set_hooks(&mut self, hooks: &Arc<Hooks>) {
+        self.hooks = Arc::clone(hooks);
+    }
+
+    /// Whether the group's values may be kept by functions.
+    pub(crate) fn is_custom(&self, group: &GroupKey) -> bool {
+        self.hooks.custom.contains_key(group.stream())
+    }
+
+    /// A subscription has ended: if anybody watches, one leave is due, behind those before it.
+    pub(crate) fn owe(&mut self, worker: WorkerId, leave: Leave) {
+        if self.hooks.leaves.has(leave.2.stream()) {
+            self.owed[worker.index()].push_back(leave);
+        }
+    }
+
+    /// The engine takes a leave.
+    pub(crate) fn leaves(&mut self, worker: WorkerId, presence: &Presence) {
+        let due = self.owed[worker.index()].pop_front();
+        assert_eq!(due, Some(leave_of(presence)), "one for each, in order");
     }
 
     /// The owner takes a command.
@@ -144,6 +212,16 @@ impl Model {
             Ask::Leave { .. } => return,
         };
         let group = self.groups.entry(key.clone()).or_default();
+        let function = custom_function(&what);
+        if function.is_some_and(|function| self.hooks.is_custom(key.stream(), function)) {
+            self.to_be_asked = Some(key.clone());
+            let custom = Some(Custom::default());
+            group.queue.push_back(Waiting {
+                custom,
+                ..Waiting::new(what, call, None)
+            });
+            return;
+        }
         let asks_store = match (&what, decides) {
             (_, Decides::Store) | (What::Set(..) | What::Update(_), _) => true,
             (What::Delete(item), Decides::Owner) => group.newest_is_there(item),
@@ -152,7 +230,7 @@ impl Model {
         let counter = &mut self.shards[shard.index()].next_number;
         let number = asks_store.then_some(*counter);
         *counter += u64::from(asks_store);
-        group.queue.push_back(Waiting { what, call, number });
+        group.queue.push_back(Waiting::new(what, call, number));
         self.go_on(key);
     }
 
@@ -171,9 +249,16 @@ impl Model {
             } => {
                 let known = self.groups.entry(group.clone()).or_default();
                 let new = new.clone().expect("others only set");
-                known.change(item, Some(new));
-                self.fresh.push((group.clone(), known.history.len() - 1));
-                return;
+                let what = What::Heard(item.clone(), new);
+                // Behind what the store has said before it.
+                let is_said = |waiting: &Waiting| waiting.is_settled;
+                let place = known.queue.iter().rposition(is_said);
+                let waiting = Waiting {
+                    is_settled: true,
+                    ..Waiting::new(what, None, None)
+                };
+                known.queue.insert(place.map_or(0, |at| at + 1), waiting);
+                return self.go_on(group);
             }
         };
         if answer.number < self.shards[shard.index()].void_before {
@@ -192,36 +277,45 @@ impl Model {
             }
             return;
         }
-        let awaits = |group: &Group| {
-            let front = group.queue.front();
-            front.and_then(|waiting| waiting.number) == Some(answer.number)
-        };
-        let key = groups_of_shard
-            .iter()
-            .find(|key| awaits(&self.groups[*key]));
-        let key = key
-            .expect("some group waits for it at the front of its queue")
-            .clone();
-        let waiting = self
-            .groups
-            .get_mut(&key)
-            .and_then(|group| group.queue.pop_front());
-        let Waiting { what, call, .. } = waiting.expect("the front that was just seen");
-        if refused {
-            self.refuse(&key, what, call);
-        } else {
-            self.take_effect(&key, what, call);
+        for key in groups_of_shard {
+            let group = self.groups.entry(key.clone()).or_default();
+            let mut open = group.queue.iter_mut();
+            let first = open.find(|waiting| waiting.number.is_some() && !waiting.is_settled);
+            if let Some(first) = first.filter(|first| first.number == Some(answer.number)) {
+                (first.is_settled, first.is_refused) = (true, refused);
+                return self.go_on(key);
+            }
         }
-        self.go_on(&key);
+        panic!("some group waits for it first of all");
+    }
+
+    /// The owner learns what a custom function has answered.
+    pub(crate) fn told(&mut self, told: &Told, groups_of_shard: &[GroupKey]) {
+        for key in groups_of_shard {
+            let group = self.groups.entry(key.clone()).or_default();
+            let mut customs = group
+                .queue
+                .iter_mut()
+                .filter_map(|waiting| waiting.custom.as_mut());
+            if let Some(custom) = customs.find(|custom| custom.number == told.number) {
+                custom.answer = Some(answered(&told.answer));
+                return self.go_on(key);
+            }
+        }
+        panic!("some command waits for it");
     }
 
     /// What waits for no answer any more takes effect.
     fn go_on(&mut self, key: &GroupKey) {
-        let is_ready = |waiting: &mut Waiting| waiting.number.is_none();
         while let Some(group) = self.groups.get_mut(key)
-            && let Some(waiting) = group.queue.pop_front_if(is_ready)
+            && let Some(waiting) = group.queue.pop_front_if(|waiting| waiting.is_ready())
         {
-            self.take_effect(key, waiting.what, waiting.call);
+            let Waiting { what, call, .. } = waiting;
+            match waiting.custom.and_then(|custom| custom.answer) {
+                Some(answer) => self.take_custom(key, what, call, answer),
+                None if waiting.is_refused => self.refuse(key, what, call),
+                None => self.take_effect(key, what, call, true),
+            }
         }
     }
 
@@ -230,25 +324,27 @@ impl Model {
         let Some(group) = self.groups.get_mut(key) else {
             return;
         };
-        for waiting in std::mem::take(&mut group.queue) {
-            match waiting.what {
-                What::Set(..) | What::Update(_) | What::Delete(_) => {
-                    self.refuse(key, waiting.what, waiting.call);
-                }
-                other => self.take_effect(key, other, waiting.call),
+        let mut has_refused = false;
+        for waiting in &mut group.queue {
+            let rests = has_refused && matches!(waiting.what, What::Delete(_));
+            let is_open = waiting.number.is_some() && !waiting.is_settled;
+            if waiting.custom.is_none() && !waiting.is_settled && (is_open || rests) {
+                (waiting.is_settled, waiting.is_refused) = (true, true);
+                has_refused = true;
             }
         }
+        self.go_on(key);
     }
 
     fn refuse(&mut self, key: &GroupKey, what: What, call: Option<CallId>) {
         if let What::Join(id, item) = what {
-            return self.enter(key, id, item, false);
+            return self.enter(key, id, item, None);
         }
         let failed = Outcome::Failed(failed(function_of(&what), ""));
         self.replies.extend(call.map(|call| (call, failed)));
     }
 
-    fn take_effect(&mut self, key: &GroupKey, what: What, call: Option<CallId>) {
+    fn take_effect(&mut self, key: &GroupKey, what: What, call: Option<CallId>, is_ours: bool) {
         let group = self.groups.entry(key.clone()).or_default();
         let heard = group.history.len();
         let outcome = match what {
@@ -277,25 +373,102 @@ impl Model {
                 group.tell(item, event);
                 Outcome::Sent
             }
-            What::Join(id, item) => return self.enter(key, id, item, true),
+            What::Heard(item, new) => {
+                group.change(&item, Some(new));
+                let what = (key.clone(), heard, false);
+                return self.note_fresh(what);
+            }
+            What::Join(id, item) => {
+                let sync = match &item {
+                    Some(item) => group.value(item).map_or(Value::Null, |value| parsed(value)),
+                    None => group.list(),
+                };
+                return self.enter(key, id, item, Some(sync));
+            }
         };
         if group.history.len() > heard {
-            self.fresh.push((key.clone(), heard));
+            self.note_fresh((key.clone(), heard, is_ours));
         }
         self.replies.extend(call.map(|call| (call, outcome)));
     }
 
-    fn enter(&mut self, key: &GroupKey, id: JoinId, item: Option<ItemId>, is_told: bool) {
-        let group = &self.groups[key];
-        let sync = match &item {
-            Some(item) => group.value(item).map_or(Value::Null, |value| parsed(value)),
-            None => group.list(),
+    /// A custom function's answer takes effect; nothing is kept.
+    fn take_custom(&mut self, key: &GroupKey, what: What, call: Option<CallId>, answer: Answered) {
+        let value = match (&what, answer) {
+            (What::Join(id, item), answer) => {
+                let sync = match answer {
+                    Answered::Value(value) => Some(value.unwrap_or(Value::Null)),
+                    _ => None,
+                };
+                return self.enter(key, *id, item.clone(), sync);
+            }
+            (_, Answered::Value(value)) => value,
+            (What::Get(_) | What::List, Answered::Failed(code)) => {
+                let mut failed = ErrorBody::new("", "");
+                failed.code = code.into();
+                let failed = Outcome::Failed(failed);
+                return self.replies.extend(call.map(|call| (call, failed)));
+            }
+            _ => return self.refuse(key, what, call),
         };
+        let text = |value: &Value| Text::from(value.to_string());
+        let outcome = match (&what, &value) {
+            (What::Get(_) | What::List, value) => Outcome::Got(value.as_ref().map(text)),
+            (_, None) => return self.refuse(key, what, call),
+            (_, Some(value)) if !value.is_object() => {
+                Outcome::Failed(ErrorBody::new("JSON_ERROR", ""))
+            }
+            (_, Some(value)) => self.take_written(key, &what, value),
+        };
+        self.replies.extend(call.map(|call| (call, outcome)));
+    }
+
+    fn take_written(&mut self, key: &GroupKey, what: &What, answer: &Value) -> Outcome {
+        let group = self.groups.entry(key.clone()).or_default();
+        let (old, new) = (answer.get("old_value"), answer.get("new_value"));
+        let (What::Set(item, _) | What::Update(item) | What::Delete(item)) = what else {
+            unreachable!("only writes are written");
+        };
+        let event = match (old, new) {
+            (None, Some(new)) => Some(json!({"type": "create", "data": new})),
+            (Some(_), Some(new)) => Some(json!({"type": "update", "data": new})),
+            (Some(old), None) => Some(json!({"type": "delete", "data": old})),
+            (None, None) => None,
+        };
+        if let Some(event) = event {
+            group.tell(Some(item.clone()), event);
+            let number = group.history.len() - 1;
+            self.note_fresh((key.clone(), number, true));
+        }
+        let text = |value: Option<&Value>| value.map(|value| Text::from(value.to_string()));
+        let old = text(old);
+        let new = text(new).unwrap_or_else(|| "null".into());
+        match what {
+            What::Delete(_) => Outcome::Deleted { old },
+            What::Update(_) => Outcome::Updated {
+                new,
+                old,
+                errors: Vec::new(),
+            },
+            _ => Outcome::Set { new, old },
+        }
+    }
+
+    fn note_fresh(&mut self, (group, number, is_ours): (GroupKey, usize, bool)) {
+        self.fresh.push(Fresh {
+            group,
+            number,
+            is_ours,
+        });
+    }
+
+    fn enter(&mut self, key: &GroupKey, id: JoinId, item: Option<ItemId>, sync: Option<Value>) {
+        let group = &self.groups[key];
         let entered = Entered {
             group: key.clone(),
             item,
             from: group.history.len(),
-            sync: is_told.then_some(sync),
+            sync,
             time: None,
         };
         let before = self.entered.insert(id, entered);
@@ -321,6 +494,8 @@ impl Model {
         let requests = out.requests.iter().map(|request| request.number);
         let first = self.shards[shard.index()].next_number - out.requests.len() as u64;
         assert!(requests.eq(first..self.shards[shard.index()].next_number));
+        self.check_asked(&out.custom);
+        let fresh = self.fresh.clone();
         let mut last = std::ptr::null();
         for delivery in &out.deliveries {
             match &delivery.what {
@@ -342,6 +517,7 @@ impl Model {
             }
         }
         self.fresh.clear();
+        self.check_fired(fresh, &out.fired);
         let are_timed = self
             .entered
             .values()
@@ -349,18 +525,65 @@ impl Model {
         assert!(are_timed, "a join had its turn and no effect");
     }
 
+    /// A command that a custom function decides is asked of it, and nothing else is.
+    fn check_asked(&mut self, calls: &[CustomCall]) {
+        let Some(key) = self.to_be_asked.take() else {
+            return assert!(calls.is_empty(), "a function is asked for nothing");
+        };
+        let [call] = calls else {
+            panic!("one call for a command");
+        };
+        assert_eq!(call.key, key);
+        let queue = self.groups.get_mut(&key).map(|group| &mut group.queue);
+        let asked = queue.and_then(|queue| queue.back_mut());
+        let asked = asked.expect("what was just asked");
+        assert_eq!(Some(call.function), custom_function(&asked.what));
+        let number = call.number;
+        asked.custom = Some(Custom {
+            number,
+            answer: None,
+        });
+    }
+
+    /// What happened here in a watched stream fires, in its order, and nothing else does.
+    fn check_fired(&mut self, mut due: Vec<Fresh>, fired: &[Fired]) {
+        due.retain(|fresh| fresh.is_ours && self.hooks.events.has(fresh.group.stream()));
+        assert_eq!(due.len(), fired.len(), "each event fires once");
+        for (fresh, fired) in due.into_iter().zip(fired) {
+            assert_eq!(
+                (fired.version, &fired.key),
+                (self.hooks.version, &fresh.group)
+            );
+            let message = Message::whole(fired.frame.wire());
+            let group = self
+                .groups
+                .get_mut(&fresh.group)
+                .expect("it happened there");
+            let event = &mut group.history[fresh.number];
+            assert!(
+                event.is_told_by(&message),
+                "{:?}, not {message:?}",
+                event.event
+            );
+            event.time = Some(message.time);
+            event.wire_len = fired.frame.wire().len();
+            group.last_time = group.last_time.max(message.time);
+        }
+    }
+
     fn check_event(&mut self, message: &Message, wire_len: usize) {
         let group = self
             .groups
             .get_mut(&message.group)
             .expect("a group of the simulation");
-        let fresh = self.fresh.iter().filter(|(key, _)| *key == message.group);
-        let mut numbers = fresh.map(|(_, number)| *number);
+        let fresh = self.fresh.iter();
+        let fresh = fresh.filter(|fresh| fresh.group == message.group);
+        let mut numbers = fresh.map(|fresh| fresh.number);
         // Those before the first listener of the group bring about no frame.
         let found = numbers.find(|number| group.history[*number].is_told_by(message));
         let found = found.unwrap_or_else(|| panic!("it did not happen: {message:?}"));
         self.fresh
-            .retain(|(key, number)| *key != message.group || *number > found);
+            .retain(|fresh| fresh.group != message.group || fresh.number > found);
         assert!(
             message.time > group.last_time,
             "times of events rise strictly"
@@ -450,12 +673,35 @@ impl Model {
         }
         self.entered.clear();
         self.fresh.clear();
+        self.owed.iter_mut().for_each(VecDeque::clear);
     }
 
     /// Nothing is under way.
     pub(crate) fn check_quiet(&self) {
         assert!(self.groups.values().all(|group| group.queue.is_empty()));
         assert!(self.entered.is_empty(), "joins that never took effect");
+        assert!(
+            self.owed.iter().all(VecDeque::is_empty),
+            "leaves that nobody was told of"
+        );
+    }
+}
+
+impl Waiting {
+    fn new(what: What, call: Option<CallId>, number: Option<u64>) -> Waiting {
+        Waiting {
+            what,
+            call,
+            number,
+            is_settled: false,
+            is_refused: false,
+            custom: None,
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        let is_told = |custom: &Custom| custom.answer.is_some();
+        (self.number.is_none() || self.is_settled) && self.custom.as_ref().is_none_or(is_told)
     }
 }
 
@@ -472,6 +718,7 @@ impl Group {
 
     fn newest_is_there(&self, item: &str) -> bool {
         let is_there = |waiting: &Waiting| match &waiting.what {
+            _ if waiting.custom.is_some() || waiting.is_refused => None,
             What::Set(name, _) | What::Update(name) if **name == *item => Some(true),
             What::Delete(name) if **name == *item => Some(false),
             _ => None,
@@ -558,8 +805,38 @@ fn function_of(what: &What) -> StreamFunction {
         What::Get(_) => StreamFunction::Get,
         What::List => StreamFunction::List,
         What::Send(..) => StreamFunction::Send,
-        What::Join(..) => unreachable!("nobody waits for a reply to it"),
+        What::Join(..) | What::Heard(..) => unreachable!("nobody waits for a reply to it"),
     }
+}
+
+/// The function of which a custom one may be asked.
+fn custom_function(what: &What) -> Option<StreamFunction> {
+    match what {
+        What::Send(..) | What::Heard(..) => None,
+        What::Join(_, Some(_)) => Some(StreamFunction::Get),
+        What::Join(_, None) => Some(StreamFunction::List),
+        other => Some(function_of(other)),
+    }
+}
+
+fn answered(answer: &CustomAnswer) -> Answered {
+    match answer {
+        CustomAnswer::Result(value) => Answered::Value(value.as_deref().map(parsed)),
+        CustomAnswer::Failed(error) => Answered::Failed(error.code.to_string()),
+        CustomAnswer::Refused(_) => Answered::Refused,
+    }
+}
+
+/// A leave as the functions are told of it; the context names the socket.
+pub(crate) fn leave_of(presence: &Presence) -> Leave {
+    let context = presence.context.clone().expect("every socket has one");
+    let subscription = presence.subscription.clone();
+    (
+        context,
+        subscription,
+        presence.key.clone(),
+        presence.item.clone(),
+    )
 }
 
 /// Whether the reply says what is due: of a failure only that it is one of that function.

@@ -17,6 +17,7 @@ pub(crate) struct Message {
 pub(crate) enum Kind {
     Sync,
     Event,
+    Unauthorized,
 }
 
 /// What comes out of the bytes.
@@ -69,10 +70,10 @@ impl Message {
         let json: Value = serde_json::from_slice(payload).expect("one JSON text a frame");
         let text = |key: &str| json[key].as_str();
         assert_eq!(text("type"), Some("stream"));
-        let kind = if json["event"]["type"] == "sync" {
-            Kind::Sync
-        } else {
-            Kind::Event
+        let kind = match json["event"]["type"].as_str() {
+            Some("sync") => Kind::Sync,
+            Some("unauthorized") => Kind::Unauthorized,
+            _ => Kind::Event,
         };
         let (stream, group) = (text("streamName"), text("groupId"));
         Message {

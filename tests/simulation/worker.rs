@@ -3,20 +3,23 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use iii_stream::collections::Named;
 use iii_stream::fanout::{self, Budget, Entry, Fanout, Reader, Written};
 use iii_stream::id::{GroupKey, ItemId, LocalGroupId, SlotId, WorkerId};
-use iii_stream::mesh::{Owners, ToWorker};
+use iii_stream::mesh::{JoinRequest, Owners, Presence, ToEngine, ToWorker};
 use iii_stream::protocol::connection::{close_frame, pong_frame};
+use iii_stream::protocol::frame::unauthorized;
+use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{
-    Ask, Command, Decides, Delivered, Effects, Join, Learned, Reply, Request, Shard, Store,
+    Ask, Command, Decides, Delivered, Effects, Join, Learned, Request, Shard, Store, Told,
     ValueLimits,
 };
 use iii_stream::store::Memory;
 
 use crate::client::Client;
-use crate::model::Model;
+use crate::model::{Model, leave_of};
 use crate::pace::Pace;
 use crate::wire::Message;
 
@@ -28,7 +31,7 @@ pub(crate) struct Mesh {
     pub(crate) owners: Owners,
     pub(crate) open: Vec<Mailbox<ToWorker>>,
     pub(crate) commands: Vec<Mailbox<Command>>,
-    pub(crate) engine: Mailbox<Reply>,
+    pub(crate) engine: Mailbox<ToEngine>,
     pub(crate) store: Mailbox<Vec<Request>>,
 }
 
@@ -46,9 +49,16 @@ pub(crate) struct Worker {
     pub(crate) sockets: Sockets,
     to_open: Vec<Outbox<ToWorker>>,
     to_commands: Vec<Outbox<Command>>,
-    to_engine: Outbox<Reply>,
+    to_engine: Outbox<ToEngine>,
     to_store: Outbox<Vec<Request>>,
     own_commands: VecDeque<Command>,
+    hooks: Arc<Hooks>,
+    /// Leaves that the engine has not taken.
+    debts: VecDeque<Presence>,
+    /// The engine knows of them.
+    is_told: bool,
+    /// How many it has room for.
+    granted: Option<usize>,
     effects: Effects,
     to_write: Vec<SlotId>,
     behind_bytes_max: usize,
@@ -85,6 +95,8 @@ pub(crate) struct Connection {
     pending: Vec<Pending>,
     waiting: VecDeque<Post>,
     next_token: u32,
+    /// Names the socket, for the functions that are told of it.
+    context: Option<Arc<str>>,
     pub(crate) is_closing: bool,
     /// While it is blocked: what had arrived when it was first seen to be.
     blocked_since: Option<BTreeMap<GroupKey, u64>>,
@@ -98,7 +110,7 @@ pub(crate) struct Post {
 
 pub(crate) enum What {
     Join(GroupKey, Option<ItemId>),
-    Leave,
+    Leave(GroupKey, Option<ItemId>),
     Ping,
     Close,
 }
@@ -106,7 +118,13 @@ pub(crate) enum What {
 struct Pending {
     token: u32,
     id: Box<str>,
-    item: Option<ItemId>,
+    stage: Stage,
+}
+
+/// What a join waits for.
+enum Stage {
+    Functions,
+    Owner(GroupKey, Option<ItemId>),
 }
 
 /// A socket that takes so many bytes and then blocks.
@@ -220,6 +238,10 @@ impl Worker {
             to_engine: Outbox::new(),
             to_store: Outbox::new(),
             own_commands: VecDeque::new(),
+            hooks: Arc::default(),
+            debts: VecDeque::new(),
+            is_told: false,
+            granted: None,
             effects: Effects::default(),
             to_write: Vec::new(),
             behind_bytes_max,
@@ -248,7 +270,15 @@ impl Worker {
                         self.learn(learned, around);
                     }
                 }
-                Some(_) => unreachable!("no hooks are set"),
+                Some(ToWorker::Told(told)) => self.told(told, around),
+                Some(ToWorker::Joined(request, is_admitted)) => {
+                    self.joined(*request, is_admitted, around);
+                }
+                Some(ToWorker::TakeLeaves(len)) => {
+                    assert!(self.granted.is_none(), "it has not taken the last ones");
+                    self.granted = Some(len);
+                }
+                Some(ToWorker::Authenticated(..)) => unreachable!("sockets are open here"),
                 None => {}
             }
         }
@@ -271,6 +301,7 @@ impl Worker {
         self.events_bytes_most = self.events_bytes_most.max(self.events_bytes);
         self.check_lists();
         self.sweep(around);
+        self.settle_debts(around.mesh);
         self.flush(around.mesh);
         self.shard.check_invariants();
         self.fanout.check_invariants(&mut self.sockets);
@@ -282,6 +313,7 @@ impl Worker {
         !self.follow_ups_wait()
             && !self.commands_wait()
             && self.own_commands.is_empty()
+            && self.debts.is_empty()
             && self.effects.is_empty()
             && self.to_write.is_empty()
             && !self.fanout.is_due()
@@ -293,8 +325,16 @@ impl Worker {
         &self.owned
     }
 
-    pub(crate) fn accept(&mut self, room: usize) {
+    /// From here on these streams are hooked onto.
+    pub(crate) fn hook(&mut self, hooks: &Arc<Hooks>) {
+        self.hooks = Arc::clone(hooks);
+        self.shard.set_hooks(Arc::clone(hooks));
+    }
+
+    /// `number` tells this socket from all others.
+    pub(crate) fn accept(&mut self, room: usize, number: u32) {
         let connection = Connection {
+            context: Some(number.to_string().into()),
             socket: FakeSocket {
                 room,
                 ..FakeSocket::default()
@@ -317,9 +357,79 @@ impl Worker {
         }
     }
 
-    pub(crate) fn end(&mut self, id: SlotId) {
-        self.fanout.disconnect(id, &mut self.sockets, |_, _, _| ());
+    pub(crate) fn end(&mut self, id: SlotId, model: &mut Model) {
+        self.end_subscriptions(id, model);
         self.sockets.0.remove(id);
+    }
+
+    /// What the socket held is owed in the order of joining, and then what was admitted.
+    fn end_subscriptions(&mut self, id: SlotId, model: &mut Model) {
+        let Some(connection) = self.sockets.0.get_mut(id) else {
+            return;
+        };
+        let context = connection.context.clone();
+        let socket = context.clone().expect("every socket has one");
+        for (subscription, key, item) in connection.client.held() {
+            let leave = (
+                socket.clone(),
+                subscription.clone(),
+                key.clone(),
+                item.cloned(),
+            );
+            model.owe(self.id, leave);
+        }
+        let pending = std::mem::take(&mut connection.pending);
+        let (hooks, debts) = (&self.hooks, &mut self.debts);
+        let mut owe = |key: &GroupKey, subscription, item| {
+            if hooks.leaves.has(key.stream()) {
+                debts.push_back(Presence {
+                    subscription,
+                    key: key.clone(),
+                    item,
+                    context: context.clone(),
+                });
+            }
+        };
+        self.fanout.disconnect(id, &mut self.sockets, &mut owe);
+        for Pending { id, stage, .. } in pending {
+            if let Stage::Owner(key, item) = stage {
+                model.owe(
+                    self.id,
+                    (socket.clone(), id.clone(), key.clone(), item.clone()),
+                );
+                owe(&key, id, item);
+            }
+        }
+    }
+
+    fn owe(&mut self, presence: Presence, model: &mut Model) {
+        model.owe(self.id, leave_of(&presence));
+        if self.hooks.leaves.has(presence.key.stream()) {
+            self.debts.push_back(presence);
+        }
+    }
+
+    fn settle_debts(&mut self, mesh: &mut Mesh) {
+        let mailbox = &mut mesh.engine;
+        if let Some(len) = self.granted
+            && !self.to_engine.has_backlog()
+            && !mailbox.is_full()
+        {
+            self.granted = None;
+            let leaves = self.debts.drain(..len.min(self.debts.len())).collect();
+            let more = !self.debts.is_empty();
+            self.is_told = more;
+            let message = ToEngine::Leaves {
+                worker: self.id,
+                leaves,
+                more,
+            };
+            self.to_engine.send(mailbox, message);
+        }
+        if !self.is_told && !self.debts.is_empty() {
+            self.is_told = true;
+            self.to_engine.send(mailbox, ToEngine::Owes(self.id));
+        }
     }
 
     /// Values of before a restart: put in without a store, for they are in it. Gives the number of
@@ -370,10 +480,20 @@ impl Worker {
         self.add(out);
     }
 
+    fn told(&mut self, told: Told, around: &mut Around<'_>) {
+        around.model.told(&told, &self.owned);
+        let mut out = Effects::default();
+        self.shard.told(told, self.now, &mut out);
+        around.model.check(self.id, &out);
+        self.add(out);
+    }
+
     fn add(&mut self, mut out: Effects) {
         self.effects.requests.append(&mut out.requests);
         self.effects.replies.append(&mut out.replies);
         self.effects.deliveries.append(&mut out.deliveries);
+        self.effects.fired.append(&mut out.fired);
+        self.effects.custom.append(&mut out.custom);
     }
 
     fn perform_effects(&mut self, around: &mut Around<'_>) {
@@ -392,7 +512,16 @@ impl Worker {
             }
         }
         for reply in std::mem::take(&mut self.effects.replies) {
+            let reply = ToEngine::Reply(reply);
             self.to_engine.send(&mut around.mesh.engine, reply);
+        }
+        for fired in std::mem::take(&mut self.effects.fired) {
+            let fired = ToEngine::Fired(fired);
+            self.to_engine.send(&mut around.mesh.engine, fired);
+        }
+        for call in std::mem::take(&mut self.effects.custom) {
+            let call = ToEngine::Custom(call);
+            self.to_engine.send(&mut around.mesh.engine, call);
         }
         for delivery in std::mem::take(&mut self.effects.deliveries) {
             if delivery.to == self.id {
@@ -440,10 +569,13 @@ impl Worker {
         let pending = connection
             .pending
             .remove(found.expect("an open socket's own join"));
+        let Stage::Owner(_, item) = pending.stage else {
+            panic!("it was let in before its functions had a say");
+        };
         connection.client.enters(&pending.id, entered, around.model);
         let entry = Entry {
             id: pending.id.clone(),
-            item: pending.item,
+            item,
             sync,
         };
         self.fanout.enter(id, local, entry, &mut self.sockets);
@@ -481,7 +613,9 @@ impl Worker {
                 if connection.is_closing {
                     continue;
                 }
-                if matches!(post.what, What::Join(..) | What::Leave) && connection.holds(&post.id) {
+                if matches!(post.what, What::Join(..) | What::Leave(..))
+                    && connection.holds(&post.id)
+                {
                     connection.waiting.push_back(post);
                 } else {
                     self.serve(id, post, around);
@@ -496,10 +630,17 @@ impl Worker {
         };
         let (key, item) = match post.what {
             What::Join(key, item) => (key, item),
-            What::Leave => {
+            What::Leave(key, item) => {
                 connection.client.leaves(&post.id, around.model);
+                let context = connection.context.clone();
                 self.fanout.leave(id, &post.id, &mut self.sockets);
-                return;
+                let presence = Presence {
+                    subscription: post.id,
+                    key,
+                    item,
+                    context,
+                };
+                return self.owe(presence, around.model);
             }
             What::Ping => {
                 connection.client.pinged();
@@ -508,22 +649,91 @@ impl Worker {
             }
             What::Close => return self.close(id, around.model),
         };
-        let local = self.fanout.begin_join(&key);
         let token = connection.next_token;
         connection.next_token += 1;
+        let is_asked = self.hooks.joins.has(key.stream());
         connection.pending.push(Pending {
             token,
-            id: post.id,
-            item: item.clone(),
+            id: post.id.clone(),
+            stage: match is_asked {
+                true => Stage::Functions,
+                false => Stage::Owner(key.clone(), item.clone()),
+            },
         });
+        if !is_asked {
+            return self.send_join(id, token, key, item, around.mesh);
+        }
+        let request = JoinRequest {
+            worker: self.id,
+            connection: id,
+            token,
+            presence: Presence {
+                subscription: post.id,
+                key,
+                item,
+                context: connection.context.clone(),
+            },
+        };
+        let request = ToEngine::Join(Box::new(request));
+        self.to_engine.send(&mut around.mesh.engine, request);
+    }
+
+    fn send_join(
+        &mut self,
+        id: SlotId,
+        token: u32,
+        key: GroupKey,
+        item: Option<ItemId>,
+        mesh: &mut Mesh,
+    ) {
         let join = Join {
             worker: self.id,
-            local,
+            local: self.fanout.begin_join(&key),
             connection: id,
             token,
             item,
         };
-        self.command(key, Ask::Join(join), around.mesh);
+        self.command(key, Ask::Join(join), mesh);
+    }
+
+    /// The functions' word on a join.
+    fn joined(&mut self, request: JoinRequest, is_admitted: bool, around: &mut Around<'_>) {
+        let JoinRequest {
+            connection: id,
+            token,
+            presence,
+            ..
+        } = request;
+        let connection = self.sockets.0.get_mut(id);
+        let Some(connection) = connection.filter(|connection| !connection.is_closing) else {
+            if is_admitted {
+                self.owe(presence, around.model);
+            }
+            return;
+        };
+        let is_it = |pending: &Pending| pending.token == token;
+        let found = connection.pending.iter().position(is_it);
+        let found = found.expect("an open socket's own join");
+        let Presence {
+            subscription,
+            key,
+            item,
+            ..
+        } = presence;
+        if is_admitted {
+            connection.pending[found].stage = Stage::Owner(key.clone(), item.clone());
+            return self.send_join(id, token, key, item, around.mesh);
+        }
+        connection.pending.remove(found);
+        connection
+            .client
+            .is_refused(&subscription, &key, item.as_ref());
+        let answer = unauthorized(&key, self.now, item.as_deref());
+        connection.reader.push_own(answer);
+        self.to_write.push(id);
+        while let Some(post) = self.next_of(id, &subscription) {
+            self.serve(id, post, around);
+        }
     }
 
     fn command(&mut self, key: GroupKey, ask: Ask, mesh: &mut Mesh) {
@@ -537,7 +747,7 @@ impl Worker {
         }
     }
 
-    fn close(&mut self, id: SlotId, model: &Model) {
+    fn close(&mut self, id: SlotId, model: &mut Model) {
         let Some(connection) = self.sockets.0.get_mut(id) else {
             return;
         };
@@ -545,11 +755,10 @@ impl Worker {
             return;
         }
         connection.is_closing = true;
-        connection.pending.clear();
         connection.waiting.clear();
-        connection.client.closes(model);
-        self.fanout.disconnect(id, &mut self.sockets, |_, _, _| ());
+        self.end_subscriptions(id, model);
         if let Some(connection) = self.sockets.0.get_mut(id) {
+            connection.client.closes(model);
             let last = close_frame(Some(1013), "");
             connection.reader.push_last(last.into());
         }
@@ -571,7 +780,7 @@ impl Worker {
         }
         let outcome = self.fanout.take_outcome();
         for id in outcome.gone {
-            self.end(id);
+            self.end(id, around.model);
         }
         for id in outcome.slow {
             self.check_slow(id, around.model);
@@ -581,7 +790,7 @@ impl Worker {
             self.check_not_slow(id, around.model);
             let connection = self.sockets.0.get(id);
             if connection.is_some_and(|found| found.is_closing && found.reader.queue_is_empty()) {
-                self.end(id);
+                self.end(id, around.model);
             }
         }
         let left = self.fanout.take_outcome().left;
