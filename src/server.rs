@@ -6,6 +6,7 @@ mod cores;
 mod listeners;
 mod rules;
 mod scheduling;
+mod values;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,10 +25,12 @@ use crate::mesh::{self, Owners, Shared, Wake};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
 use crate::protocol::origin::OriginRule;
 use crate::shard::Store;
+use crate::store::files::StoreError;
 use crate::store::{self, Memory};
 use crate::worker::{self, Worker};
 
 use cores::Cores;
+use values::Values;
 
 /// The exit code when a thread has panicked: the supervisor should start us again.
 pub const PANICKED: i32 = 70;
@@ -63,6 +66,9 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// What is kept cannot be read, or nothing could be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// There is an engine to attach to, but nothing will ever reach it.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -103,6 +109,13 @@ impl Server {
         let allowed_origins = origin_rules("server.allowed_origins", &config.allowed_origins)?;
         let worker_origins = origin_rules("server.worker_origins", &config.worker_origins)?;
         let workers = cores.workers;
+        let count = workers as u16;
+        let owners = if options.steered {
+            Owners::Steered { workers: count }
+        } else {
+            Owners::Hashed { workers: count }
+        };
+        let values = Values::open(config, owners, workers, options.store)?;
         let stream = listeners::stream(config, workers)?;
         let attach = config.engine.as_deref().map(Attach::new).transpose()?;
         let sdk_workers = listeners::workers(config)?;
@@ -119,16 +132,11 @@ impl Server {
             .map(|_| worker::wake_token())
             .chain([engine::wake_token()]);
         let tokens: Vec<Token> = tokens
-            .chain(options.store.as_ref().map(|_| store::wake_token()))
+            .chain(values.store.as_ref().map(|_| store::wake_token()))
             .collect();
         let (polls, wakes) = polls(&tokens)?;
-        let count = workers as u16;
         let shared = Arc::new(Shared {
-            owners: if options.steered {
-                Owners::Steered { workers: count }
-            } else {
-                Owners::Hashed { workers: count }
-            },
+            owners,
             wakes,
             connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
@@ -145,11 +153,7 @@ impl Server {
         );
         let (drained_sender, drained) = crossbeam_channel::bounded(workers);
         let drain = Duration::from_millis(config.drain_ms);
-        let decides = options
-            .store
-            .as_ref()
-            .map_or(Memory.decides(), |store| store.decides());
-        let has_store = options.store.is_some();
+        let has_store = values.store.is_some();
 
         let auth = config.auth.function.clone().map(|function| worker::Auth {
             function,
@@ -163,14 +167,15 @@ impl Server {
                 .ok_or_else(|| io::Error::other("a thread without a poll"))
         };
         let mut worker_threads = Vec::new();
-        for (ports, listener) in worker_ports.into_iter().zip(stream) {
+        let parts = worker_ports.into_iter().zip(stream).zip(values.shards);
+        for ((ports, listener), shard) in parts {
             let number = ports.id.index();
             let worker = Worker::new(worker::Parts {
                 poll: next_poll()?,
                 listener,
                 ports,
                 store_here: (!has_store).then(|| Box::new(Memory) as Box<dyn Store>),
-                decides,
+                shard,
                 auth: auth.clone(),
                 allowed_origins: allowed_origins.clone(),
                 limits: limits.clone(),
@@ -195,7 +200,7 @@ impl Server {
         })?;
         let run = beside_workers(&cores, move || engine.run());
         let engine = spawn("engine".to_owned(), cores.of_engine(), run)?;
-        let store = match (options.store, store_ports) {
+        let store = match (values.store, store_ports) {
             (Some(store), Some(ports)) => {
                 let poll = next_poll()?;
                 let run = beside_workers(&cores, move || store::run(store, poll, ports));
@@ -204,9 +209,10 @@ impl Server {
             _ => None,
         };
         tracing::info!(
-            "iii-stream {} serves subscribers on {stream_address}{mode}; {}; values in memory",
+            "iii-stream {} serves subscribers on {stream_address}{mode}; {}; {}",
             env!("CARGO_PKG_VERSION"),
             cores.described(),
+            values.described,
         );
         Ok(Server {
             shared,

@@ -121,10 +121,6 @@ fn what_is_not_served_is_refused_in_one_line() {
         (stream("config: {adapter: {name: redis}}"), "redis"),
         (stream("config: {adapter: {name: bridge}}"), "bridge"),
         (
-            stream("config: {adapter: {name: kv, config: {store_method: file_based}}}"),
-            "file_based",
-        ),
-        (
             stream("- {name: iii-worker-manager, config: {middleware_function_id: f}}")
                 .replace("  -", "-"),
             "middleware_function_id: is not supported by iii-stream; run it beside an engine (--engine) instead",

@@ -99,6 +99,10 @@ impl Engine {
                 trigger_request_format,
                 call_request_format,
             } => {
+                let formats = [trigger_request_format, call_request_format];
+                if let Err(why) = self.check_all_passed_on(formats.into_iter().flatten()) {
+                    return self.drop_message(id, &why);
+                }
                 let served = ServedType {
                     owner: id,
                     description: (*description).into(),
@@ -112,7 +116,20 @@ impl Engine {
         }
     }
 
-    fn register_function(&mut self, id: SlotId, function_id: &str, description: Description) {
+    fn register_function(&mut self, id: SlotId, function_id: &str, mut description: Description) {
+        let texts = [
+            &description.request_format,
+            &description.response_format,
+            &description.metadata,
+        ];
+        let texts = texts.into_iter().filter_map(|text| text.as_deref());
+        if let Err(why) = self.check_all_passed_on(texts) {
+            self.warn(
+                id,
+                &format!("function {function_id} is registered without what describes it: {why}"),
+            );
+            description = Description::default();
+        }
         if self.has_own(function_id) && self.functions.owner_of(function_id).is_none() {
             tracing::warn!(
                 "an SDK worker has registered {function_id}: it is called in place of ours while it is there"
@@ -123,6 +140,15 @@ impl Engine {
             peer.functions.insert(function_id.into());
         }
         self.functions_changed(is_hook);
+    }
+
+    /// Whether other workers can read all of these texts.
+    fn check_all_passed_on<'a>(
+        &self,
+        texts: impl IntoIterator<Item = &'a RawValue>,
+    ) -> Result<(), String> {
+        let mut texts = texts.into_iter();
+        texts.try_for_each(|text| self.check_passed_on(text.get()))
     }
 
     fn unregister_function(&mut self, id: SlotId, function_id: &str) {
@@ -156,8 +182,13 @@ impl Engine {
         );
         trigger.config = asked.config.map(ToOwned::to_owned);
         trigger.metadata = asked.metadata.map(ToOwned::to_owned);
-        let registered = self.check_handed_over(trigger_type);
-        match registered.and_then(|()| self.triggers.register(trigger)) {
+        // Other workers read both: in listings, and whoever serves the type.
+        let texts = [asked.config, asked.metadata].into_iter().flatten();
+        let is_readable = self
+            .check_all_passed_on(texts)
+            .map_err(|why| ErrorBody::new("trigger_registration_failed", why));
+        let may_be = is_readable.and_then(|()| self.check_handed_over(trigger_type));
+        match may_be.and_then(|()| self.triggers.register(trigger)) {
             Ok((slot, replaced)) => {
                 self.hooks.change();
                 if let Some(replaced) = replaced

@@ -16,6 +16,7 @@ mod group;
 mod groups;
 pub mod hooks;
 mod items;
+mod keep;
 mod sync;
 mod under_way;
 pub mod update;
@@ -25,18 +26,20 @@ pub use effects::{
     Answer, CustomAnswer, CustomCall, Delivered, Delivery, Effects, Fired, Learned, Question,
     Reply, Request, RequestKind, Store, Told, Verdict,
 };
+pub use keep::{Cursor, Piece, Restored, Slice, SliceLimits};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::id::{CallId, GroupKey, WorkerId};
 use crate::protocol::answer::Outcome;
-use crate::protocol::input::StreamFunction;
+use crate::protocol::input::{StreamFunction, failed};
 
 use group::{Group, Turn};
 use groups::Groups;
 use hooks::Hooks;
-use under_way::{Flight, Heard, InFlight, Send};
+use keep::Restoring;
+use under_way::{Flight, Heard, Held, InFlight, Send};
 
 /// Who decides what a change does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,16 +68,31 @@ pub struct Shard {
     flight: Flight,
     /// Commands that wait in the groups' queues.
     waiting_len: usize,
+    /// Of those, what waits for custom functions, or behind what does.
+    held: Held,
+    /// Commands that were refused since that was last asked, because too much waits for functions.
+    refused_len: u64,
     /// Groups that have made the texts of their lists without anybody to follow them, and when: the
     /// texts are given back a little later, so that whoever asks again and again is not answered
     /// anew each time.
     cooling: VecDeque<(u64, u32)>,
     /// How far the group that is furthest ahead of the clock is, in ms, since it was last asked.
     ahead_ms: u64,
+    /// While a store gives back what it has kept.
+    restoring: Option<Box<Restoring>>,
 }
 
 /// How long a group that nobody follows keeps the texts of its list, in ms.
 const COOLING_MS: u64 = 1000;
+
+/// What may wait in one shard for the answers of custom functions, or behind a command that does; a
+/// call beyond it is refused. Functions may be slow for long, and the other groups are to go on.
+/// Joins are let through: their sockets bound them.
+const HELD_LEN_MAX: usize = 16 * 1024;
+const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Told to whoever finds no room.
+const OVERLOADED: &str = "server is overloaded";
 
 impl Shard {
     /// The shard of that worker.
@@ -86,9 +104,17 @@ impl Shard {
             hooks: Arc::default(),
             flight: Flight::new(worker),
             waiting_len: 0,
+            held: Held::default(),
+            refused_len: 0,
             cooling: VecDeque::new(),
             ahead_ms: 0,
+            restoring: None,
         }
+    }
+
+    /// Who decides what a change does.
+    pub fn decides(&self) -> Decides {
+        self.decides
     }
 
     /// Applies one command at `now` (ms since 1970) and appends to `out` what must now happen.
@@ -143,9 +169,16 @@ impl Shard {
         self.hooks = hooks;
     }
 
-    /// Commands that wait for the store or a custom function, reads behind them included.
+    /// Commands that wait for the store, reads behind them included. Those that wait for a custom
+    /// function are not among them: they have a bound of their own.
     pub fn waiting_len(&self) -> usize {
-        self.waiting_len
+        self.waiting_len - self.held.len
+    }
+
+    /// Commands that were refused since this was last asked, because too many wait for custom
+    /// functions; those that nobody waits for included.
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused_len)
     }
 
     /// Groups that are there: with items, subscribers, or something under way.
@@ -161,11 +194,19 @@ impl Shard {
     /// Panics where what should hold does not: for tests, since it looks at every item.
     pub fn check_invariants(&self) {
         self.groups.iter().for_each(Group::check_invariants);
+        let held: Vec<Held> = self.groups.iter().map(Group::held).collect();
+        let len = held.iter().map(|held| held.len).sum();
+        let bytes = held.iter().map(|held| held.bytes).sum();
+        debug_assert_eq!(self.held, Held { len, bytes });
     }
 
     fn apply_to_group(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
         let custom = ask.function();
         let custom = custom.filter(|function| self.hooks.is_custom(key.stream(), *function));
+        if self.finds_no_room(&key, &ask, custom.is_some()) {
+            self.refused_len += 1;
+            return ask.refuse(out);
+        }
         if let Some(function) = custom {
             let decides = self.decides;
             let slot = self.groups.enter(key);
@@ -211,6 +252,16 @@ impl Shard {
             Ask::Join(join) => group.join(join, hash, turn),
             Ask::Leave { worker, local } => group.leave(worker, local),
         });
+    }
+
+    /// Whether it would wait for a function, and too much does.
+    fn finds_no_room(&self, key: &GroupKey, ask: &Ask, is_custom: bool) -> bool {
+        if self.held.len < HELD_LEN_MAX && self.held.bytes < HELD_BYTES_MAX {
+            return false;
+        }
+        let group = || self.groups.get(self.groups.find(key)?);
+        let may_wait = !matches!(ask, Ask::Join(_) | Ask::Leave { .. });
+        may_wait && (is_custom || group().is_some_and(|group| group.held().len > 0))
     }
 
     fn list(&mut self, stream: Option<Box<str>>, call: CallId, out: &mut Effects) {
@@ -282,7 +333,7 @@ impl Shard {
         let Some(group) = self.groups.get_mut(slot) else {
             return;
         };
-        let waited = group.queue_len();
+        let (waited, held) = (group.queue_len(), group.held());
         let mut turn = Turn {
             now,
             slot,
@@ -293,6 +344,11 @@ impl Shard {
         };
         act(group, &mut turn);
         self.waiting_len = self.waiting_len + group.queue_len() - waited;
+        let holds = group.held();
+        self.held = Held {
+            len: self.held.len + holds.len - held.len,
+            bytes: self.held.bytes + holds.bytes - held.bytes,
+        };
         self.ahead_ms = self.ahead_ms.max(group.last_time().saturating_sub(now));
         if group.begins_to_cool() {
             self.cooling.push_back((now, slot));
@@ -328,6 +384,21 @@ impl Ask {
             Ask::Join(_) => Some(StreamFunction::List),
             Ask::Send { .. } | Ask::Leave { .. } => None,
         }
+    }
+
+    /// Nobody will carry it out: whoever waits for the answer is told so.
+    fn refuse(self, out: &mut Effects) {
+        let (function, call) = match self {
+            Ask::Set { call, .. } => (StreamFunction::Set, call),
+            Ask::Update { call, .. } => (StreamFunction::Update, call),
+            Ask::Delete { call, .. } => (StreamFunction::Delete, call),
+            Ask::Send { call, .. } => (StreamFunction::Send, call),
+            Ask::Get { call, .. } => (StreamFunction::Get, Some(call)),
+            Ask::List { call } => (StreamFunction::List, Some(call)),
+            Ask::Join(_) | Ask::Leave { .. } => return,
+        };
+        let outcome = Outcome::Failed(failed(function, OVERLOADED));
+        out.replies.extend(call.map(|call| Reply { call, outcome }));
     }
 
     /// The item it is about.

@@ -74,6 +74,21 @@ impl Subscriber {
         Subscriber::at(server, "/")
     }
 
+    /// Of a server in another process.
+    pub(crate) fn to(address: SocketAddr) -> Subscriber {
+        Subscriber {
+            socket: open(raw::connect(address), address, "/"),
+        }
+    }
+
+    /// The next frame; `None` when the server is gone.
+    pub(crate) fn next_if_any(&mut self) -> Option<Heard> {
+        match self.socket.read() {
+            Ok(Message::Text(text)) => Some(Heard::read(&text)),
+            _ => None,
+        }
+    }
+
     /// With a path, which may name a group or an item.
     pub(crate) fn at(server: &TestServer, path: &str) -> Subscriber {
         let stream = raw::connect(server.stream());
@@ -275,6 +290,13 @@ impl SdkWorker {
         sdk
     }
 
+    /// Of a server in another process.
+    pub(crate) fn to(address: SocketAddr) -> SdkWorker {
+        let mut sdk = SdkWorker::over(address, "/");
+        sdk.wait_for_hello();
+        sdk
+    }
+
     /// At that listener, whose rules may have to be asked before it is let in.
     pub(crate) fn over(listener: SocketAddr, path: &str) -> SdkWorker {
         SdkWorker {
@@ -300,6 +322,17 @@ impl SdkWorker {
 
     pub(crate) fn send_message(&mut self, message: Message) {
         self.socket.send(message).unwrap();
+    }
+
+    /// Results as they come; `None` when the server is gone.
+    pub(crate) fn next_result(&mut self) -> Option<Value> {
+        loop {
+            let message = self.socket.read().ok()?;
+            let message: Value = serde_json::from_str(message.to_text().ok()?).ok()?;
+            if message["type"] == "invocationresult" {
+                return Some(message);
+            }
+        }
     }
 
     fn read(&mut self) -> Value {
