@@ -23,7 +23,7 @@ fn server() -> Server {
 }
 
 fn urls(server: &Server) -> [String; 2] {
-    [server.worker_address(), server.stream_address()].map(|address| format!("ws://{address}"))
+    [server.worker_addresses()[0], server.stream_address()].map(|address| format!("ws://{address}"))
 }
 
 /// A folder of this test's own, empty.
