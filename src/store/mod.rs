@@ -73,7 +73,10 @@ fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
         for learned in learned {
             let worker = match &learned {
                 Learned::Answer(answer) => answer.shard,
-                Learned::Heard { group, .. } => ports.shared.owners.owner_of(group),
+                Learned::Heard { group, .. } | Learned::Channel(group, _) => {
+                    ports.shared.owners.owner_of(group)
+                }
+                Learned::Lost => continue,
             };
             by_worker[worker.index()].push(learned);
         }
