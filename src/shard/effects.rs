@@ -269,6 +269,8 @@ pub enum FromChannel {
         event: HeardEvent,
         /// When, by the store's clock, in ms since 1970.
         time: u64,
+        /// The group had no items before it.
+        is_first: bool,
     },
     /// The group was read again at this point between its events.
     Read {

@@ -167,7 +167,15 @@ impl Group {
     /// The channel tells of something.
     pub(super) fn from_channel(&mut self, from: FromChannel, turn: &mut Turn<'_>) {
         match from {
-            FromChannel::Event { item, event, time } => {
+            FromChannel::Event {
+                item,
+                event,
+                time,
+                is_first,
+            } => {
+                if is_first {
+                    self.drop_others(item.as_deref(), time, turn);
+                }
                 self.take_event(item.as_deref(), &event, time, turn);
             }
             FromChannel::Read {
@@ -197,6 +205,18 @@ impl Group {
         let told = self.event_time(time);
         self.tell(item, event.borrowed(), told, Whose::Elsewhere, turn);
         self.enter_behind(turn);
+    }
+
+    /// The group had no items, whatever is thought here: the store has lost them, as one does that
+    /// evicts or is emptied.
+    fn drop_others(&mut self, item: Option<&str>, time: u64, turn: &mut Turn<'_>) {
+        let (mut all_items, mut all_bytes) = (usize::MAX, usize::MAX);
+        let (known, _) = self.items().piece(0, &mut all_items, &mut all_bytes);
+        for (name, old) in known {
+            if item != Some(&*name) {
+                self.take_event(Some(&name), &HeardEvent::Delete(old), time, turn);
+            }
+        }
     }
 
     fn note_event(&mut self, item: &str, event: &HeardEvent, turn: &Turn<'_>) {
@@ -339,7 +359,12 @@ mod tests {
 
     fn event(local: &mut Local, event: HeardEvent, time: u64) -> Effects {
         let item = Some("u1".into());
-        let from = FromChannel::Event { item, event, time };
+        let from = FromChannel::Event {
+            item,
+            event,
+            time,
+            is_first: false,
+        };
         tell(local, Learned::Channel(GroupKey::new("s", "g"), from))
     }
 
@@ -503,6 +528,27 @@ mod tests {
         let out = read(&mut local, &[("u2", "1")], false);
         assert_eq!(told(&out), [r#"{"type":"delete","data":8}}"#]);
         assert!(times(&out)[0] > 300);
+    }
+
+    #[test]
+    fn items_that_the_store_has_lost_are_told_when_it_has_its_first_again() {
+        let mut local = followed();
+        let from = FromChannel::Event {
+            item: Some("u2".into()),
+            event: HeardEvent::Create("1".into()),
+            time: 200,
+            is_first: true,
+        };
+        let out = tell(&mut local, Learned::Channel(GroupKey::new("s", "g"), from));
+        assert_eq!(
+            told(&out),
+            [
+                r#"{"type":"delete","data":7}}"#,
+                r#"{"type":"create","data":1}}"#
+            ]
+        );
+        let out = local.ask("g", 400, join(None));
+        assert_eq!(told(&out), [r#"{"type":"sync","data":[1]}}"#]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod double;
 pub mod files;
 mod memory;
+pub mod redis;
 
 pub use memory::Memory;
 

@@ -66,8 +66,10 @@ pub(super) enum Mark {
     Foreign,
     /// The group was there and is.
     Stays,
-    /// It has its first item, or its names are known from here on.
+    /// It has its first item.
     New,
+    /// It was there, and whose it is is known from here on.
+    Named,
     /// Its last item went.
     Gone,
 }
@@ -130,6 +132,7 @@ fn mark(message: &str) -> Mark {
     match found {
         Some((_, "" | "none")) => Mark::Stays,
         Some((_, "new")) => Mark::New,
+        Some((_, "named")) => Mark::Named,
         Some((_, "gone")) => Mark::Gone,
         _ => Mark::Foreign,
     }
@@ -145,8 +148,7 @@ pub(super) struct Message {
 
 /// `None`: a reference engine would drop it too, or it is of a kind that nobody here can use.
 pub(super) fn read(message: &str) -> Option<Message> {
-    let [kind, time, id, event] =
-        raw::pick(message, ["type", "timestamp", "id", "event"]).ok()?;
+    let [kind, time, id, event] = raw::pick(message, ["type", "timestamp", "id", "event"]).ok()?;
     kind?;
     let id = match id.map(|id| id.get()) {
         None | Some("null") => None,
@@ -232,6 +234,7 @@ mod tests {
                 (Some(""), Mark::Stays),
                 (Some("none"), Mark::Stays),
                 (Some("new"), Mark::New),
+                (Some("named"), Mark::Named),
                 (Some("gone"), Mark::Gone),
                 (Some("what is that"), Mark::Foreign),
             ] {
@@ -244,7 +247,13 @@ mod tests {
         let other_order = r#" {"groupId":"g", "id":null,"streamName":"\u0073"} "#;
         let seen = glance(other_order).unwrap();
         assert_eq!((&*seen.stream, &*seen.group), ("s", "g"));
-        for text in ["", "{}", "[]", r#"{"streamName":1,"groupId":"g"}"#, "{\"type\":\"stream\",\"timestamp\":1,\"streamName\":\"a"] {
+        for text in [
+            "",
+            "{}",
+            "[]",
+            r#"{"streamName":1,"groupId":"g"}"#,
+            "{\"type\":\"stream\",\"timestamp\":1,\"streamName\":\"a",
+        ] {
             assert_eq!(glance(text), None, "{text}");
         }
     }

@@ -68,6 +68,20 @@ impl Names {
         self.remove_name(key);
     }
 
+    /// The same, of whoever has that joined name.
+    pub(super) fn remove_joined(&mut self, joined: &str) {
+        if let Some(owner) = self.owners.remove(joined) {
+            if let Some(owner) = owner {
+                self.remove_name(&owner);
+            }
+            return;
+        }
+        let at = joined.find(':').unwrap_or(joined.len());
+        if let Some(key) = GroupKey::of_joined(joined, at) {
+            self.remove_name(&key);
+        }
+    }
+
     fn remove_name(&mut self, key: &GroupKey) {
         if let Some(groups) = self.streams.get_mut(key.stream()) {
             groups.remove(key.group());
@@ -160,7 +174,7 @@ mod tests {
         assert!(listed(&names, Some("a")).is_empty());
         names.enter_unnamed("a:b:c");
         assert!(names.is_of_another(&left), "it has its name");
-        names.remove(&right);
+        names.remove_joined("a:b:c");
         assert!(!names.is_of_another(&left));
         assert_eq!(listed(&names, None), pairs(&[("x", "y")]));
     }

@@ -26,7 +26,7 @@ local function after_set(names, is_ambiguous, is_new)
     return 'new'
   end
   if is_ambiguous == '1' and redis.call('HSETNX', groups, group, names) == 1 then
-    return 'new'
+    return 'named'
   end
   return ''
 end

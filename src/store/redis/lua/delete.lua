@@ -17,7 +17,7 @@ if redis.call('EXISTS', group) == 0 then
   redis.call('HDEL', groups, group)
   state = 'gone'
 elseif is_ambiguous == '1' and redis.call('HSETNX', groups, group, names) == 1 then
-  state = 'new'
+  state = 'named'
 end
 local time = publish(head .. 'delete","data":' .. old .. '}', state)
 return {'done', time, old, state}
