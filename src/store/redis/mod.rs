@@ -64,14 +64,14 @@ pub enum RedisError {
         cause: String,
     },
     /// It does not answer, or refuses.
-    #[error("{address}: {cause}, given up after {after_ms} ms")]
+    #[error("{address}: {cause}, given up after {after}")]
     Connect {
         /// Without secrets.
         address: String,
         /// What came of the last attempt.
         cause: String,
         /// How long it was tried.
-        after_ms: u128,
+        after: String,
     },
     /// It answers, and cannot be used.
     #[error("{address}: {cause}")]
@@ -143,7 +143,7 @@ impl Redis {
                 return Err(RedisError::Connect {
                     address: self.shown.clone(),
                     cause: plain(self.link.cause()),
-                    after_ms: self.settings.connect_timeout.as_millis(),
+                    after: in_words(self.settings.connect_timeout),
                 });
             }
             let rest = self.turn(poll.registry(), now);
@@ -223,6 +223,13 @@ impl Redis {
             self.take_answer(value, now)?;
         }
         outcome
+    }
+}
+
+fn in_words(time: Duration) -> String {
+    match time.as_millis() {
+        ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
+        ms => format!("{ms} ms"),
     }
 }
 

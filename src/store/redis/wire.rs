@@ -34,6 +34,8 @@ pub(super) struct Wire {
     sent: usize,
     parser: Parser,
     is_readable: bool,
+    /// The poll has said something of it: it stands, or could not connect.
+    is_known: bool,
     /// Something has come over it, so it stands.
     has_heard: bool,
 }
@@ -61,6 +63,7 @@ impl Wire {
             sent: 0,
             parser: Parser::new(),
             is_readable: false,
+            is_known: false,
             has_heard: false,
         })
     }
@@ -89,6 +92,7 @@ impl Wire {
 
     /// The poll says that something is there, or that it has room again.
     pub(super) fn is_ready(&mut self) {
+        self.is_known = true;
         self.is_readable = true;
     }
 
@@ -99,6 +103,9 @@ impl Wire {
 
     /// Writes what it takes. Err: why it is broken.
     pub(super) fn flush(&mut self) -> Result<(), String> {
+        if !self.is_known {
+            return Ok(()); // a write would swallow what kept it from connecting
+        }
         if self.socket.wants_write() && matches!(self.socket.flush(), Written::Gone) {
             return Err(self.fault());
         }
