@@ -585,7 +585,7 @@ mod tests {
     use super::super::{Auth, Limits, yaml};
     use super::*;
 
-    use super::super::{Factor, Fsync};
+    use super::super::{Factor, Fsync, RedisStore};
     use std::time::Duration;
 
     fn environment(name: &str) -> Option<String> {
@@ -860,7 +860,7 @@ workers:
             ),
             (
                 "config: {adapter: {name: bridge}}",
-                "config.adapter.name: bridge is not supported by this version of iii-stream, expected kv",
+                "config.adapter.name: bridge is not supported by this version of iii-stream, expected kv or redis",
             ),
             (
                 "config: {adapter: {name: 'modules::stream::adapters::KvStore'}}",
@@ -951,12 +951,37 @@ workers:
     }
 
     #[test]
+    fn every_key_of_the_redis_store_is_read() {
+        let store = |entry: &str| match stream_config(entry).store {
+            StoreConfig::Redis(redis) => redis,
+            other => unreachable!("the file asks for Redis, not {other:?}"),
+        };
+        for keys in ["", ", config: {redis_url: 5, channel_size: 1}"] {
+            let redis = store(&format!("config: {{adapter: {{name: redis{keys}}}}}"));
+            assert_eq!(Some(redis), RedisStore::at("redis://localhost:6379"));
+        }
+        let expected = RedisStore {
+            connect_timeout: Duration::from_millis(7),
+            in_flight: 9,
+            call_timeout: Duration::from_millis(11),
+            ..RedisStore::at("redis://:p@h:1/2").unwrap()
+        };
+        let keys = "config: {adapter: {name: redis, config: {redis_url: 'redis://:p@h:1/2'}}}, \
+                    server: {redis: {connect_timeout_ms: 7, in_flight: 9}, call_timeout_ms: 11}";
+        assert_eq!(store(keys), expected);
+        let (_, report) = read_file(&format!("workers: [{{name: iii-stream, {keys}}}]"));
+        let shown = |setting: &&super::super::Setting| setting.key.ends_with("redis_url");
+        let setting = report.settings.iter().find(shown).unwrap();
+        assert_eq!(setting.value, Json::from("redis://***@h:1/2"));
+    }
+
+    #[test]
     fn every_key_of_the_file_store_is_read() {
         let store = |keys: &str| {
             let adapter = format!("{{name: kv, config: {{store_method: file_based{keys}}}}}");
             match stream_config(&format!("config: {{adapter: {adapter}}}")).store {
                 StoreConfig::Files(files) => files,
-                StoreConfig::Memory => unreachable!("the file asks for files"),
+                other => unreachable!("the file asks for files, not {other:?}"),
             }
         };
         assert_eq!(store(""), FileStore::at("kv_store_data.db"));

@@ -502,7 +502,7 @@ impl Group {
             Waiting::Join { join, hash, .. } if turn.decides == Decides::Shared => {
                 self.enter_shared(join, hash, turn);
             }
-            Waiting::Channel(from) => self.from_channel(*from, turn),
+            Waiting::Channel(from) => self.take_from_channel(*from, turn),
             Waiting::Join { join, hash, time } => {
                 let sync = self.sync_for(&join, hash, time);
                 self.enter(&join, Some(sync), turn.out);

@@ -165,7 +165,7 @@ impl Group {
     }
 
     /// The channel tells of something.
-    pub(super) fn from_channel(&mut self, from: FromChannel, turn: &mut Turn<'_>) {
+    pub(super) fn take_from_channel(&mut self, from: FromChannel, turn: &mut Turn<'_>) {
         match from {
             FromChannel::Event {
                 item,
