@@ -1173,7 +1173,7 @@ workers:
             ),
             (
                 "admin: none",
-                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, allowed_origins, worker_origins, call_timeout_ms, drain_ms or limits",
+                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, allowed_origins, worker_origins, call_timeout_ms, drain_ms, redis or limits",
             ),
             ("limits: 5", "limits: 5 is an integer, expected a mapping"),
             (
@@ -1269,6 +1269,6 @@ workers:
             origin("iii-stream.server.worker_origins").unwrap(),
             "\"loopback\" # default"
         );
-        assert_eq!(report.settings.len(), 32);
+        assert_eq!(report.settings.len(), 34);
     }
 }
