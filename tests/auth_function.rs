@@ -390,7 +390,10 @@ fn a_client_that_goes_while_it_is_asked_about_leaves_nothing() {
                 sdk.next_call_of(AUTH)
             })
             .collect();
+        let began = Instant::now();
         wait_until("the sockets end", || server.shared().connections_len() == 0);
+        let waited = began.elapsed();
+        assert!(waited < Duration::from_secs(5), "only their time was up");
         for call in &gone {
             sdk.answer(call, json!({"result": {"context": 1}}));
         }
