@@ -338,6 +338,11 @@ impl SdkWorker {
         }
     }
 
+    /// The next frame, which may end the connection.
+    pub(crate) fn next_message(&mut self) -> Message {
+        self.socket.read().expect("a message in time")
+    }
+
     /// The next message, whatever it is.
     pub(crate) fn next(&mut self) -> Value {
         match self.came.pop_front() {
