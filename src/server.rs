@@ -19,7 +19,7 @@ use crossbeam_channel::Receiver;
 use mio::{Poll, Token, Waker};
 
 use crate::config::{AuthFailure, Config};
-use crate::engine::{self, Engine};
+use crate::engine::{self, Attach, AttachError, Engine};
 use crate::id::WorkerId;
 use crate::mesh::{self, Owners, Shared, Wake};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
@@ -69,9 +69,9 @@ pub enum StartError {
     /// What is kept cannot be read, or nothing could be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// There is nowhere for SDK workers to connect.
-    #[error("no worker port is configured, as when there is an engine to attach to")]
-    NoWorkerPort,
+    /// There is an engine to attach to, but nothing will ever reach it.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// The workers cannot run where they should.
     #[error("server.pin: {0}")]
     Pin(String),
@@ -117,12 +117,14 @@ impl Server {
         };
         let values = Values::open(config, owners, workers, options.store)?;
         let stream = listeners::stream(config, workers)?;
+        let attach = config.engine.as_deref().map(Attach::new).transpose()?;
         let sdk_workers = listeners::workers(config)?;
         let stream_address = stream[0].local_addr()?;
         let worker_addresses: Vec<SocketAddr> = sdk_workers
             .iter()
             .map(|listener| listener.socket.local_addr())
             .collect::<io::Result<_>>()?;
+        let mode = mode(attach.as_ref(), &worker_addresses);
         let mut limits = config.limits.clone();
         limits.connections = limits.connections.min(cores::raise_open_files());
 
@@ -188,6 +190,7 @@ impl Server {
         let engine = Engine::new(engine::Parts {
             poll: next_poll()?,
             listeners: sdk_workers,
+            attach,
             origins: worker_origins,
             ports: engine_ports,
             limits,
@@ -205,11 +208,9 @@ impl Server {
             }
             _ => None,
         };
-        let on: Vec<String> = worker_addresses.iter().map(SocketAddr::to_string).collect();
         tracing::info!(
-            "iii-stream {} serves subscribers on {stream_address} and SDK workers on {}; {}; {}",
+            "iii-stream {} serves subscribers on {stream_address}{mode}; {}; {}",
             env!("CARGO_PKG_VERSION"),
-            on.join(", "),
             cores.described(),
             values.described,
         );
@@ -230,12 +231,12 @@ impl Server {
         self.stream_address
     }
 
-    /// Where SDK workers connect: the first listener.
-    pub fn worker_address(&self) -> SocketAddr {
-        self.worker_addresses[0]
+    /// Where SDK workers connect: the first listener. None in attached mode.
+    pub fn worker_address(&self) -> Option<SocketAddr> {
+        self.worker_addresses.first().copied()
     }
 
-    /// All listeners on which SDK workers connect, in the order of the configuration. At least one.
+    /// All listeners on which SDK workers connect, in the order of the configuration.
     pub fn worker_addresses(&self) -> &[SocketAddr] {
         &self.worker_addresses
     }
@@ -298,6 +299,18 @@ fn origin_rules(key: &'static str, texts: &[String]) -> Result<Vec<OriginRule>, 
         })
     };
     texts.iter().map(rule_of).collect()
+}
+
+/// What the server is to SDK workers, for people.
+fn mode(attach: Option<&Attach>, listeners: &[SocketAddr]) -> String {
+    if let Some(attach) = attach {
+        return format!(", attached to the engine at {}", attach.shown());
+    }
+    if listeners.is_empty() {
+        return " and has no port for SDK workers".to_owned();
+    }
+    let on: Vec<String> = listeners.iter().map(SocketAddr::to_string).collect();
+    format!(" and SDK workers on {}", on.join(", "))
 }
 
 /// A poll for each thread, and the way to wake it.

@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng};
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::{Value, json};
 
-use support::clients::{error_in, set_input};
+use support::clients::{error_in, item_input, set_input};
 use support::{DEADLINE, SdkWorker, Subscriber, wait_until};
 
 const ROOM: (&str, &str) = ("kept", "room");
@@ -253,6 +253,40 @@ fn a_clean_stop_keeps_everything_and_its_order() {
             json!([{"groups": ["room"], "id": "kept"}])
         );
     }
+}
+
+#[test]
+fn a_snapshot_takes_the_place_of_the_log_while_writes_go_on() {
+    let home = Home::new("snapshot", ", segment_bytes: 1MiB");
+    let process = home.start();
+    let mut sdk = process.sdk();
+    let pad = "x".repeat(1000);
+    let mut written = 0;
+    // Whatever is written meanwhile is found again, in its order.
+    while home.files(".snapshot").len() != 1 || home.files(".log").len() > 3 {
+        let calls: Vec<String> = (0..200)
+            .map(|n| {
+                let room = ["room", "other"][n % 2];
+                let data = json!({"n": written + n, "pad": pad});
+                let item = format!("i{}", (n * 7) % 150);
+                match n % 9 {
+                    8 => sdk.start("stream::delete", item_input(("kept", room), &item)),
+                    _ => sdk.start("stream::set", set_input(("kept", room), &item, data)),
+                }
+            })
+            .collect();
+        for id in &calls {
+            assert!(sdk.result(id).get("error").is_none());
+        }
+        written += 200;
+        assert!(written < 100_000, "no snapshot after {written} writes");
+    }
+    let before = [ROOM, ("kept", "other")].map(|room| sdk.list(room));
+    process.kill();
+    let process = home.start();
+    let mut sdk = process.sdk();
+    let after = [ROOM, ("kept", "other")].map(|room| sdk.list(room));
+    assert_eq!(before, after);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use serde_json::Value;
 fn server() -> Server {
     let config = Config {
         stream: Endpoint::new("127.0.0.1", 0),
-        worker: Endpoint::new("127.0.0.1", 0),
+        worker_listeners: vec![Endpoint::new("127.0.0.1", 0).into()],
         threads: Threads::Count(2),
         drain_ms: 100,
         ..Config::default()
@@ -23,7 +23,7 @@ fn server() -> Server {
 }
 
 fn urls(server: &Server) -> [String; 2] {
-    [server.worker_address(), server.stream_address()].map(|address| format!("ws://{address}"))
+    [server.worker_addresses()[0], server.stream_address()].map(|address| format!("ws://{address}"))
 }
 
 /// A folder of this test's own, empty.

@@ -889,10 +889,6 @@ workers:
                 "config.adapter.config.file_path: 1 is an integer, expected a directory",
             ),
             (
-                "config: {adapter: {name: kv, config: {fsync: always}}}",
-                "config.adapter.config.fsync: is not supported by this version of iii-stream, expected no such key",
-            ),
-            (
                 "config: {adapter: {name: kv, config: {file_pat: x}}}",
                 "config.adapter.config.file_pat: unknown key; did you mean file_path?",
             ),

@@ -10,19 +10,20 @@ use crate::protocol::answer;
 use crate::protocol::call::{self, EngineMessage, ErrorBody, InvocationResult};
 
 use super::Engine;
+use super::attached::not_connected;
 use super::calls::Answered;
 use super::registry::Description;
 use super::triggers::{ServedType, Trigger};
 
 /// The settings of a trigger, as its worker sent them.
-struct Asked<'a> {
-    id: &'a str,
-    trigger_type: &'a str,
-    function_id: &'a str,
+pub(super) struct Asked<'a> {
+    pub(super) id: &'a str,
+    pub(super) trigger_type: &'a str,
+    pub(super) function_id: &'a str,
     /// The function's id as the worker itself knows it.
-    told_function_id: &'a str,
-    config: Option<&'a RawValue>,
-    metadata: Option<&'a RawValue>,
+    pub(super) told_function_id: &'a str,
+    pub(super) config: Option<&'a RawValue>,
+    pub(super) metadata: Option<&'a RawValue>,
 }
 
 impl Engine {
@@ -165,7 +166,7 @@ impl Engine {
         self.expect_to_tell_functions();
     }
 
-    fn register_trigger(&mut self, id: SlotId, asked: &Asked<'_>) {
+    pub(super) fn register_trigger(&mut self, id: SlotId, asked: &Asked<'_>) {
         let Asked {
             id: trigger_id,
             trigger_type,
@@ -186,7 +187,8 @@ impl Engine {
         let is_readable = self
             .check_all_passed_on(texts)
             .map_err(|why| ErrorBody::new("trigger_registration_failed", why));
-        match is_readable.and_then(|()| self.triggers.register(trigger)) {
+        let may_be = is_readable.and_then(|()| self.check_handed_over(trigger_type));
+        match may_be.and_then(|()| self.triggers.register(trigger)) {
             Ok((slot, replaced)) => {
                 self.hooks.change();
                 if let Some(replaced) = replaced
@@ -196,6 +198,18 @@ impl Engine {
                 }
                 if let Some(server) = self.triggers.server_of(trigger_type) {
                     self.hand_over(server, slot);
+                }
+                if self.is_link(id) {
+                    self.peers.send(id, |out| {
+                        answer::trigger_registration_result(
+                            out,
+                            trigger_id,
+                            trigger_type,
+                            function_id,
+                            None,
+                        );
+                    });
+                    self.look_for_leave_triggers();
                 }
             }
             Err(error) => {
@@ -254,7 +268,7 @@ impl Engine {
     }
 
     /// An SDK worker has answered a call.
-    fn result(&mut self, id: SlotId, result: &InvocationResult<'_>) {
+    pub(super) fn result(&mut self, id: SlotId, result: &InvocationResult<'_>) {
         let Some(call) = self.calls.answered(id, result.id) else {
             return; // nobody waits for it, or not for this peer
         };
@@ -263,6 +277,7 @@ impl Engine {
             .and_then(|json| self.check_passed_on(json).err());
         let unreadable = unreadable.map(|why| ErrorBody::new("invocation_failed", why));
         let answered = match (unreadable.as_ref().or(result.error.as_ref()), result.result) {
+            (Some(error), _) if self.is_link(id) => self.told_by_engine(&call, error),
             (Some(error), _) => Answered::Failed(error),
             (None, json) => Answered::Result(json),
         };
@@ -271,14 +286,21 @@ impl Engine {
 
     /// A peer is gone, or about to be: what is its own goes, and who waits for it is told.
     pub(super) fn forget(&mut self, id: SlotId) {
+        let error = if self.is_link(id) {
+            if let Some(why) = self.link_ended(id) {
+                self.detach(&why);
+            }
+            not_connected()
+        } else {
+            ErrorBody::new("invocation_stopped", "Invocation stopped")
+        };
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let functions = std::mem::take(&mut peer.functions);
-        self.orphans.extend(peer.parked.drain(..));
+        self.orphans.extend(peer.parked.take());
         let is_hook = self.functions.forget(id, functions);
         self.functions_changed(is_hook);
-        let error = ErrorBody::new("invocation_stopped", "Invocation stopped");
         for call in self.calls.forget_peer(id) {
             self.hear_call(call, Answered::Gone(&error));
         }

@@ -111,6 +111,12 @@ impl Group {
         &mut self.items
     }
 
+    /// Puts other items in the place of its own, which it gives.
+    pub(super) fn exchange_items(&mut self, items: Items) -> Items {
+        self.sync = None;
+        std::mem::replace(&mut self.items, items)
+    }
+
     /// It had given out this time before the process began.
     pub(super) fn restore(&mut self, time: u64) {
         self.last_time = self.last_time.max(time);

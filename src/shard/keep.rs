@@ -24,6 +24,9 @@ pub struct SliceLimits {
 /// Where the next slice begins. The default is the beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cursor {
+    /// Behind the groups that nobody has named, which come first: whoever names one while a slice is
+    /// on its way comes later.
+    is_in_named: bool,
     slot: u32,
     /// Which group it stands in; if another has the slot by now, that one is taken whole.
     birth: u64,
@@ -50,6 +53,8 @@ pub struct Piece {
     pub time: u64,
     /// It begins with the group's first item: what was taken of a group of this name before is void.
     pub is_first: bool,
+    /// The names are only one of the readings of its joined name.
+    pub is_unnamed: bool,
     /// In their order.
     pub items: Vec<(Box<str>, Text)>,
 }
@@ -138,45 +143,107 @@ impl Shard {
             time_let_go: self.groups.time_let_go(),
             ..Slice::default()
         };
-        let (mut items, mut bytes) = (limits.items, limits.bytes);
-        for slot in cursor.slot..self.groups.slots_end() {
-            let looked_at = (slot - cursor.slot) as usize;
-            if items == 0 || bytes == 0 || looked_at >= limits.groups {
-                slice.next = Some(Cursor {
-                    slot,
-                    ..Cursor::default()
-                });
+        let mut left = limits;
+        let cursor = if cursor.is_in_named {
+            cursor
+        } else {
+            slice.next = self.unnamed_slice(cursor, &mut left, &mut slice.pieces);
+            if slice.next.is_some() {
                 return slice;
             }
+            Cursor {
+                is_in_named: true,
+                ..Cursor::default()
+            }
+        };
+        slice.next = self.named_slice(cursor, left, &mut slice.pieces);
+        slice
+    }
+
+    /// Gives where to go on, unless all was taken.
+    fn unnamed_slice(
+        &self,
+        cursor: Cursor,
+        left: &mut SliceLimits,
+        pieces: &mut Vec<Piece>,
+    ) -> Option<Cursor> {
+        for place in cursor.slot as usize..self.unnamed.places_end() {
+            let goes_on = place == cursor.slot as usize;
+            let from = if goes_on { cursor.sequence } else { 0 };
+            let here = |sequence| Cursor {
+                slot: place as u32,
+                sequence,
+                ..Cursor::default()
+            };
+            if left.items == 0 || left.bytes == 0 || left.groups == 0 {
+                return Some(here(from));
+            }
+            left.groups -= 1;
+            let Some(entry) = self.unnamed.at(place) else {
+                continue;
+            };
+            let (items, next) = entry.items.piece(from, &mut left.items, &mut left.bytes);
+            pieces.push(Piece {
+                key: entry.key.clone(),
+                time: 0,
+                is_first: from == 0,
+                is_unnamed: true,
+                items,
+            });
+            if let Some(sequence) = next {
+                return Some(here(sequence));
+            }
+        }
+        None
+    }
+
+    fn named_slice(
+        &self,
+        cursor: Cursor,
+        mut left: SliceLimits,
+        pieces: &mut Vec<Piece>,
+    ) -> Option<Cursor> {
+        for slot in cursor.slot..self.groups.slots_end() {
+            let here = |birth, sequence| Cursor {
+                is_in_named: true,
+                slot,
+                birth,
+                sequence,
+            };
+            if left.items == 0 || left.bytes == 0 || left.groups == 0 {
+                return Some(here(0, 0));
+            }
+            left.groups -= 1;
             let Some(group) = self.groups.get(slot).filter(|group| group.has_items()) else {
                 continue;
             };
             let goes_on = slot == cursor.slot && group.birth == cursor.birth;
             let from = if goes_on { cursor.sequence } else { 0 };
-            let (taken, next) = group.items().piece(from, &mut items, &mut bytes);
-            slice.pieces.push(Piece {
+            let (items, next) = group.items().piece(from, &mut left.items, &mut left.bytes);
+            pieces.push(Piece {
                 key: group.key.clone(),
                 time: group.last_time(),
                 is_first: from == 0,
-                items: taken,
+                is_unnamed: false,
+                items,
             });
             if let Some(sequence) = next {
-                slice.next = Some(Cursor {
-                    slot,
-                    birth: group.birth,
-                    sequence,
-                });
-                return slice;
+                return Some(here(group.birth, sequence));
             }
         }
-        slice
+        None
     }
 
     /// Takes back what a store has kept, before the first command. After the last of it
     /// [`Shard::restored`] has to be called.
     pub fn restore(&mut self, restored: Restored) {
         match restored {
-            Restored::Piece { sequence, piece } => self.restore_piece(sequence, piece),
+            Restored::Piece { piece, .. } if piece.is_unnamed => self.restore_unnamed(piece),
+            Restored::Piece { sequence, piece } => {
+                // Named after it was taken without a name: what it is now is here.
+                self.unnamed.take(&piece.key);
+                self.restore_piece(sequence, piece);
+            }
             Restored::Put {
                 sequence,
                 key,
@@ -185,6 +252,7 @@ impl Shard {
                 time,
             } => {
                 let hash = self.groups.hash(&item);
+                self.name(&key);
                 let slot = self.groups.enter(key);
                 let restoring = self.restoring.as_ref();
                 if let Some(group) = self.groups.get_mut(slot) {
@@ -204,6 +272,7 @@ impl Shard {
                 time,
             } => {
                 let hash = self.groups.hash(&item);
+                self.name(&key);
                 let slot = self.groups.enter(key);
                 let restoring = self.restoring.as_ref();
                 if let Some(group) = self.groups.get_mut(slot) {
@@ -224,6 +293,18 @@ impl Shard {
     pub fn restored(&mut self, time: u64) {
         self.restoring = None;
         self.groups.raise_times(time);
+    }
+
+    fn restore_unnamed(&mut self, piece: Piece) {
+        let Some(items) = self.unnamed.enter(piece.key) else {
+            return;
+        };
+        if piece.is_first {
+            items.clear();
+        }
+        for (name, value) in piece.items {
+            items.put(self.groups.hash(&name), &name, value);
+        }
     }
 
     fn restore_piece(&mut self, sequence: u64, piece: Piece) {

@@ -19,6 +19,7 @@ mod items;
 mod keep;
 mod sync;
 mod under_way;
+mod unnamed;
 pub mod update;
 
 pub use command::{Ask, Command, Join};
@@ -40,6 +41,7 @@ use groups::Groups;
 use hooks::Hooks;
 use keep::Restoring;
 use under_way::{Flight, Heard, Held, InFlight, Send};
+use unnamed::Unnamed;
 
 /// Who decides what a change does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,8 @@ pub struct Shard {
     decides: Decides,
     limits: ValueLimits,
     groups: Groups,
+    /// Groups taken over whose names nobody has said yet.
+    unnamed: Unnamed,
     hooks: Arc<Hooks>,
     flight: Flight,
     /// Commands that wait in the groups' queues.
@@ -101,6 +105,7 @@ impl Shard {
             decides,
             limits,
             groups: Groups::default(),
+            unnamed: Unnamed::default(),
             hooks: Arc::default(),
             flight: Flight::new(worker),
             waiting_len: 0,
@@ -183,7 +188,7 @@ impl Shard {
 
     /// Groups that are there: with items, subscribers, or something under way.
     pub fn groups_len(&self) -> usize {
-        self.groups.len()
+        self.groups.len() + self.unnamed.len()
     }
 
     /// How far a group's time ran ahead of the clock since this was last asked, in ms.
@@ -214,6 +219,63 @@ impl Shard {
                 group.ask_custom(function, ask, decides, turn);
             });
         }
+        if self.unnamed.is_empty() {
+            return self.apply_to_named(key, ask, now, out);
+        }
+        match ask {
+            Ask::Set { .. } | Ask::Update { .. } | Ask::Delete { .. } => {
+                self.name(&key);
+                self.apply_to_named(key, ask, now, out);
+            }
+            // It would wait behind a custom function, and what is lent goes back at once.
+            _ if self.has_queue(&key) => {
+                self.name(&key);
+                self.apply_to_named(key, ask, now, out);
+            }
+            Ask::Get { .. } | Ask::List { .. } | Ask::Join(_) => {
+                self.lend_unnamed(&key);
+                self.apply_to_named(key.clone(), ask, now, out);
+                self.lend_unnamed(&key);
+            }
+            Ask::Send { .. } | Ask::Leave { .. } => self.apply_to_named(key, ask, now, out),
+        }
+    }
+
+    fn has_queue(&self, key: &GroupKey) -> bool {
+        let slot = self.groups.find(key);
+        let group = slot.and_then(|slot| self.groups.get(slot));
+        group.is_some_and(|group| group.queue_len() > 0)
+    }
+
+    /// A change says which group it is that was taken over under that joined name.
+    fn name(&mut self, key: &GroupKey) {
+        if self.unnamed.is_empty() {
+            return;
+        }
+        let Some(items) = self.unnamed.take(key) else {
+            return;
+        };
+        let slot = self.groups.enter(key.clone());
+        if let Some(group) = self.groups.get_mut(slot) {
+            group.exchange_items(items);
+        }
+    }
+
+    /// Exchanges the items of a group that has none and those that it sees, there and back.
+    fn lend_unnamed(&mut self, key: &GroupKey) {
+        let Some(unnamed) = self.unnamed.items_of(key) else {
+            return;
+        };
+        let slot = self.groups.enter(key.clone());
+        if let Some(group) = self.groups.get_mut(slot) {
+            let lent = std::mem::take(unnamed);
+            *unnamed = group.exchange_items(lent);
+            unnamed.forget_chunks();
+        }
+        self.groups.let_go_if_idle(slot);
+    }
+
+    fn apply_to_named(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
         let slot = match (&ask, self.decides) {
             // These make no group.
             (Ask::Leave { .. }, _) | (Ask::Get { .. } | Ask::List { .. }, Decides::Owner) => {
@@ -277,8 +339,21 @@ impl Shard {
             }
         }
         let outcome = match stream {
-            Some(stream) => Outcome::Groups(self.groups.names_in(&stream)),
-            None => Outcome::All(self.groups.all_names()),
+            Some(stream) => {
+                let mut groups = self.groups.names_in(&stream);
+                groups.extend(self.unnamed.names_in(&stream));
+                Outcome::Groups(groups)
+            }
+            None => {
+                let mut streams = self.groups.all_names();
+                for (stream, group) in self.unnamed.all_names() {
+                    match streams.iter_mut().find(|(known, _)| known == stream) {
+                        Some((_, groups)) => groups.push(group.to_owned()),
+                        None => streams.push((stream.to_owned(), vec![group.to_owned()])),
+                    }
+                }
+                Outcome::All(streams)
+            }
         };
         out.replies.push(Reply { call, outcome });
     }

@@ -284,18 +284,18 @@ impl Worker {
                             .learn(learned, self.now.wall_ms, &mut self.effects);
                     }
                 }
-                ToWorker::Joined(request, is_admitted) => self.joined(*request, is_admitted),
-                ToWorker::TakeLeaves(len) => self.debts.grant(len),
-                ToWorker::Told(told) => {
-                    self.shard.told(told, self.now.wall_ms, &mut self.effects);
-                }
-                ToWorker::Authenticated(id, verdict) => self.authenticated(id, verdict),
                 ToWorker::Slice(cursor) => {
                     let slice = self.shard.slice(cursor, SLICE);
                     if let Some(outbox) = &mut self.ports.to_store {
                         outbox.send(ToStore::Slice(self.ports.id, slice));
                     }
                 }
+                ToWorker::Joined(request, is_admitted) => self.joined(*request, is_admitted),
+                ToWorker::TakeLeaves(len) => self.debts.grant(len),
+                ToWorker::Told(told) => {
+                    self.shard.told(told, self.now.wall_ms, &mut self.effects);
+                }
+                ToWorker::Authenticated(id, verdict) => self.authenticated(id, verdict),
             }
         }
         if len > 0 {

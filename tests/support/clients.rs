@@ -169,6 +169,15 @@ impl Subscriber {
         Heard::read(&self.next_text())
     }
 
+    /// Whether a byte waits to be read.
+    pub(crate) fn has_something(&self) -> bool {
+        let stream = self.socket.get_ref();
+        stream.set_nonblocking(true).unwrap();
+        let has_something = stream.peek(&mut [0]).is_ok_and(|len| len > 0);
+        stream.set_nonblocking(false).unwrap();
+        has_something
+    }
+
     pub(crate) fn next_message(&mut self) -> Message {
         self.socket.read().expect("a message in time")
     }
@@ -276,9 +285,7 @@ pub(crate) struct SdkWorker {
 
 impl SdkWorker {
     pub(crate) fn connect(server: &TestServer) -> SdkWorker {
-        let mut sdk = SdkWorker::over(server.worker(), "/");
-        sdk.wait_for_hello();
-        sdk
+        SdkWorker::to(server.worker())
     }
 
     /// Of a server in another process.

@@ -127,7 +127,8 @@ fn write(
     joined: &str,
     items: Vec<(String, String)>,
 ) -> Result<(), StoreError> {
-    // The name of a group may hold colons as well; that of a stream rarely does.
+    // With more than one colon it has several readings, and the file does not say which.
+    let is_unnamed = joined.matches(':').count() > 1;
     let stream_len = joined.find(':').unwrap_or_default();
     let Some(key) = GroupKey::of_joined(joined, stream_len) else {
         return Ok(());
@@ -139,6 +140,7 @@ fn write(
             key: key.clone(),
             time: 0,
             is_first: at == 0,
+            is_unnamed,
             items: items.iter().map(shared).collect(),
         };
         writer.add(disk, SEQUENCE, &[piece], 0)?;

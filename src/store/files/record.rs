@@ -150,7 +150,7 @@ pub(super) fn piece(out: &mut Vec<u8>, sequence: u64, piece: &Piece) {
     frame(out, |out| {
         prefix(out, sequence, PIECE, piece.time);
         put_key(out, &piece.key);
-        out.push(u8::from(piece.is_first));
+        out.push(u8::from(piece.is_first) | u8::from(piece.is_unnamed) << 1);
         put_len(out, piece.items.len());
         for (name, value) in &piece.items {
             put_len(out, name.len());
@@ -350,7 +350,7 @@ impl<'a> Fields<'a> {
     }
 
     fn piece(&mut self, time: u64) -> Option<Piece> {
-        let (key, is_first, len) = (self.key()?, self.u8()? == 1, self.u32()? as usize);
+        let (key, flags, len) = (self.key()?, self.u8()?, self.u32()? as usize);
         // A length that lies is found when the items end.
         let mut items = Vec::with_capacity(len.min(self.0.len() / 8));
         for _ in 0..len {
@@ -361,7 +361,8 @@ impl<'a> Fields<'a> {
         Some(Piece {
             key,
             time,
-            is_first,
+            is_first: flags & 1 != 0,
+            is_unnamed: flags & 2 != 0,
             items,
         })
     }
@@ -451,6 +452,7 @@ mod tests {
             key: key(),
             time: 9,
             is_first: true,
+            is_unnamed: true,
             items: vec![("".into(), "1".into()), ("b".into(), "\"\"".into())],
         };
         let mut out = Vec::new();
