@@ -25,7 +25,8 @@ fn main() {
         ..Config::default()
     };
     let server = Server::start(&config, Options::default()).expect("a server");
-    let mut caller = Client::connect(server.worker_address());
+    let worker_port = server.worker_address().expect("a port for SDK workers");
+    let mut caller = Client::connect(worker_port);
     caller.receive(); // workerregistered
     let set = call("stream::set", r#""item_id":"u1","data":{"n":1}"#);
     caller.round_trip(&set);
@@ -39,7 +40,7 @@ fn main() {
     let ended = Arc::new(AtomicBool::new(false));
     let hostile = [
         hostile(server.stream_address(), Arc::clone(&ended), large_messages),
-        hostile(server.worker_address(), Arc::clone(&ended), pipelined_sets),
+        hostile(worker_port, Arc::clone(&ended), pipelined_sets),
     ];
     measure(
         "get, beside a flood of 1 MiB messages and a pipeline of sets",

@@ -15,6 +15,8 @@ Examples:
                                    serve the streams of a running engine, as its worker
   iii-stream check -c config.yaml  show every setting and where it came from; serve nothing
   iii-stream check --json | jq .settings
+  iii-stream inspect ./data/stream_store
+                                   what is kept there: groups, items, sizes, damage
 
 Ports (defaults):
   3112   stream port: subscribers connect with a WebSocket, ws://127.0.0.1:3112/
@@ -29,10 +31,38 @@ Settings:
   III_URL or III_ENGINE_URL without a file: attach to the engine there.
 
 Exit codes:
-  0   stopped by SIGTERM or SIGINT; check found no fault
-  1   the start failed, each fault one line on stderr; check found a fault
+  0   stopped by SIGTERM or SIGINT; check found no fault; the command did its work
+  1   the start failed, each fault one line on stderr; check found a fault, inspect or recover damage
   2   wrong arguments
   70  something broke while serving; start it again";
+
+const INSPECT: &str = "\
+Examples:
+  iii-stream inspect ./data/stream_store
+  iii-stream inspect ./data/stream_store --json | jq .items
+
+Exit codes: 0 a server would start on it, 1 it would not, or there is nothing";
+
+const EXPORT: &str = "\
+Examples:
+  iii-stream export --reference ./data/engine_store
+  iii-stream export --reference /tmp/out --data ./data/stream_store --skip
+
+Then name the directory in the engine's config: adapter: {name: kv, config: {store_method:
+file_based, file_path: ./data/engine_store}}. An engine cannot keep: stream and group names of more
+than 235 bytes together, escaped; two groups whose names joined by a colon are equal; values deeper
+than 126, numbers beyond a double.
+
+Exit codes: 0 written, 1 not: nothing was written, each reason is one line";
+
+const RECOVER: &str = "\
+Examples:
+  iii-stream recover --data ./data/stream_store        what would be saved, and what is lost
+  iii-stream recover --data ./data/stream_store --yes  do it; then start the server
+
+What is moved aside ends in .damaged (our files) or .refused (files of an engine).
+
+Exit codes: 0 nothing is damaged, or it was recovered; 1 damaged and left as it is";
 
 /// Real-time streams and presence for very many subscribers: a drop-in server for the streams
 /// worker of an iii engine.
@@ -83,6 +113,47 @@ pub enum Command {
         /// One JSON object in place of lines
         #[arg(long)]
         json: bool,
+    },
+    /// Show what is kept in a directory; change nothing
+    ///
+    /// Groups, items and sizes, how far the log has come, and whether a server would start on it. One
+    /// may be running: then the end of the log may show as not whole.
+    #[command(after_help = INSPECT)]
+    Inspect {
+        /// A directory that the file store keeps: `file_path` in the config file
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// One JSON object in place of lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the files that an iii engine keeps, so that one can go on with the same values
+    ///
+    /// Stop this server first; do not start the engine before it is done.
+    #[command(after_help = EXPORT)]
+    Export {
+        /// Where to write them: a directory that is empty, or not there yet
+        #[arg(long, value_name = "OUT")]
+        reference: PathBuf,
+        /// What to write: a directory that the file store keeps
+        #[arg(long, value_name = "DIR", default_value = "./data/stream_store")]
+        data: PathBuf,
+        /// Leave out the groups that an engine could not read; else one of them stops it
+        #[arg(long)]
+        skip: bool,
+    },
+    /// Save what can be saved of a directory on which the start has failed
+    ///
+    /// Without --yes it only says what it would do. With it, what is whole is written anew, and what
+    /// was there is moved aside. Nothing is deleted.
+    #[command(after_help = RECOVER)]
+    Recover {
+        /// The directory that the start has named
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
     },
 }
 

@@ -60,6 +60,18 @@ impl GroupKey {
         }
     }
 
+    /// The two names with one colon between them, the first so many bytes long. `None`: there is no
+    /// colon at that place.
+    pub fn of_joined(joined: &str, stream_len: usize) -> Option<GroupKey> {
+        if joined.as_bytes().get(stream_len) != Some(&b':') {
+            return None;
+        }
+        Some(GroupKey {
+            joined: joined.into(),
+            split: u32::try_from(stream_len).ok()?,
+        })
+    }
+
     /// Name of the stream.
     pub fn stream(&self) -> &str {
         &self.joined[..self.split as usize]
@@ -100,5 +112,8 @@ mod tests {
         assert_eq!(left.joined(), right.joined());
         assert_eq!((right.stream(), right.group()), ("a:b", "c"));
         assert_eq!(GroupKey::new("", "").group(), "");
+        assert_eq!(GroupKey::of_joined("a:b:c", 3), Some(right));
+        assert_eq!(GroupKey::of_joined("a:b:c", 2), None);
+        assert_eq!(GroupKey::of_joined("", 0), None);
     }
 }

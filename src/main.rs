@@ -1,14 +1,18 @@
 //! The process: arguments → Config → Server::start → wait → exit code.
 
+mod data;
+
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use clap::Parser;
 use iii_stream::cli::{Cli, Command};
 use iii_stream::config::{self, Config, Fault, Sources};
 use iii_stream::server::{self, Options, Server};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
@@ -19,7 +23,7 @@ fn main() -> ExitCode {
     let read = |path: &std::path::Path| std::fs::read(path);
     let file = match &cli.command {
         Some(Command::Check { file, .. }) => file,
-        None => &cli.file,
+        _ => &cli.file,
     };
     let sources = Sources {
         config: file.config.clone(),
@@ -31,11 +35,15 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Some(Command::Check { json, .. }) => check(&sources, json),
+        Some(Command::Inspect { directory, json }) => or_fault(data::inspect(&directory, json)),
+        Some(Command::Export {
+            reference,
+            data,
+            skip,
+        }) => or_fault(data::export(&data, &reference, skip)),
+        Some(Command::Recover { data, yes }) => or_fault(data::recover(&data, yes)),
         None => match config::load(&sources) {
-            Ok(config) => serve(&config).unwrap_or_else(|error| {
-                eprintln!("{error:#}");
-                ExitCode::FAILURE
-            }),
+            Ok(config) => or_fault(serve(&config)),
             Err(faults) => {
                 show(&faults);
                 ExitCode::FAILURE
@@ -44,10 +52,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// An error is one line.
+fn or_fault(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        ExitCode::FAILURE
+    })
+}
+
 /// Serves until a signal ends it. A second one ends it at once.
 fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     start_log();
     server::end_process_on_panic();
+    // A file that reaches its limit is a write that fails, not the end of the process.
+    let passed_over = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGXFSZ, passed_over).context("cannot take a signal")?;
     // Taken before the first thread starts, so that a signal that comes early is not lost.
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
     config

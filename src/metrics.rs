@@ -69,6 +69,8 @@ pub struct WorkerMetrics {
     pub auth_unasked: Counter,
     /// Upgrades answered with 503: no answer came within `limits.handshake_ms`.
     pub auth_overdue: Counter,
+    /// Calls of streams refused because too many wait for custom functions, void ones included.
+    pub commands_refused: Counter,
     /// Sockets closed with 1013 because they were too far behind.
     pub slow_readers_closed: Counter,
     /// The furthest that a group's time has run ahead of the clock, in ms.

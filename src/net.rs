@@ -53,6 +53,16 @@ impl Tcp {
         let _ = registry.deregister(&mut self.stream);
     }
 
+    /// The stream itself, for a protocol between TCP and the caller.
+    pub fn stream_mut(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// What broke it or kept it from connecting; the system tells it once.
+    pub fn take_error(&self) -> Option<io::Error> {
+        self.stream.take_error().ok()?
+    }
+
     /// Reads what is there, at most a buffer full.
     pub fn read(&mut self, buffer: &mut [u8]) -> Received {
         loop {

@@ -6,6 +6,7 @@ mod cores;
 mod listeners;
 mod rules;
 mod scheduling;
+mod values;
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,16 +19,18 @@ use crossbeam_channel::Receiver;
 use mio::{Poll, Token, Waker};
 
 use crate::config::{AuthFailure, Config};
-use crate::engine::{self, Engine};
+use crate::engine::{self, Attach, AttachError, Engine};
 use crate::id::WorkerId;
 use crate::mesh::{self, Owners, Shared, Wake};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
 use crate::protocol::origin::OriginRule;
 use crate::shard::Store;
+use crate::store::files::StoreError;
 use crate::store::{self, Memory};
 use crate::worker::{self, Worker};
 
 use cores::Cores;
+use values::Values;
 
 /// The exit code when a thread has panicked: the supervisor should start us again.
 pub const PANICKED: i32 = 70;
@@ -63,9 +66,12 @@ pub enum StartError {
         /// What the operating system says.
         source: io::Error,
     },
-    /// There is nowhere for SDK workers to connect.
-    #[error("no worker port is configured, as when there is an engine to attach to")]
-    NoWorkerPort,
+    /// What is kept cannot be read, or nothing could be kept.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is an engine to attach to, but nothing will ever reach it.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// The workers cannot run where they should.
     #[error("server.pin: {0}")]
     Pin(String),
@@ -103,13 +109,22 @@ impl Server {
         let allowed_origins = origin_rules("server.allowed_origins", &config.allowed_origins)?;
         let worker_origins = origin_rules("server.worker_origins", &config.worker_origins)?;
         let workers = cores.workers;
+        let count = workers as u16;
+        let owners = if options.steered {
+            Owners::Steered { workers: count }
+        } else {
+            Owners::Hashed { workers: count }
+        };
+        let values = Values::open(config, owners, workers, options.store)?;
         let stream = listeners::stream(config, workers)?;
+        let attach = config.engine.as_deref().map(Attach::new).transpose()?;
         let sdk_workers = listeners::workers(config)?;
         let stream_address = stream[0].local_addr()?;
         let worker_addresses: Vec<SocketAddr> = sdk_workers
             .iter()
             .map(|listener| listener.socket.local_addr())
             .collect::<io::Result<_>>()?;
+        let mode = mode(attach.as_ref(), &worker_addresses);
         let mut limits = config.limits.clone();
         limits.connections = limits.connections.min(cores::raise_open_files());
 
@@ -117,16 +132,11 @@ impl Server {
             .map(|_| worker::wake_token())
             .chain([engine::wake_token()]);
         let tokens: Vec<Token> = tokens
-            .chain(options.store.as_ref().map(|_| store::wake_token()))
+            .chain(values.store.as_ref().map(|_| store::wake_token()))
             .collect();
         let (polls, wakes) = polls(&tokens)?;
-        let count = workers as u16;
         let shared = Arc::new(Shared {
-            owners: if options.steered {
-                Owners::Steered { workers: count }
-            } else {
-                Owners::Hashed { workers: count }
-            },
+            owners,
             wakes,
             connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
@@ -143,11 +153,7 @@ impl Server {
         );
         let (drained_sender, drained) = crossbeam_channel::bounded(workers);
         let drain = Duration::from_millis(config.drain_ms);
-        let decides = options
-            .store
-            .as_ref()
-            .map_or(Memory.decides(), |store| store.decides());
-        let has_store = options.store.is_some();
+        let has_store = values.store.is_some();
 
         let auth = config.auth.function.clone().map(|function| worker::Auth {
             function,
@@ -161,14 +167,15 @@ impl Server {
                 .ok_or_else(|| io::Error::other("a thread without a poll"))
         };
         let mut worker_threads = Vec::new();
-        for (ports, listener) in worker_ports.into_iter().zip(stream) {
+        let parts = worker_ports.into_iter().zip(stream).zip(values.shards);
+        for ((ports, listener), shard) in parts {
             let number = ports.id.index();
             let worker = Worker::new(worker::Parts {
                 poll: next_poll()?,
                 listener,
                 ports,
                 store_here: (!has_store).then(|| Box::new(Memory) as Box<dyn Store>),
-                decides,
+                shard,
                 auth: auth.clone(),
                 allowed_origins: allowed_origins.clone(),
                 limits: limits.clone(),
@@ -183,6 +190,7 @@ impl Server {
         let engine = Engine::new(engine::Parts {
             poll: next_poll()?,
             listeners: sdk_workers,
+            attach,
             origins: worker_origins,
             ports: engine_ports,
             limits,
@@ -192,7 +200,7 @@ impl Server {
         })?;
         let run = beside_workers(&cores, move || engine.run());
         let engine = spawn("engine".to_owned(), cores.of_engine(), run)?;
-        let store = match (options.store, store_ports) {
+        let store = match (values.store, store_ports) {
             (Some(store), Some(ports)) => {
                 let poll = next_poll()?;
                 let run = beside_workers(&cores, move || store::run(store, poll, ports));
@@ -200,12 +208,11 @@ impl Server {
             }
             _ => None,
         };
-        let on: Vec<String> = worker_addresses.iter().map(SocketAddr::to_string).collect();
         tracing::info!(
-            "iii-stream {} serves subscribers on {stream_address} and SDK workers on {}; {}; values in memory",
+            "iii-stream {} serves subscribers on {stream_address}{mode}; {}; {}",
             env!("CARGO_PKG_VERSION"),
-            on.join(", "),
             cores.described(),
+            values.described,
         );
         Ok(Server {
             shared,
@@ -224,12 +231,12 @@ impl Server {
         self.stream_address
     }
 
-    /// Where SDK workers connect: the first listener.
-    pub fn worker_address(&self) -> SocketAddr {
-        self.worker_addresses[0]
+    /// Where SDK workers connect: the first listener. None in attached mode.
+    pub fn worker_address(&self) -> Option<SocketAddr> {
+        self.worker_addresses.first().copied()
     }
 
-    /// All listeners on which SDK workers connect, in the order of the configuration. At least one.
+    /// All listeners on which SDK workers connect, in the order of the configuration.
     pub fn worker_addresses(&self) -> &[SocketAddr] {
         &self.worker_addresses
     }
@@ -292,6 +299,18 @@ fn origin_rules(key: &'static str, texts: &[String]) -> Result<Vec<OriginRule>, 
         })
     };
     texts.iter().map(rule_of).collect()
+}
+
+/// What the server is to SDK workers, for people.
+fn mode(attach: Option<&Attach>, listeners: &[SocketAddr]) -> String {
+    if let Some(attach) = attach {
+        return format!(", attached to the engine at {}", attach.shown());
+    }
+    if listeners.is_empty() {
+        return " and has no port for SDK workers".to_owned();
+    }
+    let on: Vec<String> = listeners.iter().map(SocketAddr::to_string).collect();
+    format!(" and SDK workers on {}", on.join(", "))
 }
 
 /// A poll for each thread, and the way to wake it.

@@ -82,6 +82,30 @@ fn help_teaches() {
 }
 
 #[test]
+fn help_of_the_commands_about_kept_values_teaches() {
+    let directory = Directory::new("help-data");
+    for (command, words) in [
+        ("inspect", ["Examples:", "--json", "Exit codes:"]),
+        (
+            "export",
+            ["--reference", "./data/stream_store", "Exit codes:"],
+        ),
+        ("recover", ["--yes", ".damaged", "Exit codes:"]),
+    ] {
+        let (code, out, _) = run(&directory, &[command, "--help"]);
+        assert_eq!(code, 0);
+        for word in words {
+            assert!(out.contains(word), "{word} is in {out}");
+        }
+    }
+    for arguments in [&["inspect"][..], &["export"], &["recover", "--yes"]] {
+        assert_eq!(run(&directory, arguments).0, 2, "{arguments:?}");
+    }
+    let (code, _, error) = run(&directory, &["inspect", "./none"]);
+    assert_eq!((code, error.lines().count()), (1, 1), "{error}");
+}
+
+#[test]
 fn wrong_arguments_exit_with_two() {
     let directory = Directory::new("wrong");
     for arguments in [
@@ -120,10 +144,6 @@ fn what_is_not_served_is_refused_in_one_line() {
     for (file, word) in [
         (stream("config: {adapter: {name: redis}}"), "redis"),
         (stream("config: {adapter: {name: bridge}}"), "bridge"),
-        (
-            stream("config: {adapter: {name: kv, config: {store_method: file_based}}}"),
-            "file_based",
-        ),
         (
             stream("- {name: iii-worker-manager, config: {middleware_function_id: f}}")
                 .replace("  -", "-"),

@@ -177,6 +177,42 @@ fn an_admitted_join_whose_socket_has_ended_is_owed_a_leave() {
 }
 
 #[test]
+fn an_id_that_was_joined_anew_has_one_leave_though_its_socket_ends_before_that_enters() {
+    let mut hooks = presence();
+    let custom = hooks.custom.entry("chat".into()).or_default();
+    custom.add(StreamFunction::List);
+    let mut lone = LoneWorker::start(hooks);
+    let mut client = subscriber(&lone);
+    for (id, stream) in [("a", "other"), ("b", "other")] {
+        client.start_join(id, (stream, "room-1"), None);
+        let admitted = next_join(&mut lone);
+        lone.tell(ToWorker::Joined(admitted, true));
+        client.sync();
+    }
+    client.start_join("a", ROOM, None);
+    let admitted = next_join(&mut lone);
+    lone.tell(ToWorker::Joined(admitted, true));
+    let ToEngine::Custom(_) = lone.next() else {
+        panic!("its list is not asked for");
+    };
+    drop(client);
+    let left = lone.take_leaves(2);
+    let left: Vec<_> = left.iter().map(names).collect();
+    assert_eq!(
+        left,
+        [
+            ("b", "other", "room-1", None),
+            ("a", "chat", "room-1", None)
+        ]
+    );
+    assert_eq!(
+        lone.shared.owed.load(Ordering::Acquire),
+        0,
+        "and no other is owed"
+    );
+}
+
+#[test]
 fn the_join_of_a_path_is_asked_about_too() {
     let mut lone = LoneWorker::start(presence());
     let mut stream = lone.request("/stream/chat/room-1/u%201", "");

@@ -1,7 +1,8 @@
 //! What one subscriber must hear, and whether it did.
 //!
-//! Pure. A subscriber joins before the first set, so it must hear each sequence number of its
-//! group from 0 on, once, in order, and none before its `sync`. May not know sockets or time.
+//! Pure. A subscriber must hear each sequence number of its group from the first that is not in its
+//! `sync`, once, in order, none before that `sync`, and at times that never fall. May not know
+//! sockets or clocks.
 
 use std::ops::Range;
 
@@ -28,6 +29,7 @@ impl Verdict {
 #[derive(Default)]
 pub(crate) struct Checker {
     synced: bool,
+    latest_ms: u64,
     /// Below it every number has come but those in `gaps`.
     next: u32,
     /// Ascending, not empty, not touching.
@@ -42,6 +44,24 @@ impl Checker {
     /// False: there was a `sync` before; one join gets one.
     pub(crate) fn sync(&mut self) -> bool {
         !std::mem::replace(&mut self.synced, true)
+    }
+
+    /// Everything below `next` was in the `sync`.
+    pub(crate) fn begin_at(&mut self, next: u32) {
+        self.next = next;
+    }
+
+    /// The number that should come next.
+    pub(crate) fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// False: the group's time went back.
+    #[inline]
+    pub(crate) fn is_in_time(&mut self, at_ms: u64) -> bool {
+        let is_in_time = at_ms >= self.latest_ms;
+        self.latest_ms = self.latest_ms.max(at_ms);
+        is_in_time
     }
 
     pub(crate) fn hear(&mut self, sequence: u32) -> Verdict {
@@ -137,6 +157,23 @@ mod tests {
     fn a_gap_closes_from_within() {
         let (checker, _) = verdicts(&[9, 4]);
         assert_eq!(missed(&checker, 10), [0..4, 5..9]);
+    }
+
+    #[test]
+    fn what_the_sync_held_is_not_missed_and_not_heard_again() {
+        let mut checker = Checker::default();
+        checker.begin_at(5);
+        assert_eq!(checker.hear(4), Verdict::Duplicated);
+        assert_eq!(checker.hear(6), Verdict::AfterGap);
+        assert_eq!(checker.missed(7).next(), Some(5..6));
+        assert_eq!(checker.next(), 7);
+    }
+
+    #[test]
+    fn time_may_stand_and_not_fall() {
+        let mut checker = Checker::default();
+        let judged = [7, 7, 8, 6, 7, 8].map(|ms| checker.is_in_time(ms));
+        assert_eq!(judged, [true, true, true, false, false, true]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! whole frame. May not know what a message means, nor count anything.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::time::Instant;
 
 use mio::event::Event;
@@ -162,6 +163,13 @@ impl Client {
         };
         self.unsent.drain(..sent);
         result
+    }
+
+    /// Sends a close frame and ends our half; the server's end shows as an error of `turn`.
+    pub(crate) fn close(&mut self) -> Result<(), ClientError> {
+        wire::write_close(&mut self.unsent);
+        self.flush()?;
+        Ok(self.stream.shutdown(Shutdown::Write)?)
     }
 
     /// Does what `event` allows. Each message goes to `sink` with the time at which the read that

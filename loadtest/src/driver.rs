@@ -5,28 +5,25 @@
 //! subscribers have. Threads share nothing but `Shared` and that channel.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
+use crate::audit::{Audit, Truth};
+use crate::client::{Clock, ReadBuffer};
+use crate::cost::{Cost, Meter, Sample};
+use crate::fanout::Plan;
+use crate::faults::Faults;
+use crate::publisher::{Published, Publisher};
+use crate::scenario::{RunError, Shared, Window, connect_error};
+use crate::subscribers::{Received, Subscribers};
+use crate::waiting::{SLEEP_MAX, Timer, wait};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
-
-use crate::client::{ClientError, Clock, ReadBuffer};
-use crate::proc::{CpuTime, Process};
-use crate::publisher::{Published, Publisher};
-use crate::scenario::{Plan, RunError, Shared, Window};
-use crate::subscribers::{Received, Subscribers};
 
 /// Events a turn: few enough that the publisher is looked at every millisecond or so.
 const EVENTS_PER_TURN: usize = 256;
-/// The longest sleep: so the end of a phase is seen.
-const SLEEP_MAX: Duration = Duration::from_millis(20);
 /// After the last outstanding delivery: time in which a duplicate would still be seen.
 const LINGER_NS: u64 = 100_000_000;
 
@@ -42,11 +39,12 @@ pub(crate) struct Complete {
     at_ns: u64,
 }
 
-/// CPU time inside the window.
-#[derive(Default)]
-pub(crate) struct CpuUsed {
-    pub(crate) server_cpu_ns: Option<u64>,
-    pub(crate) client_cpu_ns: Option<u64>,
+/// What the first thread has at the end.
+pub(crate) struct Finished {
+    pub(crate) published: Published,
+    pub(crate) faults: Faults,
+    pub(crate) truth: Truth,
+    pub(crate) cost: Cost,
 }
 
 /// What only the first thread has.
@@ -59,9 +57,10 @@ pub(crate) struct First {
     events: Events,
     reported: Receiver<Complete>,
     timer: Timer,
-    server: Option<Process>,
-    at_start: (Option<CpuTime>, Option<CpuTime>),
-    cpu: CpuUsed,
+    meter: Meter,
+    at_start: Option<Sample>,
+    cost: Cost,
+    audit: Audit,
 }
 
 impl First {
@@ -70,34 +69,42 @@ impl First {
         plan: &Plan,
         driver: &mut Driver<'_>,
         reported: Receiver<Complete>,
-        server: Option<Process>,
+        meter: Meter,
     ) -> Result<Self, RunError> {
-        let cannot = |cause| connect_error("the worker port", &plan.engine.host, cause);
+        let cannot = |cause| connect_error("the worker port", &plan.setup.engine.host, cause);
         let mut poll = Poll::new()?;
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         let mut publisher =
             Publisher::connect(plan, poll.registry(), TOKEN_PUBLISHERS).map_err(cannot)?;
-        let timer = Timer::new(driver.poll.registry())?;
+        let timer = Timer::new(driver.poll.registry(), TOKEN_TIMER)?;
         let descriptor = poll.as_raw_fd();
         driver.poll.registry().register(
             &mut SourceFd(&descriptor),
             TOKEN_ANSWERS,
             Interest::READABLE,
         )?;
-        let deadline_ns = driver.clock.now_ns() + plan.join_timeout.as_nanos() as u64;
+        let audited = if plan.setup.audits { plan.groups } else { 0 };
+        let mut audit = Audit::new(plan.setup.run, 0..audited);
+        let deadline_ns = driver.clock.now_ns() + plan.setup.join_timeout.as_nanos() as u64;
         while !publisher.is_open() {
             wait(&mut poll, &mut events, SLEEP_MAX)?;
             for event in &events {
                 publisher
-                    .turn(index_of(event), event, &mut driver.buffer, &driver.clock)
+                    .turn(
+                        index_of(event),
+                        event,
+                        &mut driver.buffer,
+                        &driver.clock,
+                        &mut audit,
+                    )
                     .map_err(cannot)?;
             }
             if driver.clock.now_ns() > deadline_ns {
-                let (port, host) = ("the worker port", plan.engine.host.clone());
+                let (port, host) = ("the worker port", plan.setup.engine.host.clone());
                 return Err(RunError::PublisherTimeout {
                     port,
                     host,
-                    seconds: plan.join_timeout.as_secs(),
+                    seconds: plan.setup.join_timeout.as_secs(),
                 });
             }
         }
@@ -107,33 +114,34 @@ impl First {
             events,
             reported,
             timer,
-            server,
-            at_start: (None, None),
-            cpu: CpuUsed::default(),
+            meter,
+            at_start: None,
+            cost: Cost::default(),
+            audit,
         })
     }
 
-    pub(crate) fn server(&self) -> Option<&Process> {
-        self.server.as_ref()
+    /// The server's resident memory.
+    pub(crate) fn rss_bytes(&self) -> Option<u64> {
+        self.meter.rss_bytes()
     }
 
-    fn cpu_times(&self) -> (Option<CpuTime>, Option<CpuTime>) {
-        (
-            self.server().and_then(Process::cpu_time),
-            Process::own().cpu_time(),
-        )
+    fn end_of_window(&mut self, plan: &Plan) {
+        if let Some(start) = &self.at_start {
+            let seconds = f64::from(plan.setup.seconds);
+            self.cost = Cost::between(start, &self.meter.sample(), seconds);
+        }
     }
 
-    fn end_of_window(&mut self) {
-        let (server, client) = self.cpu_times();
-        let since =
-            |end: Option<CpuTime>, start: &Option<CpuTime>| Some(end?.since(start.as_ref()?));
-        self.cpu.server_cpu_ns = since(server, &self.at_start.0);
-        self.cpu.client_cpu_ns = since(client, &self.at_start.1);
-    }
-
-    pub(crate) fn finish(self) -> (Published, CpuUsed) {
-        (self.publisher.finish(), self.cpu)
+    pub(crate) fn finish(self) -> Finished {
+        let (published, mut faults) = self.publisher.finish();
+        let truth = self.audit.finish(&mut faults);
+        Finished {
+            published,
+            faults,
+            truth,
+            cost: self.cost,
+        }
     }
 }
 
@@ -145,6 +153,8 @@ enum Phase {
     Draining,
     /// All is there; until this time nothing more may come.
     Lingering(u64),
+    /// The server is asked what each group holds, at most until this time.
+    Auditing(u64),
 }
 
 /// One client thread.
@@ -208,10 +218,10 @@ impl<'a> Driver<'a> {
     }
 
     fn join_until_done(&mut self) -> Result<(), RunError> {
-        let cannot = |cause| connect_error("the stream port", &self.plan.stream.host, cause);
+        let cannot = |cause| connect_error("the stream port", &self.plan.setup.stream.host, cause);
         let wanted = self.plan.subscribers_of(self.index);
-        let at_once = self.plan.handshakes.div_ceil(self.plan.threads);
-        let patience_ns = self.plan.join_timeout.as_nanos() as u64;
+        let at_once = self.plan.setup.handshakes.div_ceil(self.plan.setup.threads);
+        let patience_ns = self.plan.setup.join_timeout.as_nanos() as u64;
         let mut deadline_ns = self.clock.now_ns() + patience_ns;
         while self.subscribers.joined() < wanted && !self.is_stopped() {
             while !self.subscribers.are_all_connected() && self.subscribers.under_way() < at_once {
@@ -238,7 +248,7 @@ impl<'a> Driver<'a> {
                 let joined = self.shared.joined.load(Ordering::Relaxed) as usize;
                 let wanted = self.plan.subscribers_in_all();
                 return Err(RunError::JoinTimeout {
-                    seconds: self.plan.join_timeout.as_secs(),
+                    seconds: self.plan.setup.join_timeout.as_secs(),
                     joined,
                     wanted,
                 });
@@ -250,7 +260,11 @@ impl<'a> Driver<'a> {
     /// A thread without the publisher: reads until the first thread says stop.
     pub(crate) fn follow(&mut self, window: Window, waker: &Waker) -> Result<(), RunError> {
         self.subscribers.begin(window);
-        let latest_ns = drained_by_ns(window, self.plan) + LINGER_NS + SLEEP_MAX.as_nanos() as u64;
+        let auditing_ns = self.plan.setup.drain_timeout.as_nanos() as u64;
+        let latest_ns = drained_by_ns(window, self.plan)
+            + LINGER_NS
+            + auditing_ns
+            + SLEEP_MAX.as_nanos() as u64;
         while !self.is_stopped() && self.clock.now_ns() < latest_ns {
             self.wait(SLEEP_MAX)?;
             let mut has_news = false;
@@ -292,26 +306,32 @@ impl<'a> Driver<'a> {
             let now_ns = self.clock.now_ns();
             phase = match phase {
                 Phase::Warmup if now_ns >= window.start_ns => {
-                    first.at_start = first.cpu_times();
+                    first.at_start = Some(first.meter.sample());
                     Phase::Measuring
                 }
                 Phase::Measuring if now_ns >= window.end_ns => {
-                    first.end_of_window();
+                    first.end_of_window(self.plan);
                     Phase::Draining
                 }
                 Phase::Draining if first.publisher.is_idle() => {
                     Phase::Lingering(now_ns + LINGER_NS)
                 }
-                Phase::Draining if now_ns >= drained_by_ns => return Ok(()), // what lacks is missed
-                Phase::Lingering(until_ns) if now_ns >= until_ns => return Ok(()),
+                Phase::Draining if now_ns >= drained_by_ns => self.auditing(now_ns), // what lacks is missed
+                Phase::Lingering(until_ns) if now_ns >= until_ns => self.auditing(now_ns),
+                Phase::Auditing(_) if first.audit.is_done() => return Ok(()),
+                Phase::Auditing(until_ns) if now_ns >= until_ns => return Ok(()),
                 same => same,
             };
             let phase_ends_ns = match phase {
                 Phase::Warmup => window.start_ns,
                 Phase::Measuring => window.end_ns,
                 Phase::Draining => drained_by_ns,
-                Phase::Lingering(until_ns) => until_ns,
+                Phase::Lingering(until_ns) | Phase::Auditing(until_ns) => until_ns,
             };
+            if matches!(phase, Phase::Auditing(_)) {
+                let asked = first.publisher.ask(&mut first.audit);
+                asked.map_err(RunError::PublisherLost)?;
+            }
             let next_ns = first
                 .publisher
                 .next_due_ns()
@@ -326,13 +346,23 @@ impl<'a> Driver<'a> {
         }
     }
 
+    fn auditing(&self, now_ns: u64) -> Phase {
+        Phase::Auditing(now_ns + self.plan.setup.drain_timeout.as_nanos() as u64)
+    }
+
     /// Before the subscribers of the turn, so an answer does not wait for a thousand reads.
     fn read_answers(&mut self, first: &mut First) -> Result<(), RunError> {
         wait(&mut first.poll, &mut first.events, Duration::ZERO)?;
         for event in &first.events {
             first
                 .publisher
-                .turn(index_of(event), event, &mut self.buffer, &self.clock)
+                .turn(
+                    index_of(event),
+                    event,
+                    &mut self.buffer,
+                    &self.clock,
+                    &mut first.audit,
+                )
                 .map_err(RunError::PublisherLost)?;
         }
         Ok(())
@@ -356,8 +386,8 @@ impl<'a> Driver<'a> {
     }
 
     /// What this thread's subscribers heard, judged against `sets` published sets.
-    pub(crate) fn finish(self, sets: u64) -> Received {
-        self.subscribers.finish(sets)
+    pub(crate) fn finish(self, sets: u64, truth: &Truth) -> Received {
+        self.subscribers.finish(sets, truth)
     }
 }
 
@@ -366,64 +396,7 @@ fn index_of(event: &mio::event::Event) -> usize {
     event.token().0.wrapping_sub(TOKEN_PUBLISHERS)
 }
 
-/// The thread sleeps here and nowhere else.
-fn wait(poll: &mut Poll, events: &mut Events, longest: Duration) -> io::Result<()> {
-    match poll.poll(events, Some(longest)) {
-        Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()), // no events: the turn does nothing
-        result => result,
-    }
-}
-
-fn connect_error(port: &'static str, host: &str, cause: ClientError) -> RunError {
-    let advice = cause.advice();
-    RunError::Connect {
-        port,
-        host: host.to_owned(),
-        cause,
-        advice,
-    }
-}
-
-/// Wakes the poll at a time finer than its own milliseconds, which would count as latency.
-struct Timer {
-    descriptor: OwnedFd,
-    set_to_ns: u64,
-}
-
-impl Timer {
-    fn new(registry: &mio::Registry) -> io::Result<Self> {
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let descriptor = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        // Edge-triggered and set anew each time: nothing needs to be read from it.
-        registry.register(
-            &mut SourceFd(&descriptor.as_raw_fd()),
-            TOKEN_TIMER,
-            Interest::READABLE,
-        )?;
-        Ok(Self {
-            descriptor,
-            set_to_ns: 0,
-        })
-    }
-
-    /// Wakes at `at_ns`, once; at a time that has passed, at once.
-    fn set(&mut self, at_ns: u64, now_ns: u64) -> io::Result<()> {
-        if at_ns == self.set_to_ns {
-            return Ok(());
-        }
-        self.set_to_ns = at_ns;
-        let after = Duration::from_nanos(at_ns.saturating_sub(now_ns).max(1)); // 0 would switch it off
-        let it_value = Timespec::try_from(after).map_err(io::Error::other)?;
-        let once = Itimerspec {
-            it_interval: Timespec::default(),
-            it_value,
-        };
-        timerfd_settime(&self.descriptor, TimerfdTimerFlags::empty(), &once)?;
-        Ok(())
-    }
-}
-
 /// When the run ends at the latest.
 fn drained_by_ns(window: Window, plan: &Plan) -> u64 {
-    window.end_ns + plan.drain_timeout.as_nanos() as u64
+    window.end_ns + plan.setup.drain_timeout.as_nanos() as u64
 }

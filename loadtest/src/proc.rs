@@ -1,12 +1,10 @@
-//! What the kernel tells about a process: CPU time, memory, and our own open-file limit.
+//! What the kernel tells about a process: CPU time, context switches, memory, cores.
 //!
 //! The parsers take text; `Process` reads the files. May not know what is measured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
-
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Linux reports CPU time in `stat` in these, whatever the kernel's own tick.
 const NS_PER_TICK: u64 = 10_000_000;
@@ -16,20 +14,33 @@ pub(crate) struct Process {
     folder: PathBuf,
 }
 
-/// CPU time used so far: of each thread, or of all where the kernel keeps no run times.
+/// What a process has used so far: by thread, or in all where the kernel keeps no run times.
 #[derive(Clone, Debug)]
-pub(crate) struct CpuTime {
-    by_thread: BTreeMap<u32, u64>,
+pub(crate) struct Usage {
+    by_thread: BTreeMap<u32, Used>,
 }
 
-impl CpuTime {
-    /// Nanoseconds used after `earlier`. A thread that ended in between is not in it.
-    pub(crate) fn since(&self, earlier: &Self) -> u64 {
-        let before = |thread: &u32| earlier.by_thread.get(thread).copied().unwrap_or(0);
-        self.by_thread
-            .iter()
-            .map(|(thread, ns)| ns.saturating_sub(before(thread)))
-            .sum()
+/// CPU time and context switches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) cpu_ns: u64,
+    /// The thread went to sleep.
+    pub(crate) voluntary: u64,
+    /// The thread was sent off its core.
+    pub(crate) involuntary: u64,
+}
+
+impl Usage {
+    /// What was used after `earlier`. A thread that ended in between is not in it.
+    pub(crate) fn since(&self, earlier: &Self) -> Used {
+        let mut sum = Used::default();
+        for (thread, used) in &self.by_thread {
+            let before = earlier.by_thread.get(thread).copied().unwrap_or_default();
+            sum.cpu_ns += used.cpu_ns.saturating_sub(before.cpu_ns);
+            sum.voluntary += used.voluntary.saturating_sub(before.voluntary);
+            sum.involuntary += used.involuntary.saturating_sub(before.involuntary);
+        }
+        sum
     }
 }
 
@@ -47,16 +58,20 @@ impl Process {
     }
 
     /// `None` when there is no such process, or it may not be looked at.
-    pub(crate) fn cpu_time(&self) -> Option<CpuTime> {
-        self.run_times().or_else(|| {
-            let ns = parse_stat(&fs::read_to_string(self.folder.join("stat")).ok()?)?;
-            Some(CpuTime {
-                by_thread: BTreeMap::from([(0, ns)]),
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.usage_of_threads().or_else(|| {
+            let cpu_ns = parse_stat(&fs::read_to_string(self.folder.join("stat")).ok()?)?;
+            let used = Used {
+                cpu_ns,
+                ..Used::default()
+            };
+            Some(Usage {
+                by_thread: BTreeMap::from([(0, used)]),
             })
         })
     }
 
-    fn run_times(&self) -> Option<CpuTime> {
+    fn usage_of_threads(&self) -> Option<Usage> {
         let mut by_thread = BTreeMap::new();
         for thread in fs::read_dir(self.folder.join("task")).ok()?.flatten() {
             let id = thread.file_name().to_str()?.parse().ok()?;
@@ -64,9 +79,29 @@ impl Process {
             let Ok(text) = fs::read_to_string(thread.path().join("schedstat")) else {
                 continue;
             };
-            by_thread.insert(id, parse_schedstat(&text)?);
+            let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            let switches = |name| parse_field(&status, name).and_then(|text| text.parse().ok());
+            let used = Used {
+                cpu_ns: parse_schedstat(&text)?,
+                voluntary: switches("voluntary_ctxt_switches:").unwrap_or(0),
+                involuntary: switches("nonvoluntary_ctxt_switches:").unwrap_or(0),
+            };
+            by_thread.insert(id, used);
         }
-        (!by_thread.is_empty()).then_some(CpuTime { by_thread })
+        (!by_thread.is_empty()).then_some(Usage { by_thread })
+    }
+
+    /// The cores it may run on.
+    pub(crate) fn cores(&self) -> Option<BTreeSet<u32>> {
+        let text = fs::read_to_string(self.folder.join("status")).ok()?;
+        Some(parse_cores(parse_field(&text, "Cpus_allowed_list:")?))
+    }
+
+    /// How many files it may open.
+    pub(crate) fn open_files_limit(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.folder.join("limits")).ok()?;
+        let line = parse_field(&text, "Max open files")?;
+        line.split_ascii_whitespace().next()?.parse().ok()
     }
 
     /// Resident memory.
@@ -92,25 +127,48 @@ fn parse_stat(text: &str) -> Option<u64> {
     Some((times.next()?.ok()? + times.next()?.ok()?) * NS_PER_TICK)
 }
 
+/// What follows `name` on its line.
+fn parse_field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name))
+        .map(str::trim)
+}
+
 fn parse_kib(text: &str, name: &str) -> Option<u64> {
-    let value = text.lines().find_map(|line| line.strip_prefix(name))?;
-    let kib: u64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let kib: u64 = parse_field(text, name)?
+        .strip_suffix("kB")?
+        .trim()
+        .parse()
+        .ok()?;
     Some(kib * 1024)
 }
 
-/// Raises the limit on open files as far as it goes and returns it.
-pub(crate) fn raise_open_files() -> u64 {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    let now = if setrlimit(Resource::Nofile, raised).is_ok() {
-        raised
-    } else {
-        limit
-    };
-    now.current.unwrap_or(u64::MAX)
+/// `0-3,8`.
+fn parse_cores(text: &str) -> BTreeSet<u32> {
+    let mut cores = BTreeSet::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(first), Ok(last)) = (first.trim().parse::<u32>(), last.trim().parse()) {
+            cores.extend(first..=last);
+        }
+    }
+    cores
+}
+
+/// CPU time that all processes have used since the machine started.
+pub(crate) fn machine_cpu_ns() -> Option<u64> {
+    parse_machine(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// The first line: user, nice, system, idle, wait, interrupts, soft interrupts, stolen, guests.
+fn parse_machine(text: &str) -> Option<u64> {
+    let numbers: Vec<u64> = parse_field(text, "cpu ")?
+        .split_ascii_whitespace()
+        .map_while(|word| word.parse().ok())
+        .collect();
+    let busy = [0, 1, 2, 5, 6].map(|index| numbers.get(index).copied());
+    busy.into_iter()
+        .try_fold(0, |sum, ticks| Some(sum + ticks? * NS_PER_TICK))
 }
 
 #[cfg(test)]
@@ -143,18 +201,40 @@ mod tests {
     }
 
     #[test]
-    fn time_of_a_new_thread_counts_whole() {
-        let at = |times: &[(u32, u64)]| CpuTime {
-            by_thread: times.iter().copied().collect(),
+    fn cores_and_the_machine_are_read() {
+        assert_eq!(parse_cores("0-2,8"), BTreeSet::from([0, 1, 2, 8]));
+        assert!(parse_cores("").is_empty());
+        let text = "cpu  10 1 5 900 7 2 3 0 0 0\ncpu0 1 1 1 1 1 1 1 0 0 0\n";
+        assert_eq!(parse_machine(text), Some(210_000_000));
+    }
+
+    #[test]
+    fn use_of_a_new_thread_counts_whole() {
+        let at = |threads: &[(u32, u64, u64)]| Usage {
+            by_thread: threads
+                .iter()
+                .map(|(thread, cpu_ns, voluntary)| {
+                    let used = Used {
+                        cpu_ns: *cpu_ns,
+                        voluntary: *voluntary,
+                        involuntary: 0,
+                    };
+                    (*thread, used)
+                })
+                .collect(),
         };
-        assert_eq!(at(&[(1, 15), (2, 7)]).since(&at(&[(1, 10), (3, 99)])), 12);
+        let used = at(&[(1, 15, 4), (2, 7, 1)]).since(&at(&[(1, 10, 4), (3, 99, 9)]));
+        assert_eq!((used.cpu_ns, used.voluntary), (12, 1));
     }
 
     #[test]
     fn this_process_can_be_read() {
         let own = Process::own();
-        assert!(own.cpu_time().is_some());
+        assert!(own.usage().is_some());
         assert!(own.rss_bytes().is_some_and(|bytes| bytes > 0));
-        assert!(Process::new(u32::MAX).cpu_time().is_none());
+        assert!(own.cores().is_some_and(|cores| !cores.is_empty()));
+        assert!(own.open_files_limit().is_some());
+        assert!(machine_cpu_ns().is_some());
+        assert!(Process::new(u32::MAX).usage().is_none());
     }
 }

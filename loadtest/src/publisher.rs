@@ -9,26 +9,22 @@ use hdrhistogram::Histogram;
 use mio::event::Event;
 use mio::{Registry, Token};
 
+use crate::audit::Audit;
 use crate::client::{Client, ClientError, Clock, ReadBuffer};
-use crate::message::{AnswerReader, SetWriter};
+use crate::fanout::Plan;
+use crate::faults::{Fault, Faults, excerpt};
+use crate::latency::{self, DIGITS, DIGITS_BY_SECOND, new_histogram};
+use crate::message::{AnswerReader, Asked, CallWriter, EventReader};
 use crate::pace::{Schedule, SetsUnderWay};
-use crate::report::new_histogram;
-use crate::scenario::{Pace, Plan, Shared, Window};
+use crate::scenario::{Pace, Shared, Window};
 
 /// A server that reads so slowly gets no more sets for now. Their intended times stand, so the
 /// wait is in the latencies.
 const UNSENT_BYTES_MAX: usize = 4 * 1024 * 1024;
-const REFUSALS_KEPT: usize = 3;
 
 /// What the publisher measured. Histograms in microseconds, of sets due inside the window.
 pub(crate) struct Published {
     pub(crate) sets: u64,
-    /// Due, but the server had not even read those before.
-    pub(crate) unsent: u64,
-    pub(crate) unanswered: u64,
-    pub(crate) refused: u64,
-    /// The first answers that were refusals.
-    pub(crate) refusals: Vec<String>,
     pub(crate) sets_in_window: u64,
     pub(crate) ack_us: Histogram<u64>,
     pub(crate) last_us: Histogram<u64>,
@@ -41,13 +37,16 @@ pub(crate) struct Published {
 /// All SDK sockets and the sets on their way.
 pub(crate) struct Publisher {
     sockets: Vec<Client>,
-    writer: SetWriter,
+    writer: CallWriter,
     answers: AnswerReader,
+    /// Of what the audit is answered.
+    values: EventReader,
     sets: SetsUnderWay,
     groups: u64,
     window: Window,
     text: Vec<u8>,
     published: Published,
+    faults: Faults,
     pace: Sending,
 }
 
@@ -62,30 +61,41 @@ impl Publisher {
         registry: &Registry,
         first_token: usize,
     ) -> Result<Self, ClientError> {
-        let connect =
-            |index| Client::connect(&plan.engine, None, registry, Token(first_token + index));
-        let sockets = (0..plan.publishers)
+        let connect = |index| {
+            Client::connect(
+                &plan.setup.engine,
+                None,
+                registry,
+                Token(first_token + index),
+            )
+        };
+        let sockets = (0..plan.setup.publishers)
             .map(connect)
             .collect::<Result<_, _>>()?;
         Ok(Self {
             sockets,
-            writer: SetWriter::new(plan.run, &plan.stream_name, plan.value_bytes, plan.void),
-            answers: AnswerReader::new(plan.run),
-            sets: SetsUnderWay::new(plan.threads as u32, !plan.void),
+            writer: CallWriter::new(
+                plan.setup.run,
+                &plan.setup.stream_name,
+                plan.setup.value_bytes,
+                plan.void,
+            ),
+            answers: AnswerReader::new(plan.setup.run),
+            values: EventReader::new(plan.setup.value_bytes),
+            faults: Faults::default(),
+            sets: SetsUnderWay::new(plan.setup.threads as u32, !plan.void),
             groups: u64::from(plan.groups),
             window: Window::default(),
             text: Vec::new(),
             published: Published {
                 sets: 0,
-                unsent: 0,
-                unanswered: 0,
-                refused: 0,
-                refusals: Vec::new(),
                 sets_in_window: 0,
-                ack_us: new_histogram(3),
-                last_us: new_histogram(3),
-                last_us_by_second: (0..plan.seconds).map(|_| new_histogram(2)).collect(),
-                send_lag_us: new_histogram(3),
+                ack_us: new_histogram(DIGITS),
+                last_us: new_histogram(DIGITS),
+                last_us_by_second: (0..plan.setup.seconds)
+                    .map(|_| new_histogram(DIGITS_BY_SECOND))
+                    .collect(),
+                send_lag_us: new_histogram(DIGITS),
             },
             pace: Sending::InFlight(0),
         })
@@ -152,16 +162,25 @@ impl Publisher {
         let group = (set % self.groups) as u32;
         let sequence = (set / self.groups) as u32;
         self.writer
-            .write(set, group, sequence, intended_ns, &mut self.text);
+            .set(set, [group, 0, sequence], intended_ns, &mut self.text);
         // A group keeps its socket: only one socket's calls have an order.
         let socket = group as usize % self.sockets.len();
         self.sockets[socket].queue(&self.text);
         if self.window.holds(intended_ns) {
             self.published.sets_in_window += 1;
-            self.published
-                .send_lag_us
-                .saturating_record((now_ns - intended_ns) / 1_000);
+            latency::record(&mut self.published.send_lag_us, intended_ns, now_ns);
         }
+    }
+
+    /// Asks for the next groups of the audit.
+    pub(crate) fn ask(&mut self, audit: &mut Audit) -> Result<(), ClientError> {
+        while let Some((group, calls)) = audit.next_calls(&self.writer) {
+            let socket = group as usize % self.sockets.len();
+            calls
+                .iter()
+                .for_each(|call| self.sockets[socket].queue(call));
+        }
+        self.sockets.iter_mut().try_for_each(Client::flush)
     }
 
     /// Reads answers from socket `index`.
@@ -171,34 +190,34 @@ impl Publisher {
         event: &Event,
         buffer: &mut ReadBuffer,
         clock: &Clock,
+        audit: &mut Audit,
     ) -> Result<(), ClientError> {
         let Self {
             sockets,
             answers,
+            values,
             sets,
             window,
             published,
+            faults,
             ..
         } = self;
         sockets[index].turn(event, buffer, clock, |now_ns, text| {
             let Some(answer) = answers.read(text) else {
                 return;
             };
-            let Some(intended_ns) = sets.answered(answer.set) else {
+            if answer.asked != Asked::Change {
+                return audit.hear(&answer, values, faults);
+            }
+            let Some(intended_ns) = sets.answered(answer.number) else {
                 return;
             };
             if window.holds(intended_ns) {
-                published
-                    .ack_us
-                    .saturating_record((now_ns - intended_ns) / 1_000);
+                latency::record(&mut published.ack_us, intended_ns, now_ns);
             }
-            if !answer.accepted {
-                published.refused += 1;
-                if published.refusals.len() < REFUSALS_KEPT {
-                    published
-                        .refusals
-                        .push(String::from_utf8_lossy(text).into_owned());
-                }
+            if answer.is_error {
+                let who = format_args!("set {}", answer.number);
+                faults.tell(Fault::Refused, who, || excerpt(text));
             }
         })
     }
@@ -209,23 +228,25 @@ impl Publisher {
             return;
         };
         if let Some(second) = self.window.second_of(delivered.intended_ns) {
-            let last_us = (delivered.last_arrival_ns - delivered.intended_ns) / 1_000;
-            self.published.last_us.saturating_record(last_us);
-            self.published.last_us_by_second[second].saturating_record(last_us);
+            let (begin_ns, end_ns) = (delivered.intended_ns, delivered.last_arrival_ns);
+            latency::record(&mut self.published.last_us, begin_ns, end_ns);
+            let of_second = &mut self.published.last_us_by_second[second];
+            latency::record(of_second, begin_ns, end_ns);
         }
     }
 
-    pub(crate) fn finish(mut self) -> Published {
+    pub(crate) fn finish(mut self) -> (Published, Faults) {
         let last_ns = self.window.end_ns.saturating_sub(1);
         let unsent = match &mut self.pace {
             Sending::Rate(schedule) => std::iter::from_fn(|| schedule.take_due(last_ns)).count(),
             Sending::InFlight(_) => 0,
         };
-        Published {
-            unsent: unsent as u64,
+        self.faults.add(Fault::Unsent, unsent as u64);
+        self.faults.add(Fault::Unanswered, self.sets.unanswered());
+        let published = Published {
             sets: self.sets.started(),
-            unanswered: self.sets.unanswered(),
             ..self.published
-        }
+        };
+        (published, self.faults)
     }
 }

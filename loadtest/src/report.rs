@@ -1,269 +1,200 @@
-//! What a run says at its end, to people and to programs, and while it goes on.
+//! What a run says at its end: the same parts for every scenario.
 //!
-//! `Report` is the JSON file and the source of the table: the keys are fixed, other tools read
-//! them. Computes, but measures nothing.
+//! `Report` is the source of the table, of the JSON file and of the plots. The keys are fixed, other
+//! tools read them. Computes, but measures nothing.
 
 use std::fmt::{self, Display, Formatter};
-use std::sync::atomic::Ordering;
-use std::thread;
-use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde_json::{Map, Value, json};
 
-use crate::scenario::{Outcome, Pace, Plan, Shared};
+use crate::latency::Quantiles;
 
-const TICK: Duration = Duration::from_millis(100);
+const CLOCK: &str = "CLOCK_MONOTONIC of this process: publisher and subscribers share it";
+const METHOD: &str = "latency runs from the moment at which the work was due to the return of the \
+    read that brought what was waited for; at a fixed rate those moments are fixed beforehand, so a \
+    stall counts for all that it delayed (no coordinated omission); in a closed loop the moment is \
+    that of sending, and a stall shows only in the calls that were under way";
 
-/// Microseconds up to ten minutes; what is longer counts as that.
-pub(crate) fn new_histogram(digits: u8) -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 600_000_000, digits)
-        .expect("the bounds and 2 or 3 digits are allowed")
+/// How late the publisher itself was: it says something of this program, not of the server.
+pub(crate) const SEND_LAG: &str = "send_lag_us";
+
+/// Which way a figure is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Better {
+    More,
+    Less,
+    /// It explains others, and is not compared.
+    Neither,
 }
 
-/// Microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Quantiles {
-    p50: u64,
-    p90: u64,
-    p99: u64,
-    p999: u64,
-    max: u64,
+/// One number of a run. `None`: not measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Figure {
+    pub(crate) key: &'static str,
+    pub(crate) label: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) value: Option<f64>,
+    pub(crate) better: Better,
 }
 
-impl Quantiles {
-    fn of(histogram: &Histogram<u64>) -> Option<Self> {
-        let at = |quantile| histogram.value_at_quantile(quantile);
-        let quantiles = Self {
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: histogram.max(),
-        };
-        (!histogram.is_empty()).then_some(quantiles)
+impl Figure {
+    pub(crate) fn new(
+        key: &'static str,
+        label: &'static str,
+        unit: &'static str,
+        value: Option<f64>,
+        better: Better,
+    ) -> Self {
+        Self {
+            key,
+            label,
+            unit,
+            value,
+            better,
+        }
     }
 }
 
-/// One run. `null`: not measured.
-#[derive(Debug, Serialize)]
+/// Something that must not have happened, and how often it did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Check {
+    pub(crate) key: &'static str,
+    pub(crate) label: &'static str,
+    pub(crate) count: u64,
+}
+
+/// One kind of latency.
+#[derive(Clone, Debug)]
+pub(crate) struct Latency {
+    pub(crate) key: &'static str,
+    pub(crate) label: &'static str,
+    pub(crate) histogram: Histogram<u64>,
+}
+
+/// One value for each second of the window.
+#[derive(Clone, Debug)]
+pub(crate) struct Series {
+    pub(crate) key: &'static str,
+    pub(crate) label: &'static str,
+    pub(crate) values: Vec<Option<u64>>,
+}
+
+impl Series {
+    /// One quantile of each second.
+    pub(crate) fn of_quantiles(
+        key: &'static str,
+        label: &'static str,
+        seconds: &[Histogram<u64>],
+        quantile: fn(Quantiles) -> u64,
+    ) -> Self {
+        let values = seconds
+            .iter()
+            .map(|second| Quantiles::of(second).map(quantile))
+            .collect();
+        Self { key, label, values }
+    }
+
+    pub(crate) fn of_counts(key: &'static str, label: &'static str, seconds: &[u64]) -> Self {
+        let values = seconds.iter().copied().map(Some).collect();
+        Self { key, label, values }
+    }
+}
+
+/// One run.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
-    scenario: &'static str,
-    groups: u32,
-    subscribers: u32,
-    in_flight: Option<u64>,
-    rate: Option<f64>,
-    seconds: u32,
-    warmup_seconds: f64,
-    value_bytes: usize,
-    void: bool,
-    publishers: usize,
-    threads: usize,
-
-    deliveries_per_second: f64,
-    server_cpu_us_per_delivery: Option<f64>,
-    /// Cores that the server used.
-    server_cpu_share: Option<f64>,
-    /// From before the subscribers connected until all had joined.
-    server_rss_bytes_per_subscriber: Option<f64>,
-    server_rss_bytes_joined: Option<u64>,
-    client_cpu_us_per_delivery: Option<f64>,
-    /// Cores that this program used: near 1 a thread, the figures are its own limit.
-    client_cpu_share: Option<f64>,
-
-    missed: u64,
-    duplicated: u64,
-    reordered: u64,
-    before_sync: u64,
-    unexpected: u64,
-    disconnected: u64,
-    refused: u64,
-    unsent: u64,
-    unanswered: u64,
-
-    /// From intended time to the return of the read that brought the delivery, as are the others.
-    latency_us: Option<Quantiles>,
-    /// To the answer of the call.
-    ack_us: Option<Quantiles>,
-    /// To the delivery at the last subscriber of a set.
-    last_us: Option<Quantiles>,
-    /// Its median for the sets of each second: rising means a queue that grows.
-    last_us_by_second: Vec<Option<u64>>,
-    /// How late the publisher sent, which is inside all of these.
-    send_lag_us: Option<Quantiles>,
-    deliveries_by_second: Vec<u64>,
-    /// How many deliveries one read brought: what the server coalesced.
-    deliveries_per_read: Option<f64>,
-    deliveries: u64,
-    sets: u64,
-    sets_in_all: u64,
-
-    first_differences: Vec<String>,
+    pub(crate) scenario: &'static str,
+    pub(crate) title: String,
+    /// What the run was told.
+    pub(crate) settings: Vec<(&'static str, Value)>,
+    pub(crate) figures: Vec<Figure>,
+    pub(crate) counts: Vec<(&'static str, u64)>,
+    pub(crate) checks: Vec<Check>,
+    /// What has to be more than nothing, or the run proves nothing.
+    pub(crate) heard: u64,
+    pub(crate) latencies: Vec<Latency>,
+    /// Latencies by second, in microseconds.
+    pub(crate) latency_over_time: Vec<Series>,
+    pub(crate) throughput_over_time: Vec<Series>,
+    pub(crate) machine: Vec<String>,
+    pub(crate) first_differences: Vec<String>,
 }
 
 impl Report {
-    pub(crate) fn new(plan: &Plan, outcome: Outcome) -> Self {
-        let Outcome {
-            received,
-            published,
-            cpu,
-            rss_before,
-            rss_joined,
-        } = outcome;
-        let deliveries: u64 = received.deliveries_by_second.iter().sum();
-        let seconds = f64::from(plan.seconds);
-        let per_delivery = |ns: u64| (deliveries > 0).then(|| ns as f64 / 1e3 / deliveries as f64);
-        let share = |ns: u64| ns as f64 / 1e9 / seconds;
-        let grown = rss_before
-            .zip(rss_joined)
-            .map(|(before, joined)| joined as f64 - before as f64);
-        let (in_flight, rate) = match plan.pace {
-            Pace::InFlight(sets) => (Some(sets), None),
-            Pace::Rate(rate) => (None, Some(rate)),
-        };
-        let mut first_differences = published.refusals;
-        first_differences.extend(received.first);
-        let differences = received.differences;
-        Self {
-            scenario: "fanout",
-            groups: plan.groups,
-            subscribers: plan.subscribers,
-            in_flight,
-            rate,
-            seconds: plan.seconds,
-            warmup_seconds: plan.warmup.as_secs_f64(),
-            value_bytes: plan.value_bytes,
-            void: plan.void,
-            publishers: plan.publishers,
-            threads: plan.threads,
-            deliveries_per_second: deliveries as f64 / seconds,
-            server_cpu_us_per_delivery: cpu.server_cpu_ns.and_then(per_delivery),
-            server_cpu_share: cpu.server_cpu_ns.map(share),
-            server_rss_bytes_per_subscriber: grown
-                .map(|bytes| bytes / plan.subscribers_in_all() as f64),
-            server_rss_bytes_joined: rss_joined,
-            client_cpu_us_per_delivery: cpu.client_cpu_ns.and_then(per_delivery),
-            client_cpu_share: cpu.client_cpu_ns.map(share),
-            missed: differences.missed,
-            duplicated: differences.duplicated,
-            reordered: differences.reordered,
-            before_sync: differences.before_sync,
-            unexpected: differences.unexpected,
-            disconnected: differences.disconnected,
-            refused: published.refused,
-            unsent: published.unsent,
-            unanswered: published.unanswered,
-            latency_us: Quantiles::of(&received.latency_us),
-            ack_us: Quantiles::of(&published.ack_us),
-            last_us: Quantiles::of(&published.last_us),
-            last_us_by_second: published
-                .last_us_by_second
-                .iter()
-                .map(|second| Quantiles::of(second).map(|quantiles| quantiles.p50))
-                .collect(),
-            send_lag_us: Quantiles::of(&published.send_lag_us),
-            deliveries_by_second: received.deliveries_by_second,
-            deliveries_per_read: (received.reads > 0)
-                .then(|| deliveries as f64 / received.reads as f64),
-            deliveries,
-            sets: published.sets_in_window,
-            sets_in_all: published.sets,
-            first_differences,
-        }
-    }
-
-    /// Whether every check held: all heard once, in order, after the sync, and something at all.
+    /// Whether every check held, and something was heard at all.
     pub(crate) fn is_clean(&self) -> bool {
-        self.checks().iter().all(|(_, count)| *count == 0) && self.deliveries > 0
+        self.checks.iter().all(|check| check.count == 0) && self.heard > 0
     }
 
-    fn checks(&self) -> [(&'static str, u64); 9] {
-        [
-            ("missed", self.missed),
-            ("duplicated", self.duplicated),
-            ("reordered", self.reordered),
-            ("before sync", self.before_sync),
-            ("unexpected", self.unexpected),
-            ("disconnected", self.disconnected),
-            ("sets refused", self.refused),
-            ("sets unsent", self.unsent),
-            ("sets unanswered", self.unanswered),
-        ]
+    /// One flat object; `null`: not measured.
+    pub(crate) fn to_json(&self) -> Value {
+        let mut all = Map::new();
+        let mut put = |key: &str, value: Value| all.insert(key.to_owned(), value);
+        put("scenario", json!(self.scenario));
+        for (key, value) in &self.settings {
+            put(key, value.clone());
+        }
+        for figure in &self.figures {
+            put(figure.key, json!(figure.value));
+        }
+        for (key, count) in &self.counts {
+            put(key, json!(count));
+        }
+        for check in &self.checks {
+            put(check.key, json!(check.count));
+        }
+        for latency in &self.latencies {
+            put(latency.key, json!(Quantiles::of(&latency.histogram)));
+        }
+        for series in self
+            .latency_over_time
+            .iter()
+            .chain(&self.throughput_over_time)
+        {
+            put(series.key, json!(series.values));
+        }
+        put("clean", json!(self.is_clean()));
+        put("clock", json!(CLOCK));
+        put("method", json!(METHOD));
+        put("machine", json!(self.machine));
+        put("first_differences", json!(self.first_differences));
+        Value::Object(all)
     }
 }
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let pace = match (self.in_flight, self.rate) {
-            (Some(sets), _) => format!("{sets} in flight"),
-            (_, rate) => format!("{} sets/s", rate.unwrap_or_default()),
-        };
-        let Self {
-            groups,
-            subscribers,
-            seconds,
-            ..
-        } = self;
-        writeln!(f, "fanout {groups} x {subscribers}, {pace}, {seconds} s")?;
-        let mut line = |name: &str, value: Option<f64>, unit: &str| match value {
-            Some(value) => writeln!(f, "  {name:<28}{value:>14.3} {unit}"),
-            None => writeln!(f, "  {name:<28}{:>14} {unit}", "-"),
-        };
-        line("deliveries", Some(self.deliveries_per_second), "/s")?;
-        line(
-            "server CPU a delivery",
-            self.server_cpu_us_per_delivery,
-            "us",
-        )?;
-        line("server CPU", self.server_cpu_share, "cores")?;
-        line(
-            "server memory a subscriber",
-            self.server_rss_bytes_per_subscriber,
-            "bytes",
-        )?;
-        line(
-            "client CPU a delivery",
-            self.client_cpu_us_per_delivery,
-            "us",
-        )?;
-        line("client CPU", self.client_cpu_share, "cores")?;
-        line("deliveries a read", self.deliveries_per_read, "")?;
-        writeln!(
-            f,
-            "  {:<14}{:>10}{:>10}{:>10}{:>10}{:>10}",
-            "us", "p50", "p90", "p99", "p99.9", "max"
-        )?;
-        let rows = [
-            ("delivery", self.latency_us),
-            ("last delivery", self.last_us),
-            ("answer", self.ack_us),
-            ("send lag", self.send_lag_us),
-        ];
-        for (name, quantiles) in rows {
-            match quantiles {
-                Some(Quantiles {
-                    p50,
-                    p90,
-                    p99,
-                    p999,
-                    max,
-                }) => {
-                    writeln!(
-                        f,
-                        "  {name:<14}{p50:>10}{p90:>10}{p99:>10}{p999:>10}{max:>10}"
-                    )?;
-                }
-                None => writeln!(f, "  {name:<14}{:>10}", "-")?,
+        writeln!(f, "{}", self.title)?;
+        for Figure {
+            label, unit, value, ..
+        } in &self.figures
+        {
+            if let Some(value) = value {
+                writeln!(f, "  {label:<32}{value:>14.3} {unit}")?;
             }
         }
-        let checks = self
-            .checks()
-            .map(|(name, count)| format!("{name} {count}"))
-            .join(", ");
-        writeln!(f, "  {checks}")?;
-        if self.deliveries == 0 {
-            writeln!(f, "  nothing was delivered inside the window")?;
+        let unmeasured = self.figures.iter().filter(|figure| figure.value.is_none());
+        let unmeasured: Vec<&str> = unmeasured.map(|figure| figure.label).collect();
+        if !unmeasured.is_empty() {
+            writeln!(f, "  not measured: {}", unmeasured.join(", "))?;
+        }
+        write_latencies(f, &self.latencies)?;
+        writeln!(
+            f,
+            "  from the moment due to the return of the read; {CLOCK}"
+        )?;
+        for note in &self.machine {
+            writeln!(f, "  machine: {note}")?;
+        }
+        let checks: Vec<String> = self
+            .checks
+            .iter()
+            .map(|check| format!("{} {}", check.label, check.count))
+            .collect();
+        writeln!(f, "  {}", checks.join(", "))?;
+        if self.heard == 0 {
+            writeln!(f, "  nothing was heard inside the window")?;
         }
         for difference in &self.first_differences {
             writeln!(f, "  ! {difference}")?;
@@ -272,74 +203,84 @@ impl Display for Report {
     }
 }
 
-/// The line on a terminal while the run goes on; silent elsewhere.
-pub(crate) struct Progress {
-    bar: ProgressBar,
-    value: fn(&Shared) -> u64,
-}
-
-impl Progress {
-    pub(crate) fn joins(subscribers: u64) -> Self {
-        let bar = styled(
-            ProgressBar::new(subscribers),
-            "joined {pos} of {len} subscribers",
-        );
-        Self {
-            bar,
-            value: |shared| shared.joined.load(Ordering::Relaxed),
+fn write_latencies(f: &mut Formatter<'_>, latencies: &[Latency]) -> fmt::Result {
+    writeln!(
+        f,
+        "  {:<22}{:>10}{:>10}{:>10}{:>10}{:>10}",
+        "us", "p50", "p90", "p99", "p99.9", "max"
+    )?;
+    for Latency {
+        label, histogram, ..
+    } in latencies
+    {
+        match Quantiles::of(histogram) {
+            Some(Quantiles {
+                p50,
+                p90,
+                p99,
+                p999,
+                max,
+            }) => writeln!(
+                f,
+                "  {label:<22}{p50:>10}{p90:>10}{p99:>10}{p999:>10}{max:>10}"
+            )?,
+            None => writeln!(f, "  {label:<22}{:>10}", "-")?,
         }
     }
-
-    pub(crate) fn publishing(plan: &Plan) -> Self {
-        let span = plan.warmup.as_secs_f64() + f64::from(plan.seconds);
-        let bar = styled(
-            ProgressBar::no_length(),
-            &format!("{{elapsed}} of {span:.0}s, {{pos}} deliveries"),
-        );
-        Self {
-            bar,
-            value: |shared| shared.deliveries.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Shows what there is, and sleeps a little.
-    pub(crate) fn show(&self, shared: &Shared) {
-        self.bar.set_position((self.value)(shared));
-        thread::sleep(TICK);
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
-    bar.with_style(
-        ProgressStyle::with_template(template).expect("the templates above are well-formed"),
-    )
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::latency::{DIGITS, new_histogram};
+
+    fn report() -> Report {
+        let mut histogram = new_histogram(DIGITS);
+        histogram.saturating_record(250);
+        Report {
+            scenario: "fanout",
+            title: "fanout 1 x 1".to_owned(),
+            figures: vec![Figure::new(
+                "a_figure",
+                "a figure",
+                "us",
+                None,
+                Better::Less,
+            )],
+            checks: vec![Check {
+                key: "missed",
+                label: "missed",
+                count: 0,
+            }],
+            heard: 1,
+            latencies: vec![Latency {
+                key: "latency_us",
+                label: "delivery",
+                histogram,
+            }],
+            ..Report::default()
+        }
+    }
 
     #[test]
-    fn quantiles_of_nothing_are_null() {
-        let mut histogram = new_histogram(3);
-        assert_eq!(Quantiles::of(&histogram), None);
-        (1..=1000).for_each(|us| histogram.saturating_record(us));
-        let quantiles = Quantiles::of(&histogram);
-        assert_eq!(
-            quantiles,
-            Some(Quantiles {
-                p50: 500,
-                p90: 900,
-                p99: 990,
-                p999: 999,
-                max: 1000
-            })
-        );
+    fn json_is_flat_and_says_clock_and_method() {
+        let json = report().to_json();
+        assert_eq!(json["latency_us"]["p999"], 250);
+        assert_eq!(json["a_figure"], Value::Null);
+        assert_eq!(json["clean"], true);
+        assert!(json["clock"].is_string() && json["method"].is_string());
+    }
+
+    #[test]
+    fn one_failed_check_or_nothing_heard_is_not_clean() {
+        assert!(report().is_clean());
+        let mut failed = report();
+        failed.checks[0].count = 1;
+        assert!(!failed.is_clean());
+        let mut silent = report();
+        silent.heard = 0;
+        assert!(!silent.is_clean());
+        assert!(silent.to_string().contains("nothing was heard"));
     }
 }

@@ -4,62 +4,32 @@
 //! buffer, then for each message two searches at a remembered place, one stamp, one comparison
 //! and one histogram entry. Nothing is allocated there unless a check fails.
 
-use std::ops::AddAssign;
+use std::fmt::{self, Display, Formatter};
 use std::sync::atomic::Ordering;
 
 use hdrhistogram::Histogram;
 use mio::event::Event;
 use mio::{Registry, Token};
 
+use crate::audit::{FOREIGN, Truth};
 use crate::check::{Checker, Verdict};
 use crate::client::{Client, ClientError, Clock, ReadBuffer};
-use crate::message::{self, EventReader, Heard, Stamp};
+use crate::fanout::Plan;
+use crate::faults::{Fault, Faults, excerpt};
+use crate::latency::{self, DIGITS, DIGITS_BY_SECOND, new_histogram};
+use crate::message::{self, EventReader, Heard, Kind, Stamp};
+use crate::model::Model;
 use crate::pace::Arrivals;
-use crate::report::new_histogram;
-use crate::scenario::{Plan, Shared, Window};
+use crate::scenario::{Order, Shared, Window};
 use crate::target::source_address;
-
-/// How many differences are told in words; all are counted.
-const DIFFERENCES_KEPT: usize = 10;
-
-/// Whatever a subscriber must not see.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Differences {
-    pub(crate) missed: u64,
-    pub(crate) duplicated: u64,
-    pub(crate) reordered: u64,
-    pub(crate) before_sync: u64,
-    /// Frames that belong to no subscription of this run.
-    pub(crate) unexpected: u64,
-    pub(crate) disconnected: u64,
-}
-
-impl AddAssign for Differences {
-    fn add_assign(&mut self, other: Self) {
-        let Self {
-            missed,
-            duplicated,
-            reordered,
-            before_sync,
-            unexpected,
-            disconnected,
-        } = other;
-        self.missed += missed;
-        self.duplicated += duplicated;
-        self.reordered += reordered;
-        self.before_sync += before_sync;
-        self.unexpected += unexpected;
-        self.disconnected += disconnected;
-    }
-}
 
 /// What the subscribers of a thread heard.
 pub(crate) struct Received {
-    pub(crate) differences: Differences,
-    /// The first few in words.
-    pub(crate) first: Vec<String>,
+    pub(crate) faults: Faults,
     /// Microseconds, of sets that were due inside the window.
     pub(crate) latency_us: Histogram<u64>,
+    /// By the second of the window in which the set was due.
+    pub(crate) latency_us_by_second: Vec<Histogram<u64>>,
     /// By the second of the window in which they arrived.
     pub(crate) deliveries_by_second: Vec<u64>,
     /// Reads inside the window that brought deliveries.
@@ -69,9 +39,11 @@ pub(crate) struct Received {
 impl Received {
     pub(crate) fn new(seconds: u32) -> Self {
         Self {
-            differences: Differences::default(),
-            first: Vec::new(),
-            latency_us: new_histogram(3),
+            faults: Faults::default(),
+            latency_us: new_histogram(DIGITS),
+            latency_us_by_second: (0..seconds)
+                .map(|_| new_histogram(DIGITS_BY_SECOND))
+                .collect(),
             deliveries_by_second: vec![0; seconds as usize],
             reads: 0,
         }
@@ -79,10 +51,15 @@ impl Received {
 
     /// Adds what another thread heard.
     pub(crate) fn merge(&mut self, other: Self) {
-        self.differences += other.differences;
-        self.first.extend(other.first);
-        self.first.truncate(DIFFERENCES_KEPT);
+        self.faults += other.faults;
         self.latency_us += other.latency_us;
+        for (sum, second) in self
+            .latency_us_by_second
+            .iter_mut()
+            .zip(other.latency_us_by_second)
+        {
+            *sum += second;
+        }
         for (sum, count) in self
             .deliveries_by_second
             .iter_mut()
@@ -93,14 +70,11 @@ impl Received {
         self.reads += other.reads;
     }
 
-    fn tell(&mut self, place: Place, what: impl FnOnce() -> String) {
-        if self.first.len() < DIFFERENCES_KEPT {
-            self.first.push(format!(
-                "group {} subscriber {}: {}",
-                place.group,
-                place.number,
-                what()
-            ));
+    #[inline]
+    fn time(&mut self, sent_ns: u64, now_ns: u64, window: Window) {
+        if let Some(second) = window.second_of(sent_ns) {
+            latency::record(&mut self.latency_us, sent_ns, now_ns);
+            latency::record(&mut self.latency_us_by_second[second], sent_ns, now_ns);
         }
     }
 }
@@ -112,10 +86,18 @@ struct Place {
     number: u32,
 }
 
+impl Display for Place {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "group {} subscriber {}", self.group, self.number)
+    }
+}
+
 struct Subscriber {
     place: Place,
     has_asked: bool,
     checker: Checker,
+    /// What it shows: the one item of its group.
+    model: Model,
     /// `None` once the server has ended it.
     client: Option<Client>,
 }
@@ -141,10 +123,10 @@ impl<'a> Subscribers<'a> {
             thread,
             all: Vec::with_capacity(plan.subscribers_of(thread)),
             joined: 0,
-            events: EventReader::new(),
+            events: EventReader::new(plan.setup.value_bytes),
             arrivals: Arrivals::new(plan.subscribers_of(thread) as u32 / plan.groups),
             window: Window::default(),
-            received: Received::new(plan.seconds),
+            received: Received::new(plan.setup.seconds),
         }
     }
 
@@ -169,14 +151,15 @@ impl<'a> Subscribers<'a> {
         let index = self.all.len();
         let groups = self.plan.groups as usize;
         let group = (index % groups) as u32;
-        let number = (index / groups * self.plan.threads + self.thread) as u32;
-        let source = source_address(index, self.plan.sources);
-        let client = Client::connect(&self.plan.stream, source, registry, Token(index))?;
+        let number = (index / groups * self.plan.setup.threads + self.thread) as u32;
+        let source = source_address(index, self.plan.setup.sources);
+        let client = Client::connect(&self.plan.setup.stream, source, registry, Token(index))?;
         let place = Place { group, number };
         self.all.push(Subscriber {
             place,
             has_asked: false,
             checker: Checker::default(),
+            model: Model::default(),
             client: Some(client),
         });
         Ok(())
@@ -206,6 +189,7 @@ impl<'a> Subscribers<'a> {
             place,
             has_asked,
             checker,
+            model,
             client: Some(client),
         }) = all.get_mut(event.token().0)
         else {
@@ -222,26 +206,56 @@ impl<'a> Subscribers<'a> {
                 batch.count(*window, received);
                 batch.at_ns = now_ns;
             }
-            let stamp = match events.read(text) {
-                Heard::Value(stamp) if is_ours(&stamp, place, plan, shared) => stamp,
-                Heard::Sync if checker.sync() => {
+            let faults = &mut received.faults;
+            let (kind, at_ms, stamp, is_whole) = match events.read(text) {
+                Heard::Change {
+                    kind,
+                    at_ms,
+                    stamp,
+                    is_whole,
+                } if is_ours(&stamp, place, plan, shared) => (kind, at_ms, stamp, is_whole),
+                Heard::Sync { at_ms, values } if checker.sync() => {
                     *joined += 1;
-                    return;
+                    checker.is_in_time(at_ms);
+                    // Before the first set: what there is, another run has left.
+                    let items = events
+                        .stamps(values)
+                        .map(|(stamp, _)| (stamp.item, FOREIGN));
+                    return model.sync(at_ms, items.filter(|(item, _)| *item == 0));
                 }
                 _ => {
-                    received.differences.unexpected += 1;
-                    received.tell(place, || format!("not of this run: {}", excerpt(text)));
-                    return;
+                    return faults.tell(Fault::Unexpected, place, || {
+                        format!("not of this run: {}", excerpt(text))
+                    });
                 }
             };
+            if !is_whole {
+                faults.tell(Fault::Altered, place, || {
+                    format!(
+                        "sequence {} was not published so: {}",
+                        stamp.sequence,
+                        excerpt(text)
+                    )
+                });
+            }
+            if !checker.is_in_time(at_ms) {
+                faults.tell(Fault::WentBack, place, || {
+                    format!(
+                        "sequence {} has an earlier time than one before it",
+                        stamp.sequence
+                    )
+                });
+            }
+            match kind {
+                Kind::Create => model.create(stamp.item, stamp.sequence),
+                Kind::Update => model.update(at_ms, stamp.item, stamp.sequence),
+                Kind::Delete => model.delete(at_ms, stamp.item),
+            }
             batch.deliveries += 1;
             deliveries += 1;
-            if window.holds(stamp.sent_ns) {
-                received
-                    .latency_us
-                    .saturating_record(now_ns.saturating_sub(stamp.sent_ns) / 1_000);
-            }
-            if judge(checker, &stamp, place, received).is_first_arrival() {
+            received.time(stamp.sent_ns, now_ns, *window);
+            let faults = &mut received.faults;
+            if judge(checker, stamp.sequence, place, plan.setup.order, faults).is_first_arrival() {
                 let set =
                     u64::from(stamp.sequence) * u64::from(plan.groups) + u64::from(stamp.group);
                 if arrivals.arrived(set) {
@@ -254,7 +268,7 @@ impl<'a> Subscribers<'a> {
         result?;
         if client.is_open() && !*has_asked {
             *has_asked = true;
-            client.queue(&message::join(&plan.stream_name, place.group));
+            client.queue(&message::join(&plan.setup.stream_name, place.group));
             client.flush()?;
         }
         Ok(())
@@ -264,28 +278,47 @@ impl<'a> Subscribers<'a> {
     pub(crate) fn lose(&mut self, token: Token, why: &ClientError) {
         if let Some(subscriber) = self.all.get_mut(token.0) {
             subscriber.client = None;
-            self.received.differences.disconnected += 1;
-            self.received
-                .tell(subscriber.place, || format!("disconnected: {why}"));
+            let faults = &mut self.received.faults;
+            faults.tell(Fault::Disconnected, subscriber.place, || why.to_string());
         }
     }
 
-    /// Judges what never came, now that `sets` sets are out and no more is waited for.
-    pub(crate) fn finish(mut self, sets: u64) -> Received {
+    /// Judges what never came, now that `sets` sets are out and no more is waited for, and what
+    /// each subscriber shows in the end.
+    pub(crate) fn finish(mut self, sets: u64, truth: &Truth) -> Received {
         let groups = u64::from(self.plan.groups);
-        for subscriber in &self.all {
-            let group = u64::from(subscriber.place.group);
+        let faults = &mut self.received.faults;
+        for Subscriber {
+            place,
+            checker,
+            model,
+            ..
+        } in &self.all
+        {
+            let group = u64::from(place.group);
             let published = (sets + groups - 1 - group) / groups;
-            for gap in subscriber.checker.missed(published as u32) {
-                self.received.differences.missed += u64::from(gap.end - gap.start);
-                self.received
-                    .tell(subscriber.place, || match gap.end - gap.start {
-                        1 => format!("sequence {} never came", gap.start),
-                        _ => format!("sequences {} to {} never came", gap.start, gap.end - 1),
-                    });
+            tell_missed(checker, published as u32, place, faults);
+            if let Some(difference) = truth.difference(place.group, model) {
+                faults.tell(Fault::Model, place, || difference);
             }
         }
         self.received
+    }
+}
+
+/// Counts what a subscriber never heard of the numbers below `published`.
+pub(crate) fn tell_missed(
+    checker: &Checker,
+    published: u32,
+    who: impl Display,
+    faults: &mut Faults,
+) {
+    for gap in checker.missed(published) {
+        let count = u64::from(gap.end - gap.start);
+        faults.tell_many(Fault::Missed, count, &who, || match count {
+            1 => format!("sequence {} never came", gap.start),
+            _ => format!("sequences {} to {} never came", gap.start, gap.end - 1),
+        });
     }
 }
 
@@ -310,32 +343,36 @@ impl Batch {
 /// A stamp that nobody can have published is damage, or someone else's.
 fn is_ours(stamp: &Stamp, place: Place, plan: &Plan, shared: &Shared) -> bool {
     let set = u64::from(stamp.sequence) * u64::from(plan.groups) + u64::from(stamp.group);
-    stamp.run == plan.run && stamp.group == place.group && set < shared.sets.load(Ordering::Acquire)
+    stamp.run == plan.setup.run
+        && stamp.group == place.group
+        && stamp.item == 0
+        && set < shared.sets.load(Ordering::Acquire)
 }
 
-fn judge(checker: &mut Checker, stamp: &Stamp, place: Place, received: &mut Received) -> Verdict {
-    let sequence = stamp.sequence;
+/// Places `sequence` among what this subscriber has heard.
+pub(crate) fn judge(
+    checker: &mut Checker,
+    sequence: u32,
+    who: impl Display,
+    order: Order,
+    faults: &mut Faults,
+) -> Verdict {
     if !checker.is_synced() {
-        received.differences.before_sync += 1;
-        received.tell(place, || {
+        faults.tell(Fault::BeforeSync, &who, || {
             format!("sequence {sequence} came before the sync")
         });
     }
     let verdict = checker.hear(sequence);
     match verdict {
-        Verdict::InOrder | Verdict::AfterGap => {}
-        Verdict::Reordered => {
-            received.differences.reordered += 1;
-            received.tell(place, || format!("sequence {sequence} was overtaken"));
+        Verdict::Reordered if order == Order::Sent => {
+            faults.tell(Fault::Reordered, who, || {
+                format!("sequence {sequence} was overtaken")
+            });
         }
-        Verdict::Duplicated => {
-            received.differences.duplicated += 1;
-            received.tell(place, || format!("sequence {sequence} came again"));
-        }
+        Verdict::InOrder | Verdict::AfterGap | Verdict::Reordered => {}
+        Verdict::Duplicated => faults.tell(Fault::Duplicated, who, || {
+            format!("sequence {sequence} came again")
+        }),
     }
     verdict
-}
-
-fn excerpt(text: &[u8]) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(200)]).into_owned()
 }

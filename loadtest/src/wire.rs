@@ -142,6 +142,11 @@ pub(crate) fn write_pong(payload: &[u8], out: &mut Vec<u8>) {
     write_frame(OpCode::Control(Control::Pong), payload, out);
 }
 
+/// Appends a close frame: 1000, going on purpose.
+pub(crate) fn write_close(out: &mut Vec<u8>) {
+    write_frame(OpCode::Control(Control::Close), &1000u16.to_be_bytes(), out);
+}
+
 fn write_frame(opcode: OpCode, payload: &[u8], out: &mut Vec<u8>) {
     let header = FrameHeader {
         opcode,

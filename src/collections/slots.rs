@@ -50,6 +50,11 @@ impl<T> Slots<T> {
         self.len == 0
     }
 
+    /// Above every slot that a value stands in.
+    pub fn end(&self) -> u32 {
+        self.made
+    }
+
     /// Keeps `value` and tells where.
     pub fn insert(&mut self, value: T) -> u32 {
         self.len += 1;

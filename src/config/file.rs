@@ -12,6 +12,7 @@ use super::engine::{self, FileKind, Said};
 use super::manager;
 use super::report::Report;
 use super::section::{Section, integer, mismatch, nearest};
+use super::store::{self, FileStore, StoreConfig};
 use super::yaml::{Node, Value};
 use super::{
     AuthFailure, BACKLOG_LEN, Config, Endpoint, HOST_EMBEDDED, HOST_OF_FILE, MAILBOX_LEN_MIN, Pin,
@@ -35,7 +36,7 @@ const NAMES_OLD: [(&str, &str); 5] = [
 const NOT_YET: &str = "is not supported by this version of iii-stream";
 
 const PORTS: RangeInclusive<u64> = 0..=65_535;
-const TIMES_MS: RangeInclusive<u64> = 1..=24 * 60 * 60 * 1000;
+pub(super) const TIMES_MS: RangeInclusive<u64> = 1..=24 * 60 * 60 * 1000;
 const COUNTS: RangeInclusive<u64> = 1..=1_000_000_000;
 const THREADS: RangeInclusive<u64> = 1..=256;
 const CORES: RangeInclusive<u64> = 0..=4095;
@@ -84,7 +85,10 @@ pub(super) fn read(report: &mut Report, tree: Option<&Node>, said: &Said) -> Con
 
 /// What runs when no file says what to serve.
 pub(super) fn read_default(report: &mut Report, kind: FileKind, said: &Said) -> Config {
-    let mut config = Config::default();
+    let mut config = Config {
+        store: StoreConfig::Files(FileStore::at(store::FILE_PATH_EMBEDDED)),
+        ..Config::default()
+    };
     stream_entry(report, &mut config, None, kind, said);
     if config.engine.is_some() {
         config.worker_listeners.clear();
@@ -92,9 +96,6 @@ pub(super) fn read_default(report: &mut Report, kind: FileKind, said: &Said) -> 
         let listener = manager::listener(report, None, MANAGER.to_owned(), HOST_EMBEDDED);
         config.worker_listeners = vec![listener];
     }
-    config
-        .notices
-        .push("values live in memory and end with the process".to_owned());
     config
 }
 
@@ -310,7 +311,7 @@ fn stream_entry(
 fn stream_keys(keys: &mut Section<'_, '_>, config: &mut Config) -> bool {
     endpoint(keys, &mut config.stream);
     keys.read("auth_function", &mut config.auth.function, function_id);
-    adapter(keys)
+    adapter(keys, &mut config.store)
 }
 
 /// What an operator should know of settings that are no fault.
@@ -361,8 +362,8 @@ fn is_host(text: &str) -> bool {
     !text.is_empty() && (ip_address(text).is_some() || is_name())
 }
 
-/// Whether there is one. All that passes is `kv` in memory.
-fn adapter(keys: &mut Section<'_, '_>) -> bool {
+/// Whether there is one. All that passes is `kv`.
+fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> bool {
     let mut adapter = keys.section("adapter");
     let is_there = !adapter.is_absent();
     let class = adapter.other_node("class");
@@ -384,47 +385,12 @@ fn adapter(keys: &mut Section<'_, '_>) -> bool {
         adapter.fault_missing("has no name, expected name: kv, redis or bridge");
     }
     let is_kv = named.is_none_or(|node| matches!(&node.value, Value::Text(text) if text == "kv"));
-    let store = adapter.section("config");
+    let keys = adapter.section("config");
     if is_kv && class.is_none() {
-        kv_store(store);
+        store::read(keys, store);
     }
     adapter.done();
     is_there
-}
-
-fn kv_store(mut store: Section<'_, '_>) {
-    let mut method = "in_memory".to_owned();
-    let mut is_refused = false;
-    store.read("store_method", &mut method, |node| match &node.value {
-        Value::Text(text) if text == "in_memory" => Ok(text.clone()),
-        Value::Text(text) if text == "file_based" => {
-            is_refused = true; // its other keys would only add noise
-            Err(format!("file_based {NOT_YET}, expected in_memory"))
-        }
-        Value::Text(text) => Err(format!(
-            "{text} is not known, expected in_memory or file_based"
-        )),
-        _ => Err(mismatch(node, "in_memory or file_based")),
-    });
-    if is_refused {
-        return;
-    }
-    // Keys that only other stores read, or only the reference: checked, then without effect.
-    let (mut path, mut interval_ms) = (String::new(), 0_u64);
-    store.unused(|store| {
-        store.read("file_path", &mut path, |node| match &node.value {
-            Value::Text(text) => Ok(text.clone()),
-            _ => Err(mismatch(node, "a path")),
-        });
-        store.integer("save_interval_ms", &mut interval_ms, TIMES_MS);
-    });
-    for key in ["channel_size", "redis_url", "bridge_url"] {
-        store.other_node(key);
-    }
-    for key in ["fsync", "segment_bytes", "snapshot_factor"] {
-        store.refuse(key, &format!("{NOT_YET}, expected no such key"));
-    }
-    store.done();
 }
 
 /// The keys of ours.
@@ -597,6 +563,9 @@ mod tests {
     use super::super::{Auth, Limits, yaml};
     use super::*;
 
+    use super::super::{Factor, Fsync};
+    use std::time::Duration;
+
     fn environment(name: &str) -> Option<String> {
         match name {
             "PORT" => Some("4000".to_owned()),
@@ -659,13 +628,8 @@ mod tests {
             "null",
         ] {
             let config = config(text);
-            assert_eq!(
-                config.notices,
-                ["values live in memory and end with the process"],
-                "{text}"
-            );
             let expected = Config {
-                notices: config.notices.clone(),
+                store: StoreConfig::Files(FileStore::at("./data/stream_store")),
                 ..Config::default()
             };
             assert_eq!(config, expected, "{text}");
@@ -893,8 +857,20 @@ workers:
                 "config.adapter.config: \"x\" is a text, expected a mapping",
             ),
             (
-                "config: {adapter: {name: kv, config: {store_method: file_based, fsync: x, y: 1}}}",
-                "config.adapter.config.store_method: file_based is not supported by this version of iii-stream, expected in_memory",
+                "config: {adapter: {name: kv, config: {store_method: file_based, fsync: x}}}",
+                "config.adapter.config.fsync: x is not known, expected interval, always or never",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {store_method: file_based, snapshot_factor: 1.1}}}",
+                "config.adapter.config.snapshot_factor: is too small, expected a number from 1.2 to 100",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {store_method: file_based, segment_bytes: 1KiB}}}",
+                "config.adapter.config.segment_bytes: 1KiB is too small, expected bytes from 1MiB to 1GiB, as 65536 or 64KiB",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {store_method: file_based, file_path: ''}}}",
+                "config.adapter.config.file_path: is empty, expected a directory",
             ),
             (
                 "config: {adapter: {name: kv, config: {store_method: memory}}}",
@@ -910,11 +886,7 @@ workers:
             ),
             (
                 "config: {adapter: {name: kv, config: {file_path: 1}}}",
-                "config.adapter.config.file_path: 1 is an integer, expected a path",
-            ),
-            (
-                "config: {adapter: {name: kv, config: {fsync: always}}}",
-                "config.adapter.config.fsync: is not supported by this version of iii-stream, expected no such key",
+                "config.adapter.config.file_path: 1 is an integer, expected a directory",
             ),
             (
                 "config: {adapter: {name: kv, config: {file_pat: x}}}",
@@ -954,6 +926,29 @@ workers:
             [""; 0]
         );
         assert_eq!(stream_config("config: {adapter: ~}").warnings.len(), 1);
+    }
+
+    #[test]
+    fn every_key_of_the_file_store_is_read() {
+        let store = |keys: &str| {
+            let adapter = format!("{{name: kv, config: {{store_method: file_based{keys}}}}}");
+            match stream_config(&format!("config: {{adapter: {adapter}}}")).store {
+                StoreConfig::Files(files) => files,
+                StoreConfig::Memory => unreachable!("the file asks for files"),
+            }
+        };
+        assert_eq!(store(""), FileStore::at("kv_store_data.db"));
+        let expected = FileStore {
+            path: "/d".into(),
+            fsync: Fsync::Always,
+            save_interval: Duration::from_millis(7),
+            segment_bytes: 2 << 20,
+            snapshot_factor: Factor { percent: 150 },
+        };
+        let keys = ", file_path: /d, fsync: always, save_interval_ms: 7, segment_bytes: 2MiB, \
+                    snapshot_factor: 1.5, channel_size: 256";
+        assert_eq!(store(keys), expected);
+        assert_eq!(store(", snapshot_factor: 3").snapshot_factor.percent, 300);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod manager;
 mod report;
 mod section;
 mod sources;
+mod store;
 mod yaml;
 
 use std::fmt;
@@ -31,6 +32,7 @@ pub use address::without_secrets;
 pub use check::{human, json};
 pub use report::{Fault, Setting};
 pub use sources::{Reading, Sources, load, read};
+pub use store::{Factor, FileStore, Fsync, StoreConfig};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -124,6 +126,8 @@ pub struct Config {
     pub call_timeout_ms: u64,
     /// How long a stop may take.
     pub drain_ms: u64,
+    /// What keeps the values.
+    pub store: StoreConfig,
     /// What is refused, closed or cut off, and from where on.
     pub limits: Limits,
     /// Lines for the log at start, at `warn`.
@@ -132,7 +136,7 @@ pub struct Config {
     pub notices: Vec<String>,
 }
 
-/// The embedded default: what runs without any file.
+/// The embedded default but for its store: values end with the process.
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -147,6 +151,7 @@ impl Default for Config {
             backlog: None,
             call_timeout_ms: CALL_TIMEOUT_MS,
             drain_ms: DRAIN_MS,
+            store: StoreConfig::Memory,
             limits: Limits::default(),
             warnings: Vec::new(),
             notices: Vec::new(),

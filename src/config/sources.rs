@@ -181,6 +181,7 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
+    use super::super::StoreConfig;
     use super::*;
 
     const STREAM: &str = "workers:\n- name: iii-stream\n";
@@ -227,7 +228,7 @@ mod tests {
         assert_eq!(with.config.stream.host, "0.0.0.0");
         let without = reading(("other.yaml", STREAM), &[], |_| {});
         assert_eq!(without.config.stream.host, "127.0.0.1");
-        assert_eq!(without.config.notices.len(), 1);
+        assert!(matches!(without.config.store, StoreConfig::Files(_)));
         let refused = reading(("config.yaml", STREAM), &[], |sources| {
             sources.default_config = true
         });
@@ -288,10 +289,7 @@ mod tests {
         let without_file = reading(file, &VARIABLES, |sources| sources.default_config = true);
         assert_eq!(attached(&without_file), expected);
         for reading in [by_both, without_file] {
-            assert_eq!(
-                reading.config.notices,
-                ["values live in memory and end with the process"]
-            );
+            assert!(matches!(reading.config.store, StoreConfig::Files(_)));
             let is_manager = |setting: &Setting| setting.key.starts_with("iii-worker-manager");
             assert!(!reading.settings.iter().any(is_manager));
         }

@@ -16,6 +16,7 @@ use crate::protocol::trigger::{is_false, is_unauthorized};
 use crate::shard::{CustomAnswer, Told};
 
 use super::Engine;
+use super::attached::Callee;
 use super::calls::{Answered, Awaits, FunctionCall, Handler};
 use super::peers::Peer;
 use super::serve::OVERLOADED;
@@ -50,8 +51,10 @@ impl<'a> Outgoing<'a> {
 impl Engine {
     /// Calls a function for the engine itself; `awaits` hears how it ended, also at once.
     pub(super) fn ask(&mut self, function_id: &str, data: &str, awaits: Awaits) {
-        let Some(callee) = self.functions.owner_of(function_id) else {
-            return self.hear(awaits, function_id, Answered::NotFound);
+        let callee = match self.callee_of(function_id) {
+            Callee::Peer(callee) => callee,
+            Callee::Nobody => return self.hear(awaits, function_id, Answered::NotFound),
+            Callee::Away => return self.wait_for_link(function_id, data, awaits),
         };
         if let Some(cause) = self.no_room_for(callee, true, self.limits.call_queue_bytes) {
             self.metrics().calls_refused.increment();
@@ -79,8 +82,10 @@ impl Engine {
     /// Calls the handler of a trigger. Nobody waits for its answer; an error is logged.
     fn call_handler(&mut self, handler: &Handler) {
         let function_id = &*handler.function_id;
-        let Some(callee) = self.functions.owner_of(function_id) else {
-            return self.call_own_handler(handler);
+        let callee = match self.callee_of(function_id) {
+            Callee::Peer(callee) => callee,
+            Callee::Nobody => return self.call_own_handler(handler),
+            Callee::Away => return self.metrics().trigger_calls_dropped.increment(),
         };
         let unsent_bytes = self.peers.get(callee).map_or(0, Peer::unsent_bytes);
         if unsent_bytes > self.limits.call_queue_bytes && !handler.is_owed {
@@ -109,6 +114,7 @@ impl Engine {
     fn drop_handler_call(&mut self, callee: SlotId, function_id: &str) {
         self.metrics().trigger_calls_dropped.increment();
         let now = self.now.monotonic;
+        let name = self.name_of(callee);
         let Some(peer) = self.peers.get_mut(callee) else {
             return;
         };
@@ -118,10 +124,10 @@ impl Engine {
             .is_some_and(|at: Instant| now.saturating_duration_since(at) < DROPS_SAID_EVERY);
         if !was_said {
             peer.drops_said_at = Some(now);
-            let (worker_id, drops) = (peer.worker_id, std::mem::take(&mut peer.drops));
+            let drops = std::mem::take(&mut peer.drops);
             let limit = self.limits.call_queue_bytes;
             tracing::warn!(
-                "SDK worker {worker_id} reads too slowly: more than {limit} bytes wait for it \
+                "{name} reads too slowly: more than {limit} bytes wait for it \
                  (limits.call_queue_bytes), so {drops} trigger calls were dropped, the last of {function_id}"
             );
         }
@@ -200,6 +206,7 @@ impl Engine {
                 }
             },
             Awaits::Nobody => self.log_failure(function_id, answered),
+            Awaits::Functions => self.functions_listed(answered),
             Awaits::Condition(handler) => match answered {
                 Answered::Result(result) if is_false(result) => {}
                 Answered::Result(_) => self.call_handler(&handler),

@@ -68,6 +68,8 @@ pub(super) enum Awaits {
     Caller(Caller),
     /// Only an error is of interest, for the log.
     Nobody,
+    /// Which functions a running engine has.
+    Functions,
     /// The handler is called unless the condition says no.
     Condition(Box<Handler>),
     /// One function's word on a join.
@@ -196,6 +198,11 @@ impl Calls {
         Some(call)
     }
 
+    /// Calls of our own functions.
+    pub(super) fn streams_len(&self) -> usize {
+        self.streams.len()
+    }
+
     /// Calls that wait for functions of SDK workers.
     pub(super) fn functions_len(&self) -> usize {
         self.functions.len() - self.unawaited_len
@@ -219,7 +226,8 @@ impl Calls {
         let by_caller = awaits.caller().map(|caller| (caller.peer, caller.id));
         let older = by_caller.and_then(|key| self.by_caller.get(&key).copied());
         let sent_id = match by_caller {
-            Some((_, id)) if !self.by_callee.contains_key(&(callee, id)) => id,
+            // A caller that is the callee as well may be an engine, which calls by that id already.
+            Some((peer, id)) if peer != callee && !self.by_callee.contains_key(&(callee, id)) => id,
             _ => Uuid::new_v4(),
         };
         let older = older.and_then(|older| self.end_function(older));

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::id::SlotId;
 use crate::net::{LINGER, Received};
-use crate::protocol::connection::{Event, Flow, Payload, close_frame, pong_frame};
+use crate::protocol::connection::{Event, Flow, Payload, Sender, close_frame, pong_frame};
 use crate::protocol::handshake::{Head, Port};
 
+use super::link::LINK_MESSAGE_BYTES_MAX;
 use super::peers::Phase;
 use super::{Engine, READ_BYTES_A_TURN};
 
@@ -77,7 +78,20 @@ impl Engine {
         if !peer.is_readable {
             return 0;
         }
-        match peer.socket.read(&mut self.buffer) {
+        if matches!(peer.phase, Phase::Dial { .. })
+            && let Some(why) = peer.socket.take_error()
+        {
+            self.end_link(id, why);
+            return 0;
+        }
+        let received = peer.socket.read(&mut self.buffer);
+        if peer.socket.wants_write() {
+            self.peers.mark(id); // an answer of TLS itself
+        }
+        let Some(peer) = self.peers.get_mut(id) else {
+            return 0;
+        };
+        match received {
             Received::Bytes { len, more } => {
                 peer.is_readable = more || peer.is_ending;
                 self.received(id, len);
@@ -93,6 +107,7 @@ impl Engine {
         let mut buffer = std::mem::take(&mut self.buffer);
         match self.peers.get_mut(id).map(|peer| &peer.phase) {
             Some(Phase::Handshake { .. }) => self.received_head(id, &buffer[..len]),
+            Some(Phase::Dial { .. }) => self.received_answer(id, &buffer[..len]),
             Some(Phase::Work(_) | Phase::Telemetry(_)) => {
                 self.received_frames(id, &mut buffer[..len])
             }
@@ -123,17 +138,22 @@ impl Engine {
         }
     }
 
-    fn received_frames(&mut self, id: SlotId, input: &mut [u8]) {
+    pub(super) fn received_frames(&mut self, id: SlotId, input: &mut [u8]) {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
+        let sender = peer.sender();
         let (Phase::Work(open) | Phase::Telemetry(open)) = &mut peer.phase else {
             return;
         };
         // Taken out while its messages are served: they may close it.
         let mut open = std::mem::take(open);
-        let limit = self.limits.call_bytes;
-        let received = open.receive(input, limit, &mut |event| self.on_event(id, event));
+        let limit = match sender {
+            Sender::Client => self.limits.call_bytes,
+            Sender::Server => self.limits.call_bytes.max(LINK_MESSAGE_BYTES_MAX),
+        };
+        let received =
+            open.receive_from(sender, input, limit, &mut |event| self.on_event(id, event));
         if let Err(error) = received {
             let frame = close_frame(Some(error.close_code()), &error.to_string());
             self.close_with(id, &frame);
@@ -148,7 +168,7 @@ impl Engine {
     fn on_event(&mut self, id: SlotId, event: Event<'_>) -> Flow {
         match event {
             Event::Message(payload) => self.on_payload(id, payload),
-            Event::Ping(payload) => self.peers.send_raw(id, &pong_frame(payload)),
+            Event::Ping(payload) => self.peers.send_control(id, &pong_frame(payload)),
             Event::Pong => {}
             Event::Close(reply) => self.close_with(id, &reply.frame()),
         }
@@ -180,6 +200,7 @@ impl Engine {
             Payload::Binary(bytes) => std::str::from_utf8(bytes),
         };
         match text {
+            Ok(text) if self.is_link(id) => self.on_engine_message(id, text),
             Ok(text) => self.on_message(id, text),
             Err(error) => self.drop_message(id, &error),
         }
@@ -196,12 +217,8 @@ impl Engine {
         let Some(passed_over) = self.warned.ask(self.now.monotonic) else {
             return;
         };
-        let worker_id = self
-            .peers
-            .get(id)
-            .map(|peer| peer.worker_id)
-            .unwrap_or_default();
-        tracing::warn!("SDK worker {worker_id}: {what}{}", Also(passed_over));
+        let name = self.name_of(id);
+        tracing::warn!("{name}: {what}{}", Also(passed_over));
     }
 
     /// Sends `last` and ends the connection.
@@ -228,18 +245,17 @@ impl Engine {
     /// Ends what has had its time: sockets without a head, closing ones, calls.
     pub(super) fn end_overdue(&mut self) {
         while let Some(id) = self.handshakes.pop_due(self.now.monotonic) {
-            let is_late = self
-                .peers
-                .get(id)
-                .is_some_and(|peer| matches!(peer.phase, Phase::Handshake { .. }));
-            if is_late {
-                self.end(id);
+            match self.peers.get(id).map(|peer| &peer.phase) {
+                Some(Phase::Handshake { .. }) => self.end(id),
+                Some(Phase::Dial { .. }) => self.end_link(id, "it does not answer"),
+                _ => {}
             }
         }
         while let Some(id) = self.closing.pop_due(self.now.monotonic) {
             self.end(id);
         }
         self.end_overdue_calls();
+        self.end_overdue_waits();
     }
 
     pub(super) fn next_drain_step(&self) -> Option<Instant> {
@@ -270,7 +286,7 @@ impl Engine {
             let Some(peer) = self.peers.get(id) else {
                 continue;
             };
-            if matches!(peer.phase, Phase::Handshake { .. }) {
+            if matches!(peer.phase, Phase::Handshake { .. } | Phase::Dial { .. }) {
                 self.end(id);
                 continue;
             }
@@ -291,7 +307,10 @@ impl Phase {
     pub(super) fn is_paused(&self) -> bool {
         match self {
             Phase::Work(open) | Phase::Telemetry(open) => open.is_paused(),
-            Phase::Handshake { .. } | Phase::Admission { .. } | Phase::Closing => false,
+            Phase::Handshake { .. }
+            | Phase::Dial { .. }
+            | Phase::Admission { .. }
+            | Phase::Closing => false,
         }
     }
 }

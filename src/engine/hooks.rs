@@ -42,20 +42,20 @@ impl HooksState {
 impl Engine {
     /// Sees to it that the worker has the newest state; false while it finds no room there.
     pub(super) fn tell_hooks(&mut self, worker: usize) -> bool {
-        let state = &mut self.hooks;
-        if state.told[worker] == state.version {
+        if self.hooks.told[worker] == self.hooks.version {
             return true;
         }
-        if state.made.version != state.version {
-            let (events, joins, leaves) = self.triggers.streams();
-            state.made = Arc::new(Hooks {
-                version: state.version,
+        if self.hooks.made.version != self.hooks.version {
+            let (events, joins, leaves) = self.followed_streams();
+            self.hooks.made = Arc::new(Hooks {
+                version: self.hooks.version,
                 events,
                 joins,
                 leaves,
                 custom: self.functions.custom().clone(),
             });
         }
+        let state = &mut self.hooks;
         let message = ToOwner::Hooks(Arc::clone(&state.made));
         let is_told = self.ports.to_commands[worker].try_send(message).is_ok();
         if is_told {

@@ -10,19 +10,20 @@ use crate::protocol::answer;
 use crate::protocol::call::{self, EngineMessage, ErrorBody, InvocationResult};
 
 use super::Engine;
+use super::attached::not_connected;
 use super::calls::Answered;
 use super::registry::Description;
 use super::triggers::{ServedType, Trigger};
 
 /// The settings of a trigger, as its worker sent them.
-struct Asked<'a> {
-    id: &'a str,
-    trigger_type: &'a str,
-    function_id: &'a str,
+pub(super) struct Asked<'a> {
+    pub(super) id: &'a str,
+    pub(super) trigger_type: &'a str,
+    pub(super) function_id: &'a str,
     /// The function's id as the worker itself knows it.
-    told_function_id: &'a str,
-    config: Option<&'a RawValue>,
-    metadata: Option<&'a RawValue>,
+    pub(super) told_function_id: &'a str,
+    pub(super) config: Option<&'a RawValue>,
+    pub(super) metadata: Option<&'a RawValue>,
 }
 
 impl Engine {
@@ -98,6 +99,10 @@ impl Engine {
                 trigger_request_format,
                 call_request_format,
             } => {
+                let formats = [trigger_request_format, call_request_format];
+                if let Err(why) = self.check_all_passed_on(formats.into_iter().flatten()) {
+                    return self.drop_message(id, &why);
+                }
                 let served = ServedType {
                     owner: id,
                     description: (*description).into(),
@@ -111,7 +116,20 @@ impl Engine {
         }
     }
 
-    fn register_function(&mut self, id: SlotId, function_id: &str, description: Description) {
+    fn register_function(&mut self, id: SlotId, function_id: &str, mut description: Description) {
+        let texts = [
+            &description.request_format,
+            &description.response_format,
+            &description.metadata,
+        ];
+        let texts = texts.into_iter().filter_map(|text| text.as_deref());
+        if let Err(why) = self.check_all_passed_on(texts) {
+            self.warn(
+                id,
+                &format!("function {function_id} is registered without what describes it: {why}"),
+            );
+            description = Description::default();
+        }
         if self.has_own(function_id) && self.functions.owner_of(function_id).is_none() {
             tracing::warn!(
                 "an SDK worker has registered {function_id}: it is called in place of ours while it is there"
@@ -122,6 +140,15 @@ impl Engine {
             peer.functions.insert(function_id.into());
         }
         self.functions_changed(is_hook);
+    }
+
+    /// Whether other workers can read all of these texts.
+    fn check_all_passed_on<'a>(
+        &self,
+        texts: impl IntoIterator<Item = &'a RawValue>,
+    ) -> Result<(), String> {
+        let mut texts = texts.into_iter();
+        texts.try_for_each(|text| self.check_passed_on(text.get()))
     }
 
     fn unregister_function(&mut self, id: SlotId, function_id: &str) {
@@ -139,7 +166,7 @@ impl Engine {
         self.expect_to_tell_functions();
     }
 
-    fn register_trigger(&mut self, id: SlotId, asked: &Asked<'_>) {
+    pub(super) fn register_trigger(&mut self, id: SlotId, asked: &Asked<'_>) {
         let Asked {
             id: trigger_id,
             trigger_type,
@@ -155,7 +182,13 @@ impl Engine {
         );
         trigger.config = asked.config.map(ToOwned::to_owned);
         trigger.metadata = asked.metadata.map(ToOwned::to_owned);
-        match self.triggers.register(trigger) {
+        // Other workers read both: in listings, and whoever serves the type.
+        let texts = [asked.config, asked.metadata].into_iter().flatten();
+        let is_readable = self
+            .check_all_passed_on(texts)
+            .map_err(|why| ErrorBody::new("trigger_registration_failed", why));
+        let may_be = is_readable.and_then(|()| self.check_handed_over(trigger_type));
+        match may_be.and_then(|()| self.triggers.register(trigger)) {
             Ok((slot, replaced)) => {
                 self.hooks.change();
                 if let Some(replaced) = replaced
@@ -165,6 +198,18 @@ impl Engine {
                 }
                 if let Some(server) = self.triggers.server_of(trigger_type) {
                     self.hand_over(server, slot);
+                }
+                if self.is_link(id) {
+                    self.peers.send(id, |out| {
+                        answer::trigger_registration_result(
+                            out,
+                            trigger_id,
+                            trigger_type,
+                            function_id,
+                            None,
+                        );
+                    });
+                    self.look_for_leave_triggers();
                 }
             }
             Err(error) => {
@@ -223,7 +268,7 @@ impl Engine {
     }
 
     /// An SDK worker has answered a call.
-    fn result(&mut self, id: SlotId, result: &InvocationResult<'_>) {
+    pub(super) fn result(&mut self, id: SlotId, result: &InvocationResult<'_>) {
         let Some(call) = self.calls.answered(id, result.id) else {
             return; // nobody waits for it, or not for this peer
         };
@@ -232,6 +277,7 @@ impl Engine {
             .and_then(|json| self.check_passed_on(json).err());
         let unreadable = unreadable.map(|why| ErrorBody::new("invocation_failed", why));
         let answered = match (unreadable.as_ref().or(result.error.as_ref()), result.result) {
+            (Some(error), _) if self.is_link(id) => self.told_by_engine(&call, error),
             (Some(error), _) => Answered::Failed(error),
             (None, json) => Answered::Result(json),
         };
@@ -240,14 +286,21 @@ impl Engine {
 
     /// A peer is gone, or about to be: what is its own goes, and who waits for it is told.
     pub(super) fn forget(&mut self, id: SlotId) {
+        let error = if self.is_link(id) {
+            if let Some(why) = self.link_ended(id) {
+                self.detach(&why);
+            }
+            not_connected()
+        } else {
+            ErrorBody::new("invocation_stopped", "Invocation stopped")
+        };
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         let functions = std::mem::take(&mut peer.functions);
-        self.orphans.extend(peer.parked.drain(..));
+        self.orphans.extend(peer.parked.take());
         let is_hook = self.functions.forget(id, functions);
         self.functions_changed(is_hook);
-        let error = ErrorBody::new("invocation_stopped", "Invocation stopped");
         for call in self.calls.forget_peer(id) {
             self.hear_call(call, Answered::Gone(&error));
         }

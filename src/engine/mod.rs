@@ -3,17 +3,22 @@
 //! [`Engine::run`] is the order of work in one turn. May not know a worker or the store but through
 //! the messages of `mesh`.
 
+mod address;
 mod admission;
 mod ask;
+mod attached;
 mod available;
 mod calls;
+mod channel;
 mod embedded;
 mod hooks;
+mod link;
 mod listeners;
 mod listings;
 mod logs;
 mod messages;
 mod own;
+mod parked;
 mod peers;
 mod presence;
 mod publish;
@@ -40,8 +45,10 @@ use crate::protocol::origin::OriginRule;
 use crate::shard::{Command, CustomCall, Fired};
 use crate::time::{Deadlines, Now, Rarely, sleep_until};
 
+pub use link::{Attach, AttachError};
 pub use listeners::{Listener, Rules};
 
+use attached::Attached;
 use calls::{Awaits, Calls, Handler};
 use hooks::HooksState;
 use listeners::Listeners;
@@ -72,8 +79,10 @@ pub struct Auth {
 pub struct Parts {
     /// The poll whose waker the mesh has.
     pub poll: Poll,
-    /// Where SDK workers connect.
+    /// Where SDK workers connect: nowhere if there is an engine to attach to.
     pub listeners: Vec<Listener>,
+    /// That engine.
+    pub attach: Option<Attach>,
     /// Web pages of elsewhere that may connect where there are no rules.
     pub origins: Vec<OriginRule>,
     /// Its mailbox, and its ways to the workers.
@@ -113,6 +122,8 @@ pub struct Engine {
     hooks: HooksState,
     calls: Calls,
     auth: Option<Auth>,
+    /// The engine whose worker we are. None: we are the engine.
+    attached: Option<Box<Attached>>,
     /// Joins whose functions are asked.
     deciding: Named<Deciding>,
     /// Workers that owe leaves and wait to be told how many are taken.
@@ -144,6 +155,9 @@ impl Engine {
         let listeners = Listeners::watch(parts.listeners, parts.poll.registry())?;
         let workers = parts.ports.to_commands.len();
         let now = Now::read();
+        let attached = parts
+            .attach
+            .map(|to| Box::new(Attached::new(to, now.monotonic)));
         Ok(Engine {
             poll: parts.poll,
             listeners,
@@ -160,6 +174,7 @@ impl Engine {
             triggers: Triggers::default(),
             hooks: HooksState::new(workers),
             auth: parts.auth,
+            attached,
             deciding: Named::default(),
             owing: VecDeque::new(),
             leaves_granted: Vec::new(),
@@ -186,6 +201,7 @@ impl Engine {
             self.read_mailbox();
             self.deliver_parked(); // what found its owner full, before anything after it
             self.accept();
+            self.tend_link();
             self.read_sockets(); // bytes → messages → commands
             self.take_leaves(); // what is owed to functions, as far as they have room
             self.tell_functions();
@@ -194,6 +210,8 @@ impl Engine {
             self.end_overdue();
             self.go_on_draining();
             self.write_sockets(); // one write a socket
+            self.tell_all_hooks(); // what has ended since may have been a hook or an answer
+            self.flush();
         }
         Ok(())
     }
@@ -247,6 +265,7 @@ impl Engine {
             parked,
             self.next_functions_told(),
             self.next_drain_step(),
+            self.next_link_step(),
         ])
     }
 
@@ -267,7 +286,7 @@ impl Engine {
                     worker,
                     leaves,
                     more,
-                } => self.settle_leaves(worker, &leaves, more),
+                } => self.settle_leaves(worker, leaves, more),
             }
         }
         if len > 0 {
@@ -287,7 +306,7 @@ impl Engine {
             self.triggers
                 .of_event(stream, group, item, fired.version, second, &mut circles);
         if called.is_empty() {
-            return;
+            return self.count_lost_event(stream);
         }
         let payload = Text::from(fired.frame.text());
         for called in called {

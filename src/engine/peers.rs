@@ -1,10 +1,11 @@
-//! The SDK workers' sockets: few, each with buffers of its own.
+//! The SDK workers' sockets, or the one to the engine whose worker we are: few, each with buffers of
+//! its own.
 //!
 //! What is to be sent is collected and goes out in one write a turn; long answers are written out
 //! only as the socket takes them.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,17 +16,18 @@ use mio::net::TcpStream;
 use uuid::Uuid;
 
 use crate::collections::Named;
-use crate::fanout::{Socket, Written};
-use crate::id::{SlotId, WorkerId};
-use crate::net::Tcp;
+use crate::fanout::Written;
+use crate::id::SlotId;
 use crate::protocol::answer::{Outcome, ResultBody};
-use crate::protocol::connection::{self, text_header};
+use crate::protocol::connection::{self, Sender, masked_control, push_masked_text, text_header};
 use crate::protocol::handshake::HeadReader;
 use crate::protocol::input::StreamFunction;
 use crate::protocol::rbac::Access;
-use crate::shard::Command;
 
 use super::calls::Caller;
+use super::channel::Channel;
+use super::link::Masks;
+use super::parked::Parked;
 use super::workers::Profile;
 
 /// Answers are written out while less than this waits unsent; the others stay what they are, shared
@@ -36,9 +38,11 @@ const OUT_BYTES: usize = 256 * 1024;
 /// known only when they come.
 const LISTS_UNDER_WAY_MAX: u32 = 4;
 
-/// One socket on the worker port.
+/// One socket on the worker port, or the link to an engine.
 pub(super) struct Peer {
-    pub(super) socket: Tcp,
+    pub(super) socket: Channel,
+    /// Of the link alone: there we are the client, whose frames are masked.
+    masks: Option<Masks>,
     pub(super) phase: Phase,
     /// What it is called by everybody; given at the upgrade.
     pub(super) worker_id: Uuid,
@@ -55,7 +59,7 @@ pub(super) struct Peer {
     /// Functions that it registered, those taken over by others since included.
     pub(super) functions: HashSet<Box<str>>,
     /// Commands that found their owner full, in order. While there are any it is not read.
-    pub(super) parked: VecDeque<(WorkerId, Command)>,
+    pub(super) parked: Parked,
     /// When the call that is parked has waited long enough; `None` for one without an id.
     pub(super) parked_until: Option<Instant>,
     /// Calls of lists under way.
@@ -98,7 +102,9 @@ pub(super) enum Phase {
         early: Vec<u8>,
         is_telemetry: bool,
     },
-    /// An SDK worker.
+    /// The link to an engine, whose answer to our upgrade is not whole.
+    Dial { bytes: Vec<u8>, key: String },
+    /// An SDK worker, or the engine.
     Work(connection::Connection),
     /// A sender of traces, metrics and logs.
     Telemetry(connection::Connection),
@@ -107,18 +113,63 @@ pub(super) enum Phase {
 }
 
 impl Peer {
+    fn new(socket: Channel, phase: Phase) -> Peer {
+        Peer {
+            socket,
+            masks: None,
+            phase,
+            worker_id: Uuid::nil(),
+            listener: 0,
+            access: Arc::new(Access::unlimited()),
+            ip: None,
+            connected_at_ms: None,
+            profile: Profile::default(),
+            functions: HashSet::new(),
+            parked: Parked::default(),
+            parked_until: None,
+            lists_under_way: 0,
+            drops: 0,
+            drops_said_at: None,
+            out: Vec::new(),
+            sent: 0,
+            answers: VecDeque::new(),
+            answers_bytes: 0,
+            last: Vec::new(),
+            is_blocked: false,
+            is_readable: false,
+            is_ending: false,
+            is_queued: false,
+            is_dirty: false,
+        }
+    }
+
+    /// Whether it is the link to an engine.
+    pub(super) fn is_link(&self) -> bool {
+        self.masks.is_some()
+    }
+
+    /// Whose frames come from it.
+    pub(super) fn sender(&self) -> Sender {
+        match self.is_link() {
+            true => Sender::Server,
+            false => Sender::Client,
+        }
+    }
+
     /// Bytes that wait unsent.
     pub(super) fn unsent_bytes(&self) -> usize {
         self.out.len() - self.sent + self.answers_bytes
     }
 
     /// Whether its socket is to be left unread: what it asked for has not found room, or nobody
-    /// has let it in yet.
+    /// has let it in yet. The link never is, for all programs behind the engine share it: calls
+    /// beyond its bounds are refused.
     pub(super) fn is_held(&self, unsent_bytes_max: usize) -> bool {
-        matches!(self.phase, Phase::Admission { .. })
+        let is_full = matches!(self.phase, Phase::Admission { .. })
             || !self.parked.is_empty()
             || self.unsent_bytes() > unsent_bytes_max
-            || self.lists_under_way >= LISTS_UNDER_WAY_MAX
+            || self.lists_under_way >= LISTS_UNDER_WAY_MAX;
+        is_full && !self.is_link()
     }
 }
 
@@ -127,9 +178,13 @@ impl Peer {
     fn push(&mut self, text: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         text.clear();
         write(text);
-        let (header, header_len) = text_header(text.len());
-        self.out.extend_from_slice(&header[..header_len]);
-        self.out.extend_from_slice(text);
+        if let Some(masks) = &mut self.masks {
+            push_masked_text(&mut self.out, text, masks.next());
+        } else {
+            let (header, header_len) = text_header(text.len());
+            self.out.extend_from_slice(&header[..header_len]);
+            self.out.extend_from_slice(text);
+        }
         text.shrink_to(OUT_BYTES);
     }
 
@@ -149,8 +204,21 @@ impl Peer {
         }
     }
 
+    /// A control frame as this side of the connection sends it.
+    fn control(&mut self, frame: &[u8]) -> Vec<u8> {
+        match &mut self.masks {
+            Some(masks) => masked_control(frame, masks.next()),
+            None => frame.to_vec(),
+        }
+    }
+
     /// Writes until nothing is left or the socket takes no more.
     fn write(&mut self, text: &mut Vec<u8>) -> Liveness {
+        match self.socket.flush() {
+            Written::All => {}
+            Written::Part(_) => self.is_blocked = true,
+            Written::Gone => return Liveness::Dead,
+        }
         loop {
             self.write_out_answers(text, OUT_BYTES);
             if self.answers.is_empty() {
@@ -160,7 +228,7 @@ impl Peer {
             if self.is_blocked || unsent.is_empty() {
                 return Liveness::Alive;
             }
-            match self.socket.write(&[IoSlice::new(unsent)]) {
+            match self.socket.write(unsent) {
                 Written::All => self.sent = self.out.len(),
                 Written::Part(len) => {
                     self.sent += len;
@@ -202,36 +270,39 @@ impl Peers {
         listener: usize,
         registry: &Registry,
     ) -> io::Result<SlotId> {
-        let address = stream.peer_addr().ok();
-        let id = self.slots.insert(Peer {
-            socket: Tcp::new(stream),
-            phase: Phase::Handshake {
-                bytes: Vec::new(),
-                head: HeadReader::default(),
-            },
-            worker_id: Uuid::nil(),
-            listener,
-            access: Arc::new(Access::unlimited()),
-            ip: address.map(|address| address.ip().to_canonical()),
-            connected_at_ms: None,
-            profile: Profile::default(),
-            functions: HashSet::new(),
-            parked: VecDeque::new(),
-            parked_until: None,
-            lists_under_way: 0,
-            drops: 0,
-            drops_said_at: None,
-            out: Vec::new(),
-            sent: 0,
-            answers: VecDeque::new(),
-            answers_bytes: 0,
-            last: Vec::new(),
-            is_blocked: false,
-            is_readable: false,
-            is_ending: false,
-            is_queued: false,
-            is_dirty: false,
-        });
+        let ip = stream.peer_addr().ok().map(|address| address.ip());
+        let head = Phase::Handshake {
+            bytes: Vec::new(),
+            head: HeadReader::default(),
+        };
+        let mut peer = Peer::new(Channel::plain(stream), head);
+        peer.listener = listener;
+        peer.ip = ip.map(|ip| ip.to_canonical());
+        self.watch(peer, registry)
+    }
+
+    /// The link to an engine, which connects: `request` is sent when it has, and asks for an upgrade
+    /// with that key.
+    pub(super) fn insert_link(
+        &mut self,
+        socket: Channel,
+        request: Vec<u8>,
+        key: String,
+        registry: &Registry,
+    ) -> io::Result<SlotId> {
+        let dial = Phase::Dial {
+            bytes: Vec::new(),
+            key,
+        };
+        let mut peer = Peer::new(socket, dial);
+        peer.masks = Some(Masks::default());
+        peer.out = request;
+        peer.is_blocked = true; // until the poll says that it takes bytes
+        self.watch(peer, registry)
+    }
+
+    fn watch(&mut self, peer: Peer, registry: &Registry) -> io::Result<SlotId> {
+        let id = self.slots.insert(peer);
         let registered = match self.slots.get_mut(id) {
             Some(peer) => peer.socket.register(id, registry),
             None => Err(io::Error::other("a slot just filled is empty")),
@@ -291,6 +362,14 @@ impl Peers {
         self.mark(id);
     }
 
+    /// Queues a control frame of the server, as this side of the connection sends it.
+    pub(super) fn send_control(&mut self, id: SlotId, frame: &[u8]) {
+        if let Some(peer) = self.slots.get_mut(id) {
+            let frame = peer.control(frame);
+            self.send_raw(id, &frame);
+        }
+    }
+
     /// Queues bytes as they are, before answers that are not written out yet: the 101, a pong.
     pub(super) fn send_raw(&mut self, id: SlotId, bytes: &[u8]) {
         if let Some(peer) = self.slots.get_mut(id) {
@@ -302,7 +381,7 @@ impl Peers {
     /// Queues what ends the connection, behind all else.
     pub(super) fn send_last(&mut self, id: SlotId, bytes: &[u8]) {
         if let Some(peer) = self.slots.get_mut(id) {
-            peer.last = bytes.to_vec();
+            peer.last = peer.control(bytes); // an HTTP answer never goes to an engine
             self.mark(id);
         }
     }
@@ -339,7 +418,8 @@ impl Peers {
         }
     }
 
-    fn mark(&mut self, id: SlotId) {
+    /// Has it written to in this turn.
+    pub(super) fn mark(&mut self, id: SlotId) {
         if let Some(peer) = self.slots.get_mut(id)
             && !peer.is_dirty
         {

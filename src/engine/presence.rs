@@ -8,6 +8,7 @@ use crate::protocol::auth::AuthAnswer;
 use crate::protocol::trigger::payload::PresenceEvent;
 
 use super::Engine;
+use super::attached::Callee;
 use super::calls::{Answered, Awaits, Handler};
 use super::peers::Peer;
 
@@ -27,6 +28,9 @@ pub(super) struct Deciding {
 impl Engine {
     /// Asks all functions that a join of that stream is put to, at once.
     pub(super) fn decide_join(&mut self, request: Box<JoinRequest>) {
+        let Some(request) = self.hold_join(request) else {
+            return;
+        };
         let asked = self.triggers.of_join(request.presence.key.stream());
         if asked.is_empty() {
             return self.tell(request.worker, ToWorker::Joined(request, true));
@@ -136,9 +140,12 @@ impl Engine {
 
     /// How many leaves every callee of theirs has room for, those that are on their way deducted.
     fn room_for_leaves(&self) -> usize {
-        let unsent_bytes = |function_id: &str| {
-            let callee = self.functions.owner_of(function_id)?;
-            self.peers.get(callee).map(Peer::unsent_bytes)
+        if !self.takes_leaves() {
+            return 0;
+        }
+        let unsent_bytes = |function_id: &str| match self.callee_of(function_id) {
+            Callee::Peer(callee) => self.peers.get(callee).map(Peer::unsent_bytes),
+            Callee::Nobody | Callee::Away => None,
         };
         let fullest = self
             .triggers
@@ -156,9 +163,20 @@ impl Engine {
     }
 
     /// Calls the leave functions for what a worker owed.
-    pub(super) fn settle_leaves(&mut self, worker: WorkerId, leaves: &[Presence], more: bool) {
+    pub(super) fn settle_leaves(&mut self, worker: WorkerId, leaves: Vec<Presence>, more: bool) {
         self.leaves_granted
             .retain(|(granted, _)| *granted != worker);
+        if self.takes_leaves() {
+            self.call_leave_functions(&leaves);
+        } else {
+            self.hold_leaves(leaves);
+        }
+        if more {
+            self.owing.push_back(worker);
+        }
+    }
+
+    pub(super) fn call_leave_functions(&mut self, leaves: &[Presence]) {
         for presence in leaves {
             let payload = payload_of(presence);
             for handler in self.triggers.of_leave(presence.key.stream()) {
@@ -171,9 +189,6 @@ impl Engine {
                     },
                 );
             }
-        }
-        if more {
-            self.owing.push_back(worker);
         }
     }
 

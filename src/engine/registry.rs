@@ -17,7 +17,7 @@ use crate::shard::hooks::CustomFunctions;
 use super::own::is_own;
 
 /// Descriptions and schemas of our own functions, as listings give them, by id.
-const OURS: &str = include_str!("functions.json");
+pub(super) const OURS: &str = include_str!("functions.json");
 
 /// Ids that listings show only to those who ask for them.
 const INTERNAL_PREFIX: &str = "engine::";
@@ -69,16 +69,7 @@ impl Functions {
         }
         self.registered.remove(id);
         self.note_change(id);
-        let Some((function, stream)) = custom::parse_id(id) else {
-            return false;
-        };
-        if let Some(functions) = self.custom.get_mut(stream) {
-            functions.remove(function);
-            if functions.is_empty() {
-                self.custom.remove(stream);
-            }
-        }
-        true
+        self.drop_custom(id)
     }
 
     /// A peer is gone: its functions go, those taken over since excepted. True when workers have to
@@ -98,6 +89,34 @@ impl Functions {
     /// Streams with custom functions, and which.
     pub(super) fn custom(&self) -> &HashMap<Box<str>, CustomFunctions> {
         &self.custom
+    }
+
+    /// The functions of an engine that others run are these: what counts here is which of them are
+    /// custom. True when workers have to know of it.
+    pub(super) fn set_custom<'a>(&mut self, ids: impl Iterator<Item = &'a str>) -> bool {
+        let mut custom: HashMap<Box<str>, CustomFunctions> = HashMap::new();
+        for (function, stream) in ids.filter_map(custom::parse_id) {
+            custom.entry(stream.into()).or_default().add(function);
+        }
+        let has_changed = self.custom != custom;
+        self.custom = custom;
+        has_changed
+    }
+
+    /// The engine does not have that custom function any more. True when workers have to know of it.
+    pub(super) fn drop_custom(&mut self, id: &str) -> bool {
+        let Some((function, stream)) = custom::parse_id(id) else {
+            return false;
+        };
+        let Some(functions) = self.custom.get_mut(stream) else {
+            return false;
+        };
+        let was_there = functions.has(function);
+        functions.remove(function);
+        if functions.is_empty() {
+            self.custom.remove(stream);
+        }
+        was_there
     }
 
     pub(super) fn owner_of(&self, id: &str) -> Option<SlotId> {
@@ -217,6 +236,19 @@ mod tests {
         assert_eq!(functions.owner_of("f"), Some(peer(2)));
         functions.unregister("f", peer(2));
         assert_eq!(functions.owner_of("f"), None);
+    }
+
+    #[test]
+    fn custom_functions_of_a_running_engine_are_those_it_lists() {
+        let mut functions = Functions::default();
+        let ids = ["stream::get(chat)", "f", "stream::set", "stream::set(chat)"];
+        assert!(functions.set_custom(ids.into_iter()));
+        assert!(!functions.set_custom(ids.into_iter()), "nothing is new");
+        assert!(functions.drop_custom("stream::get(chat)"));
+        assert!(!functions.drop_custom("stream::get(chat)"));
+        assert!(functions.custom().contains_key("chat"));
+        assert!(functions.set_custom(["f"].into_iter()));
+        assert!(functions.custom().is_empty());
     }
 
     #[test]

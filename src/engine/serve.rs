@@ -15,6 +15,7 @@ use crate::shard::{Ask, Command, Reply};
 
 use super::Engine;
 use super::ask::Outgoing;
+use super::attached::Callee;
 use super::calls::{Awaits, Caller, StreamCall, function_not_found};
 use super::peers::Answer;
 
@@ -162,10 +163,13 @@ impl Engine {
     /// Who serves that function of that stream in place of our own store.
     fn custom_of(&self, function: StreamFunction, stream: &str) -> Option<SlotId> {
         let functions = self.functions.custom().get(stream)?;
-        functions.has(function).then(|| {
-            self.functions
-                .owner_of(&custom::function_id(function, stream))
-        })?
+        let id = functions
+            .has(function)
+            .then(|| custom::function_id(function, stream))?;
+        match self.callee_of(&id) {
+            Callee::Peer(callee) => Some(callee),
+            Callee::Nobody | Callee::Away => None,
+        }
     }
 
     /// A custom store names its groups: no shard knows them.
@@ -229,14 +233,14 @@ impl Engine {
     /// Sends the command, or parks it: then its socket is not read until there is room. One of no
     /// socket waits among those whose socket has ended.
     fn send_command(&mut self, id: Option<SlotId>, owner: WorkerId, command: Command) {
-        let parked_len = match id {
+        let is_first = match id {
             Some(id) => match self.peers.get(id) {
-                Some(peer) => peer.parked.len(),
+                Some(peer) => peer.parked.is_empty(),
                 None => return,
             },
-            None => self.orphans.len(),
+            None => self.orphans.is_empty(),
         };
-        let command = if parked_len == 0 {
+        let command = if is_first {
             match self.try_send(owner, command) {
                 Ok(()) => return,
                 Err(command) => command,
@@ -258,7 +262,7 @@ impl Engine {
             peer.parked_until = waits.then(|| self.now.monotonic + self.call_timeout);
             self.parked.push(id);
         }
-        peer.parked.push_back((owner, command));
+        peer.parked.push_back(owner, command);
     }
 
     /// Gives the command back when its owner is full; this thread is woken when there is room. What
@@ -300,23 +304,29 @@ impl Engine {
             return;
         };
         let mut parked = std::mem::take(&mut peer.parked);
+        let mut has_moved = false;
         while let Some((owner, command)) = parked.pop_front() {
             if let Err(command) = self.try_send(owner, command) {
-                parked.push_front((owner, command));
+                parked.push_front(owner, command);
                 break;
             }
+            has_moved = true;
         }
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         peer.parked = parked;
+        if peer.is_link() && has_moved {
+            // It is read all the while, so the queue may never be empty: its time is that of a stop.
+            peer.parked_until = Some(self.now.monotonic + self.call_timeout);
+        }
         let is_late = peer
             .parked_until
             .is_some_and(|until| until <= self.now.monotonic);
         if !is_late || peer.parked.is_empty() {
             return;
         }
-        for (_, command) in std::mem::take(&mut peer.parked) {
+        for (_, command) in peer.parked.take() {
             let call = command
                 .call()
                 .and_then(|call| self.calls.abandon_stream(call));

@@ -230,6 +230,11 @@ impl Triggers {
         self.of_presence(&self.leaves, stream)
     }
 
+    /// Whether leaves are told to anybody.
+    pub(super) fn has_leaves(&self) -> bool {
+        !self.leaves.is_empty()
+    }
+
     /// All functions that leaves are told to, or that are asked before.
     pub(super) fn leave_functions(&self) -> impl Iterator<Item = &str> {
         self.leaves.iter().flat_map(|slot| {

@@ -27,7 +27,7 @@ use crate::id::{GroupKey, SlotId, WorkerId};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
 use crate::shard::hooks::Hooks;
 use crate::shard::{
-    Command, CustomCall, Delivered, Delivery, Fired, Learned, Reply, Request, Told,
+    Command, Cursor, CustomCall, Delivered, Delivery, Fired, Learned, Reply, Request, Slice, Told,
 };
 
 /// What a worker takes at all times.
@@ -36,6 +36,8 @@ pub enum ToWorker {
     Delivery(Delivery),
     /// What the store has to say to this shard, in order.
     Learned(Vec<Learned>),
+    /// The store wants a slice of this shard. It holds what was learned before, and nothing later.
+    Slice(Cursor),
     /// What a custom function answered this shard.
     Told(Told),
     /// The functions' word on a join: whether it is admitted.
@@ -81,8 +83,13 @@ pub enum ToEngine {
     },
 }
 
-/// One turn's requests of one shard, in order.
-pub struct ToStore(pub Vec<Request>);
+/// What the store thread takes.
+pub enum ToStore {
+    /// One turn's requests of one shard, in order.
+    Requests(Vec<Request>),
+    /// What it had asked of that shard.
+    Slice(WorkerId, Slice),
+}
 
 impl Weigh for ToWorker {
     fn held_bytes(&self) -> usize {
@@ -94,6 +101,7 @@ impl Weigh for ToWorker {
                 }
             },
             ToWorker::Learned(learned) => learned.iter().map(Learned::held_bytes).sum(),
+            ToWorker::Slice(_) => 0,
             ToWorker::Told(told) => told.held_bytes(),
             ToWorker::Joined(request, _) => request.presence.held_bytes(),
             ToWorker::Authenticated(_, AuthVerdict::Admitted(Some(context))) => context.len(),
@@ -127,7 +135,10 @@ impl Weigh for ToEngine {
 
 impl Weigh for ToStore {
     fn held_bytes(&self) -> usize {
-        self.0.iter().map(Request::held_bytes).sum()
+        match self {
+            ToStore::Requests(requests) => requests.iter().map(Request::held_bytes).sum(),
+            ToStore::Slice(_, slice) => slice.held_bytes(),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! One WebSocket without its socket, the server's side: bytes in, messages out.
+//! One WebSocket without its socket: bytes in, messages out. Mostly the server's side; the client's
+//! where we are a worker of a running engine.
 //!
 //! Uses nothing of ours. May not read a clock, touch a socket, or know what a message means; what is to
 //! be sent in answer is for the caller, who finds the frames for it here too.
@@ -14,8 +15,10 @@ mod kept;
 
 use std::mem;
 
-use codec::{ClientHeader, ControlKind, DataKind, FrameKind, unmask};
-pub use codec::{close_frame, ping_frame, pong_frame, text_header};
+use codec::{ControlKind, DataKind, FrameKind, Header, unmask};
+pub use codec::{
+    Sender, close_frame, masked_control, ping_frame, pong_frame, push_masked_text, text_header,
+};
 use kept::{PartialMessage, Unread};
 
 /// What one WebSocket keeps between two reads: while it is idle, one pointer.
@@ -152,20 +155,31 @@ impl Connection {
         limit: usize,
         sink: &mut impl FnMut(Event<'_>) -> Flow,
     ) -> Result<(), ConnectionError> {
+        self.receive_from(Sender::Client, input, limit, sink)
+    }
+
+    /// The same with the other side named.
+    pub fn receive_from(
+        &mut self,
+        sender: Sender,
+        input: &mut [u8],
+        limit: usize,
+        sink: &mut impl FnMut(Event<'_>) -> Flow,
+    ) -> Result<(), ConnectionError> {
         let mut unread = match &mut self.rest {
             Some(rest) if rest.has_ended => return Ok(()),
             Some(rest) => mem::take(&mut rest.unread),
             None => Unread::default(),
         };
         let outcome = if unread.len() == 0 {
-            let outcome = self.read(input, limit, sink);
+            let outcome = self.read(sender, input, limit, sink);
             outcome.map(|(at, stop)| {
                 unread.bytes.extend_from_slice(&input[at..]);
                 stop
             })
         } else {
             unread.bytes.extend_from_slice(input);
-            let outcome = self.read(&mut unread.bytes[unread.start..], limit, sink);
+            let outcome = self.read(sender, &mut unread.bytes[unread.start..], limit, sink);
             outcome.map(|(at, stop)| {
                 unread.advance(at);
                 stop
@@ -203,6 +217,7 @@ impl Connection {
     /// Reads frames until something ends the run. Returns how much was read, and what it was.
     fn read(
         &mut self,
+        sender: Sender,
         input: &mut [u8],
         limit: usize,
         sink: &mut impl FnMut(Event<'_>) -> Flow,
@@ -212,7 +227,7 @@ impl Connection {
             let input = &mut input[at..];
             let step = if let Some(under_way) = self.message_in_frame() {
                 go_on(under_way, input, sink)?
-            } else if let Some(header) = ClientHeader::parse(input)? {
+            } else if let Some(header) = Header::parse(input, sender)? {
                 match header.kind {
                     FrameKind::Control(kind) => read_control(kind, &header, input, sink),
                     FrameKind::Data(kind) => self.read_data(kind, &header, input, limit, sink)?,
@@ -231,7 +246,7 @@ impl Connection {
     fn read_data(
         &mut self,
         kind: DataKind,
-        header: &ClientHeader,
+        header: &Header,
         input: &mut [u8],
         limit: usize,
         sink: &mut impl FnMut(Event<'_>) -> Flow,
@@ -298,7 +313,7 @@ impl Connection {
     fn begin_frame(
         &mut self,
         kind: DataKind,
-        header: &ClientHeader,
+        header: &Header,
         payload_bytes: usize,
     ) -> &mut Option<PartialMessage> {
         let under_way = &mut self.rest.get_or_insert_default().message;
@@ -405,7 +420,7 @@ fn may_be_sent(code: u16) -> bool {
 /// A control frame, which is served once it is whole.
 fn read_control(
     kind: ControlKind,
-    header: &ClientHeader,
+    header: &Header,
     input: &mut [u8],
     sink: &mut impl FnMut(Event<'_>) -> Flow,
 ) -> Step {

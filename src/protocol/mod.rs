@@ -8,12 +8,15 @@
 //! | stream port | subscriber | [`frame`]: `sync`, events, `unauthorized` |
 //! | SDK worker | worker port | [`call::EngineMessage`]: registrations, calls, results |
 //! | worker port | SDK worker | [`answer`]: results, calls of its functions |
+//! | an attached server | the engine | [`dial`]: the upgrade; [`attached`]: registrations |
 
 pub mod answer;
+pub mod attached;
 pub mod auth;
 pub mod call;
 pub mod connection;
 pub mod custom;
+pub mod dial;
 pub mod frame;
 pub mod handshake;
 pub mod input;

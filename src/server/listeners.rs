@@ -39,10 +39,11 @@ pub(super) fn stream(config: &Config, workers: usize) -> Result<Vec<TcpListener>
     Ok(listeners)
 }
 
-/// The listeners on which SDK workers connect, each with its rules.
+/// The listeners on which SDK workers connect, each with its rules. None where there is an engine to
+/// attach to: they connect to that.
 pub(super) fn workers(config: &Config) -> Result<Vec<Listener>, StartError> {
-    if config.worker_listeners.is_empty() {
-        return Err(StartError::NoWorkerPort);
+    if config.engine.is_some() {
+        return Ok(Vec::new());
     }
     let listeners = config.worker_listeners.iter();
     listeners

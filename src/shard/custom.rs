@@ -203,7 +203,7 @@ mod tests {
     use super::super::tests::{
         Local, call, join, outcomes, set, sync, text, times, value, watching,
     };
-    use super::super::{Delivered, Effects, Learned, Told, Verdict};
+    use super::super::{Delivered, Effects, HELD_BYTES_MAX, HELD_LEN_MAX, Learned, Told, Verdict};
     use super::*;
     use crate::id::GroupKey;
     use StreamFunction::{Delete, Get, List, Set, Update};
@@ -370,7 +370,11 @@ mod tests {
         let third = local.ask("g", 5, set("3", 5));
         let last = local.ask("g", 5, get(6));
         assert!(between.is_empty() && last.is_empty());
-        assert_eq!(local.shard.waiting_len(), 6);
+        assert_eq!(
+            local.shard.waiting_len(),
+            0,
+            "none waits for the store alone"
+        );
         let told = result(r#"{"new_value":0}"#);
         assert!(tell(&mut local, &third, 7, told).is_empty());
         assert!(tell(&mut local, &second, 8, result(r#"{"new_value":2}"#)).is_empty());
@@ -434,6 +438,79 @@ mod tests {
             outcomes(&out),
             [(8, &Outcome::Updated { new, old, errors })]
         );
+    }
+
+    #[test]
+    fn what_would_wait_for_functions_is_refused_when_too_much_does_and_other_groups_go_on() {
+        let mut local = local(Decides::Owner, &[Set]);
+        let first = local.ask("g", 5, set("1", 1));
+        let mut out = Effects::default();
+        let mut ask = |local: &mut Local, group: &str, ask| {
+            let key = GroupKey::new("s", group);
+            let command = super::super::Command::Group { key, ask };
+            local.shard.apply(command, 5, &mut out);
+            std::mem::take(&mut out)
+        };
+        for n in 1..HELD_LEN_MAX {
+            assert!(ask(&mut local, "g", send(n as u32)).is_empty());
+        }
+        assert_eq!(local.shard.waiting_len(), 0, "the store is not waited for");
+        let refused = |function| Outcome::Failed(failed(function, "server is overloaded"));
+        let rows = [
+            (send(7), StreamFunction::Send),
+            (set("2", 7), Set),
+            (get(7), Get),
+            (Ask::List { call: call(7) }, List),
+        ];
+        for (asked, function) in rows {
+            let out = ask(&mut local, "g", asked);
+            assert_eq!(outcomes(&out), [(7, &refused(function))]);
+            assert!(out.custom.is_empty());
+        }
+        let void = Ask::Set {
+            item: "u1".into(),
+            data: "1".into(),
+            call: None,
+        };
+        assert!(ask(&mut local, "g", void).is_empty());
+        assert_eq!(
+            local.shard.take_refused(),
+            5,
+            "void ones are counted as well"
+        );
+        // Whatever waits for no function goes on; a function of another group is one more to wait for.
+        let out = ask(&mut local, "other", send(8));
+        assert_eq!(outcomes(&out), [(8, &Outcome::Sent)]);
+        let out = ask(&mut local, "other", set("1", 9));
+        assert_eq!(outcomes(&out), [(9, &refused(Set))]);
+        assert!(
+            ask(&mut local, "g", join(None)).is_empty(),
+            "its socket bounds it"
+        );
+        let out = tell(&mut local, &first, 6, result(r#"{"new_value":1}"#));
+        assert_eq!(outcomes(&out).len(), HELD_LEN_MAX);
+        let again = ask(&mut local, "g", set("2", 9));
+        assert_eq!(made(&again).function, Set);
+    }
+
+    #[test]
+    fn values_that_wait_for_functions_count_by_their_bytes() {
+        let mut local = local(Decides::Owner, &[Get]);
+        let first = local.ask("g", 5, get(1));
+        let data: Text = "1".repeat(HELD_BYTES_MAX / 2).into();
+        let set = |n| Ask::Set {
+            item: "u1".into(),
+            data: Text::clone(&data),
+            call: Some(call(n)),
+        };
+        for n in [2, 3] {
+            assert!(local.ask("g", 5, set(n)).is_empty());
+            assert!(local.answer(5, Verdict::Accepted).is_empty());
+        }
+        let out = local.ask("g", 5, set(4));
+        let refused = Outcome::Failed(failed(Set, "server is overloaded"));
+        assert_eq!(outcomes(&out), [(4, &refused)]);
+        assert_eq!(outcomes(&tell(&mut local, &first, 6, result("1"))).len(), 3);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! All that a shard can ask of the world, and what the store answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::id::{CallId, GroupKey, ItemId, LocalGroupId, SlotId, Text, WorkerId};
 use crate::protocol::answer::{Outcome, UpdateError};
@@ -8,7 +9,7 @@ use crate::protocol::call::ErrorBody;
 use crate::protocol::frame::{EventFrame, SyncFrame};
 use crate::protocol::input::{StreamFunction, UpdateOp};
 
-use super::Decides;
+use super::{Cursor, Decides, Slice};
 
 /// What a shard asks of the world. The worker performs it in the order of these fields.
 #[derive(Default)]
@@ -279,7 +280,14 @@ impl Learned {
 impl Told {
     /// Bytes it holds on the heap.
     pub fn held_bytes(&self) -> usize {
-        match &self.answer {
+        self.answer.held_bytes()
+    }
+}
+
+impl CustomAnswer {
+    /// Bytes it holds on the heap.
+    pub fn held_bytes(&self) -> usize {
+        match self {
             CustomAnswer::Result(result) => result.as_ref().map_or(0, |text| text.len()),
             CustomAnswer::Failed(error) => error.held_bytes(),
             CustomAnswer::Refused(cause) => cause.len(),
@@ -296,4 +304,16 @@ pub trait Store: std::marker::Send {
     /// a shard, and between them what other hosts have done. Accepted is as durable as the
     /// configuration promises.
     fn serve(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>);
+
+    /// Does what is due without a request, once the answers of the turn are on their way, and may ask
+    /// shards for slices. Gives how long it may rest; `None`: until it is asked.
+    fn tend(&mut self, _asks: &mut Vec<(WorkerId, Cursor)>) -> Option<Duration> {
+        None
+    }
+
+    /// Takes the slice that a shard was asked for.
+    fn take_slice(&mut self, _shard: WorkerId, _slice: Slice) {}
+
+    /// The process ends in good order: nothing is asked any more.
+    fn close(&mut self) {}
 }

@@ -14,7 +14,7 @@ use super::command::Join;
 use super::effects::{Delivered, Delivery, Effects, Fired, Reply, RequestKind};
 use super::hooks::Hooks;
 use super::items::Items;
-use super::under_way::{Flight, InFlight, Send, UnderWay, Waiting, Write};
+use super::under_way::{Flight, Held, InFlight, Send, UnderWay, Waiting, Write};
 use super::update;
 
 /// What a command may use beside its group.
@@ -33,6 +33,8 @@ pub(super) struct Group {
     pub(super) key: GroupKey,
     /// Of `key`, by the shard's hasher.
     pub(super) hash: u64,
+    /// Tells it from every other group that has had its slot or its name.
+    pub(super) birth: u64,
     /// Where it stands in its stream's list of groups.
     pub(super) stream: u32,
     pub(super) place_in_stream: u32,
@@ -76,10 +78,11 @@ struct Listener {
 }
 
 impl Group {
-    pub(super) fn new(key: GroupKey, hash: u64, last_time: u64) -> Group {
+    pub(super) fn new(key: GroupKey, hash: u64, birth: u64, last_time: u64) -> Group {
         Group {
             key,
             hash,
+            birth,
             stream: 0,
             place_in_stream: 0,
             items: Items::default(),
@@ -98,6 +101,25 @@ impl Group {
 
     pub(super) fn has_items(&self) -> bool {
         !self.items.is_empty()
+    }
+
+    pub(super) fn items(&self) -> &Items {
+        &self.items
+    }
+
+    pub(super) fn items_mut(&mut self) -> &mut Items {
+        &mut self.items
+    }
+
+    /// Puts other items in the place of its own, which it gives.
+    pub(super) fn exchange_items(&mut self, items: Items) -> Items {
+        self.sync = None;
+        std::mem::replace(&mut self.items, items)
+    }
+
+    /// It had given out this time before the process began.
+    pub(super) fn restore(&mut self, time: u64) {
+        self.last_time = self.last_time.max(time);
     }
 
     /// Nothing of it is worth keeping but its time.
@@ -367,6 +389,13 @@ impl Group {
         self.under_way
             .as_ref()
             .map_or(0, |under_way| under_way.len())
+    }
+
+    /// What waits for custom functions here.
+    pub(super) fn held(&self) -> Held {
+        self.under_way
+            .as_ref()
+            .map_or_else(Held::default, |under_way| under_way.held())
     }
 
     pub(super) fn check_invariants(&self) {

@@ -19,6 +19,8 @@ pub(super) struct Groups {
     by_stream: Index,
     /// The highest time of all groups that were let go: a group that appears begins above it.
     time_let_go: u64,
+    /// Groups that have ever appeared.
+    born: u64,
 }
 
 /// The groups of one stream, by their slots, in no order.
@@ -51,7 +53,9 @@ impl Groups {
         }
         let hash = self.hasher.hash_one(&key);
         let stream = self.enter_stream(key.stream());
-        let slot = self.slots.insert(Group::new(key, hash, self.time_let_go));
+        self.born += 1;
+        let group = Group::new(key, hash, self.born, self.time_let_go);
+        let slot = self.slots.insert(group);
         if let (Some(group), Some(found)) = (self.slots.get_mut(slot), self.streams.get_mut(stream))
         {
             group.stream = stream;
@@ -65,8 +69,31 @@ impl Groups {
         slot
     }
 
+    pub(super) fn get(&self, slot: u32) -> Option<&Group> {
+        self.slots.get(slot)
+    }
+
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Group> {
         self.slots.get_mut(slot)
+    }
+
+    /// Above every slot that a group stands in.
+    pub(super) fn slots_end(&self) -> u32 {
+        self.slots.end()
+    }
+
+    pub(super) fn time_let_go(&self) -> u64 {
+        self.time_let_go
+    }
+
+    /// Every group's time is at least this, those of groups to come included.
+    pub(super) fn raise_times(&mut self, time: u64) {
+        self.time_let_go = self.time_let_go.max(time);
+        for slot in 0..self.slots.end() {
+            if let Some(group) = self.slots.get_mut(slot) {
+                group.restore(time);
+            }
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Group> {

@@ -52,6 +52,17 @@ impl Streams {
     pub fn has(&self, stream: &str) -> bool {
         self.all || (!self.named.is_empty() && self.named.contains(stream))
     }
+
+    /// Adds those of another set.
+    pub fn add(&mut self, more: Streams) {
+        self.all |= more.all;
+        self.named.extend(more.named);
+    }
+
+    /// Whether none is in it.
+    pub fn is_empty(&self) -> bool {
+        !self.all && self.named.is_empty()
+    }
 }
 
 impl CustomFunctions {

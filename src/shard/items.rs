@@ -46,6 +46,45 @@ impl Items {
         Some(&self.slots.get(self.find(hash, name)?)?.value)
     }
 
+    /// The item's place in the order, which no other item of the group ever has.
+    pub(super) fn place(&self, hash: u64, name: &str) -> Option<u64> {
+        let item = self.slots.get(self.find(hash, name)?)?;
+        Some(item.sequence)
+    }
+
+    /// The place that the next new item gets.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Items from that place on while they fit, and the place of the first that did not. What they
+    /// take is taken off `items` and `bytes`.
+    pub(super) fn piece(
+        &self,
+        from: u64,
+        items: &mut usize,
+        bytes: &mut usize,
+    ) -> (Vec<(Box<str>, Text)>, Option<u64>) {
+        let mut taken = Vec::new();
+        for item in self.order.items_from(from, &self.slots) {
+            if *items == 0 || *bytes == 0 {
+                return (taken, Some(item.sequence));
+            }
+            *items -= 1;
+            *bytes = bytes.saturating_sub(item.name.len() + item.value.len());
+            taken.push((item.name.clone(), Text::clone(&item.value)));
+        }
+        (taken, None)
+    }
+
+    /// Removes all.
+    pub(super) fn clear(&mut self) {
+        *self = Items {
+            next_sequence: self.next_sequence,
+            ..Items::default()
+        };
+    }
+
     /// Sets the value: in place where the item is there, else at the end.
     pub(super) fn put(&mut self, hash: u64, name: &str, value: Text) {
         let value_len = value.len();

@@ -16,8 +16,10 @@ mod group;
 mod groups;
 pub mod hooks;
 mod items;
+mod keep;
 mod sync;
 mod under_way;
+mod unnamed;
 pub mod update;
 
 pub use command::{Ask, Command, Join};
@@ -25,18 +27,21 @@ pub use effects::{
     Answer, CustomAnswer, CustomCall, Delivered, Delivery, Effects, Fired, Learned, Question,
     Reply, Request, RequestKind, Store, Told, Verdict,
 };
+pub use keep::{Cursor, Piece, Restored, Slice, SliceLimits};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::id::{CallId, GroupKey, WorkerId};
 use crate::protocol::answer::Outcome;
-use crate::protocol::input::StreamFunction;
+use crate::protocol::input::{StreamFunction, failed};
 
 use group::{Group, Turn};
 use groups::Groups;
 use hooks::Hooks;
-use under_way::{Flight, Heard, InFlight, Send};
+use keep::Restoring;
+use under_way::{Flight, Heard, Held, InFlight, Send};
+use unnamed::Unnamed;
 
 /// Who decides what a change does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,20 +66,37 @@ pub struct Shard {
     decides: Decides,
     limits: ValueLimits,
     groups: Groups,
+    /// Groups taken over whose names nobody has said yet.
+    unnamed: Unnamed,
     hooks: Arc<Hooks>,
     flight: Flight,
     /// Commands that wait in the groups' queues.
     waiting_len: usize,
+    /// Of those, what waits for custom functions, or behind what does.
+    held: Held,
+    /// Commands that were refused since that was last asked, because too much waits for functions.
+    refused_len: u64,
     /// Groups that have made the texts of their lists without anybody to follow them, and when: the
     /// texts are given back a little later, so that whoever asks again and again is not answered
     /// anew each time.
     cooling: VecDeque<(u64, u32)>,
     /// How far the group that is furthest ahead of the clock is, in ms, since it was last asked.
     ahead_ms: u64,
+    /// While a store gives back what it has kept.
+    restoring: Option<Box<Restoring>>,
 }
 
 /// How long a group that nobody follows keeps the texts of its list, in ms.
 const COOLING_MS: u64 = 1000;
+
+/// What may wait in one shard for the answers of custom functions, or behind a command that does; a
+/// call beyond it is refused. Functions may be slow for long, and the other groups are to go on.
+/// Joins are let through: their sockets bound them.
+const HELD_LEN_MAX: usize = 16 * 1024;
+const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Told to whoever finds no room.
+const OVERLOADED: &str = "server is overloaded";
 
 impl Shard {
     /// The shard of that worker.
@@ -83,12 +105,21 @@ impl Shard {
             decides,
             limits,
             groups: Groups::default(),
+            unnamed: Unnamed::default(),
             hooks: Arc::default(),
             flight: Flight::new(worker),
             waiting_len: 0,
+            held: Held::default(),
+            refused_len: 0,
             cooling: VecDeque::new(),
             ahead_ms: 0,
+            restoring: None,
         }
+    }
+
+    /// Who decides what a change does.
+    pub fn decides(&self) -> Decides {
+        self.decides
     }
 
     /// Applies one command at `now` (ms since 1970) and appends to `out` what must now happen.
@@ -143,14 +174,21 @@ impl Shard {
         self.hooks = hooks;
     }
 
-    /// Commands that wait for the store or a custom function, reads behind them included.
+    /// Commands that wait for the store, reads behind them included. Those that wait for a custom
+    /// function are not among them: they have a bound of their own.
     pub fn waiting_len(&self) -> usize {
-        self.waiting_len
+        self.waiting_len - self.held.len
+    }
+
+    /// Commands that were refused since this was last asked, because too many wait for custom
+    /// functions; those that nobody waits for included.
+    pub fn take_refused(&mut self) -> u64 {
+        std::mem::take(&mut self.refused_len)
     }
 
     /// Groups that are there: with items, subscribers, or something under way.
     pub fn groups_len(&self) -> usize {
-        self.groups.len()
+        self.groups.len() + self.unnamed.len()
     }
 
     /// How far a group's time ran ahead of the clock since this was last asked, in ms.
@@ -161,11 +199,19 @@ impl Shard {
     /// Panics where what should hold does not: for tests, since it looks at every item.
     pub fn check_invariants(&self) {
         self.groups.iter().for_each(Group::check_invariants);
+        let held: Vec<Held> = self.groups.iter().map(Group::held).collect();
+        let len = held.iter().map(|held| held.len).sum();
+        let bytes = held.iter().map(|held| held.bytes).sum();
+        debug_assert_eq!(self.held, Held { len, bytes });
     }
 
     fn apply_to_group(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
         let custom = ask.function();
         let custom = custom.filter(|function| self.hooks.is_custom(key.stream(), *function));
+        if self.finds_no_room(&key, &ask, custom.is_some()) {
+            self.refused_len += 1;
+            return ask.refuse(out);
+        }
         if let Some(function) = custom {
             let decides = self.decides;
             let slot = self.groups.enter(key);
@@ -173,6 +219,63 @@ impl Shard {
                 group.ask_custom(function, ask, decides, turn);
             });
         }
+        if self.unnamed.is_empty() {
+            return self.apply_to_named(key, ask, now, out);
+        }
+        match ask {
+            Ask::Set { .. } | Ask::Update { .. } | Ask::Delete { .. } => {
+                self.name(&key);
+                self.apply_to_named(key, ask, now, out);
+            }
+            // It would wait behind a custom function, and what is lent goes back at once.
+            _ if self.has_queue(&key) => {
+                self.name(&key);
+                self.apply_to_named(key, ask, now, out);
+            }
+            Ask::Get { .. } | Ask::List { .. } | Ask::Join(_) => {
+                self.lend_unnamed(&key);
+                self.apply_to_named(key.clone(), ask, now, out);
+                self.lend_unnamed(&key);
+            }
+            Ask::Send { .. } | Ask::Leave { .. } => self.apply_to_named(key, ask, now, out),
+        }
+    }
+
+    fn has_queue(&self, key: &GroupKey) -> bool {
+        let slot = self.groups.find(key);
+        let group = slot.and_then(|slot| self.groups.get(slot));
+        group.is_some_and(|group| group.queue_len() > 0)
+    }
+
+    /// A change says which group it is that was taken over under that joined name.
+    fn name(&mut self, key: &GroupKey) {
+        if self.unnamed.is_empty() {
+            return;
+        }
+        let Some(items) = self.unnamed.take(key) else {
+            return;
+        };
+        let slot = self.groups.enter(key.clone());
+        if let Some(group) = self.groups.get_mut(slot) {
+            group.exchange_items(items);
+        }
+    }
+
+    /// Exchanges the items of a group that has none and those that it sees, there and back.
+    fn lend_unnamed(&mut self, key: &GroupKey) {
+        let Some(unnamed) = self.unnamed.items_of(key) else {
+            return;
+        };
+        let slot = self.groups.enter(key.clone());
+        if let Some(group) = self.groups.get_mut(slot) {
+            let lent = std::mem::take(unnamed);
+            *unnamed = group.exchange_items(lent);
+            unnamed.forget_chunks();
+        }
+        self.groups.let_go_if_idle(slot);
+    }
+
+    fn apply_to_named(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
         let slot = match (&ask, self.decides) {
             // These make no group.
             (Ask::Leave { .. }, _) | (Ask::Get { .. } | Ask::List { .. }, Decides::Owner) => {
@@ -213,6 +316,16 @@ impl Shard {
         });
     }
 
+    /// Whether it would wait for a function, and too much does.
+    fn finds_no_room(&self, key: &GroupKey, ask: &Ask, is_custom: bool) -> bool {
+        if self.held.len < HELD_LEN_MAX && self.held.bytes < HELD_BYTES_MAX {
+            return false;
+        }
+        let group = || self.groups.get(self.groups.find(key)?);
+        let may_wait = !matches!(ask, Ask::Join(_) | Ask::Leave { .. });
+        may_wait && (is_custom || group().is_some_and(|group| group.held().len > 0))
+    }
+
     fn list(&mut self, stream: Option<Box<str>>, call: CallId, out: &mut Effects) {
         if self.decides == Decides::Store {
             // One shard asks for all: the store is one.
@@ -226,8 +339,21 @@ impl Shard {
             }
         }
         let outcome = match stream {
-            Some(stream) => Outcome::Groups(self.groups.names_in(&stream)),
-            None => Outcome::All(self.groups.all_names()),
+            Some(stream) => {
+                let mut groups = self.groups.names_in(&stream);
+                groups.extend(self.unnamed.names_in(&stream));
+                Outcome::Groups(groups)
+            }
+            None => {
+                let mut streams = self.groups.all_names();
+                for (stream, group) in self.unnamed.all_names() {
+                    match streams.iter_mut().find(|(known, _)| known == stream) {
+                        Some((_, groups)) => groups.push(group.to_owned()),
+                        None => streams.push((stream.to_owned(), vec![group.to_owned()])),
+                    }
+                }
+                Outcome::All(streams)
+            }
         };
         out.replies.push(Reply { call, outcome });
     }
@@ -282,7 +408,7 @@ impl Shard {
         let Some(group) = self.groups.get_mut(slot) else {
             return;
         };
-        let waited = group.queue_len();
+        let (waited, held) = (group.queue_len(), group.held());
         let mut turn = Turn {
             now,
             slot,
@@ -293,6 +419,11 @@ impl Shard {
         };
         act(group, &mut turn);
         self.waiting_len = self.waiting_len + group.queue_len() - waited;
+        let holds = group.held();
+        self.held = Held {
+            len: self.held.len + holds.len - held.len,
+            bytes: self.held.bytes + holds.bytes - held.bytes,
+        };
         self.ahead_ms = self.ahead_ms.max(group.last_time().saturating_sub(now));
         if group.begins_to_cool() {
             self.cooling.push_back((now, slot));
@@ -328,6 +459,21 @@ impl Ask {
             Ask::Join(_) => Some(StreamFunction::List),
             Ask::Send { .. } | Ask::Leave { .. } => None,
         }
+    }
+
+    /// Nobody will carry it out: whoever waits for the answer is told so.
+    fn refuse(self, out: &mut Effects) {
+        let (function, call) = match self {
+            Ask::Set { call, .. } => (StreamFunction::Set, call),
+            Ask::Update { call, .. } => (StreamFunction::Update, call),
+            Ask::Delete { call, .. } => (StreamFunction::Delete, call),
+            Ask::Send { call, .. } => (StreamFunction::Send, call),
+            Ask::Get { call, .. } => (StreamFunction::Get, Some(call)),
+            Ask::List { call } => (StreamFunction::List, Some(call)),
+            Ask::Join(_) | Ask::Leave { .. } => return,
+        };
+        let outcome = Outcome::Failed(failed(function, OVERLOADED));
+        out.replies.extend(call.map(|call| Reply { call, outcome }));
     }
 
     /// The item it is about.

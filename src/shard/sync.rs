@@ -96,6 +96,19 @@ impl Order {
         }
     }
 
+    /// The items whose sequence numbers are not below that one, in order.
+    pub(super) fn items_from<'a>(
+        &'a self,
+        sequence: u64,
+        items: &'a Slots<Item>,
+    ) -> impl Iterator<Item = &'a Item> {
+        let runs = self.runs.get(self.run_of(sequence)..).unwrap_or_default();
+        let slots = runs.iter().flat_map(|run| &run.slots);
+        slots
+            .filter_map(|slot| items.get(*slot))
+            .skip_while(move |item| item.sequence() < sequence)
+    }
+
     /// The texts of all runs in order.
     pub(super) fn chunks(&mut self, items: &Slots<Item>) -> Vec<Chunk> {
         let text_of =

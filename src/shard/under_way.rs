@@ -29,6 +29,8 @@ pub(super) struct UnderWay {
     settled: u64,
     /// Number and place of each custom call in the queue; both rise.
     customs: VecDeque<(u64, u64)>,
+    /// Sum of [`Waiting::held_bytes`] of all in the queue.
+    bytes: usize,
     newest: HashTable<Newest>,
 }
 
@@ -39,6 +41,13 @@ struct Newest {
     value: Option<Text>,
     /// Writes of this item in the queue.
     writes: u32,
+}
+
+/// How much waits for a custom function's answer, or behind a command that does.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) len: usize,
+    pub(super) bytes: usize,
 }
 
 /// One command that waits for its turn.
@@ -148,6 +157,19 @@ impl Waiting {
             _ => false,
         }
     }
+
+    /// Bytes of values that only it keeps.
+    fn held_bytes(&self) -> usize {
+        let len = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.len());
+        match self {
+            Waiting::Write(write) => len(&write.new),
+            Waiting::Send(send) => send.data.len(),
+            Waiting::Heard(heard) => len(&heard.new),
+            Waiting::Custom(custom) => custom.answer.as_ref().map_or(0, CustomAnswer::held_bytes),
+            Waiting::Asked(Asked::Send(send), _) => send.data.len(),
+            _ => 0,
+        }
+    }
 }
 
 impl UnderWay {
@@ -155,8 +177,21 @@ impl UnderWay {
         self.queue.len()
     }
 
+    /// What waits for functions: all from the first custom call on. The bytes are those of the whole
+    /// queue, whose front the store is about to answer.
+    pub(super) fn held(&self) -> Held {
+        let Some((_, place)) = self.customs.front() else {
+            return Held::default();
+        };
+        Held {
+            len: self.queue.len() - (place - self.gone) as usize,
+            bytes: self.bytes,
+        }
+    }
+
     /// A command takes its place.
     pub(super) fn push(&mut self, waiting: Waiting) {
+        self.bytes += waiting.held_bytes();
         match &waiting {
             Waiting::Write(write) => self.note_newest(write),
             Waiting::Custom(custom) => {
@@ -172,6 +207,7 @@ impl UnderWay {
     pub(super) fn pop_ready(&mut self) -> Option<Waiting> {
         let waiting = self.queue.pop_front_if(|front| !front.awaits_answer())?;
         self.gone += 1;
+        self.bytes -= waiting.held_bytes();
         match &waiting {
             Waiting::Write(write) => self.forget_write(write),
             Waiting::Custom(_) => drop(self.customs.pop_front()),
@@ -202,7 +238,9 @@ impl UnderWay {
         }
         let place = self.settled;
         let at = (place - self.gone) as usize;
-        self.queue.insert(at, Waiting::Heard(heard));
+        let heard = Waiting::Heard(heard);
+        self.bytes += heard.held_bytes();
+        self.queue.insert(at, heard);
         self.settled += 1;
         for (_, of_custom) in &mut self.customs {
             *of_custom += u64::from(*of_custom >= place);
@@ -219,7 +257,10 @@ impl UnderWay {
             return;
         };
         let at = (self.customs[found].1 - self.gone) as usize;
-        if let Some(Waiting::Custom(custom)) = self.queue.get_mut(at) {
+        if let Some(Waiting::Custom(custom)) = self.queue.get_mut(at)
+            && custom.answer.is_none()
+        {
+            self.bytes += answer.held_bytes();
             custom.answer = Some(answer);
         }
     }
@@ -263,6 +304,7 @@ impl UnderWay {
         self.queue.clear();
         self.newest.clear();
         self.customs.clear();
+        self.bytes = 0;
         (self.gone, self.settled) = (0, 0);
     }
 
@@ -311,6 +353,8 @@ impl UnderWay {
         let writes = |waiting: &&Waiting| matches!(waiting, Waiting::Write(_));
         let counted: u32 = self.newest.iter().map(|newest| newest.writes).sum();
         debug_assert_eq!(self.queue.iter().filter(writes).count(), counted as usize);
+        let bytes: usize = self.queue.iter().map(Waiting::held_bytes).sum();
+        debug_assert_eq!(self.bytes, bytes);
         let is_custom = |waiting: &&Waiting| matches!(waiting, Waiting::Custom(_));
         debug_assert_eq!(
             self.queue.iter().filter(is_custom).count(),

@@ -4,12 +4,14 @@
 //! messages of `mesh`.
 
 pub mod double;
+pub mod files;
 mod memory;
 
 pub use memory::Memory;
 
 use std::io;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use mio::{Events, Poll, Token};
 
@@ -28,8 +30,9 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
     let mut events = Events::with_capacity(4);
     let workers = ports.to_open.len();
     let wake = ports.shared.wakes[store_thread(workers)].clone();
+    let mut rest = None;
     while !ports.shared.stopping.load(Ordering::Acquire) {
-        match poll.poll(&mut events, None) {
+        match poll.poll(&mut events, rest) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             polled => polled?,
         }
@@ -40,7 +43,10 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
             outbox.flush();
         }
         serve_turn(&mut *store, &mut ports);
+        rest = tend(&mut *store, &mut ports);
     }
+    serve_turn(&mut *store, &mut ports); // what was sent before the end, and nobody waits for
+    store.close();
     Ok(())
 }
 
@@ -48,10 +54,15 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
 fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
     while !ports.to_open.iter().any(|outbox| outbox.has_backlog()) {
         let mut requests = Vec::new();
-        while let Some(ToStore(batch)) = ports.mailbox.take() {
-            requests.extend(batch);
+        let mut taken = 0;
+        while let Some(message) = ports.mailbox.take() {
+            taken += 1;
+            match message {
+                ToStore::Requests(batch) => requests.extend(batch),
+                ToStore::Slice(shard, slice) => store.take_slice(shard, slice),
+            }
         }
-        if requests.is_empty() {
+        if taken == 0 {
             return;
         }
         let shared = &ports.shared;
@@ -73,4 +84,17 @@ fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
             }
         }
     }
+}
+
+/// What is due by itself. Behind the answers of the turn, so that a slice holds what they accept.
+fn tend(store: &mut dyn Store, ports: &mut StorePorts) -> Option<Duration> {
+    let mut asks = Vec::new();
+    let rest = store.tend(&mut asks);
+    for (shard, cursor) in asks {
+        if let Some(outbox) = ports.to_open.get_mut(shard.index()) {
+            outbox.send(ToWorker::Slice(cursor));
+            outbox.flush();
+        }
+    }
+    rest
 }

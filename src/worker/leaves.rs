@@ -104,12 +104,13 @@ impl Worker {
     }
 
     /// The socket has ended, or is about to: what it held is owed, in the order of joining, and what
-    /// was admitted and has not entered. The answers that still come find nobody.
+    /// was admitted and has not entered. That is one leave for each id. The answers that still come find nobody.
     pub(super) fn end_subscriptions(&mut self, id: SlotId) {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let joins = connection.joins.take();
+        let joins = connection.joins.take().into_iter();
+        let admitted: Vec<_> = joins.flat_map(|joins| joins.into_admitted()).collect();
         let context = connection.context.clone();
         let (hooks, debts) = (&self.hooks, &mut self.debts);
         let owed = &self.ports.shared.owed;
@@ -124,8 +125,15 @@ impl Worker {
                 debts.add(presence, owed);
             }
         };
-        self.fanout.disconnect(id, &mut self.connections, &mut owe);
-        for (subscription, key, item) in joins.into_iter().flat_map(|joins| joins.into_admitted()) {
+        // An admitted join stands in place of what its id named before, entered or not.
+        let is_replaced = |held: &str| admitted.iter().any(|(joined, ..)| **joined == *held);
+        let connections = &mut self.connections;
+        self.fanout.disconnect(id, connections, |key, held, item| {
+            if !is_replaced(&held) {
+                owe(key, held, item);
+            }
+        });
+        for (subscription, key, item) in admitted {
             owe(&key, subscription, item);
         }
     }

@@ -30,7 +30,7 @@ use crate::net::id_of;
 use crate::protocol::origin::OriginRule;
 use crate::shard::hooks::Hooks;
 use crate::shard::{
-    Answer, Ask, Command, Decides, Delivered, Effects, Learned, Shard, Store, ValueLimits, Verdict,
+    Answer, Ask, Command, Delivered, Effects, Learned, Shard, SliceLimits, Store, Verdict,
 };
 use crate::time::{Deadlines, Now, Rarely, sleep_until};
 
@@ -51,6 +51,12 @@ const READ_BYTES_A_TURN: usize = 2 * READ_BUFFER_BYTES;
 const WRITES_A_TURN: usize = 64;
 /// Commands that may wait in this shard for the store; above, it takes no more until answers come.
 const WAITING_MAX: usize = 64 * 1024;
+/// What the store is given of this shard in one turn, for a snapshot.
+const SLICE: SliceLimits = SliceLimits {
+    items: 1024,
+    bytes: 256 * 1024,
+    groups: 1024,
+};
 /// The one buffer for reads of all sockets.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -64,8 +70,8 @@ pub struct Parts {
     pub ports: WorkerPorts,
     /// A store that answers in the same turn; `None` where the store has a thread.
     pub store_here: Option<Box<dyn Store>>,
-    /// Who decides, as that store says.
-    pub decides: Decides,
+    /// Its groups, with what the store has kept of them.
+    pub shard: Shard,
     /// Who is asked about each subscriber; `None`: nobody.
     pub auth: Option<Auth>,
     /// Web pages from which subscribers may connect; empty: all.
@@ -132,12 +138,8 @@ impl Worker {
             .poll
             .registry()
             .register(&mut listener, LISTENER, mio::Interest::READABLE)?;
-        let value_limits = ValueLimits {
-            json_depth: parts.limits.json_depth,
-            value_bytes: parts.limits.value_bytes,
-        };
         Ok(Worker {
-            shard: Shard::new(parts.ports.id, parts.decides, value_limits),
+            shard: parts.shard,
             hooks: Arc::default(),
             fanout: Fanout::new(parts.limits.behind_bytes),
             poll: parts.poll,
@@ -282,6 +284,12 @@ impl Worker {
                             .learn(learned, self.now.wall_ms, &mut self.effects);
                     }
                 }
+                ToWorker::Slice(cursor) => {
+                    let slice = self.shard.slice(cursor, SLICE);
+                    if let Some(outbox) = &mut self.ports.to_store {
+                        outbox.send(ToStore::Slice(self.ports.id, slice));
+                    }
+                }
                 ToWorker::Joined(request, is_admitted) => self.joined(*request, is_admitted),
                 ToWorker::TakeLeaves(len) => self.debts.grant(len),
                 ToWorker::Told(told) => {
@@ -360,7 +368,7 @@ impl Worker {
                         .learn(learned, self.now.wall_ms, &mut self.effects);
                 }
             } else if let Some(outbox) = &mut self.ports.to_store {
-                outbox.send(ToStore(requests));
+                outbox.send(ToStore::Requests(requests));
             }
         }
         for reply in self.effects.replies.drain(..) {
@@ -379,6 +387,10 @@ impl Worker {
             } else if let Some(outbox) = self.ports.to_open.get_mut(delivery.to.index()) {
                 outbox.send(ToWorker::Delivery(delivery));
             }
+        }
+        let refused = self.shard.take_refused();
+        if refused > 0 {
+            self.metrics().commands_refused.add(refused);
         }
         let ahead_ms = self.shard.take_ahead_ms();
         if ahead_ms > 0 {

@@ -279,6 +279,7 @@ impl Worker {
                     self.granted = Some(len);
                 }
                 Some(ToWorker::Authenticated(..)) => unreachable!("sockets are open here"),
+                Some(ToWorker::Slice(_)) => unreachable!("the double takes no snapshots"),
                 None => {}
             }
         }

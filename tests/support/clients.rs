@@ -74,6 +74,21 @@ impl Subscriber {
         Subscriber::at(server, "/")
     }
 
+    /// Of a server in another process.
+    pub(crate) fn to(address: SocketAddr) -> Subscriber {
+        Subscriber {
+            socket: open(raw::connect(address), address, "/"),
+        }
+    }
+
+    /// The next frame; `None` when the server is gone.
+    pub(crate) fn next_if_any(&mut self) -> Option<Heard> {
+        match self.socket.read() {
+            Ok(Message::Text(text)) => Some(Heard::read(&text)),
+            _ => None,
+        }
+    }
+
     /// With a path, which may name a group or an item.
     pub(crate) fn at(server: &TestServer, path: &str) -> Subscriber {
         let stream = raw::connect(server.stream());
@@ -152,6 +167,15 @@ impl Subscriber {
 
     pub(crate) fn next(&mut self) -> Heard {
         Heard::read(&self.next_text())
+    }
+
+    /// Whether a byte waits to be read.
+    pub(crate) fn has_something(&self) -> bool {
+        let stream = self.socket.get_ref();
+        stream.set_nonblocking(true).unwrap();
+        let has_something = stream.peek(&mut [0]).is_ok_and(|len| len > 0);
+        stream.set_nonblocking(false).unwrap();
+        has_something
     }
 
     pub(crate) fn next_message(&mut self) -> Message {
@@ -261,15 +285,25 @@ pub(crate) struct SdkWorker {
 
 impl SdkWorker {
     pub(crate) fn connect(server: &TestServer) -> SdkWorker {
-        let mut sdk = SdkWorker::over(server.worker(), "/");
+        SdkWorker::to(server.worker())
+    }
+
+    /// Of a server in another process.
+    pub(crate) fn to(address: SocketAddr) -> SdkWorker {
+        let mut sdk = SdkWorker::over(address, "/");
         sdk.wait_for_hello();
         sdk
     }
 
     /// At that listener, whose rules may have to be asked before it is let in.
     pub(crate) fn over(listener: SocketAddr, path: &str) -> SdkWorker {
+        SdkWorker::on(raw::connect(listener), listener, path)
+    }
+
+    /// With a connection of the test's own making.
+    pub(crate) fn on(stream: TcpStream, listener: SocketAddr, path: &str) -> SdkWorker {
         SdkWorker {
-            socket: open(raw::connect(listener), listener, path),
+            socket: open(stream, listener, path),
             worker_id: String::new(),
             came: VecDeque::new(),
         }
@@ -291,6 +325,17 @@ impl SdkWorker {
 
     pub(crate) fn send_message(&mut self, message: Message) {
         self.socket.send(message).unwrap();
+    }
+
+    /// Results as they come; `None` when the server is gone.
+    pub(crate) fn next_result(&mut self) -> Option<Value> {
+        loop {
+            let message = self.socket.read().ok()?;
+            let message: Value = serde_json::from_str(message.to_text().ok()?).ok()?;
+            if message["type"] == "invocationresult" {
+                return Some(message);
+            }
+        }
     }
 
     fn read(&mut self) -> Value {
@@ -403,6 +448,29 @@ impl SdkWorker {
     pub(crate) fn register(&mut self, function_id: &str) {
         self.send(&json!({"type": "registerfunction", "id": function_id}));
         self.settle();
+    }
+
+    /// Registers a trigger; when it returns, what is called from here on fires it.
+    pub(crate) fn trigger(&mut self, id: &str, trigger_type: &str, function: &str, config: Value) {
+        self.send(&json!({
+            "type": "registertrigger", "id": id, "trigger_type": trigger_type,
+            "function_id": function, "config": config,
+        }));
+        self.settle();
+    }
+
+    /// The refusal of a trigger: its id, and the code and the message of the error.
+    pub(crate) fn refusal(&mut self) -> (String, String, String) {
+        let refusal = self.next_with(|message| message["type"] == "triggerregistrationresult");
+        let (code, message) = error_in(&refusal);
+        (refusal["id"].as_str().unwrap().to_owned(), code, message)
+    }
+
+    /// The next call of that function.
+    pub(crate) fn next_call_of(&mut self, function: &str) -> Value {
+        self.next_with(|message| {
+            message["type"] == "invokefunction" && message["function_id"] == function
+        })
     }
 
     /// Everything that it has sent so far has taken effect.

@@ -14,9 +14,8 @@ use iii_stream::mesh::{
     self, EnginePorts, Owners, Presence, Shared, ToEngine, ToOwner, ToWorker, Wake, engine_thread,
 };
 use iii_stream::metrics::{EngineMetrics, WorkerMetrics};
-use iii_stream::shard::Command;
-use iii_stream::shard::Store as _;
 use iii_stream::shard::hooks::Hooks;
+use iii_stream::shard::{Command, Shard, Store as _, ValueLimits};
 use iii_stream::store::Memory;
 use iii_stream::worker::{self, Auth, Worker};
 use mio::{Events, Poll, Token, Waker};
@@ -71,12 +70,16 @@ impl LoneWorker {
         let stream = listener.local_addr().unwrap();
         let (drained_sender, drained) = crossbeam_channel::bounded(1);
         let origins = settings.allowed_origins.iter();
+        let values = ValueLimits {
+            json_depth: limits.json_depth,
+            value_bytes: limits.value_bytes,
+        };
         let worker = Worker::new(worker::Parts {
             poll: worker_poll,
             listener,
             ports: ports.into_iter().next().unwrap(),
             store_here: Some(Box::new(Memory)),
-            decides: Memory.decides(),
+            shard: Shard::new(WorkerId(0), Memory.decides(), values),
             auth: settings.auth,
             allowed_origins: origins.map(|origin| origin.parse().unwrap()).collect(),
             limits,

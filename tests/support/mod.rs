@@ -10,6 +10,7 @@ pub(crate) mod clients;
 pub(crate) mod lone;
 pub(crate) mod program;
 pub(crate) mod raw;
+pub(crate) mod script;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

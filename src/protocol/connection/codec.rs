@@ -1,4 +1,4 @@
-//! One frame: its header checked, its payload unmasked; and the frames that the server writes.
+//! One frame: its header checked, its payload unmasked; and the frames that both sides write.
 //!
 //! Uses nothing of ours. May not know what came before a frame: that is the assembler's.
 //!
@@ -15,8 +15,21 @@ use super::ConnectionError;
 
 /// The longest header without a mask: what the server writes.
 const SERVER_HEADER_BYTES_MAX: usize = 10;
+/// The longest header of a client, its mask included.
+const CLIENT_HEADER_BYTES_MAX: usize = 14;
+/// In a header's second byte: a mask follows the length.
+const MASK_BIT: u8 = 0x80;
 /// RFC 6455 §5.5.
 const CONTROL_BYTES_MAX: usize = 125;
+
+/// Which side's frames are read: only a client's are masked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// We are the server.
+    Client,
+    /// We are the client.
+    Server,
+}
 
 /// What a frame is, of the opcodes that have a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +52,12 @@ pub(super) enum ControlKind {
     Close,
 }
 
-/// The header of a client's frame, all of it that one frame can show to be right.
+/// The header of a peer's frame, all of it that one frame can show to be right.
 #[derive(Debug)]
-pub(super) struct ClientHeader {
+pub(super) struct Header {
     pub(super) kind: FrameKind,
     pub(super) is_final: bool,
+    /// All zero in a server's frame, which has none.
     pub(super) mask: [u8; 4],
     /// Length of the header itself.
     pub(super) header_bytes: usize,
@@ -69,9 +83,9 @@ impl FrameKind {
     }
 }
 
-impl ClientHeader {
+impl Header {
     /// None: the header is not whole yet.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Option<ClientHeader>, ConnectionError> {
+    pub(super) fn parse(bytes: &[u8], sender: Sender) -> Result<Option<Header>, ConnectionError> {
         let mut cursor = Cursor::new(bytes);
         let Some((header, payload_bytes)) =
             FrameHeader::parse(&mut cursor).map_err(|_| RESERVED_OPCODE)?
@@ -82,8 +96,15 @@ impl ClientHeader {
         if header.rsv1 || header.rsv2 || header.rsv3 {
             return Err(ConnectionError::Protocol("reserved bit set"));
         }
-        let Some(mask) = header.mask else {
-            return Err(ConnectionError::Protocol("frame without a mask"));
+        let mask = match (sender, header.mask) {
+            (Sender::Client, Some(mask)) => mask,
+            (Sender::Server, None) => [0; 4],
+            (Sender::Client, None) => {
+                return Err(ConnectionError::Protocol("frame without a mask"));
+            }
+            (Sender::Server, Some(_)) => {
+                return Err(ConnectionError::Protocol("masked frame of a server"));
+            }
         };
         if payload_bytes > i64::MAX as u64 {
             return Err(ConnectionError::Protocol("length with the top bit set"));
@@ -100,7 +121,7 @@ impl ClientHeader {
                 return Err(ConnectionError::Protocol("control frame over 125 bytes"));
             }
         }
-        Ok(Some(ClientHeader {
+        Ok(Some(Header {
             kind,
             is_final: header.is_final,
             mask,
@@ -126,6 +147,34 @@ pub(super) fn unmask(payload: &mut [u8], mask: [u8; 4]) {
 /// Header of one unfragmented text frame of the server, and how many of the bytes it takes.
 pub fn text_header(payload_bytes: usize) -> ([u8; SERVER_HEADER_BYTES_MAX], usize) {
     server_header(OpCode::Data(Data::Text), payload_bytes)
+}
+
+/// Appends one unfragmented text frame of a client.
+pub fn push_masked_text(out: &mut Vec<u8>, payload: &[u8], mask: [u8; 4]) {
+    let header = FrameHeader {
+        opcode: OpCode::Data(Data::Text),
+        mask: Some(mask),
+        ..FrameHeader::default()
+    };
+    out.reserve(CLIENT_HEADER_BYTES_MAX + payload.len());
+    let written = header.format(payload.len() as u64, out);
+    debug_assert!(written.is_ok(), "a Vec takes what it is given");
+    let start = out.len();
+    out.extend_from_slice(payload);
+    unmask(&mut out[start..], mask);
+}
+
+/// A client's control frame, made of the server's.
+pub fn masked_control(frame: &[u8], mask: [u8; 4]) -> Vec<u8> {
+    let [first, len, payload @ ..] = frame else {
+        return Vec::new();
+    };
+    debug_assert!(payload.len() == usize::from(*len), "a control frame");
+    let mut masked = vec![*first, *len | MASK_BIT];
+    masked.extend_from_slice(&mask);
+    masked.extend_from_slice(payload);
+    unmask(&mut masked[2 + mask.len()..], mask);
+    masked
 }
 
 /// A close frame. Without a code it is empty; a reason that is too long is cut between two characters.
@@ -204,6 +253,30 @@ mod tests {
         assert_eq!(header(126), [0x81, 126, 0, 126]);
         assert_eq!(header(65_535), [0x81, 126, 0xff, 0xff]);
         assert_eq!(header(65_536), [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_client_s_frames_are_masked() {
+        let mask = [1, 2, 3, 4];
+        let mut out = vec![9];
+        push_masked_text(&mut out, b"abcde", mask);
+        let masked = [b'a' ^ 1, b'b' ^ 2, b'c' ^ 3, b'd' ^ 4, b'e' ^ 1];
+        assert_eq!(out[..7], [9, 0x81, 0x85, 1, 2, 3, 4]);
+        assert_eq!(out[7..], masked);
+        let pong = masked_control(&pong_frame(b"ab"), mask);
+        assert_eq!(pong, [0x8a, 0x82, 1, 2, 3, 4, b'a' ^ 1, b'b' ^ 2]);
+        let close = masked_control(&close_frame(None, ""), mask);
+        assert_eq!(close, [0x88, 0x80, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn each_side_s_frames_are_told_by_their_masks() {
+        let of_server = Header::parse(&[0x81, 1], Sender::Server).unwrap().unwrap();
+        assert_eq!((of_server.mask, of_server.payload_bytes), ([0; 4], 1));
+        assert!(Header::parse(&[0x81, 1], Sender::Client).is_err());
+        let masked = [0x81, 0x81, 1, 2, 3, 4];
+        assert!(Header::parse(&masked, Sender::Server).is_err());
+        assert!(Header::parse(&masked, Sender::Client).is_ok());
     }
 
     #[test]

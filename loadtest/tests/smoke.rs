@@ -1,0 +1,116 @@
+//! Every scenario, for a second, against this repository's server: all checks hold, the report is
+//! written, and its plots are drawn.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use iii_stream::config::{Config, Endpoint, Threads};
+use iii_stream::server::{Options, Server};
+use serde_json::Value;
+
+fn server() -> Server {
+    let config = Config {
+        stream: Endpoint::new("127.0.0.1", 0),
+        worker_listeners: vec![Endpoint::new("127.0.0.1", 0).into()],
+        threads: Threads::Count(2),
+        drain_ms: 100,
+        ..Config::default()
+    };
+    Server::start(&config, Options::default()).unwrap()
+}
+
+fn urls(server: &Server) -> [String; 2] {
+    [server.worker_addresses()[0], server.stream_address()].map(|address| format!("ws://{address}"))
+}
+
+/// A folder of this test's own, empty.
+fn folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("smoke-{name}"));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn loadtest(scenario: &str, server: &Server, more: &[&str]) -> (Output, Value) {
+    let [engine, stream] = urls(server);
+    let folder = folder(&scenario.replace(' ', "-"));
+    let json = folder.join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(scenario.split(' '))
+        .args(["--engine", &engine, "--stream", &stream])
+        .args(["--seconds", "1", "--warmup", "0.2"])
+        .args(["--pid", &std::process::id().to_string()])
+        .arg("--json")
+        .arg(&json)
+        .arg("--plots")
+        .arg(&folder)
+        .args(more)
+        .output()
+        .unwrap();
+    let text = fs::read_to_string(&json).unwrap_or_default();
+    assert!(
+        output.status.success(),
+        "{scenario}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(folder.join("percentiles.svg").exists(), "{scenario}");
+    let report = serde_json::from_str(&text).unwrap();
+    (output, report)
+}
+
+#[test]
+fn every_scenario_passes_on_our_server() {
+    let server = server();
+    let scenarios = [
+        ("fanout --subscribers 100 --groups 3", "deliveries"),
+        (
+            "fanout --rate 200 --subscribers 20 --threads 2",
+            "deliveries",
+        ),
+        (
+            "presence --members 200 --rooms 20 --leaves 50",
+            "deliveries",
+        ),
+        ("presence --members 60 --rooms 3 --threads 2", "deliveries"),
+        ("connect --members 50 --rooms 5", "connections"),
+        ("connect --members 50 --rooms 5 --rate 100", "connections"),
+        ("idle --members 500 --rooms 50", "deliveries_in_all"),
+        ("storm --members 200 --rooms 10 --every 0.4", "storms"),
+    ];
+    for (scenario, counted) in scenarios {
+        let (_, report) = loadtest(scenario, &server, &[]);
+        assert_eq!(report["clean"], true, "{scenario}");
+        assert!(report[counted].as_u64() > Some(0), "{scenario}: {report}");
+    }
+    server.drain();
+}
+
+#[test]
+fn two_servers_take_turns() {
+    let (first, second) = (server(), server());
+    let [engine, stream] = urls(&second);
+    let (output, report) = loadtest(
+        "fanout --subscribers 50 --rounds 2",
+        &first,
+        &["--against", &engine, &stream, "--names", "first", "second"],
+    );
+    assert_eq!(report["rounds"], 2);
+    let keys: Vec<&str> = report["comparison"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|compared| compared["key"].as_str())
+        .collect();
+    assert!(keys.contains(&"deliveries_per_second") && keys.contains(&"latency_us_p99"));
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        told.contains("A first against B second, 2 rounds in turn"),
+        "{told}"
+    );
+    first.drain();
+    second.drain();
+}

@@ -1,0 +1,105 @@
+//! The commands about a directory of kept values: what they print, and their exit codes.
+//!
+//! May not decide what is damaged or how it is saved; `store::files` does.
+
+#![allow(clippy::print_stdout, reason = "the commands' own output")]
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use iii_stream::store::files::{self, Report};
+use serde_json::json;
+
+/// `inspect DIR [--json]`.
+pub(crate) fn inspect(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let report = files::inspect(directory)?;
+    if json {
+        println!("{}", as_json(&report));
+    } else {
+        show(&report);
+    }
+    Ok(code(report.is_healthy()))
+}
+
+/// `export --reference OUT [--data DIR] [--skip]`.
+pub(crate) fn export(data: &Path, out: &Path, skip: bool) -> anyhow::Result<ExitCode> {
+    let exported = files::export(data, out, skip)?;
+    for group in &exported.left_out {
+        eprintln!("left out: {group}");
+    }
+    println!(
+        "{}: {} groups with {} items written",
+        out.display(),
+        exported.groups,
+        exported.items
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `recover --data DIR [--yes]`.
+pub(crate) fn recover(data: &Path, does: bool) -> anyhow::Result<ExitCode> {
+    let report = files::recover(data, does)?;
+    show(&report);
+    let outcome = match (report.is_healthy(), does) {
+        (true, _) => "nothing is damaged: nothing to do",
+        (false, true) => "recovered: what is whole was kept, the rest moved aside",
+        (false, false) => {
+            "with --yes what is whole is kept, and the rest moved aside; nothing was changed"
+        }
+    };
+    println!("{outcome}");
+    Ok(code(report.is_healthy() || does))
+}
+
+fn show(report: &Report) {
+    println!("groups      {}", report.groups);
+    println!("items       {}", report.items);
+    println!("item bytes  {}", report.bytes);
+    println!(
+        "log         {} bytes, to write {}",
+        report.log_bytes, report.last_sequence
+    );
+    println!("snapshot    {} bytes", report.snapshot_bytes);
+    if let Some((name, offset, bytes)) = &report.torn {
+        println!(
+            "cut off     {name}: {bytes} bytes from byte {offset} are not whole; a start keeps them aside"
+        );
+    }
+    for loss in &report.losses {
+        println!(
+            "damaged     {}: {} bytes at byte {}",
+            loss.name, loss.bytes, loss.offset
+        );
+    }
+    for fault in &report.faults {
+        println!("damaged     {}: {}", fault.name, fault.what);
+    }
+}
+
+fn as_json(report: &Report) -> serde_json::Value {
+    let torn = report.torn.as_ref();
+    let losses = report.losses.iter();
+    let faults = report.faults.iter();
+    json!({
+        "healthy": report.is_healthy(),
+        "groups": report.groups,
+        "items": report.items,
+        "item_bytes": report.bytes,
+        "last_write": report.last_sequence,
+        "log_bytes": report.log_bytes,
+        "snapshot_bytes": report.snapshot_bytes,
+        "torn": torn.map(|(name, offset, bytes)| json!({"file": name, "offset": offset, "bytes": bytes})),
+        "damaged": losses
+            .map(|loss| json!({"file": loss.name, "offset": loss.offset, "bytes": loss.bytes}))
+            .chain(faults.map(|fault| json!({"file": fault.name, "what": fault.what})))
+            .collect::<Vec<_>>(),
+    })
+}
+
+fn code(is_good: bool) -> ExitCode {
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,199 @@
+//! The bytes of one engine socket, plain or through TLS: what the worker port accepts is plain, the
+//! link to a running engine may be either.
+//!
+//! May not know what the bytes mean.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::sync::Arc;
+
+use mio::Registry;
+use mio::net::TcpStream;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+
+use crate::fanout::{Socket, Written};
+use crate::id::SlotId;
+use crate::net::{Received, Tcp};
+
+pub(super) enum Channel {
+    Plain(Tcp),
+    Tls(Box<Tls>),
+}
+
+/// Our end of a TLS session, and the socket below.
+pub(super) struct Tls {
+    tcp: Tcp,
+    session: ClientConnection,
+    /// What ended the session, for the log.
+    fault: Option<String>,
+}
+
+impl Channel {
+    pub(super) fn plain(stream: TcpStream) -> Channel {
+        Channel::Plain(Tcp::new(stream))
+    }
+
+    /// The handshake begins with the first write.
+    pub(super) fn tls(
+        stream: TcpStream,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> Result<Channel, rustls::Error> {
+        Ok(Channel::Tls(Box::new(Tls {
+            tcp: Tcp::new(stream),
+            session: ClientConnection::new(config, name)?,
+            fault: None,
+        })))
+    }
+
+    fn tcp(&mut self) -> &mut Tcp {
+        match self {
+            Channel::Plain(tcp) => tcp,
+            Channel::Tls(tls) => &mut tls.tcp,
+        }
+    }
+
+    pub(super) fn register(&mut self, id: SlotId, registry: &Registry) -> io::Result<()> {
+        self.tcp().register(id, registry)
+    }
+
+    pub(super) fn deregister(&mut self, registry: &Registry) {
+        self.tcp().deregister(registry);
+    }
+
+    /// Why it could not connect, or what broke it; told once.
+    pub(super) fn take_error(&mut self) -> Option<String> {
+        if let Channel::Tls(tls) = self
+            && let Some(fault) = tls.fault.take()
+        {
+            return Some(fault);
+        }
+        let error = self.tcp().take_error()?;
+        Some(error.to_string())
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Received {
+        match self {
+            Channel::Plain(tcp) => tcp.read(buffer),
+            Channel::Tls(tls) => tls.read(buffer),
+        }
+    }
+
+    /// Writes what the session itself has to say; all there is of a plain socket is written already.
+    pub(super) fn flush(&mut self) -> Written {
+        match self {
+            Channel::Plain(_) => Written::All,
+            Channel::Tls(tls) => tls.flush(),
+        }
+    }
+
+    /// Whether the session itself has something to say.
+    pub(super) fn wants_write(&self) -> bool {
+        match self {
+            Channel::Plain(_) => false,
+            Channel::Tls(tls) => tls.session.wants_write(),
+        }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Written {
+        match self {
+            Channel::Plain(tcp) => tcp.write(&[IoSlice::new(bytes)]),
+            Channel::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    /// Nothing more will be written.
+    pub(super) fn shutdown_write(&mut self) {
+        if let Channel::Tls(tls) = self {
+            tls.session.send_close_notify();
+            // What does not go out now would only have told the other side what the end of TCP tells.
+            let _ = tls.flush();
+        }
+        self.tcp().shutdown_write();
+    }
+}
+
+impl Tls {
+    fn read(&mut self, buffer: &mut [u8]) -> Received {
+        loop {
+            match self.session.reader().read(buffer) {
+                Ok(0) => return Received::End,
+                // More may stand in the session, of which the poll knows nothing.
+                Ok(len) => return Received::Bytes { len, more: true },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Received::End,
+            }
+            match self.session.read_tls(self.tcp.stream_mut()) {
+                Ok(0) => return Received::End,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Received::Nothing;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return self.broken(&error),
+            }
+            if let Err(error) = self.session.process_new_packets() {
+                let _ = self.flush(); // the alert that says why, as far as it goes
+                return self.broken(&error);
+            }
+        }
+    }
+
+    fn broken(&mut self, why: &dyn std::fmt::Display) -> Received {
+        self.fault = Some(why.to_string());
+        Received::End
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Written {
+        let mut taken = 0;
+        loop {
+            // Its buffer is bounded: it takes a part where it is full.
+            taken += match self.session.writer().write(&bytes[taken..]) {
+                Ok(len) => len,
+                Err(_) => return Written::Gone,
+            };
+            match self.flush() {
+                Written::All if taken == bytes.len() => return Written::All,
+                Written::All if self.session.is_handshaking() => return Written::Part(taken),
+                Written::All => {}
+                Written::Part(_) => return Written::Part(taken),
+                Written::Gone => return Written::Gone,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Written {
+        while self.session.wants_write() {
+            match self.session.write_tls(self.tcp.stream_mut()) {
+                Ok(0) => return Written::Gone,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Written::Part(0),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.fault = Some(error.to_string());
+                    return Written::Gone;
+                }
+            }
+        }
+        Written::All
+    }
+}
+
+/// What a session trusts: the certificates of the operating system, or those that `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR` name in their place. Err: there are none.
+pub(super) fn trust() -> Result<Arc<ClientConfig>, String> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let why = found.errors.first();
+        return Err(why.map_or("none was found".to_owned(), ToString::to_string));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(Arc::new(
+        config.with_root_certificates(roots).with_no_client_auth(),
+    ))
+}

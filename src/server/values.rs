@@ -1,0 +1,82 @@
+//! What keeps the values, opened before anybody is served, and the shards with what it has kept.
+
+use std::time::Instant;
+
+use crate::config::{Config, FileStore, Fsync, StoreConfig};
+use crate::id::WorkerId;
+use crate::mesh::Owners;
+use crate::shard::{Decides, Shard, Store, ValueLimits};
+use crate::store::files::Files;
+
+use super::StartError;
+
+pub(super) struct Values {
+    /// One for each worker.
+    pub(super) shards: Vec<Shard>,
+    /// `None`: the owner accepts in the same turn.
+    pub(super) store: Option<Box<dyn Store>>,
+    /// For the first line.
+    pub(super) described: String,
+}
+
+impl Values {
+    /// `given` is in place of the configured store.
+    pub(super) fn open(
+        config: &Config,
+        owners: Owners,
+        workers: usize,
+        given: Option<Box<dyn Store>>,
+    ) -> Result<Values, StartError> {
+        let decides = given
+            .as_ref()
+            .map_or(Decides::Owner, |store| store.decides());
+        let limits = ValueLimits {
+            json_depth: config.limits.json_depth,
+            value_bytes: config.limits.value_bytes,
+        };
+        let shard = |worker| Shard::new(WorkerId(worker as u16), decides, limits);
+        let mut values = Values {
+            shards: (0..workers).map(shard).collect(),
+            store: given,
+            described: "values in memory".to_owned(),
+        };
+        match &config.store {
+            StoreConfig::Files(settings) if values.store.is_none() => {
+                values.read_files(settings, owners)?;
+            }
+            _ => {}
+        }
+        Ok(values)
+    }
+
+    fn read_files(&mut self, settings: &FileStore, owners: Owners) -> Result<(), StartError> {
+        let began = Instant::now();
+        let shards = &mut self.shards;
+        let mut records = 0_u64;
+        let started = Files::start(settings, shards.len(), &mut |restored| {
+            records += 1;
+            let owner = owners.owner_of(restored.key());
+            shards[owner.index()].restore(restored);
+        })?;
+        for shard in shards.iter_mut() {
+            shard.restored(started.time);
+        }
+        let groups: usize = shards.iter().map(Shard::groups_len).sum();
+        let path = settings.path.display();
+        if records > 0 {
+            let took_ms = began.elapsed().as_millis();
+            tracing::info!("{path}: {groups} groups read in {took_ms} ms");
+        }
+        self.described = format!("values in {path}, {}", described(settings));
+        self.store = Some(Box::new(started.files));
+        Ok(())
+    }
+}
+
+fn described(settings: &FileStore) -> String {
+    match settings.fsync {
+        Fsync::Interval => format!("synced every {} ms", settings.save_interval.as_millis()),
+        Fsync::Always => "each write synced".to_owned(),
+        Fsync::Never => "never synced".to_owned(),
+    }
+}

@@ -1,0 +1,133 @@
+//! The few things that the store does with files, so that a test can play a disk that fails.
+//!
+//! Names are those of files in one directory. May not know what is in them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// One directory.
+pub trait Disk: Send {
+    /// How it is called in messages.
+    fn path(&self) -> &Path;
+
+    /// The regular files in it, in no order.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// A file's length.
+    fn len(&self, name: &str) -> io::Result<u64>;
+
+    /// A file, from its beginning.
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read>>;
+
+    /// A file that is there, to go on at its end.
+    fn reopen(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+
+    /// A new file. One of that name is emptied.
+    fn create(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+
+    /// Gives a file another name; one that has it goes.
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    fn remove(&mut self, name: &str) -> io::Result<()>;
+
+    /// Makes names outlast a loss of power.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// One file that is written to.
+pub trait DiskFile: Send {
+    /// Writes all of it at the end. After an error some of it may be there.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Takes away what is behind that length.
+    fn cut(&mut self, len: u64) -> io::Result<()>;
+
+    /// Makes what was written outlast a loss of power.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A directory of the operating system.
+#[derive(Debug)]
+pub struct Directory(PathBuf);
+
+impl Directory {
+    /// That directory; it and its parents are made if they are not there.
+    pub fn make(path: &Path) -> io::Result<Directory> {
+        fs::create_dir_all(path)?;
+        Directory::at(path)
+    }
+
+    /// That directory, which has to be there.
+    pub fn at(path: &Path) -> io::Result<Directory> {
+        fs::read_dir(path)?;
+        Ok(Directory(path.to_owned()))
+    }
+}
+
+impl Disk for Directory {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.0)? {
+            let entry = entry?;
+            // Links are followed; what is gone or is no file is nobody's business.
+            let is_file = fs::metadata(entry.path()).is_ok_and(|found| found.is_file());
+            if let (true, Ok(name)) = (is_file, entry.file_name().into_string()) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        Ok(fs::metadata(self.0.join(name))?.len())
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
+        Ok(Box::new(File::open(self.0.join(name))?))
+    }
+
+    fn reopen(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new().append(true).open(self.0.join(name))?;
+        Ok(Box::new(file))
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let path = self.0.join(name);
+        // Append mode: after a cut the next write goes to the new end.
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        file.set_len(0)?;
+        Ok(Box::new(file))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.0.join(name))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        File::open(&self.0)?.sync_all()
+    }
+}
+
+impl DiskFile for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}

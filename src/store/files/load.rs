@@ -1,0 +1,508 @@
+//! What stands in a directory, read back: the newest snapshot, then the log behind it.
+//!
+//! It changes nothing. A tail of the log that is not whole is where the last batch was cut off; damage
+//! anywhere else is an error that names file and offset, or, when salvaging, is passed over and noted.
+
+use std::io::{self, BufReader, Read};
+
+use crate::shard::Restored;
+
+use super::StoreError;
+use super::disk::Disk;
+use super::log::{self, Closed};
+use super::record::{self, Content, FileKind, Frame, HEAD_BYTES, Head, HeadFault};
+use super::snapshot;
+
+const BUFFER_BYTES: usize = 1024 * 1024;
+
+/// The files of ours in a directory.
+#[derive(Debug, Default)]
+pub(super) struct Layout {
+    /// Numbers in the names, in rising order.
+    pub(super) snapshots: Vec<u64>,
+    pub(super) logs: Vec<u64>,
+}
+
+impl Layout {
+    pub(super) fn read(disk: &dyn Disk) -> Result<Layout, StoreError> {
+        let names = disk.list();
+        let names = names.map_err(|source| StoreError::io(disk.path(), source))?;
+        let numbers = |name_of: fn(u64) -> String, kind: &str| {
+            let number = |name: &String| {
+                let number = name.strip_suffix(kind)?.parse().ok()?;
+                (number > 0 && name_of(number) == *name).then_some(number)
+            };
+            let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
+            numbers.sort_unstable();
+            numbers
+        };
+        Ok(Layout {
+            snapshots: numbers(snapshot::name_of, ".snapshot"),
+            logs: numbers(log::name_of, ".log"),
+        })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.snapshots.is_empty() && self.logs.is_empty()
+    }
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Loaded {
+    /// The log's last number.
+    pub(super) last_sequence: u64,
+    /// No time up to this may be given out again.
+    pub(super) time: u64,
+    /// The snapshot that counts, if there is one, and its size.
+    pub(super) snapshot: Option<(u64, u64)>,
+    /// The segments that count. The last one's length is that of what is whole.
+    pub(super) segments: Vec<Closed>,
+    /// Files that a newer snapshot has made superfluous.
+    pub(super) superfluous: Vec<String>,
+    /// What was cut off at the end of the log.
+    pub(super) torn: Option<Torn>,
+}
+
+/// The end of the log that is not whole.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Torn {
+    pub(super) name: String,
+    /// Where it begins. 0: not even the head is whole.
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+/// Bytes that salvaging has passed over.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Of which file.
+    pub name: String,
+    /// Where they begin.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// What to do about damage.
+pub(super) enum Damage<'a> {
+    Stops,
+    IsNoted(&'a mut Vec<Loss>),
+}
+
+/// Reads all that counts and hands it on in order.
+pub(super) fn load(
+    disk: &dyn Disk,
+    restore: &mut dyn FnMut(Restored),
+    damage: Damage<'_>,
+) -> Result<Loaded, StoreError> {
+    let layout = Layout::read(disk)?;
+    let mut loading = Loading {
+        disk,
+        restore,
+        damage,
+        loaded: Loaded::default(),
+    };
+    loading.snapshot(&layout)?;
+    loading.log(&layout)?;
+    Ok(loading.loaded)
+}
+
+struct Loading<'a> {
+    disk: &'a dyn Disk,
+    restore: &'a mut dyn FnMut(Restored),
+    damage: Damage<'a>,
+    loaded: Loaded,
+}
+
+impl Loading<'_> {
+    fn snapshot(&mut self, layout: &Layout) -> Result<(), StoreError> {
+        let Some((newest, older)) = layout.snapshots.split_last() else {
+            return Ok(());
+        };
+        let older = older.iter().map(|number| snapshot::name_of(*number));
+        self.loaded.superfluous.extend(older);
+        let name = snapshot::name_of(*newest);
+        let bytes = self.len_of(&name)?;
+        self.loaded.snapshot = Some((*newest, bytes));
+        self.loaded.last_sequence = *newest;
+        let mut records = match self.open(&name, FileKind::Snapshot)? {
+            Ok((head, records)) if head.sequence == *newest => records,
+            _ => {
+                self.damaged(&name, 0, HEAD_BYTES as u64)?;
+                self.records_behind(&name, HEAD_BYTES as u64, bytes)?
+            }
+        };
+        let mut pieces = 0;
+        loop {
+            let at = records.at;
+            match self.step(&mut records, &name)? {
+                Step::Record => match record::decode(&records.payload) {
+                    Some(Content::Restored(restored @ Restored::Piece { .. })) => {
+                        pieces += 1;
+                        (self.restore)(restored);
+                    }
+                    Some(Content::End { pieces: all, time })
+                        if all == pieces && records.at == bytes =>
+                    {
+                        self.loaded.time = self.loaded.time.max(time);
+                        return Ok(());
+                    }
+                    _ => self.damaged(&name, at, records.at - at)?,
+                },
+                Step::Fault if matches!(self.damage, Damage::Stops) => {
+                    return self.damaged(&name, at, 0);
+                }
+                Step::Fault => {
+                    let next = self.next_record(&name, at, 0)?;
+                    let end = next.unwrap_or(bytes);
+                    self.damaged(&name, at, end - at)?;
+                    records = self.records_behind(&name, end, bytes)?;
+                }
+                Step::End => {
+                    // It has its name only with its end.
+                    return self.damaged(&name, at, 0);
+                }
+            }
+        }
+    }
+
+    fn log(&mut self, layout: &Layout) -> Result<(), StoreError> {
+        let begun = self.loaded.last_sequence;
+        // A segment counts unless its successor begins where the snapshot does, or before.
+        let is_needed = |at: &usize| layout.logs.get(at + 1).is_none_or(|next| *next > begun + 1);
+        let first = (0..layout.logs.len()).find(is_needed).unwrap_or_default();
+        let (superfluous, logs) = layout.logs.split_at(first);
+        let superfluous = superfluous.iter().map(|number| log::name_of(*number));
+        self.loaded.superfluous.extend(superfluous);
+        if let Some(first) = logs.first()
+            && *first > begun + 1
+        {
+            self.missing(begun + 1, *first)?;
+        }
+        for (at, number) in logs.iter().enumerate() {
+            let successor = logs.get(at + 1).copied();
+            self.segment(*number, successor, begun)?;
+        }
+        Ok(())
+    }
+
+    /// One segment. `begun`: the number up to which the snapshot holds everything.
+    fn segment(
+        &mut self,
+        number: u64,
+        successor: Option<u64>,
+        begun: u64,
+    ) -> Result<(), StoreError> {
+        let name = log::name_of(number);
+        let file_bytes = self.len_of(&name)?;
+        let end = match successor {
+            None => file_bytes,
+            Some(next) => self.stated_end(number, next, file_bytes)?,
+        };
+        let is_last = successor.is_none();
+        let mut records = match self.open(&name, FileKind::Log)? {
+            Ok((head, records)) if head.sequence == number => records,
+            _ => {
+                if is_last && self.next_record(&name, 0, 0)?.is_none() {
+                    self.tear(name, 0, file_bytes);
+                    return Ok(());
+                }
+                self.damaged(&name, 0, HEAD_BYTES as u64)?;
+                self.records_behind(&name, HEAD_BYTES as u64, end)?
+            }
+        };
+        records.end = end;
+        if number > self.loaded.last_sequence + 1 {
+            self.missing(self.loaded.last_sequence + 1, number)?;
+        }
+        // The numbers of a segment that the snapshot holds in part begin below it.
+        let mut last = number - 1;
+        let mut whole_to = HEAD_BYTES as u64;
+        let mut batch = Batch::default();
+        loop {
+            let at = records.at;
+            let step = self.step(&mut records, &name)?;
+            let place = match step {
+                Step::Record => record::place_of(&records.payload),
+                Step::Fault => None,
+                Step::End if batch.is_empty() => break,
+                Step::End => {
+                    if is_last {
+                        self.tear(name.clone(), whole_to, file_bytes - whole_to);
+                    } else {
+                        self.damaged(&name, whole_to, end - whole_to)?;
+                    }
+                    break;
+                }
+            };
+            let expected = last + batch.len() + 1;
+            match place {
+                Some((sequence, is_end))
+                    if sequence == expected || self.salvages(sequence, last) =>
+                {
+                    batch.push(&records.payload);
+                    if is_end {
+                        self.take_batch(&mut batch, begun, &name, at)?;
+                        last = sequence;
+                        whole_to = records.at;
+                    }
+                }
+                _ => {
+                    let next = self
+                        .next_record(&name, at, last)?
+                        .filter(|next| *next < end);
+                    if next.is_none() && is_last {
+                        self.tear(name.clone(), whole_to, file_bytes - whole_to);
+                        break;
+                    }
+                    let next = next.unwrap_or(end);
+                    self.damaged(&name, at, next - at)?;
+                    // What is whole of a batch is better than nothing.
+                    self.take_batch(&mut batch, begun, &name, at)?;
+                    last = last.max(self.loaded.last_sequence);
+                    whole_to = next;
+                    records = self.records_behind(&name, next, end)?;
+                }
+            }
+        }
+        self.loaded.segments.push(Closed {
+            sequence: number,
+            bytes: whole_to,
+        });
+        Ok(())
+    }
+
+    /// When salvaging, numbers may be left out.
+    fn salvages(&self, sequence: u64, last: u64) -> bool {
+        matches!(self.damage, Damage::IsNoted(_)) && sequence > last
+    }
+
+    fn take_batch(
+        &mut self,
+        batch: &mut Batch,
+        begun: u64,
+        name: &str,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        for payload in batch.payloads() {
+            let Some((sequence, _)) = record::place_of(payload) else {
+                continue;
+            };
+            self.loaded.last_sequence = self.loaded.last_sequence.max(sequence);
+            if sequence <= begun {
+                continue;
+            }
+            match record::decode(payload) {
+                Some(Content::Restored(Restored::Piece { .. }) | Content::End { .. }) | None => {
+                    self.damaged(name, at, payload.len() as u64)?;
+                }
+                Some(Content::Restored(restored)) => (self.restore)(restored),
+                Some(Content::Time(time)) => self.loaded.time = self.loaded.time.max(time),
+            }
+        }
+        batch.clear();
+        Ok(())
+    }
+
+    /// Where the head of segment `next` says that segment `number` ends.
+    fn stated_end(&mut self, number: u64, next: u64, bytes: u64) -> Result<u64, StoreError> {
+        let opened = self.open(&log::name_of(next), FileKind::Log)?;
+        let before = opened.ok().and_then(|(head, _)| head.before);
+        let stated = before.filter(|before| before.sequence == number);
+        let Some(stated) = stated else {
+            return Ok(bytes);
+        };
+        if stated.bytes > bytes {
+            let name = log::name_of(number);
+            self.damaged(&name, bytes, stated.bytes - bytes)?;
+        }
+        Ok(stated.bytes.min(bytes))
+    }
+
+    /// Notes damage, or stops.
+    fn damaged(&mut self, name: &str, offset: u64, bytes: u64) -> Result<(), StoreError> {
+        match &mut self.damage {
+            Damage::Stops => Err(StoreError::Damaged {
+                file: self.disk.path().join(name),
+                offset,
+                directory: self.disk.path().to_owned(),
+            }),
+            Damage::IsNoted(losses) => {
+                let name = name.to_owned();
+                losses.push(Loss {
+                    name,
+                    offset,
+                    bytes,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Numbers `from` up to below `to` stand in no file.
+    fn missing(&mut self, from: u64, to: u64) -> Result<(), StoreError> {
+        match &mut self.damage {
+            Damage::Stops => Err(StoreError::Missing {
+                file: self.disk.path().join(log::name_of(from)),
+                directory: self.disk.path().to_owned(),
+            }),
+            Damage::IsNoted(losses) => {
+                losses.push(Loss {
+                    name: log::name_of(from),
+                    offset: 0,
+                    bytes: 0,
+                });
+                self.loaded.last_sequence = to - 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn tear(&mut self, name: String, offset: u64, bytes: u64) {
+        if bytes > 0 || offset == 0 {
+            self.loaded.torn = Some(Torn {
+                name,
+                offset,
+                bytes,
+            });
+        }
+    }
+
+    fn len_of(&self, name: &str) -> Result<u64, StoreError> {
+        let len = self.disk.len(name);
+        len.map_err(|source| StoreError::of(self.disk, name, source))
+    }
+
+    /// A file's head, and its records; the inner error: the head is damaged.
+    fn open(
+        &self,
+        name: &str,
+        kind: FileKind,
+    ) -> Result<Result<(Head, Records), HeadFault>, StoreError> {
+        let end = self.len_of(name)?;
+        let failed = |source| StoreError::of(self.disk, name, source);
+        let file = self.disk.open(name).map_err(failed)?;
+        let mut input = BufReader::with_capacity(BUFFER_BYTES, file);
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        let mut first = input.by_ref().take(HEAD_BYTES as u64);
+        first.read_to_end(&mut head).map_err(failed)?;
+        match Head::decode(kind, &head) {
+            Err(HeadFault::Newer(version)) => Err(StoreError::Newer {
+                file: self.disk.path().join(name),
+                version,
+            }),
+            Err(fault) => Ok(Err(fault)),
+            Ok(head) => Ok(Ok((head, Records::new(input, HEAD_BYTES as u64, end)))),
+        }
+    }
+
+    fn step(&self, records: &mut Records, name: &str) -> Result<Step, StoreError> {
+        let step = records.step();
+        step.map_err(|source| StoreError::of(self.disk, name, source))
+    }
+
+    /// The records from that offset on.
+    fn records_behind(&self, name: &str, offset: u64, end: u64) -> Result<Records, StoreError> {
+        let failed = |source| StoreError::of(self.disk, name, source);
+        let file = self.disk.open(name).map_err(failed)?;
+        let mut input = BufReader::with_capacity(BUFFER_BYTES, file);
+        io::copy(&mut input.by_ref().take(offset), &mut io::sink()).map_err(failed)?;
+        Ok(Records::new(input, offset, end))
+    }
+
+    /// The offset of the first whole record behind `offset` whose number is above `after`.
+    fn next_record(&self, name: &str, offset: u64, after: u64) -> Result<Option<u64>, StoreError> {
+        let failed = |source| StoreError::of(self.disk, name, source);
+        let mut input = self.disk.open(name).map_err(failed)?;
+        io::copy(&mut input.by_ref().take(offset), &mut io::sink()).map_err(failed)?;
+        let mut rest = Vec::new();
+        input.read_to_end(&mut rest).map_err(failed)?;
+        Ok(record::find(&rest, after).map(|at| offset + at as u64))
+    }
+}
+
+/// Records of one batch whose last has not been read.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    fn len(&self) -> u64 {
+        self.ends.len() as u64
+    }
+
+    fn push(&mut self, payload: &[u8]) {
+        self.bytes.extend_from_slice(payload);
+        self.ends.push(self.bytes.len());
+    }
+
+    fn payloads(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        let spans = starts.zip(&self.ends);
+        spans.map(|(start, end)| &self.bytes[*start..*end])
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
+/// The records of one file, one after another.
+struct Records {
+    input: BufReader<Box<dyn Read>>,
+    /// Where the next one begins.
+    at: u64,
+    /// Where they end.
+    end: u64,
+    /// Of the record that was read last.
+    payload: Vec<u8>,
+}
+
+enum Step {
+    Record,
+    /// What stands here is no whole record.
+    Fault,
+    End,
+}
+
+impl Records {
+    fn new(input: BufReader<Box<dyn Read>>, at: u64, end: u64) -> Records {
+        Records {
+            input,
+            at,
+            end,
+            payload: Vec::new(),
+        }
+    }
+
+    fn step(&mut self) -> io::Result<Step> {
+        let left = self.end.saturating_sub(self.at);
+        if left == 0 {
+            return Ok(Step::End);
+        }
+        if left < Frame::BYTES as u64 {
+            return Ok(Step::Fault);
+        }
+        let mut frame = [0; Frame::BYTES];
+        self.input.read_exact(&mut frame)?;
+        let frame = Frame::decode(frame);
+        let Some(bytes) = frame.payload_bytes(left - Frame::BYTES as u64) else {
+            return Ok(Step::Fault);
+        };
+        self.payload.resize(bytes, 0);
+        self.input.read_exact(&mut self.payload)?;
+        if !frame.is_of(&self.payload) {
+            return Ok(Step::Fault);
+        }
+        self.at += (Frame::BYTES + bytes) as u64;
+        Ok(Step::Record)
+    }
+}

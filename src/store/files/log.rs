@@ -1,0 +1,248 @@
+//! The log that is written: segments to which batches are appended, each with one write.
+//!
+//! A batch is accepted or refused whole. After a write that failed the segment is cut back to where
+//! the batch began; where that fails too it is closed at that length, its successor's head says so,
+//! and whoever reads stops there. A segment that was closed is never written to again. May not know
+//! what is in a record, or how a log is read.
+
+use std::io;
+
+use crate::config::Fsync;
+
+use super::StoreError;
+use super::disk::{Disk, DiskFile};
+use super::record::{Before, FileKind, HEAD_BYTES, Head};
+
+/// The new file's name until its head is whole.
+pub(super) const NEW: &str = "new.log";
+
+pub(super) fn name_of(sequence: u64) -> String {
+    format!("{sequence:020}.log")
+}
+
+/// A segment that is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Closed {
+    /// Its first sequence number.
+    pub(super) sequence: u64,
+    pub(super) bytes: u64,
+}
+
+pub(super) struct Log {
+    fsync: Fsync,
+    segment_bytes: u64,
+    closed: Vec<Closed>,
+    open: Option<Open>,
+    next_sequence: u64,
+    /// Something was written and not synced.
+    is_dirty: bool,
+    /// A sync has failed: what stands in the files may not be on the disk, whatever a later sync says.
+    is_suspect: bool,
+}
+
+struct Open {
+    file: Box<dyn DiskFile>,
+    sequence: u64,
+    bytes: u64,
+}
+
+impl Log {
+    /// Goes on behind segments that were read: in the last one, if it has room.
+    pub(super) fn resume(
+        disk: &mut dyn Disk,
+        fsync: Fsync,
+        segment_bytes: usize,
+        mut segments: Vec<Closed>,
+        next_sequence: u64,
+    ) -> Result<Log, StoreError> {
+        let segment_bytes = segment_bytes as u64;
+        let last = segments.pop_if(|last| last.bytes < segment_bytes);
+        let open = match last {
+            None => None,
+            Some(last) => {
+                let name = name_of(last.sequence);
+                let file = disk.reopen(&name);
+                Some(Open {
+                    file: file.map_err(|source| StoreError::of(disk, &name, source))?,
+                    sequence: last.sequence,
+                    bytes: last.bytes,
+                })
+            }
+        };
+        Ok(Log {
+            fsync,
+            segment_bytes,
+            closed: segments,
+            open,
+            next_sequence,
+            is_dirty: false,
+            is_suspect: false,
+        })
+    }
+
+    /// The sequence number of the next record.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// Bytes of all segments.
+    pub(super) fn bytes(&self) -> u64 {
+        let closed: u64 = self.closed.iter().map(|closed| closed.bytes).sum();
+        closed + self.open.as_ref().map_or(0, |open| open.bytes)
+    }
+
+    /// True once after a sync has failed: everything has to be written anew.
+    pub(super) fn take_suspicion(&mut self) -> bool {
+        std::mem::take(&mut self.is_suspect)
+    }
+
+    /// Appends one batch of so many records. After an error nothing of it is there.
+    pub(super) fn append(
+        &mut self,
+        disk: &mut dyn Disk,
+        batch: &[u8],
+        records: u64,
+    ) -> Result<(), StoreError> {
+        let is_full = |open: &Open| {
+            open.bytes > HEAD_BYTES as u64 && open.bytes + batch.len() as u64 > self.segment_bytes
+        };
+        if self.open.as_ref().is_none_or(is_full) {
+            self.roll(disk)?;
+        }
+        let Some(open) = &mut self.open else {
+            return Err(StoreError::of(disk, NEW, io::Error::other("no segment")));
+        };
+        let name = name_of(open.sequence);
+        if let Err(source) = open.file.append(batch) {
+            if open.file.cut(open.bytes).is_err() {
+                self.close_for_good(disk);
+            }
+            return Err(StoreError::of(disk, &name, source));
+        }
+        self.is_dirty = true;
+        if self.fsync == Fsync::Always {
+            if let Err(source) = open.file.sync() {
+                // The successor's head says where it ends, if the cut is lost as well.
+                let _ = open.file.cut(open.bytes);
+                self.is_suspect = true;
+                self.close_for_good(disk);
+                return Err(StoreError::of(disk, &name, source));
+            }
+            self.is_dirty = false;
+        }
+        open.bytes += batch.len() as u64;
+        self.next_sequence += records;
+        Ok(())
+    }
+
+    /// Syncs what was written. After an error the segment is closed and the log suspect.
+    pub(super) fn sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let dirty = std::mem::take(&mut self.is_dirty);
+        let Some(open) = self.open.as_mut().filter(|_| dirty) else {
+            return Ok(());
+        };
+        let name = name_of(open.sequence);
+        open.file.sync().map_err(|source| {
+            self.is_suspect = true;
+            self.close();
+            StoreError::of(disk, &name, source)
+        })
+    }
+
+    /// Syncs all that was written since the start, names included, whatever the policy.
+    pub(super) fn finish(&mut self, disk: &mut dyn Disk) -> Result<(), StoreError> {
+        if self.fsync == Fsync::Never {
+            for closed in &self.closed {
+                let name = name_of(closed.sequence);
+                let synced = disk.reopen(&name).and_then(|mut file| file.sync());
+                synced.map_err(|source| StoreError::of(disk, &name, source))?;
+            }
+        }
+        self.sync(disk)?;
+        disk.sync()
+            .map_err(|source| StoreError::io(disk.path(), source))
+    }
+
+    /// Begins a new segment, unless the open one is empty.
+    pub(super) fn roll(&mut self, disk: &mut dyn Disk) -> Result<(), StoreError> {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.bytes == HEAD_BYTES as u64)
+        {
+            return Ok(());
+        }
+        if self.fsync != Fsync::Never && self.sync(disk).is_err() {
+            tracing::warn!("a log file could not be synced: everything is written anew");
+        }
+        // Once its successor may be there, whoever reads stops where it was closed.
+        self.close();
+        let sequence = self.next_sequence;
+        let before = self.closed.last().map(|last| Before {
+            sequence: last.sequence,
+            bytes: last.bytes,
+        });
+        let head = Head { sequence, before }.encode(FileKind::Log);
+        let created = create(disk, &name_of(sequence), &head, self.fsync);
+        let file = created.map_err(|source| StoreError::of(disk, &name_of(sequence), source))?;
+        self.open = Some(Open {
+            file,
+            sequence,
+            bytes: HEAD_BYTES as u64,
+        });
+        Ok(())
+    }
+
+    /// Removes the segments all of whose records have numbers up to `sequence`.
+    pub(super) fn remove_up_to(&mut self, disk: &mut dyn Disk, sequence: u64) {
+        let open = self.open.as_ref().map(|open| open.sequence);
+        while let Some(first) = self.closed.first() {
+            let next = self.closed.get(1).map(|next| next.sequence).or(open);
+            if next.is_none_or(|next| next > sequence + 1) {
+                return;
+            }
+            // It is removed at the next start if not now.
+            let _ = disk.remove(&name_of(first.sequence));
+            self.closed.remove(0);
+        }
+    }
+
+    /// Closes the segment, behind whose end something may stand that was refused: until a successor
+    /// says so, only that it has no whole batch there keeps it from being read.
+    fn close_for_good(&mut self, disk: &mut dyn Disk) {
+        self.close();
+        // The next batch tries again.
+        let _ = self.roll(disk);
+    }
+
+    /// A segment without records is no predecessor: its successor has its name, and takes its place.
+    fn close(&mut self) {
+        let open = self
+            .open
+            .take()
+            .filter(|open| open.bytes > HEAD_BYTES as u64);
+        self.closed.extend(open.map(|open| Closed {
+            sequence: open.sequence,
+            bytes: open.bytes,
+        }));
+    }
+}
+
+/// A new segment is there with its whole head, or is not there.
+fn create(
+    disk: &mut dyn Disk,
+    name: &str,
+    head: &[u8],
+    fsync: Fsync,
+) -> io::Result<Box<dyn DiskFile>> {
+    let mut file = disk.create(NEW)?;
+    file.append(head)?;
+    if fsync != Fsync::Never {
+        file.sync()?;
+    }
+    disk.rename(NEW, name)?;
+    if fsync != Fsync::Never {
+        disk.sync()?;
+    }
+    Ok(file)
+}

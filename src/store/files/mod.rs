@@ -1,0 +1,409 @@
+//! `kv`, `file_based`: an append-only log, and snapshots beside it.
+//!
+//! ```text
+//! disk      the few things done with files, and the directory that does them
+//! lock      one process a directory
+//! record    how heads and records are written, with checksums
+//! log       batches appended, cut back when they fail
+//! snapshot  pieces of groups, beside the running log
+//! load      all of it read back
+//! start     what is made of that before the first request
+//! reference the reference's names, bytes and spelling; import: a directory of it taken over;
+//!           export: and written back
+//! recover   what can be saved of a damaged directory; offline: how commands read one
+//! ```
+//! A turn's requests are one batch: one write, accepted or refused whole. Nothing of the values is
+//! kept here: a snapshot asks the shards for their groups, a slice at a time. Since questions to a
+//! shard go the way that answers go, a slice holds just what was accepted when it was asked for.
+
+mod disk;
+mod export;
+mod import;
+mod load;
+mod lock;
+mod log;
+mod offline;
+mod record;
+mod recover;
+mod reference;
+mod snapshot;
+mod start;
+#[cfg(test)]
+mod test_disk;
+#[cfg(test)]
+mod test_store;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::{Factor, Fsync};
+use crate::id::WorkerId;
+use crate::shard::{Answer, Cursor, Decides, Learned, Request, RequestKind, Slice, Store, Verdict};
+use crate::time::{Now, Rarely};
+
+pub use disk::{Directory, Disk, DiskFile};
+pub use export::{Exported, export};
+pub use import::Fault;
+pub use load::Loss;
+pub use lock::Lock;
+pub use recover::{Report, inspect, recover};
+pub use start::Started;
+
+use log::Log;
+use record::Write;
+use snapshot::Writer;
+
+/// How long to wait after a snapshot or a sync has failed.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Why the store cannot do what it should.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the fields are what the messages name")]
+pub enum StoreError {
+    /// The operating system refuses.
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    /// Somebody else has the directory.
+    #[error("{}: locked by {by}", directory.display())]
+    Locked { directory: PathBuf, by: String },
+    /// A file is not as it was written.
+    #[error(
+        "{}: damaged at byte {offset}; `iii-stream recover --data {}` says what can be saved",
+        file.display(), directory.display()
+    )]
+    Damaged {
+        file: PathBuf,
+        offset: u64,
+        directory: PathBuf,
+    },
+    /// A file is not there.
+    #[error(
+        "{}: missing; `iii-stream recover --data {}` says what can be saved",
+        file.display(), directory.display()
+    )]
+    Missing { file: PathBuf, directory: PathBuf },
+    /// Written by a version that knows more.
+    #[error("{}: written by a newer version of iii-stream (format {version}, this one reads {})", file.display(), record::VERSION)]
+    Newer { file: PathBuf, version: u32 },
+    /// Files of the reference that are not whole.
+    #[error("{}", reference_faults(directory, faults))]
+    Reference {
+        directory: PathBuf,
+        faults: Vec<Fault>,
+    },
+    /// Groups that the reference could not read.
+    #[error("{}; --skip goes on without them", groups.join("\n"))]
+    Unreadable { groups: Vec<String> },
+    /// An export would mix with what is there.
+    #[error("{}: not empty; name a directory that is, or that is not there yet", directory.display())]
+    NotEmpty { directory: PathBuf },
+    /// A directory without a file of ours.
+    #[error("{}: holds no log and no snapshot of iii-stream", directory.display())]
+    Nothing { directory: PathBuf },
+}
+
+fn reference_faults(directory: &Path, faults: &[Fault]) -> String {
+    let line = |fault: &Fault| format!("{}: {}", directory.join(&fault.name).display(), fault.what);
+    let mut lines: Vec<String> = faults.iter().map(line).collect();
+    lines.push(format!(
+        "{}: cannot be taken over; `iii-stream recover --data {0}` says how to go on without these files",
+        directory.display()
+    ));
+    lines.join("\n")
+}
+
+impl StoreError {
+    fn io(path: &Path, source: io::Error) -> StoreError {
+        let path = path.to_owned();
+        StoreError::Io { path, source }
+    }
+
+    fn of(disk: &dyn Disk, name: &str, source: io::Error) -> StoreError {
+        StoreError::io(&disk.path().join(name), source)
+    }
+}
+
+/// The file store.
+pub struct Files {
+    disk: Box<dyn Disk>,
+    /// None in tests without a directory.
+    _lock: Option<Lock>,
+    workers: usize,
+    fsync: Fsync,
+    save_interval: Duration,
+    segment_bytes: usize,
+    snapshot_factor: Factor,
+    log: Log,
+    /// One turn's records.
+    batch: Vec<u8>,
+    /// Per shard: the epoch whose writes are refused unseen, until the owner sends the next.
+    void_epochs: HashMap<WorkerId, u32>,
+    /// When the first write that is not synced was made.
+    dirty_since: Option<Instant>,
+    /// Size of the newest snapshot.
+    snapshot_bytes: u64,
+    taking: Option<Taking>,
+    /// The files may not hold what they should: a snapshot has to be made, whatever their size.
+    is_to_write_anew: bool,
+    no_snapshot_before: Option<Instant>,
+    /// Writes are being refused, and that was said.
+    is_refusing: bool,
+    refusals: Rarely,
+}
+
+/// A snapshot that is being made.
+struct Taking {
+    writer: Writer,
+    /// The shard whose turn it is, and where in it.
+    shard: usize,
+    cursor: Cursor,
+    /// It was asked, when the log had come so far.
+    asked_at: Option<u64>,
+}
+
+impl Store for Files {
+    fn decides(&self) -> Decides {
+        Decides::Owner
+    }
+
+    fn serve(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>) {
+        let (void, requests): (Vec<Request>, Vec<Request>) = requests
+            .into_iter()
+            .partition(|request| self.void_epochs.get(&request.shard) == Some(&request.epoch));
+        let unseen: Arc<str> = "refused unseen".into();
+        let refused = |request: &Request| {
+            Learned::Answer(answer(request, Verdict::Refused(Arc::clone(&unseen))))
+        };
+        learned.extend(void.iter().map(refused));
+        if requests.is_empty() {
+            return;
+        }
+        match self.append(&requests) {
+            Ok(()) => {
+                let accepted =
+                    |request: &Request| Learned::Answer(answer(request, Verdict::Accepted));
+                learned.extend(requests.iter().map(accepted));
+                if std::mem::take(&mut self.is_refusing) {
+                    tracing::info!("writes are accepted again");
+                }
+            }
+            Err(error) => {
+                let cause: Arc<str> = error.to_string().into();
+                self.note_refusal(&cause, requests.len());
+                for request in &requests {
+                    self.void_epochs.insert(request.shard, request.epoch);
+                    let verdict = Verdict::Refused(Arc::clone(&cause));
+                    learned.push(Learned::Answer(answer(request, verdict)));
+                }
+            }
+        }
+    }
+
+    fn tend(&mut self, asks: &mut Vec<(WorkerId, Cursor)>) -> Option<Duration> {
+        let now = Instant::now();
+        self.sync_if_due(now);
+        self.is_to_write_anew |= self.log.take_suspicion();
+        if self.taking.is_none() && self.is_snapshot_due(now) {
+            self.begin_snapshot(now);
+        }
+        self.ask_for_slice(asks);
+        let sync_at = self.dirty_since.map(|since| since + self.save_interval);
+        let retry_at = self.no_snapshot_before.filter(|at| *at > now);
+        let next = sync_at.into_iter().chain(retry_at).min()?;
+        Some(next.saturating_duration_since(now) + Duration::from_millis(1))
+    }
+
+    fn take_slice(&mut self, shard: WorkerId, slice: Slice) {
+        let Some(taking) = &mut self.taking else {
+            return; // of a snapshot that was given up
+        };
+        let Some(sequence) = taking.asked_at.take_if(|_| taking.shard == shard.index()) else {
+            return;
+        };
+        let added = taking
+            .writer
+            .add(&*self.disk, sequence, &slice.pieces, slice.time_let_go);
+        if let Err(error) = added {
+            return self.give_snapshot_up(&error);
+        }
+        match slice.next {
+            Some(cursor) => taking.cursor = cursor,
+            None => {
+                taking.shard += 1;
+                taking.cursor = Cursor::default();
+            }
+        }
+        if taking.shard == self.workers {
+            self.finish_snapshot();
+        }
+    }
+
+    fn close(&mut self) {
+        // What was given out to subscribers without a write, at the latest.
+        let now = Now::read().wall_ms;
+        self.batch.clear();
+        record::time(&mut self.batch, self.log.next_sequence(), now);
+        let written = self.log.append(&mut *self.disk, &self.batch, 1);
+        if let Err(error) = written.and_then(|()| self.log.finish(&mut *self.disk)) {
+            tracing::error!("the end of the log is not on the disk: {error}");
+        }
+    }
+}
+
+impl Files {
+    /// Writes the requests as one batch.
+    fn append(&mut self, requests: &[Request]) -> Result<(), StoreError> {
+        self.batch.clear();
+        let first = self.log.next_sequence();
+        for (at, request) in requests.iter().enumerate() {
+            let Some(write) = write_of(&request.kind) else {
+                debug_assert!(false, "the owner decides");
+                continue;
+            };
+            let is_last = at + 1 == requests.len();
+            record::write(&mut self.batch, first + at as u64, write, is_last);
+        }
+        let records = requests.len() as u64;
+        self.log.append(&mut *self.disk, &self.batch, records)?;
+        if self.batch.capacity() > BATCH_BYTES_KEPT {
+            self.batch = Vec::new();
+        }
+        if self.fsync == Fsync::Interval && self.dirty_since.is_none() {
+            self.dirty_since = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    fn note_refusal(&mut self, cause: &str, requests: usize) {
+        let now = Instant::now();
+        if !std::mem::replace(&mut self.is_refusing, true) {
+            tracing::error!("{requests} writes refused: {cause}");
+        } else if let Some(passed_over) = self.refusals.ask(now) {
+            tracing::error!(
+                "still refusing writes ({passed_over} batches since the last line): {cause}"
+            );
+        }
+    }
+
+    fn sync_if_due(&mut self, now: Instant) {
+        let is_due = |since: Instant| now.saturating_duration_since(since) >= self.save_interval;
+        if !self.dirty_since.is_some_and(is_due) {
+            return;
+        }
+        self.dirty_since = None;
+        if let Err(error) = self.log.sync(&*self.disk) {
+            tracing::error!(
+                "{error}: writes of the last {:?} may not outlast a loss of power; all is written anew",
+                self.save_interval
+            );
+        }
+    }
+
+    /// Whether log and snapshot together exceed the live data, which the snapshot stands for, by
+    /// more than they may. A log below one segment is never too long.
+    fn is_snapshot_due(&self, now: Instant) -> bool {
+        if self.no_snapshot_before.is_some_and(|at| at > now) {
+            return false;
+        }
+        let percent = u64::from(self.snapshot_factor.percent.saturating_sub(100));
+        let allowed = self.snapshot_bytes / 100 * percent;
+        self.is_to_write_anew || self.log.bytes() > allowed.max(self.segment_bytes as u64)
+    }
+
+    fn begin_snapshot(&mut self, now: Instant) {
+        // Old segments end where it begins, so that they can go when it is there.
+        let begun = self.log.roll(&mut *self.disk).and_then(|()| {
+            let sequence = self.log.next_sequence() - 1;
+            Writer::begin(&mut *self.disk, sequence)
+        });
+        match begun {
+            Ok(writer) => {
+                self.is_to_write_anew = false;
+                self.taking = Some(Taking {
+                    writer,
+                    shard: 0,
+                    cursor: Cursor::default(),
+                    asked_at: None,
+                });
+            }
+            Err(error) => {
+                tracing::warn!("no snapshot could be begun, the log grows: {error}");
+                self.no_snapshot_before = Some(now + RETRY);
+            }
+        }
+    }
+
+    fn ask_for_slice(&mut self, asks: &mut Vec<(WorkerId, Cursor)>) {
+        let sequence = self.log.next_sequence() - 1;
+        if let Some(taking) = &mut self.taking
+            && taking.asked_at.is_none()
+        {
+            taking.asked_at = Some(sequence);
+            asks.push((WorkerId(taking.shard as u16), taking.cursor));
+        }
+    }
+
+    fn finish_snapshot(&mut self) {
+        let Some(taking) = self.taking.take() else {
+            return;
+        };
+        let sequence = taking.writer.sequence();
+        match taking.writer.finish(&mut *self.disk) {
+            Ok(bytes) => {
+                self.snapshot_bytes = bytes;
+                self.no_snapshot_before = None;
+                self.log.remove_up_to(&mut *self.disk, sequence);
+                start::remove_snapshots_below(&mut *self.disk, sequence);
+            }
+            Err(error) => self.give_snapshot_up(&error),
+        }
+    }
+
+    fn give_snapshot_up(&mut self, error: &StoreError) {
+        tracing::warn!("a snapshot was given up, the log grows: {error}");
+        // Its file is emptied by the next one, and removed at the next start.
+        let _ = self.disk.remove(snapshot::NEW);
+        self.taking = None;
+        // Whatever had asked for it still does, and the end may have been a sync that failed.
+        self.is_to_write_anew = true;
+        self.no_snapshot_before = Some(Instant::now() + RETRY);
+    }
+}
+
+/// A larger buffer is given back after its batch.
+const BATCH_BYTES_KEPT: usize = 4 * 1024 * 1024;
+
+fn answer(request: &Request, verdict: Verdict) -> Answer {
+    Answer {
+        shard: request.shard,
+        epoch: request.epoch,
+        number: request.number,
+        verdict,
+    }
+}
+
+fn write_of(kind: &RequestKind) -> Option<Write<'_>> {
+    match kind {
+        RequestKind::Put {
+            group,
+            item,
+            value,
+            time,
+        } => Some(Write {
+            key: group,
+            item,
+            value: Some(value),
+            time: *time,
+        }),
+        RequestKind::Remove { group, item, time } => Some(Write {
+            key: group,
+            item,
+            value: None,
+            time: *time,
+        }),
+        RequestKind::Decide(_) => None,
+    }
+}

@@ -1,0 +1,477 @@
+//! How a log and a snapshot are written: the head of a file, and records with length and checksum.
+//!
+//! Pure: bytes in, values out. May not know a file, or which record may follow which.
+//!
+//! ```text
+//! head    magic 8 · version 4 · CRC32C of the rest 4 · sequence 8 · before: sequence 8, bytes 8
+//! record  payload's length 4 · CRC32C of length and payload 4 · payload
+//! payload sequence 8 · kind 1 · time 8 · what the kind needs
+//! ```
+//! Integers are little-endian, texts UTF-8. A log's head names its first sequence number and says
+//! where its predecessor ends; a snapshot's head names the last sequence number before it began.
+
+use crate::id::{GroupKey, ItemId, Text};
+use crate::shard::{Piece, Restored};
+
+/// What this version writes. It reads no other.
+pub(super) const VERSION: u32 = 1;
+pub(super) const HEAD_BYTES: usize = 40;
+/// Length and checksum.
+const FRAME_BYTES: usize = 8;
+/// Sequence number, kind and time.
+const PAYLOAD_BYTES_MIN: usize = 17;
+/// Far above every sequence number there will ever be: texts never look like less.
+const SEQUENCE_MAX: u64 = 1 << 56;
+
+const PUT: u8 = 1;
+const REMOVE: u8 = 2;
+const TIME: u8 = 3;
+const PIECE: u8 = 4;
+const END: u8 = 5;
+/// Set in the kind of the last record of a batch: without it the batch was never accepted.
+const LAST: u8 = 0x80;
+
+/// What kind of file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FileKind {
+    Log,
+    Snapshot,
+}
+
+impl FileKind {
+    fn magic(self) -> &'static [u8; 8] {
+        match self {
+            FileKind::Log => b"iii-log\n",
+            FileKind::Snapshot => b"iii-snp\n",
+        }
+    }
+}
+
+/// The first bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    /// Log: that of its first record. Snapshot: the log's last when the snapshot was begun.
+    pub(super) sequence: u64,
+    /// Log: where its predecessor ends. What stands there behind that was refused.
+    pub(super) before: Option<Before>,
+}
+
+/// Where a log file ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Before {
+    /// Its first sequence number.
+    pub(super) sequence: u64,
+    pub(super) bytes: u64,
+}
+
+/// Why a head cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HeadFault {
+    Damaged,
+    /// A version that this one does not know.
+    Newer(u32),
+}
+
+impl Head {
+    pub(super) fn encode(&self, kind: FileKind) -> [u8; HEAD_BYTES] {
+        let before = self.before.unwrap_or(Before {
+            sequence: 0,
+            bytes: 0,
+        });
+        let mut head = [0; HEAD_BYTES];
+        head[..8].copy_from_slice(kind.magic());
+        head[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        head[16..24].copy_from_slice(&self.sequence.to_le_bytes());
+        head[24..32].copy_from_slice(&before.sequence.to_le_bytes());
+        head[32..].copy_from_slice(&before.bytes.to_le_bytes());
+        let sum = Head::sum(&head);
+        head[12..16].copy_from_slice(&sum.to_le_bytes());
+        head
+    }
+
+    pub(super) fn decode(kind: FileKind, bytes: &[u8]) -> Result<Head, HeadFault> {
+        let head = bytes.get(..HEAD_BYTES).ok_or(HeadFault::Damaged)?;
+        let mut fields = Fields(&head[8..]);
+        let version = fields.u32().ok_or(HeadFault::Damaged)?;
+        if head[..8] != *kind.magic() {
+            return Err(HeadFault::Damaged);
+        }
+        // The rest of a later version's head may be anything.
+        if version > VERSION {
+            return Err(HeadFault::Newer(version));
+        }
+        let mut read = || {
+            let sum = fields.u32()?;
+            let (sequence, before, bytes) = (fields.u64()?, fields.u64()?, fields.u64()?);
+            (sum == Head::sum(head) && version == VERSION).then_some((sequence, before, bytes))
+        };
+        let (sequence, before, bytes) = read().ok_or(HeadFault::Damaged)?;
+        let before = (before != 0).then_some(Before {
+            sequence: before,
+            bytes,
+        });
+        Ok(Head { sequence, before })
+    }
+
+    fn sum(head: &[u8]) -> u32 {
+        crc32c::crc32c_append(crc32c::crc32c(&head[..12]), &head[16..])
+    }
+}
+
+/// A write that the owner has decided, for the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Write<'a> {
+    pub(super) key: &'a GroupKey,
+    pub(super) item: &'a str,
+    /// `None`: the item goes.
+    pub(super) value: Option<&'a str>,
+    pub(super) time: u64,
+}
+
+/// Appends a write; `is_last` of its batch.
+pub(super) fn write(out: &mut Vec<u8>, sequence: u64, write: Write<'_>, is_last: bool) {
+    let kind = if write.value.is_some() { PUT } else { REMOVE };
+    frame(out, |out| {
+        prefix(out, sequence, kind | last(is_last), write.time);
+        put_key(out, write.key);
+        put_len(out, write.item.len());
+        out.extend_from_slice(write.item.as_bytes());
+        out.extend_from_slice(write.value.unwrap_or_default().as_bytes());
+    });
+}
+
+/// Appends a time that was given out: none up to it is given out again. A batch of its own.
+pub(super) fn time(out: &mut Vec<u8>, sequence: u64, time: u64) {
+    frame(out, |out| prefix(out, sequence, TIME | LAST, time));
+}
+
+/// Appends a piece of a snapshot; `sequence` is that of the last write that is in it.
+pub(super) fn piece(out: &mut Vec<u8>, sequence: u64, piece: &Piece) {
+    frame(out, |out| {
+        prefix(out, sequence, PIECE, piece.time);
+        put_key(out, &piece.key);
+        out.push(u8::from(piece.is_first) | u8::from(piece.is_unnamed) << 1);
+        put_len(out, piece.items.len());
+        for (name, value) in &piece.items {
+            put_len(out, name.len());
+            put_len(out, value.len());
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(value.as_bytes());
+        }
+    });
+}
+
+/// Appends the end of a snapshot: how many pieces it has, and the highest time of groups that had
+/// no items.
+pub(super) fn end(out: &mut Vec<u8>, pieces: u64, time: u64) {
+    frame(out, |out| prefix(out, pieces, END, time));
+}
+
+fn last(is_last: bool) -> u8 {
+    if is_last { LAST } else { 0 }
+}
+
+fn frame(out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; FRAME_BYTES]);
+    payload(out);
+    let len = (out.len() - start - FRAME_BYTES) as u32;
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+    let sum = sum(len, &out[start + FRAME_BYTES..]);
+    out[start + 4..start + FRAME_BYTES].copy_from_slice(&sum.to_le_bytes());
+}
+
+fn prefix(out: &mut Vec<u8>, sequence: u64, kind: u8, time: u64) {
+    out.extend_from_slice(&sequence.to_le_bytes());
+    out.push(kind);
+    out.extend_from_slice(&time.to_le_bytes());
+}
+
+fn put_key(out: &mut Vec<u8>, key: &GroupKey) {
+    put_len(out, key.stream().len());
+    put_len(out, key.joined().len());
+    out.extend_from_slice(key.joined().as_bytes());
+}
+
+/// Names and values are limited far below what 32 bits count.
+fn put_len(out: &mut Vec<u8>, len: usize) {
+    out.extend_from_slice(&(len as u32).to_le_bytes());
+}
+
+fn sum(len: u32, payload: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&len.to_le_bytes()), payload)
+}
+
+/// Length and checksum of a record that begins here: what is needed to read the rest.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame {
+    len: u32,
+    sum: u32,
+}
+
+impl Frame {
+    pub(super) const BYTES: usize = FRAME_BYTES;
+
+    pub(super) fn decode(bytes: [u8; FRAME_BYTES]) -> Frame {
+        let [a, b, c, d, e, f, g, h] = bytes;
+        Frame {
+            len: u32::from_le_bytes([a, b, c, d]),
+            sum: u32::from_le_bytes([e, f, g, h]),
+        }
+    }
+
+    /// Bytes of the payload. `None`: no record has that length, or it ends beyond `left` bytes.
+    pub(super) fn payload_bytes(self, left: u64) -> Option<usize> {
+        let fits = self.len as usize >= PAYLOAD_BYTES_MIN && u64::from(self.len) <= left;
+        fits.then_some(self.len as usize)
+    }
+
+    pub(super) fn is_of(self, payload: &[u8]) -> bool {
+        sum(self.len, payload) == self.sum
+    }
+}
+
+/// What a record says.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// For a shard.
+    Restored(Restored),
+    /// A time that was given out.
+    Time(u64),
+    /// The end of a snapshot.
+    End { pieces: u64, time: u64 },
+}
+
+/// A payload's sequence number, and whether it is the last of its batch.
+pub(super) fn place_of(payload: &[u8]) -> Option<(u64, bool)> {
+    let mut fields = Fields(payload);
+    Some((fields.u64()?, fields.u8()? & LAST != 0))
+}
+
+/// `None`: it has the right checksum and is no record all the same.
+pub(super) fn decode(payload: &[u8]) -> Option<Content> {
+    let mut fields = Fields(payload);
+    let (sequence, kind, time) = (fields.u64()?, fields.u8()?, fields.u64()?);
+    let content = match kind & !LAST {
+        PUT => {
+            let (key, item) = (fields.key()?, fields.text()?);
+            Content::Restored(Restored::Put {
+                sequence,
+                key,
+                item: ItemId::from(item),
+                value: Text::from(fields.rest()?),
+                time,
+            })
+        }
+        REMOVE => {
+            let (key, item) = (fields.key()?, ItemId::from(fields.text()?));
+            Content::Restored(Restored::Remove {
+                sequence,
+                key,
+                item,
+                time,
+            })
+        }
+        PIECE => {
+            let piece = fields.piece(time)?;
+            Content::Restored(Restored::Piece { sequence, piece })
+        }
+        TIME => Content::Time(time),
+        END => Content::End {
+            pieces: sequence,
+            time,
+        },
+        _ => return None,
+    };
+    fields.0.is_empty().then_some(content)
+}
+
+/// Where the first whole record stands in `bytes`, whatever stands before it. Its sequence number
+/// is above `after`.
+pub(super) fn find(bytes: &[u8], after: u64) -> Option<usize> {
+    (0..bytes.len()).find(|start| is_record(&bytes[*start..], after))
+}
+
+fn is_record(bytes: &[u8], after: u64) -> bool {
+    let Some((frame, rest)) = bytes.split_first_chunk() else {
+        return false;
+    };
+    let frame = Frame::decode(*frame);
+    let Some(len) = frame.payload_bytes(rest.len() as u64) else {
+        return false;
+    };
+    let payload = &rest[..len];
+    let is_likely = place_of(payload)
+        .is_some_and(|(sequence, _)| (after + 1..SEQUENCE_MAX).contains(&sequence));
+    is_likely && frame.is_of(payload) && decode(payload).is_some()
+}
+
+/// Bytes taken from the front.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        let bytes = self.take(4)?.try_into().ok()?;
+        Some(u32::from_le_bytes(bytes))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        let bytes = self.take(8)?.try_into().ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
+
+    /// A text with its length before it.
+    fn text(&mut self) -> Option<&'a str> {
+        let len = self.u32()? as usize;
+        self.text_of(len)
+    }
+
+    fn text_of(&mut self, len: usize) -> Option<&'a str> {
+        std::str::from_utf8(self.take(len)?).ok()
+    }
+
+    fn rest(&mut self) -> Option<&'a str> {
+        self.text_of(self.0.len())
+    }
+
+    fn key(&mut self) -> Option<GroupKey> {
+        let stream_len = self.u32()? as usize;
+        GroupKey::of_joined(self.text()?, stream_len)
+    }
+
+    fn piece(&mut self, time: u64) -> Option<Piece> {
+        let (key, flags, len) = (self.key()?, self.u8()?, self.u32()? as usize);
+        // A length that lies is found when the items end.
+        let mut items = Vec::with_capacity(len.min(self.0.len() / 8));
+        for _ in 0..len {
+            let (name_len, value_len) = (self.u32()? as usize, self.u32()? as usize);
+            let name = Box::from(self.text_of(name_len)?);
+            items.push((name, Text::from(self.text_of(value_len)?)));
+        }
+        Some(Piece {
+            key,
+            time,
+            is_first: flags & 1 != 0,
+            is_unnamed: flags & 2 != 0,
+            items,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> GroupKey {
+        GroupKey::new("a:b", "c")
+    }
+
+    fn put(sequence: u64, is_last: bool) -> Vec<u8> {
+        let mut out = Vec::new();
+        let (key, value) = (key(), Some("{\"x\":1}"));
+        let item = "é";
+        let put = Write {
+            key: &key,
+            item,
+            value,
+            time: 77,
+        };
+        write(&mut out, sequence, put, is_last);
+        out
+    }
+
+    #[test]
+    fn a_head_is_read_back_and_no_changed_bit_passes() {
+        let head = Head {
+            sequence: 7,
+            before: Some(Before {
+                sequence: 3,
+                bytes: 1000,
+            }),
+        };
+        let bytes = head.encode(FileKind::Log);
+        assert_eq!(Head::decode(FileKind::Log, &bytes), Ok(head));
+        assert_eq!(
+            Head::decode(FileKind::Snapshot, &bytes),
+            Err(HeadFault::Damaged)
+        );
+        for bit in 0..HEAD_BYTES * 8 {
+            let mut changed = bytes;
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert!(Head::decode(FileKind::Log, &changed).is_err(), "bit {bit}");
+        }
+        for len in 0..HEAD_BYTES {
+            assert!(Head::decode(FileKind::Log, &bytes[..len]).is_err());
+        }
+        let mut newer = bytes;
+        newer[8] = 9;
+        assert_eq!(
+            Head::decode(FileKind::Log, &newer),
+            Err(HeadFault::Newer(9))
+        );
+    }
+
+    #[test]
+    fn a_write_is_read_back_and_no_changed_bit_passes() {
+        let bytes = put(5, true);
+        assert_eq!(find(&bytes, 4), Some(0));
+        assert_eq!(find(&bytes, 5), None, "not above what is known");
+        let payload = &bytes[Frame::BYTES..];
+        assert_eq!(place_of(payload), Some((5, true)));
+        let Some(Content::Restored(Restored::Put {
+            sequence: 5,
+            key: found,
+            item,
+            value,
+            time: 77,
+        })) = decode(payload)
+        else {
+            unreachable!("a put is read as one")
+        };
+        assert_eq!((found, &*item, &*value), (key(), "é", "{\"x\":1}"));
+        for bit in 0..bytes.len() * 8 {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(find(&changed, 4), None, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_piece_is_read_back() {
+        let expected = Piece {
+            key: key(),
+            time: 9,
+            is_first: true,
+            is_unnamed: true,
+            items: vec![("".into(), "1".into()), ("b".into(), "\"\"".into())],
+        };
+        let mut out = Vec::new();
+        piece(&mut out, 3, &expected);
+        let Some(Content::Restored(Restored::Piece { sequence: 3, piece })) =
+            decode(&out[Frame::BYTES..])
+        else {
+            unreachable!("a piece is read as one")
+        };
+        assert_eq!(piece, expected);
+    }
+
+    #[test]
+    fn a_record_is_found_behind_anything() {
+        let mut bytes = b"{\"rubbish\": 1}".to_vec();
+        let behind = bytes.len();
+        bytes.extend_from_slice(&put(900, false));
+        assert_eq!(find(&bytes, 0), Some(behind));
+        bytes.pop();
+        assert_eq!(find(&bytes, 0), None);
+    }
+}

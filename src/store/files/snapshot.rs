@@ -1,0 +1,102 @@
+//! A snapshot that is written beside the running log: pieces of groups, then an end.
+//!
+//! It has its name only when it is whole and synced. May not know where the pieces come from, or how
+//! a snapshot is read.
+
+use crate::shard::Piece;
+
+use super::StoreError;
+use super::disk::{Disk, DiskFile};
+use super::record::{self, FileKind, Head};
+
+/// Its name until it is whole.
+pub(super) const NEW: &str = "new.snapshot";
+
+/// Synced after so many bytes, so that no sync has much to do at once.
+const SYNC_BYTES: u64 = 8 * 1024 * 1024;
+
+pub(super) fn name_of(sequence: u64) -> String {
+    format!("{sequence:020}.snapshot")
+}
+
+pub(super) struct Writer {
+    file: Box<dyn DiskFile>,
+    /// The log's last number when it was begun.
+    sequence: u64,
+    bytes: u64,
+    unsynced_bytes: u64,
+    pieces: u64,
+    /// The highest time of groups without items.
+    time: u64,
+    buffer: Vec<u8>,
+}
+
+impl Writer {
+    /// Begins a snapshot of the state behind that number of the log.
+    pub(super) fn begin(disk: &mut dyn Disk, sequence: u64) -> Result<Writer, StoreError> {
+        let file = disk.create(NEW);
+        let file = file.map_err(|source| StoreError::of(disk, NEW, source))?;
+        let head = Head {
+            sequence,
+            before: None,
+        };
+        let mut writer = Writer {
+            file,
+            sequence,
+            bytes: 0,
+            unsynced_bytes: 0,
+            pieces: 0,
+            time: 0,
+            buffer: head.encode(FileKind::Snapshot).to_vec(),
+        };
+        writer.write(disk)?;
+        Ok(writer)
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Appends pieces that are right up to that number of the log, with one write.
+    pub(super) fn add(
+        &mut self,
+        disk: &dyn Disk,
+        sequence: u64,
+        pieces: &[Piece],
+        time: u64,
+    ) -> Result<(), StoreError> {
+        self.time = self.time.max(time);
+        self.pieces += pieces.len() as u64;
+        for piece in pieces {
+            record::piece(&mut self.buffer, sequence, piece);
+        }
+        self.write(disk)
+    }
+
+    /// Gives it its name. Gives its size.
+    pub(super) fn finish(mut self, disk: &mut dyn Disk) -> Result<u64, StoreError> {
+        record::end(&mut self.buffer, self.pieces, self.time);
+        self.write(disk)?;
+        let name = name_of(self.sequence);
+        let finished = self
+            .file
+            .sync()
+            .and_then(|()| disk.rename(NEW, &name))
+            .and_then(|()| disk.sync());
+        finished.map_err(|source| StoreError::of(disk, &name, source))?;
+        Ok(self.bytes)
+    }
+
+    fn write(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let failed = |source| StoreError::of(disk, NEW, source);
+        self.file.append(&self.buffer).map_err(failed)?;
+        self.bytes += self.buffer.len() as u64;
+        self.unsynced_bytes += self.buffer.len() as u64;
+        self.buffer.clear();
+        if self.unsynced_bytes >= SYNC_BYTES {
+            self.file.sync().map_err(failed)?;
+            self.unsynced_bytes = 0;
+        }
+        Ok(())
+    }
+}

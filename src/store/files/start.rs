@@ -1,0 +1,153 @@
+//! The start: a directory is locked, read, put in order, and gone on with.
+//!
+//! May not know what a record says; `load` does.
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use crate::config::FileStore;
+use crate::shard::Restored;
+use crate::time::Rarely;
+
+use super::disk::{Directory, Disk};
+use super::load::{self, Damage, Layout, Loaded, Torn};
+use super::lock::Lock;
+use super::log::{self, Log};
+use super::{Files, StoreError, import, snapshot};
+
+/// A store that can serve.
+pub struct Started {
+    /// The store.
+    pub files: Files,
+    /// No time up to this may be given out again: for every shard.
+    pub time: u64,
+}
+
+impl Files {
+    /// Opens the directory that the settings name, makes it if it is not there, and hands on all that
+    /// is in it.
+    pub fn start(
+        settings: &FileStore,
+        workers: usize,
+        restore: &mut dyn FnMut(Restored),
+    ) -> Result<Started, StoreError> {
+        let path = &settings.path;
+        let directory = Directory::make(path);
+        let directory = directory.map_err(|source| StoreError::io(path, source))?;
+        let lock = Lock::take(path)?;
+        Files::on(Box::new(directory), Some(lock), settings, workers, restore)
+    }
+
+    /// The same on any disk.
+    pub fn on(
+        mut disk: Box<dyn Disk>,
+        lock: Option<Lock>,
+        settings: &FileStore,
+        workers: usize,
+        restore: &mut dyn FnMut(Restored),
+    ) -> Result<Started, StoreError> {
+        if Layout::read(&*disk)?.is_empty() {
+            import::import(&mut *disk)?;
+        } else {
+            note_passed_over(&*disk)?;
+        }
+        let loaded = load::load(&*disk, restore, Damage::Stops)?;
+        put_in_order(&mut *disk, &loaded)?;
+        let log = Log::resume(
+            &mut *disk,
+            settings.fsync,
+            settings.segment_bytes,
+            loaded.segments,
+            loaded.last_sequence + 1,
+        )?;
+        let files = Files {
+            disk,
+            _lock: lock,
+            workers,
+            fsync: settings.fsync,
+            save_interval: settings.save_interval,
+            segment_bytes: settings.segment_bytes,
+            snapshot_factor: settings.snapshot_factor,
+            log,
+            batch: Vec::new(),
+            void_epochs: HashMap::new(),
+            dirty_since: None,
+            snapshot_bytes: loaded.snapshot.map_or(0, |(_, bytes)| bytes),
+            taking: None,
+            is_to_write_anew: false,
+            no_snapshot_before: None,
+            is_refusing: false,
+            refusals: Rarely::default(),
+        };
+        Ok(Started {
+            files,
+            time: loaded.time,
+        })
+    }
+}
+
+/// Files of the reference beside ours are what was there before they were taken over.
+fn note_passed_over(disk: &dyn Disk) -> Result<(), StoreError> {
+    let groups = import::look(disk)?.groups.len();
+    if groups > 0 {
+        tracing::info!(
+            "{}: {groups} groups in the engine's files passed over: they are as they were before they were taken over",
+            disk.path().display()
+        );
+    }
+    Ok(())
+}
+
+/// Cuts off what is not whole, and removes what is superfluous or was never finished.
+fn put_in_order(disk: &mut dyn Disk, loaded: &Loaded) -> Result<(), StoreError> {
+    if let Some(torn) = &loaded.torn {
+        cut_off(disk, torn).map_err(|source| StoreError::of(disk, &torn.name, source))?;
+    }
+    let unfinished = [log::NEW.to_owned(), snapshot::NEW.to_owned()];
+    let names = disk.list();
+    let names = names.map_err(|source| StoreError::io(disk.path(), source))?;
+    for name in loaded.superfluous.iter().chain(&unfinished) {
+        if names.contains(name) {
+            let removed = disk.remove(name);
+            removed.map_err(|source| StoreError::of(disk, name, source))?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the torn end of the log aside and takes it off the log.
+fn cut_off(disk: &mut dyn Disk, torn: &Torn) -> std::io::Result<()> {
+    let aside = format!("{}.torn-at-{}", torn.name, torn.offset);
+    tracing::warn!(
+        "{}: its last {} bytes are not whole and were cut off at byte {}; they are kept in {aside}",
+        disk.path().join(&torn.name).display(),
+        torn.bytes,
+        torn.offset,
+    );
+    if torn.offset == 0 {
+        disk.rename(&torn.name, &aside)?;
+        return disk.sync();
+    }
+    let mut tail = Vec::new();
+    let mut file = disk.open(&torn.name)?;
+    std::io::copy(&mut file.by_ref().take(torn.offset), &mut std::io::sink())?;
+    file.read_to_end(&mut tail)?;
+    let mut kept = disk.create(&aside)?;
+    kept.append(&tail)?;
+    kept.sync()?;
+    disk.sync()?;
+    let mut log = disk.reopen(&torn.name)?;
+    log.cut(torn.offset)?;
+    log.sync()
+}
+
+/// Removes snapshots that a newer one has made superfluous. What cannot be removed now is at the next
+/// start.
+pub(super) fn remove_snapshots_below(disk: &mut dyn Disk, sequence: u64) {
+    let Ok(layout) = Layout::read(disk) else {
+        return;
+    };
+    for number in layout.snapshots.iter().filter(|number| **number < sequence) {
+        let _ = disk.remove(&snapshot::name_of(*number));
+    }
+}

@@ -1,0 +1,224 @@
+//! A disk in memory that fails on cue, and loses what was not synced when it is told to.
+//!
+//! For the tests of the store alone.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::disk::{Disk, DiskFile};
+
+/// Shared with the files that it has given out, and with the test.
+#[derive(Clone, Default)]
+pub(super) struct TestDisk(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    files: BTreeMap<String, Arc<Mutex<Bytes>>>,
+    /// The names that a loss of power leaves.
+    synced_names: BTreeMap<String, Arc<Mutex<Bytes>>>,
+    /// So many more bytes are written, then every write fails.
+    room: Option<usize>,
+    cuts_fail: bool,
+    creations_fail: bool,
+    /// So many more syncs work, then one fails.
+    syncs: Option<usize>,
+    writes: usize,
+}
+
+#[derive(Default)]
+struct Bytes {
+    now: Vec<u8>,
+    synced: Vec<u8>,
+    /// A sync has failed: later ones say that they work, and do not.
+    is_lost: bool,
+}
+
+impl TestDisk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    pub(super) fn room(&self, bytes: Option<usize>) {
+        self.state().room = bytes;
+    }
+
+    pub(super) fn cuts_fail(&self, fail: bool) {
+        self.state().cuts_fail = fail;
+    }
+
+    pub(super) fn creations_fail(&self, fail: bool) {
+        self.state().creations_fail = fail;
+    }
+
+    pub(super) fn fail_sync_after(&self, syncs: usize) {
+        self.state().syncs = Some(syncs);
+    }
+
+    pub(super) fn syncs_work(&self) {
+        self.state().syncs = None;
+    }
+
+    pub(super) fn writes(&self) -> usize {
+        self.state().writes
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.state().files.keys().cloned().collect()
+    }
+
+    pub(super) fn read(&self, name: &str) -> Vec<u8> {
+        self.state().files[name].lock().unwrap().now.clone()
+    }
+
+    /// What is written stays, as after a kill of the process.
+    pub(super) fn copy(&self) -> TestDisk {
+        let disk = TestDisk::default();
+        for (name, file) in &self.state().files {
+            disk.put(name, file.lock().unwrap().now.clone());
+        }
+        disk
+    }
+
+    /// What was not synced is gone, but for a part of it that `keep` says, as after a loss of power.
+    pub(super) fn after_power_loss(&self, mut keep: impl FnMut(usize) -> usize) -> TestDisk {
+        let disk = TestDisk::default();
+        for (name, file) in &self.state().synced_names {
+            let file = file.lock().unwrap();
+            let mut bytes = file.synced.clone();
+            if file.now.starts_with(&bytes) {
+                let more = keep(file.now.len() - bytes.len());
+                bytes.extend_from_slice(&file.now[bytes.len()..][..more]);
+            }
+            disk.put(name, bytes);
+        }
+        disk
+    }
+
+    pub(super) fn put(&self, name: &str, bytes: Vec<u8>) {
+        let file = Arc::new(Mutex::new(Bytes {
+            synced: bytes.clone(),
+            now: bytes,
+            is_lost: false,
+        }));
+        let mut state = self.state();
+        state.files.insert(name.to_owned(), Arc::clone(&file));
+        state.synced_names.insert(name.to_owned(), file);
+    }
+
+    fn find(&self, name: &str) -> io::Result<Arc<Mutex<Bytes>>> {
+        let state = self.state();
+        let found = state.files.get(name);
+        found.cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Disk for TestDisk {
+    fn path(&self) -> &Path {
+        Path::new("disk")
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.names())
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        Ok(self.find(name)?.lock().unwrap().now.len() as u64)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
+        let bytes = self.find(name)?.lock().unwrap().now.clone();
+        Ok(Box::new(io::Cursor::new(bytes)))
+    }
+
+    fn reopen(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let file = self.find(name)?;
+        Ok(Box::new(TestFile {
+            disk: self.clone(),
+            file,
+        }))
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        if self.state().creations_fail {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let file = Arc::new(Mutex::new(Bytes::default()));
+        let mut state = self.state();
+        state.files.insert(name.to_owned(), Arc::clone(&file));
+        drop(state);
+        Ok(Box::new(TestFile {
+            disk: self.clone(),
+            file,
+        }))
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let file = self.find(from)?;
+        let mut state = self.state();
+        state.files.remove(from);
+        state.files.insert(to.to_owned(), file);
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.find(name)?;
+        self.state().files.remove(name);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut state = self.state();
+        state.synced_names = state.files.clone();
+        Ok(())
+    }
+}
+
+struct TestFile {
+    disk: TestDisk,
+    file: Arc<Mutex<Bytes>>,
+}
+
+impl DiskFile for TestFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut state = self.disk.state();
+        state.writes += 1;
+        let fits = state.room.unwrap_or(bytes.len()).min(bytes.len());
+        if let Some(room) = &mut state.room {
+            *room -= fits;
+        }
+        let mut file = self.file.lock().unwrap();
+        file.now.extend_from_slice(&bytes[..fits]);
+        if fits < bytes.len() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        if self.disk.state().cuts_fail {
+            return Err(io::Error::other("cut fails"));
+        }
+        self.file.lock().unwrap().now.truncate(len as usize);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut state = self.disk.state();
+        match state.syncs {
+            Some(0) => {
+                state.syncs = None;
+                self.file.lock().unwrap().is_lost = true;
+                return Err(io::Error::other("sync fails"));
+            }
+            Some(left) => state.syncs = Some(left - 1),
+            None => {}
+        }
+        let mut file = self.file.lock().unwrap();
+        if !file.is_lost {
+            file.synced = file.now.clone();
+        }
+        Ok(())
+    }
+}

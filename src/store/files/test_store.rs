@@ -1,0 +1,592 @@
+//! The store with real shards on a disk that fails: what was accepted is found again, nothing that
+//! was refused is, and order within a group holds, whatever happens when.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::test_disk::TestDisk;
+use super::*;
+use crate::config::FileStore;
+use crate::id::{CallId, GroupKey, Text};
+use crate::protocol::answer::Outcome;
+use crate::shard::{Ask, Command, Effects, Restored, Shard, SliceLimits, ValueLimits};
+
+const CALL: CallId = CallId {
+    slot: 0,
+    generation: 0,
+};
+
+fn keys() -> [GroupKey; 4] {
+    [("s", "a"), ("s", "b"), ("a", "b:c"), ("a:b", "c")].map(|(s, g)| GroupKey::new(s, g))
+}
+
+fn settings(fsync: Fsync) -> FileStore {
+    FileStore {
+        fsync,
+        segment_bytes: 700,
+        ..FileStore::at("disk")
+    }
+}
+
+/// Items in order, by group: what the store has accepted.
+type Values = BTreeMap<GroupKey, Vec<(String, String)>>;
+
+#[derive(Default)]
+struct Model {
+    values: Values,
+    times: BTreeMap<GroupKey, u64>,
+}
+
+impl Model {
+    fn accept(&mut self, kind: &RequestKind) {
+        let (group, time) = match kind {
+            RequestKind::Put { group, time, .. } | RequestKind::Remove { group, time, .. } => {
+                (group, *time)
+            }
+            RequestKind::Decide(_) => return,
+        };
+        let last = self.times.insert(group.clone(), time);
+        assert!(last < Some(time), "times rise within a group");
+        let items = self.values.entry(group.clone()).or_default();
+        match kind {
+            RequestKind::Put { item, value, .. } => {
+                let known = items.iter_mut().find(|(name, _)| **name == **item);
+                match known {
+                    Some((_, known)) => *known = value.to_string(),
+                    None => items.push((item.to_string(), value.to_string())),
+                }
+            }
+            _ => {
+                let RequestKind::Remove { item, .. } = kind else {
+                    return;
+                };
+                items.retain(|(name, _)| **name != **item);
+            }
+        }
+    }
+
+    fn values(&self) -> Values {
+        let mut values = self.values.clone();
+        values.retain(|_, items| !items.is_empty());
+        values
+    }
+}
+
+enum ToShard {
+    Learned(Vec<Learned>),
+    Slice(Cursor),
+}
+
+enum ToStore {
+    Requests(Vec<Request>),
+    Slice(WorkerId, Slice),
+}
+
+struct World {
+    disk: TestDisk,
+    settings: FileStore,
+    shards: Vec<Shard>,
+    files: Files,
+    to_shards: Vec<VecDeque<ToShard>>,
+    to_store: VecDeque<ToStore>,
+    model: Model,
+    now: u64,
+}
+
+fn start(
+    disk: &TestDisk,
+    settings: &FileStore,
+    workers: usize,
+) -> Result<(Files, Vec<Shard>), StoreError> {
+    let limits = ValueLimits {
+        json_depth: 9,
+        value_bytes: 999,
+    };
+    let shard = |n| Shard::new(WorkerId(n as u16), Decides::Owner, limits);
+    let mut shards: Vec<Shard> = (0..workers).map(shard).collect();
+    let mut restore = |restored: Restored| {
+        let owner = owner_of(restored.key(), workers);
+        shards[owner].restore(restored);
+    };
+    let disk = Box::new(disk.clone());
+    let started = Files::on(disk, None, settings, workers, &mut restore)?;
+    for shard in &mut shards {
+        shard.restored(started.time);
+        shard.check_invariants();
+    }
+    Ok((started.files, shards))
+}
+
+fn owner_of(key: &GroupKey, workers: usize) -> usize {
+    key.joined().len() % workers
+}
+
+/// What the shards would list.
+fn listed(shards: &mut [Shard]) -> Values {
+    let mut values = Values::new();
+    for key in keys() {
+        let shard = &mut shards[owner_of(&key, shards.len())];
+        let slice = whole(shard);
+        let items = slice.into_iter().filter(|(found, _)| *found == key);
+        let items: Vec<_> = items.flat_map(|(_, items)| items).collect();
+        let list = ask(shard, &key, Ask::List { call: CALL });
+        let Some(Outcome::List(chunks)) = list.replies.first().map(|reply| &reply.outcome) else {
+            unreachable!("a list is answered at once")
+        };
+        let text: String = chunks.iter().map(|chunk| &**chunk).collect();
+        let expected: String = items.iter().map(|(_, value)| format!(",{value}")).collect();
+        assert_eq!(text, expected, "slices hold what lists do");
+        if !items.is_empty() {
+            values.insert(key, items);
+        }
+    }
+    values
+}
+
+type Named = (GroupKey, Vec<(String, String)>);
+
+fn whole(shard: &Shard) -> Vec<Named> {
+    let limits = SliceLimits {
+        items: 99,
+        bytes: 99_999,
+        groups: 99,
+    };
+    let owned = |(name, value): (Box<str>, Text)| (name.to_string(), value.to_string());
+    let pieces = shard.slice(Cursor::default(), limits).pieces.into_iter();
+    pieces
+        .map(|piece| (piece.key, piece.items.into_iter().map(owned).collect()))
+        .collect()
+}
+
+fn ask(shard: &mut Shard, key: &GroupKey, ask: Ask) -> Effects {
+    let mut out = Effects::default();
+    let key = key.clone();
+    shard.apply(Command::Group { key, ask }, 0, &mut out);
+    out
+}
+
+impl World {
+    fn new(disk: TestDisk, settings: FileStore, workers: usize) -> World {
+        let (files, shards) = start(&disk, &settings, workers).unwrap();
+        World {
+            to_shards: shards.iter().map(|_| VecDeque::new()).collect(),
+            disk,
+            settings,
+            shards,
+            files,
+            to_store: VecDeque::new(),
+            model: Model::default(),
+            now: 1000,
+        }
+    }
+
+    /// The process ended; what the disk holds is loaded, by as many workers.
+    fn restart(&mut self, disk: TestDisk, workers: usize) {
+        let (files, mut shards) = start(&disk, &self.settings, workers).unwrap();
+        assert_eq!(listed(&mut shards), self.model.values());
+        self.disk = disk;
+        self.to_shards = shards.iter().map(|_| VecDeque::new()).collect();
+        self.to_store.clear();
+        self.files = files;
+        self.shards = shards;
+    }
+
+    fn change(&mut self, key: &GroupKey, item: &str, value: Option<String>) {
+        let ask = match value {
+            Some(value) => Ask::Set {
+                item: item.into(),
+                data: value.into(),
+                call: Some(CALL),
+            },
+            None => Ask::Delete {
+                item: item.into(),
+                call: Some(CALL),
+            },
+        };
+        let owner = owner_of(key, self.shards.len());
+        let mut out = Effects::default();
+        let key = key.clone();
+        self.shards[owner].apply(Command::Group { key, ask }, self.now, &mut out);
+        if !out.requests.is_empty() {
+            self.to_store.push_back(ToStore::Requests(out.requests));
+        }
+    }
+
+    /// Takes so many messages. Whether everything was accepted.
+    fn turn_of_store(&mut self, messages: usize) -> bool {
+        let mut requests = Vec::new();
+        for _ in 0..messages {
+            match self.to_store.pop_front() {
+                Some(ToStore::Requests(batch)) => requests.extend(batch),
+                Some(ToStore::Slice(shard, slice)) => self.files.take_slice(shard, slice),
+                None => break,
+            }
+        }
+        let mut all_accepted = true;
+        if !requests.is_empty() {
+            let mut learned = Vec::new();
+            self.files.serve(requests.clone(), &mut learned);
+            assert_eq!(learned.len(), requests.len());
+            for learned in learned {
+                let Learned::Answer(answer) = learned else {
+                    continue;
+                };
+                let is_it =
+                    |asked: &&Request| (asked.shard, asked.number) == (answer.shard, answer.number);
+                let request = requests.iter().find(is_it).unwrap();
+                match answer.verdict {
+                    Verdict::Accepted => self.model.accept(&request.kind),
+                    _ => all_accepted = false,
+                }
+                let shard = answer.shard.index();
+                let learned = vec![Learned::Answer(answer)];
+                self.to_shards[shard].push_back(ToShard::Learned(learned));
+            }
+        }
+        let mut asks = Vec::new();
+        self.files.tend(&mut asks);
+        for (shard, cursor) in asks {
+            self.to_shards[shard.index()].push_back(ToShard::Slice(cursor));
+        }
+        all_accepted
+    }
+
+    fn turn_of_shard(&mut self, shard: usize, messages: usize, limits: SliceLimits) {
+        for _ in 0..messages {
+            match self.to_shards[shard].pop_front() {
+                Some(ToShard::Learned(learned)) => {
+                    for learned in learned {
+                        let mut out = Effects::default();
+                        self.shards[shard].learn(learned, self.now, &mut out);
+                    }
+                }
+                Some(ToShard::Slice(cursor)) => {
+                    let slice = self.shards[shard].slice(cursor, limits);
+                    let worker = WorkerId(shard as u16);
+                    self.to_store.push_back(ToStore::Slice(worker, slice));
+                }
+                None => break,
+            }
+        }
+    }
+
+    /// Everything that waits is served.
+    fn settle(&mut self) -> bool {
+        let limits = SliceLimits {
+            items: 2,
+            bytes: 40,
+            groups: 2,
+        };
+        let mut all_accepted = true;
+        while !self.to_store.is_empty() || self.to_shards.iter().any(|queue| !queue.is_empty()) {
+            all_accepted &= self.turn_of_store(3);
+            for shard in 0..self.shards.len() {
+                self.turn_of_shard(shard, 3, limits);
+            }
+        }
+        all_accepted
+    }
+}
+
+fn random_change(world: &mut World, random: &mut SmallRng, step: usize) {
+    let key = keys()[random.random_range(0..4)].clone();
+    let item = format!("i{}", random.random_range(0..6));
+    let value = random
+        .random_bool(0.65)
+        .then(|| format!("\"{step} {}\"", "x".repeat(random.random_range(0..30))));
+    world.change(&key, &item, value);
+}
+
+/// Whatever a disk does, and however the process or the machine ends.
+fn run(seed: u64) {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let fsync = [Fsync::Always, Fsync::Interval, Fsync::Never][random.random_range(0..3)];
+    let workers = random.random_range(1..4);
+    let mut world = World::new(TestDisk::default(), settings(fsync), workers);
+    let fails = random.random_bool(0.5);
+    for step in 0..400 {
+        world.now = world
+            .now
+            .saturating_add_signed(random.random_range(-20..40));
+        match random.random_range(0..100) {
+            0..40 => random_change(&mut world, &mut random, step),
+            40..65 => {
+                let messages = random.random_range(1..6);
+                world.turn_of_store(messages);
+            }
+            65..90 => {
+                let limits = SliceLimits {
+                    items: random.random_range(1..4),
+                    bytes: random.random_range(1..60),
+                    groups: random.random_range(1..4),
+                };
+                let shard = random.random_range(0..world.shards.len());
+                let messages = random.random_range(1..8);
+                world.turn_of_shard(shard, messages, limits);
+            }
+            90..94 if fails => {
+                world.disk.syncs_work();
+                let room = random.random_bool(0.5);
+                world.disk.room(room.then(|| random.random_range(0..300)));
+                world.disk.cuts_fail(random.random_bool(0.2));
+                world.disk.creations_fail(random.random_bool(0.2));
+            }
+            94..96 if fails && fsync != Fsync::Never => {
+                // If sync, cut and the successor all fail, nothing is left to say that the batch
+                // was refused.
+                world.disk.room(None);
+                world.disk.cuts_fail(false);
+                world.disk.creations_fail(false);
+                world.disk.fail_sync_after(random.random_range(0..3));
+            }
+            96..98 => {
+                let workers = random.random_range(1..4);
+                let disk = match fsync {
+                    Fsync::Always if random.random_bool(0.5) => world.disk.after_power_loss(|_| 0),
+                    _ => world.disk.copy(),
+                };
+                world.restart(disk, workers);
+            }
+            98 => {
+                world.disk.room(None);
+                world.disk.cuts_fail(false);
+                world.disk.creations_fail(false);
+                world.settle();
+                world.files.close();
+                // What a failed sync has left in doubt may be lost with the power, until it is
+                // written anew.
+                let disk = match fails {
+                    true => world.disk.copy(),
+                    false => world.disk.after_power_loss(|_| 0),
+                };
+                world.restart(disk, workers);
+            }
+            _ => {}
+        }
+    }
+    world.disk.room(None);
+    world.disk.cuts_fail(false);
+    world.disk.creations_fail(false);
+    world.settle();
+    assert_eq!(listed(&mut world.shards), world.model.values());
+    world.restart(world.disk.copy(), workers);
+}
+
+#[test]
+fn what_was_accepted_is_found_again_and_nothing_that_was_refused() {
+    let one = std::env::var("STORE_SEED")
+        .ok()
+        .map(|seed| seed.parse().unwrap());
+    let seeds = match one {
+        Some(seed) => seed..seed + 1,
+        None => 0..400,
+    };
+    for seed in seeds {
+        let result = std::panic::catch_unwind(|| run(seed));
+        if let Err(panic) = result {
+            eprintln!("STORE_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+/// A store with some batches; the last one alone is in the last part of its log.
+fn with_batches() -> (World, Values, usize) {
+    let quiet = FileStore {
+        segment_bytes: 1 << 20,
+        ..settings(Fsync::Interval)
+    };
+    let mut world = World::new(TestDisk::default(), quiet, 2);
+    let [a, b, ..] = keys();
+    for n in 0..3 {
+        world.change(&a, &format!("i{n}"), Some(format!("{n}")));
+        world.change(&b, "i", Some(format!("\"{n}\"")));
+        world.settle();
+    }
+    let before = world.model.values();
+    let whole = world.disk.read(LOG).len();
+    world.change(&a, "i0", None);
+    world.change(&a, "i1", Some("[1]".to_owned()));
+    world.change(&b, "new", Some("{}".to_owned()));
+    world.turn_of_store(9);
+    (world, before, whole)
+}
+
+const LOG: &str = "00000000000000000001.log";
+
+#[test]
+fn a_batch_that_was_cut_off_at_any_byte_is_gone_whole_and_kept_aside() {
+    let (world, before, whole) = with_batches();
+    let bytes = world.disk.read(LOG);
+    for len in whole..=bytes.len() {
+        let disk = TestDisk::default();
+        disk.put(LOG, bytes[..len].to_vec());
+        let (_, mut shards) = start(&disk, &world.settings, 3).unwrap();
+        if len == bytes.len() {
+            assert_eq!(listed(&mut shards), world.model.values());
+            continue;
+        }
+        assert_eq!(listed(&mut shards), before, "cut to {len}");
+        assert_eq!(disk.read(LOG), &bytes[..whole]);
+        if len > whole {
+            let aside = format!("{LOG}.torn-at-{whole}");
+            assert_eq!(disk.read(&aside), &bytes[whole..len]);
+        }
+    }
+}
+
+#[test]
+fn a_changed_bit_is_never_taken_for_a_value() {
+    let (world, ..) = with_batches();
+    let bytes = world.disk.read(LOG);
+    let mut prefixes = Vec::new();
+    for len in 0..=bytes.len() {
+        let disk = TestDisk::default();
+        disk.put(LOG, bytes[..len].to_vec());
+        if let Ok((_, mut shards)) = start(&disk, &world.settings, 1) {
+            prefixes.push(listed(&mut shards));
+        }
+    }
+    let mut refused = 0;
+    for bit in 0..bytes.len() * 8 {
+        let mut changed = bytes.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        let disk = TestDisk::default();
+        disk.put(LOG, changed.clone());
+        match start(&disk, &world.settings, 1) {
+            Ok((_, mut shards)) => assert!(prefixes.contains(&listed(&mut shards)), "bit {bit}"),
+            Err(error) => {
+                refused += 1;
+                assert_eq!(disk.read(LOG), changed, "a refusal changes nothing");
+                let error = error.to_string();
+                let names = error.contains(LOG) && error.contains("iii-stream recover --data disk");
+                assert!(names || error.contains("newer version"), "{error}");
+            }
+        }
+    }
+    assert!(refused > 0);
+}
+
+#[test]
+fn a_write_refused_at_any_byte_leaves_nothing_and_the_next_one_works() {
+    for room in 0.. {
+        let (mut world, ..) = with_batches();
+        let [a, ..] = keys();
+        world.settle();
+        let before = world.model.values();
+        world.disk.room(Some(room));
+        world.change(&a, "i1", Some("\"refused\"".to_owned()));
+        world.change(&a, "i9", Some("\"refused\"".to_owned()));
+        let fits = world.settle();
+        if fits {
+            assert!(room > 100);
+            return;
+        }
+        assert_eq!(listed(&mut world.shards), before);
+        let (_, mut shards) = start(&world.disk.copy(), &world.settings, 2).unwrap();
+        assert_eq!(listed(&mut shards), before, "room for {room}");
+        world.disk.room(None);
+        world.change(&a, "i1", Some("\"good\"".to_owned()));
+        assert!(world.settle());
+        assert_eq!(listed(&mut world.shards), world.model.values());
+        world.restart(world.disk.copy(), 1);
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_cut_back_is_closed_where_the_batch_began() {
+    let (mut world, ..) = with_batches();
+    let [a, ..] = keys();
+    world.settle();
+    world.disk.cuts_fail(true);
+    world.disk.room(Some(20));
+    world.change(&a, "i1", Some("\"refused\"".to_owned()));
+    assert!(!world.settle());
+    world.disk.room(None);
+    world.change(&a, "i1", Some("\"good\"".to_owned()));
+    assert!(world.settle());
+    let logs = world.disk.names();
+    assert_eq!(logs.len(), 2, "{logs:?}");
+    world.restart(world.disk.copy(), 1);
+}
+
+#[test]
+fn after_a_sync_that_failed_all_is_written_anew() {
+    let always = FileStore {
+        segment_bytes: 1 << 20,
+        ..settings(Fsync::Always)
+    };
+    let mut world = World::new(TestDisk::default(), always, 1);
+    let [a, b, ..] = keys();
+    world.change(&a, "kept", Some("1".to_owned()));
+    assert!(world.settle());
+    world.disk.fail_sync_after(0);
+    world.change(&a, "lost", Some("2".to_owned()));
+    assert!(!world.settle(), "the batch is refused");
+    world.change(&b, "more", Some("3".to_owned()));
+    assert!(world.settle());
+    let names = world.disk.names();
+    assert!(
+        names.iter().any(|name| name.ends_with(".snapshot")) && !names.contains(&LOG.to_owned()),
+        "{names:?}"
+    );
+    world.restart(world.disk.after_power_loss(|_| 0), 1);
+}
+
+#[test]
+fn a_turn_is_one_write_whatever_it_holds() {
+    let (mut world, ..) = with_batches();
+    world.settle();
+    let before = world.disk.writes();
+    for n in 0..50 {
+        world.change(&keys()[n % 4], &format!("i{n}"), Some("1".to_owned()));
+    }
+    world.turn_of_store(50);
+    assert_eq!(world.disk.writes(), before + 1);
+}
+
+#[test]
+fn old_segments_and_snapshots_go_when_a_newer_snapshot_holds_them() {
+    let mut world = World::new(TestDisk::default(), settings(Fsync::Interval), 2);
+    let mut random = SmallRng::seed_from_u64(1);
+    for step in 0..3000 {
+        random_change(&mut world, &mut random, step);
+        world.settle();
+    }
+    let names = world.disk.names();
+    let bytes: usize = names.iter().map(|name| world.disk.read(name).len()).sum();
+    assert!(
+        names.len() < 8 && bytes < 6000,
+        "{names:?} of {bytes} bytes"
+    );
+}
+
+#[test]
+fn times_rise_over_a_restart_when_the_clock_has_stepped_back() {
+    let (mut world, ..) = with_batches();
+    let [a, ..] = keys();
+    world.settle();
+    for item in ["i0", "i1", "i2"] {
+        world.change(&a, item, None);
+    }
+    world.settle();
+    world.now = 5; // the model checks each accepted time
+    world.restart(world.disk.copy(), 1);
+    world.change(&a, "i", Some("1".to_owned()));
+    world.settle();
+    world.files.close();
+    world.restart(world.disk.copy(), 2);
+    world.now = 5;
+    let mut out = Effects::default();
+    let (key, call) = (GroupKey::new("s", "another"), Some(CALL));
+    let (item, data) = ("i".into(), "1".into());
+    let ask = Ask::Set { item, data, call };
+    world.shards[0].apply(Command::Group { key, ask }, 5, &mut out);
+    let Some(RequestKind::Put { time, .. }) = out.requests.first().map(|request| &request.kind)
+    else {
+        unreachable!("a set asks for a put")
+    };
+    assert!(*time > 1_000_000_000_000, "above the time of the close");
+}

@@ -1,0 +1,480 @@
+//! The file store in a real process: kills, clean stops, damage, and disks that refuse.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
+
+mod support;
+
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use serde_json::{Value, json};
+
+use support::clients::{error_in, item_input, set_input};
+use support::{DEADLINE, SdkWorker, Subscriber, wait_until};
+
+const ROOM: (&str, &str) = ("kept", "room");
+
+/// A directory of its own for each test, with a config file; gone with it.
+struct Home(PathBuf);
+
+impl Home {
+    fn new(test: &str, keys: &str) -> Home {
+        let path = std::env::temp_dir().join(format!("iii-files-{}-{test}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        let adapter =
+            format!("{{name: kv, config: {{store_method: file_based, file_path: ./store{keys}}}}}");
+        let config = format!(
+            "workers:\n  - name: iii-worker-manager\n    config: {{host: 127.0.0.1, port: 0}}\n  \
+             - name: iii-stream\n    config: {{host: 127.0.0.1, port: 0, adapter: {adapter}}}\n    \
+             server: {{threads: 2, drain_ms: 50}}\n"
+        );
+        fs::write(path.join("config.yaml"), config).unwrap();
+        Home(path)
+    }
+
+    fn store(&self) -> PathBuf {
+        self.0.join("store")
+    }
+
+    /// The names in the store that end so, in order.
+    fn files(&self, end: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.store()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|name| name.ends_with(end)).collect();
+        names.sort();
+        names
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_iii-stream"));
+        command.current_dir(&self.0).args(arguments);
+        for variable in ["III_URL", "III_ENGINE_URL", "III_STREAM_CONFIG", "RUST_LOG"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    fn start(&self) -> Process {
+        Process::of(self.command(&[]))
+    }
+
+    /// Starts in vain: the exit code and what was said.
+    fn fails(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        outcome(self.command(arguments).output().unwrap())
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn outcome(output: Output) -> (Option<i32>, String) {
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+/// A server that is killed when the test ends.
+struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    /// Up to the line that says where it serves.
+    log: String,
+    stream: SocketAddr,
+    worker: SocketAddr,
+}
+
+impl Process {
+    fn of(mut command: Command) -> Process {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take().unwrap();
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                // A test that is over listens no more.
+                let _ = sender.send(line);
+            }
+        });
+        let mut log = String::new();
+        let started = loop {
+            let line = lines.recv_timeout(DEADLINE);
+            let line = line.unwrap_or_else(|_| panic!("it has not started: {log}"));
+            log.push_str(&line);
+            log.push('\n');
+            if line.contains("serves subscribers on") {
+                break line;
+            }
+        };
+        let address = |behind: &str| {
+            let rest = started.split_once(behind).unwrap().1;
+            let end = rest.find([' ', ';']).unwrap();
+            rest[..end].parse().unwrap()
+        };
+        Process {
+            stream: address("subscribers on "),
+            worker: address("SDK workers on "),
+            child,
+            lines,
+            log,
+        }
+    }
+
+    fn sdk(&self) -> SdkWorker {
+        SdkWorker::to(self.worker)
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Ends it as a supervisor does, and waits.
+    fn stop(mut self) {
+        kill_process(self.pid(), Signal::TERM).unwrap();
+        let mut status = None;
+        wait_until("the process has ended", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        assert_eq!(status.unwrap().code(), Some(0));
+    }
+
+    fn line_with(&self, words: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(DEADLINE);
+            let line = line.unwrap_or_else(|_| panic!("no line says: {words}"));
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value["n"].as_u64().unwrap()
+}
+
+/// `FILES_KILLS=300` kills more often.
+#[test]
+fn a_kill_at_any_moment_loses_nothing_that_anybody_was_told() {
+    let kills = std::env::var("FILES_KILLS").map_or(12, |kills| kills.parse().unwrap());
+    let home = Home::new("kill", ", segment_bytes: 1MiB");
+    let mut random = SmallRng::seed_from_u64(7);
+    let mut told = [0; 5];
+    let mut sent = 0;
+    let mut last_time = 0;
+    for kill in 0..kills {
+        let process = home.start();
+        let mut sdk = process.sdk();
+        for (item, told) in told.iter().enumerate() {
+            let kept = sdk.get(ROOM, &format!("i{item}"));
+            let kept = kept.as_ref().map_or(0, number);
+            assert!(
+                kept >= *told && kept <= sent,
+                "kill {kill}, item {item}: {kept} < {told}"
+            );
+        }
+        let mut subscriber = Subscriber::to(process.stream);
+        let synced = subscriber.join("s", ROOM);
+        assert!(synced.timestamp >= last_time, "times continue");
+        let pad = "x".repeat(random.random_range(0..2000));
+        // Some are answered, some are under way, when it is killed.
+        let asked = random.random_range(1..400);
+        let answered = random.random_range(0..asked);
+        let first = sent + 1;
+        for _ in 0..asked {
+            sent += 1;
+            let item = format!("i{}", sent % 5);
+            let data = json!({"n": sent, "pad": pad});
+            sdk.start("stream::set", set_input(ROOM, &item, data));
+        }
+        for _ in 0..answered {
+            let result = sdk.next_result().expect("a result");
+            let n = number(&result["result"]["new_value"]);
+            assert!(n >= first);
+            told[(n % 5) as usize] = n;
+        }
+        process.kill();
+        while let Some(result) = sdk.next_result() {
+            let n = number(&result["result"]["new_value"]);
+            told[(n % 5) as usize] = n;
+        }
+        while let Some(heard) = subscriber.next_if_any() {
+            let n = number(&heard.data);
+            last_time = heard.timestamp;
+            told[(n % 5) as usize] = told[(n % 5) as usize].max(n);
+        }
+    }
+}
+
+#[test]
+fn a_clean_stop_keeps_everything_and_its_order() {
+    for fsync in ["interval", "always", "never"] {
+        let home = Home::new(&format!("stop-{fsync}"), &format!(", fsync: {fsync}"));
+        let process = home.start();
+        assert!(process.log.contains("values in ./store"), "{}", process.log);
+        let mut sdk = process.sdk();
+        for n in 0..50 {
+            sdk.set(ROOM, &format!("i{n}"), json!(n));
+        }
+        sdk.delete(ROOM, "i7");
+        sdk.set(ROOM, "i3", json!("changed"));
+        sdk.set(ROOM, "i7", json!("again"));
+        let before = sdk.list(ROOM);
+        process.stop();
+        let process = home.start();
+        let mut sdk = process.sdk();
+        assert_eq!(sdk.list(ROOM), before);
+        let all = sdk.call("stream::list_all", json!({}));
+        assert_eq!(
+            all["result"]["stream"],
+            json!([{"groups": ["room"], "id": "kept"}])
+        );
+    }
+}
+
+#[test]
+fn a_snapshot_takes_the_place_of_the_log_while_writes_go_on() {
+    let home = Home::new("snapshot", ", segment_bytes: 1MiB");
+    let process = home.start();
+    let mut sdk = process.sdk();
+    let pad = "x".repeat(1000);
+    let mut written = 0;
+    // Whatever is written meanwhile is found again, in its order.
+    while home.files(".snapshot").len() != 1 || home.files(".log").len() > 3 {
+        let calls: Vec<String> = (0..200)
+            .map(|n| {
+                let room = ["room", "other"][n % 2];
+                let data = json!({"n": written + n, "pad": pad});
+                let item = format!("i{}", (n * 7) % 150);
+                match n % 9 {
+                    8 => sdk.start("stream::delete", item_input(("kept", room), &item)),
+                    _ => sdk.start("stream::set", set_input(("kept", room), &item, data)),
+                }
+            })
+            .collect();
+        for id in &calls {
+            assert!(sdk.result(id).get("error").is_none());
+        }
+        written += 200;
+        assert!(written < 100_000, "no snapshot after {written} writes");
+    }
+    let before = [ROOM, ("kept", "other")].map(|room| sdk.list(room));
+    process.kill();
+    let process = home.start();
+    let mut sdk = process.sdk();
+    let after = [ROOM, ("kept", "other")].map(|room| sdk.list(room));
+    assert_eq!(before, after);
+}
+
+#[test]
+fn a_torn_end_is_cut_off_and_kept_aside_with_one_warning() {
+    let home = Home::new("torn", "");
+    let process = home.start();
+    process.sdk().set(ROOM, "i", json!(1));
+    process.kill();
+    let log = home.store().join(&home.files(".log")[0]);
+    let mut file = OpenOptions::new().append(true).open(log).unwrap();
+    file.write_all(b"half a record").unwrap();
+    let process = home.start();
+    let warnings = process.log.lines().filter(|line| line.contains("WARN"));
+    let warnings: Vec<&str> = warnings.collect();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("its last 13 bytes are not whole"),
+        "{warnings:?}"
+    );
+    let mut sdk = process.sdk();
+    assert_eq!(sdk.get(ROOM, "i"), Some(json!(1)));
+    sdk.set(ROOM, "i", json!(2));
+    process.stop();
+    let aside = home.store().join(
+        home.files("")
+            .iter()
+            .find(|name| name.contains("torn"))
+            .unwrap(),
+    );
+    assert_eq!(fs::read(aside).unwrap(), b"half a record");
+    assert_eq!(home.start().sdk().get(ROOM, "i"), Some(json!(2)));
+}
+
+#[test]
+fn damage_in_the_middle_stops_the_start_and_recover_goes_on() {
+    let home = Home::new("damage", "");
+    let process = home.start();
+    let mut sdk = process.sdk();
+    for n in 0..3 {
+        sdk.set(ROOM, &format!("i{n}"), json!(n));
+    }
+    process.stop();
+    let log = home.store().join(&home.files(".log")[0]);
+    let mut bytes = fs::read(&log).unwrap();
+    let second = bytes.windows(2).position(|two| two == b"i1").unwrap();
+    bytes[second] = b'j';
+    fs::write(&log, bytes).unwrap();
+    let (code, said) = home.fails(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains(".log: damaged at byte")
+            && said.contains("iii-stream recover --data ./store"),
+        "{said}"
+    );
+    let (code, said) = home.fails(&["inspect", "./store"]);
+    assert!(code == Some(1) && said.contains("damaged "), "{said}");
+    let (code, said) = home.fails(&["recover", "--data", "./store"]);
+    assert!(
+        code == Some(1) && said.contains("nothing was changed"),
+        "{said}"
+    );
+    let (code, said) = home.fails(&["recover", "--data", "./store", "--yes"]);
+    assert!(code == Some(0) && said.contains("recovered"), "{said}");
+    assert_eq!(home.start().sdk().list(ROOM), json!([0, 2]));
+    assert_eq!(home.files(".damaged").len(), 1);
+    let (code, said) = home.fails(&["recover", "--data", "./store"]);
+    assert!(code == Some(0) && said.contains("nothing to do"), "{said}");
+}
+
+#[test]
+fn a_directory_that_another_process_has_is_refused() {
+    let home = Home::new("locked", "");
+    let process = home.start();
+    let (code, said) = home.fails(&[]);
+    let expected = format!("./store: locked by process {}\n", process.child.id());
+    assert_eq!(code, Some(1));
+    assert!(said.ends_with(&expected), "{said}");
+    for command in [
+        &["recover", "--data", "./store", "--yes"][..],
+        &["export", "--reference", "./out", "--data", "./store"],
+    ] {
+        process.sdk().set(ROOM, "i", json!(1));
+        let (code, said) = home.fails(command);
+        assert_eq!((code, said), (Some(1), expected.clone()));
+    }
+}
+
+#[test]
+fn what_cannot_be_a_store_is_refused() {
+    let home = Home::new("no-store", "");
+    fs::write(home.store(), "a file").unwrap();
+    let (code, said) = home.fails(&[]);
+    assert!(code == Some(1) && said.contains("./store: "), "{said}");
+    fs::remove_file(home.store()).unwrap();
+    fs::create_dir(home.store()).unwrap();
+    let mut permissions = fs::metadata(home.store()).unwrap().permissions();
+    permissions.set_readonly(true);
+    fs::set_permissions(home.store(), permissions).unwrap();
+    let mut command = home.command(&[]);
+    if rustix::process::getuid().is_root() {
+        command.uid(65_534); // whom permissions hold for
+    }
+    let (code, said) = outcome(command.output().unwrap());
+    assert!(
+        code == Some(1) && said.contains("./store/lock: Permission denied"),
+        "{said}"
+    );
+}
+
+/// A limit on the size of files stands for a full disk: writes end short, then fail.
+#[test]
+fn a_full_disk_refuses_writes_and_nothing_else_and_they_work_again_by_themselves() {
+    let home = Home::new("full", "");
+    let process = home.start();
+    let limit = |bytes: Option<u64>| {
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        prlimit(Some(process.pid()), Resource::Fsize, limit).unwrap();
+    };
+    let mut sdk = process.sdk();
+    let mut subscriber = Subscriber::to(process.stream);
+    subscriber.join("s", ROOM);
+    sdk.set(ROOM, "i", json!({"n": 0}));
+    assert_eq!(subscriber.next().kind, "create");
+    limit(Some(20_000));
+    let pad = "x".repeat(300);
+    let calls: Vec<String> = (1..300)
+        .map(|n| {
+            let data = json!({"n": n, "pad": pad});
+            sdk.start("stream::set", set_input(ROOM, "i", data))
+        })
+        .collect();
+    let results: Vec<Value> = calls.iter().map(|id| sdk.result(id)).collect();
+    let (refused, accepted): (Vec<_>, Vec<_>) = results
+        .iter()
+        .partition(|result| result.get("error").is_some());
+    assert!(!refused.is_empty());
+    for result in refused {
+        let (code, message) = error_in(result);
+        assert_eq!(code, "STREAM_SET_ERROR");
+        let is_told = message.starts_with("Failed to set value: ./store/0")
+            && message.contains(".log: File too large");
+        assert!(is_told, "{message}");
+    }
+    for result in &accepted {
+        assert_eq!(subscriber.next().data, result["result"]["new_value"]);
+    }
+    process.line_with("writes refused");
+    let last = accepted.last().map_or(json!({"n": 0}), |result| {
+        result["result"]["new_value"].clone()
+    });
+    assert_eq!(sdk.get(ROOM, "i"), Some(last.clone()), "reads go on");
+    subscriber.hears_only_the_marker(&mut sdk, ROOM);
+
+    limit(None);
+    let set = sdk.set(ROOM, "i", json!({"n": 1000}));
+    assert_eq!(set["new_value"], json!({"n": 1000}));
+    process.line_with("writes are accepted again");
+    process.kill();
+    assert_eq!(home.start().sdk().get(ROOM, "i"), Some(json!({"n": 1000})));
+}
+
+#[test]
+fn the_files_of_an_engine_are_taken_over_and_written_back() {
+    let home = Home::new("import", "");
+    fs::create_dir(home.store()).unwrap();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/kv-basic/store");
+    let names: Vec<_> = fs::read_dir(&sample)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    for name in &names {
+        fs::copy(sample.join(name), home.store().join(name)).unwrap();
+    }
+    let process = home.start();
+    assert!(
+        process.log.contains("took over 24 groups"),
+        "{}",
+        process.log
+    );
+    let mut sdk = process.sdk();
+    assert_eq!(sdk.list(("presence", "room-2")), json!([1, 2, 3, 4, 5, 6]));
+    process.stop();
+    let (code, said) = home.fails(&["export", "--reference", "out", "--data", "store"]);
+    assert!(code == Some(0) && said.contains("24 groups"), "{said}");
+    for name in &names {
+        let written = fs::read(home.0.join("out").join(name)).unwrap();
+        assert_eq!(written, fs::read(sample.join(name)).unwrap(), "{name:?}");
+    }
+}

@@ -1,0 +1,161 @@
+//! An engine that does what a test tells it to, word for word: the port that an attached server
+//! connects to.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+
+use serde_json::{Value, json};
+use tungstenite::{Message, WebSocket, accept};
+
+use super::{DEADLINE, wait_until};
+
+pub(crate) struct ScriptedEngine {
+    listener: TcpListener,
+}
+
+impl ScriptedEngine {
+    pub(crate) fn start() -> ScriptedEngine {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        ScriptedEngine { listener }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}", self.address())
+    }
+
+    /// The next socket, before its upgrade.
+    pub(crate) fn accept_bare(&self) -> TcpStream {
+        let mut accepted = None;
+        wait_until("the server connects", || match self.listener.accept() {
+            Ok((stream, _)) => {
+                accepted = Some(stream);
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) => panic!("{error}"),
+        });
+        let stream = accepted.unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        stream
+    }
+
+    /// The next socket, upgraded.
+    pub(crate) fn accept(&self) -> ScriptedLink {
+        ScriptedLink {
+            socket: accept(self.accept_bare()).unwrap(),
+        }
+    }
+
+    /// The next socket, its registrations taken and its question about functions answered.
+    pub(crate) fn attach(&self, triggers: &[Value], functions: &[&str]) -> ScriptedLink {
+        let mut link = self.accept();
+        let list = link.registrations().pop().unwrap();
+        for trigger in triggers {
+            link.send(trigger);
+        }
+        for trigger in triggers {
+            let result = link.next();
+            assert_eq!(result["type"], "triggerregistrationresult", "{result}");
+            assert_eq!(result["id"], trigger["id"]);
+            assert!(result.get("error").is_none(), "{result}");
+        }
+        link.answer_list(&list, functions);
+        link.settle();
+        link
+    }
+}
+
+/// The engine's end of the link.
+pub(crate) struct ScriptedLink {
+    pub(crate) socket: WebSocket<TcpStream>,
+}
+
+impl ScriptedLink {
+    pub(crate) fn next(&mut self) -> Value {
+        match self.socket.read() {
+            Ok(Message::Text(text)) => serde_json::from_str(text.as_str()).expect("JSON"),
+            other => panic!("expected a text frame, got {other:?}"),
+        }
+    }
+
+    pub(crate) fn send(&mut self, message: &Value) {
+        self.socket
+            .send(Message::text(message.to_string()))
+            .unwrap();
+    }
+
+    /// All that a server says of its own accord: the last message asks which functions there are.
+    pub(crate) fn registrations(&mut self) -> Vec<Value> {
+        let mut messages = Vec::new();
+        loop {
+            let message = self.next();
+            let is_last = message["function_id"] == "engine::functions::list";
+            messages.push(message);
+            if is_last {
+                return messages;
+            }
+        }
+    }
+
+    pub(crate) fn answer_list(&mut self, call: &Value, functions: &[&str]) {
+        assert_eq!(call["function_id"], "engine::functions::list");
+        let entries: Vec<Value> = functions
+            .iter()
+            .map(|id| json!({"function_id": id, "description": null}))
+            .collect();
+        self.answer(call, json!({"result": {"functions": entries}}));
+    }
+
+    pub(crate) fn answer(&mut self, call: &Value, fields: Value) {
+        let mut message = json!({
+            "type": "invocationresult", "invocation_id": call["invocation_id"],
+            "function_id": call["function_id"],
+        });
+        for (key, value) in fields.as_object().unwrap() {
+            message[key] = value.clone();
+        }
+        self.send(&message);
+    }
+
+    /// Calls one of the server's functions.
+    pub(crate) fn start(&mut self, function_id: &str, data: Value) -> String {
+        let id = uuid::Uuid::new_v4().to_string();
+        self.send(&json!({
+            "type": "invokefunction", "invocation_id": id, "function_id": function_id, "data": data,
+        }));
+        id
+    }
+
+    /// Everything that it has sent so far has taken effect, and nothing else has come.
+    pub(crate) fn settle(&mut self) {
+        self.send(&json!({"type": "ping"}));
+        assert_eq!(self.next(), json!({"type": "pong"}));
+    }
+
+    /// The next message is a call of that function.
+    pub(crate) fn next_call(&mut self, function_id: &str) -> Value {
+        let call = self.next();
+        assert_eq!(call["type"], "invokefunction", "{call}");
+        assert_eq!(call["function_id"], function_id, "{call}");
+        call
+    }
+
+    /// Ends the link; when it returns, the server knows.
+    pub(crate) fn end(mut self) {
+        self.socket.close(None).unwrap();
+        while self.socket.read().is_ok() {}
+    }
+}
+
+/// A trigger as an engine hands it over.
+pub(crate) fn trigger(id: &str, trigger_type: &str, function_id: &str, config: Value) -> Value {
+    json!({"type": "registertrigger", "id": id, "trigger_type": trigger_type,
+        "function_id": function_id, "config": config})
+}
