@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 use iii_stream::config::Endpoint;
 use serde_json::{Value, json};
 
+use support::clients::wait_for_link;
 use support::program::{Program, Sdk, folder};
-use support::{DEADLINE, Subscriber, THREE_WORKERS, TestServer, on_each_shape, raw, wait_until};
+use support::{
+    DEADLINE, SdkWorker, Subscriber, THREE_WORKERS, TestServer, on_each_shape, raw, wait_until,
+};
 
 const SDKS: [Sdk; 5] = [
     Sdk {
@@ -55,6 +58,62 @@ fn on_each_sdk(test: impl Fn(&Sdk)) {
         eprintln!("on {}", sdk.name);
         test(sdk);
     }
+}
+
+/// Where programs and subscribers connect: to one server, or subscribers to another one that is
+/// attached to it and has its streams.
+struct Servers {
+    attached: Option<TestServer>,
+    engine: TestServer,
+}
+
+impl Servers {
+    fn one() -> Servers {
+        Servers {
+            attached: None,
+            engine: TestServer::start(THREE_WORKERS),
+        }
+    }
+
+    fn two() -> Servers {
+        let engine = TestServer::start(THREE_WORKERS);
+        let url = format!("ws://{}", engine.worker());
+        let attached = TestServer::attached(THREE_WORKERS, &url, |_| {});
+        let mut sdk = SdkWorker::connect(&engine);
+        let mut subscriber = Subscriber::connect(&attached);
+        wait_for_link(&mut sdk, &mut subscriber);
+        sdk.delete(("probe", "g"), "i");
+        Servers {
+            attached: Some(attached),
+            engine,
+        }
+    }
+
+    fn program(&self, sdk: &Sdk) -> Program {
+        Program::start(sdk, &self.engine)
+    }
+
+    fn subscriber(&self) -> Subscriber {
+        Subscriber::connect(self.attached.as_ref().unwrap_or(&self.engine))
+    }
+
+    /// What our server has sent a function. An engine in between adds who called: the attached server.
+    fn sent(&self, mut data: Value) -> Value {
+        if self.attached.is_some() {
+            let fields = data.as_object_mut().expect("an object");
+            assert!(fields.remove("_caller_worker_id").is_some(), "{fields:?}");
+        }
+        data
+    }
+}
+
+/// The same beside an engine, whose programs and subscribers notice no difference.
+fn on_each_sdk_and_beside_an_engine(test: impl Fn(&Sdk, &Servers)) {
+    on_each_sdk(|sdk| {
+        test(sdk, &Servers::one());
+        eprintln!("beside an engine");
+        test(sdk, &Servers::two());
+    });
 }
 
 fn room(more: Value) -> Value {
@@ -110,10 +169,9 @@ fn programs_call_each_others_functions() {
 
 #[test]
 fn the_eight_stream_functions_answer_and_are_heard() {
-    on_each_sdk(|sdk| {
-        let server = TestServer::start(THREE_WORKERS);
-        let mut program = Program::start(sdk, &server);
-        let mut subscriber = Subscriber::connect(&server);
+    on_each_sdk_and_beside_an_engine(|sdk, servers| {
+        let mut program = servers.program(sdk);
+        let mut subscriber = servers.subscriber();
         subscriber.join("s", ROOM);
         let (first, second) = (json!({"n": 1}), json!({"n": 3}));
 
@@ -161,11 +219,10 @@ fn the_eight_stream_functions_answer_and_are_heard() {
 
 #[test]
 fn stream_triggers_call_with_what_subscribers_hear_and_conditions_hold_them_back() {
-    on_each_sdk(|sdk| {
-        let server = TestServer::start(THREE_WORKERS);
-        let mut changer = Program::start(sdk, &server);
-        let mut program = Program::start(sdk, &server);
-        let mut subscriber = Subscriber::connect(&server);
+    on_each_sdk_and_beside_an_engine(|sdk, servers| {
+        let mut changer = servers.program(sdk);
+        let mut program = servers.program(sdk);
+        let mut subscriber = servers.subscriber();
         for (id, answer) in [
             ("test::all", json!(null)),
             ("test::of_u2", json!(null)),
@@ -223,28 +280,27 @@ fn stream_triggers_call_with_what_subscribers_hear_and_conditions_hold_them_back
             let frame = next_frame();
             assert_eq!(frame["event"]["type"], kind);
             for told in ["test::all", "test::yes", "test::passed", "test::no"] {
-                assert_eq!(program.called(told), frame, "{told}");
+                assert_eq!(servers.sent(program.called(told)), frame, "{told}");
             }
         }
         changer.result("stream::set", set("u2", json!(2)));
         let frame = next_frame();
-        assert_eq!(program.called("test::all"), frame);
-        assert_eq!(program.called("test::of_u2"), frame);
+        assert_eq!(servers.sent(program.called("test::all")), frame);
+        assert_eq!(servers.sent(program.called("test::of_u2")), frame);
         program.was_not_called("test::held");
 
         program.unregister_trigger("all");
         program.settle();
         changer.result("stream::set", set("u2", json!(3)));
-        assert_eq!(program.called("test::of_u2"), next_frame());
+        assert_eq!(servers.sent(program.called("test::of_u2")), next_frame());
         program.was_not_called("test::all");
     });
 }
 
 #[test]
 fn joins_and_leaves_are_told_and_a_join_function_refuses() {
-    on_each_sdk(|sdk| {
-        let server = TestServer::start(THREE_WORKERS);
-        let mut program = Program::start(sdk, &server);
+    on_each_sdk_and_beside_an_engine(|sdk, servers| {
+        let mut program = servers.program(sdk);
         program.function("test::joined", json!(null));
         program.function("test::gate", json!({"unauthorized": true}));
         program.function("test::left", json!(null));
@@ -255,36 +311,56 @@ fn joins_and_leaves_are_told_and_a_join_function_refuses() {
             "test::gate",
             json!({"stream_name": "closed"}),
         );
-        program.trigger("left", "stream:leave", "test::left", json!({}));
+        program.trigger(
+            "left",
+            "stream:leave",
+            "test::left",
+            json!({"stream_name": "chat"}),
+        );
         program.settle();
 
         let told = |subscription: &str, stream: &str, id: Option<&str>| {
             json!({"context": null, "subscription_id": subscription, "stream_name": stream,
                 "group_id": "room-1", "id": id})
         };
-        let mut subscriber = Subscriber::connect(&server);
+        let mut subscriber = servers.subscriber();
         subscriber.join("s1", ROOM);
-        assert_eq!(program.called("test::joined"), told("s1", "chat", None));
+        assert_eq!(
+            servers.sent(program.called("test::joined")),
+            told("s1", "chat", None)
+        );
         subscriber.join_item("s2", ROOM, "u1");
         assert_eq!(
-            program.called("test::joined"),
+            servers.sent(program.called("test::joined")),
             told("s2", "chat", Some("u1"))
         );
         program.was_not_called("test::gate");
 
         subscriber.start_join("s3", ("closed", "room-1"), None);
         assert_eq!(subscriber.next().kind, "unauthorized");
-        assert_eq!(program.called("test::joined"), told("s3", "closed", None));
-        assert_eq!(program.called("test::gate"), told("s3", "closed", None));
+        assert_eq!(
+            servers.sent(program.called("test::joined")),
+            told("s3", "closed", None)
+        );
+        assert_eq!(
+            servers.sent(program.called("test::gate")),
+            told("s3", "closed", None)
+        );
 
         subscriber.send(
             &json!({"type": "leave", "data": {"subscriptionId": "s2", "streamName": "chat",
                 "groupId": "room-1", "id": "u1"}})
             .to_string(),
         );
-        assert_eq!(program.called("test::left"), told("s2", "chat", Some("u1")));
+        assert_eq!(
+            servers.sent(program.called("test::left")),
+            told("s2", "chat", Some("u1"))
+        );
         subscriber.reset();
-        assert_eq!(program.called("test::left"), told("s1", "chat", None));
+        assert_eq!(
+            servers.sent(program.called("test::left")),
+            told("s1", "chat", None)
+        );
         program.was_not_called("test::left");
     });
 }

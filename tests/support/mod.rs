@@ -72,6 +72,19 @@ impl TestServer {
         TestServer::build(shape, change, Options::default())
     }
 
+    /// As a worker of the engine that is at that address.
+    pub(crate) fn attached(
+        shape: Shape,
+        url: &str,
+        change: impl FnOnce(&mut Config),
+    ) -> TestServer {
+        TestServer::with(shape, |config| {
+            config.engine = Some(url.to_owned());
+            config.worker_listeners.clear();
+            change(config);
+        })
+    }
+
     /// On the store double, which does as its cues say.
     pub(crate) fn on_double(shape: Shape, decides: Decides, cues: &SharedCues) -> TestServer {
         TestServer::on_double_with(shape, decides, cues, |_| {})
