@@ -10,7 +10,7 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 use uuid::Uuid;
 
-use super::{TestServer, raw};
+use super::{TestServer, raw, wait_until};
 
 pub(crate) type Socket = WebSocket<TcpStream>;
 
@@ -516,6 +516,24 @@ impl SdkWorker {
 
     pub(crate) fn stream(&self) -> &TcpStream {
         self.socket.get_ref()
+    }
+}
+
+/// The attached server serves the streams of that engine, as its SDK workers see it.
+pub(crate) fn wait_for_link(sdk: &mut SdkWorker, subscriber: &mut Subscriber) {
+    let group = ("probe", "g");
+    subscriber.join("probe", group);
+    let mut number = 0;
+    wait_until("events of the engine reach subscribers", || {
+        number += 1;
+        sdk.set(group, "i", json!(number));
+        subscriber.has_something()
+    });
+    // What came before the link went to the engine's own streams.
+    let mut heard = subscriber.next();
+    assert_eq!(heard.kind, "create");
+    while heard.data != json!(number) {
+        heard = subscriber.next();
     }
 }
 
