@@ -1,0 +1,77 @@
+//! What SDK workers that read nothing, or answer nothing, can make the server hold. A process of its
+//! own, for it looks at its memory.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
+
+mod support;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use support::clients::item_input;
+use support::memory::resident_bytes;
+use support::{SdkWorker, Shape, TestServer, raw};
+
+/// One test at a time: their memory is one.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const MIB: usize = 1024 * 1024;
+
+/// A mailbox as long as those of servers that run.
+const ROOMY: Shape = Shape {
+    threads: 1,
+    mailbox_len: 4096,
+};
+
+fn server() -> TestServer {
+    TestServer::with(ROOMY, |config| config.limits.call_queue_bytes = MIB)
+}
+
+/// An SDK worker that reads nothing.
+fn deaf(server: &TestServer) -> TcpStream {
+    raw::upgrade(raw::connect_narrow(server.worker()), "/")
+}
+
+fn frame(message: &Value) -> Vec<u8> {
+    raw::text(&message.to_string())
+}
+
+fn call(function_id: &str, data: &Value) -> Value {
+    json!({"type": "invokefunction", "invocation_id": Uuid::new_v4().to_string(),
+        "function_id": function_id,
+        "data": data})
+}
+
+fn grown_since(before: usize) -> usize {
+    resident_bytes().saturating_sub(before)
+}
+
+#[test]
+fn answers_stay_shared_when_something_else_is_sent_after_them() {
+    const GETS: usize = 300;
+    let _alone = ALONE.lock();
+    let server = server();
+    let mut sdk = SdkWorker::connect(&server);
+    sdk.register("late");
+    sdk.set(("s", "g"), "i", json!("x".repeat(MIB)));
+    let mut deaf = deaf(&server);
+    deaf.write_all(&frame(&call("late", &json!(1)))).unwrap();
+    let late = sdk.next_call();
+    let before = resident_bytes();
+    let gets = (0..GETS).flat_map(|_| frame(&call("stream::get", &item_input(("s", "g"), "i"))));
+    deaf.write_all(&gets.collect::<Vec<u8>>()).unwrap();
+    for _ in 0..20 {
+        sdk.get(("s", "g"), "i"); // its answer comes after some of theirs
+    }
+    sdk.answer(&late, json!({"result": 2}));
+    sdk.settle();
+    let grown = grown_since(before);
+    assert!(
+        grown < 64 * MIB,
+        "{grown} bytes for answers that are shared"
+    );
+}
