@@ -75,3 +75,33 @@ fn answers_stay_shared_when_something_else_is_sent_after_them() {
         "{grown} bytes for answers that are shared"
     );
 }
+
+#[test]
+fn answers_to_a_caller_that_reads_nothing_are_refused_when_too_much_waits_for_it() {
+    const CALLS: usize = 100;
+    let _alone = ALONE.lock();
+    let server = server();
+    let mut sdk = SdkWorker::connect(&server);
+    sdk.register("f");
+    let mut deaf = deaf(&server);
+    let calls = (0..CALLS).flat_map(|_| frame(&call("f", &json!(1))));
+    deaf.write_all(&calls.collect::<Vec<u8>>()).unwrap();
+    let calls: Vec<Value> = (0..CALLS).map(|_| sdk.next_call()).collect();
+    let before = resident_bytes();
+    for call in &calls {
+        sdk.answer(call, json!({"result": "x".repeat(MIB)}));
+    }
+    sdk.settle();
+    let grown = grown_since(before);
+    assert!(grown < 48 * MIB, "{grown} bytes of answers");
+    let mut told = 0;
+    let mut reader = SdkWorker::upgraded(deaf);
+    for _ in 0..CALLS {
+        let result = reader.next_result().unwrap();
+        if result.get("error").is_some() {
+            assert_eq!(result["error"]["message"], "server is overloaded");
+            told += 1;
+        }
+    }
+    assert!(told > 0 && told < CALLS, "{told} are refused");
+}

@@ -17,7 +17,7 @@ use crate::shard::{CustomAnswer, Told};
 
 use super::Engine;
 use super::attached::Callee;
-use super::calls::{Answered, Awaits, FunctionCall, Handler};
+use super::calls::{Answered, Awaits, Caller, FunctionCall, Handler};
 use super::peers::Peer;
 use super::serve::OVERLOADED;
 
@@ -190,21 +190,7 @@ impl Engine {
     /// A call has ended: whoever awaits it hears how.
     pub(super) fn hear(&mut self, awaits: Awaits, function_id: &str, answered: Answered<'_>) {
         match awaits {
-            Awaits::Caller(caller) => match answered {
-                Answered::Result(Some(json)) => {
-                    self.answer(Some(caller), function_id, ResultBody::Json(json));
-                }
-                Answered::Result(None) => {
-                    self.answer(Some(caller), function_id, ResultBody::Nothing);
-                }
-                _ => {
-                    let error = answered.error(function_id);
-                    let body = error
-                        .as_ref()
-                        .map_or(ResultBody::Nothing, ResultBody::Error);
-                    self.answer(Some(caller), function_id, body);
-                }
-            },
+            Awaits::Caller(caller) => self.answer_caller(caller, function_id, answered),
             Awaits::Nobody => self.log_failure(function_id, answered),
             Awaits::Functions => self.functions_listed(answered),
             Awaits::Condition(handler) => match answered {
@@ -256,6 +242,22 @@ impl Engine {
                 self.tell(shard, ToWorker::Told(told));
             }
         }
+    }
+
+    /// What an SDK worker's function says goes to its caller, if that reads what it asks for: else
+    /// calls that are under way would pile up what no limit holds back.
+    fn answer_caller(&mut self, caller: Caller, function_id: &str, answered: Answered<'_>) {
+        let answered = match self.no_room_for(caller.peer, false, self.limits.call_queue_bytes) {
+            Some(cause) => Answered::Refused(cause),
+            None => answered,
+        };
+        let error = answered.error(function_id);
+        let body = match (&error, answered) {
+            (Some(error), _) => ResultBody::Error(error),
+            (None, Answered::Result(Some(json))) => ResultBody::Json(json),
+            (None, _) => ResultBody::Nothing,
+        };
+        self.answer(Some(caller), function_id, body);
     }
 
     pub(super) fn hear_call(&mut self, call: FunctionCall, answered: Answered<'_>) {
