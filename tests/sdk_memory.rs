@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use support::clients::item_input;
 use support::memory::resident_bytes;
-use support::{SdkWorker, Shape, TestServer, raw};
+use support::{SdkWorker, Shape, TestServer, raw, wait_until};
 
 /// One test at a time: their memory is one.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -104,4 +104,38 @@ fn answers_to_a_caller_that_reads_nothing_are_refused_when_too_much_waits_for_it
         }
     }
     assert!(told > 0 && told < CALLS, "{told} are refused");
+}
+
+#[test]
+fn a_server_of_a_trigger_type_that_reads_nothing_is_handed_no_more_triggers() {
+    let _alone = ALONE.lock();
+    let server = server();
+    let mut deaf = deaf(&server);
+    deaf.write_all(&frame(
+        &json!({"type": "registertriggertype", "id": "x", "description": "d"}),
+    ))
+    .unwrap();
+    let mut sdk = SdkWorker::connect(&server);
+    wait_until("the type is there", || {
+        let types = sdk.call("engine::trigger-types::list", json!({}));
+        types.to_string().contains(r#""id":"x""#)
+    });
+    let before = resident_bytes();
+    for _ in 0..100 {
+        sdk.trigger("t", "x", "f", json!("x".repeat(MIB)));
+    }
+    sdk.settle();
+    let grown = grown_since(before);
+    assert!(grown < 48 * MIB, "{grown} bytes for one trigger");
+    sdk.trigger("u", "x", "f", json!(1));
+    loop {
+        let (id, code, message) = sdk.refusal();
+        assert_eq!(
+            (&*code, &*message),
+            ("trigger_registration_failed", "server is overloaded")
+        );
+        if id == "u" {
+            return;
+        }
+    }
 }
