@@ -139,3 +139,26 @@ fn a_server_of_a_trigger_type_that_reads_nothing_is_handed_no_more_triggers() {
         }
     }
 }
+
+#[test]
+fn trace_fields_that_are_longer_than_any_trace_are_not_kept() {
+    let _alone = ALONE.lock();
+    let server = TestServer::start(ROOMY);
+    let mut callee = SdkWorker::connect(&server);
+    callee.register("f");
+    let mut sdk = SdkWorker::connect(&server);
+    let before = resident_bytes();
+    for _ in 0..100 {
+        let mut call = call("f", &json!(1));
+        call["baggage"] = "x".repeat(MIB).into();
+        call["traceparent"] = "t".into();
+        sdk.send(&call);
+        let call = callee.next_call();
+        assert_eq!(
+            (&call["traceparent"], call.get("baggage")),
+            (&json!("t"), None)
+        );
+    }
+    let grown = grown_since(before);
+    assert!(grown < 48 * MIB, "{grown} bytes for calls that wait");
+}
