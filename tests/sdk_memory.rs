@@ -6,7 +6,7 @@
 mod support;
 
 use std::io::Write;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::sync::Mutex;
 
 use serde_json::{Value, json};
@@ -161,4 +161,28 @@ fn trace_fields_that_are_longer_than_any_trace_are_not_kept() {
     }
     let grown = grown_since(before);
     assert!(grown < 48 * MIB, "{grown} bytes for calls that wait");
+}
+
+#[test]
+fn what_waits_for_conditions_that_never_answer_is_bounded() {
+    let _alone = ALONE.lock();
+    let server = server();
+    let mut asked = SdkWorker::connect(&server);
+    asked.register("silent");
+    let config = json!({"stream_name": "s", "condition_function_id": "silent"});
+    asked.trigger("t", "stream", "handler", config);
+    let end = asked.stream().try_clone().unwrap();
+    let mut sdk = SdkWorker::connect(&server);
+    let before = resident_bytes();
+    std::thread::scope(|scope| {
+        scope.spawn(|| while asked.next_result().is_some() {});
+        for n in 0..100 {
+            sdk.set(("s", "g"), &format!("i{}", n % 3), json!("x".repeat(MIB)));
+        }
+        sdk.settle();
+        let grown = grown_since(before);
+        end.shutdown(Shutdown::Both).unwrap();
+        assert!(grown < 64 * MIB, "{grown} bytes for handlers that wait");
+    });
+    assert!(server.shared().engine.trigger_calls_dropped.get() > 0);
 }

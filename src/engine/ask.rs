@@ -56,8 +56,7 @@ impl Engine {
             Callee::Nobody => return self.hear(awaits, function_id, Answered::NotFound),
             Callee::Away => return self.wait_for_link(function_id, data, awaits),
         };
-        if let Some(cause) = self.no_room_for(callee, true, self.limits.call_queue_bytes) {
-            self.metrics().calls_refused.increment();
+        if let Some(cause) = self.no_room_to_ask(callee, &awaits) {
             return self.hear(awaits, function_id, Answered::Refused(cause));
         }
         self.send_call(
@@ -66,6 +65,24 @@ impl Engine {
             awaits,
             function_id,
         );
+    }
+
+    /// Why the engine cannot ask now, if it cannot. What is owed has found room before it was taken.
+    fn no_room_to_ask(&self, callee: SlotId, awaits: &Awaits) -> Option<&'static str> {
+        if awaits.is_owed() {
+            return None;
+        }
+        let waits_for_condition = matches!(awaits, Awaits::Condition(_));
+        let kept = self.calls.payloads_bytes();
+        let cause = match waits_for_condition && kept > self.limits.call_queue_bytes {
+            true => Some(OVERLOADED),
+            false => self.no_room_for(callee, true, self.limits.call_queue_bytes),
+        }?;
+        match waits_for_condition {
+            true => self.metrics().trigger_calls_dropped.increment(),
+            false => self.metrics().calls_refused.increment(),
+        }
+        Some(cause)
     }
 
     /// Calls the handler of a trigger, once its condition has let it.

@@ -137,6 +137,8 @@ pub(super) struct Calls {
     functions: Named<FunctionCall>,
     /// Of those, the ones that only the log is interested in.
     unawaited_len: usize,
+    /// What is kept for handlers whose conditions are asked.
+    payloads_bytes: usize,
     deadlines: Deadlines<CallId>,
     auth_deadlines: Deadlines<CallId>,
     /// By caller and the caller's id.
@@ -213,6 +215,11 @@ impl Calls {
         self.unawaited_len
     }
 
+    /// Bytes of the payloads that wait for conditions.
+    pub(super) fn payloads_bytes(&self) -> usize {
+        self.payloads_bytes
+    }
+
     /// A call of a function begins: gives the id to send it under, and the older call of that
     /// caller and id, which ends by it. The times of auth calls, and of all others, never fall.
     pub(super) fn begin_function(
@@ -236,6 +243,7 @@ impl Calls {
         }
         self.count(callee);
         self.unawaited_len += usize::from(awaits.is_nobody());
+        self.payloads_bytes += awaits.payload_bytes();
         let is_auth = matches!(awaits, Awaits::Auth { .. });
         let id = self.functions.insert(FunctionCall {
             awaits,
@@ -327,6 +335,7 @@ impl Calls {
     fn end_function(&mut self, id: CallId) -> Option<FunctionCall> {
         let call = self.functions.remove(id)?;
         self.unawaited_len -= usize::from(call.awaits.is_nobody());
+        self.payloads_bytes -= call.awaits.payload_bytes();
         self.discount(call.callee);
         self.by_callee.remove(&(call.callee, call.sent_id));
         if let Some(caller) = call.awaits.caller() {
@@ -350,6 +359,19 @@ impl Awaits {
 
     fn is_of(&self, peer: SlotId) -> bool {
         self.caller().is_some_and(|caller| caller.peer == peer)
+    }
+
+    /// Whether it is a debt, not to be refused whatever waits.
+    pub(super) fn is_owed(&self) -> bool {
+        matches!(self, Awaits::Condition(handler) if handler.is_owed)
+    }
+
+    /// Bytes that are kept meanwhile, though several may share them.
+    pub(super) fn payload_bytes(&self) -> usize {
+        match self {
+            Awaits::Condition(handler) => handler.payload.len(),
+            _ => 0,
+        }
     }
 
     fn is_nobody(&self) -> bool {
