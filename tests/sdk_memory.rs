@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use support::clients::item_input;
 use support::memory::resident_bytes;
-use support::{SdkWorker, Shape, TestServer, raw, wait_until};
+use support::{SdkWorker, Shape, Subscriber, TestServer, raw, wait_until};
 
 /// One test at a time: their memory is one.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -185,4 +185,36 @@ fn what_waits_for_conditions_that_never_answer_is_bounded() {
         assert!(grown < 64 * MIB, "{grown} bytes for handlers that wait");
     });
     assert!(server.shared().engine.trigger_calls_dropped.get() > 0);
+}
+
+#[test]
+fn leaves_of_many_triggers_wait_for_their_callee_as_those_of_one() {
+    const TRIGGERS: usize = 3000;
+    const LEAVES: usize = 200;
+    let _alone = ALONE.lock();
+    let server = server();
+    let mut deaf = deaf(&server);
+    deaf.write_all(&frame(&json!({"type": "registerfunction", "id": "left"})))
+        .unwrap();
+    let mut sdk = SdkWorker::connect(&server);
+    for n in 0..TRIGGERS {
+        sdk.trigger(&n.to_string(), "stream:leave", "left", json!({}));
+    }
+    let before = resident_bytes();
+    let mut client = Subscriber::connect(&server);
+    for n in 0..LEAVES {
+        client.leave(&format!("s{n}"));
+    }
+    client.join("last", ("s", "g"));
+    for _ in 0..20 {
+        sdk.set(("s", "g"), "i", json!(1)); // the leaves are ahead of their answers
+    }
+    let grown = grown_since(before);
+    assert!(grown < 32 * MIB, "{grown} bytes for leaves that are owed");
+    let mut reader = SdkWorker::upgraded(deaf);
+    for n in 0..3 * TRIGGERS {
+        let call = reader.next_call();
+        let subscription = format!("s{}", n / TRIGGERS);
+        assert_eq!(call["data"]["subscription_id"], *subscription);
+    }
 }
