@@ -309,6 +309,15 @@ impl SdkWorker {
         }
     }
 
+    /// On a stream that is a WebSocket already.
+    pub(crate) fn upgraded(stream: TcpStream) -> SdkWorker {
+        SdkWorker {
+            socket: WebSocket::from_raw_socket(stream, Role::Client, None),
+            worker_id: String::new(),
+            came: VecDeque::new(),
+        }
+    }
+
     pub(crate) fn wait_for_hello(&mut self) {
         let hello = self.next();
         assert_eq!(hello["type"], "workerregistered", "{hello}");

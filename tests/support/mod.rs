@@ -8,6 +8,7 @@
 
 pub(crate) mod clients;
 pub(crate) mod lone;
+pub(crate) mod memory;
 pub(crate) mod program;
 pub(crate) mod raw;
 pub(crate) mod script;
