@@ -121,6 +121,11 @@ pub enum RequestKind {
         /// The time of the change, in ms since 1970.
         time: u64,
     },
+    /// No time up to this one is to be given out after the next start.
+    Times {
+        /// In ms since 1970.
+        time: u64,
+    },
     /// The store decides.
     Decide(Question),
 }
@@ -246,6 +251,7 @@ impl Request {
         match &self.kind {
             RequestKind::Put { item, value, .. } => item.len() + value.len(),
             RequestKind::Remove { item, .. } => item.len(),
+            RequestKind::Times { .. } => 0,
             RequestKind::Decide(question) => match question {
                 Question::Set { item, data, .. } => item.len() + data.len(),
                 Question::Update { item, ops, .. } => {

@@ -139,6 +139,8 @@ pub struct Files {
     log: Log,
     /// One turn's records.
     batch: Vec<u8>,
+    /// No time up to this is given out after the next start.
+    time_kept: u64,
     /// Per shard: the epoch whose writes are refused unseen, until the owner sends the next.
     void_epochs: HashMap<WorkerId, u32>,
     /// When the first write that is not synced was made.
@@ -245,7 +247,7 @@ impl Store for Files {
         // What was given out to subscribers without a write, at the latest.
         let now = Now::read().wall_ms;
         self.batch.clear();
-        record::time(&mut self.batch, self.log.next_sequence(), now);
+        record::time(&mut self.batch, self.log.next_sequence(), now, true);
         let written = self.log.append(&mut *self.disk, &self.batch, 1);
         if let Err(error) = written.and_then(|()| self.log.finish(&mut *self.disk)) {
             tracing::error!("the end of the log is not on the disk: {error}");
@@ -257,17 +259,28 @@ impl Files {
     /// Writes the requests as one batch.
     fn append(&mut self, requests: &[Request]) -> Result<(), StoreError> {
         self.batch.clear();
-        let first = self.log.next_sequence();
-        for (at, request) in requests.iter().enumerate() {
-            let Some(write) = write_of(&request.kind) else {
-                debug_assert!(false, "the owner decides");
-                continue;
-            };
-            let is_last = at + 1 == requests.len();
-            record::write(&mut self.batch, first + at as u64, write, is_last);
+        let time = time_of(requests).filter(|time| *time > self.time_kept);
+        let writes = || {
+            requests
+                .iter()
+                .filter_map(|request| write_of(&request.kind))
+        };
+        let records = writes().count() as u64 + u64::from(time.is_some());
+        if records == 0 {
+            return Ok(()); // times that were kept before
         }
-        let records = requests.len() as u64;
+        let end = self.log.next_sequence() + records;
+        let mut sequence = self.log.next_sequence();
+        if let Some(time) = time {
+            record::time(&mut self.batch, sequence, time, sequence + 1 == end);
+            sequence += 1;
+        }
+        for write in writes() {
+            record::write(&mut self.batch, sequence, write, sequence + 1 == end);
+            sequence += 1;
+        }
         self.log.append(&mut *self.disk, &self.batch, records)?;
+        self.time_kept = time.unwrap_or(self.time_kept);
         if self.batch.capacity() > BATCH_BYTES_KEPT {
             self.batch = Vec::new();
         }
@@ -351,7 +364,7 @@ impl Files {
             return;
         };
         let sequence = taking.writer.sequence();
-        match taking.writer.finish(&mut *self.disk) {
+        match taking.writer.finish(&mut *self.disk, self.time_kept) {
             Ok(bytes) => {
                 self.snapshot_bytes = bytes;
                 self.no_snapshot_before = None;
@@ -404,6 +417,15 @@ fn write_of(kind: &RequestKind) -> Option<Write<'_>> {
             value: None,
             time: *time,
         }),
-        RequestKind::Decide(_) => None,
+        RequestKind::Times { .. } | RequestKind::Decide(_) => None,
     }
+}
+
+/// The highest time that is to be kept.
+fn time_of(requests: &[Request]) -> Option<u64> {
+    let times = requests.iter().filter_map(|request| match request.kind {
+        RequestKind::Times { time } => Some(time),
+        _ => None,
+    });
+    times.max()
 }

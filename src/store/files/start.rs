@@ -70,6 +70,7 @@ impl Files {
             snapshot_factor: settings.snapshot_factor,
             log,
             batch: Vec::new(),
+            time_kept: loaded.time,
             void_epochs: HashMap::new(),
             dirty_since: None,
             snapshot_bytes: loaded.snapshot.map_or(0, |(_, bytes)| bytes),

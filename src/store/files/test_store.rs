@@ -11,7 +11,9 @@ use super::*;
 use crate::config::FileStore;
 use crate::id::{CallId, GroupKey, Text};
 use crate::protocol::answer::Outcome;
-use crate::shard::{Ask, Command, Effects, Restored, Shard, SliceLimits, ValueLimits};
+use crate::shard::{
+    Ask, Command, Delivered, Effects, Join, Restored, Shard, SliceLimits, ValueLimits,
+};
 
 const CALL: CallId = CallId {
     slot: 0,
@@ -37,6 +39,8 @@ type Values = BTreeMap<GroupKey, Vec<(String, String)>>;
 struct Model {
     values: Values,
     times: BTreeMap<GroupKey, u64>,
+    /// The last that a subscriber heard, by stream and group.
+    heard: BTreeMap<(String, String), u64>,
 }
 
 impl Model {
@@ -45,7 +49,7 @@ impl Model {
             RequestKind::Put { group, time, .. } | RequestKind::Remove { group, time, .. } => {
                 (group, *time)
             }
-            RequestKind::Decide(_) => return,
+            RequestKind::Times { .. } | RequestKind::Decide(_) => return,
         };
         let last = self.times.insert(group.clone(), time);
         assert!(last < Some(time), "times rise within a group");
@@ -64,6 +68,31 @@ impl Model {
                 };
                 items.retain(|(name, _)| **name != **item);
             }
+        }
+    }
+
+    /// What subscribers are told: times rise over every restart.
+    fn hear(&mut self, out: &Effects) {
+        for delivery in &out.deliveries {
+            let text = match &delivery.what {
+                Delivered::Event(frame) => frame.text().to_owned(),
+                Delivered::Entered { sync, .. } => {
+                    let sync = sync.as_ref().unwrap();
+                    let bytes = sync.pieces_from(0).collect::<Vec<_>>().concat();
+                    String::from_utf8_lossy(&bytes).into_owned()
+                }
+            };
+            let field = |name: &str, end: char| {
+                let (_, rest) = text.split_once(name).unwrap();
+                rest.split(end).next().unwrap().to_owned()
+            };
+            let time: u64 = field("\"timestamp\":", ',').parse().unwrap();
+            let group = (
+                field("\"streamName\":\"", '"'),
+                field("\"groupId\":\"", '"'),
+            );
+            let last = self.heard.insert(group, time);
+            assert!(last < Some(time), "{last:?} {text}");
         }
     }
 
@@ -114,6 +143,7 @@ fn start(
     let started = Files::on(disk, None, settings, workers, &mut restore)?;
     for shard in &mut shards {
         shard.restored(started.time);
+        shard.keep_times_from(started.time);
         shard.check_invariants();
     }
     Ok((started.files, shards))
@@ -193,6 +223,41 @@ impl World {
         self.shards = shards;
     }
 
+    /// A subscriber joins an item, or a custom event is sent: either bears a time without a write.
+    fn stamp(&mut self, key: &GroupKey, joins: bool) {
+        let ask = match joins {
+            true => Ask::Join(Join {
+                worker: WorkerId(0),
+                local: CALL,
+                connection: CALL,
+                token: 0,
+                item: Some("i0".into()),
+            }),
+            false => Ask::Send {
+                id: None,
+                kind: "k".into(),
+                data: "1".into(),
+                call: None,
+            },
+        };
+        self.apply(key, ask);
+    }
+
+    fn apply(&mut self, key: &GroupKey, ask: Ask) {
+        let owner = owner_of(key, self.shards.len());
+        let mut out = Effects::default();
+        let key = key.clone();
+        self.shards[owner].apply(Command::Group { key, ask }, self.now, &mut out);
+        self.perform(out);
+    }
+
+    fn perform(&mut self, out: Effects) {
+        self.model.hear(&out);
+        if !out.requests.is_empty() {
+            self.to_store.push_back(ToStore::Requests(out.requests));
+        }
+    }
+
     fn change(&mut self, key: &GroupKey, item: &str, value: Option<String>) {
         let ask = match value {
             Some(value) => Ask::Set {
@@ -205,13 +270,7 @@ impl World {
                 call: Some(CALL),
             },
         };
-        let owner = owner_of(key, self.shards.len());
-        let mut out = Effects::default();
-        let key = key.clone();
-        self.shards[owner].apply(Command::Group { key, ask }, self.now, &mut out);
-        if !out.requests.is_empty() {
-            self.to_store.push_back(ToStore::Requests(out.requests));
-        }
+        self.apply(key, ask);
     }
 
     /// Takes so many messages. Whether everything was accepted.
@@ -260,6 +319,7 @@ impl World {
                     for learned in learned {
                         let mut out = Effects::default();
                         self.shards[shard].learn(learned, self.now, &mut out);
+                        self.perform(out);
                     }
                 }
                 Some(ToShard::Slice(cursor)) => {
@@ -311,7 +371,11 @@ fn run(seed: u64) {
             .now
             .saturating_add_signed(random.random_range(-20..40));
         match random.random_range(0..100) {
-            0..40 => random_change(&mut world, &mut random, step),
+            0..34 => random_change(&mut world, &mut random, step),
+            34..40 => {
+                let key = keys()[random.random_range(0..4)].clone();
+                world.stamp(&key, random.random_bool(0.6));
+            }
             40..65 => {
                 let messages = random.random_range(1..6);
                 world.turn_of_store(messages);
@@ -347,6 +411,10 @@ fn run(seed: u64) {
                     Fsync::Always if random.random_bool(0.5) => world.disk.after_power_loss(|_| 0),
                     _ => world.disk.copy(),
                 };
+                if fails {
+                    // A disk that refuses times holds no joins up.
+                    world.model.heard.clear();
+                }
                 world.restart(disk, workers);
             }
             98 => {
@@ -361,6 +429,9 @@ fn run(seed: u64) {
                     true => world.disk.copy(),
                     false => world.disk.after_power_loss(|_| 0),
                 };
+                if fails {
+                    world.model.heard.clear();
+                }
                 world.restart(disk, workers);
             }
             _ => {}
@@ -561,6 +632,47 @@ fn old_segments_and_snapshots_go_when_a_newer_snapshot_holds_them() {
         names.len() < 8 && bytes < 6000,
         "{names:?} of {bytes} bytes"
     );
+}
+
+#[test]
+fn times_without_a_write_rise_over_a_kill_when_the_clock_has_stepped_back() {
+    let mut world = World::new(TestDisk::default(), settings(Fsync::Interval), 2);
+    let [a, b, ..] = keys();
+    for round in 0..20_u64 {
+        world.now = 1_000_000 + round * 7;
+        for _ in 0..5 {
+            world.stamp(&a, true);
+            world.stamp(&a, false);
+            world.stamp(&b, true);
+            world.settle();
+        }
+        let told = world.model.heard.values().copied().max().unwrap();
+        world.now = 5;
+        world.restart(world.disk.copy(), 1 + round as usize % 3);
+        world.stamp(&a, true); // the model checks each time
+        world.settle();
+        let next = world.model.heard.values().copied().max().unwrap();
+        assert!(next <= told + 1000, "{next} is far beyond {told}");
+    }
+}
+
+#[test]
+fn an_idle_store_keeps_no_more_times() {
+    let mut world = World::new(TestDisk::default(), settings(Fsync::Interval), 1);
+    let [a, ..] = keys();
+    world.stamp(&a, true);
+    world.settle();
+    let writes = world.disk.writes();
+    for _ in 0..100 {
+        world.now += 1;
+        world.stamp(&a, true);
+        world.settle();
+    }
+    assert_eq!(world.disk.writes(), writes, "what was kept lasts");
+    for _ in 0..100 {
+        world.settle();
+    }
+    assert_eq!(world.disk.writes(), writes);
 }
 
 #[test]
