@@ -58,6 +58,8 @@ use snapshot::Writer;
 
 /// How long to wait after a snapshot or a sync has failed.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often to try to decide what became of a batch.
+const RETRY_UNDECIDED: Duration = Duration::from_secs(1);
 
 /// Why the store cannot do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -143,6 +145,11 @@ pub struct Files {
     time_kept: u64,
     /// Per shard: the epoch whose writes are refused unseen, until the owner sends the next.
     void_epochs: HashMap<WorkerId, u32>,
+    /// A batch that failed and could still be found at a start, and what its shards sent behind it:
+    /// neither accepted nor refused until the log says where it ends.
+    undecided: Vec<Request>,
+    /// Why.
+    undecided_cause: Arc<str>,
     /// When the first write that is not synced was made.
     dirty_since: Option<Instant>,
     /// Size of the newest snapshot.
@@ -172,17 +179,15 @@ impl Store for Files {
     }
 
     fn serve(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>) {
+        self.decide(learned);
         let (void, requests): (Vec<Request>, Vec<Request>) = requests
             .into_iter()
             .partition(|request| self.void_epochs.get(&request.shard) == Some(&request.epoch));
-        let unseen: Arc<str> = "refused unseen".into();
-        let refused = |request: &Request| {
-            Learned::Answer(answer(request, Verdict::Refused(Arc::clone(&unseen))))
-        };
-        learned.extend(void.iter().map(refused));
+        self.refuse_unseen(void, learned);
         if requests.is_empty() {
             return;
         }
+        let was_undecided = self.log.is_undecided();
         match self.append(&requests) {
             Ok(()) => {
                 let accepted =
@@ -195,17 +200,27 @@ impl Store for Files {
             Err(error) => {
                 let cause: Arc<str> = error.to_string().into();
                 self.note_refusal(&cause, requests.len());
-                for request in &requests {
-                    self.void_epochs.insert(request.shard, request.epoch);
-                    let verdict = Verdict::Refused(Arc::clone(&cause));
-                    learned.push(Learned::Answer(answer(request, verdict)));
+                let epochs = requests
+                    .iter()
+                    .map(|request| (request.shard, request.epoch));
+                self.void_epochs.extend(epochs);
+                if self.log.is_undecided() && !was_undecided {
+                    self.undecided = requests;
+                    self.undecided_cause = cause;
+                } else {
+                    refuse(&requests, &cause, learned);
                 }
             }
         }
     }
 
-    fn tend(&mut self, asks: &mut Vec<(WorkerId, Cursor)>) -> Option<Duration> {
+    fn tend(
+        &mut self,
+        asks: &mut Vec<(WorkerId, Cursor)>,
+        learned: &mut Vec<Learned>,
+    ) -> Option<Duration> {
         let now = Instant::now();
+        self.decide(learned);
         self.sync_if_due(now);
         self.is_to_write_anew |= self.log.take_suspicion();
         if self.taking.is_none() && self.is_snapshot_due(now) {
@@ -214,7 +229,9 @@ impl Store for Files {
         self.ask_for_slice(asks);
         let sync_at = self.dirty_since.map(|since| since + self.save_interval);
         let retry_at = self.no_snapshot_before.filter(|at| *at > now);
-        let next = sync_at.into_iter().chain(retry_at).min()?;
+        let decide_at = (!self.undecided.is_empty()).then(|| now + RETRY_UNDECIDED);
+        let due = [sync_at, retry_at, decide_at];
+        let next = due.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now) + Duration::from_millis(1))
     }
 
@@ -256,6 +273,35 @@ impl Store for Files {
 }
 
 impl Files {
+    /// Refuses what was undecided, once the log says that it does not count.
+    fn decide(&mut self, learned: &mut Vec<Learned>) {
+        if self.undecided.is_empty() {
+            return;
+        }
+        if self.log.is_undecided() && self.log.roll(&mut *self.disk).is_err() {
+            return;
+        }
+        let requests = std::mem::take(&mut self.undecided);
+        refuse(&requests, &self.undecided_cause, learned);
+    }
+
+    /// Refuses what rests on a refusal that its shard has not heard of; behind what is undecided, for
+    /// answers come in order.
+    fn refuse_unseen(&mut self, void: Vec<Request>, learned: &mut Vec<Learned>) {
+        let unseen: Arc<str> = "refused unseen".into();
+        for request in void {
+            if self
+                .undecided
+                .iter()
+                .any(|before| before.shard == request.shard)
+            {
+                self.undecided.push(request);
+            } else {
+                refuse(&[request], &unseen, learned);
+            }
+        }
+    }
+
     /// Writes the requests as one batch.
     fn append(&mut self, requests: &[Request]) -> Result<(), StoreError> {
         self.batch.clear();
@@ -388,6 +434,12 @@ impl Files {
 
 /// A larger buffer is given back after its batch.
 const BATCH_BYTES_KEPT: usize = 4 * 1024 * 1024;
+
+fn refuse(requests: &[Request], cause: &Arc<str>, learned: &mut Vec<Learned>) {
+    let refused =
+        |request: &Request| Learned::Answer(answer(request, Verdict::Refused(Arc::clone(cause))));
+    learned.extend(requests.iter().map(refused));
+}
 
 fn answer(request: &Request, verdict: Verdict) -> Answer {
     Answer {

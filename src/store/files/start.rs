@@ -72,6 +72,8 @@ impl Files {
             batch: Vec::new(),
             time_kept: loaded.time,
             void_epochs: HashMap::new(),
+            undecided: Vec::new(),
+            undecided_cause: "".into(),
             dirty_since: None,
             snapshot_bytes: loaded.snapshot.map_or(0, |(_, bytes)| bytes),
             taking: None,
