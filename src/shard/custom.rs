@@ -45,6 +45,9 @@ impl Group {
             Decides::Owner => self.time_of(&asked, turn.now),
             Decides::Store => None,
         };
+        if time.is_some() {
+            self.keep_time(turn);
+        }
         let number = turn.flight.name_custom();
         turn.out.custom.push(CustomCall {
             shard: turn.flight.shard,
