@@ -80,10 +80,10 @@ fn snapshot(settings: &FileStore) {
     };
     let (mut files, shard) = load(settings);
     let mut asks = Vec::new();
-    files.tend(&mut asks);
+    files.tend(&mut asks, &mut Vec::new());
     while let Some((worker, cursor)) = asks.pop() {
         files.take_slice(worker, shard.slice(cursor, limits));
-        files.tend(&mut asks);
+        files.tend(&mut asks, &mut Vec::new());
     }
 }
 

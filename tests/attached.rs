@@ -14,7 +14,7 @@ use iii_stream::config::{Config, Endpoint};
 use serde_json::{Value, json};
 use tungstenite::Message;
 
-use support::clients::{item_input, set_input};
+use support::clients::{item_input, set_input, wait_for_link};
 use support::script::{ScriptedEngine, trigger};
 use support::{
     ONE_WORKER, SdkWorker, Subscriber, THREE_WORKERS, TestServer, on_each_shape, raw, wait_until,
@@ -24,33 +24,11 @@ const ROOM: (&str, &str) = ("chat", "room");
 
 /// A server attached to whatever is at that address.
 fn attached(url: &str, change: impl FnOnce(&mut Config)) -> TestServer {
-    TestServer::with(THREE_WORKERS, |config| {
-        config.engine = Some(url.to_owned());
-        config.worker_listeners.clear();
-        change(config);
-    })
+    TestServer::attached(THREE_WORKERS, url, change)
 }
 
 fn attached_to(engine: &TestServer) -> TestServer {
     attached(&format!("ws://{}", engine.worker()), |_| {})
-}
-
-/// The attached server serves the streams of that engine, as its SDK workers see it.
-fn wait_for_link(sdk: &mut SdkWorker, subscriber: &mut Subscriber) {
-    let group = ("probe", "g");
-    subscriber.join("probe", group);
-    let mut number = 0;
-    wait_until("events of the engine reach subscribers", || {
-        number += 1;
-        sdk.set(group, "i", json!(number));
-        subscriber.has_something()
-    });
-    // What came before the link went to the engine's own streams.
-    let mut heard = subscriber.next();
-    assert_eq!(heard.kind, "create");
-    while heard.data != json!(number) {
-        heard = subscriber.next();
-    }
 }
 
 #[test]

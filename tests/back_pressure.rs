@@ -14,21 +14,11 @@ use iii_stream::shard::Decides;
 use serde_json::json;
 
 use support::clients::set_input;
+use support::memory::resident_bytes;
 use support::{SdkWorker, SharedCues, Subscriber, THREE_WORKERS, TestServer, raw, wait_until};
 
 /// One test at a time: their memory is one.
 static ALONE: Mutex<()> = Mutex::new(());
-
-/// What the process holds of memory.
-fn resident_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
-    let kib: usize = line.trim().trim_end_matches(" kB").parse().unwrap();
-    kib * 1024
-}
 
 /// The burst is 100 MB of calls. While their owner takes none, the server may hold what fits its
 /// mailboxes and the one socket's buffers, and no more.

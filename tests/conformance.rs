@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use iii_stream::config::{FileStore, StoreConfig};
 use serde_json::{Value, json};
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
@@ -20,7 +21,7 @@ use uuid::Uuid;
 
 use support::clients::{Socket, open};
 use support::redis::RedisServer;
-use support::{DEADLINE, ONE_WORKER, THREE_WORKERS, TestServer, raw};
+use support::{DEADLINE, ONE_WORKER, Shape, THREE_WORKERS, TestServer, raw};
 
 /// Cases play side by side: most of their time is spent waiting for what must not come.
 const PLAYERS: usize = 4;
@@ -49,6 +50,31 @@ fn three_workers_on_redis_answer_as_the_reference_did() {
 fn one_worker_on_redis_answers_as_the_reference_did() {
     let redis = RedisServer::start();
     play_all(&redis.server(ONE_WORKER));
+}
+
+#[test]
+fn three_workers_on_files_answer_as_the_reference_did() {
+    play_all_on_files(THREE_WORKERS);
+}
+
+#[test]
+fn one_worker_on_files_answers_as_the_reference_did() {
+    play_all_on_files(ONE_WORKER);
+}
+
+/// With the file store below; small segments, so that snapshots are made meanwhile.
+fn play_all_on_files(shape: Shape) {
+    let name = format!("iii-conformance-{}-{}", std::process::id(), shape.threads);
+    let path = std::env::temp_dir().join(name);
+    let server = TestServer::with(shape, |config| {
+        config.store = StoreConfig::Files(FileStore {
+            segment_bytes: 4096,
+            ..FileStore::at(&path)
+        });
+    });
+    play_all(&server);
+    drop(server);
+    std::fs::remove_dir_all(path).unwrap();
 }
 
 fn play_all(server: &TestServer) {

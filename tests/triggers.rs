@@ -589,6 +589,26 @@ fn a_callee_that_reads_nothing_loses_trigger_calls_and_no_leave() {
 }
 
 #[test]
+fn a_leave_is_not_lost_when_more_conditions_wait_than_calls_may_be_in_flight() {
+    const LEAVES: usize = 100;
+    let server = TestServer::with(ONE_WORKER, |config| config.limits.calls_in_flight = 4);
+    let mut sdk = with_functions(&server);
+    sdk.register("may");
+    let config = json!({"condition_function_id": "may"});
+    sdk.trigger("l", "stream:leave", "f", config);
+    let mut client = Subscriber::connect(&server);
+    for n in 0..LEAVES {
+        client.leave(&format!("s{n}"));
+    }
+    for left in 0..LEAVES {
+        let asked = sdk.next_call_of("may");
+        sdk.answer(&asked, json!({"result": true}));
+        let call = sdk.next_call_of("f");
+        assert_eq!(call["data"]["subscription_id"], *format!("s{left}"));
+    }
+}
+
+#[test]
 fn joins_and_leaves_are_told_of_the_streams_that_are_watched() {
     on_each_shape(|shape| {
         let server = TestServer::start(shape);

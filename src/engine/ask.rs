@@ -17,7 +17,7 @@ use crate::shard::{CustomAnswer, Told};
 
 use super::Engine;
 use super::attached::Callee;
-use super::calls::{Answered, Awaits, FunctionCall, Handler};
+use super::calls::{Answered, Awaits, Caller, FunctionCall, Handler};
 use super::peers::Peer;
 use super::serve::OVERLOADED;
 
@@ -56,8 +56,7 @@ impl Engine {
             Callee::Nobody => return self.hear(awaits, function_id, Answered::NotFound),
             Callee::Away => return self.wait_for_link(function_id, data, awaits),
         };
-        if let Some(cause) = self.no_room_for(callee, true, self.limits.call_queue_bytes) {
-            self.metrics().calls_refused.increment();
+        if let Some(cause) = self.no_room_to_ask(callee, &awaits) {
             return self.hear(awaits, function_id, Answered::Refused(cause));
         }
         self.send_call(
@@ -66,6 +65,24 @@ impl Engine {
             awaits,
             function_id,
         );
+    }
+
+    /// Why the engine cannot ask now, if it cannot. What is owed has found room before it was taken.
+    fn no_room_to_ask(&self, callee: SlotId, awaits: &Awaits) -> Option<&'static str> {
+        if awaits.is_owed() {
+            return None;
+        }
+        let waits_for_condition = matches!(awaits, Awaits::Condition(_));
+        let kept = self.calls.payloads_bytes();
+        let cause = match waits_for_condition && kept > self.limits.call_queue_bytes {
+            true => Some(OVERLOADED),
+            false => self.no_room_for(callee, true, self.limits.call_queue_bytes),
+        }?;
+        match waits_for_condition {
+            true => self.metrics().trigger_calls_dropped.increment(),
+            false => self.metrics().calls_refused.increment(),
+        }
+        Some(cause)
     }
 
     /// Calls the handler of a trigger, once its condition has let it.
@@ -190,21 +207,7 @@ impl Engine {
     /// A call has ended: whoever awaits it hears how.
     pub(super) fn hear(&mut self, awaits: Awaits, function_id: &str, answered: Answered<'_>) {
         match awaits {
-            Awaits::Caller(caller) => match answered {
-                Answered::Result(Some(json)) => {
-                    self.answer(Some(caller), function_id, ResultBody::Json(json));
-                }
-                Answered::Result(None) => {
-                    self.answer(Some(caller), function_id, ResultBody::Nothing);
-                }
-                _ => {
-                    let error = answered.error(function_id);
-                    let body = error
-                        .as_ref()
-                        .map_or(ResultBody::Nothing, ResultBody::Error);
-                    self.answer(Some(caller), function_id, body);
-                }
-            },
+            Awaits::Caller(caller) => self.answer_caller(caller, function_id, answered),
             Awaits::Nobody => self.log_failure(function_id, answered),
             Awaits::Functions => self.functions_listed(answered),
             Awaits::Condition(handler) => match answered {
@@ -256,6 +259,22 @@ impl Engine {
                 self.tell(shard, ToWorker::Told(told));
             }
         }
+    }
+
+    /// What an SDK worker's function says goes to its caller, if that reads what it asks for: else
+    /// calls that are under way would pile up what no limit holds back.
+    fn answer_caller(&mut self, caller: Caller, function_id: &str, answered: Answered<'_>) {
+        let answered = match self.no_room_for(caller.peer, false, self.limits.call_queue_bytes) {
+            Some(cause) => Answered::Refused(cause),
+            None => answered,
+        };
+        let error = answered.error(function_id);
+        let body = match (&error, answered) {
+            (Some(error), _) => ResultBody::Error(error),
+            (None, Answered::Result(Some(json))) => ResultBody::Json(json),
+            (None, _) => ResultBody::Nothing,
+        };
+        self.answer(Some(caller), function_id, body);
     }
 
     pub(super) fn hear_call(&mut self, call: FunctionCall, answered: Answered<'_>) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::id::SlotId;
-use crate::mesh::{JoinRequest, Presence, ToWorker};
+use crate::mesh::{JoinRequest, ToWorker};
 use crate::protocol::answer::{self, ResultBody};
 use crate::protocol::attached::{
     self, LIST_FUNCTIONS, Process, TRIGGER_TYPES, functions_changed_id, greeted_as,
@@ -45,8 +45,6 @@ pub(super) struct Attached {
     lost: Lost,
     /// Leaves wait for a trigger to be known again: at most until then, once the link is there.
     leaves: LeavesWait,
-    /// Leaves that were taken from workers and have to wait after all.
-    held_leaves: Vec<Presence>,
     /// Joins that wait for the link, and until when.
     joins: VecDeque<(Instant, Box<JoinRequest>)>,
     /// Calls that wait for the link.
@@ -116,7 +114,6 @@ impl Attached {
             is_settled: false,
             lost: Lost::default(),
             leaves: LeavesWait::No,
-            held_leaves: Vec::new(),
             joins: VecDeque::new(),
             waiting: Waiting::default(),
             refused: 0,
@@ -483,8 +480,6 @@ impl Engine {
             attached.lost.leaves = Streams::default();
             self.hooks.change();
         }
-        let held = std::mem::take(&mut attached.held_leaves);
-        self.call_leave_functions(&held);
     }
 
     /// Whether owed leaves may be taken now.
@@ -492,13 +487,6 @@ impl Engine {
         self.attached
             .as_ref()
             .is_none_or(|attached| attached.lets_leaves_go())
-    }
-
-    /// Keeps leaves that were taken before the link was lost.
-    pub(super) fn hold_leaves(&mut self, leaves: Vec<Presence>) {
-        if let Some(attached) = &mut self.attached {
-            attached.held_leaves.extend(leaves);
-        }
     }
 
     /// Keeps a join until its functions can be asked; gives it back when they can be now.

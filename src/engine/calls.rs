@@ -137,6 +137,11 @@ pub(super) struct Calls {
     functions: Named<FunctionCall>,
     /// Of those, the ones that only the log is interested in.
     unawaited_len: usize,
+    /// What is kept for handlers whose conditions are asked, debts excepted.
+    payloads_bytes: usize,
+    /// Conditions of debts, and what is kept for their handlers.
+    owed_len: usize,
+    owed_bytes: usize,
     deadlines: Deadlines<CallId>,
     auth_deadlines: Deadlines<CallId>,
     /// By caller and the caller's id.
@@ -203,14 +208,29 @@ impl Calls {
         self.streams.len()
     }
 
-    /// Calls that wait for functions of SDK workers.
+    /// Calls that wait for functions of SDK workers, debts excepted.
     pub(super) fn functions_len(&self) -> usize {
-        self.functions.len() - self.unawaited_len
+        self.functions.len() - self.unawaited_len - self.owed_len
     }
 
     /// Calls whose answers only the log is interested in.
     pub(super) fn unawaited_len(&self) -> usize {
         self.unawaited_len
+    }
+
+    /// Bytes of the payloads that wait for conditions, debts excepted.
+    pub(super) fn payloads_bytes(&self) -> usize {
+        self.payloads_bytes
+    }
+
+    /// Conditions of debts that are asked.
+    pub(super) fn owed_len(&self) -> usize {
+        self.owed_len
+    }
+
+    /// Bytes of the payloads that wait for them.
+    pub(super) fn owed_bytes(&self) -> usize {
+        self.owed_bytes
     }
 
     /// A call of a function begins: gives the id to send it under, and the older call of that
@@ -236,6 +256,8 @@ impl Calls {
         }
         self.count(callee);
         self.unawaited_len += usize::from(awaits.is_nobody());
+        self.owed_len += usize::from(awaits.is_owed());
+        *self.bytes_with(&awaits) += awaits.payload_bytes();
         let is_auth = matches!(awaits, Awaits::Auth { .. });
         let id = self.functions.insert(FunctionCall {
             awaits,
@@ -311,6 +333,14 @@ impl Calls {
         self.by_peer.get(&peer).copied().unwrap_or(0)
     }
 
+    /// The sum in which its payload counts.
+    fn bytes_with(&mut self, awaits: &Awaits) -> &mut usize {
+        match awaits.is_owed() {
+            true => &mut self.owed_bytes,
+            false => &mut self.payloads_bytes,
+        }
+    }
+
     fn count(&mut self, peer: SlotId) {
         *self.by_peer.entry(peer).or_insert(0) += 1;
     }
@@ -327,6 +357,8 @@ impl Calls {
     fn end_function(&mut self, id: CallId) -> Option<FunctionCall> {
         let call = self.functions.remove(id)?;
         self.unawaited_len -= usize::from(call.awaits.is_nobody());
+        self.owed_len -= usize::from(call.awaits.is_owed());
+        *self.bytes_with(&call.awaits) -= call.awaits.payload_bytes();
         self.discount(call.callee);
         self.by_callee.remove(&(call.callee, call.sent_id));
         if let Some(caller) = call.awaits.caller() {
@@ -350,6 +382,19 @@ impl Awaits {
 
     fn is_of(&self, peer: SlotId) -> bool {
         self.caller().is_some_and(|caller| caller.peer == peer)
+    }
+
+    /// Whether it is a debt, not to be refused whatever waits.
+    pub(super) fn is_owed(&self) -> bool {
+        matches!(self, Awaits::Condition(handler) if handler.is_owed)
+    }
+
+    /// Bytes that are kept meanwhile, though several may share them.
+    pub(super) fn payload_bytes(&self) -> usize {
+        match self {
+            Awaits::Condition(handler) => handler.payload.len(),
+            _ => 0,
+        }
     }
 
     fn is_nobody(&self) -> bool {

@@ -187,7 +187,9 @@ impl Engine {
         let is_readable = self
             .check_all_passed_on(texts)
             .map_err(|why| ErrorBody::new("trigger_registration_failed", why));
-        let may_be = is_readable.and_then(|()| self.check_handed_over(trigger_type));
+        let may_be = is_readable
+            .and_then(|()| self.check_handed_over(trigger_type))
+            .and_then(|()| self.check_server_of(trigger_type, id));
         match may_be.and_then(|()| self.triggers.register(trigger)) {
             Ok((slot, replaced)) => {
                 self.hooks.change();
@@ -230,6 +232,19 @@ impl Engine {
                     );
                 });
             }
+        }
+    }
+
+    /// Whether the worker that serves the type reads what it is handed. One that serves its own
+    /// triggers is not read itself until it does.
+    fn check_server_of(&self, trigger_type: &str, id: SlotId) -> Result<(), ErrorBody> {
+        let server = self.triggers.server_of(trigger_type);
+        let cause = server
+            .filter(|server| *server != id)
+            .and_then(|server| self.no_room_for(server, false, self.limits.call_queue_bytes));
+        match cause {
+            Some(cause) => Err(ErrorBody::new("trigger_registration_failed", cause)),
+            None => Ok(()),
         }
     }
 

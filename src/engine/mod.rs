@@ -36,7 +36,7 @@ use mio::{Events, Poll, Token};
 use crate::collections::Named;
 use crate::config::Limits;
 use crate::id::{SlotId, Text, WorkerId};
-use crate::mesh::{EnginePorts, ToEngine, engine_thread};
+use crate::mesh::{EnginePorts, Presence, ToEngine, engine_thread};
 use crate::metrics::EngineMetrics;
 use crate::net::id_of;
 use crate::protocol::custom;
@@ -127,6 +127,8 @@ pub struct Engine {
     deciding: Named<Deciding>,
     /// Workers that owe leaves and wait to be told how many are taken.
     owing: VecDeque<WorkerId>,
+    /// Leaves that were taken, and whose functions have no room yet.
+    taken_leaves: VecDeque<Presence>,
     /// How many each worker was told.
     leaves_granted: Vec<(WorkerId, usize)>,
     /// Sockets with something to read, each once.
@@ -176,6 +178,7 @@ impl Engine {
             attached,
             deciding: Named::default(),
             owing: VecDeque::new(),
+            taken_leaves: VecDeque::new(),
             leaves_granted: Vec::new(),
             calls: Calls::default(),
             readable: VecDeque::new(),

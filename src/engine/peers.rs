@@ -31,7 +31,7 @@ use super::parked::Parked;
 use super::workers::Profile;
 
 /// Answers are written out while less than this waits unsent; the others stay what they are, shared
-/// with the shards that gave them.
+/// with the shards that gave them, and what is sent after them waits behind them.
 const OUT_BYTES: usize = 256 * 1024;
 
 /// Calls of one peer that may be under way and have long answers (lists): what the answers hold is
@@ -70,9 +70,9 @@ pub(super) struct Peer {
     /// Frames to be sent; the first `sent` bytes have been.
     out: Vec<u8>,
     sent: usize,
-    /// Answers that follow, and the bytes that they hold.
-    answers: VecDeque<Answer>,
-    answers_bytes: usize,
+    /// What follows, and the bytes that it holds.
+    behind: VecDeque<Behind>,
+    behind_bytes: usize,
     /// What is sent after all else: a close frame, or an HTTP answer that refuses.
     last: Vec<u8>,
     is_blocked: bool,
@@ -90,6 +90,14 @@ pub(super) struct Answer {
     pub(super) caller: Caller,
     pub(super) function: StreamFunction,
     pub(super) outcome: Outcome,
+}
+
+/// What waits behind `out`, in order.
+enum Behind {
+    /// An answer whose values are still shared with the shard that gave it.
+    Answer(Answer),
+    /// Frames that were sent after such answers.
+    Frames(Vec<u8>),
 }
 
 /// How far a connection is.
@@ -132,8 +140,8 @@ impl Peer {
             drops_said_at: None,
             out: Vec::new(),
             sent: 0,
-            answers: VecDeque::new(),
-            answers_bytes: 0,
+            behind: VecDeque::new(),
+            behind_bytes: 0,
             last: Vec::new(),
             is_blocked: false,
             is_readable: false,
@@ -158,7 +166,7 @@ impl Peer {
 
     /// Bytes that wait unsent.
     pub(super) fn unsent_bytes(&self) -> usize {
-        self.out.len() - self.sent + self.answers_bytes
+        self.out.len() - self.sent + self.behind_bytes
     }
 
     /// Whether its socket is to be left unread: what it asked for has not found room, or nobody
@@ -174,33 +182,46 @@ impl Peer {
 }
 
 impl Peer {
-    /// Appends one message as a frame.
+    /// Appends one message as a frame: behind answers that are not written out yet.
     fn push(&mut self, text: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-        text.clear();
-        write(text);
-        if let Some(masks) = &mut self.masks {
-            push_masked_text(&mut self.out, text, masks.next());
-        } else {
-            let (header, header_len) = text_header(text.len());
-            self.out.extend_from_slice(&header[..header_len]);
-            self.out.extend_from_slice(text);
+        if self.behind.is_empty() {
+            return push_frame(&mut self.out, self.masks.as_mut(), text, write);
         }
-        text.shrink_to(OUT_BYTES);
+        let mut frames = match self.behind.pop_back() {
+            Some(Behind::Frames(frames)) => frames,
+            last => {
+                self.behind.extend(last);
+                Vec::new()
+            }
+        };
+        let before = frames.len();
+        push_frame(&mut frames, self.masks.as_mut(), text, write);
+        self.behind_bytes += frames.len() - before;
+        self.behind.push_back(Behind::Frames(frames));
     }
 
-    /// Writes answers out until so many bytes wait unsent.
-    fn write_out_answers(&mut self, text: &mut Vec<u8>, until_bytes: usize) {
-        while self.out.len() - self.sent < until_bytes
-            && let Some(answer) = self.answers.pop_front()
+    /// Writes out what is behind until so many bytes wait unsent.
+    fn write_out(&mut self, text: &mut Vec<u8>) {
+        while self.out.len() - self.sent < OUT_BYTES
+            && let Some(next) = self.behind.pop_front()
         {
-            self.answers_bytes -= answer.outcome.held_bytes();
             let Answer {
                 caller,
                 function,
                 outcome,
-            } = answer;
+            } = match next {
+                Behind::Answer(answer) => answer,
+                Behind::Frames(mut frames) => {
+                    self.behind_bytes -= frames.len();
+                    self.out.append(&mut frames);
+                    continue;
+                }
+            };
+            self.behind_bytes -= outcome.held_bytes();
             let body = ResultBody::Outcome(&outcome);
-            self.push(text, |out| caller.write_answer(out, function.id(), body));
+            push_frame(&mut self.out, self.masks.as_mut(), text, |out| {
+                caller.write_answer(out, function.id(), body);
+            });
         }
     }
 
@@ -220,8 +241,8 @@ impl Peer {
             Written::Gone => return Liveness::Dead,
         }
         loop {
-            self.write_out_answers(text, OUT_BYTES);
-            if self.answers.is_empty() {
+            self.write_out(text);
+            if self.behind.is_empty() {
                 self.out.append(&mut self.last);
             }
             let unsent = &self.out[self.sent..];
@@ -244,6 +265,26 @@ impl Peer {
             }
         }
     }
+}
+
+/// Appends to `out` what `write` makes, as one frame.
+fn push_frame(
+    out: &mut Vec<u8>,
+    masks: Option<&mut Masks>,
+    text: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>),
+) {
+    text.clear();
+    write(text);
+    match masks {
+        Some(masks) => push_masked_text(out, text, masks.next()),
+        None => {
+            let (header, header_len) = text_header(text.len());
+            out.extend_from_slice(&header[..header_len]);
+            out.extend_from_slice(text);
+        }
+    }
+    text.shrink_to(OUT_BYTES);
 }
 
 /// Whether a socket can still be written to.
@@ -343,7 +384,7 @@ impl Peers {
         if !matches!(peer.phase, Phase::Work(_)) {
             return;
         }
-        peer.write_out_answers(&mut self.text, usize::MAX); // what was answered before goes before
+        peer.write_out(&mut self.text); // what was answered before goes before
         peer.push(&mut self.text, write);
         self.mark(id);
     }
@@ -357,8 +398,8 @@ impl Peers {
         if !matches!(peer.phase, Phase::Work(_)) {
             return;
         }
-        peer.answers_bytes += answer.outcome.held_bytes();
-        peer.answers.push_back(answer);
+        peer.behind_bytes += answer.outcome.held_bytes();
+        peer.behind.push_back(Behind::Answer(answer));
         self.mark(id);
     }
 

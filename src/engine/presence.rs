@@ -111,6 +111,7 @@ impl Engine {
     /// Takes owed leaves, as many as their callees have room for: what is not taken stays with its
     /// worker, so that none is ever dropped.
     pub(super) fn take_leaves(&mut self) {
+        self.go_on_with_leaves();
         let mut room = self.room_for_leaves();
         while room > 0
             && let Some(worker) = self.owing.pop_front()
@@ -124,7 +125,8 @@ impl Engine {
 
     /// Whether owed leaves wait for nothing but the next turn.
     pub(super) fn may_take_leaves(&self) -> bool {
-        !self.owing.is_empty() && self.room_for_leaves() > 0
+        let is_due = !self.taken_leaves.is_empty() || !self.owing.is_empty();
+        is_due && self.room_for_a_batch() > 0
     }
 
     /// Whether leaves are owed, or may still come about, that some function is to hear of.
@@ -133,13 +135,21 @@ impl Engine {
         let are_owed = shared.owed.load(Ordering::Acquire) > 0
             || !self.owing.is_empty()
             || !self.leaves_granted.is_empty()
+            || !self.taken_leaves.is_empty()
             || !self.deciding.is_empty();
         let may_come = are_owed || shared.connections_len() > 0;
         may_come && self.triggers.leave_functions().next().is_some()
     }
 
-    /// How many leaves every callee of theirs has room for, those that are on their way deducted.
+    /// How many leaves may be taken now, those that are on their way deducted.
     fn room_for_leaves(&self) -> usize {
+        let granted: usize = self.leaves_granted.iter().map(|(_, count)| count).sum();
+        self.room_for_a_batch()
+            .saturating_sub(granted + self.taken_leaves.len())
+    }
+
+    /// How many leaves every callee of theirs has room for.
+    fn room_for_a_batch(&self) -> usize {
         if !self.takes_leaves() {
             return 0;
         }
@@ -156,39 +166,57 @@ impl Engine {
             .limits
             .call_queue_bytes
             .saturating_sub(fullest.unwrap_or(0));
-        let granted: usize = self.leaves_granted.iter().map(|(_, count)| count).sum();
-        (room_bytes / LEAVE_BYTES)
-            .max(usize::from(room_bytes > 0))
-            .saturating_sub(granted)
+        let (triggers, with_condition) = self.triggers.leaves_len();
+        let room = room_bytes / (LEAVE_BYTES * triggers.max(1));
+        room.max(usize::from(room_bytes > 0))
+            .min(self.room_for_conditions(with_condition))
+    }
+
+    /// For how many leaves conditions may be asked, so many for each.
+    fn room_for_conditions(&self, conditions: usize) -> usize {
+        if conditions == 0 {
+            return usize::MAX;
+        }
+        if self.calls.owed_bytes() > self.limits.call_queue_bytes {
+            return 0;
+        }
+        let in_flight_max = self.limits.calls_in_flight;
+        let room = in_flight_max.saturating_sub(self.calls.owed_len());
+        (room / conditions).max(usize::from(room > 0))
     }
 
     /// Calls the leave functions for what a worker owed.
     pub(super) fn settle_leaves(&mut self, worker: WorkerId, leaves: Vec<Presence>, more: bool) {
         self.leaves_granted
             .retain(|(granted, _)| *granted != worker);
-        if self.takes_leaves() {
-            self.call_leave_functions(&leaves);
-        } else {
-            self.hold_leaves(leaves);
-        }
+        self.taken_leaves.extend(leaves);
+        self.go_on_with_leaves();
         if more {
             self.owing.push_back(worker);
         }
     }
 
-    pub(super) fn call_leave_functions(&mut self, leaves: &[Presence]) {
-        for presence in leaves {
-            let payload = payload_of(presence);
-            for handler in self.triggers.of_leave(presence.key.stream()) {
-                self.fire(
-                    handler.condition.as_deref(),
-                    Handler {
-                        function_id: handler.function_id,
-                        payload: Text::clone(&payload),
-                        is_owed: true,
-                    },
-                );
-            }
+    /// Calls the leave functions for what was taken, one leave after another while there is room.
+    fn go_on_with_leaves(&mut self) {
+        while !self.taken_leaves.is_empty()
+            && self.room_for_a_batch() > 0
+            && let Some(presence) = self.taken_leaves.pop_front()
+        {
+            self.call_leave_functions(&presence);
+        }
+    }
+
+    fn call_leave_functions(&mut self, presence: &Presence) {
+        let payload = payload_of(presence);
+        for handler in self.triggers.of_leave(presence.key.stream()) {
+            self.fire(
+                handler.condition.as_deref(),
+                Handler {
+                    function_id: handler.function_id,
+                    payload: Text::clone(&payload),
+                    is_owed: true,
+                },
+            );
         }
     }
 

@@ -235,6 +235,18 @@ impl Triggers {
         !self.leaves.is_empty()
     }
 
+    /// How many triggers a leave may fire, and how many of these ask a condition.
+    pub(super) fn leaves_len(&self) -> (usize, usize) {
+        let has_condition = |slot: &&SlotId| {
+            let trigger = self.triggers.get(**slot);
+            trigger.is_some_and(|trigger| {
+                matches!(&trigger.matcher, Matcher::Leave(matcher) if matcher.condition.is_some())
+            })
+        };
+        let with_condition = self.leaves.iter().filter(has_condition).count();
+        (self.leaves.len(), with_condition)
+    }
+
     /// All functions that leaves are told to, or that are asked before.
     pub(super) fn leave_functions(&self) -> impl Iterator<Item = &str> {
         self.leaves.iter().flat_map(|slot| {

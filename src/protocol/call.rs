@@ -95,6 +95,10 @@ pub struct Invoke<'a> {
     pub action: Action<'a>,
 }
 
+/// Longer ones are no traces: they are passed over, for they are kept while a call is under way.
+/// W3C Baggage asks for as many bytes at least to be passed on.
+pub const TRACE_FIELD_BYTES_MAX: usize = 8192;
+
 /// The caller's trace, passed to the callee and back.
 #[derive(Debug, Default)]
 pub struct Trace<'a> {
@@ -255,11 +259,16 @@ fn invoke<'a>(fields: &Fields<'a>) -> Result<EngineMessage<'a>, Dropped> {
         function_id: fields.string(Field::FunctionId)?,
         data: fields.value(Field::Data).map_or("null", RawValue::get),
         trace: Trace {
-            traceparent: fields.optional_string(Field::Traceparent)?,
-            baggage: fields.optional_string(Field::Baggage)?,
+            traceparent: trace_field(fields, Field::Traceparent)?,
+            baggage: trace_field(fields, Field::Baggage)?,
         },
         action: action(fields.value(Field::Action))?,
     }))
+}
+
+fn trace_field<'a>(fields: &Fields<'a>, field: Field) -> Result<Option<Cow<'a, str>>, Dropped> {
+    let text = fields.optional_string(field)?;
+    Ok(text.filter(|text| text.len() <= TRACE_FIELD_BYTES_MAX))
 }
 
 fn action(json: Option<&RawValue>) -> Result<Action<'_>, Dropped> {

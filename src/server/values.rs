@@ -90,6 +90,7 @@ impl Values {
         })?;
         for shard in shards.iter_mut() {
             shard.restored(started.time);
+            shard.keep_times_from(started.time);
         }
         let groups: usize = shards.iter().map(Shard::groups_len).sum();
         let path = settings.path.display();

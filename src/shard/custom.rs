@@ -50,6 +50,9 @@ impl Group {
         {
             self.follow_beside(join.item.as_ref(), turn);
         }
+        if time.is_some() {
+            self.keep_time(turn);
+        }
         let number = turn.flight.name_custom();
         turn.out.custom.push(CustomCall {
             shard: turn.flight.shard,

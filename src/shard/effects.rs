@@ -147,6 +147,11 @@ pub enum RequestKind {
         /// The time of the change, in ms since 1970.
         time: u64,
     },
+    /// No time up to this one is to be given out after the next start.
+    Times {
+        /// In ms since 1970.
+        time: u64,
+    },
     /// The store decides.
     Decide(Question),
 }
@@ -375,6 +380,7 @@ impl Request {
         match &self.kind {
             RequestKind::Put { item, value, .. } => item.len() + value.len(),
             RequestKind::Remove { item, .. } => item.len(),
+            RequestKind::Times { .. } => 0,
             RequestKind::Decide(question) => match question {
                 Question::Set { item, data, .. } => item.len() + data.len(),
                 Question::Update { item, ops, .. } => {
@@ -436,14 +442,19 @@ pub trait Store: std::marker::Send {
     /// Who decides what a change does.
     fn decides(&self) -> Decides;
 
-    /// Serves one turn's requests of all shards, in order: one answer each, in the same order within
-    /// a shard, and between them what other hosts have done. Accepted is as durable as the
+    /// Serves one turn's requests of all shards, in order: one answer each, now or later, in the same
+    /// order within a shard, and between them what other hosts have done. Accepted is as durable as the
     /// configuration promises.
     fn serve(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>);
 
     /// Does what is due without a request, once the answers of the turn are on their way, and may ask
-    /// shards for slices. Gives how long it may rest; `None`: until it is asked.
-    fn tend(&mut self, _asks: &mut Vec<(WorkerId, Cursor)>) -> Option<Duration> {
+    /// shards for slices and answer requests of earlier turns. Gives how long it may rest; `None`:
+    /// until it is asked.
+    fn tend(
+        &mut self,
+        _asks: &mut Vec<(WorkerId, Cursor)>,
+        _learned: &mut Vec<Learned>,
+    ) -> Option<Duration> {
         None
     }
 

@@ -261,12 +261,14 @@ impl Group {
 
     pub(super) fn send(&mut self, mut send: Send, turn: &mut Turn<'_>) {
         send.time = self.event_time(turn.now);
+        self.keep_time(turn);
         self.place(Waiting::Send(send), turn);
     }
 
     /// `hash` is that of the join's item, if it names one.
     pub(super) fn join(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
         let time = self.sync_time(join.item.is_some(), turn.now);
+        self.keep_time(turn);
         self.place(Waiting::Join { join, hash, time }, turn);
     }
 
@@ -337,6 +339,18 @@ impl Group {
     pub(super) fn sync_time(&mut self, of_item: bool, now: u64) -> u64 {
         self.last_time = now.max(self.last_time + u64::from(of_item));
         self.last_time
+    }
+
+    /// The last time is given out with what comes next, and no write bears it: where the store has not
+    /// kept it yet, what comes next waits.
+    pub(super) fn keep_time(&mut self, turn: &mut Turn<'_>) {
+        if turn
+            .flight
+            .keep_time(self.last_time, Some(turn.slot), turn.out)
+        {
+            let waiting = Waiting::Times { is_kept: false };
+            self.under_way(turn.flight).push(waiting);
+        }
     }
 
     /// Tells the workers that listen, and the triggers that follow, of a change.
@@ -510,6 +524,7 @@ impl Group {
             Waiting::Heard(heard) => self.tell_heard(heard, Whose::Elsewhere, turn),
             Waiting::Asked(asked, Some(verdict)) => self.learn(asked, verdict, turn),
             Waiting::Custom(custom) => self.learn_custom(*custom, turn),
+            Waiting::Times { .. } => {}
             Waiting::Asked(_, None) => debug_assert!(false, "its turn has not come"),
         }
     }

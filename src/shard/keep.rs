@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use crate::id::{GroupKey, ItemId, Text};
 
 use super::Shard;
+use super::times::Times;
 
 /// How much one slice may take, so that it does not hold its worker up.
 #[derive(Debug, Clone, Copy)]
@@ -293,6 +294,12 @@ impl Shard {
     pub fn restored(&mut self, time: u64) {
         self.restoring = None;
         self.groups.raise_times(time);
+    }
+
+    /// From now on times that no write bears are given out once the store has kept them; it has those
+    /// up to `kept`.
+    pub fn keep_times_from(&mut self, kept: u64) {
+        self.flight.times = Times::from(kept);
     }
 
     fn restore_unnamed(&mut self, piece: Piece) {

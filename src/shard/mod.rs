@@ -19,6 +19,7 @@ mod items;
 mod keep;
 mod shared;
 mod sync;
+mod times;
 mod under_way;
 mod unnamed;
 pub mod update;
@@ -76,6 +77,9 @@ pub struct Shard {
     groups: Groups,
     /// Groups taken over whose names nobody has said yet.
     unnamed: Unnamed,
+    /// Joins of such groups whose times the store has to keep first, and what was asked of the same
+    /// groups behind them.
+    postponed: Vec<(GroupKey, Ask)>,
     hooks: Arc<Hooks>,
     flight: Flight,
     /// Commands that wait in the groups' queues.
@@ -116,6 +120,7 @@ impl Shard {
             hasher: groups.hasher(),
             groups,
             unnamed: Unnamed::default(),
+            postponed: Vec::new(),
             hooks: Arc::default(),
             flight: Flight::new(worker),
             waiting_len: 0,
@@ -244,6 +249,9 @@ impl Shard {
         if self.unnamed.is_empty() {
             return self.apply_to_named(key, ask, now, out);
         }
+        if self.is_to_postpone(&key, &ask, now, out) {
+            return self.postponed.push((key, ask));
+        }
         match ask {
             Ask::Set { .. } | Ask::Update { .. } | Ask::Delete { .. } => {
                 self.name(&key);
@@ -260,6 +268,28 @@ impl Shard {
                 self.lend_unnamed(&key);
             }
             Ask::Send { .. } | Ask::Leave { .. } => self.apply_to_named(key, ask, now, out),
+        }
+    }
+
+    /// Items that are lent go back at once, so such a join cannot wait in its group's queue.
+    fn is_to_postpone(&mut self, key: &GroupKey, ask: &Ask, now: u64, out: &mut Effects) -> bool {
+        let is_its = |(of, _): &(GroupKey, Ask)| of.joined() == key.joined();
+        if self.postponed.iter().any(is_its) {
+            return true;
+        }
+        if !matches!(ask, Ask::Join(_)) || self.unnamed.items_of(key).is_none() {
+            return false;
+        }
+        let group = self.groups.find(key).and_then(|slot| self.groups.get(slot));
+        let last = group.map_or(self.groups.time_let_go(), Group::last_time);
+        self.flight.keep_time(now.max(last + 1), None, out)
+    }
+
+    /// The store has kept what it could. The times are those that it has.
+    fn apply_postponed(&mut self, now: u64, out: &mut Effects) {
+        let now = now.min(self.flight.times.kept);
+        for (key, ask) in std::mem::take(&mut self.postponed) {
+            self.apply_to_group(key, ask, now, out);
         }
     }
 
@@ -407,29 +437,39 @@ impl Shard {
                 out.replies.push(Reply { call, outcome });
                 return;
             }
+            (Some(InFlight::Times { .. }), _) => return,
         };
         match (who, answer.verdict) {
-            (InFlight::Group(slot), Verdict::Refused(cause)) => {
-                self.refused(slot, &cause, now, out);
-            }
+            (who, Verdict::Refused(cause)) => self.refused(who, &cause, now, out),
             (InFlight::Group(slot), _) => self.with_group(slot, now, out, Group::accepted),
+            (InFlight::Times { time, slot }, _) => {
+                self.flight.times.keep(time);
+                if let Some(slot) = slot {
+                    self.with_group(slot, now, out, Group::accepted);
+                }
+                self.apply_postponed(now, out);
+            }
             (InFlight::Listing { .. } | InFlight::Nobody, _) => {
                 debug_assert!(false, "the owner lists by itself");
             }
         }
     }
 
-    /// Everything of this shard that is under way fails with the refused write of group `first`.
-    fn refused(&mut self, first: u32, cause: &str, now: u64, out: &mut Effects) {
+    /// Everything of this shard that is under way fails with the refused request of `first`.
+    fn refused(&mut self, first: InFlight, cause: &str, now: u64, out: &mut Effects) {
         let others = self.flight.begin_epoch();
-        let slots = others.filter_map(|who| match who {
-            InFlight::Group(slot) => Some(slot),
-            InFlight::Listing { .. } | InFlight::Nobody => None,
-        });
         // A group's whole queue ends at its first mention; its later ones find nothing under way.
-        for slot in std::iter::once(first).chain(slots) {
+        for who in std::iter::once(first).chain(others) {
+            if let InFlight::Times { time, .. } = who {
+                // Nobody is held up because times cannot be kept; soon that is tried again.
+                self.flight.times.keep(time);
+            }
+            let Some(slot) = who.slot() else {
+                continue;
+            };
             self.with_group(slot, now, out, |group, turn| group.refused(cause, turn));
         }
+        self.apply_postponed(now, out);
     }
 
     fn with_group(

@@ -14,6 +14,7 @@ use crate::protocol::input::{StreamFunction, failed};
 
 use super::command::Join;
 use super::effects::{CustomAnswer, Effects, FromChannel, Reply, Request, RequestKind, Verdict};
+use super::times::Times;
 
 /// Queues and tables larger than this are given back instead of kept for the next group.
 const SPARE_LEN_MAX: usize = 256;
@@ -82,6 +83,10 @@ pub(super) enum Waiting {
     Asked(Asked, Option<Verdict>),
     /// A function of an SDK worker decides: waits for its answer.
     Custom(Box<Custom>),
+    /// What is behind it bears times that the store has to keep first: waits for its answer.
+    Times {
+        is_kept: bool,
+    },
 }
 
 /// A change that the owner has computed.
@@ -156,6 +161,7 @@ impl Waiting {
         match self {
             Waiting::Write(write) => !write.is_accepted,
             Waiting::Asked(_, verdict) => verdict.is_none(),
+            Waiting::Times { is_kept } => !is_kept,
             _ => false,
         }
     }
@@ -219,10 +225,12 @@ impl UnderWay {
         Some(waiting)
     }
 
-    /// The store accepts the oldest write that it has not answered.
+    /// The store accepts the oldest write or time that it has not answered.
     pub(super) fn accept(&mut self) {
-        if let Some(Waiting::Write(write)) = self.next_of_store() {
-            write.is_accepted = true;
+        match self.next_of_store() {
+            Some(Waiting::Write(write)) => write.is_accepted = true,
+            Some(Waiting::Times { is_kept }) => *is_kept = true,
+            _ => {}
         }
     }
 
@@ -268,7 +276,8 @@ impl UnderWay {
     }
 
     /// A write was refused: those that are not accepted, and answers that rest on one of them, become
-    /// failures in their places. Everything else stays as it is.
+    /// failures in their places. Times that cannot be kept hold nobody up. Everything else stays as it
+    /// is.
     pub(super) fn refuse(&mut self, cause: &str) {
         let queue = std::mem::take(&mut self.queue);
         self.forget();
@@ -277,6 +286,7 @@ impl UnderWay {
             let (reply, function) = match waiting {
                 Waiting::Write(write) if !write.is_accepted => (write.reply, write.function),
                 Waiting::Rests { reply, function } if has_refused => (Some(reply), function),
+                Waiting::Times { is_kept: false } => continue,
                 other => {
                     self.push(other);
                     continue;
@@ -388,6 +398,7 @@ pub(super) struct Flight {
     next_custom: u64,
     /// `None`: answered before older ones, of other groups.
     waiting: VecDeque<Option<InFlight>>,
+    pub(super) times: Times,
     /// Emptied queues, kept for the next group that needs one.
     #[allow(clippy::vec_box, reason = "the boxes themselves are what is kept")]
     spare: Vec<Box<UnderWay>>,
@@ -404,6 +415,19 @@ pub(super) enum InFlight {
         call: CallId,
         stream: Option<Box<str>>,
     },
+    /// Times up to `time` are to be kept; a group may wait for it.
+    Times { time: u64, slot: Option<u32> },
+}
+
+impl InFlight {
+    /// The group that waits.
+    pub(super) fn slot(self) -> Option<u32> {
+        match self {
+            InFlight::Group(slot) => Some(slot),
+            InFlight::Times { slot, .. } => slot,
+            InFlight::Listing { .. } | InFlight::Nobody => None,
+        }
+    }
 }
 
 impl Flight {
@@ -414,8 +438,26 @@ impl Flight {
             next_number: 0,
             next_custom: 0,
             waiting: VecDeque::new(),
+            times: Times::default(),
             spare: Vec::new(),
         }
+    }
+
+    /// A time is about to be given out that no write bears. Whether the group has to wait until the
+    /// store has kept it.
+    pub(super) fn keep_time(&mut self, time: u64, slot: Option<u32>, out: &mut Effects) -> bool {
+        let must_wait = time > self.times.kept;
+        if must_wait || self.times.run_low(time) {
+            let slot = slot.filter(|_| must_wait);
+            let time = time + Times::AHEAD_MS;
+            self.times.asked = self.times.asked.max(time);
+            self.request(
+                InFlight::Times { time, slot },
+                RequestKind::Times { time },
+                out,
+            );
+        }
+        must_wait
     }
 
     pub(super) fn request(&mut self, who: InFlight, kind: RequestKind, out: &mut Effects) {
@@ -450,6 +492,7 @@ impl Flight {
     /// After a refusal: everything under way is void, and a new epoch begins. Gives who waited.
     pub(super) fn begin_epoch(&mut self) -> impl Iterator<Item = InFlight> + use<> {
         self.epoch = self.epoch.wrapping_add(1);
+        self.times.asked = self.times.kept;
         std::mem::take(&mut self.waiting).into_iter().flatten()
     }
 

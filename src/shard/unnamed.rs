@@ -173,6 +173,49 @@ mod tests {
     }
 
     #[test]
+    fn a_join_that_waits_for_its_time_sees_it_and_names_nothing() {
+        let mut shard = shard();
+        shard.keep_times_from(0);
+        let join = || {
+            Ask::Join(Join {
+                worker: WorkerId(0),
+                local: CALL,
+                connection: CALL,
+                token: 0,
+                item: None,
+            })
+        };
+        let mut out = Effects::default();
+        for ask in [join(), join(), Ask::List { call: CALL }] {
+            let key = GroupKey::new("a:b", "c");
+            shard.apply(Command::Group { key, ask }, 1000, &mut out);
+        }
+        assert!(out.deliveries.is_empty() && out.replies.is_empty());
+        assert_eq!(out.requests.len(), 1);
+        let request = out.requests.remove(0);
+        let answer = Answer {
+            shard: request.shard,
+            epoch: request.epoch,
+            number: request.number,
+            verdict: Verdict::Accepted,
+        };
+        shard.learn(Learned::Answer(answer), 1001, &mut out);
+        assert_eq!((out.deliveries.len(), out.replies.len()), (2, 1));
+        for delivery in &out.deliveries {
+            let Delivered::Entered {
+                sync: Some(sync), ..
+            } = &delivery.what
+            else {
+                unreachable!("a join is entered")
+            };
+            let bytes = sync.pieces_from(0).collect::<Vec<_>>().concat();
+            assert!(bytes.windows(5).any(|five| five == b"[1,2]"));
+        }
+        assert_eq!(groups(&mut shard, "a"), ["b:c"]);
+        assert_eq!(list(&mut shard, ("a", "b:c")), ",1,2", "still of both");
+    }
+
+    #[test]
     fn every_reading_sees_it_until_a_change_names_it() {
         let mut shard = shard();
         for reading in [("a", "b:c"), ("a:b", "c")] {

@@ -126,6 +126,7 @@ impl Double {
                 self.remove(&group, &item);
                 Verdict::Accepted
             }
+            RequestKind::Times { .. } => Verdict::Accepted,
             RequestKind::Decide(question) => self.decide(question),
         }
     }

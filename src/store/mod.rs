@@ -70,30 +70,42 @@ fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
         ports.mailbox.tell_waiters(|thread| shared.wake(thread));
         let mut learned = Vec::with_capacity(requests.len());
         store.serve(requests, &mut learned);
-        let mut by_worker: Vec<Vec<Learned>> = ports.to_open.iter().map(|_| Vec::new()).collect();
-        for learned in learned {
-            let worker = match &learned {
-                Learned::Answer(answer) => answer.shard,
-                Learned::Heard { group, .. } | Learned::Channel(group, _) => {
-                    ports.shared.owners.owner_of(group)
-                }
-                Learned::Lost => continue,
-            };
-            by_worker[worker.index()].push(learned);
-        }
-        for (outbox, learned) in ports.to_open.iter_mut().zip(by_worker) {
-            if !learned.is_empty() {
-                outbox.send(ToWorker::Learned(learned));
-                outbox.flush();
+        tell(learned, ports);
+    }
+}
+
+/// To each shard what is for it, in order.
+fn tell(learned: impl IntoIterator<Item = Learned>, ports: &mut StorePorts) {
+    let mut by_worker: Vec<Vec<Learned>> = ports.to_open.iter().map(|_| Vec::new()).collect();
+    for learned in learned {
+        let worker = match &learned {
+            Learned::Answer(answer) => answer.shard,
+            Learned::Heard { group, .. } | Learned::Channel(group, _) => {
+                ports.shared.owners.owner_of(group)
             }
+            Learned::Lost => {
+                let all = by_worker.iter_mut();
+                all.for_each(|learned| learned.push(Learned::Lost));
+                continue;
+            }
+        };
+        by_worker[worker.index()].push(learned);
+    }
+    for (outbox, learned) in ports.to_open.iter_mut().zip(by_worker) {
+        if !learned.is_empty() {
+            outbox.send(ToWorker::Learned(learned));
+            outbox.flush();
         }
     }
 }
 
 /// What is due by itself. Behind the answers of the turn, so that a slice holds what they accept.
 fn tend(store: &mut dyn Store, ports: &mut StorePorts) -> Option<Duration> {
-    let mut asks = Vec::new();
-    let rest = store.tend(&mut asks);
+    let (mut asks, mut learned) = (Vec::new(), Vec::new());
+    let rest = store.tend(&mut asks, &mut learned);
+    if !learned.is_empty() {
+        tell(learned, ports);
+    }
     for (shard, cursor) in asks {
         if let Some(outbox) = ports.to_open.get_mut(shard.index()) {
             outbox.send(ToWorker::Slice(cursor));

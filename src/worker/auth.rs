@@ -82,6 +82,10 @@ impl Worker {
     /// Keeps an upgrade, and what came behind it, for the auth function's word.
     pub(super) fn wait_for_auth(&mut self, id: SlotId, upgrade: Upgrade, frames: &[u8]) {
         if let Some(connection) = self.connections.get_mut(id) {
+            if connection.is_ending {
+                // The poll has told of the end together with the head, and tells it once.
+                return self.end(id);
+            }
             connection.phase = Phase::Asking(Box::new(Asking {
                 upgrade,
                 frames: frames.to_vec(),

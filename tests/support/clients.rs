@@ -10,7 +10,7 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 use uuid::Uuid;
 
-use super::{TestServer, raw};
+use super::{TestServer, raw, wait_until};
 
 pub(crate) type Socket = WebSocket<TcpStream>;
 
@@ -309,6 +309,15 @@ impl SdkWorker {
         }
     }
 
+    /// On a stream that is a WebSocket already.
+    pub(crate) fn upgraded(stream: TcpStream) -> SdkWorker {
+        SdkWorker {
+            socket: WebSocket::from_raw_socket(stream, Role::Client, None),
+            worker_id: String::new(),
+            came: VecDeque::new(),
+        }
+    }
+
     pub(crate) fn wait_for_hello(&mut self) {
         let hello = self.next();
         assert_eq!(hello["type"], "workerregistered", "{hello}");
@@ -343,6 +352,11 @@ impl SdkWorker {
             Ok(Message::Text(text)) => serde_json::from_str(text.as_str()).expect("JSON"),
             other => panic!("expected a text frame, got {other:?}"),
         }
+    }
+
+    /// The next frame, which may end the connection.
+    pub(crate) fn next_message(&mut self) -> Message {
+        self.socket.read().expect("a message in time")
     }
 
     /// The next message, whatever it is.
@@ -511,6 +525,24 @@ impl SdkWorker {
 
     pub(crate) fn stream(&self) -> &TcpStream {
         self.socket.get_ref()
+    }
+}
+
+/// The attached server serves the streams of that engine, as its SDK workers see it.
+pub(crate) fn wait_for_link(sdk: &mut SdkWorker, subscriber: &mut Subscriber) {
+    let group = ("probe", "g");
+    subscriber.join("probe", group);
+    let mut number = 0;
+    wait_until("events of the engine reach subscribers", || {
+        number += 1;
+        sdk.set(group, "i", json!(number));
+        subscriber.has_something()
+    });
+    // What came before the link went to the engine's own streams.
+    let mut heard = subscriber.next();
+    assert_eq!(heard.kind, "create");
+    while heard.data != json!(number) {
+        heard = subscriber.next();
     }
 }
 

@@ -8,6 +8,8 @@
 
 pub(crate) mod clients;
 pub(crate) mod lone;
+pub(crate) mod memory;
+pub(crate) mod program;
 pub(crate) mod raw;
 pub(crate) mod redis;
 pub(crate) mod script;
@@ -70,6 +72,19 @@ impl TestServer {
     /// With settings of the test's own.
     pub(crate) fn with(shape: Shape, change: impl FnOnce(&mut Config)) -> TestServer {
         TestServer::build(shape, change, Options::default())
+    }
+
+    /// As a worker of the engine that is at that address.
+    pub(crate) fn attached(
+        shape: Shape,
+        url: &str,
+        change: impl FnOnce(&mut Config),
+    ) -> TestServer {
+        TestServer::with(shape, |config| {
+            config.engine = Some(url.to_owned());
+            config.worker_listeners.clear();
+            change(config);
+        })
     }
 
     /// On the store double, which does as its cues say.

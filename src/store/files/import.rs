@@ -105,7 +105,7 @@ pub(super) fn import(disk: &mut dyn Disk) -> Result<bool, StoreError> {
         items_len += items.len();
         write(disk, &mut writer, joined, items)?;
     }
-    writer.finish(disk)?;
+    writer.finish(disk, 0)?;
     let path = disk.path().display();
     let unfinished = match found.unfinished {
         0 => String::new(),

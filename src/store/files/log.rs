@@ -38,6 +38,9 @@ pub(super) struct Log {
     is_dirty: bool,
     /// A sync has failed: what stands in the files may not be on the disk, whatever a later sync says.
     is_suspect: bool,
+    /// A batch was refused though it may stand whole behind the end of the last segment, and no
+    /// successor says so yet: whoever read it now would take it for accepted.
+    is_undecided: bool,
 }
 
 struct Open {
@@ -77,6 +80,7 @@ impl Log {
             next_sequence,
             is_dirty: false,
             is_suspect: false,
+            is_undecided: false,
         })
     }
 
@@ -96,7 +100,13 @@ impl Log {
         std::mem::take(&mut self.is_suspect)
     }
 
-    /// Appends one batch of so many records. After an error nothing of it is there.
+    /// Whether the last batch that was written and failed could still be found at a start.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.is_undecided
+    }
+
+    /// Appends one batch of so many records. After an error nothing of it is there, unless that is
+    /// undecided.
     pub(super) fn append(
         &mut self,
         disk: &mut dyn Disk,
@@ -125,6 +135,7 @@ impl Log {
                 // The successor's head says where it ends, if the cut is lost as well.
                 let _ = open.file.cut(open.bytes);
                 self.is_suspect = true;
+                self.is_undecided = true;
                 self.close_for_good(disk);
                 return Err(StoreError::of(disk, &name, source));
             }
@@ -185,6 +196,7 @@ impl Log {
         let head = Head { sequence, before }.encode(FileKind::Log);
         let created = create(disk, &name_of(sequence), &head, self.fsync);
         let file = created.map_err(|source| StoreError::of(disk, &name_of(sequence), source))?;
+        self.is_undecided = false;
         self.open = Some(Open {
             file,
             sequence,

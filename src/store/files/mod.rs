@@ -58,6 +58,8 @@ use snapshot::Writer;
 
 /// How long to wait after a snapshot or a sync has failed.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often to try to decide what became of a batch.
+const RETRY_UNDECIDED: Duration = Duration::from_secs(1);
 
 /// Why the store cannot do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -139,8 +141,15 @@ pub struct Files {
     log: Log,
     /// One turn's records.
     batch: Vec<u8>,
+    /// No time up to this is given out after the next start.
+    time_kept: u64,
     /// Per shard: the epoch whose writes are refused unseen, until the owner sends the next.
     void_epochs: HashMap<WorkerId, u32>,
+    /// A batch that failed and could still be found at a start, and what its shards sent behind it:
+    /// neither accepted nor refused until the log says where it ends.
+    undecided: Vec<Request>,
+    /// Why.
+    undecided_cause: Arc<str>,
     /// When the first write that is not synced was made.
     dirty_since: Option<Instant>,
     /// Size of the newest snapshot.
@@ -170,17 +179,15 @@ impl Store for Files {
     }
 
     fn serve(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>) {
+        self.decide(learned);
         let (void, requests): (Vec<Request>, Vec<Request>) = requests
             .into_iter()
             .partition(|request| self.void_epochs.get(&request.shard) == Some(&request.epoch));
-        let unseen: Arc<str> = "refused unseen".into();
-        let refused = |request: &Request| {
-            Learned::Answer(answer(request, Verdict::Refused(Arc::clone(&unseen))))
-        };
-        learned.extend(void.iter().map(refused));
+        self.refuse_unseen(void, learned);
         if requests.is_empty() {
             return;
         }
+        let was_undecided = self.log.is_undecided();
         match self.append(&requests) {
             Ok(()) => {
                 let accepted =
@@ -193,17 +200,27 @@ impl Store for Files {
             Err(error) => {
                 let cause: Arc<str> = error.to_string().into();
                 self.note_refusal(&cause, requests.len());
-                for request in &requests {
-                    self.void_epochs.insert(request.shard, request.epoch);
-                    let verdict = Verdict::Refused(Arc::clone(&cause));
-                    learned.push(Learned::Answer(answer(request, verdict)));
+                let epochs = requests
+                    .iter()
+                    .map(|request| (request.shard, request.epoch));
+                self.void_epochs.extend(epochs);
+                if self.log.is_undecided() && !was_undecided {
+                    self.undecided = requests;
+                    self.undecided_cause = cause;
+                } else {
+                    refuse(&requests, &cause, learned);
                 }
             }
         }
     }
 
-    fn tend(&mut self, asks: &mut Vec<(WorkerId, Cursor)>) -> Option<Duration> {
+    fn tend(
+        &mut self,
+        asks: &mut Vec<(WorkerId, Cursor)>,
+        learned: &mut Vec<Learned>,
+    ) -> Option<Duration> {
         let now = Instant::now();
+        self.decide(learned);
         self.sync_if_due(now);
         self.is_to_write_anew |= self.log.take_suspicion();
         if self.taking.is_none() && self.is_snapshot_due(now) {
@@ -212,7 +229,9 @@ impl Store for Files {
         self.ask_for_slice(asks);
         let sync_at = self.dirty_since.map(|since| since + self.save_interval);
         let retry_at = self.no_snapshot_before.filter(|at| *at > now);
-        let next = sync_at.into_iter().chain(retry_at).min()?;
+        let decide_at = (!self.undecided.is_empty()).then(|| now + RETRY_UNDECIDED);
+        let due = [sync_at, retry_at, decide_at];
+        let next = due.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now) + Duration::from_millis(1))
     }
 
@@ -245,7 +264,7 @@ impl Store for Files {
         // What was given out to subscribers without a write, at the latest.
         let now = Now::read().wall_ms;
         self.batch.clear();
-        record::time(&mut self.batch, self.log.next_sequence(), now);
+        record::time(&mut self.batch, self.log.next_sequence(), now, true);
         let written = self.log.append(&mut *self.disk, &self.batch, 1);
         if let Err(error) = written.and_then(|()| self.log.finish(&mut *self.disk)) {
             tracing::error!("the end of the log is not on the disk: {error}");
@@ -254,20 +273,60 @@ impl Store for Files {
 }
 
 impl Files {
+    /// Refuses what was undecided, once the log says that it does not count.
+    fn decide(&mut self, learned: &mut Vec<Learned>) {
+        if self.undecided.is_empty() {
+            return;
+        }
+        if self.log.is_undecided() && self.log.roll(&mut *self.disk).is_err() {
+            return;
+        }
+        let requests = std::mem::take(&mut self.undecided);
+        refuse(&requests, &self.undecided_cause, learned);
+    }
+
+    /// Refuses what rests on a refusal that its shard has not heard of; behind what is undecided, for
+    /// answers come in order.
+    fn refuse_unseen(&mut self, void: Vec<Request>, learned: &mut Vec<Learned>) {
+        let unseen: Arc<str> = "refused unseen".into();
+        for request in void {
+            if self
+                .undecided
+                .iter()
+                .any(|before| before.shard == request.shard)
+            {
+                self.undecided.push(request);
+            } else {
+                refuse(&[request], &unseen, learned);
+            }
+        }
+    }
+
     /// Writes the requests as one batch.
     fn append(&mut self, requests: &[Request]) -> Result<(), StoreError> {
         self.batch.clear();
-        let first = self.log.next_sequence();
-        for (at, request) in requests.iter().enumerate() {
-            let Some(write) = write_of(&request.kind) else {
-                debug_assert!(false, "the owner decides");
-                continue;
-            };
-            let is_last = at + 1 == requests.len();
-            record::write(&mut self.batch, first + at as u64, write, is_last);
+        let time = time_of(requests).filter(|time| *time > self.time_kept);
+        let writes = || {
+            requests
+                .iter()
+                .filter_map(|request| write_of(&request.kind))
+        };
+        let records = writes().count() as u64 + u64::from(time.is_some());
+        if records == 0 {
+            return Ok(()); // times that were kept before
         }
-        let records = requests.len() as u64;
+        let end = self.log.next_sequence() + records;
+        let mut sequence = self.log.next_sequence();
+        if let Some(time) = time {
+            record::time(&mut self.batch, sequence, time, sequence + 1 == end);
+            sequence += 1;
+        }
+        for write in writes() {
+            record::write(&mut self.batch, sequence, write, sequence + 1 == end);
+            sequence += 1;
+        }
         self.log.append(&mut *self.disk, &self.batch, records)?;
+        self.time_kept = time.unwrap_or(self.time_kept);
         if self.batch.capacity() > BATCH_BYTES_KEPT {
             self.batch = Vec::new();
         }
@@ -351,7 +410,7 @@ impl Files {
             return;
         };
         let sequence = taking.writer.sequence();
-        match taking.writer.finish(&mut *self.disk) {
+        match taking.writer.finish(&mut *self.disk, self.time_kept) {
             Ok(bytes) => {
                 self.snapshot_bytes = bytes;
                 self.no_snapshot_before = None;
@@ -375,6 +434,12 @@ impl Files {
 
 /// A larger buffer is given back after its batch.
 const BATCH_BYTES_KEPT: usize = 4 * 1024 * 1024;
+
+fn refuse(requests: &[Request], cause: &Arc<str>, learned: &mut Vec<Learned>) {
+    let refused =
+        |request: &Request| Learned::Answer(answer(request, Verdict::Refused(Arc::clone(cause))));
+    learned.extend(requests.iter().map(refused));
+}
 
 fn answer(request: &Request, verdict: Verdict) -> Answer {
     Answer {
@@ -404,6 +469,15 @@ fn write_of(kind: &RequestKind) -> Option<Write<'_>> {
             value: None,
             time: *time,
         }),
-        RequestKind::Decide(_) => None,
+        RequestKind::Times { .. } | RequestKind::Decide(_) => None,
     }
+}
+
+/// The highest time that is to be kept.
+fn time_of(requests: &[Request]) -> Option<u64> {
+    let times = requests.iter().filter_map(|request| match request.kind {
+        RequestKind::Times { time } => Some(time),
+        _ => None,
+    });
+    times.max()
 }

@@ -140,9 +140,9 @@ pub(super) fn write(out: &mut Vec<u8>, sequence: u64, write: Write<'_>, is_last:
     });
 }
 
-/// Appends a time that was given out: none up to it is given out again. A batch of its own.
-pub(super) fn time(out: &mut Vec<u8>, sequence: u64, time: u64) {
-    frame(out, |out| prefix(out, sequence, TIME | LAST, time));
+/// Appends a time that was given out: none up to it is given out again.
+pub(super) fn time(out: &mut Vec<u8>, sequence: u64, time: u64, is_last: bool) {
+    frame(out, |out| prefix(out, sequence, TIME | last(is_last), time));
 }
 
 /// Appends a piece of a snapshot; `sequence` is that of the last write that is in it.

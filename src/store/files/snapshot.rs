@@ -73,9 +73,9 @@ impl Writer {
         self.write(disk)
     }
 
-    /// Gives it its name. Gives its size.
-    pub(super) fn finish(mut self, disk: &mut dyn Disk) -> Result<u64, StoreError> {
-        record::end(&mut self.buffer, self.pieces, self.time);
+    /// Gives it its name. No time up to `time` is given out after the next start. Gives its size.
+    pub(super) fn finish(mut self, disk: &mut dyn Disk, time: u64) -> Result<u64, StoreError> {
+        record::end(&mut self.buffer, self.pieces, self.time.max(time));
         self.write(disk)?;
         let name = name_of(self.sequence);
         let finished = self

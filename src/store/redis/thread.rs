@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 
 use crate::mesh::{StorePorts, ToStore, ToWorker, store_thread};
-use crate::shard::Learned;
 
 use super::Redis;
 
@@ -84,25 +83,8 @@ fn tell(redis: &mut Redis, ports: &mut StorePorts) {
             outbox.send(ToWorker::Clock(ms, at));
         }
     }
-    let mut by_worker: Vec<Vec<Learned>> = ports.to_open.iter().map(|_| Vec::new()).collect();
-    for learned in redis.learned.drain(..) {
-        let worker = match &learned {
-            Learned::Answer(answer) => answer.shard,
-            Learned::Heard { group, .. } | Learned::Channel(group, _) => {
-                ports.shared.owners.owner_of(group)
-            }
-            Learned::Lost => {
-                let all = by_worker.iter_mut();
-                all.for_each(|learned| learned.push(Learned::Lost));
-                continue;
-            }
-        };
-        by_worker[worker.index()].push(learned);
-    }
-    for (outbox, learned) in ports.to_open.iter_mut().zip(by_worker) {
-        if !learned.is_empty() {
-            outbox.send(ToWorker::Learned(learned));
-        }
+    super::super::tell(redis.learned.drain(..), ports);
+    for outbox in &mut ports.to_open {
         outbox.flush();
     }
 }

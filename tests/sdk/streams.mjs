@@ -1,12 +1,12 @@
-// The published SDK and a WebSocket client at a running server: node main.mjs HOST:STREAM HOST:WORKER
+// An SDK and the clients of `ws` at a running server: node streams.mjs FOLDER HOST:STREAM HOST:WORKER
 //
-// Prints one line for each thing that holds, and ends with an error at the first that does not.
+// FOLDER is one of those beside this file: its packages are used. Prints one line for each thing that
+// holds, and ends with an error at the first that does not.
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { registerWorker, TriggerAction } from 'iii-sdk'
-import WebSocket from 'ws'
 
-const [stream, worker] = process.argv.slice(2)
+const [folder, stream, worker] = process.argv.slice(2)
+const { registerWorker, TriggerAction, WebSocket } = await import(`./${folder}/packages.mjs`)
 const room = { stream_name: 'chat', group_id: 'room-1' }
 const u1 = { ...room, item_id: 'u1' }
 

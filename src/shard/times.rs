@@ -1,0 +1,124 @@
+//! Times that no write bears, kept ahead: those of `sync`s and of custom events.
+//!
+//! The store keeps a time that is a little later than what is given out, and after a restart times go
+//! on behind it. May not know what is stamped.
+
+/// How far times may be given out.
+#[derive(Debug)]
+pub(super) struct Times {
+    /// The store has kept this: whatever happens, times after the next start are later.
+    pub(super) kept: u64,
+    /// The highest that the store was asked to keep.
+    pub(super) asked: u64,
+}
+
+impl Default for Times {
+    /// No store keeps anything: no time has to be kept.
+    fn default() -> Times {
+        Times::from(u64::MAX)
+    }
+}
+
+impl Times {
+    /// How much later than what is given out the kept time is: so far may a group run ahead of the
+    /// clock after a process was killed and started at once.
+    pub(super) const AHEAD_MS: u64 = 800;
+
+    /// Times up to that one are kept.
+    pub(super) fn from(kept: u64) -> Times {
+        Times { kept, asked: kept }
+    }
+
+    /// Whether more should be kept soon, so that nobody has to wait for it. Only what is given out uses
+    /// it up: an idle shard asks for nothing.
+    pub(super) fn run_low(&self, time: u64) -> bool {
+        self.asked < time.saturating_add(Times::AHEAD_MS / 2)
+    }
+
+    /// The store has kept that time.
+    pub(super) fn keep(&mut self, time: u64) {
+        self.kept = self.kept.max(time);
+        self.asked = self.asked.max(time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::shard::tests::{Local, call, join, outcomes, set, times};
+    use crate::shard::{Ask, Decides, RequestKind, Verdict};
+
+    fn local(kept: u64) -> Local {
+        let mut local = Local::new(Decides::Owner);
+        local.shard.keep_times_from(kept);
+        local
+    }
+
+    fn send(n: u32) -> Ask {
+        Ask::Send {
+            id: None,
+            kind: "k".into(),
+            data: "1".into(),
+            call: Some(call(n)),
+        }
+    }
+
+    /// The times that the store was asked to keep and has not answered.
+    fn asked(local: &Local) -> Vec<u64> {
+        let times = local.asked.iter().filter_map(|asked| match asked.kind {
+            RequestKind::Times { time } => Some(time),
+            _ => None,
+        });
+        times.collect()
+    }
+
+    #[test]
+    fn what_bears_a_time_without_a_write_waits_until_the_store_has_kept_it() {
+        let mut local = local(500);
+        assert!(local.ask("g", 1000, join(None)).deliveries.is_empty());
+        assert!(local.ask("h", 1000, send(1)).replies.is_empty());
+        assert_eq!(asked(&local), [1800, 1800]);
+        assert_eq!(times(&local.answer(1001, Verdict::Accepted)), [1000]);
+        assert_eq!(outcomes(&local.answer(1001, Verdict::Accepted)).len(), 1);
+        assert_eq!(times(&local.ask("g", 1300, join(None))), [1300], "is kept");
+        assert!(local.asked.is_empty());
+    }
+
+    #[test]
+    fn more_is_kept_before_it_is_used_up_and_never_when_idle() {
+        let mut local = local(1800);
+        assert_eq!(times(&local.ask("g", 1300, join(None))), [1300]);
+        assert!(local.asked.is_empty());
+        assert_eq!(times(&local.ask("g", 1500, join(None))), [1500]);
+        assert_eq!(times(&local.ask("h", 1500, join(None))), [1500]);
+        assert_eq!(asked(&local), [2300], "asked for once");
+        let _ = local.answer(1510, Verdict::Accepted);
+        assert_eq!(times(&local.ask("g", 1850, join(None))), [1850]);
+        assert!(local.asked.is_empty());
+    }
+
+    #[test]
+    fn writes_bear_their_times_themselves() {
+        let mut local = local(500);
+        let _ = local.ask("g", 9000, set("1", 1));
+        assert!(asked(&local).is_empty() && local.asked.len() == 1);
+    }
+
+    #[test]
+    fn a_store_that_cannot_keep_times_holds_nobody_up() {
+        let mut local = local(500);
+        let _ = local.ask("g", 1000, send(1));
+        let _ = local.ask("g", 1000, set("1", 2));
+        let _ = local.ask("h", 1000, join(None));
+        let out = local.answer(1001, Verdict::Refused("disk full".into()));
+        assert_eq!(
+            outcomes(&out).len(),
+            2,
+            "the custom event and the refused write"
+        );
+        assert_eq!(times(&out), [1000]);
+        local.asked.clear();
+        assert_eq!(times(&local.ask("h", 1100, join(None))), [1100]);
+        let _ = local.ask("h", 1500, join(None));
+        assert_eq!(asked(&local), [2300], "it is tried again");
+    }
+}
