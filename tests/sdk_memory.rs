@@ -8,13 +8,15 @@ mod support;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Mutex;
+use std::time::Duration;
 
+use iii_stream::shard::Decides;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use support::clients::item_input;
+use support::clients::{item_input, set_input};
 use support::memory::resident_bytes;
-use support::{SdkWorker, Shape, Subscriber, TestServer, raw, wait_until};
+use support::{SdkWorker, Shape, SharedCues, Subscriber, TestServer, raw, wait_until};
 
 /// One test at a time: their memory is one.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -217,4 +219,27 @@ fn leaves_of_many_triggers_wait_for_their_callee_as_those_of_one() {
         let subscription = format!("s{}", n / TRIGGERS);
         assert_eq!(call["data"]["subscription_id"], *subscription);
     }
+}
+
+#[test]
+fn calls_of_our_functions_by_triggers_do_not_pile_up_at_a_slow_store() {
+    const TRIGGERS: usize = 400;
+    let _alone = ALONE.lock();
+    let cues = SharedCues::default();
+    let server = TestServer::on_double_with(ROOMY, Decides::Owner, &cues, |config| {
+        config.limits.call_queue_bytes = MIB;
+    });
+    let mut sdk = SdkWorker::connect(&server);
+    for n in 0..TRIGGERS {
+        let topic = json!({"topic": "t"});
+        sdk.trigger(&n.to_string(), "subscribe", "stream::set", topic);
+    }
+    cues.delay(Duration::from_secs(1));
+    let before = resident_bytes();
+    let set = set_input(("s", "g"), "i", json!("x".repeat(MIB)));
+    sdk.call("publish", json!({"topic": "t", "data": set}));
+    sdk.settle();
+    let grown = grown_since(before);
+    assert!(grown < 160 * MIB, "{grown} bytes for calls that wait");
+    cues.delay(Duration::ZERO);
 }

@@ -131,8 +131,9 @@ impl Engine {
             description = Description::default();
         }
         if self.has_own(function_id) && self.functions.owner_of(function_id).is_none() {
-            tracing::warn!(
-                "an SDK worker has registered {function_id}: it is called in place of ours while it is there"
+            self.warn(
+                id,
+                &format!("it has registered {function_id}, which is called in place of ours while it is there"),
             );
         }
         let is_hook = self.functions.register(function_id, id, description);
@@ -313,7 +314,9 @@ impl Engine {
             return;
         };
         let functions = std::mem::take(&mut peer.functions);
-        self.orphans.extend(peer.parked.take());
+        for (owner, command) in peer.parked.take() {
+            self.park_orphan(owner, command);
+        }
         let is_hook = self.functions.forget(id, functions);
         self.functions_changed(is_hook);
         for call in self.calls.forget_peer(id) {
