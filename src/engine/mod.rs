@@ -11,6 +11,7 @@ mod available;
 mod calls;
 mod channel;
 mod embedded;
+mod holdings;
 mod hooks;
 mod link;
 mod listeners;
