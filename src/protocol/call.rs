@@ -259,8 +259,8 @@ fn invoke<'a>(fields: &Fields<'a>) -> Result<EngineMessage<'a>, Dropped> {
         function_id: fields.string(Field::FunctionId)?,
         data: fields.value(Field::Data).map_or("null", RawValue::get),
         trace: Trace {
-            traceparent: trace_field(&fields, Field::Traceparent)?,
-            baggage: trace_field(&fields, Field::Baggage)?,
+            traceparent: trace_field(fields, Field::Traceparent)?,
+            baggage: trace_field(fields, Field::Baggage)?,
         },
         action: action(fields.value(Field::Action))?,
     }))
