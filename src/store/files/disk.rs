@@ -34,6 +34,10 @@ pub trait Disk: Send {
     /// Removes a file.
     fn remove(&mut self, name: &str) -> io::Result<()>;
 
+    /// Removes files, one after another, beside whatever comes next: the space of a large one takes a
+    /// while to give back. What cannot be removed stays.
+    fn begin_remove(&mut self, names: Vec<String>);
+
     /// Makes names outlast a loss of power.
     fn sync(&mut self) -> io::Result<()>;
 }
@@ -152,6 +156,17 @@ impl Disk for Directory {
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         fs::remove_file(self.0.join(name))
+    }
+
+    fn begin_remove(&mut self, names: Vec<String>) {
+        let directory = self.0.clone();
+        let thread = thread::Builder::new().name("remove".to_owned());
+        // Without a thread they stay until the next start, as those do whose removal fails.
+        let _ = thread.spawn(move || {
+            for name in names {
+                let _ = fs::remove_file(directory.join(name));
+            }
+        });
     }
 
     fn sync(&mut self) -> io::Result<()> {

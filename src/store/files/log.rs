@@ -291,18 +291,19 @@ impl Log {
         Ok(())
     }
 
-    /// Removes the segments all of whose records have numbers up to `sequence`.
-    pub(super) fn remove_up_to(&mut self, disk: &mut dyn Disk, sequence: u64) {
+    /// Forgets the segments all of whose records have numbers up to `sequence`. Gives their names.
+    pub(super) fn take_up_to(&mut self, sequence: u64) -> Vec<String> {
+        let mut names = Vec::new();
         let open = self.open.as_ref().map(|open| open.sequence);
         while let Some(first) = self.closed.first() {
             let next = self.closed.get(1).map(|next| next.sequence).or(open);
             if next.is_none_or(|next| next > sequence + 1) {
-                return;
+                break;
             }
-            // It is removed at the next start if not now.
-            let _ = disk.remove(&name_of(first.sequence));
+            names.push(name_of(first.sequence));
             self.closed.remove(0);
         }
+        names
     }
 
     /// Closes the segment, behind whose end something may stand that was refused: until a successor

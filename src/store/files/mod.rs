@@ -451,8 +451,10 @@ impl Files {
             Ok(bytes) => {
                 self.snapshot_bytes = bytes;
                 self.no_snapshot_before = None;
-                self.log.remove_up_to(&mut *self.disk, sequence);
-                start::remove_snapshots_below(&mut *self.disk, sequence);
+                // What is not removed now is at the next start.
+                let mut names = self.log.take_up_to(sequence);
+                names.extend(start::snapshots_below(&*self.disk, sequence));
+                self.disk.begin_remove(names);
             }
             Err(error) => self.give_snapshot_up(&error),
         }

@@ -192,6 +192,12 @@ impl Disk for TestDisk {
         Ok(())
     }
 
+    fn begin_remove(&mut self, names: Vec<String>) {
+        for name in names {
+            self.state().files.remove(&name);
+        }
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         let mut state = self.state();
         state.synced_names = state.files.clone();
