@@ -81,8 +81,20 @@ fn snapshot(settings: &FileStore) {
     let (mut files, shard) = load(settings);
     let mut asks = Vec::new();
     files.tend(&mut asks, &mut Vec::new());
-    while let Some((worker, cursor)) = asks.pop() {
-        files.take_slice(worker, shard.slice(cursor, limits));
+    let is_there = || {
+        let names = std::fs::read_dir(&settings.path).expect("it is there");
+        let mut names = names.map(|entry| entry.expect("an entry").file_name());
+        names.any(|name| {
+            name.to_string_lossy().starts_with("000")
+                && name.to_string_lossy().ends_with(".snapshot")
+        })
+    };
+    while !is_there() {
+        // None is asked for while what was written is being synced.
+        while let Some((worker, cursor)) = asks.pop() {
+            files.take_slice(worker, shard.slice(cursor, limits));
+        }
+        std::thread::yield_now();
         files.tend(&mut asks, &mut Vec::new());
     }
 }

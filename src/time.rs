@@ -68,6 +68,21 @@ impl<T> Deadlines<T> {
         self.queue.pop_front();
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Drops all that need their time no longer.
+    pub fn retain(&mut self, mut is_needed: impl FnMut(&T) -> bool) {
+        self.queue.retain(|(_, what)| is_needed(what));
+    }
+
     /// When the next one is due.
     pub fn next_at(&self) -> Option<Instant> {
         self.queue.front().map(|(until, _)| *until)

@@ -157,7 +157,18 @@ impl<'a> Case<'a> {
                 differences.push(format!("{name}: {step}\n  wanted {wanted}\n  got    {got}"));
             }
         }
+        self.end();
         differences
+    }
+
+    /// Workers go before subscribers, each to its end: a later case hears nothing of this one.
+    fn end(&mut self) {
+        let (workers, subscribers): (Vec<_>, Vec<_>) = std::mem::take(&mut self.connections)
+            .into_values()
+            .partition(|connection| connection.is_engine);
+        for mut connection in workers.into_iter().chain(subscribers) {
+            connection.close();
+        }
     }
 
     fn step(&mut self, step: &Value, server: &TestServer, patience: Duration) -> Value {
@@ -276,6 +287,7 @@ impl<'a> Case<'a> {
 
 /// One socket, read by a thread of its own, which also answers the functions that it serves.
 struct Connection {
+    is_engine: bool,
     writer: Writer,
     /// Messages that are neither results nor calls.
     inbox: Receiver<Value>,
@@ -320,6 +332,7 @@ impl Connection {
         };
         std::thread::spawn(move || reading.run(reader));
         Connection {
+            is_engine,
             writer,
             inbox,
             results,

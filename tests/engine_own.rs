@@ -482,3 +482,18 @@ fn log_triggers_hear_the_records_of_telemetry_on_either_path() {
         .unwrap();
     assert_eq!(told(&mut sdk, "f")["body"], "four");
 }
+
+/// Each list has 32 MB: made thousands of times they would take minutes.
+#[test]
+fn lists_that_nobody_waits_for_are_not_made() {
+    let server = TestServer::start(ONE_WORKER);
+    let mut sdk = SdkWorker::connect(&server);
+    let text = "x".repeat(8 * 1024 * 1024);
+    for n in 0..4 {
+        sdk.send(&json!({"type": "registerfunction", "id": format!("f{n}"), "metadata": text}));
+    }
+    for _ in 0..5000 {
+        sdk.void("engine::functions::list", json!({}));
+    }
+    sdk.settle();
+}

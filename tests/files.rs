@@ -450,6 +450,66 @@ fn a_full_disk_refuses_writes_and_nothing_else_and_they_work_again_by_themselves
     assert_eq!(home.start().sdk().get(ROOM, "i"), Some(json!({"n": 1000})));
 }
 
+/// A file system of that many KiB in memory; gone with it.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// `None` where mounting is not allowed.
+    fn new(path: PathBuf, kib: usize) -> Option<Mounted> {
+        fs::create_dir_all(&path).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"]);
+        let status = mount.arg(&path).stderr(Stdio::null()).status();
+        status
+            .is_ok_and(|status| status.success())
+            .then_some(Mounted(path))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l"]).arg(&self.0).status();
+    }
+}
+
+/// Where mounting is not allowed, the limit on the size of files above stands for it.
+#[test]
+fn a_disk_that_is_full_for_real_refuses_writes_until_there_is_room() {
+    let home = Home::new("tmpfs", "");
+    let Some(_mounted) = Mounted::new(home.store(), 512) else {
+        return;
+    };
+    let ballast = home.store().join("ballast");
+    fs::write(&ballast, vec![0; 256 * 1024]).unwrap();
+    let process = home.start();
+    let mut sdk = process.sdk();
+    let pad = "x".repeat(1000);
+    let mut last = 0;
+    let refused = (1..1000).find_map(|n| {
+        let set = sdk.start(
+            "stream::set",
+            set_input(ROOM, "i", json!({"n": n, "pad": pad})),
+        );
+        let result = sdk.result(&set);
+        let is_refused = result.get("error").is_some();
+        last = if is_refused { last } else { n };
+        is_refused.then(|| error_in(&result))
+    });
+    let (code, message) = refused.expect("512 KiB are full");
+    assert_eq!(code, "STREAM_SET_ERROR");
+    assert!(message.contains("No space left on device"), "{message}");
+    let kept = sdk.get(ROOM, "i");
+    assert_eq!(kept.as_ref().map(number), Some(last), "reads go on");
+    let mut subscriber = Subscriber::to(process.stream);
+    let synced = subscriber.join("s", ROOM);
+    assert_eq!(number(&synced.data[0]), last, "joins as well");
+    fs::remove_file(ballast).unwrap();
+    sdk.set(ROOM, "i", json!({"n": 5000}));
+    process.kill();
+    let kept = home.start().sdk().get(ROOM, "i");
+    assert_eq!(kept, Some(json!({"n": 5000})));
+}
+
 #[test]
 fn the_files_of_an_engine_are_taken_over_and_written_back() {
     let home = Home::new("import", "");

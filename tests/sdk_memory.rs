@@ -8,13 +8,15 @@ mod support;
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::Mutex;
+use std::time::Duration;
 
+use iii_stream::shard::Decides;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use support::clients::item_input;
+use support::clients::{item_input, set_input};
 use support::memory::resident_bytes;
-use support::{SdkWorker, Shape, Subscriber, TestServer, raw, wait_until};
+use support::{SdkWorker, Shape, SharedCues, Subscriber, TestServer, raw, wait_until};
 
 /// One test at a time: their memory is one.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -217,4 +219,58 @@ fn leaves_of_many_triggers_wait_for_their_callee_as_those_of_one() {
         let subscription = format!("s{}", n / TRIGGERS);
         assert_eq!(call["data"]["subscription_id"], *subscription);
     }
+}
+
+#[test]
+fn calls_of_our_functions_by_triggers_do_not_pile_up_at_a_slow_store() {
+    const TRIGGERS: usize = 400;
+    let _alone = ALONE.lock();
+    let cues = SharedCues::default();
+    let server = TestServer::on_double_with(ROOMY, Decides::Owner, &cues, |config| {
+        config.limits.call_queue_bytes = MIB;
+    });
+    let mut sdk = SdkWorker::connect(&server);
+    for n in 0..TRIGGERS {
+        let topic = json!({"topic": "t"});
+        sdk.trigger(&n.to_string(), "subscribe", "stream::set", topic);
+    }
+    cues.delay(Duration::from_secs(1));
+    let before = resident_bytes();
+    let set = set_input(("s", "g"), "i", json!("x".repeat(MIB)));
+    sdk.call("publish", json!({"topic": "t", "data": set}));
+    sdk.settle();
+    let grown = grown_since(before);
+    assert!(grown < 160 * MIB, "{grown} bytes for calls that wait");
+    cues.delay(Duration::ZERO);
+}
+
+#[test]
+fn what_one_worker_registers_is_bounded() {
+    let _alone = ALONE.lock();
+    let server = TestServer::start(ROOMY);
+    let mut sdk = SdkWorker::connect(&server);
+    let text = "x".repeat(8 * MIB);
+    for n in 0..9 {
+        sdk.send(&json!({"type": "registerfunction", "id": format!("f{n}"), "metadata": text}));
+        sdk.trigger(&n.to_string(), "stream:join", "f", json!({"x": text}));
+    }
+    let (id, code, message) = sdk.refusal();
+    assert_eq!((&*id, &*code), ("7", "trigger_registration_failed"));
+    assert!(message.contains("67108864 bytes"), "{message}");
+    let mut other = SdkWorker::connect(&server);
+    other.register("mine");
+    other.start("f6", json!(1));
+    other.start("mine", json!(1));
+    assert_eq!(sdk.next_call()["function_id"], "f6");
+    assert_eq!(other.next_call()["function_id"], "mine");
+    let not_found = "Function f7 not found".to_owned();
+    let found = other.error_of("f7", json!(1));
+    assert_eq!(found, ("function_not_found".to_owned(), not_found));
+    sdk.send(&json!({"type": "unregisterfunction", "id": "f6"}));
+    sdk.register("f7");
+    other.start("f7", json!(1));
+    assert_eq!(sdk.next_call()["function_id"], "f7", "there is room again");
+    sdk.register(&"f".repeat(4097));
+    let found = other.error_of(&"f".repeat(4097), json!(1));
+    assert_eq!(found.0, "function_not_found");
 }

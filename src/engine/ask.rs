@@ -18,6 +18,7 @@ use crate::shard::{CustomAnswer, Told};
 use super::Engine;
 use super::attached::Callee;
 use super::calls::{Answered, Awaits, Caller, FunctionCall, Handler};
+use super::embedded::Shown;
 use super::peers::Peer;
 use super::serve::OVERLOADED;
 
@@ -145,7 +146,8 @@ impl Engine {
             let limit = self.limits.call_queue_bytes;
             tracing::warn!(
                 "{name} reads too slowly: more than {limit} bytes wait for it \
-                 (limits.call_queue_bytes), so {drops} trigger calls were dropped, the last of {function_id}"
+                 (limits.call_queue_bytes), so {drops} trigger calls were dropped, the last of {}",
+                Shown(function_id)
             );
         }
     }
@@ -293,9 +295,10 @@ impl Engine {
             count => format!(" (and {count} more warnings about SDK workers)"),
         };
         tracing::warn!(
-            "function {function_id} failed: {}: {}{more}",
-            error.code,
-            error.message
+            "function {} failed: {}: {}{more}",
+            Shown(function_id),
+            Shown(&error.code),
+            Shown(&error.message)
         );
     }
 }

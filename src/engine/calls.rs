@@ -15,6 +15,9 @@ use crate::protocol::call::{ErrorBody, Trace};
 use crate::protocol::input::StreamFunction;
 use crate::time::Deadlines;
 
+/// Time limits of calls that have ended, kept until there are so many more than of others.
+const SPARE_DEADLINES: usize = 1024;
+
 /// Who waits for an answer, and how it is to be written.
 pub(super) struct Caller {
     pub(super) peer: SlotId,
@@ -276,6 +279,10 @@ impl Calls {
             &mut self.deadlines
         };
         deadlines.push(now + timeout, id);
+        // One that never ends must not keep the times of all that came after it and have ended.
+        if deadlines.len() > 2 * self.functions.len() + SPARE_DEADLINES {
+            deadlines.retain(|id| self.functions.get(*id).is_some());
+        }
         (sent_id, older)
     }
 
@@ -497,6 +504,18 @@ mod tests {
         let ended = calls.forget_peer(peer(9));
         assert_eq!(ended.len(), 1, "its own call waits for nobody any more");
         assert!(calls.functions_len() == 0 && !calls.concern(peer(1)));
+    }
+
+    #[test]
+    fn a_call_that_never_ends_keeps_no_time_limits_of_others() {
+        let mut calls = Calls::default();
+        begin(&mut calls, 1, 0, 9);
+        for id in 1..=10 * SPARE_DEADLINES {
+            let (sent, _) = begin(&mut calls, 1, id as u128, 9);
+            assert!(calls.answered(peer(9), sent).is_some());
+        }
+        assert!(calls.deadlines.len() < 2 * SPARE_DEADLINES);
+        assert!(calls.next_deadline().is_some());
     }
 
     #[test]

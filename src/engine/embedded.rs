@@ -45,9 +45,10 @@ impl Engine {
     /// Reads once from each socket that has something, in turn.
     pub(super) fn read_sockets(&mut self) {
         let mut bytes = 0;
+        self.listed_bytes = 0;
         // Once around, so that a socket that is queued again has its next turn in the next one.
         for _ in 0..self.readable.len() {
-            if bytes >= READ_BYTES_A_TURN {
+            if bytes + self.listed_bytes >= READ_BYTES_A_TURN {
                 return;
             }
             let Some(id) = self.readable.pop_front() else {
@@ -174,7 +175,12 @@ impl Engine {
         }
         let held_at = self.limits.call_queue_bytes;
         let is_held = self.peers.get(id).is_none_or(|peer| peer.is_held(held_at));
-        if is_held { Flow::Pause } else { Flow::Continue }
+        // A list of all that is registered costs far more than the call that asks for it.
+        let is_long = self.listed_bytes >= READ_BYTES_A_TURN;
+        match is_held || is_long {
+            true => Flow::Pause,
+            false => Flow::Continue,
+        }
     }
 
     fn on_payload(&mut self, id: SlotId, payload: Payload<'_>) {
@@ -218,7 +224,7 @@ impl Engine {
             return;
         };
         let name = self.name_of(id);
-        tracing::warn!("{name}: {what}{}", Also(passed_over));
+        tracing::warn!("{name}: {}{}", Shown(what), Also(passed_over));
     }
 
     /// Sends `last` and ends the connection.
@@ -315,6 +321,25 @@ impl Phase {
     }
 }
 
+/// What an SDK worker wrote, for the log: one line, cut where it is long.
+pub(super) struct Shown<'a>(pub(super) &'a str);
+
+/// So much of it is shown.
+const SHOWN_CHARS_MAX: usize = 500;
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (n, char) in self.0.chars().enumerate() {
+            match char {
+                _ if n == SHOWN_CHARS_MAX => return f.write_str("…"),
+                char if char.is_control() => write!(f, "{}", char.escape_default())?,
+                char => write!(f, "{char}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// How many warnings were passed over, if any.
 pub(super) struct Also(pub(super) u64);
 
@@ -324,5 +349,19 @@ impl std::fmt::Display for Also {
             0 => Ok(()),
             count => write!(f, " (and {count} more warnings about SDK workers)"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_worker_wrote_is_one_line_in_the_log_and_not_a_long_one() {
+        let shown = Shown("a\nWARN b\u{1b}[2J").to_string();
+        assert_eq!(shown, r"a\nWARN b\u{1b}[2J");
+        let long = "é".repeat(SHOWN_CHARS_MAX + 1);
+        let shown = Shown(&long).to_string();
+        assert_eq!(shown, format!("{}…", "é".repeat(SHOWN_CHARS_MAX)));
     }
 }

@@ -12,6 +12,8 @@ use crate::protocol::call::{self, EngineMessage, ErrorBody, InvocationResult};
 use super::Engine;
 use super::attached::not_connected;
 use super::calls::Answered;
+use super::embedded::Shown;
+use super::holdings::{ID_BYTES_MAX, REGISTERED_BYTES_MAX};
 use super::registry::Description;
 use super::triggers::{ServedType, Trigger};
 
@@ -109,6 +111,13 @@ impl Engine {
                     trigger_request_format: trigger_request_format.map(ToOwned::to_owned),
                     call_request_format: call_request_format.map(ToOwned::to_owned),
                 };
+                if !self
+                    .triggers
+                    .has_room(id, trigger_type.len() + served.held_bytes())
+                {
+                    let why = format!("a trigger type, which would make those of the worker hold more than {REGISTERED_BYTES_MAX} bytes");
+                    return self.drop_message(id, &why);
+                }
                 self.serve_type(id, &trigger_type, served);
             }
             EngineMessage::Ping => self.peers.send(id, answer::pong),
@@ -130,10 +139,26 @@ impl Engine {
             );
             description = Description::default();
         }
-        if self.has_own(function_id) && self.functions.owner_of(function_id).is_none() {
-            tracing::warn!(
-                "an SDK worker has registered {function_id}: it is called in place of ours while it is there"
+        if function_id.len() > ID_BYTES_MAX
+            || !self.functions.has_room(function_id, id, &description)
+        {
+            let why = format!(
+                "function {} is not registered: its id is longer than {ID_BYTES_MAX} bytes, or all functions \
+                 of the worker hold more than {REGISTERED_BYTES_MAX}",
+                Shown(function_id)
             );
+            return self.warn(id, &why);
+        }
+        if self.has_own(function_id) && self.functions.owner_of(function_id).is_none() {
+            self.warn(
+                id,
+                &format!("it has registered {function_id}, which is called in place of ours while it is there"),
+            );
+        }
+        if let Some(older) = self.functions.owner_of(function_id)
+            && let Some(peer) = self.peers.get_mut(older)
+        {
+            peer.functions.remove(function_id);
         }
         let is_hook = self.functions.register(function_id, id, description);
         if let Some(peer) = self.peers.get_mut(id) {
@@ -189,7 +214,8 @@ impl Engine {
             .map_err(|why| ErrorBody::new("trigger_registration_failed", why));
         let may_be = is_readable
             .and_then(|()| self.check_handed_over(trigger_type))
-            .and_then(|()| self.check_server_of(trigger_type, id));
+            .and_then(|()| self.check_server_of(trigger_type, id))
+            .and_then(|()| self.check_room_for(id, &trigger));
         match may_be.and_then(|()| self.triggers.register(trigger)) {
             Ok((slot, replaced)) => {
                 self.hooks.change();
@@ -233,6 +259,17 @@ impl Engine {
                 });
             }
         }
+    }
+
+    /// What an engine hands over it keeps itself; an SDK worker's triggers are bounded.
+    fn check_room_for(&self, id: SlotId, trigger: &Trigger) -> Result<(), ErrorBody> {
+        if self.is_link(id) || self.triggers.has_room(id, trigger.held_bytes()) {
+            return Ok(());
+        }
+        let message = format!(
+            "all triggers and types of the worker would hold more than {REGISTERED_BYTES_MAX} bytes"
+        );
+        Err(ErrorBody::new("trigger_registration_failed", message))
     }
 
     /// Whether the worker that serves the type reads what it is handed. One that serves its own
@@ -313,7 +350,9 @@ impl Engine {
             return;
         };
         let functions = std::mem::take(&mut peer.functions);
-        self.orphans.extend(peer.parked.take());
+        for (owner, command) in peer.parked.take() {
+            self.park_orphan(owner, command);
+        }
         let is_hook = self.functions.forget(id, functions);
         self.functions_changed(is_hook);
         for call in self.calls.forget_peer(id) {

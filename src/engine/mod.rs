@@ -10,6 +10,7 @@ mod attached;
 mod available;
 mod calls;
 mod embedded;
+mod holdings;
 mod hooks;
 mod link;
 mod listeners;
@@ -41,7 +42,7 @@ use crate::metrics::EngineMetrics;
 use crate::net::id_of;
 use crate::protocol::custom;
 use crate::protocol::origin::OriginRule;
-use crate::shard::{Command, CustomCall, Fired};
+use crate::shard::{CustomCall, Fired};
 use crate::time::{Deadlines, Now, Rarely, sleep_until};
 
 pub use link::{Attach, AttachError};
@@ -49,8 +50,10 @@ pub use listeners::{Listener, Rules};
 
 use attached::Attached;
 use calls::{Awaits, Calls, Handler};
+use embedded::Shown;
 use hooks::HooksState;
 use listeners::Listeners;
+use parked::Parked;
 use peers::{Liveness, Peers};
 use presence::Deciding;
 use registry::Functions;
@@ -133,10 +136,13 @@ pub struct Engine {
     leaves_granted: Vec<(WorkerId, usize)>,
     /// Sockets with something to read, each once.
     readable: VecDeque<SlotId>,
+    /// What our own functions have answered in this turn.
+    listed_bytes: usize,
     /// Sockets with commands that found their owner full.
     parked: Vec<SlotId>,
-    /// The same of sockets that have ended since: what was sent is done all the same.
-    orphans: VecDeque<(WorkerId, Command)>,
+    /// The same of sockets that have ended since, and of triggers: what was sent is done all the same,
+    /// as far as `limits.call_queue_bytes` has room.
+    orphans: Parked,
     handshakes: Deadlines<SlotId>,
     closing: Deadlines<SlotId>,
     /// When a change in the set of functions is told.
@@ -182,8 +188,9 @@ impl Engine {
             leaves_granted: Vec::new(),
             calls: Calls::default(),
             readable: VecDeque::new(),
+            listed_bytes: 0,
             parked: Vec::new(),
-            orphans: VecDeque::new(),
+            orphans: Parked::default(),
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
             functions_due: None,
@@ -321,8 +328,10 @@ impl Engine {
         }
         for trigger in circles {
             tracing::warn!(
-                "trigger {trigger} fires more than {CIRCLE_CALLS_A_SECOND} times a second: if its function changes \
-                 the stream that it follows ({stream}), it runs in a circle; this is said once"
+                "trigger {} fires more than {CIRCLE_CALLS_A_SECOND} times a second: if its function changes \
+                 the stream that it follows ({}), it runs in a circle; this is said once",
+                Shown(&trigger),
+                Shown(stream)
             );
         }
     }

@@ -25,6 +25,15 @@ enum OwnFunction {
 }
 
 impl OwnFunction {
+    /// Whether its answer is all that it does, and may be long.
+    fn is_list(self) -> bool {
+        use OwnFunction::{ListFunctions, ListTriggerTypes, ListTriggers, ListWorkers};
+        matches!(
+            self,
+            ListWorkers | ListFunctions | ListTriggers | ListTriggerTypes
+        )
+    }
+
     fn from_id(id: &str) -> Option<OwnFunction> {
         Some(match id {
             inputs::REGISTER_WORKER => OwnFunction::RegisterWorker,
@@ -96,12 +105,16 @@ impl Engine {
         function_id: &str,
         data: &str,
     ) {
+        if caller.is_none() && OwnFunction::from_id(function_id).is_some_and(OwnFunction::is_list) {
+            return; // nobody would read it
+        }
         let done = match self.check_passed_on(data) {
             Ok(()) => self.do_own(id, function_id, data),
             Err(why) => Err(ErrorBody::new("invocation_error", why)),
         };
         match done {
             Ok(done) => {
+                self.listed_bytes += done.result.as_deref().map_or(0, str::len);
                 let body = done
                     .result
                     .as_deref()

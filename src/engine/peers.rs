@@ -56,7 +56,7 @@ pub(super) struct Peer {
     pub(super) connected_at_ms: Option<u64>,
     /// What it tells about itself.
     pub(super) profile: Profile,
-    /// Functions that it registered, those taken over by others since included.
+    /// Functions that it registered, those taken over by others since excepted.
     pub(super) functions: HashSet<Box<str>>,
     /// Commands that found their owner full, in order. While there are any it is not read.
     pub(super) parked: Parked,

@@ -14,6 +14,7 @@ use crate::protocol::custom;
 use crate::protocol::text::write_string;
 use crate::shard::hooks::CustomFunctions;
 
+use super::holdings::Holdings;
 use super::own::is_own;
 
 /// Descriptions and schemas of our own functions, as listings give them, by id.
@@ -26,6 +27,7 @@ const INTERNAL_PREFIX: &str = "engine::";
 #[derive(Default)]
 pub(super) struct Functions {
     registered: HashMap<Box<str>, Registered>,
+    holdings: Holdings,
     /// Streams with functions of their own in place of the store's.
     custom: HashMap<Box<str>, CustomFunctions>,
     /// Ids that are new, or gone, since that was last told.
@@ -47,11 +49,19 @@ pub(super) struct Description {
 }
 
 impl Functions {
+    /// Whether that worker may register one more.
+    pub(super) fn has_room(&self, id: &str, owner: SlotId, description: &Description) -> bool {
+        self.holdings
+            .has_room(owner, id.len() + description.held_bytes())
+    }
+
     /// True when workers have to know of it: a stream has a custom function more.
     pub(super) fn register(&mut self, id: &str, owner: SlotId, description: Description) -> bool {
         let registered = Registered { owner, description };
-        let is_new = self.registered.insert(id.into(), registered).is_none();
-        if !is_new {
+        let bytes = id.len() + registered.description.held_bytes();
+        self.holdings.add(owner, bytes);
+        if let Some(older) = self.registered.insert(id.into(), registered) {
+            self.release(id, &older);
             return false;
         }
         self.note_change(id);
@@ -67,9 +77,16 @@ impl Functions {
         if self.owner_of(id) != Some(owner) {
             return false;
         }
-        self.registered.remove(id);
+        if let Some(gone) = self.registered.remove(id) {
+            self.release(id, &gone);
+        }
         self.note_change(id);
         self.drop_custom(id)
+    }
+
+    fn release(&mut self, id: &str, gone: &Registered) {
+        let bytes = id.len() + gone.description.held_bytes();
+        self.holdings.remove(gone.owner, bytes);
     }
 
     /// A peer is gone: its functions go, those taken over since excepted. True when workers have to
@@ -182,6 +199,13 @@ impl Functions {
 }
 
 impl Description {
+    fn held_bytes(&self) -> usize {
+        let formats = [&self.request_format, &self.response_format, &self.metadata];
+        let formats = formats.into_iter().flatten();
+        let bytes: usize = formats.map(|json| json.get().len()).sum();
+        bytes + self.text.as_ref().map_or(0, |text| text.len())
+    }
+
     fn entry(&self, id: &str) -> Vec<u8> {
         let mut out = br#"{"description":"#.to_vec();
         match &self.text {

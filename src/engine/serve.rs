@@ -19,9 +19,6 @@ use super::attached::Callee;
 use super::calls::{Awaits, Caller, StreamCall, function_not_found};
 use super::peers::Answer;
 
-/// Commands of no socket that wait for their owners at most.
-const ORPHANS_MAX: usize = 64 * 1024;
-
 /// Told to whoever finds no room.
 pub(super) const OVERLOADED: &str = "server is overloaded";
 
@@ -250,12 +247,7 @@ impl Engine {
         };
         self.metrics().calls_parked.increment();
         let Some((id, peer)) = id.and_then(|id| Some((id, self.peers.get_mut(id)?))) else {
-            if self.orphans.len() < ORPHANS_MAX {
-                self.orphans.push_back((owner, command));
-            } else {
-                self.metrics().trigger_calls_dropped.increment();
-            }
-            return;
+            return self.park_orphan(owner, command);
         };
         if peer.parked.is_empty() {
             let waits = command.call().is_some();
@@ -263,6 +255,17 @@ impl Engine {
             self.parked.push(id);
         }
         peer.parked.push_back(owner, command);
+    }
+
+    /// A command of no socket waits, if what waits already is not too much.
+    pub(super) fn park_orphan(&mut self, owner: WorkerId, command: Command) {
+        if self.orphans.bytes() <= self.limits.call_queue_bytes {
+            return self.orphans.push_back(owner, command);
+        }
+        self.metrics().trigger_calls_dropped.increment();
+        if let Some(call) = command.call() {
+            self.calls.abandon_stream(call);
+        }
     }
 
     /// Gives the command back when its owner is full; this thread is woken when there is room. What
@@ -281,7 +284,7 @@ impl Engine {
     pub(super) fn deliver_parked(&mut self) {
         while let Some((owner, command)) = self.orphans.pop_front() {
             if let Err(command) = self.try_send(owner, command) {
-                self.orphans.push_front((owner, command));
+                self.orphans.push_front(owner, command);
                 break;
             }
         }

@@ -15,6 +15,8 @@ use crate::protocol::trigger::{
 };
 use crate::shard::hooks::Streams;
 
+use super::holdings::{Holdings, ID_BYTES_MAX};
+
 #[derive(Default)]
 pub(super) struct Triggers {
     triggers: Named<Trigger>,
@@ -30,6 +32,8 @@ pub(super) struct Triggers {
     topics: HashMap<Box<str>, Vec<SlotId>>,
     /// Types that workers serve.
     types: HashMap<Box<str>, ServedType>,
+    /// What each worker's triggers and types hold.
+    holdings: Holdings,
     next_order: u64,
 }
 
@@ -102,10 +106,12 @@ impl Triggers {
         mut trigger: Trigger,
     ) -> Result<(SlotId, Option<Trigger>), ErrorBody> {
         trigger.matcher = self.matcher_of(&trigger.trigger_type, trigger.config.as_deref())?;
+        trigger.check_ids()?;
         trigger.order = self.next_order;
         self.next_order += 1;
         let replaced = self.unregister(&trigger.id);
         let id = trigger.id.clone();
+        self.holdings.add(trigger.owner, trigger.held_bytes());
         let slot = self.triggers.insert(trigger);
         self.by_id.insert(id, slot);
         self.enlist(slot);
@@ -116,7 +122,18 @@ impl Triggers {
     pub(super) fn unregister(&mut self, id: &str) -> Option<Trigger> {
         let slot = self.by_id.remove(id)?;
         self.delist(slot);
-        self.triggers.remove(slot)
+        self.take(slot)
+    }
+
+    fn take(&mut self, slot: SlotId) -> Option<Trigger> {
+        let trigger = self.triggers.remove(slot)?;
+        self.holdings.remove(trigger.owner, trigger.held_bytes());
+        Some(trigger)
+    }
+
+    /// Whether a worker may register one more trigger, or a type, with texts of so many bytes.
+    pub(super) fn has_room(&self, owner: SlotId, text_bytes: usize) -> bool {
+        self.holdings.has_room(owner, text_bytes)
     }
 
     /// A worker is gone: its triggers go, and are given back.
@@ -130,7 +147,7 @@ impl Triggers {
             .iter()
             .filter_map(|id| {
                 let slot = self.by_id.remove(id)?;
-                self.triggers.remove(slot)
+                self.take(slot)
             })
             .collect();
         self.enlist_all();
@@ -140,7 +157,12 @@ impl Triggers {
     /// A worker serves a type from now on. Gives the triggers of the type that are there already:
     /// they are to be handed to it.
     pub(super) fn serve_type(&mut self, id: &str, served: ServedType) -> Vec<SlotId> {
-        self.types.insert(id.into(), served);
+        self.holdings
+            .add(served.owner, id.len() + served.held_bytes());
+        if let Some(older) = self.types.insert(id.into(), served) {
+            self.holdings
+                .remove(older.owner, id.len() + older.held_bytes());
+        }
         self.retype(id)
     }
 
@@ -154,7 +176,9 @@ impl Triggers {
             .map(|(id, _)| id.clone())
             .collect();
         for id in &ids {
-            self.types.remove(id);
+            if let Some(gone) = self.types.remove(id) {
+                self.holdings.remove(owner, id.len() + gone.held_bytes());
+            }
             self.retype(id);
         }
         !ids.is_empty()
@@ -487,6 +511,39 @@ impl Trigger {
             matcher: Matcher::Elsewhere,
             rate: Rate::default(),
         }
+    }
+}
+
+impl Trigger {
+    /// Bytes of its texts.
+    pub(super) fn held_bytes(&self) -> usize {
+        let texts = self.id.len() + self.trigger_type.len() + self.function_id.len();
+        let json = [&self.config, &self.metadata].into_iter().flatten();
+        texts + json.map(|json| json.get().len()).sum::<usize>()
+    }
+
+    fn check_ids(&self) -> Result<(), ErrorBody> {
+        let condition = match &self.matcher {
+            Matcher::Event(matcher) => matcher.condition.as_deref(),
+            Matcher::Join(matcher) | Matcher::Leave(matcher) => matcher.condition.as_deref(),
+            _ => None,
+        };
+        let len = self.function_id.len().max(condition.map_or(0, str::len));
+        if len <= ID_BYTES_MAX {
+            return Ok(());
+        }
+        let message = format!("a function's id is too long: {len} > {ID_BYTES_MAX} bytes");
+        Err(ErrorBody::new("trigger_registration_failed", message))
+    }
+}
+
+impl ServedType {
+    /// Bytes of its texts.
+    pub(super) fn held_bytes(&self) -> usize {
+        let formats = [&self.trigger_request_format, &self.call_request_format];
+        let formats = formats.into_iter().flatten();
+        let bytes: usize = formats.map(|json| json.get().len()).sum();
+        self.description.len() + bytes
     }
 }
 

@@ -252,19 +252,7 @@ impl Shard {
                 value,
                 time,
             } => {
-                let hash = self.groups.hash(&item);
-                self.name(&key);
-                let slot = self.groups.enter(key);
-                let restoring = self.restoring.as_ref();
-                if let Some(group) = self.groups.get_mut(slot) {
-                    group.restore(time);
-                    let place = group.items().place(hash, &item);
-                    let is_held =
-                        |place| restoring.is_some_and(|known| known.holds(slot, place, sequence));
-                    if !place.is_some_and(is_held) {
-                        group.items_mut().put(hash, &item, value);
-                    }
-                }
+                self.restore_item(sequence, key, &item, Some(value), time);
             }
             Restored::Remove {
                 sequence,
@@ -272,22 +260,39 @@ impl Shard {
                 item,
                 time,
             } => {
-                let hash = self.groups.hash(&item);
-                self.name(&key);
-                let slot = self.groups.enter(key);
-                let restoring = self.restoring.as_ref();
-                if let Some(group) = self.groups.get_mut(slot) {
-                    group.restore(time);
-                    let place = group.items().place(hash, &item);
-                    let is_held =
-                        |place| restoring.is_some_and(|known| known.holds(slot, place, sequence));
-                    if place.is_some_and(|place| !is_held(place)) {
-                        group.items_mut().remove(hash, &item);
-                    }
-                }
+                let slot = self.restore_item(sequence, key, &item, None, time);
                 self.forget_if_empty(slot);
             }
         }
+    }
+
+    /// One change of the log, unless a slice that was taken later holds the item: none is its removal.
+    /// Gives the group's slot.
+    fn restore_item(
+        &mut self,
+        sequence: u64,
+        key: GroupKey,
+        item: &ItemId,
+        value: Option<Text>,
+        time: u64,
+    ) -> u32 {
+        let hash = self.groups.hash(item);
+        self.name(&key);
+        let slot = self.groups.enter(key);
+        let restoring = self.restoring.as_ref();
+        if let Some(group) = self.groups.get_mut(slot) {
+            group.restore(time);
+            let place = group.items().place(hash, item);
+            let is_held = place.is_some_and(|place| {
+                restoring.is_some_and(|known| known.holds(slot, place, sequence))
+            });
+            match value {
+                Some(value) if !is_held => group.items_mut().put(hash, item, value),
+                None if place.is_some() && !is_held => group.items_mut().remove(hash, item),
+                _ => {}
+            }
+        }
+        slot
     }
 
     /// All was given back. No time up to `time` is given out again.

@@ -126,6 +126,8 @@ pub struct Worker {
     debts: Debts,
     drain: Drain,
     shares_core: bool,
+    /// Replies went to the engine in this turn.
+    has_replied: bool,
     /// A group's time ran more than a second ahead of the clock, and that was said.
     said_ahead: bool,
     /// Upgrades that were refused, in the log.
@@ -166,6 +168,7 @@ impl Worker {
             debts: Debts::default(),
             drain: Drain::new(parts.drain, parts.drained),
             shares_core: parts.shares_core,
+            has_replied: false,
             said_ahead: false,
             told_refused: Rarely::default(),
         })
@@ -184,6 +187,7 @@ impl Worker {
             self.read_sockets(); // bytes → messages → commands, ours or a neighbour's
             self.perform_effects(); // store, replies, frames: in this order
             self.flush(); // replies are on their way before the fan-out begins
+            self.give_way(); // and get there
             self.sweep(); // who lacks something gets it, one write a socket
             self.end_overdue();
             self.go_on_draining();
@@ -192,6 +196,13 @@ impl Worker {
             self.flush();
         }
         Ok(())
+    }
+
+    /// Lets the engine write the answers of this turn, where it has only this core for that.
+    fn give_way(&self) {
+        if self.shares_core && self.has_replied && self.fanout.is_due() {
+            std::thread::yield_now();
+        }
     }
 
     fn wait_for_events(&mut self, events: &mut Events) -> io::Result<()> {
@@ -384,6 +395,7 @@ impl Worker {
                 outbox.send(ToStore::Requests(requests));
             }
         }
+        self.has_replied = !self.effects.replies.is_empty();
         for reply in self.effects.replies.drain(..) {
             self.ports.to_engine.send(ToEngine::Reply(reply));
         }

@@ -5,6 +5,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread;
 
 /// One directory.
 pub trait Disk: Send {
@@ -32,6 +34,10 @@ pub trait Disk: Send {
     /// Removes a file.
     fn remove(&mut self, name: &str) -> io::Result<()>;
 
+    /// Removes files, one after another, beside whatever comes next: the space of a large one takes a
+    /// while to give back. What cannot be removed stays.
+    fn begin_remove(&mut self, names: Vec<String>);
+
     /// Makes names outlast a loss of power.
     fn sync(&mut self) -> io::Result<()>;
 }
@@ -46,6 +52,45 @@ pub trait DiskFile: Send {
 
     /// Makes what was written outlast a loss of power.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Begins to sync what was written so far; more may be written meanwhile.
+    fn begin_sync(&mut self) -> Syncing;
+}
+
+/// A sync that goes on by itself.
+pub struct Syncing(Receiver<io::Result<()>>);
+
+impl Syncing {
+    /// Its outcome is what is sent.
+    pub fn told_by(outcome: Receiver<io::Result<()>>) -> Syncing {
+        Syncing(outcome)
+    }
+
+    /// One that is over.
+    pub fn done(outcome: io::Result<()>) -> Syncing {
+        let (tell, told) = channel();
+        // The receiver is there.
+        let _ = tell.send(outcome);
+        Syncing(told)
+    }
+
+    /// The outcome, once it is over.
+    pub fn poll(&self) -> Option<io::Result<()>> {
+        match self.0.try_recv() {
+            Ok(outcome) => Some(outcome),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(lost())),
+        }
+    }
+
+    /// Waits until it is over.
+    pub fn wait(&self) -> io::Result<()> {
+        self.0.recv().unwrap_or_else(|_| Err(lost()))
+    }
+}
+
+fn lost() -> io::Error {
+    io::Error::other("a sync has ended without an outcome")
 }
 
 /// A directory of the operating system.
@@ -113,6 +158,17 @@ impl Disk for Directory {
         fs::remove_file(self.0.join(name))
     }
 
+    fn begin_remove(&mut self, names: Vec<String>) {
+        let directory = self.0.clone();
+        let thread = thread::Builder::new().name("remove".to_owned());
+        // Without a thread they stay until the next start, as those do whose removal fails.
+        let _ = thread.spawn(move || {
+            for name in names {
+                let _ = fs::remove_file(directory.join(name));
+            }
+        });
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         File::open(&self.0)?.sync_all()
     }
@@ -129,5 +185,22 @@ impl DiskFile for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn begin_sync(&mut self) -> Syncing {
+        let file = match self.try_clone() {
+            Ok(file) => file,
+            Err(error) => return Syncing::done(Err(error)),
+        };
+        let (tell, told) = channel();
+        let thread = thread::Builder::new().name("sync".to_owned());
+        let spawned = thread.spawn(move || {
+            // Whoever began it may have been closed.
+            let _ = tell.send(file.sync_data());
+        });
+        match spawned {
+            Ok(_) => Syncing(told),
+            Err(_) => Syncing::done(self.sync_data()),
+        }
     }
 }

@@ -105,7 +105,8 @@ pub(super) fn import(disk: &mut dyn Disk) -> Result<bool, StoreError> {
         items_len += items.len();
         write(disk, &mut writer, joined, items)?;
     }
-    writer.finish(disk, 0)?;
+    writer.end(disk, 0)?;
+    writer.finish(disk)?;
     let path = disk.path().display();
     let unfinished = match found.unfinished {
         0 => String::new(),

@@ -10,11 +10,15 @@ use std::io;
 use crate::config::Fsync;
 
 use super::StoreError;
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, Syncing};
 use super::record::{Before, FileKind, HEAD_BYTES, Head};
 
 /// The new file's name until its head is whole.
 pub(super) const NEW: &str = "new.log";
+
+/// A segment of which more is not synced gets no successor before it has been: the name of the one
+/// must not outlast a loss of power that the end of the other does not.
+const UNSYNCED_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 pub(super) fn name_of(sequence: u64) -> String {
     format!("{sequence:020}.log")
@@ -36,6 +40,10 @@ pub(super) struct Log {
     next_sequence: u64,
     /// Something was written and not synced.
     is_dirty: bool,
+    /// A sync of the open segment, or of one that was closed meanwhile, up to those bytes.
+    beside: Option<(Closed, Syncing)>,
+    /// Up to where the open segment is synced.
+    synced_bytes: u64,
     /// A sync has failed: what stands in the files may not be on the disk, whatever a later sync says.
     is_suspect: bool,
     /// A batch was refused though it may stand whole behind the end of the last segment, and no
@@ -79,6 +87,8 @@ impl Log {
             open,
             next_sequence,
             is_dirty: false,
+            beside: None,
+            synced_bytes: 0,
             is_suspect: false,
             is_undecided: false,
         })
@@ -113,8 +123,13 @@ impl Log {
         batch: &[u8],
         records: u64,
     ) -> Result<(), StoreError> {
+        // It becomes longer where its end would have to wait for the disk, but not twice as long.
+        let segment_bytes = match self.is_nearly_synced() {
+            true => self.segment_bytes,
+            false => self.segment_bytes * 2,
+        };
         let is_full = |open: &Open| {
-            open.bytes > HEAD_BYTES as u64 && open.bytes + batch.len() as u64 > self.segment_bytes
+            open.bytes > HEAD_BYTES as u64 && open.bytes + batch.len() as u64 > segment_bytes
         };
         if self.open.as_ref().is_none_or(is_full) {
             self.roll(disk)?;
@@ -146,9 +161,72 @@ impl Log {
         Ok(())
     }
 
+    /// Begins to sync what was written, beside what is written next, unless that goes on already.
+    pub(super) fn begin_sync(&mut self) {
+        let Some(open) = self.open.as_mut().filter(|_| self.beside.is_none()) else {
+            return;
+        };
+        if std::mem::take(&mut self.is_dirty) {
+            let up_to = Closed {
+                sequence: open.sequence,
+                bytes: open.bytes,
+            };
+            self.beside = Some((up_to, open.file.begin_sync()));
+        }
+    }
+
+    /// Takes the outcome of the sync that was begun, if it is over. After an error the segment is
+    /// closed and the log suspect.
+    pub(super) fn end_sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let outcome = self.beside.as_ref().and_then(|(_, syncing)| syncing.poll());
+        outcome.map_or(Ok(()), |outcome| self.synced_beside(disk, outcome))
+    }
+
+    fn synced_beside(
+        &mut self,
+        disk: &dyn Disk,
+        outcome: io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let Some((up_to, _)) = self.beside.take() else {
+            return Ok(());
+        };
+        let is_open = |open: &Open| open.sequence == up_to.sequence;
+        let is_open = self.open.as_ref().is_some_and(is_open);
+        outcome.map_err(|source| {
+            self.is_suspect = true;
+            if is_open {
+                self.close();
+            }
+            StoreError::of(disk, &name_of(up_to.sequence), source)
+        })?;
+        if is_open {
+            self.synced_bytes = self.synced_bytes.max(up_to.bytes);
+        }
+        Ok(())
+    }
+
+    /// A sync goes on.
+    pub(super) fn is_syncing(&self) -> bool {
+        self.beside.is_some()
+    }
+
+    /// Whether what is left to sync holds nobody up for long.
+    pub(super) fn is_nearly_synced(&self) -> bool {
+        let left = |open: &Open| open.bytes.saturating_sub(self.synced_bytes);
+        self.fsync != Fsync::Interval
+            || self.beside.is_none() && self.open.as_ref().map_or(0, left) <= UNSYNCED_BYTES_MAX
+    }
+
+    /// Whether the open segment should soon be followed by another, and has to be synced before.
+    pub(super) fn waits_for_sync(&self) -> bool {
+        let is_full = |open: &Open| open.bytes >= self.segment_bytes;
+        self.open.as_ref().is_some_and(is_full) && !self.is_nearly_synced()
+    }
+
     /// Syncs what was written. After an error the segment is closed and the log suspect.
     pub(super) fn sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
-        let dirty = std::mem::take(&mut self.is_dirty);
+        // What is being synced beside is not synced yet.
+        let dirty = std::mem::take(&mut self.is_dirty) | self.beside.is_some();
         let Some(open) = self.open.as_mut().filter(|_| dirty) else {
             return Ok(());
         };
@@ -160,6 +238,12 @@ impl Log {
         })
     }
 
+    /// Waits for the sync that goes on.
+    fn wait_for_sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let outcome = self.beside.as_ref().map(|(_, syncing)| syncing.wait());
+        outcome.map_or(Ok(()), |outcome| self.synced_beside(disk, outcome))
+    }
+
     /// Syncs all that was written since the start, names included, whatever the policy.
     pub(super) fn finish(&mut self, disk: &mut dyn Disk) -> Result<(), StoreError> {
         if self.fsync == Fsync::Never {
@@ -169,6 +253,7 @@ impl Log {
                 synced.map_err(|source| StoreError::of(disk, &name, source))?;
             }
         }
+        self.wait_for_sync(disk)?;
         self.sync(disk)?;
         disk.sync()
             .map_err(|source| StoreError::io(disk.path(), source))
@@ -202,21 +287,23 @@ impl Log {
             sequence,
             bytes: HEAD_BYTES as u64,
         });
+        self.synced_bytes = HEAD_BYTES as u64;
         Ok(())
     }
 
-    /// Removes the segments all of whose records have numbers up to `sequence`.
-    pub(super) fn remove_up_to(&mut self, disk: &mut dyn Disk, sequence: u64) {
+    /// Forgets the segments all of whose records have numbers up to `sequence`. Gives their names.
+    pub(super) fn take_up_to(&mut self, sequence: u64) -> Vec<String> {
+        let mut names = Vec::new();
         let open = self.open.as_ref().map(|open| open.sequence);
         while let Some(first) = self.closed.first() {
             let next = self.closed.get(1).map(|next| next.sequence).or(open);
             if next.is_none_or(|next| next > sequence + 1) {
-                return;
+                break;
             }
-            // It is removed at the next start if not now.
-            let _ = disk.remove(&name_of(first.sequence));
+            names.push(name_of(first.sequence));
             self.closed.remove(0);
         }
+        names
     }
 
     /// Closes the segment, behind whose end something may stand that was refused: until a successor

@@ -58,6 +58,8 @@ use snapshot::Writer;
 
 /// How long to wait after a snapshot or a sync has failed.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often to look whether a sync is over.
+const WHILE_SYNCING: Duration = Duration::from_millis(2);
 /// How often to try to decide what became of a batch.
 const RETRY_UNDECIDED: Duration = Duration::from_secs(1);
 
@@ -173,6 +175,13 @@ struct Taking {
     asked_at: Option<u64>,
 }
 
+impl Taking {
+    /// What was written is being synced: more would only wait for it.
+    fn is_busy(&self) -> bool {
+        self.writer.is_syncing()
+    }
+}
+
 impl Store for Files {
     fn decides(&self) -> Decides {
         Decides::Owner
@@ -221,16 +230,24 @@ impl Store for Files {
     ) -> Option<Duration> {
         let now = Instant::now();
         self.decide(learned);
+        self.note_sync();
         self.sync_if_due(now);
+        self.finish_snapshot_if_synced();
         self.is_to_write_anew |= self.log.take_suspicion();
         if self.taking.is_none() && self.is_snapshot_due(now) {
-            self.begin_snapshot(now);
+            if self.log.is_nearly_synced() {
+                self.begin_snapshot(now);
+            } else {
+                self.log.begin_sync();
+            }
         }
         self.ask_for_slice(asks);
         let sync_at = self.dirty_since.map(|since| since + self.save_interval);
         let retry_at = self.no_snapshot_before.filter(|at| *at > now);
         let decide_at = (!self.undecided.is_empty()).then(|| now + RETRY_UNDECIDED);
-        let due = [sync_at, retry_at, decide_at];
+        let syncs = self.log.is_syncing() || self.taking.as_ref().is_some_and(Taking::is_busy);
+        let synced_at = syncs.then(|| now + WHILE_SYNCING);
+        let due = [sync_at, retry_at, decide_at, synced_at];
         let next = due.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now) + Duration::from_millis(1))
     }
@@ -255,8 +272,10 @@ impl Store for Files {
                 taking.cursor = Cursor::default();
             }
         }
-        if taking.shard == self.workers {
-            self.finish_snapshot();
+        if taking.shard == self.workers
+            && let Err(error) = taking.writer.end(&*self.disk, self.time_kept)
+        {
+            self.give_snapshot_up(&error);
         }
     }
 
@@ -349,11 +368,18 @@ impl Files {
 
     fn sync_if_due(&mut self, now: Instant) {
         let is_due = |since: Instant| now.saturating_duration_since(since) >= self.save_interval;
-        if !self.dirty_since.is_some_and(is_due) {
+        if !self.dirty_since.is_some_and(is_due) && !self.log.waits_for_sync() {
             return;
         }
-        self.dirty_since = None;
-        if let Err(error) = self.log.sync(&*self.disk) {
+        if !self.log.is_syncing() {
+            self.dirty_since = None;
+            self.log.begin_sync();
+        }
+    }
+
+    /// Takes the outcome of a sync of the log that is over.
+    fn note_sync(&mut self) {
+        if let Err(error) = self.log.end_sync(&*self.disk) {
             tracing::error!(
                 "{error}: writes of the last {:?} may not outlast a loss of power; all is written anew",
                 self.save_interval
@@ -399,23 +425,36 @@ impl Files {
         let sequence = self.log.next_sequence() - 1;
         if let Some(taking) = &mut self.taking
             && taking.asked_at.is_none()
+            && taking.shard < self.workers
+            && !taking.is_busy()
         {
             taking.asked_at = Some(sequence);
             asks.push((WorkerId(taking.shard as u16), taking.cursor));
         }
     }
 
-    fn finish_snapshot(&mut self) {
+    fn finish_snapshot_if_synced(&mut self) {
+        let Some(taking) = &mut self.taking else {
+            return;
+        };
+        if let Err(error) = taking.writer.end_sync(&*self.disk) {
+            return self.give_snapshot_up(&error);
+        }
+        if taking.shard < self.workers || taking.is_busy() {
+            return;
+        }
         let Some(taking) = self.taking.take() else {
             return;
         };
         let sequence = taking.writer.sequence();
-        match taking.writer.finish(&mut *self.disk, self.time_kept) {
+        match taking.writer.finish(&mut *self.disk) {
             Ok(bytes) => {
                 self.snapshot_bytes = bytes;
                 self.no_snapshot_before = None;
-                self.log.remove_up_to(&mut *self.disk, sequence);
-                start::remove_snapshots_below(&mut *self.disk, sequence);
+                // What is not removed now is at the next start.
+                let mut names = self.log.take_up_to(sequence);
+                names.extend(start::snapshots_below(&*self.disk, sequence));
+                self.disk.begin_remove(names);
             }
             Err(error) => self.give_snapshot_up(&error),
         }

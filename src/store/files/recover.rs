@@ -120,7 +120,8 @@ fn write_anew(disk: &mut dyn Disk, offline: &Offline) -> Result<(), StoreError> 
         let time = time.max(offline.loaded.time);
         writer.add(disk, sequence, pieces, time)
     })?;
-    writer.finish(disk, offline.loaded.time)?;
+    writer.end(disk, offline.loaded.time)?;
+    writer.finish(disk)?;
     let logs = layout.logs.iter().map(|number| log::name_of(*number));
     let snapshots = layout.snapshots.iter();
     let names = logs.chain(snapshots.map(|number| snapshot::name_of(*number)));

@@ -6,7 +6,7 @@
 use crate::shard::Piece;
 
 use super::StoreError;
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, Syncing};
 use super::record::{self, FileKind, Head};
 
 /// Its name until it is whole.
@@ -25,6 +25,7 @@ pub(super) struct Writer {
     sequence: u64,
     bytes: u64,
     unsynced_bytes: u64,
+    syncing: Option<Syncing>,
     pieces: u64,
     /// The highest time of groups without items.
     time: u64,
@@ -45,6 +46,7 @@ impl Writer {
             sequence,
             bytes: 0,
             unsynced_bytes: 0,
+            syncing: None,
             pieces: 0,
             time: 0,
             buffer: head.encode(FileKind::Snapshot).to_vec(),
@@ -73,18 +75,47 @@ impl Writer {
         self.write(disk)
     }
 
-    /// Gives it its name. No time up to `time` is given out after the next start. Gives its size.
-    pub(super) fn finish(mut self, disk: &mut dyn Disk, time: u64) -> Result<u64, StoreError> {
+    /// Writes its end, and begins the last sync. No time up to `time` is given out after the next
+    /// start.
+    pub(super) fn end(&mut self, disk: &dyn Disk, time: u64) -> Result<(), StoreError> {
         record::end(&mut self.buffer, self.pieces, self.time.max(time));
         self.write(disk)?;
+        self.begin_sync(disk)
+    }
+
+    /// Gives it its name, once its end is synced. Gives its size.
+    pub(super) fn finish(mut self, disk: &mut dyn Disk) -> Result<u64, StoreError> {
+        self.wait_for_sync(disk)?;
         let name = name_of(self.sequence);
-        let finished = self
-            .file
-            .sync()
-            .and_then(|()| disk.rename(NEW, &name))
-            .and_then(|()| disk.sync());
+        let finished = disk.rename(NEW, &name).and_then(|()| disk.sync());
         finished.map_err(|source| StoreError::of(disk, &name, source))?;
         Ok(self.bytes)
+    }
+
+    /// A sync goes on beside.
+    pub(super) fn is_syncing(&self) -> bool {
+        self.syncing.is_some()
+    }
+
+    /// Takes the outcome of the sync that was begun, if it is over.
+    pub(super) fn end_sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let Some(outcome) = self.syncing.as_ref().and_then(Syncing::poll) else {
+            return Ok(());
+        };
+        self.syncing = None;
+        outcome.map_err(|source| StoreError::of(disk, NEW, source))
+    }
+
+    fn begin_sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        self.wait_for_sync(disk)?;
+        self.unsynced_bytes = 0;
+        self.syncing = Some(self.file.begin_sync());
+        Ok(())
+    }
+
+    fn wait_for_sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let outcome = self.syncing.take().map_or(Ok(()), |syncing| syncing.wait());
+        outcome.map_err(|source| StoreError::of(disk, NEW, source))
     }
 
     fn write(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
@@ -94,8 +125,7 @@ impl Writer {
         self.unsynced_bytes += self.buffer.len() as u64;
         self.buffer.clear();
         if self.unsynced_bytes >= SYNC_BYTES {
-            self.file.sync().map_err(failed)?;
-            self.unsynced_bytes = 0;
+            self.begin_sync(disk)?;
         }
         Ok(())
     }

@@ -144,13 +144,11 @@ fn cut_off(disk: &mut dyn Disk, torn: &Torn) -> std::io::Result<()> {
     log.sync()
 }
 
-/// Removes snapshots that a newer one has made superfluous. What cannot be removed now is at the next
-/// start.
-pub(super) fn remove_snapshots_below(disk: &mut dyn Disk, sequence: u64) {
+/// Snapshots that a newer one has made superfluous.
+pub(super) fn snapshots_below(disk: &dyn Disk, sequence: u64) -> Vec<String> {
     let Ok(layout) = Layout::read(disk) else {
-        return;
+        return Vec::new();
     };
-    for number in layout.snapshots.iter().filter(|number| **number < sequence) {
-        let _ = disk.remove(&snapshot::name_of(*number));
-    }
+    let older = layout.snapshots.iter().filter(|number| **number < sequence);
+    older.map(|number| snapshot::name_of(*number)).collect()
 }

@@ -5,9 +5,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, Syncing};
 
 /// Shared with the files that it has given out, and with the test.
 #[derive(Clone, Default)]
@@ -25,6 +26,16 @@ struct State {
     /// So many more syncs work, then one fails.
     syncs: Option<usize>,
     writes: usize,
+    /// Syncs that were begun end when they are told to.
+    syncs_wait: bool,
+    begun: Vec<Begun>,
+}
+
+struct Begun {
+    file: Arc<Mutex<Bytes>>,
+    /// What it makes last.
+    up_to: Vec<u8>,
+    tell: Sender<io::Result<()>>,
 }
 
 #[derive(Default)]
@@ -58,6 +69,19 @@ impl TestDisk {
 
     pub(super) fn syncs_work(&self) {
         self.state().syncs = None;
+    }
+
+    pub(super) fn syncs_wait(&self, wait: bool) {
+        self.state().syncs_wait = wait;
+    }
+
+    /// Ends the syncs that were begun.
+    pub(super) fn end_syncs(&self) {
+        let mut state = self.state();
+        for begun in std::mem::take(&mut state.begun) {
+            let outcome = state.sync(&begun.file, begun.up_to);
+            let _ = begun.tell.send(outcome);
+        }
     }
 
     pub(super) fn writes(&self) -> usize {
@@ -168,6 +192,12 @@ impl Disk for TestDisk {
         Ok(())
     }
 
+    fn begin_remove(&mut self, names: Vec<String>) {
+        for name in names {
+            self.state().files.remove(&name);
+        }
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         let mut state = self.state();
         state.synced_names = state.files.clone();
@@ -205,19 +235,39 @@ impl DiskFile for TestFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut state = self.disk.state();
-        match state.syncs {
+        let up_to = self.file.lock().unwrap().now.clone();
+        self.disk.state().sync(&self.file, up_to)
+    }
+
+    fn begin_sync(&mut self) -> Syncing {
+        if !self.disk.state().syncs_wait {
+            return Syncing::done(self.sync());
+        }
+        let (tell, told) = channel();
+        self.disk.state().begun.push(Begun {
+            file: Arc::clone(&self.file),
+            up_to: self.file.lock().unwrap().now.clone(),
+            tell,
+        });
+        Syncing::told_by(told)
+    }
+}
+
+impl State {
+    fn sync(&mut self, file: &Mutex<Bytes>, up_to: Vec<u8>) -> io::Result<()> {
+        let mut file = file.lock().unwrap();
+        match self.syncs {
             Some(0) => {
-                state.syncs = None;
-                self.file.lock().unwrap().is_lost = true;
+                self.syncs = None;
+                file.is_lost = true;
                 return Err(io::Error::other("sync fails"));
             }
-            Some(left) => state.syncs = Some(left - 1),
+            Some(left) => self.syncs = Some(left - 1),
             None => {}
         }
-        let mut file = self.file.lock().unwrap();
-        if !file.is_lost {
-            file.synced = file.now.clone();
+        // One that began earlier and ends later takes nothing back.
+        if !file.is_lost && !file.synced.starts_with(&up_to) {
+            file.synced = up_to;
         }
         Ok(())
     }

@@ -367,8 +367,10 @@ impl World {
             groups: 2,
         };
         let mut all_accepted = true;
+        self.disk.end_syncs();
         while !self.to_store.is_empty() || self.to_shards.iter().any(|queue| !queue.is_empty()) {
             all_accepted &= self.turn_of_store(3);
+            self.disk.end_syncs();
             for shard in 0..self.shards.len() {
                 self.turn_of_shard(shard, 3, limits);
             }
@@ -391,9 +393,17 @@ fn run(seed: u64) {
     let mut random = SmallRng::seed_from_u64(seed);
     let fsync = [Fsync::Always, Fsync::Interval, Fsync::Never][random.random_range(0..3)];
     let workers = random.random_range(1..4);
-    let mut world = World::new(TestDisk::default(), settings(fsync), workers);
-    let fails = random.random_bool(0.5);
+    let settings = FileStore {
+        save_interval: Duration::ZERO,
+        ..settings(fsync)
+    };
+    let mut world = World::new(TestDisk::default(), settings, workers);
+    let (fails, syncs_wait) = (random.random_bool(0.5), random.random_bool(0.5));
     for step in 0..400 {
+        world.disk.syncs_wait(syncs_wait);
+        if random.random_bool(0.05) {
+            world.disk.end_syncs();
+        }
         world.now = world
             .now
             .saturating_add_signed(random.random_range(-20..40));
@@ -428,6 +438,13 @@ fn run(seed: u64) {
                 world.disk.fail_sync_after(random.random_range(0..3));
             }
             96..98 => {
+                if fsync == Fsync::Interval && !fails {
+                    // Less may be there, but it is whole.
+                    let lost = world
+                        .disk
+                        .after_power_loss(|more| random.random_range(0..=more));
+                    start(&lost, &world.settings, workers).unwrap();
+                }
                 let workers = random.random_range(1..4);
                 let disk = match fsync {
                     Fsync::Always if random.random_bool(0.5) => world.disk.after_power_loss(|_| 0),
@@ -444,6 +461,8 @@ fn run(seed: u64) {
                 world.disk.cuts_fail(false);
                 world.disk.creations_fail(false);
                 world.settle();
+                world.disk.syncs_wait(false);
+                world.disk.end_syncs();
                 world.files.close();
                 // What a failed sync has left in doubt may be lost with the power, until it is
                 // written anew.
