@@ -19,7 +19,7 @@ pub(super) enum Changed {
     Nothing,
     /// The key belongs to these names.
     Owned(Vec<u8>),
-    /// The stored text looks as if it were no JSON; nothing was changed.
+    /// The stored text is no JSON; nothing was changed.
     Odd(Vec<u8>),
     /// It was changed meanwhile: what is there now.
     Other(Option<Vec<u8>>),
@@ -152,6 +152,14 @@ pub(super) fn code_of(value: &Value) -> Option<&str> {
     match value {
         Value::ServerError(error) => Some(error.code()),
         _ => None,
+    }
+}
+
+/// Of a script that answers one for each; one error is the answer to all.
+pub(super) fn of_each(value: Value, len: usize) -> Vec<Value> {
+    match value {
+        Value::Array(values) if values.len() == len => values,
+        other => vec![other; len],
     }
 }
 

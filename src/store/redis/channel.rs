@@ -1,10 +1,9 @@
-//! What comes over the channel: events of all hosts in one order, and the points of our own at which
-//! something was read.
+//! What comes over the channel: events of all hosts in one order, for the groups that somebody here
+//! follows; and groups that are to be read again or forgotten.
 //!
-//! A cut is a transaction that reads and publishes a mark on a channel of this process. It takes its
-//! place among the events where the mark is heard; what is heard behind it waits until its answer has
-//! come by the other connection. May not know how the connections come about.
+//! May not know how the connections come about.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -13,12 +12,13 @@ use uuid::Uuid;
 
 use crate::id::GroupKey;
 use crate::protocol::input::StreamFunction;
-use crate::shard::{FromChannel, HeardEvent, Learned, Verdict};
+use crate::shard::{FromChannel, HeardEvent, Learned};
 use crate::time::Rarely;
 
 use super::Redis;
-use super::answers::{self, Cut};
-use super::calls::{Asker, Job, Work};
+use super::answers;
+use super::calls::{Job, Work};
+use super::cuts::{Of, Pending};
 use super::message::{self, EVENTS, Mark};
 
 /// How often a group is read again in which others set and publish apart.
@@ -30,11 +30,11 @@ const TOLD_MAX: usize = 10_000;
 
 pub(super) struct Hearing {
     /// By joined name: names that join to the same stand side by side.
-    followed: HashMap<String, Vec<Followed>>,
-    cuts: HashMap<u64, Pending>,
-    next_mark: u64,
+    pub(super) followed: HashMap<String, Vec<Followed>>,
+    pub(super) cuts: HashMap<u64, Pending>,
+    pub(super) next_mark: u64,
     /// Marks on their way, in the order in which they will be heard.
-    marks: VecDeque<(u64, Instant)>,
+    pub(super) marks: VecDeque<(u64, Instant)>,
     /// Groups to be read again.
     again: Vec<(Instant, GroupKey)>,
     /// Joined names of groups that may have no items any more, and whether we are to be told.
@@ -50,38 +50,23 @@ pub(super) struct Hearing {
 }
 
 /// A group with subscribers here.
-struct Followed {
-    key: GroupKey,
+pub(super) struct Followed {
+    pub(super) key: GroupKey,
     /// Its events are told.
-    is_on: bool,
+    pub(super) is_on: bool,
     /// Waits behind a cut whose answer has not come.
-    held: VecDeque<Held>,
-    read_at: Option<Instant>,
+    pub(super) held: VecDeque<Held>,
+    pub(super) read_at: Option<Instant>,
     is_due: bool,
 }
 
-enum Held {
+pub(super) enum Held {
     Event(FromChannel),
     Cut(u64),
 }
 
-struct Pending {
-    of: Of,
-    /// None: of no group.
-    key: Option<GroupKey>,
-    is_heard: bool,
-    answer: Option<Cut>,
-}
-
-enum Of {
-    Join(Asker),
-    Again { is_after_loss: bool },
-    Listing(Asker, Option<Box<str>>),
-    Beat,
-}
-
 impl Hearing {
-    pub(super) fn new() -> Hearing {
+    pub(super) fn new(process: Uuid) -> Hearing {
         Hearing {
             followed: HashMap::new(),
             cuts: HashMap::new(),
@@ -90,7 +75,7 @@ impl Hearing {
             again: Vec::new(),
             to_forget: VecDeque::new(),
             are_to_forget: HashSet::new(),
-            cut_channel: format!("iii-stream:cut:{}", Uuid::new_v4()),
+            cut_channel: format!("iii-stream:cut:{process}"),
             joined: String::new(),
             told_unreadable: HashSet::new(),
             odd_messages: Rarely::default(),
@@ -120,42 +105,12 @@ impl Hearing {
         }
     }
 
-    pub(super) fn cut_for_join(&mut self, asker: Asker, key: &GroupKey) -> u64 {
-        debug_assert!(self.followed.contains_key(key.joined()));
-        self.pending(Of::Join(asker), Some(key.clone()))
-    }
-
-    pub(super) fn mark_for_listing(&mut self, asker: Asker, stream: Option<Box<str>>) -> u64 {
-        self.pending(Of::Listing(asker, stream), None)
-    }
-
-    pub(super) fn mark_for_beat(&mut self) -> u64 {
-        self.pending(Of::Beat, None)
-    }
-
-    fn pending(&mut self, of: Of, key: Option<GroupKey>) -> u64 {
-        let mark = self.next_mark;
-        self.next_mark += 1;
-        let pending = Pending {
-            of,
-            key,
-            is_heard: false,
-            answer: None,
-        };
-        self.cuts.insert(mark, pending);
-        mark
-    }
-
-    pub(super) fn has_sent(&mut self, mark: u64, now: Instant) {
-        self.marks.push_back((mark, now));
-    }
-
     /// Since when the channel has not told what it should.
     pub(super) fn waits_since(&self) -> Option<Instant> {
         self.marks.front().map(|(_, sent)| *sent)
     }
 
-    fn find(&mut self, key: &GroupKey) -> Option<&mut Followed> {
+    pub(super) fn find(&mut self, key: &GroupKey) -> Option<&mut Followed> {
         let with_name = self.followed.get_mut(key.joined())?;
         with_name.iter_mut().find(|followed| followed.key == *key)
     }
@@ -182,17 +137,20 @@ impl Redis {
         let (channel, payload) = (parts.next().unwrap_or_default(), parts.next());
         match (&*kind, payload) {
             (b"subscribe", _) => self.has_subscribed(now),
-            (b"message", Some(payload)) => match std::str::from_utf8(&payload) {
-                Ok(text) if channel == EVENTS.as_bytes() => self.hear(text, now),
-                Ok(text) => self.hear_own(text, now),
-                Err(_) => self.pass_over("it is not UTF-8", now),
-            },
+            (b"message", Some(payload)) => {
+                let text = String::from_utf8_lossy(&payload);
+                if channel != EVENTS.as_bytes() {
+                    self.hear_own(&text, now);
+                } else {
+                    self.hear(&text, matches!(text, Cow::Borrowed(_)), now);
+                }
+            }
             _ => {}
         }
         Ok(())
     }
 
-    fn hear(&mut self, text: &str, now: Instant) {
+    fn hear(&mut self, text: &str, is_utf8: bool, now: Instant) {
         let Some(seen) = message::glance(text) else {
             return self.pass_over("it names no group", now);
         };
@@ -224,11 +182,12 @@ impl Redis {
         if !is_followed && seen.mark != Mark::Foreign {
             return;
         }
-        let Some(read) = message::read(text) else {
+        let Some(read) = message::read(text).filter(|_| is_utf8) else {
+            self.read_soon(&key, now);
             return self.pass_over("it is of no known form", now);
         };
         if seen.mark == Mark::Foreign {
-            self.note_foreign(&key, &read.event, is_followed, now);
+            self.note_foreign(&key, &read.event, now);
         }
         if is_followed {
             let event = FromChannel::Event {
@@ -242,21 +201,20 @@ impl Redis {
     }
 
     /// Others set and publish apart, and keep no index.
-    fn note_foreign(
-        &mut self,
-        key: &GroupKey,
-        event: &HeardEvent,
-        is_followed: bool,
-        now: Instant,
-    ) {
+    fn note_foreign(&mut self, key: &GroupKey, event: &HeardEvent, now: Instant) {
         match event {
             HeardEvent::Create(_) | HeardEvent::Update(_) => self.names.enter(key),
             HeardEvent::Delete(_) => self.forget_later(key.joined().to_owned(), true, now),
             HeardEvent::Custom { .. } => return,
         }
+        self.read_soon(key, now);
+    }
+
+    /// What was heard of the group may not be what it holds.
+    fn read_soon(&mut self, key: &GroupKey, now: Instant) {
         let hearing = &mut self.hearing;
-        if is_followed
-            && let Some(followed) = hearing.find(key)
+        if let Some(followed) = hearing.find(key)
+            && followed.is_on
             && !followed.is_due
         {
             followed.is_due = true;
@@ -300,153 +258,6 @@ impl Redis {
         self.heard_mark(mark, now);
     }
 
-    fn heard_mark(&mut self, mark: u64, now: Instant) {
-        let Some(pending) = self.hearing.cuts.get_mut(&mark) else {
-            return;
-        };
-        pending.is_heard = true;
-        match &pending.of {
-            Of::Beat => {
-                self.hearing.cuts.remove(&mark);
-            }
-            Of::Listing(asker, stream) => {
-                let asker = *asker;
-                let keys = self.names.list(stream.as_deref());
-                self.hearing.cuts.remove(&mark);
-                self.answer(asker, Verdict::Groups(keys));
-            }
-            Of::Join(_) | Of::Again { .. } => {
-                let has_answer = pending.answer.is_some();
-                let Some(key) = pending.key.clone() else {
-                    return;
-                };
-                match self.hearing.find(&key) {
-                    Some(followed) if !has_answer || !followed.held.is_empty() => {
-                        followed.is_on = true;
-                        followed.held.push_back(Held::Cut(mark));
-                    }
-                    Some(followed) => {
-                        followed.is_on = true;
-                        self.make_cut(mark, &key, now);
-                    }
-                    None if has_answer => self.make_cut(mark, &key, now),
-                    None => {}
-                }
-            }
-        }
-    }
-
-    /// What the transaction has read.
-    pub(super) fn take_cut(
-        &mut self,
-        mark: u64,
-        key: &GroupKey,
-        result: Result<Cut, String>,
-        now: Instant,
-    ) {
-        let cut = match result {
-            Ok(cut) => cut,
-            Err(cause) => {
-                self.refuse_cut(mark, key, &cause);
-                return self.release(key, now);
-            }
-        };
-        self.note_unreadable(key, cut.unreadable);
-        let Some(pending) = self.hearing.cuts.get_mut(&mark) else {
-            return;
-        };
-        pending.answer = Some(cut);
-        let is_heard = pending.is_heard;
-        if is_heard && self.hearing.find(key).is_none() {
-            return self.make_cut(mark, key, now);
-        }
-        self.release(key, now);
-    }
-
-    /// Lets go what waited behind cuts that have their answers.
-    fn release(&mut self, key: &GroupKey, now: Instant) {
-        while let Some(followed) = self.hearing.find(key)
-            && let Some(held) = followed.held.pop_front()
-        {
-            match held {
-                Held::Event(event) => self.learned.push(Learned::Channel(key.clone(), event)),
-                Held::Cut(mark) => {
-                    let pending = self.hearing.cuts.get(&mark);
-                    if pending.is_some_and(|pending| pending.answer.is_none()) {
-                        if let Some(followed) = self.hearing.find(key) {
-                            followed.held.push_front(Held::Cut(mark));
-                        }
-                        return;
-                    }
-                    self.make_cut(mark, key, now);
-                }
-            }
-        }
-    }
-
-    /// Mark and answer are there: it takes its place in the order of the events.
-    fn make_cut(&mut self, mark: u64, key: &GroupKey, now: Instant) {
-        let Some(pending) = self.hearing.cuts.remove(&mark) else {
-            return;
-        };
-        let Some(Cut {
-            mut items, time, ..
-        }) = pending.answer
-        else {
-            return;
-        };
-        if self.names.is_of_another(key) {
-            items.clear();
-        }
-        match pending.of {
-            Of::Join(asker) => {
-                self.answer(asker, Verdict::Cut { items, time });
-                self.go_on(key);
-            }
-            Of::Again { is_after_loss } => {
-                if let Some(followed) = self.hearing.find(key) {
-                    followed.read_at = Some(now);
-                }
-                let read = FromChannel::Read {
-                    items,
-                    time,
-                    is_after_loss,
-                };
-                self.learned.push(Learned::Channel(key.clone(), read));
-            }
-            Of::Listing(..) | Of::Beat => {}
-        }
-    }
-
-    pub(super) fn refuse_cut(&mut self, mark: u64, key: &GroupKey, cause: &str) {
-        let pending = self.hearing.cuts.remove(&mark);
-        if let Some(followed) = self.hearing.find(key) {
-            followed.is_on = self.link.is_up();
-        }
-        if let Some(Pending {
-            of: Of::Join(asker),
-            ..
-        }) = pending
-        {
-            self.refuse(asker, StreamFunction::List, cause);
-            self.go_on(key);
-        }
-    }
-
-    pub(super) fn refuse_mark(&mut self, mark: u64, cause: &str) {
-        if let Some(Pending {
-            of: Of::Listing(asker, stream),
-            ..
-        }) = self.hearing.cuts.remove(&mark)
-        {
-            let function = match stream {
-                Some(_) => StreamFunction::ListGroups,
-                None => StreamFunction::ListAll,
-            };
-            self.refuse(asker, function, cause);
-        }
-    }
-
     /// The connections are lost: nothing is on its way any more.
     pub(super) fn drop_hearing(&mut self, cause: &str) {
         let hearing = &mut self.hearing;
@@ -471,15 +282,6 @@ impl Redis {
         }
     }
 
-    /// The connections stand: every followed group is read.
-    pub(super) fn read_all_again(&mut self, now: Instant) {
-        let followed = self.hearing.followed.values().flatten();
-        let keys: Vec<GroupKey> = followed.map(|followed| followed.key.clone()).collect();
-        for key in keys {
-            self.read_again(key, true, now);
-        }
-    }
-
     /// What is due by itself.
     pub(super) fn tend_groups(&mut self, now: Instant) {
         let again = std::mem::take(&mut self.hearing.again).into_iter();
@@ -499,14 +301,6 @@ impl Redis {
             let work = Work::Forget(joined, tells);
             self.calls.push(Job { until, work });
         }
-    }
-
-    fn read_again(&mut self, key: GroupKey, is_after_loss: bool, now: Instant) {
-        let of = Of::Again { is_after_loss };
-        let mark = self.hearing.pending(of, Some(key.clone()));
-        let until = now + self.settings.call_timeout;
-        let work = Work::Cut(mark, key, None);
-        self.calls.push(Job { until, work });
     }
 
     /// The group may have no items any more: then nothing of it is kept, in a while.

@@ -2,26 +2,36 @@
 //! need be.
 //!
 //! ```text
-//! scripts   what runs in Redis: value, index, time and event in one step
-//! message   what goes over the channel, written in pieces, read at a glance or whole
-//! names     which groups there are, and whose a key is
-//! answers   what Redis says, as values of ours
-//! wire      one connection: bytes and answers
-//! link      both connections: up, down, up again
-//! calls     what each call becomes, in which order, and what its answer means
-//! channel   events of all hosts, and where among them something was read
-//! thread    the store thread's life
+//! scripts    what runs in Redis: value, index, time and event in one step
+//! message    what goes over the channel, written in pieces, read at a glance or whole
+//! names      which groups there are, and whose a key is
+//! answers    what Redis says, as values of ours
+//! refusals   what callers read when it fails
+//! wire       one connection: bytes and answers
+//! link       both connections: up, down, up again
+//! setup      what is said on them before the first call
+//! calls      who waits, in which order commands go out, whose an answer is
+//! commands   what a call becomes, and what its answer means
+//! changes    what a change becomes, and what its answer means
+//! channel    events of all hosts
+//! cuts       where among them something was read
+//! thread     the store thread's life
 //! ```
 //! Two connections: one for commands, many of them under way, and one for the channel. An answer
 //! makes the reply; what subscribers hear comes by the channel alone, so all hosts show one order.
 
 mod answers;
 mod calls;
+mod changes;
 mod channel;
+mod commands;
+mod cuts;
 mod link;
 mod message;
 mod names;
+mod refusals;
 mod scripts;
+mod setup;
 mod thread;
 mod wire;
 
@@ -31,6 +41,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Registry};
 use redis::Value;
 use rustls::pki_types::ServerName;
+use uuid::Uuid;
 
 use crate::config::RedisStore;
 use crate::net::channel::trust;
@@ -110,14 +121,15 @@ impl Redis {
         let shown = settings.address.shown();
         let tls = tls_of(settings, &shown)?;
         let began = Instant::now();
+        let process = Uuid::new_v4();
         let mut redis = Redis {
             settings: settings.clone(),
             shown,
             limits,
-            scripts: Scripts::new(),
+            scripts: Scripts::new(process),
             link: Link::new(tls, began),
             calls: Calls::default(),
-            hearing: Hearing::new(),
+            hearing: Hearing::new(process),
             names: Names::default(),
             buffer: vec![0; BUFFER_BYTES],
             learned: Vec::new(),

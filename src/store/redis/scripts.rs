@@ -1,28 +1,21 @@
-//! The scripts that run in Redis: one for each change, so that value, index, time and event are one
-//! step, in one order for all hosts.
+//! The scripts that run in Redis: changes, so that value, index, time and event are one step, in one
+//! order for all hosts; and what is done when a group has no items any more.
 //!
-//! Texts and their names by SHA; what they are called with stands in `commands`.
+//! Texts and their names by SHA; what they are called with stands in `changes` and `calls`.
+
+use uuid::Uuid;
 
 /// One of the scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Script {
-    Set,
-    Delete,
-    /// Set, if the value is still what it was.
-    Swap,
-    Send,
+    /// Makes changes.
+    Change,
     /// Removes what is kept of a group without items.
     Forget,
 }
 
 impl Script {
-    pub(super) const ALL: [Script; 5] = [
-        Script::Set,
-        Script::Delete,
-        Script::Swap,
-        Script::Send,
-        Script::Forget,
-    ];
+    pub(super) const ALL: [Script; 2] = [Script::Change, Script::Forget];
 }
 
 /// Their texts and names, made once.
@@ -31,17 +24,19 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    pub(super) fn new() -> Scripts {
+    /// The changes of each process go by a name of their own. So when Redis has forgotten the script
+    /// nobody else loads it, and all that was sent fails until this process does: no change overtakes
+    /// one that failed.
+    pub(super) fn new(process: Uuid) -> Scripts {
         let common = include_str!("lua/common.lua");
         let loaded = Script::ALL.map(|script| {
-            let own = match script {
-                Script::Set => include_str!("lua/set.lua"),
-                Script::Delete => include_str!("lua/delete.lua"),
-                Script::Swap => include_str!("lua/swap.lua"),
-                Script::Send => include_str!("lua/send.lua"),
-                Script::Forget => include_str!("lua/forget.lua"),
+            let text = match script {
+                Script::Change => {
+                    let own = include_str!("lua/change.lua");
+                    format!("-- {process}\n{common}\n{own}")
+                }
+                Script::Forget => format!("{common}\n{}", include_str!("lua/forget.lua")),
             };
-            let text = format!("{common}\n{own}");
             let sha = redis::Script::new(&text).get_hash().to_owned();
             (text, sha)
         });
@@ -64,12 +59,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_script_has_a_name_of_its_own() {
-        let scripts = Scripts::new();
-        let mut shas = Script::ALL.map(|script| scripts.sha(script).to_owned());
-        shas.sort_unstable();
-        assert!(shas.windows(2).all(|pair| pair[0] != pair[1]));
-        assert!(shas.iter().all(|sha| sha.len() == 40));
-        assert!(scripts.text(Script::Swap).contains("is_there"));
+    fn each_process_has_a_name_of_its_own_for_its_changes() {
+        let [one, other] = [1, 2].map(|n| Scripts::new(Uuid::from_u128(n)));
+        let sha = |scripts: &Scripts, script| scripts.sha(script).to_owned();
+        assert_ne!(sha(&one, Script::Change), sha(&other, Script::Change));
+        assert_eq!(sha(&one, Script::Forget), sha(&other, Script::Forget));
+        assert_eq!(sha(&one, Script::Change).len(), 40);
+        assert!(one.text(Script::Change).contains("function kinds.swap"));
+        assert!(one.text(Script::Forget).contains("'wait'"));
     }
 }

@@ -1,6 +1,8 @@
+-- KEYS: the group, iii-stream:groups, iii-stream:times.
 -- ARGV: the channel on which to say that the group is gone, or nothing.
 -- What is kept of a group that has no items any more: 'there' if it has, 'wait' until the clock has
 -- passed its last time, which nothing may be given again.
+local group, groups, times = KEYS[1], KEYS[2], KEYS[3]
 if redis.call('EXISTS', group) == 1 then
   return 'there'
 end
@@ -9,7 +11,7 @@ if ARGV[1] ~= '' then
   redis.call('PUBLISH', ARGV[1], 'gone:' .. string.sub(group, 8))
 end
 local last = redis.call('HGET', times, group)
-if last and tonumber(last) >= now() then
+if last and tonumber(last) >= clock() then
   return 'wait'
 end
 redis.call('HDEL', times, group)

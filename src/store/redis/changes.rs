@@ -1,0 +1,267 @@
+//! A change: what it becomes in Redis, and what the answer means. An update reads, computes natively and
+//! changes the value if it is still what was read.
+//!
+//! May not know in which order commands go out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use redis::{Cmd, Value};
+
+use crate::id::{GroupKey, ItemId, Text};
+use crate::protocol::answer::UpdateError;
+use crate::protocol::input::{StreamFunction, UpdateOp};
+use crate::shard::{Verdict, update};
+
+use super::Redis;
+use super::answers::{self, Changed};
+use super::calls::{Asker, Job, Work};
+use super::commands::{GROUPS, TIMES};
+use super::message::{change_head, event, names_of, stored};
+use super::names::{is_ambiguous, redis_key};
+use super::refusals::{shared_key, with_cause};
+use super::scripts::Script;
+
+/// A change and how far it is.
+pub(super) struct Change {
+    pub(super) asker: Asker,
+    pub(super) key: GroupKey,
+    pub(super) item: ItemId,
+    pub(super) what: What,
+}
+
+pub(super) enum What {
+    Set(Text),
+    Delete,
+    Send {
+        id: Option<ItemId>,
+        kind: Box<str>,
+        data: Text,
+    },
+    /// What an update has computed, if the value is still the old one.
+    Swap {
+        ops: Arc<[UpdateOp]>,
+        old: Option<Vec<u8>>,
+        new: Text,
+        errors: Vec<UpdateError>,
+    },
+}
+
+/// An update that reads first.
+pub(super) struct Update {
+    pub(super) asker: Asker,
+    pub(super) key: GroupKey,
+    pub(super) item: ItemId,
+    pub(super) ops: Arc<[UpdateOp]>,
+}
+
+impl Change {
+    pub(super) fn held_bytes(&self) -> usize {
+        let of_what = match &self.what {
+            What::Set(data) => data.len(),
+            What::Delete => 0,
+            What::Send { kind, data, .. } => kind.len() + data.len(),
+            What::Swap { old, new, .. } => new.len() + old.as_ref().map_or(0, Vec::len),
+        };
+        self.key.joined().len() + self.item.len() + of_what
+    }
+
+    /// As the script takes it, without what all changes of the group share.
+    fn pack(&self, number: usize, command: &mut Cmd) {
+        let head = || change_head(&self.key, &self.item);
+        let item = &*self.item;
+        let kind = match &self.what {
+            What::Set(_) => "set",
+            What::Delete => "delete",
+            What::Send { .. } => "send",
+            What::Swap { old: Some(_), .. } => "swap",
+            What::Swap { old: None, .. } => "make",
+        };
+        command.arg(kind).arg(number);
+        match &self.what {
+            What::Set(data) => command.arg(head()).arg(item).arg(&**data).arg(""),
+            What::Delete => command.arg(head()).arg(item).arg("").arg(""),
+            What::Send { id, kind, data } => {
+                let event = event(&self.key, id.as_deref(), kind, data);
+                command.arg(event).arg("").arg("").arg("")
+            }
+            What::Swap { old, new, .. } => {
+                let expected = old.as_deref().unwrap_or_default();
+                command.arg(head()).arg(item).arg(&**new).arg(expected)
+            }
+        };
+    }
+}
+
+impl Redis {
+    /// One command for all of them.
+    pub(super) fn pack_changes(&self, changes: &[&Change]) -> Cmd {
+        let mut numbers = HashMap::new();
+        let mut groups: Vec<&GroupKey> = Vec::new();
+        for Change { key, .. } in changes {
+            numbers
+                .entry((key.stream(), key.group()))
+                .or_insert_with(|| {
+                    groups.push(key);
+                    groups.len()
+                });
+        }
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(self.scripts.sha(Script::Change));
+        command.arg(2 + groups.len()).arg(GROUPS).arg(TIMES);
+        for key in &groups {
+            command.arg(redis_key(key));
+        }
+        for key in &groups {
+            command.arg(names_of(key)).arg(u8::from(is_ambiguous(key)));
+        }
+        for change in changes {
+            let key = &change.key;
+            change.pack(numbers[&(key.stream(), key.group())], &mut command);
+        }
+        command
+    }
+
+    pub(super) fn take_changed(
+        &mut self,
+        change: Change,
+        value: Value,
+        until: Instant,
+        now: Instant,
+    ) {
+        if let Some(error) = answers::error_of(&value) {
+            return self.end_refused(&change, &error);
+        }
+        let changed = match answers::changed(value) {
+            Ok(changed) => changed,
+            Err(cause) => return self.end_refused(&change, &cause),
+        };
+        match changed {
+            Changed::Done {
+                time,
+                old,
+                is_empty,
+            } => {
+                if is_empty {
+                    self.forget_later(change.key.joined().to_owned(), false, now);
+                }
+                self.end_done(&change, old, time);
+            }
+            Changed::Nothing => self.end(&change, decided(None, None, Vec::new(), 0)),
+            Changed::Owned(names) => {
+                let cause = shared_key(&change.key, &names);
+                self.end(&change, Verdict::Refused(cause.into()));
+            }
+            Changed::Odd(old) => {
+                let why = stored(&old).err().unwrap_or_else(|| "not JSON".to_owned());
+                let cause = format!("Failed to deserialize old value: {why}");
+                self.end(&change, Verdict::Refused(cause.into()));
+            }
+            Changed::Other(old) => match change.what {
+                What::Swap { ops, .. } => {
+                    let Change {
+                        asker, key, item, ..
+                    } = change;
+                    let update = Update {
+                        asker,
+                        key,
+                        item,
+                        ops,
+                    };
+                    self.compute(update, old, until);
+                }
+                _ => self.end_refused(&change, &answers::unexpected()),
+            },
+        }
+    }
+
+    /// It has been made. An old text that Redis takes for JSON and nobody else does is as good as none.
+    fn end_done(&mut self, change: &Change, old: Option<Vec<u8>>, time: u64) {
+        let old = old.and_then(|old| stored(&old).ok());
+        let (new, errors) = match &change.what {
+            What::Set(data) => (Some(data), Vec::new()),
+            What::Swap { new, errors, .. } => (Some(new), errors.clone()),
+            What::Delete | What::Send { .. } => (None, Vec::new()),
+        };
+        let verdict = decided(old, new.cloned(), errors, time);
+        self.end(change, verdict);
+    }
+
+    pub(super) fn take_read(&mut self, update: Update, value: Value, until: Instant) {
+        match answers::error_of(&value) {
+            Some(error) => self.end_update(&update, &error),
+            None => self.compute(update, answers::bytes(value), until),
+        }
+    }
+
+    /// The next step of an update, on what was there a moment ago.
+    fn compute(&mut self, update: Update, old: Option<Vec<u8>>, until: Instant) {
+        let readable = match old.as_deref().map(stored).transpose() {
+            Ok(_) if self.names.is_of_another(&update.key) => None,
+            Ok(readable) => readable,
+            Err(why) => {
+                let cause = format!("failed to decode existing JSON: {why}");
+                return self.end_update(&update, &cause);
+            }
+        };
+        let updated = update::apply(readable.as_deref(), &update.ops);
+        let limits = &self.limits;
+        let checked = update::check_limits(&updated.value, limits.json_depth, limits.value_bytes);
+        if let Err(cause) = checked {
+            self.answer(update.asker, Verdict::Refused(cause.into()));
+            return self.go_on(&update.key);
+        }
+        let what = What::Swap {
+            ops: update.ops,
+            old,
+            new: updated.value.into(),
+            errors: updated.errors,
+        };
+        let work = Work::Change(Box::new(Change {
+            asker: update.asker,
+            key: update.key,
+            item: update.item,
+            what,
+        }));
+        // Behind nothing: its group waits for it.
+        self.calls.push_first(Job { until, work });
+    }
+
+    pub(super) fn end_update(&mut self, update: &Update, cause: &str) {
+        self.refuse(update.asker, StreamFunction::Update, cause);
+        self.go_on(&update.key);
+    }
+
+    pub(super) fn end_refused(&mut self, change: &Change, cause: &str) {
+        let function = change.what.function();
+        self.end(change, Verdict::Refused(with_cause(function, cause)));
+    }
+
+    fn end(&mut self, change: &Change, verdict: Verdict) {
+        self.answer(change.asker, verdict);
+        if matches!(change.what, What::Swap { .. }) {
+            self.go_on(&change.key);
+        }
+    }
+}
+
+impl What {
+    fn function(&self) -> StreamFunction {
+        match self {
+            What::Set(_) => StreamFunction::Set,
+            What::Delete => StreamFunction::Delete,
+            What::Send { .. } => StreamFunction::Send,
+            What::Swap { .. } => StreamFunction::Update,
+        }
+    }
+}
+
+fn decided(old: Option<Text>, new: Option<Text>, errors: Vec<UpdateError>, time: u64) -> Verdict {
+    Verdict::Decided {
+        old,
+        new,
+        errors,
+        time,
+    }
+}

@@ -1,0 +1,151 @@
+//! What each job becomes in Redis, and what its answer means. Changes: `changes`.
+//!
+//! May not know in which order commands go out.
+
+use std::time::Instant;
+
+use redis::{Cmd, Value};
+
+use crate::id::{GroupKey, ItemId, Text};
+use crate::protocol::input::StreamFunction;
+use crate::shard::Verdict;
+
+use super::Redis;
+use super::answers;
+use super::calls::{Asker, Job, Work};
+use super::message::stored;
+use super::names::{PREFIX, redis_key};
+use super::scripts::Script;
+
+/// Both names of each group, by key.
+pub(super) const GROUPS: &str = "iii-stream:groups";
+/// The last time of each group, by key.
+pub(super) const TIMES: &str = "iii-stream:times";
+
+impl Redis {
+    pub(super) fn pack(&mut self, work: &Work, now: Instant) {
+        let cut_channel = self.hearing.cut_channel.clone();
+        let publish = |mark: &u64| {
+            let mut command = Cmd::new();
+            command.arg("PUBLISH").arg(&cut_channel).arg(*mark);
+            command
+        };
+        match work {
+            Work::Change(change) => {
+                let command = self.pack_changes(&[change]);
+                self.link.queue(&command);
+            }
+            Work::Read(update) => self.link.queue(&get(&update.key, &update.item)),
+            Work::Get(_, key, item) => self.link.queue(&get(key, item)),
+            Work::List(_, key) => {
+                self.link.queue(redis::cmd("HVALS").arg(redis_key(key)));
+            }
+            Work::Cut(mark, key, item) => {
+                let redis_key = redis_key(key);
+                self.link.queue(&redis::cmd("MULTI"));
+                match item {
+                    Some(item) => self.link.queue(&get(key, item)),
+                    None => self.link.queue(redis::cmd("HGETALL").arg(&redis_key)),
+                }
+                self.link.queue(&redis::cmd("TIME"));
+                self.link
+                    .queue(redis::cmd("HGET").arg(TIMES).arg(&redis_key));
+                self.link.queue(&publish(mark));
+                self.link.queue(&redis::cmd("EXEC"));
+                self.hearing.has_sent(*mark, now);
+            }
+            Work::Mark(mark) => {
+                self.link.queue(&publish(mark));
+                self.hearing.has_sent(*mark, now);
+            }
+            Work::Beat(mark) => {
+                self.link.queue(&redis::cmd("TIME"));
+                self.link.queue(&publish(mark));
+                self.hearing.has_sent(*mark, now);
+            }
+            Work::Forget(joined, tells) => {
+                let redis_key = format!("{}{joined}", PREFIX);
+                let mut command = redis::cmd("EVALSHA");
+                command.arg(self.scripts.sha(Script::Forget)).arg(3);
+                command.arg(redis_key).arg(GROUPS).arg(TIMES);
+                command.arg(if *tells { &*cut_channel } else { "" });
+                self.link.queue(&command);
+            }
+            Work::Setup(step) => {
+                let command = self.pack_step(step);
+                self.link.queue(&command);
+            }
+        }
+    }
+
+    pub(super) fn take_result(
+        &mut self,
+        job: Job,
+        value: Value,
+        mut before: Vec<Value>,
+        now: Instant,
+    ) {
+        let until = job.until;
+        if answers::code_of(&value) == Some("READONLY") {
+            // Another server is the master by now, under the same name.
+            self.link.has_wrong_server(answers::error_of(&value));
+        }
+        match job.work {
+            Work::Change(change) => self.take_changed(*change, value, until, now),
+            Work::Read(update) => self.take_read(*update, value, until),
+            Work::Get(asker, _, _) => self.take_found(asker, value),
+            Work::List(asker, key) => self.take_list(asker, &key, value),
+            Work::Cut(cut, key, item) => {
+                let result = answers::cut(value, item.as_ref());
+                self.take_cut(cut, &key, result, now);
+            }
+            Work::Mark(mark) => {
+                if let Some(error) = answers::error_of(&value) {
+                    self.refuse_mark(mark, &error);
+                }
+            }
+            Work::Beat(_) => {
+                let time = before.pop().and_then(answers::time);
+                self.clock = time.map(|ms| (ms, now)).or(self.clock);
+            }
+            Work::Forget(joined, tells) => {
+                if answers::bytes(value).as_deref() == Some(b"wait") {
+                    self.forget_later(joined, tells, now);
+                }
+            }
+            Work::Setup(step) => self.take_step(step, value, now),
+        }
+    }
+
+    fn take_found(&mut self, asker: Asker, value: Value) {
+        if let Some(error) = answers::error_of(&value) {
+            return self.refuse(asker, StreamFunction::Get, &error);
+        }
+        match answers::bytes(value).map(|bytes| stored(&bytes)) {
+            None => self.answer(asker, Verdict::Found(None)),
+            Some(Ok(text)) => self.answer(asker, Verdict::Found(Some(text))),
+            Some(Err(why)) => {
+                let cause = format!("Failed to deserialize value: {why}");
+                self.answer(asker, Verdict::Refused(cause.into()));
+            }
+        }
+    }
+
+    fn take_list(&mut self, asker: Asker, key: &GroupKey, value: Value) {
+        let Value::Array(values) = value else {
+            let cause = answers::error_of(&value).unwrap_or_else(answers::unexpected);
+            return self.refuse(asker, StreamFunction::List, &cause);
+        };
+        let values_len = values.len();
+        let texts = values.into_iter().filter_map(answers::bytes);
+        let texts: Vec<Text> = texts.filter_map(|bytes| stored(&bytes).ok()).collect();
+        self.note_unreadable(key, values_len - texts.len());
+        self.answer(asker, Verdict::Listed(texts));
+    }
+}
+
+fn get(key: &GroupKey, item: &ItemId) -> Cmd {
+    let mut command = redis::cmd("HGET");
+    command.arg(redis_key(key)).arg(&**item);
+    command
+}

@@ -1,0 +1,230 @@
+//! Where among the events of the channel something was read.
+//!
+//! A cut is a transaction that reads and publishes a mark on a channel of this process. It takes its
+//! place among the events where the mark is heard; what is heard behind it waits until its answer has
+//! come by the other connection. May not know what events say.
+
+use std::time::Instant;
+
+use crate::id::GroupKey;
+use crate::protocol::input::StreamFunction;
+use crate::shard::{FromChannel, Learned, Verdict};
+
+use super::Redis;
+use super::answers::Cut;
+use super::calls::{Asker, Job, Work};
+use super::channel::{Hearing, Held};
+
+/// A mark on its way, or a cut whose answer is.
+pub(super) struct Pending {
+    pub(super) of: Of,
+    /// None: of no group.
+    key: Option<GroupKey>,
+    is_heard: bool,
+    answer: Option<Cut>,
+}
+
+pub(super) enum Of {
+    Join(Asker),
+    Again { is_after_loss: bool },
+    Listing(Asker, Option<Box<str>>),
+    Beat,
+}
+
+impl Hearing {
+    pub(super) fn cut_for_join(&mut self, asker: Asker, key: &GroupKey) -> u64 {
+        debug_assert!(self.followed.contains_key(key.joined()));
+        self.pending(Of::Join(asker), Some(key.clone()))
+    }
+
+    pub(super) fn mark_for_listing(&mut self, asker: Asker, stream: Option<Box<str>>) -> u64 {
+        self.pending(Of::Listing(asker, stream), None)
+    }
+
+    pub(super) fn mark_for_beat(&mut self) -> u64 {
+        self.pending(Of::Beat, None)
+    }
+
+    fn pending(&mut self, of: Of, key: Option<GroupKey>) -> u64 {
+        let mark = self.next_mark;
+        self.next_mark += 1;
+        let pending = Pending {
+            of,
+            key,
+            is_heard: false,
+            answer: None,
+        };
+        self.cuts.insert(mark, pending);
+        mark
+    }
+
+    pub(super) fn has_sent(&mut self, mark: u64, now: Instant) {
+        self.marks.push_back((mark, now));
+    }
+}
+
+impl Redis {
+    pub(super) fn heard_mark(&mut self, mark: u64, now: Instant) {
+        let Some(pending) = self.hearing.cuts.get_mut(&mark) else {
+            return;
+        };
+        pending.is_heard = true;
+        match &pending.of {
+            Of::Beat => {
+                self.hearing.cuts.remove(&mark);
+            }
+            Of::Listing(asker, stream) => {
+                let asker = *asker;
+                let keys = self.names.list(stream.as_deref());
+                self.hearing.cuts.remove(&mark);
+                self.answer(asker, Verdict::Groups(keys));
+            }
+            Of::Join(_) | Of::Again { .. } => {
+                let has_answer = pending.answer.is_some();
+                let Some(key) = pending.key.clone() else {
+                    return;
+                };
+                match self.hearing.find(&key) {
+                    Some(followed) if !has_answer || !followed.held.is_empty() => {
+                        followed.is_on = true;
+                        followed.held.push_back(Held::Cut(mark));
+                    }
+                    Some(followed) => {
+                        followed.is_on = true;
+                        self.make_cut(mark, &key, now);
+                    }
+                    None if has_answer => self.make_cut(mark, &key, now),
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// What the transaction has read.
+    pub(super) fn take_cut(
+        &mut self,
+        mark: u64,
+        key: &GroupKey,
+        result: Result<Cut, String>,
+        now: Instant,
+    ) {
+        let cut = match result {
+            Ok(cut) => cut,
+            Err(cause) => {
+                self.refuse_cut(mark, key, &cause);
+                return self.release(key, now);
+            }
+        };
+        self.note_unreadable(key, cut.unreadable);
+        let Some(pending) = self.hearing.cuts.get_mut(&mark) else {
+            return;
+        };
+        pending.answer = Some(cut);
+        let is_heard = pending.is_heard;
+        if is_heard && self.hearing.find(key).is_none() {
+            return self.make_cut(mark, key, now);
+        }
+        self.release(key, now);
+    }
+
+    /// Lets go what waited behind cuts that have their answers.
+    fn release(&mut self, key: &GroupKey, now: Instant) {
+        while let Some(followed) = self.hearing.find(key)
+            && let Some(held) = followed.held.pop_front()
+        {
+            match held {
+                Held::Event(event) => self.learned.push(Learned::Channel(key.clone(), event)),
+                Held::Cut(mark) => {
+                    let pending = self.hearing.cuts.get(&mark);
+                    if pending.is_some_and(|pending| pending.answer.is_none()) {
+                        if let Some(followed) = self.hearing.find(key) {
+                            followed.held.push_front(Held::Cut(mark));
+                        }
+                        return;
+                    }
+                    self.make_cut(mark, key, now);
+                }
+            }
+        }
+    }
+
+    /// Mark and answer are there: it takes its place in the order of the events.
+    fn make_cut(&mut self, mark: u64, key: &GroupKey, now: Instant) {
+        let Some(pending) = self.hearing.cuts.remove(&mark) else {
+            return;
+        };
+        let Some(Cut {
+            mut items, time, ..
+        }) = pending.answer
+        else {
+            return;
+        };
+        if self.names.is_of_another(key) {
+            items.clear();
+        }
+        match pending.of {
+            Of::Join(asker) => {
+                self.answer(asker, Verdict::Cut { items, time });
+                self.go_on(key);
+            }
+            Of::Again { is_after_loss } => {
+                if let Some(followed) = self.hearing.find(key) {
+                    followed.read_at = Some(now);
+                }
+                let read = FromChannel::Read {
+                    items,
+                    time,
+                    is_after_loss,
+                };
+                self.learned.push(Learned::Channel(key.clone(), read));
+            }
+            Of::Listing(..) | Of::Beat => {}
+        }
+    }
+
+    pub(super) fn refuse_cut(&mut self, mark: u64, key: &GroupKey, cause: &str) {
+        let pending = self.hearing.cuts.remove(&mark);
+        if let Some(followed) = self.hearing.find(key) {
+            followed.is_on = self.link.is_up();
+        }
+        if let Some(Pending {
+            of: Of::Join(asker),
+            ..
+        }) = pending
+        {
+            self.refuse(asker, StreamFunction::List, cause);
+            self.go_on(key);
+        }
+    }
+
+    pub(super) fn refuse_mark(&mut self, mark: u64, cause: &str) {
+        if let Some(Pending {
+            of: Of::Listing(asker, stream),
+            ..
+        }) = self.hearing.cuts.remove(&mark)
+        {
+            let function = match stream {
+                Some(_) => StreamFunction::ListGroups,
+                None => StreamFunction::ListAll,
+            };
+            self.refuse(asker, function, cause);
+        }
+    }
+
+    /// The connections stand: every followed group is read.
+    pub(super) fn read_all_again(&mut self, now: Instant) {
+        let followed = self.hearing.followed.values().flatten();
+        let keys: Vec<GroupKey> = followed.map(|followed| followed.key.clone()).collect();
+        for key in keys {
+            self.read_again(key, true, now);
+        }
+    }
+
+    pub(super) fn read_again(&mut self, key: GroupKey, is_after_loss: bool, now: Instant) {
+        let of = Of::Again { is_after_loss };
+        let mark = self.hearing.pending(of, Some(key.clone()));
+        let until = now + self.settings.call_timeout;
+        let work = Work::Cut(mark, key, None);
+        self.calls.push(Job { until, work });
+    }
+}
