@@ -450,7 +450,26 @@ fn keys_that_hold_something_else_fail_their_own_calls_and_stay_as_they_are() {
         message,
         "Failed to update value: Redis atomic update script failed: failed to decode existing JSON: not JSON"
     );
-    assert_eq!(hash(&redis, "stream:w:odd")["bad"], "hello");
+    // Looked at whole, however long it is.
+    let long = |inside: &str| format!("{{{inside}{}}}", " ".repeat(200_000));
+    let _: () = redis.ask(&["HSET", "stream:w:odd", "long", &long("no")]);
+    for item in ["nan", "long"] {
+        for (function, input) in [
+            ("stream::set", set_input(group, item, json!(1))),
+            ("stream::delete", item_input(group, item)),
+        ] {
+            let (_, message) = sdk.error_of(function, input);
+            assert!(
+                message.contains("Failed to deserialize old value"),
+                "{message}"
+            );
+        }
+    }
+    let stored = hash(&redis, "stream:w:odd");
+    assert_eq!((&*stored["bad"], &*stored["nan"]), ("hello", "nan"));
+    assert_eq!(stored["long"], long("no"));
+    let _: () = redis.ask(&["HSET", "stream:w:odd", "long", &long("\"yes\":1")]);
+    sdk.delete(group, "long");
     assert_eq!(sdk.list(group), json!([[1]]));
     let mut subscriber = Subscriber::connect(&server);
     assert_eq!(subscriber.join("s", group).data, json!([[1]]));
@@ -595,6 +614,109 @@ fn scripts_that_redis_has_forgotten_are_loaded_again() {
         let updated = sdk.call("stream::update", increment(("chat", "n"), "n"));
         assert_eq!(updated["result"]["new_value"]["n"], json!(round + 1));
     }
+}
+
+#[test]
+fn no_call_overtakes_another_while_scripts_are_forgotten() {
+    let redis = RedisServer::start();
+    let hosts = [redis.server(WIDE), redis.server(WIDE)];
+    std::thread::scope(|scope| {
+        let callers: Vec<_> = hosts
+            .iter()
+            .zip(["one", "two"])
+            .map(|(host, group)| {
+                scope.spawn(move || {
+                    let group = ("chat", group);
+                    let mut subscriber = Subscriber::connect(host);
+                    subscriber.join("s", group);
+                    let mut sdk = SdkWorker::connect(host);
+                    for round in 0..20 {
+                        let calls: Vec<_> = (0..50)
+                            .map(|n| {
+                                let set = set_input(group, "i", json!([round, n]));
+                                let set = sdk.start("stream::set", set);
+                                (set, sdk.start("stream::get", item_input(group, "i")))
+                            })
+                            .collect();
+                        for (n, (set, get)) in calls.iter().enumerate() {
+                            assert!(sdk.result(set).get("error").is_none());
+                            assert_eq!(sdk.result(get)["result"], json!([round, n]));
+                            assert_eq!(subscriber.next().data, json!([round, n]));
+                        }
+                    }
+                })
+            })
+            .collect();
+        let mut connection = redis.connection();
+        while !callers.iter().all(|caller| caller.is_finished()) {
+            let flushed = redis::cmd("SCRIPT").arg("FLUSH").exec(&mut connection);
+            flushed.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_redis_that_still_loads_its_data_is_waited_for() {
+    let slowly = [
+        "--key-load-delay",
+        "20000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    ];
+    let mut redis = RedisServer::with(&slowly);
+    let server = redis.server(WIDE);
+    let mut sdk = SdkWorker::connect(&server);
+    sdk.set(ROOM, "i", json!(0));
+    for n in 0..100 {
+        sdk.set(("many", &n.to_string()), "i", json!("x".repeat(500)));
+    }
+    let mut subscriber = Subscriber::connect(&server);
+    subscriber.join("s", ROOM);
+    // Redis answers while it loads a file of this form.
+    let _: () = redis.ask(&["BGREWRITEAOF"]);
+    wait_until("it is rewritten", || {
+        let state: String = redis.ask(&["INFO", "persistence"]);
+        state.contains("aof_rewrite_in_progress:0") && state.contains("aof_rewrite_scheduled:0")
+    });
+    redis.kill();
+    redis.start_to_load();
+    wait_until("callers are told that it loads", || {
+        let result = sdk.call("stream::get", item_input(ROOM, "i"));
+        let message = result["error"]["message"].as_str().unwrap_or_default();
+        assert!(result.get("error").is_some(), "it has loaded unseen");
+        message.to_lowercase().contains("loading")
+    });
+    assert_eq!(fresh_sync(&mut subscriber).data, json!([0]));
+    sdk.set(ROOM, "i", json!(1));
+    hears(&mut subscriber, "i", &json!(1));
+}
+
+#[test]
+fn a_group_that_redis_has_evicted_is_gone_for_subscribers_at_its_next_change() {
+    let redis = RedisServer::start();
+    let server = redis.server(WIDE);
+    let mut sdk = SdkWorker::connect(&server);
+    sdk.set(ROOM, "old", json!(1));
+    let mut subscriber = Subscriber::connect(&server);
+    subscriber.join("s", ROOM);
+    let memory: String = redis.ask(&["INFO", "memory"]);
+    let used = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
+    let most = used.unwrap().trim().parse::<u64>().unwrap() + (2 << 20);
+    let _: () = redis.ask(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    let _: () = redis.ask(&["CONFIG", "SET", "maxmemory", &most.to_string()]);
+    let mut number = 0;
+    wait_until("it is evicted", || {
+        number += 1;
+        let group = format!("other-{number}");
+        sdk.set(("chat", &group), "i", json!("x".repeat(100_000)));
+        !redis.ask::<bool>(&["EXISTS", KEY])
+    });
+    let _: () = redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    sdk.set(ROOM, "new", json!(2));
+    assert_eq!(subscriber.next().told(), ("delete", Some("old"), &json!(1)));
+    assert_eq!(subscriber.next().told(), ("create", Some("new"), &json!(2)));
 }
 
 #[test]

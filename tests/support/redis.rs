@@ -12,6 +12,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{DEADLINE, Shape, TestServer};
 
+/// One that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
 /// It ends when it is dropped, and its directory with it.
 pub(crate) struct RedisServer {
     child: Option<Child>,
@@ -32,14 +38,12 @@ impl RedisServer {
         let name = format!("iii-redis-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&directory).unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut server = RedisServer {
             child: None,
-            port: free.local_addr().unwrap().port(),
+            port: free_port(),
             directory,
             arguments: arguments.iter().map(|&one| one.to_owned()).collect(),
         };
-        drop(free);
         server.restart();
         server
     }
@@ -47,6 +51,16 @@ impl RedisServer {
     /// Starts it again, on the same port and with what it had written.
     pub(crate) fn restart(&mut self) {
         self.kill();
+        self.start_to_load();
+        let until = Instant::now() + DEADLINE;
+        while !self.answers() {
+            assert!(Instant::now() < until, "redis-server does not answer");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Starts it, and does not wait until it has loaded what it had written.
+    pub(crate) fn start_to_load(&mut self) {
         let child = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
             .args([
@@ -63,11 +77,6 @@ impl RedisServer {
             .spawn()
             .expect("redis-server, as Debian's package has it");
         self.child = Some(child);
-        let until = Instant::now() + DEADLINE;
-        while !self.answers() {
-            assert!(Instant::now() < until, "redis-server does not answer");
-            std::thread::sleep(Duration::from_millis(5));
-        }
     }
 
     fn answers(&self) -> bool {
