@@ -354,6 +354,22 @@ fn groups_of_others_are_listed_and_two_pairs_do_not_share_a_key() {
         refused.1,
         r#"Failed to set value: stream "a:b" group "c" and stream "a" group "b:c" share one Redis key; rename one"#
     );
+    // One after the other without waiting: each gets its own answer.
+    let other = ("a", "b:c");
+    let calls = [
+        sdk.start("stream::set", set_input(other, "k", json!(1))),
+        sdk.start("stream::get", item_input(other, "k")),
+        sdk.start(
+            "stream::list",
+            json!({"stream_name": "a", "group_id": "b:c"}),
+        ),
+    ];
+    let [set, got, list] = calls.map(|call| sdk.result(&call));
+    assert!(error_in(&set).1.contains("share one Redis key"));
+    assert_eq!(
+        (&got["result"], &list["result"]),
+        (&json!(null), &json!([]))
+    );
     let mut elsewhere = SdkWorker::connect(&hosts[1]);
     assert_eq!(elsewhere.get(("a", "b:c"), "i"), None);
     assert_eq!(elsewhere.list(("a", "b:c")), json!([]));
@@ -624,35 +640,42 @@ fn no_call_overtakes_another_while_scripts_are_forgotten() {
         let callers: Vec<_> = hosts
             .iter()
             .zip(["one", "two"])
-            .map(|(host, group)| {
-                scope.spawn(move || {
-                    let group = ("chat", group);
-                    let mut subscriber = Subscriber::connect(host);
-                    subscriber.join("s", group);
-                    let mut sdk = SdkWorker::connect(host);
-                    for round in 0..20 {
-                        let calls: Vec<_> = (0..50)
-                            .map(|n| {
-                                let set = set_input(group, "i", json!([round, n]));
-                                let set = sdk.start("stream::set", set);
-                                (set, sdk.start("stream::get", item_input(group, "i")))
-                            })
-                            .collect();
-                        for (n, (set, get)) in calls.iter().enumerate() {
-                            assert!(sdk.result(set).get("error").is_none());
-                            assert_eq!(sdk.result(get)["result"], json!([round, n]));
-                            assert_eq!(subscriber.next().data, json!([round, n]));
-                        }
-                    }
-                })
-            })
+            .map(|(host, group)| scope.spawn(move || set_and_get(host, ("chat", group))))
             .collect();
+        let is_over = || callers.iter().all(|caller| caller.is_finished());
+        let joiner = scope.spawn(|| {
+            // Nobody follows the group meanwhile, so each join reads it.
+            for host in &hosts {
+                for _ in 0..50 {
+                    let mut subscriber = Subscriber::connect(host);
+                    let synced = subscriber.join("s", ("chat", "one")).data;
+                    assert!(synced.as_array().unwrap().len() < 2);
+                }
+            }
+        });
         let mut connection = redis.connection();
-        while !callers.iter().all(|caller| caller.is_finished()) {
+        while !is_over() || !joiner.is_finished() {
             let flushed = redis::cmd("SCRIPT").arg("FLUSH").exec(&mut connection);
             flushed.unwrap();
         }
     });
+}
+
+fn set_and_get(host: &TestServer, group: (&str, &str)) {
+    let mut sdk = SdkWorker::connect(host);
+    for round in 0..20 {
+        let calls: Vec<_> = (0..50)
+            .map(|n| {
+                let set = set_input(group, "i", json!([round, n]));
+                let set = sdk.start("stream::set", set);
+                (set, sdk.start("stream::get", item_input(group, "i")))
+            })
+            .collect();
+        for (n, (set, get)) in calls.iter().enumerate() {
+            assert_eq!(sdk.result(set).get("error"), None);
+            assert_eq!(sdk.result(get)["result"], json!([round, n]));
+        }
+    }
 }
 
 #[test]

@@ -73,7 +73,8 @@ pub(super) struct Calls {
     /// Commands of changes under way.
     batches_len: usize,
     /// What failed because Redis had forgotten a script, and what was read behind it, in order: again
-    /// before all others, once all that was sent has been answered.
+    /// before all others, once all that was sent has been answered. The answers of a group keep their
+    /// order, and a caller reads what it has written.
     failed: VecDeque<Job>,
     /// Groups with a call of several steps, by joined name, and what waits behind it.
     busy: HashMap<String, VecDeque<(Asker, Question, Instant)>>,
@@ -104,9 +105,12 @@ impl Job {
         }
     }
 
-    /// Whether it can be done again without harm.
+    /// Whether somebody waits for what it reads.
     fn is_read(&self) -> bool {
-        matches!(self.work, Work::Read(_) | Work::Get(..) | Work::List(..))
+        matches!(
+            self.work,
+            Work::Read(_) | Work::Get(..) | Work::List(..) | Work::Cut(..)
+        )
     }
 }
 
@@ -249,12 +253,6 @@ impl Redis {
             }))
         };
         let work = match question {
-            Question::Get { group, .. } if self.names.is_of_another(&group) => {
-                return self.answer(asker, Verdict::Found(None));
-            }
-            Question::List { group } if self.names.is_of_another(&group) => {
-                return self.answer(asker, Verdict::Listed(Vec::new()));
-            }
             Question::Get { group, item } => Work::Get(asker, group, item),
             Question::List { group } => Work::List(asker, group),
             Question::Set { group, item, data } => change(group, item, What::Set(data)),
@@ -379,7 +377,10 @@ impl Redis {
         let is_forgotten = answers::code_of(&value) == Some("NOSCRIPT");
         let is_behind = !self.calls.failed.is_empty() && jobs.iter().all(Job::is_read);
         if is_forgotten || is_behind {
-            self.calls.failed.extend(jobs);
+            for job in jobs {
+                let again = self.renewed(job, now);
+                self.calls.failed.push_back(again);
+            }
         } else if is_batch {
             let values = answers::of_each(value, jobs.len());
             for (job, value) in jobs.into_iter().zip(values) {
@@ -389,6 +390,18 @@ impl Redis {
             self.take_result(job, value, got, now);
         }
         Ok(())
+    }
+
+    /// As it is done again: a cut at another point.
+    fn renewed(&mut self, job: Job, now: Instant) -> Job {
+        let Work::Cut(mark, key, item) = job.work else {
+            return job;
+        };
+        let mark = self.renew_cut(mark, &key, now);
+        Job {
+            until: job.until,
+            work: Work::Cut(mark, key, item),
+        }
     }
 
     /// The connection is lost. What was not sent has not happened; of what was, nobody knows.
@@ -447,5 +460,102 @@ fn group_of(question: &Question) -> Option<&GroupKey> {
         | Question::Follow { group, .. }
         | Question::Unfollow { group } => Some(group),
         Question::Groups { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> GroupKey {
+        GroupKey::new("s", "g")
+    }
+
+    fn asker(number: u64) -> Asker {
+        Asker {
+            shard: WorkerId(0),
+            epoch: 0,
+            number,
+        }
+    }
+
+    fn push(calls: &mut Calls, work: Work) {
+        let until = Instant::now();
+        calls.push(Job { until, work });
+    }
+
+    fn push_sets(calls: &mut Calls, len: usize, bytes: usize) {
+        for number in 0..len {
+            push(
+                calls,
+                Work::Change(Box::new(Change {
+                    asker: asker(number as u64),
+                    key: key(),
+                    item: "i".into(),
+                    what: What::Set("1".repeat(bytes).into()),
+                })),
+            );
+        }
+    }
+
+    /// How many jobs each command has.
+    fn send(calls: &mut Calls, in_flight: usize) -> Vec<usize> {
+        let mut lens = Vec::new();
+        while let Some(jobs) = calls.next_to_send(in_flight) {
+            lens.push(jobs.len());
+            calls.has_sent(jobs);
+        }
+        lens
+    }
+
+    #[test]
+    fn changes_that_follow_each_other_are_one_command() {
+        let mut calls = Calls::default();
+        push_sets(&mut calls, 3, 1);
+        push(&mut calls, Work::Get(asker(3), key(), "i".into()));
+        push_sets(&mut calls, 2, 1);
+        assert_eq!(send(&mut calls, 1000), [3, 1, 2]);
+        for _ in 0..3 {
+            assert!(matches!(calls.take_answer(Value::Nil), Ok(Some(_))));
+        }
+        assert!(calls.is_idle() && calls.take_answer(Value::Nil).is_err());
+    }
+
+    #[test]
+    fn no_command_has_more_than_its_bounds() {
+        let mut calls = Calls::default();
+        push_sets(&mut calls, BATCH_LEN_MAX + 1, 1);
+        assert_eq!(send(&mut calls, 1000), [BATCH_LEN_MAX, 1]);
+        let mut calls = Calls::default();
+        push_sets(&mut calls, 3, BATCH_BYTES_MAX / 2);
+        assert_eq!(send(&mut calls, 1000), [2, 1]);
+        let mut calls = Calls::default();
+        push_sets(&mut calls, 3, 1);
+        assert_eq!(send(&mut calls, 2), [2], "the rest has to wait");
+    }
+
+    #[test]
+    fn further_changes_wait_for_an_answer_or_until_they_fill_a_command() {
+        let mut calls = Calls::default();
+        for _ in 0..BATCHES_MAX {
+            push_sets(&mut calls, 1, 1);
+            assert_eq!(send(&mut calls, 1000), [1]);
+        }
+        push_sets(&mut calls, 5, 1);
+        assert!(send(&mut calls, 1000).is_empty());
+        assert!(calls.take_answer(Value::Nil).is_ok());
+        assert_eq!(send(&mut calls, 1000), [5]);
+        push_sets(&mut calls, BATCH_LEN_MAX, 1);
+        assert_eq!(send(&mut calls, 1000), [BATCH_LEN_MAX]);
+    }
+
+    #[test]
+    fn nothing_goes_out_before_what_failed_is_repeated() {
+        let mut calls = Calls::default();
+        push_sets(&mut calls, 1, 1);
+        let failed = calls.next_to_send(1000).unwrap();
+        calls.failed.extend(failed);
+        push_sets(&mut calls, 1, 1);
+        assert!(send(&mut calls, 1000).is_empty());
     }
 }

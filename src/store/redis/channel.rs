@@ -252,9 +252,10 @@ impl Redis {
             return;
         };
         // Marks before it whose transactions have failed are not heard.
-        while let Some((sent, _)) = self.hearing.marks.pop_front()
-            && sent < mark
-        {}
+        let marks = &mut self.hearing.marks;
+        if let Some(at) = marks.iter().position(|(sent, _)| *sent == mark) {
+            marks.drain(..=at);
+        }
         self.heard_mark(mark, now);
     }
 

@@ -93,7 +93,7 @@ impl Redis {
         match job.work {
             Work::Change(change) => self.take_changed(*change, value, until, now),
             Work::Read(update) => self.take_read(*update, value, until),
-            Work::Get(asker, _, _) => self.take_found(asker, value),
+            Work::Get(asker, key, _) => self.take_found(asker, &key, value),
             Work::List(asker, key) => self.take_list(asker, &key, value),
             Work::Cut(cut, key, item) => {
                 let result = answers::cut(value, item.as_ref());
@@ -117,7 +117,10 @@ impl Redis {
         }
     }
 
-    fn take_found(&mut self, asker: Asker, value: Value) {
+    fn take_found(&mut self, asker: Asker, key: &GroupKey, value: Value) {
+        if self.names.is_of_another(key) {
+            return self.answer(asker, Verdict::Found(None));
+        }
         if let Some(error) = answers::error_of(&value) {
             return self.refuse(asker, StreamFunction::Get, &error);
         }
@@ -132,6 +135,9 @@ impl Redis {
     }
 
     fn take_list(&mut self, asker: Asker, key: &GroupKey, value: Value) {
+        if self.names.is_of_another(key) {
+            return self.answer(asker, Verdict::Listed(Vec::new()));
+        }
         let Value::Array(values) = value else {
             let cause = answers::error_of(&value).unwrap_or_else(answers::unexpected);
             return self.refuse(asker, StreamFunction::List, &cause);

@@ -182,6 +182,16 @@ impl Redis {
         }
     }
 
+    /// It is made at a later point: the mark of that one.
+    pub(super) fn renew_cut(&mut self, mark: u64, key: &GroupKey, now: Instant) -> u64 {
+        let renewed = self.hearing.next_mark;
+        if let Some(pending) = self.hearing.cuts.remove(&mark) {
+            self.hearing.pending(pending.of, pending.key);
+        }
+        self.release(key, now);
+        renewed
+    }
+
     pub(super) fn refuse_cut(&mut self, mark: u64, key: &GroupKey, cause: &str) {
         let pending = self.hearing.cuts.remove(&mark);
         if let Some(followed) = self.hearing.find(key) {
