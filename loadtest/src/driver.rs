@@ -16,8 +16,9 @@ use crate::cost::{Cost, Meter, Sample};
 use crate::fanout::Plan;
 use crate::faults::Faults;
 use crate::publisher::{Published, Publisher};
+use crate::received::Received;
 use crate::scenario::{RunError, Shared, Window, connect_error};
-use crate::subscribers::{Received, Subscribers};
+use crate::subscribers::Subscribers;
 use crate::waiting::{SLEEP_MAX, Timer, wait};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -48,7 +49,7 @@ pub(crate) struct Finished {
 }
 
 /// What only the first thread has.
-pub(crate) struct First {
+pub(crate) struct First<'a> {
     publisher: Publisher,
     /// The publisher's own poll, which stands in the driver's as one source: the kernel hands events
     /// out in the order in which they came, so in one poll an answer would wait for the reads of all
@@ -57,19 +58,19 @@ pub(crate) struct First {
     events: Events,
     reported: Receiver<Complete>,
     timer: Timer,
-    meter: Meter,
+    meter: &'a Meter,
     at_start: Option<Sample>,
     cost: Cost,
     audit: Audit,
 }
 
-impl First {
+impl<'a> First<'a> {
     /// Connects the publisher; returns when its sockets are open.
     pub(crate) fn connect(
         plan: &Plan,
         driver: &mut Driver<'_>,
         reported: Receiver<Complete>,
-        meter: Meter,
+        meter: &'a Meter,
     ) -> Result<Self, RunError> {
         let cannot = |cause| connect_error("the worker port", &plan.setup.engine.host, cause);
         let mut poll = Poll::new()?;
@@ -119,11 +120,6 @@ impl First {
             cost: Cost::default(),
             audit,
         })
-    }
-
-    /// The server's resident memory.
-    pub(crate) fn rss_bytes(&self) -> Option<u64> {
-        self.meter.rss_bytes()
     }
 
     fn end_of_window(&mut self, plan: &Plan) {
@@ -189,10 +185,6 @@ impl<'a> Driver<'a> {
             subscribers: Subscribers::new(plan, shared, index),
             reports,
         })
-    }
-
-    pub(crate) fn index(&self) -> usize {
-        self.index
     }
 
     /// Wakes this driver out of its poll.
@@ -287,13 +279,13 @@ impl<'a> Driver<'a> {
     }
 
     /// The first thread: publishes, reads, and ends the run for all.
-    pub(crate) fn lead(&mut self, window: Window, first: &mut First) -> Result<(), RunError> {
+    pub(crate) fn lead(&mut self, window: Window, first: &mut First<'_>) -> Result<(), RunError> {
         let result = self.lead_until_done(window, first);
         self.stop_all();
         result
     }
 
-    fn lead_until_done(&mut self, window: Window, first: &mut First) -> Result<(), RunError> {
+    fn lead_until_done(&mut self, window: Window, first: &mut First<'_>) -> Result<(), RunError> {
         self.subscribers.begin(window);
         first.publisher.begin(self.plan, window);
         let drained_by_ns = drained_by_ns(window, self.plan);
@@ -351,7 +343,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Before the subscribers of the turn, so an answer does not wait for a thousand reads.
-    fn read_answers(&mut self, first: &mut First) -> Result<(), RunError> {
+    fn read_answers(&mut self, first: &mut First<'_>) -> Result<(), RunError> {
         wait(&mut first.poll, &mut first.events, Duration::ZERO)?;
         for event in &first.events {
             first

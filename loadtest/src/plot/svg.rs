@@ -25,9 +25,20 @@ pub(crate) enum Scale {
 
 /// One axis; `ticks` beside their texts, or chosen from the data.
 pub(crate) struct Axis {
-    pub(crate) label: &'static str,
+    pub(crate) label: String,
     pub(crate) scale: Scale,
     pub(crate) ticks: Option<Vec<(f64, String)>>,
+}
+
+impl Axis {
+    /// Its ticks are chosen from the data.
+    pub(crate) fn new(label: &str, scale: Scale) -> Self {
+        Self {
+            label: label.to_owned(),
+            scale,
+            ticks: None,
+        }
+    }
 }
 
 /// A line through `points`. `None`: nothing was measured there, and the line has a gap.
@@ -201,8 +212,14 @@ pub(crate) fn lines(title: &str, below: &str, x: &Axis, y: &Axis, lines: &[Line]
         drawing.text_at(x_at(value), BOTTOM + 19.0, "middle", "11", &text);
     }
     drawing.line((LEFT, BOTTOM), (RIGHT, BOTTOM), "#222");
-    drawing.text_at((LEFT + RIGHT) / 2.0, HEIGHT - 14.0, "middle", "12", x.label);
-    drawing.text_at(LEFT, TOP - 8.0, "end", "12", y.label);
+    drawing.text_at(
+        (LEFT + RIGHT) / 2.0,
+        HEIGHT - 14.0,
+        "middle",
+        "12",
+        &x.label,
+    );
+    drawing.text_at(LEFT, TOP - 8.0, "end", "12", &y.label);
     legend(&mut drawing, lines);
     for line in lines {
         let drawn = |point: &&[(f64, Option<f64>)]| !point.is_empty();
@@ -314,14 +331,6 @@ pub(crate) fn bars(title: &str, below: &str, base: f64, bars: &[Bar]) -> String 
 mod tests {
     use super::*;
 
-    fn axis(label: &'static str, scale: Scale) -> Axis {
-        Axis {
-            label,
-            scale,
-            ticks: None,
-        }
-    }
-
     fn line(label: &str, points: &[(f64, Option<f64>)]) -> Line {
         Line {
             label: label.to_owned(),
@@ -364,8 +373,8 @@ mod tests {
         let svg = lines(
             "a title",
             "below",
-            &axis("s", Scale::Linear),
-            &axis("us", Scale::Log),
+            &Axis::new("s", Scale::Linear),
+            &Axis::new("us", Scale::Log),
             &[line("one", &points)],
         );
         assert_eq!(svg.matches("<polyline").count(), 2);
@@ -385,8 +394,8 @@ mod tests {
         let svg = lines(
             r#"a <b> & "c""#,
             "",
-            &axis("s", Scale::Linear),
-            &axis("us", Scale::Log),
+            &Axis::new("s", Scale::Linear),
+            &Axis::new("us", Scale::Log),
             &[line("none", &[])],
         );
         assert!(svg.contains("a &lt;b&gt; &amp; &quot;c&quot;"));

@@ -24,7 +24,6 @@ pub(crate) struct Runner<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
     clock: Clock,
-    index: usize,
     poll: Poll,
     events: Events,
     buffer: ReadBuffer,
@@ -50,7 +49,6 @@ impl<'a> Runner<'a> {
             plan,
             shared,
             clock,
-            index,
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
             buffer: ReadBuffer::new(),
@@ -58,10 +56,6 @@ impl<'a> Runner<'a> {
             crowd,
             script,
         })
-    }
-
-    pub(crate) fn index(&self) -> usize {
-        self.index
     }
 
     /// Opens the SDK sockets, and joins all members where the scenario begins so.
