@@ -226,7 +226,12 @@ fn joins_while_others_write_have_no_gap_and_nothing_twice() {
             // Before the first set there is nothing.
             let synced = match round % 3 {
                 0 => subscriber.join_item("s", ROOM, "n").data,
-                _ => subscriber.join("s", ROOM).data.get(0).cloned().unwrap_or_default(),
+                _ => subscriber
+                    .join("s", ROOM)
+                    .data
+                    .get(0)
+                    .cloned()
+                    .unwrap_or_default(),
             };
             let first = synced.as_u64().map_or(0, |n| n + 1);
             for n in first..1500.min(first + 10) {

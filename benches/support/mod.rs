@@ -5,7 +5,6 @@
 
 #![allow(
     dead_code,
-    clippy::expect_used,
     clippy::unwrap_used,
     missing_docs,
     reason = "each bench uses a part of it"
@@ -18,7 +17,7 @@ use iii_stream::config::{Config, Endpoint, Threads};
 use iii_stream::server::{Options, Server};
 
 /// A server in this process, one worker, values in memory.
-pub fn server() -> Server {
+pub(crate) fn server() -> Server {
     let config = Config {
         stream: Endpoint::new("127.0.0.1", 0),
         worker_listeners: vec![Endpoint::new("127.0.0.1", 0).into()],
@@ -30,13 +29,13 @@ pub fn server() -> Server {
 }
 
 /// What a bench was told, without what `cargo bench` adds.
-pub fn arguments() -> Vec<String> {
+pub(crate) fn arguments() -> Vec<String> {
     let all = std::env::args().skip(1);
     all.filter(|argument| argument != "--bench").collect()
 }
 
 /// A socket that is upgraded, without a byte behind the head of the answer.
-pub fn upgrade(address: &str) -> Option<TcpStream> {
+pub(crate) fn upgrade(address: &str) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_nodelay(true).ok()?;
     let request = format!(
@@ -54,12 +53,12 @@ pub fn upgrade(address: &str) -> Option<TcpStream> {
 }
 
 /// One text frame of a client.
-pub fn frame(text: &str) -> Vec<u8> {
+pub(crate) fn frame(text: &str) -> Vec<u8> {
     masked(0x81, text.as_bytes())
 }
 
 /// A client's frame; its mask is zero, so that the payload stands as it is.
-pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {
         len @ 0..126 => frame.push(0x80 | len as u8),
@@ -78,8 +77,8 @@ pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A client's end of a WebSocket.
-pub struct Client {
-    pub stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     buffer: Vec<u8>,
     /// Bytes of the frame under way that have still to come; its header may be cut as well.
     rest: usize,
@@ -88,7 +87,7 @@ pub struct Client {
 
 impl Client {
     /// As an SDK worker, whose greeting has been read.
-    pub fn open(address: &str) -> Self {
+    pub(crate) fn open(address: &str) -> Self {
         let mut client = Self {
             stream: upgrade(address).expect("an upgrade"),
             buffer: vec![0; 256 * 1024],
@@ -120,11 +119,11 @@ impl Client {
         }
     }
 
-    pub fn send(&mut self, text: &str) {
+    pub(crate) fn send(&mut self, text: &str) {
         self.stream.write_all(&frame(text)).expect("a live socket");
     }
 
-    pub fn wait_for(&mut self, frames: usize) {
+    pub(crate) fn wait_for(&mut self, frames: usize) {
         let mut came = 0;
         while came < frames {
             came += self.read();
@@ -132,7 +131,7 @@ impl Client {
     }
 
     /// Reads once: how many frames have ended.
-    pub fn read(&mut self) -> usize {
+    pub(crate) fn read(&mut self) -> usize {
         let len = self.stream.read(&mut self.buffer).expect("a live socket");
         assert!(len > 0, "the server has ended the connection");
         let (mut at, mut frames) = (0, 0);

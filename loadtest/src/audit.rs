@@ -62,6 +62,11 @@ impl Audit {
         self.to_ask.is_empty() && self.under_way == 0
     }
 
+    /// Groups that lack an answer.
+    pub(crate) fn left(&self) -> usize {
+        self.to_ask.len() + self.under_way
+    }
+
     pub(crate) fn hear(
         &mut self,
         answer: &Answer<'_>,

@@ -31,7 +31,7 @@ use crate::target::Target;
 const STREAM_NAME: &str = "load";
 const FIRST_MS: u64 = 1_795_474_467_000;
 /// Frames that a server coalesces into one write: none, some, many.
-const FRAMES_PER_WRITE: [u32; 4] = [1, 4, 16, 64];
+const FRAMES_PER_WRITE: [u32; 5] = [1, 4, 16, 64, 256];
 const ROUNDS_UNDER_WAY: u64 = 2;
 /// For what is under way when the time is over.
 const DRAIN: Duration = Duration::from_secs(5);

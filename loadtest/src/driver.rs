@@ -149,8 +149,8 @@ enum Phase {
     Draining,
     /// All is there; until this time nothing more may come.
     Lingering(u64),
-    /// The server is asked what each group holds, at most until this time.
-    Auditing(u64),
+    /// The server is asked what each group holds: until this time, unless less than so many are left.
+    Auditing(u64, usize),
 }
 
 /// One client thread.
@@ -308,19 +308,22 @@ impl<'a> Driver<'a> {
                 Phase::Draining if first.publisher.is_idle() => {
                     Phase::Lingering(now_ns + LINGER_NS)
                 }
-                Phase::Draining if now_ns >= drained_by_ns => self.auditing(now_ns), // what lacks is missed
-                Phase::Lingering(until_ns) if now_ns >= until_ns => self.auditing(now_ns),
-                Phase::Auditing(_) if first.audit.is_done() => return Ok(()),
-                Phase::Auditing(until_ns) if now_ns >= until_ns => return Ok(()),
+                Phase::Draining if now_ns >= drained_by_ns => self.auditing(now_ns, first), // what lacks is missed
+                Phase::Lingering(until_ns) if now_ns >= until_ns => self.auditing(now_ns, first),
+                Phase::Auditing(..) if first.audit.is_done() => return Ok(()),
+                Phase::Auditing(_, left) if first.audit.left() < left => {
+                    self.auditing(now_ns, first)
+                }
+                Phase::Auditing(until_ns, _) if now_ns >= until_ns => return Ok(()),
                 same => same,
             };
             let phase_ends_ns = match phase {
                 Phase::Warmup => window.start_ns,
                 Phase::Measuring => window.end_ns,
                 Phase::Draining => drained_by_ns,
-                Phase::Lingering(until_ns) | Phase::Auditing(until_ns) => until_ns,
+                Phase::Lingering(until_ns) | Phase::Auditing(until_ns, _) => until_ns,
             };
-            if matches!(phase, Phase::Auditing(_)) {
+            if matches!(phase, Phase::Auditing(..)) {
                 let asked = first.publisher.ask(&mut first.audit);
                 asked.map_err(RunError::PublisherLost)?;
             }
@@ -338,8 +341,10 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn auditing(&self, now_ns: u64) -> Phase {
-        Phase::Auditing(now_ns + self.plan.setup.drain_timeout.as_nanos() as u64)
+    /// Patience begins anew with each answer.
+    fn auditing(&self, now_ns: u64, first: &First<'_>) -> Phase {
+        let until_ns = now_ns + self.plan.setup.drain_timeout.as_nanos() as u64;
+        Phase::Auditing(until_ns, first.audit.left())
     }
 
     /// Before the subscribers of the turn, so an answer does not wait for a thousand reads.

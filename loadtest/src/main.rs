@@ -68,7 +68,7 @@ const NOT_DONE: u8 = 3;
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Load(scenario) => load(scenario),
+        Command::Load(scenario) => load(*scenario),
         Command::Ceiling(flags) => ceiling(&flags),
         Command::Plot(flags) => plot_files(&flags),
     };

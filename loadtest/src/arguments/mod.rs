@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     #[command(flatten)]
-    Load(Scenario),
+    Load(Box<Scenario>),
     /// What this program itself can take: messages a second that one of its threads reads and checks.
     Ceiling(Ceiling),
     /// Draw how figures grow from JSON files: sweeps as lines, or runs of several servers as points.
@@ -131,7 +131,7 @@ mod tests {
 
     fn scenario(arguments: Arguments) -> Scenario {
         match arguments.command {
-            Command::Load(scenario) => scenario,
+            Command::Load(scenario) => *scenario,
             _ => unreachable!("a scenario is asked for"),
         }
     }

@@ -24,18 +24,16 @@ struct Chart {
     title: &'static str,
     y: &'static str,
     factor: f64,
-    scale: Scale,
     /// JSON pointer and label of each line.
     figures: &'static [(&'static str, &'static str)],
 }
 
-const CHARTS: [Chart; 4] = [
+const CHARTS: [Chart; 3] = [
     Chart {
         file: "cost",
         title: "Server CPU a delivery",
-        y: "us",
+        y: "µs",
         factor: 1.0,
-        scale: Scale::Log,
         figures: &[("/server_cpu_us_per_delivery", "server CPU")],
     },
     Chart {
@@ -43,7 +41,6 @@ const CHARTS: [Chart; 4] = [
         title: "Latency of a delivery",
         y: "ms",
         factor: 1e-3,
-        scale: Scale::Log,
         figures: &[("/latency_us/p50", "p50"), ("/latency_us/p99", "p99")],
     },
     Chart {
@@ -51,16 +48,7 @@ const CHARTS: [Chart; 4] = [
         title: "Deliveries a second",
         y: "per second",
         factor: 1.0,
-        scale: Scale::Log,
         figures: &[("/deliveries_per_second", "deliveries")],
-    },
-    Chart {
-        file: "memory",
-        title: "Server memory a subscriber",
-        y: "bytes",
-        factor: 1.0,
-        scale: Scale::Log,
-        figures: &[("/server_rss_bytes_per_subscriber", "RSS")],
     },
 ];
 
@@ -90,7 +78,7 @@ pub(crate) fn write(folder: &Path, axis: &str, curves: &[Curve]) -> io::Result<(
             continue;
         }
         let x = Axis::new(axis, Scale::Log);
-        let y = Axis::new(chart.y, chart.scale);
+        let y = Axis::new(chart.y, Scale::Log);
         let below = below(curves);
         let drawn = svg::lines(
             &format!("{} by {axis}", chart.title),
@@ -155,7 +143,7 @@ mod tests {
     fn curve(name: &str) -> Curve {
         let report = |us| {
             json!({"in_flight": 8, "seconds": 3, "server_cpu_us_per_delivery": us,
-                "latency_us": {"p50": 90, "p99": 900}, "server_rss_bytes_per_subscriber": null})
+                "latency_us": {"p50": 90, "p99": 900}, "deliveries_per_second": null})
         };
         let sweep = json!({"sweep": "groups", "values": [1, 10, 100],
             "points": [report(9.0), report(3.0), report(1.0)]});
@@ -178,7 +166,7 @@ mod tests {
             assert!(latency.contains(words), "{words}");
         }
         assert!(folder.join("groups-cost.svg").exists());
-        assert!(!folder.join("groups-memory.svg").exists());
+        assert!(!folder.join("groups-rate.svg").exists());
         fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -12,6 +12,8 @@ const BOTTOM: f64 = HEIGHT - 56.0;
 /// Distinct also to eyes that do not see red and green apart.
 const COLORS: [&str; 5] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555"];
 const TICKS: f64 = 6.0;
+/// So many points of a line are marked each.
+const MARKED_MAX: usize = 24;
 /// Of a letter of the legend, about.
 const LETTER: f64 = 6.2;
 
@@ -121,7 +123,7 @@ fn linear_ticks(least: f64, most: f64) -> Vec<f64> {
 fn log_ticks(least: f64, most: f64) -> Vec<f64> {
     let powers = least.log10().floor() as i32..=most.log10().ceil() as i32;
     let factors: &[f64] = match (most / least).log10() {
-        decades if decades > 2.5 => &[1.0],
+        decades if decades > 3.2 => &[1.0],
         decades if decades > 0.9 => &[1.0, 2.0, 5.0],
         _ => &[1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
     };
@@ -243,7 +245,7 @@ fn polyline(drawing: &mut Drawing, line: &Line, places: impl Iterator<Item = (f6
         return;
     }
     let mut text = String::new();
-    for (x, y) in places {
+    for (x, y) in &places {
         write!(text, "{x:.1},{y:.1} ").expect("a String takes every write");
     }
     let dashes = dashes(line);
@@ -251,6 +253,13 @@ fn polyline(drawing: &mut Drawing, line: &Line, places: impl Iterator<Item = (f6
         r#"<polyline points="{}" fill="none" stroke="{color}" stroke-width="2"{dashes}/>"#,
         text.trim_end()
     ));
+    if places.len() <= MARKED_MAX {
+        for (x, y) in places {
+            drawing.put(format_args!(
+                r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{color}"/>"#
+            ));
+        }
+    }
 }
 
 /// Above the frame, in as many rows as it takes.

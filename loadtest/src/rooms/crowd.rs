@@ -219,8 +219,9 @@ impl<'a> Crowd<'a> {
             .ask(&mut self.audit, |group| plan.room_of(group))
     }
 
-    pub(crate) fn is_audited(&self) -> bool {
-        self.audit.is_done()
+    /// Groups of the audit that lack an answer.
+    pub(crate) fn audit_left(&self) -> usize {
+        self.audit.left()
     }
 
     /// Every call has its answer, every member that is there has heard all, nobody is on the way.
