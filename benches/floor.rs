@@ -24,7 +24,7 @@ use mio::{Events, Interest, Poll, Token};
 /// What one event of `loadtest fanout` has on the wire where nothing else is said.
 const FRAME_BYTES: usize = 287;
 const ROUNDS: usize = 5;
-const ROUND_TIME: Duration = Duration::from_millis(800);
+const ROUND_TIME: Duration = Duration::from_millis(700);
 /// As the first argument: this process is the reader.
 const READER: &str = "read-for-the-floor";
 

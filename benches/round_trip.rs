@@ -15,7 +15,7 @@ use support::{Client, frame};
 
 const CALLS: usize = 20_000;
 /// Each takes some ms.
-const CALLS_BESIDE_OTHERS: usize = 5_000;
+const CALLS_BESIDE_OTHERS: usize = 3_000;
 const ID: &str = "00000000-0000-4000-8000-000000000001";
 
 fn main() {
