@@ -6,6 +6,11 @@
 //! number of frames is under way, as with sets in flight; the reader says how many bytes it has.
 //! CPU is the scheduler's run time of the writing thread, which on loopback holds the receiver's
 //! TCP input as well. It knows nothing of this server, and the server's code is not in it.
+//!
+//! ```text
+//! floor [--frame-bytes N] [--rounds N] [1x1000 …]
+//! ```
+//! To measure a server in turn with it: `--rounds 1` and one load, then that load with `loadtest`.
 
 #![allow(clippy::print_stdout, reason = "its output")]
 
@@ -16,9 +21,10 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-const FRAME_BYTES: usize = 170;
+/// What one event of `loadtest fanout` has on the wire where nothing else is said.
+const FRAME_BYTES: usize = 287;
 const ROUNDS: usize = 5;
-const ROUND_TIME: Duration = Duration::from_secs(1);
+const ROUND_TIME: Duration = Duration::from_millis(700);
 /// As the first argument: this process is the reader.
 const READER: &str = "read-for-the-floor";
 
@@ -29,23 +35,67 @@ struct Load {
     in_flight: u64,
 }
 
-const LOADS: [Load; 3] = [
-    Load {
-        groups: 1,
-        subscribers: 1_000,
-        in_flight: 1,
-    },
-    Load {
-        groups: 1,
-        subscribers: 1_000,
-        in_flight: 4,
-    },
-    Load {
-        groups: 1_000,
-        subscribers: 10,
-        in_flight: 16,
-    },
+const LOADS: [Load; 5] = [
+    Load::of(1, 1_000, 1),
+    Load::of(1, 1_000, 4),
+    Load::of(1, 5_000, 1),
+    Load::of(100, 10, 128),
+    Load::of(1_000, 10, 16),
 ];
+
+impl Load {
+    const fn of(groups: usize, subscribers: usize, in_flight: u64) -> Self {
+        Self {
+            groups,
+            subscribers,
+            in_flight,
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("{}x{}", self.groups, self.subscribers)
+    }
+
+    /// Of one frame to one group.
+    fn bytes(&self, frame_bytes: usize) -> u64 {
+        (self.subscribers * frame_bytes) as u64
+    }
+}
+
+/// What is asked for.
+struct Asked {
+    frame_bytes: usize,
+    rounds: usize,
+    /// All, if there is none.
+    loads: Vec<String>,
+}
+
+impl Asked {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> io::Result<Self> {
+        let mut asked = Self {
+            frame_bytes: FRAME_BYTES,
+            rounds: ROUNDS,
+            loads: Vec::new(),
+        };
+        while let Some(argument) = arguments.next() {
+            let mut number = || {
+                let value = arguments.next().unwrap_or_default();
+                value.parse().map_err(io::Error::other)
+            };
+            match &*argument {
+                "--bench" => {}
+                "--frame-bytes" => asked.frame_bytes = number()?,
+                "--rounds" => asked.rounds = number()?.max(1),
+                load => asked.loads.push(load.to_owned()),
+            }
+        }
+        Ok(asked)
+    }
+
+    fn wants(&self, load: &Load) -> bool {
+        self.loads.is_empty() || self.loads.contains(&load.name())
+    }
+}
 
 /// What one round gave.
 struct Round {
@@ -60,17 +110,19 @@ fn main() -> io::Result<()> {
         return read(&arguments[2], &arguments[3]);
     }
     pin(core_affinity::get_core_ids().and_then(|cores| cores.first().copied()));
+    let asked = Asked::parse(arguments.into_iter().skip(1))?;
     println!(
-        "bare write loop, {FRAME_BYTES}-byte frame, one write a delivery, {ROUNDS} rounds of 1 s"
+        "bare write loop, frames of {} bytes, one write a delivery, {} rounds of {ROUND_TIME:?}",
+        asked.frame_bytes, asked.rounds
     );
     println!(
         "{:<14}{:>12}{:>28}{:>32}",
         "groups x N", "in flight", "deliveries/s (range)", "writer CPU us/delivery (range)"
     );
-    for load in &LOADS {
-        let mut writer = Writer::connect(load.groups * load.subscribers)?;
+    for load in LOADS.iter().filter(|load| asked.wants(load)) {
+        let mut writer = Writer::connect(load.groups * load.subscribers, asked.frame_bytes)?;
         writer.write_for(load, ROUND_TIME / 2)?; // warm-up
-        let rounds = (0..ROUNDS)
+        let rounds = (0..asked.rounds)
             .map(|_| writer.write_for(load, ROUND_TIME))
             .collect::<io::Result<Vec<Round>>>()?;
         tell(load, &rounds);
@@ -83,7 +135,7 @@ fn tell(load: &Load, rounds: &[Round]) {
     let cpu = spread(rounds.iter().map(|round| round.cpu_us_per_delivery));
     println!(
         "{:<14}{:>12}{:>28}{:>32}",
-        format!("{} x {}", load.groups, load.subscribers),
+        load.name(),
         load.in_flight,
         format!("{:.0} ({:.0}-{:.0})", rate[1], rate[0], rate[2]),
         format!("{:.2} ({:.2}-{:.2})", cpu[1], cpu[0], cpu[2]),
@@ -110,10 +162,11 @@ struct Writer {
     written_bytes: u64,
     read_bytes: u64,
     next_group: usize,
+    frame: Vec<u8>,
 }
 
 impl Writer {
-    fn connect(connections: usize) -> io::Result<Self> {
+    fn connect(connections: usize, frame_bytes: usize) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let reader = Command::new(std::env::current_exe()?)
             .arg(READER)
@@ -134,23 +187,24 @@ impl Writer {
             written_bytes: 0,
             read_bytes: 0,
             next_group: 0,
+            frame: vec![b'x'; frame_bytes],
         })
     }
 
     fn write_for(&mut self, load: &Load, time: Duration) -> io::Result<Round> {
-        let frame = [b'x'; FRAME_BYTES];
-        let bytes_in_flight = load.in_flight * (load.subscribers * FRAME_BYTES) as u64;
+        let bytes = load.bytes(self.frame.len());
+        let bytes_in_flight = load.in_flight * bytes;
         let (begin, cpu_begin) = (Instant::now(), thread_cpu_ns()?);
         let mut deliveries = 0;
         while begin.elapsed() < time {
-            while self.written_bytes + bytes_of(load) > self.read_bytes + bytes_in_flight {
+            while self.written_bytes + bytes > self.read_bytes + bytes_in_flight {
                 self.read_bytes = next_total(&mut self.progress)?;
             }
             let first = self.next_group * load.subscribers;
             for socket in &mut self.sockets[first..first + load.subscribers] {
-                socket.write_all(&frame)?; // blocks never: what is under way fits every socket
+                socket.write_all(&self.frame)?; // blocks never: what is under way fits every socket
             }
-            self.written_bytes += bytes_of(load);
+            self.written_bytes += bytes;
             self.next_group = (self.next_group + 1) % load.groups;
             deliveries += load.subscribers as u64;
         }
@@ -167,11 +221,6 @@ impl Drop for Writer {
         let _ = self.reader.kill();
         let _ = self.reader.wait();
     }
-}
-
-/// Of one frame to one group.
-fn bytes_of(load: &Load) -> u64 {
-    (load.subscribers * FRAME_BYTES) as u64
 }
 
 fn next_total(progress: &mut TcpStream) -> io::Result<u64> {

@@ -25,7 +25,9 @@ const MARKER: &str = "the last one";
 const ID: &str = "00000000-0000-4000-8000-000000000001";
 
 fn main() {
-    let (url, child) = redis_url();
+    let Some((url, child)) = redis_url() else {
+        return println!("skipped: there is no redis-server, and REDIS_URL names none");
+    };
     let mut connection = connect(&url);
     let server = start(&url);
     let stand_in = stand_in(&mut connection);
@@ -51,9 +53,9 @@ fn main() {
     }
 }
 
-fn redis_url() -> (String, Option<Child>) {
+fn redis_url() -> Option<(String, Option<Child>)> {
     if let Ok(url) = std::env::var("REDIS_URL") {
-        return (url, None);
+        return Some((url, None));
     }
     let child = Command::new("redis-server")
         .args([
@@ -67,8 +69,8 @@ fn redis_url() -> (String, Option<Child>) {
         .args(["--client-output-buffer-limit", "pubsub 0 0 0"])
         .stdout(Stdio::null())
         .spawn()
-        .expect("redis-server is installed");
-    (format!("redis://127.0.0.1:{PORT}"), Some(child))
+        .ok()?;
+    Some((format!("redis://127.0.0.1:{PORT}"), Some(child)))
 }
 
 fn connect(url: &str) -> Connection {

@@ -62,6 +62,11 @@ impl Audit {
         self.to_ask.is_empty() && self.under_way == 0
     }
 
+    /// Groups that lack an answer.
+    pub(crate) fn left(&self) -> usize {
+        self.to_ask.len() + self.under_way
+    }
+
     pub(crate) fn hear(
         &mut self,
         answer: &Answer<'_>,
@@ -75,10 +80,11 @@ impl Audit {
         let who = format_args!("group {}", answer.number);
         let mut items = Items::new();
         for (stamp, is_whole) in events.stamps(answer.text) {
-            if stamp.run == self.run {
-                items.push((stamp.item, stamp.sequence));
+            if stamp.run != self.run {
+                continue;
             }
-            if stamp.run == self.run && !is_whole {
+            items.push((stamp.item, stamp.sequence));
+            if !is_whole || number != Some(stamp.group) {
                 faults.tell(Fault::Altered, who, || {
                     format!("the value of item {} was not published so", stamp.item)
                 });
@@ -240,7 +246,7 @@ mod tests {
         assert_eq!(sum(&faults), 1);
         let (_, faults) = audit(&list, "");
         assert_eq!(sum(&faults), 1);
-        let altered = list.replace(r#""pad":"""#, r#""pad":"y""#);
+        let altered = list.replace(r#""x":"""#, r#""x":"y""#);
         let (_, faults) = audit(&altered, &format!(r#","result":{}"#, value(RUN, 0, 4)));
         assert_eq!(sum(&faults), 1);
     }

@@ -1,10 +1,16 @@
 //! What one subscriber must hear, and whether it did.
 //!
 //! Pure. A subscriber must hear each sequence number of its group from the first that is not in its
-//! `sync`, once, in order, none before that `sync`, and at times that never fall. May not know
-//! sockets or clocks.
+//! `sync`, once, in order, none before that `sync`, at times that never fall, and not too late. May
+//! not know sockets or clocks.
 
+use std::fmt::Display;
 use std::ops::Range;
+use std::time::Duration;
+
+use crate::faults::{Fault, Faults};
+use crate::message::Stamp;
+use crate::scenario::Order;
 
 /// What one more sequence number means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +43,6 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    pub(crate) fn is_synced(&self) -> bool {
-        self.synced
-    }
-
     /// False: there was a `sync` before; one join gets one.
     pub(crate) fn sync(&mut self) -> bool {
         !std::mem::replace(&mut self.synced, true)
@@ -93,6 +95,80 @@ impl Checker {
             .cloned()
             .chain(std::iter::once(tail))
             .filter(|range| !range.is_empty())
+    }
+
+    /// Counts what never came of the numbers below `published`.
+    pub(crate) fn tell_missed(&self, published: u32, who: impl Display, faults: &mut Faults) {
+        for gap in self.missed(published) {
+            let count = u64::from(gap.end - gap.start);
+            faults.tell_many(Fault::Missed, count, &who, || match count {
+                1 => format!("sequence {} never came", gap.start),
+                _ => format!("sequences {} to {} never came", gap.start, gap.end - 1),
+            });
+        }
+    }
+
+    /// Places `sequence` among what has been heard.
+    #[inline]
+    pub(crate) fn judge(
+        &mut self,
+        sequence: u32,
+        who: impl Display,
+        order: Order,
+        faults: &mut Faults,
+    ) -> Verdict {
+        if !self.synced {
+            faults.tell(Fault::BeforeSync, &who, || {
+                format!("sequence {sequence} came before the sync")
+            });
+        }
+        let verdict = self.hear(sequence);
+        match verdict {
+            Verdict::Reordered if order == Order::Sent => {
+                faults.tell(Fault::Reordered, who, || {
+                    format!("sequence {sequence} was overtaken")
+                });
+            }
+            Verdict::InOrder | Verdict::AfterGap | Verdict::Reordered => {}
+            Verdict::Duplicated => faults.tell(Fault::Duplicated, who, || {
+                format!("sequence {sequence} came again")
+            }),
+        }
+        verdict
+    }
+
+    /// Compares the time of change `sequence` with those of the changes heard before it.
+    #[inline]
+    pub(crate) fn judge_time(
+        &mut self,
+        at_ms: u64,
+        sequence: u32,
+        who: impl Display,
+        faults: &mut Faults,
+    ) {
+        if !self.is_in_time(at_ms) {
+            faults.tell(Fault::WentBack, who, || {
+                format!("sequence {sequence} has an earlier time than one before it")
+            });
+        }
+    }
+}
+
+/// Whether what was due at the time of its stamp came within `longest`.
+#[inline]
+pub(crate) fn judge_wait(
+    stamp: &Stamp,
+    now_ns: u64,
+    longest: Duration,
+    who: impl Display,
+    faults: &mut Faults,
+) {
+    let waited_ns = now_ns.saturating_sub(stamp.sent_ns);
+    if waited_ns > longest.as_nanos() as u64 {
+        faults.tell(Fault::Late, who, || {
+            let waited_ms = waited_ns / 1_000_000;
+            format!("sequence {} came after {waited_ms} ms", stamp.sequence)
+        });
     }
 }
 
@@ -179,9 +255,7 @@ mod tests {
     #[test]
     fn one_join_gets_one_sync() {
         let mut checker = Checker::default();
-        assert!(!checker.is_synced());
         assert!(checker.sync());
-        assert!(checker.is_synced());
         assert!(!checker.sync());
     }
 }

@@ -39,6 +39,39 @@ impl Meter {
     }
 }
 
+/// The server's resident memory: before anybody came, and when all have joined.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) before: Option<u64>,
+    pub(crate) joined: Option<u64>,
+}
+
+impl Memory {
+    /// `labels`: of one among `count`, and of all. Nothing is said of one where others go as
+    /// they come.
+    pub(crate) fn figures(&self, labels: [&'static str; 2], count: Option<usize>) -> [Figure; 2] {
+        let grown = self.before.zip(self.joined).zip(count);
+        let of_one =
+            grown.map(|((before, joined), count)| (joined as f64 - before as f64) / count as f64);
+        [
+            Figure::new(
+                "server_rss_bytes_per_subscriber",
+                labels[0],
+                "bytes",
+                of_one,
+                Better::Less,
+            ),
+            Figure::new(
+                "server_rss_bytes_joined",
+                labels[1],
+                "bytes",
+                self.joined.map(|bytes| bytes as f64),
+                Better::Neither,
+            ),
+        ]
+    }
+}
+
 /// What was used between two moments.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {

@@ -16,8 +16,9 @@ use crate::cost::{Cost, Meter, Sample};
 use crate::fanout::Plan;
 use crate::faults::Faults;
 use crate::publisher::{Published, Publisher};
+use crate::received::Received;
 use crate::scenario::{RunError, Shared, Window, connect_error};
-use crate::subscribers::{Received, Subscribers};
+use crate::subscribers::Subscribers;
 use crate::waiting::{SLEEP_MAX, Timer, wait};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -48,7 +49,7 @@ pub(crate) struct Finished {
 }
 
 /// What only the first thread has.
-pub(crate) struct First {
+pub(crate) struct First<'a> {
     publisher: Publisher,
     /// The publisher's own poll, which stands in the driver's as one source: the kernel hands events
     /// out in the order in which they came, so in one poll an answer would wait for the reads of all
@@ -57,19 +58,19 @@ pub(crate) struct First {
     events: Events,
     reported: Receiver<Complete>,
     timer: Timer,
-    meter: Meter,
+    meter: &'a Meter,
     at_start: Option<Sample>,
     cost: Cost,
     audit: Audit,
 }
 
-impl First {
+impl<'a> First<'a> {
     /// Connects the publisher; returns when its sockets are open.
     pub(crate) fn connect(
         plan: &Plan,
         driver: &mut Driver<'_>,
         reported: Receiver<Complete>,
-        meter: Meter,
+        meter: &'a Meter,
     ) -> Result<Self, RunError> {
         let cannot = |cause| connect_error("the worker port", &plan.setup.engine.host, cause);
         let mut poll = Poll::new()?;
@@ -121,11 +122,6 @@ impl First {
         })
     }
 
-    /// The server's resident memory.
-    pub(crate) fn rss_bytes(&self) -> Option<u64> {
-        self.meter.rss_bytes()
-    }
-
     fn end_of_window(&mut self, plan: &Plan) {
         if let Some(start) = &self.at_start {
             let seconds = f64::from(plan.setup.seconds);
@@ -153,8 +149,8 @@ enum Phase {
     Draining,
     /// All is there; until this time nothing more may come.
     Lingering(u64),
-    /// The server is asked what each group holds, at most until this time.
-    Auditing(u64),
+    /// The server is asked what each group holds: until this time, unless less than so many are left.
+    Auditing(u64, usize),
 }
 
 /// One client thread.
@@ -189,10 +185,6 @@ impl<'a> Driver<'a> {
             subscribers: Subscribers::new(plan, shared, index),
             reports,
         })
-    }
-
-    pub(crate) fn index(&self) -> usize {
-        self.index
     }
 
     /// Wakes this driver out of its poll.
@@ -287,13 +279,13 @@ impl<'a> Driver<'a> {
     }
 
     /// The first thread: publishes, reads, and ends the run for all.
-    pub(crate) fn lead(&mut self, window: Window, first: &mut First) -> Result<(), RunError> {
+    pub(crate) fn lead(&mut self, window: Window, first: &mut First<'_>) -> Result<(), RunError> {
         let result = self.lead_until_done(window, first);
         self.stop_all();
         result
     }
 
-    fn lead_until_done(&mut self, window: Window, first: &mut First) -> Result<(), RunError> {
+    fn lead_until_done(&mut self, window: Window, first: &mut First<'_>) -> Result<(), RunError> {
         self.subscribers.begin(window);
         first.publisher.begin(self.plan, window);
         let drained_by_ns = drained_by_ns(window, self.plan);
@@ -316,19 +308,22 @@ impl<'a> Driver<'a> {
                 Phase::Draining if first.publisher.is_idle() => {
                     Phase::Lingering(now_ns + LINGER_NS)
                 }
-                Phase::Draining if now_ns >= drained_by_ns => self.auditing(now_ns), // what lacks is missed
-                Phase::Lingering(until_ns) if now_ns >= until_ns => self.auditing(now_ns),
-                Phase::Auditing(_) if first.audit.is_done() => return Ok(()),
-                Phase::Auditing(until_ns) if now_ns >= until_ns => return Ok(()),
+                Phase::Draining if now_ns >= drained_by_ns => self.auditing(now_ns, first), // what lacks is missed
+                Phase::Lingering(until_ns) if now_ns >= until_ns => self.auditing(now_ns, first),
+                Phase::Auditing(..) if first.audit.is_done() => return Ok(()),
+                Phase::Auditing(_, left) if first.audit.left() < left => {
+                    self.auditing(now_ns, first)
+                }
+                Phase::Auditing(until_ns, _) if now_ns >= until_ns => return Ok(()),
                 same => same,
             };
             let phase_ends_ns = match phase {
                 Phase::Warmup => window.start_ns,
                 Phase::Measuring => window.end_ns,
                 Phase::Draining => drained_by_ns,
-                Phase::Lingering(until_ns) | Phase::Auditing(until_ns) => until_ns,
+                Phase::Lingering(until_ns) | Phase::Auditing(until_ns, _) => until_ns,
             };
-            if matches!(phase, Phase::Auditing(_)) {
+            if matches!(phase, Phase::Auditing(..)) {
                 let asked = first.publisher.ask(&mut first.audit);
                 asked.map_err(RunError::PublisherLost)?;
             }
@@ -346,12 +341,14 @@ impl<'a> Driver<'a> {
         }
     }
 
-    fn auditing(&self, now_ns: u64) -> Phase {
-        Phase::Auditing(now_ns + self.plan.setup.drain_timeout.as_nanos() as u64)
+    /// Patience begins anew with each answer.
+    fn auditing(&self, now_ns: u64, first: &First<'_>) -> Phase {
+        let until_ns = now_ns + self.plan.setup.drain_timeout.as_nanos() as u64;
+        Phase::Auditing(until_ns, first.audit.left())
     }
 
     /// Before the subscribers of the turn, so an answer does not wait for a thousand reads.
-    fn read_answers(&mut self, first: &mut First) -> Result<(), RunError> {
+    fn read_answers(&mut self, first: &mut First<'_>) -> Result<(), RunError> {
         wait(&mut first.poll, &mut first.events, Duration::ZERO)?;
         for event in &first.events {
             first

@@ -16,6 +16,8 @@ pub(crate) enum Fault {
     /// In another order than sent, or, with `--order applied`, never.
     Reordered,
     BeforeSync,
+    /// It came, but after longer than `--late`.
+    Late,
     /// A frame's time is before that of one heard earlier in its group.
     WentBack,
     /// A value differs from the one that was published under its stamp.
@@ -36,11 +38,12 @@ pub(crate) enum Fault {
     Unanswered,
 }
 
-const KINDS: [(Fault, &str, &str); 15] = [
+const KINDS: [(Fault, &str, &str); 16] = [
     (Fault::Missed, "missed", "missed"),
     (Fault::Duplicated, "duplicated", "duplicated"),
     (Fault::Reordered, "reordered", "reordered"),
     (Fault::BeforeSync, "before_sync", "before sync"),
+    (Fault::Late, "late", "late"),
     (Fault::WentBack, "time_went_back", "time went back"),
     (Fault::Altered, "altered", "altered"),
     (Fault::WrongSync, "wrong_sync", "wrong sync"),

@@ -17,6 +17,7 @@
 
 mod arguments;
 mod audit;
+mod ceiling;
 mod check;
 mod client;
 mod compare;
@@ -33,10 +34,14 @@ mod plot;
 mod proc;
 mod progress;
 mod publisher;
+mod received;
 mod report;
 mod rooms;
+mod run;
 mod scenario;
+mod sdk;
 mod subscribers;
+mod sweep;
 mod target;
 #[cfg(test)]
 mod test_server;
@@ -53,24 +58,19 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use serde_json::Value;
 
-use arguments::{Against, Arguments, Output, Plan};
+use arguments::{Against, Arguments, Ceiling, Command, Output, Plan, Plot, Scenario};
 use compare::Comparison;
+use plot::Curve;
+use sweep::{Sweep, Swept};
 
 const CHECK_FAILED: u8 = 1;
 const NOT_DONE: u8 = 3;
 
 fn main() -> ExitCode {
-    let scenario = Arguments::parse().scenario;
-    let (output, against) = (scenario.common().output(), scenario.common().against());
-    let plan = match scenario.plan() {
-        Ok(plan) => plan,
-        Err(why) => Arguments::command()
-            .error(ErrorKind::ValueValidation, why)
-            .exit(),
-    };
-    let done = match against {
-        Some(against) => compare(&plan, &against, &output),
-        None => run(&plan, &output),
+    let done = match Arguments::parse().command {
+        Command::Load(scenario) => load(*scenario),
+        Command::Ceiling(flags) => ceiling(&flags),
+        Command::Plot(flags) => plot_files(&flags),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -82,17 +82,101 @@ fn main() -> ExitCode {
     }
 }
 
+/// True: every check held.
+fn load(scenario: Scenario) -> Result<bool, String> {
+    let (output, against) = (scenario.common().output(), scenario.common().against());
+    if let Scenario::Fanout(fanout) = &scenario
+        && let Some(wanted) = &fanout.sweep
+    {
+        return sweep(wanted, &checked(fanout.plans(wanted)), &output);
+    }
+    let plan = checked(scenario.plan());
+    match against {
+        Some(against) => compare(&plan, &against, &output),
+        None => run(&plan, &output),
+    }
+}
+
+/// Wrong flags end the program.
+fn checked<T>(plan: Result<T, String>) -> T {
+    plan.unwrap_or_else(|why| {
+        Arguments::command()
+            .error(ErrorKind::ValueValidation, why)
+            .exit()
+    })
+}
+
 /// One run. True: every check held.
 fn run(plan: &Plan, output: &Output) -> Result<bool, String> {
     let report = plan.run().map_err(|e| e.to_string())?;
     say(&report);
-    if let Some(file) = &output.json {
-        write_json(file, &report.to_json())?;
-    }
+    write_json(output.json.as_deref(), || report.to_json())?;
     if let Some(folder) = &output.plots {
         plot::write_report(folder, &report).map_err(|e| cannot_write(folder, &e))?;
     }
     Ok(report.is_clean())
+}
+
+/// One run at each size. True: every check of every run held.
+fn sweep(wanted: &Sweep, plans: &[(u32, fanout::Plan)], output: &Output) -> Result<bool, String> {
+    let mut swept = Swept {
+        axis: wanted.axis,
+        points: Vec::new(),
+    };
+    for (value, plan) in plans {
+        let report = fanout::run(plan).map_err(|e| e.to_string())?;
+        if !report.is_clean() {
+            say(&report);
+        }
+        swept.points.push((*value, report));
+    }
+    say(&swept);
+    let json = swept.to_json();
+    write_json(output.json.as_deref(), || json.clone())?;
+    if let Some(folder) = &output.plots
+        && let Some((axis, curve)) = Curve::of_sweep("", &json)
+    {
+        plot::write_growth(folder, &axis, &[curve]).map_err(|e| cannot_write(folder, &e))?;
+    }
+    Ok(swept.is_clean())
+}
+
+/// True: this program kept to its own checks.
+fn ceiling(flags: &Ceiling) -> Result<bool, String> {
+    let ceiling = ceiling::run(&flags.plan()).map_err(|e| e.to_string())?;
+    say(&ceiling);
+    write_json(flags.json.as_deref(), || ceiling.to_json())?;
+    Ok(ceiling.is_clean())
+}
+
+fn plot_files(flags: &Plot) -> Result<bool, String> {
+    let mut axis = flags.axis.clone();
+    let (mut sweeps, mut runs) = (Vec::new(), Vec::new());
+    for (name, file) in &flags.files {
+        let json = read_json(file)?;
+        if let Some((of_sweep, curve)) = Curve::of_sweep(name, &json) {
+            axis = of_sweep;
+            sweeps.push(curve);
+        } else {
+            let number = name.parse().map_err(|_| {
+                format!(
+                    "{} is a single run: {name} has to be a number",
+                    file.display()
+                )
+            })?;
+            runs.push((number, json));
+        }
+    }
+    if !runs.is_empty() {
+        runs.sort_by(|(a, _), (b, _)| f64::total_cmp(a, b));
+        sweeps.push(Curve {
+            name: String::new(),
+            points: runs,
+        });
+    }
+    plot::write_growth(&flags.folder, &axis, &sweeps)
+        .map_err(|e| cannot_write(&flags.folder, &e))?;
+    Ok(true)
 }
 
 /// Both servers in turn. True: every check of every run held.
@@ -110,9 +194,7 @@ fn compare(plan: &Plan, against: &Against, output: &Output) -> Result<bool, Stri
         comparison.rounds.push([first, second]);
     }
     say(&comparison);
-    if let Some(file) = &output.json {
-        write_json(file, &comparison.to_json())?;
-    }
+    write_json(output.json.as_deref(), || comparison.to_json())?;
     if let Some(folder) = &output.plots {
         plot::write_comparison(folder, &comparison).map_err(|e| cannot_write(folder, &e))?;
     }
@@ -124,9 +206,16 @@ fn say(what: &dyn Display) {
     print!("{what}");
 }
 
-fn write_json(file: &Path, json: &Value) -> Result<(), String> {
-    let text = serde_json::to_string_pretty(json).map_err(|e| e.to_string())?;
+fn write_json(file: Option<&Path>, json: impl FnOnce() -> Value) -> Result<(), String> {
+    let Some(file) = file else { return Ok(()) };
+    let text = serde_json::to_string_pretty(&json()).map_err(|e| e.to_string())?;
     fs::write(file, text + "\n").map_err(|e| cannot_write(file, &e))
+}
+
+fn read_json(file: &Path) -> Result<Value, String> {
+    let cannot_read = |why: &dyn Display| format!("cannot read {}: {why}", file.display());
+    let text = fs::read_to_string(file).map_err(|e| cannot_read(&e))?;
+    serde_json::from_str(&text).map_err(|e| cannot_read(&e))
 }
 
 fn cannot_write(path: &Path, why: &io::Error) -> String {

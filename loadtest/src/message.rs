@@ -8,53 +8,64 @@
 use std::fmt::{self, Display, Formatter};
 use std::io::Write;
 
-const STAMP_DIGITS: usize = 8 + 8 + 8 + 8 + 16;
-/// The smallest value there is: an id, a stamp and an empty filling.
-pub(crate) const VALUE_BYTES_MIN: usize =
-    r#"{"id":"i000","load":"","pad":""}"#.len() + STAMP_DIGITS;
+const STAMP_DIGITS: usize = 8 + 8 + 12 + 5 + 4;
+/// The smallest value there is, of 64 bytes: an id, a stamp and an empty filling.
+pub(crate) const VALUE_BYTES_MIN: usize = r#"{"id":"i000","s":"","x":""}"#.len() + STAMP_DIGITS;
 /// What stands between a value's id and its stamp.
-const BEFORE_STAMP: &[u8] = br#"","load":""#;
+const BEFORE_STAMP: &[u8] = br#"","s":""#;
+/// What a stamp has room for.
+pub(crate) const GROUPS_MAX: u32 = 1 << 20;
+pub(crate) const ITEMS_MAX: u32 = 1 << 16;
 
 /// Which run published what and when: fixed-width hexadecimal inside each value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) run: u32,
-    pub(crate) group: u32,
-    pub(crate) item: u32,
     /// Which change of its group this is: 0, 1, 2, …
     pub(crate) sequence: u32,
-    /// The intended send time: nanoseconds of this process's clock.
+    /// The intended send time: nanoseconds of this process's clock, 78 hours of them.
     pub(crate) sent_ns: u64,
+    /// Below `GROUPS_MAX`.
+    pub(crate) group: u32,
+    /// Below `ITEMS_MAX`.
+    pub(crate) item: u32,
 }
 
 impl Stamp {
     fn write(&self, out: &mut Vec<u8>) {
         let Self {
             run,
-            group,
-            item,
             sequence,
             sent_ns,
+            group,
+            item,
         } = self;
+        debug_assert!(*group < GROUPS_MAX && *item < ITEMS_MAX);
         write!(
             out,
-            "{run:08x}{group:08x}{item:08x}{sequence:08x}{sent_ns:016x}"
+            "{run:08x}{sequence:08x}{sent_ns:012x}{group:05x}{item:04x}"
         )
         .expect("a Vec takes every write");
     }
 
+    /// The value that carries this stamp, filled up with `padding`.
+    pub(crate) fn write_value(&self, padding: &str, out: &mut Vec<u8>) {
+        write!(out, r#"{{"id":"{}","s":""#, ItemId(self.item)).expect("a Vec takes every write");
+        self.write(out);
+        write!(out, r#"","x":"{padding}"}}"#).expect("a Vec takes every write");
+    }
+
     fn read(text: &[u8]) -> Option<Self> {
         let digits: &[u8; STAMP_DIGITS] = text.first_chunk()?;
-        let (eights, []) = digits.as_chunks::<8>() else {
-            return None;
-        };
-        let word = |index: usize| hex_word(eights[index]);
+        let word = |at: usize| Some(hex_word(*digits.get(at..)?.first_chunk()?));
+        // The last eight digits begin inside the group, which the eight before them begin.
+        let (time, time_and_group, group_and_item) = (word(16)?, word(24)?, word(29)?);
         Some(Self {
-            run: word(0),
-            group: word(1),
-            item: word(2),
-            sequence: word(3),
-            sent_ns: u64::from(word(4)) << 32 | u64::from(word(5)),
+            run: word(0)?,
+            sequence: word(8)?,
+            sent_ns: u64::from(time) << 16 | u64::from(time_and_group >> 16),
+            group: (time_and_group & 0xffff) << 4 | (group_and_item >> 16 & 0xf),
+            item: group_and_item & 0xffff,
         })
     }
 }
@@ -124,18 +135,16 @@ impl CallWriter {
         out: &mut Vec<u8>,
     ) {
         self.begin(Asked::Change, "set", number, group, out);
-        let id = ItemId(item);
-        write!(out, r#","item_id":"{id}","data":{{"id":"{id}","load":""#)
-            .expect("a Vec takes every write");
-        Stamp {
+        write!(out, r#","item_id":"{}","data":"#, ItemId(item)).expect("a Vec takes every write");
+        let stamp = Stamp {
             run: self.run,
-            group,
-            item,
             sequence,
             sent_ns,
-        }
-        .write(out);
-        write!(out, r#"","pad":"{}"}}}}"#, self.padding).expect("a Vec takes every write");
+            group,
+            item,
+        };
+        stamp.write_value(&self.padding, out);
+        out.push(b'}');
         if self.void {
             out.extend_from_slice(br#","action":{"type":"void"}"#);
         }
@@ -175,12 +184,15 @@ impl CallWriter {
     }
 }
 
-fn padding(value_bytes: usize) -> String {
+/// What fills a value up to its size.
+pub(crate) fn padding(value_bytes: usize) -> String {
     "x".repeat(value_bytes.saturating_sub(VALUE_BYTES_MIN))
 }
 
 /// All names have one length, so all frames of a group do.
-struct GroupId(u32);
+pub(crate) struct GroupId(pub(crate) u32);
+
+const GROUP_DIGITS: usize = 6;
 
 impl Display for GroupId {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -188,7 +200,7 @@ impl Display for GroupId {
     }
 }
 
-struct ItemId(u32);
+pub(crate) struct ItemId(pub(crate) u32);
 
 impl Display for ItemId {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -196,11 +208,11 @@ impl Display for ItemId {
     }
 }
 
-/// A subscriber's only message. The id is the same on every socket: it is the socket's own.
+/// A subscriber's only message. The id is the socket's own, so it may be the same on others.
 pub(crate) fn join(stream_name: &str, group: u32) -> Vec<u8> {
+    let group = GroupId(group);
     format!(
-        r#"{{"type":"join","data":{{"subscriptionId":"s","streamName":"{stream_name}","groupId":"{}"}}}}"#,
-        GroupId(group)
+        r#"{{"type":"join","data":{{"subscriptionId":"{group}","streamName":"{stream_name}","groupId":"{group}"}}}}"#
     )
     .into_bytes()
 }
@@ -217,7 +229,11 @@ pub(crate) enum Kind {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Heard<'a> {
     /// `values` is read by `EventReader::stamps`.
-    Sync { at_ms: u64, values: &'a [u8] },
+    Sync {
+        at_ms: u64,
+        group: u32,
+        values: &'a [u8],
+    },
     /// A value that carries a stamp; of a `delete`, the value that was removed.
     Change {
         kind: Kind,
@@ -237,7 +253,6 @@ pub(crate) struct EventReader {
     group: Finder,
     kind: Finder,
     stamp: Finder,
-    next_value: Finder,
     /// What follows the stamp inside a value.
     tail: Vec<u8>,
 }
@@ -249,8 +264,7 @@ impl EventReader {
             group: Finder::new(br#""groupId":"g"#),
             kind: Finder::new(br#""event":{"type":""#),
             stamp: Finder::new(BEFORE_STAMP),
-            next_value: Finder::new(BEFORE_STAMP),
-            tail: format!(r#"","pad":"{}"}}"#, padding(value_bytes)).into_bytes(),
+            tail: format!(r#"","x":"{}"}}"#, padding(value_bytes)).into_bytes(),
         }
     }
 
@@ -260,7 +274,8 @@ impl EventReader {
 
     fn try_read<'a>(&mut self, text: &'a [u8]) -> Option<Heard<'a>> {
         let at_ms = decimal(&text[self.time.after(text)?..]);
-        let group = self.group.after(text)?;
+        let group_at = self.group.after(text)?;
+        let group = decimal(text.get(group_at..group_at + GROUP_DIGITS)?) as u32;
         let event = self.kind.after(text)?;
         let kind = match text.get(event..event + 7)? {
             br#"create""# => Kind::Create,
@@ -269,6 +284,7 @@ impl EventReader {
             kind if kind.starts_with(br#"sync""#) => {
                 return Some(Heard::Sync {
                     at_ms,
+                    group,
                     values: &text[event..],
                 });
             }
@@ -276,8 +292,8 @@ impl EventReader {
         };
         let at = self.stamp.after(text)?;
         let stamp = Stamp::read(&text[at..])?;
-        let item = text.get(group + 6..)?.strip_prefix(br#"","id":"i"#);
-        let is_addressed = decimal(&text[group..group + 6]) == u64::from(stamp.group)
+        let item = text[group_at + GROUP_DIGITS..].strip_prefix(br#"","id":"i"#);
+        let is_addressed = group == stamp.group
             && item.is_some_and(|digits| decimal(digits) == u64::from(stamp.item));
         let tail = text[at + STAMP_DIGITS..].strip_suffix(b"}}");
         let is_whole = is_addressed && tail == Some(&self.tail[..]);
@@ -291,15 +307,17 @@ impl EventReader {
 
     /// Every stamped value in the list `values`; `false` beside one that was altered.
     pub(crate) fn stamps<'a>(
-        &'a mut self,
+        &'a self,
         values: &'a [u8],
     ) -> impl Iterator<Item = (Stamp, bool)> + 'a {
         let mut rest = values;
         std::iter::from_fn(move || {
-            let at = self.next_value.after(rest)?;
+            let at = find(BEFORE_STAMP, rest)?;
             let stamp = Stamp::read(&rest[at..])?;
             rest = &rest[at + STAMP_DIGITS..];
-            Some((stamp, rest.starts_with(&self.tail)))
+            let behind = rest.strip_prefix(&self.tail[..]);
+            rest = behind.unwrap_or(rest);
+            Some((stamp, behind.is_some()))
         })
     }
 }
@@ -369,12 +387,18 @@ impl Finder {
                 .is_some_and(|rest| rest.starts_with(&self.needle))
         };
         if !is_here(self.last) {
-            self.last = text
-                .windows(self.needle.len())
-                .position(|window| *window == *self.needle)?;
+            self.last = find(&self.needle, text)? - self.needle.len();
         }
         Some(self.last + self.needle.len())
     }
+}
+
+/// The position behind the first `needle`.
+fn find(needle: &[u8], text: &[u8]) -> Option<usize> {
+    let at = text
+        .windows(needle.len())
+        .position(|window| window == needle)?;
+    Some(at + needle.len())
 }
 
 #[cfg(test)]
@@ -384,10 +408,10 @@ mod tests {
 
     const STAMP: Stamp = Stamp {
         run: 0xfeed_0001,
+        sequence: 0xabc_def9,
+        sent_ns: 0x4567_89ab_cdef,
         group: 7,
         item: 12,
-        sequence: 0xabc_def9,
-        sent_ns: 0x0123_4567_89ab_cdef,
     };
     const BYTES: usize = VALUE_BYTES_MIN + 2;
     const AT_MS: u64 = 1_795_474_467_413;
@@ -396,7 +420,7 @@ mod tests {
         let mut text = Vec::new();
         stamp.write(&mut text);
         let load = String::from_utf8(text).unwrap();
-        format!(r#"{{"id":"i012","load":"{load}","pad":"xx"}}"#)
+        format!(r#"{{"id":"i012","s":"{load}","x":"xx"}}"#)
     }
 
     fn event(kind: &str, data: &str) -> String {
@@ -425,6 +449,32 @@ mod tests {
             let text = event(word, &value(STAMP));
             assert_eq!(reader.read(text.as_bytes()), change(kind, true));
         }
+    }
+
+    #[test]
+    fn the_largest_numbers_fit_a_stamp() {
+        let stamp = Stamp {
+            run: u32::MAX,
+            sequence: u32::MAX,
+            sent_ns: (1 << 48) - 1,
+            group: GROUPS_MAX - 1,
+            item: ITEMS_MAX - 1,
+        };
+        for stamp in [
+            stamp,
+            STAMP,
+            Stamp {
+                group: 0xabcde,
+                item: 0x1234,
+                ..STAMP
+            },
+        ] {
+            let mut text = Vec::new();
+            stamp.write(&mut text);
+            assert_eq!(Stamp::read(&text), Some(stamp));
+            assert_eq!(Stamp::read(&text[1..]), None);
+        }
+        assert_eq!(VALUE_BYTES_MIN, 64);
     }
 
     #[test]
@@ -466,12 +516,23 @@ mod tests {
             &format!("[{},{lie},{}]", value(STAMP), value(other)),
         )
         .replace(r#""i012","event"#, r#"null,"event"#);
-        let Heard::Sync { at_ms, values } = reader.read(text.as_bytes()) else {
+        let Heard::Sync {
+            at_ms,
+            group,
+            values,
+        } = reader.read(text.as_bytes())
+        else {
             unreachable!("{text}");
         };
-        assert_eq!(at_ms, AT_MS);
+        assert_eq!((at_ms, group), (AT_MS, 7));
         let stamps: Vec<_> = reader.stamps(values).collect();
         assert_eq!(stamps, [(STAMP, true), (STAMP, false), (other, true)]);
+        // Where one list had its first value, the next has one that is not its first.
+        for before in 0..300 {
+            let values = format!("{}[{},{}]", " ".repeat(before), value(STAMP), value(other));
+            let stamps: Vec<_> = reader.stamps(values.as_bytes()).collect();
+            assert_eq!(stamps, [(STAMP, true), (other, true)], "{before}");
+        }
         let empty = event("sync", "[]");
         assert!(matches!(reader.read(empty.as_bytes()), Heard::Sync { .. }));
     }
@@ -496,7 +557,7 @@ mod tests {
     #[test]
     fn positions_may_move_between_texts() {
         let mut reader = EventReader::new(BYTES);
-        let longer = event("update", &value(STAMP)).replace(r#""load""#, r#""a longer name""#);
+        let longer = event("update", &value(STAMP)).replace(r#""s":"#, r#""a longer name":"#);
         assert_eq!(reader.read(longer.as_bytes()), Heard::Other);
         let longer = event("update", &value(STAMP)).replace("stream\"", "a longer name\"");
         for text in [longer, event("update", &value(STAMP))] {

@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use crate::faults::{Fault, Faults};
+
 /// Send times at a fixed rate. They do not move when the sender or the server is late: latency
 /// is counted from them, so a stall costs every set that it delayed (no coordinated omission).
 pub(crate) struct Schedule {
@@ -138,6 +140,17 @@ impl SetsUnderWay {
         self.unanswered
     }
 
+    /// Counts those that never had one.
+    pub(crate) fn tell_unanswered(&self, faults: &mut Faults) {
+        for (number, _) in (self.first..)
+            .zip(&self.sets)
+            .filter(|(_, set)| !set.answered)
+        {
+            let who = format_args!("call {number}");
+            faults.tell(Fault::Unanswered, who, || "it was not answered".to_owned());
+        }
+    }
+
     /// The set's intended time; `None` if it had its answer or never was.
     pub(crate) fn answered(&mut self, set: u64) -> Option<u64> {
         let entry = self.get_mut(set).filter(|entry| !entry.answered)?;
@@ -228,6 +241,9 @@ mod tests {
         sets.arrived(0, 100);
         sets.arrived(0, 110);
         assert_eq!(sets.open(), 1);
+        let mut faults = Faults::default();
+        sets.tell_unanswered(&mut faults);
+        assert_eq!(faults.into_told(), ["call 0: it was not answered"]);
         assert_eq!(sets.answered(0), Some(10));
         assert_eq!((sets.open(), sets.unanswered(), sets.started()), (0, 0, 2));
         assert_eq!(sets.arrived(7, 1), None, "never started");

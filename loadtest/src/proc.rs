@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 /// Linux reports CPU time in `stat` in these, whatever the kernel's own tick.
@@ -153,6 +154,12 @@ fn parse_cores(text: &str) -> BTreeSet<u32> {
         }
     }
     cores
+}
+
+/// CPU time that the calling thread has used.
+pub(crate) fn thread_cpu_ns() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
+    parse_schedstat(&text).ok_or_else(|| io::Error::other("schedstat has no number"))
 }
 
 /// CPU time that all processes have used since the machine started.

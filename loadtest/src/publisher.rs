@@ -6,17 +6,18 @@
 use std::sync::atomic::Ordering;
 
 use hdrhistogram::Histogram;
+use mio::Registry;
 use mio::event::Event;
-use mio::{Registry, Token};
 
 use crate::audit::Audit;
-use crate::client::{Client, ClientError, Clock, ReadBuffer};
+use crate::client::{ClientError, Clock, ReadBuffer};
 use crate::fanout::Plan;
 use crate::faults::{Fault, Faults, excerpt};
 use crate::latency::{self, DIGITS, DIGITS_BY_SECOND, new_histogram};
-use crate::message::{AnswerReader, Asked, CallWriter, EventReader};
+use crate::message::{AnswerReader, Asked, EventReader};
 use crate::pace::{Schedule, SetsUnderWay};
 use crate::scenario::{Pace, Shared, Window};
+use crate::sdk::SdkSockets;
 
 /// A server that reads so slowly gets no more sets for now. Their intended times stand, so the
 /// wait is in the latencies.
@@ -36,15 +37,13 @@ pub(crate) struct Published {
 
 /// All SDK sockets and the sets on their way.
 pub(crate) struct Publisher {
-    sockets: Vec<Client>,
-    writer: CallWriter,
+    sockets: SdkSockets,
     answers: AnswerReader,
     /// Of what the audit is answered.
     values: EventReader,
     sets: SetsUnderWay,
     groups: u64,
     window: Window,
-    text: Vec<u8>,
     published: Published,
     faults: Faults,
     pace: Sending,
@@ -61,32 +60,14 @@ impl Publisher {
         registry: &Registry,
         first_token: usize,
     ) -> Result<Self, ClientError> {
-        let connect = |index| {
-            Client::connect(
-                &plan.setup.engine,
-                None,
-                registry,
-                Token(first_token + index),
-            )
-        };
-        let sockets = (0..plan.setup.publishers)
-            .map(connect)
-            .collect::<Result<_, _>>()?;
         Ok(Self {
-            sockets,
-            writer: CallWriter::new(
-                plan.setup.run,
-                &plan.setup.stream_name,
-                plan.setup.value_bytes,
-                plan.void,
-            ),
+            sockets: SdkSockets::connect(&plan.setup, plan.void, registry, first_token)?,
             answers: AnswerReader::new(plan.setup.run),
             values: EventReader::new(plan.setup.value_bytes),
             faults: Faults::default(),
             sets: SetsUnderWay::new(plan.setup.threads as u32, !plan.void),
             groups: u64::from(plan.groups),
             window: Window::default(),
-            text: Vec::new(),
             published: Published {
                 sets: 0,
                 sets_in_window: 0,
@@ -102,7 +83,7 @@ impl Publisher {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.sockets.iter().all(Client::is_open)
+        self.sockets.is_open()
     }
 
     /// Sends from now on, until the window ends.
@@ -137,17 +118,13 @@ impl Publisher {
         }
         // Before the write: no subscriber may hear of a set that the checks do not know.
         shared.sets.store(self.sets.started(), Ordering::Release);
-        self.sockets.iter_mut().try_for_each(Client::flush)
+        self.sockets.flush()
     }
 
     /// The intended time of the next set, if it may start. At a fixed rate what was due inside
     /// the window is sent, however late.
     fn take_permit(&mut self, now_ns: u64) -> Option<u64> {
-        let has_room = || {
-            self.sockets
-                .iter()
-                .all(|socket| socket.unsent_bytes() < UNSENT_BYTES_MAX)
-        };
+        let has_room = || self.sockets.unsent_bytes() < UNSENT_BYTES_MAX;
         match &mut self.pace {
             Sending::InFlight(most) => {
                 (now_ns < self.window.end_ns && self.sets.open() < *most).then_some(now_ns)
@@ -161,11 +138,8 @@ impl Publisher {
         let set = self.sets.start(intended_ns);
         let group = (set % self.groups) as u32;
         let sequence = (set / self.groups) as u32;
-        self.writer
-            .set(set, [group, 0, sequence], intended_ns, &mut self.text);
-        // A group keeps its socket: only one socket's calls have an order.
-        let socket = group as usize % self.sockets.len();
-        self.sockets[socket].queue(&self.text);
+        let stamp = [group, 0, sequence];
+        self.sockets.set(group as usize, set, stamp, intended_ns);
         if self.window.holds(intended_ns) {
             self.published.sets_in_window += 1;
             latency::record(&mut self.published.send_lag_us, intended_ns, now_ns);
@@ -174,13 +148,7 @@ impl Publisher {
 
     /// Asks for the next groups of the audit.
     pub(crate) fn ask(&mut self, audit: &mut Audit) -> Result<(), ClientError> {
-        while let Some((group, calls)) = audit.next_calls(&self.writer) {
-            let socket = group as usize % self.sockets.len();
-            calls
-                .iter()
-                .for_each(|call| self.sockets[socket].queue(call));
-        }
-        self.sockets.iter_mut().try_for_each(Client::flush)
+        self.sockets.ask(audit, |group| group as usize)
     }
 
     /// Reads answers from socket `index`.
@@ -202,7 +170,7 @@ impl Publisher {
             faults,
             ..
         } = self;
-        sockets[index].turn(event, buffer, clock, |now_ns, text| {
+        sockets.turn(index, event, buffer, clock, |now_ns, text| {
             let Some(answer) = answers.read(text) else {
                 return;
             };
@@ -216,7 +184,7 @@ impl Publisher {
                 latency::record(&mut published.ack_us, intended_ns, now_ns);
             }
             if answer.is_error {
-                let who = format_args!("set {}", answer.number);
+                let who = format_args!("call {}", answer.number);
                 faults.tell(Fault::Refused, who, || excerpt(text));
             }
         })
@@ -241,8 +209,13 @@ impl Publisher {
             Sending::Rate(schedule) => std::iter::from_fn(|| schedule.take_due(last_ns)).count(),
             Sending::InFlight(_) => 0,
         };
-        self.faults.add(Fault::Unsent, unsent as u64);
-        self.faults.add(Fault::Unanswered, self.sets.unanswered());
+        if unsent > 0 {
+            self.faults
+                .tell_many(Fault::Unsent, unsent as u64, "publisher", || {
+                    format!("{unsent} sets were due and could not be sent")
+                });
+        }
+        self.sets.tell_unanswered(&mut self.faults);
         let published = Published {
             sets: self.sets.started(),
             ..self.published

@@ -95,6 +95,18 @@ impl Series {
         Self { key, label, values }
     }
 
+    /// Two quantiles of each second's deliveries.
+    pub(crate) fn of_deliveries(seconds: &[Histogram<u64>]) -> [Self; 2] {
+        [
+            Self::of_quantiles("latency_us_by_second", "delivery, p50", seconds, |of| {
+                of.p50
+            }),
+            Self::of_quantiles("latency_p99_us_by_second", "delivery, p99", seconds, |of| {
+                of.p99
+            }),
+        ]
+    }
+
     pub(crate) fn of_counts(key: &'static str, label: &'static str, seconds: &[u64]) -> Self {
         let values = seconds.iter().copied().map(Some).collect();
         Self { key, label, values }
@@ -125,6 +137,16 @@ impl Report {
     /// Whether every check held, and something was heard at all.
     pub(crate) fn is_clean(&self) -> bool {
         self.checks.iter().all(|check| check.count == 0) && self.heard > 0
+    }
+
+    pub(crate) fn figure(&self, key: &str) -> Option<f64> {
+        let mut figures = self.figures.iter();
+        figures.find(|figure| figure.key == key)?.value
+    }
+
+    pub(crate) fn latency(&self, key: &str) -> Option<&Histogram<u64>> {
+        let latency = self.latencies.iter().find(|latency| latency.key == key);
+        latency.map(|latency| &latency.histogram)
     }
 
     /// One flat object; `null`: not measured.

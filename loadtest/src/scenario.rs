@@ -30,6 +30,8 @@ pub(crate) struct Setup {
     pub(crate) drain_timeout: Duration,
     pub(crate) stream_name: String,
     pub(crate) order: Order,
+    /// A delivery that takes longer is a fault.
+    pub(crate) late: Duration,
     /// Whether the groups are listed at the end and compared.
     pub(crate) audits: bool,
     pub(crate) pid: Option<u32>,
@@ -95,14 +97,6 @@ pub(crate) fn new_run() -> u32 {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
     (since.as_micros() as u32) ^ std::process::id().rotate_left(16)
-}
-
-/// Pins the calling client thread: from the last core on, for servers that pin begin at the first.
-/// `cores` has to be what the process had before any thread was pinned.
-pub(crate) fn pin(cores: &[core_affinity::CoreId], thread: usize) {
-    if let Some(core) = cores.iter().rev().cycle().nth(thread) {
-        core_affinity::set_for_current(*core);
-    }
 }
 
 pub(crate) fn connect_error(port: &'static str, host: &str, cause: ClientError) -> RunError {

@@ -7,77 +7,20 @@
 use std::fmt::{self, Display, Formatter};
 use std::sync::atomic::Ordering;
 
-use hdrhistogram::Histogram;
 use mio::event::Event;
 use mio::{Registry, Token};
 
 use crate::audit::{FOREIGN, Truth};
-use crate::check::{Checker, Verdict};
+use crate::check::{self, Checker};
 use crate::client::{Client, ClientError, Clock, ReadBuffer};
 use crate::fanout::Plan;
-use crate::faults::{Fault, Faults, excerpt};
-use crate::latency::{self, DIGITS, DIGITS_BY_SECOND, new_histogram};
+use crate::faults::{Fault, excerpt};
 use crate::message::{self, EventReader, Heard, Kind, Stamp};
 use crate::model::Model;
 use crate::pace::Arrivals;
-use crate::scenario::{Order, Shared, Window};
+use crate::received::{Batch, Received};
+use crate::scenario::{Shared, Window};
 use crate::target::source_address;
-
-/// What the subscribers of a thread heard.
-pub(crate) struct Received {
-    pub(crate) faults: Faults,
-    /// Microseconds, of sets that were due inside the window.
-    pub(crate) latency_us: Histogram<u64>,
-    /// By the second of the window in which the set was due.
-    pub(crate) latency_us_by_second: Vec<Histogram<u64>>,
-    /// By the second of the window in which they arrived.
-    pub(crate) deliveries_by_second: Vec<u64>,
-    /// Reads inside the window that brought deliveries.
-    pub(crate) reads: u64,
-}
-
-impl Received {
-    pub(crate) fn new(seconds: u32) -> Self {
-        Self {
-            faults: Faults::default(),
-            latency_us: new_histogram(DIGITS),
-            latency_us_by_second: (0..seconds)
-                .map(|_| new_histogram(DIGITS_BY_SECOND))
-                .collect(),
-            deliveries_by_second: vec![0; seconds as usize],
-            reads: 0,
-        }
-    }
-
-    /// Adds what another thread heard.
-    pub(crate) fn merge(&mut self, other: Self) {
-        self.faults += other.faults;
-        self.latency_us += other.latency_us;
-        for (sum, second) in self
-            .latency_us_by_second
-            .iter_mut()
-            .zip(other.latency_us_by_second)
-        {
-            *sum += second;
-        }
-        for (sum, count) in self
-            .deliveries_by_second
-            .iter_mut()
-            .zip(other.deliveries_by_second)
-        {
-            *sum += count;
-        }
-        self.reads += other.reads;
-    }
-
-    #[inline]
-    fn time(&mut self, sent_ns: u64, now_ns: u64, window: Window) {
-        if let Some(second) = window.second_of(sent_ns) {
-            latency::record(&mut self.latency_us, sent_ns, now_ns);
-            latency::record(&mut self.latency_us_by_second[second], sent_ns, now_ns);
-        }
-    }
-}
 
 /// Which subscriber of which group.
 #[derive(Clone, Copy)]
@@ -92,23 +35,59 @@ impl Display for Place {
     }
 }
 
-struct Subscriber {
-    place: Place,
-    has_asked: bool,
+/// What one subscriber of one group has heard.
+#[derive(Default)]
+struct Subscription {
     checker: Checker,
     /// What it shows: the one item of its group.
     model: Model,
+}
+
+/// The groups that one socket follows: every `spread`th, from `slice` on.
+#[derive(Clone, Copy)]
+struct Followed {
+    slice: u32,
+    spread: u32,
+    groups: u32,
+    /// The first of them among the subscriptions of the thread.
+    first: usize,
+}
+
+impl Followed {
+    fn groups(self) -> impl Iterator<Item = u32> {
+        (0..self.groups).map(move |turn| self.slice + turn * self.spread)
+    }
+
+    /// The place of `group` among the subscriptions of the thread; `None`: it is not followed.
+    #[inline]
+    fn index_of(self, group: u32) -> Option<usize> {
+        let (turn, slice) = (group / self.spread, group % self.spread);
+        (slice == self.slice && turn < self.groups).then(|| self.first + turn as usize)
+    }
+}
+
+/// One socket.
+struct Connection {
+    followed: Followed,
+    /// Which subscriber of each of its groups it is.
+    number: u32,
+    /// Of how many groups it has the `sync`.
+    joined: u32,
+    has_asked: bool,
     /// `None` once the server has ended it.
     client: Option<Client>,
 }
 
-/// All subscribers of one thread. The token of each is its index.
+/// All subscribers of one thread. The token of each connection is its index.
 pub(crate) struct Subscribers<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
     thread: usize,
-    all: Vec<Subscriber>,
+    connections: Vec<Connection>,
+    subscriptions: Vec<Subscription>,
     joined: usize,
+    /// Connections that lack a `sync`.
+    under_way: usize,
     events: EventReader,
     arrivals: Arrivals,
     window: Window,
@@ -121,8 +100,10 @@ impl<'a> Subscribers<'a> {
             plan,
             shared,
             thread,
-            all: Vec::with_capacity(plan.subscribers_of(thread)),
+            connections: Vec::with_capacity(plan.connections_of(thread)),
+            subscriptions: Vec::with_capacity(plan.subscribers_of(thread)),
             joined: 0,
+            under_way: 0,
             events: EventReader::new(plan.setup.value_bytes),
             arrivals: Arrivals::new(plan.subscribers_of(thread) as u32 / plan.groups),
             window: Window::default(),
@@ -134,34 +115,45 @@ impl<'a> Subscribers<'a> {
         self.window = window;
     }
 
+    /// How many have their `sync`.
     pub(crate) fn joined(&self) -> usize {
         self.joined
     }
 
+    /// Connections of which a group still lacks its `sync`.
     pub(crate) fn under_way(&self) -> usize {
-        self.all.len() - self.joined
+        self.under_way
     }
 
     pub(crate) fn are_all_connected(&self) -> bool {
-        self.all.len() == self.plan.subscribers_of(self.thread)
+        self.connections.len() == self.plan.connections_of(self.thread)
     }
 
     /// Begins one more connection. Neighbours go to different groups, as clients come in life.
     pub(crate) fn connect_next(&mut self, registry: &Registry) -> Result<(), ClientError> {
-        let index = self.all.len();
-        let groups = self.plan.groups as usize;
-        let group = (index % groups) as u32;
-        let number = (index / groups * self.plan.setup.threads + self.thread) as u32;
-        let source = source_address(index, self.plan.setup.sources);
-        let client = Client::connect(&self.plan.setup.stream, source, registry, Token(index))?;
-        let place = Place { group, number };
-        self.all.push(Subscriber {
-            place,
+        let Self { plan, thread, .. } = *self;
+        let index = self.connections.len();
+        let spread = plan.spread as usize;
+        let source = source_address(index, plan.setup.sources);
+        let client = Client::connect(&plan.setup.stream, source, registry, Token(index))?;
+        let slice = (index % spread) as u32;
+        let followed = Followed {
+            slice,
+            spread: plan.spread,
+            groups: (plan.groups - slice).div_ceil(plan.spread),
+            first: self.subscriptions.len(),
+        };
+        self.connections.push(Connection {
+            followed,
+            number: (index / spread * plan.setup.threads + thread) as u32,
+            joined: 0,
             has_asked: false,
-            checker: Checker::default(),
-            model: Model::default(),
             client: Some(client),
         });
+        let subscriptions = followed.first + followed.groups as usize;
+        self.subscriptions
+            .resize_with(subscriptions, Subscription::default);
+        self.under_way += 1;
         Ok(())
     }
 
@@ -172,103 +164,52 @@ impl<'a> Subscribers<'a> {
         event: &Event,
         buffer: &mut ReadBuffer,
         clock: &Clock,
-        mut on_complete: impl FnMut(u64, u64),
+        on_complete: impl FnMut(u64, u64),
     ) -> Result<(), ClientError> {
-        let Self {
-            plan,
-            shared,
-            all,
+        let Some(Connection {
+            followed,
+            number,
             joined,
-            events,
-            arrivals,
-            window,
-            received,
-            ..
-        } = self;
-        let Some(Subscriber {
-            place,
             has_asked,
-            checker,
-            model,
             client: Some(client),
-        }) = all.get_mut(event.token().0)
+        }) = self.connections.get_mut(event.token().0)
         else {
             return Ok(()); // an event that was under way when the connection ended
         };
-        let place = *place;
-        let mut deliveries = 0;
-        let mut batch = Batch {
-            at_ns: 0,
-            deliveries: 0,
+        let joined_before = *joined;
+        let heard_before = self.received.deliveries_in_all;
+        let mut ear = Ear {
+            plan: self.plan,
+            shared: self.shared,
+            window: self.window,
+            followed: *followed,
+            number: *number,
+            joined,
+            subscriptions: &mut self.subscriptions,
+            arrivals: &mut self.arrivals,
+            received: &mut self.received,
+            batch: Batch::default(),
+            on_complete,
         };
+        let events = &mut self.events;
         let result = client.turn(event, buffer, clock, |now_ns, text| {
-            if now_ns != batch.at_ns {
-                batch.count(*window, received);
-                batch.at_ns = now_ns;
-            }
-            let faults = &mut received.faults;
-            let (kind, at_ms, stamp, is_whole) = match events.read(text) {
-                Heard::Change {
-                    kind,
-                    at_ms,
-                    stamp,
-                    is_whole,
-                } if is_ours(&stamp, place, plan, shared) => (kind, at_ms, stamp, is_whole),
-                Heard::Sync { at_ms, values } if checker.sync() => {
-                    *joined += 1;
-                    checker.is_in_time(at_ms);
-                    // Before the first set: what there is, another run has left.
-                    let items = events
-                        .stamps(values)
-                        .map(|(stamp, _)| (stamp.item, FOREIGN));
-                    return model.sync(at_ms, items.filter(|(item, _)| *item == 0));
-                }
-                _ => {
-                    return faults.tell(Fault::Unexpected, place, || {
-                        format!("not of this run: {}", excerpt(text))
-                    });
-                }
-            };
-            if !is_whole {
-                faults.tell(Fault::Altered, place, || {
-                    format!(
-                        "sequence {} was not published so: {}",
-                        stamp.sequence,
-                        excerpt(text)
-                    )
-                });
-            }
-            if !checker.is_in_time(at_ms) {
-                faults.tell(Fault::WentBack, place, || {
-                    format!(
-                        "sequence {} has an earlier time than one before it",
-                        stamp.sequence
-                    )
-                });
-            }
-            match kind {
-                Kind::Create => model.create(stamp.item, stamp.sequence),
-                Kind::Update => model.update(at_ms, stamp.item, stamp.sequence),
-                Kind::Delete => model.delete(at_ms, stamp.item),
-            }
-            batch.deliveries += 1;
-            deliveries += 1;
-            received.time(stamp.sent_ns, now_ns, *window);
-            let faults = &mut received.faults;
-            if judge(checker, stamp.sequence, place, plan.setup.order, faults).is_first_arrival() {
-                let set =
-                    u64::from(stamp.sequence) * u64::from(plan.groups) + u64::from(stamp.group);
-                if arrivals.arrived(set) {
-                    on_complete(set, now_ns);
-                }
-            }
+            ear.hear(now_ns, text, events);
         });
-        batch.count(*window, received);
-        shared.deliveries.fetch_add(deliveries, Ordering::Relaxed);
+        ear.end();
+        let deliveries = self.received.deliveries_in_all - heard_before;
+        self.shared
+            .deliveries
+            .fetch_add(deliveries, Ordering::Relaxed);
+        self.joined += (*joined - joined_before) as usize;
+        if joined_before < *joined && *joined == followed.groups {
+            self.under_way -= 1;
+        }
         result?;
         if client.is_open() && !*has_asked {
             *has_asked = true;
-            client.queue(&message::join(&plan.setup.stream_name, place.group));
+            for group in followed.groups() {
+                client.queue(&message::join(&self.plan.setup.stream_name, group));
+            }
             client.flush()?;
         }
         Ok(())
@@ -276,10 +217,14 @@ impl<'a> Subscribers<'a> {
 
     /// The connection of `token` has ended on its own.
     pub(crate) fn lose(&mut self, token: Token, why: &ClientError) {
-        if let Some(subscriber) = self.all.get_mut(token.0) {
-            subscriber.client = None;
+        if let Some(connection) = self.connections.get_mut(token.0) {
+            connection.client = None;
+            let place = Place {
+                group: connection.followed.slice,
+                number: connection.number,
+            };
             let faults = &mut self.received.faults;
-            faults.tell(Fault::Disconnected, subscriber.place, || why.to_string());
+            faults.tell(Fault::Disconnected, place, || why.to_string());
         }
     }
 
@@ -288,91 +233,190 @@ impl<'a> Subscribers<'a> {
     pub(crate) fn finish(mut self, sets: u64, truth: &Truth) -> Received {
         let groups = u64::from(self.plan.groups);
         let faults = &mut self.received.faults;
-        for Subscriber {
-            place,
-            checker,
-            model,
-            ..
-        } in &self.all
+        for Connection {
+            followed, number, ..
+        } in &self.connections
         {
-            let group = u64::from(place.group);
-            let published = (sets + groups - 1 - group) / groups;
-            tell_missed(checker, published as u32, place, faults);
-            if let Some(difference) = truth.difference(place.group, model) {
-                faults.tell(Fault::Model, place, || difference);
+            let subscriptions = &self.subscriptions[followed.first..];
+            for (group, Subscription { checker, model }) in followed.groups().zip(subscriptions) {
+                let place = Place {
+                    group,
+                    number: *number,
+                };
+                let published = (sets + groups - 1 - u64::from(group)) / groups;
+                checker.tell_missed(published as u32, place, faults);
+                if let Some(difference) = truth.difference(group, model) {
+                    faults.tell(Fault::Model, place, || difference);
+                }
             }
         }
         self.received
     }
 }
 
-/// Counts what a subscriber never heard of the numbers below `published`.
-pub(crate) fn tell_missed(
-    checker: &Checker,
-    published: u32,
-    who: impl Display,
-    faults: &mut Faults,
-) {
-    for gap in checker.missed(published) {
-        let count = u64::from(gap.end - gap.start);
-        faults.tell_many(Fault::Missed, count, &who, || match count {
-            1 => format!("sequence {} never came", gap.start),
-            _ => format!("sequences {} to {} never came", gap.start, gap.end - 1),
-        });
-    }
+/// What hears the texts of one connection, for one turn.
+struct Ear<'a, C> {
+    plan: &'a Plan,
+    shared: &'a Shared,
+    window: Window,
+    followed: Followed,
+    number: u32,
+    joined: &'a mut u32,
+    subscriptions: &'a mut [Subscription],
+    arrivals: &'a mut Arrivals,
+    received: &'a mut Received,
+    batch: Batch,
+    on_complete: C,
 }
 
-/// Deliveries that one read brought: they share one time, so they are counted together.
-struct Batch {
-    at_ns: u64,
-    deliveries: u64,
-}
-
-impl Batch {
-    fn count(&mut self, window: Window, received: &mut Received) {
-        let deliveries = std::mem::take(&mut self.deliveries);
-        if deliveries > 0
-            && let Some(second) = window.second_of(self.at_ns)
-        {
-            received.deliveries_by_second[second] += deliveries;
-            received.reads += 1;
+impl<C: FnMut(u64, u64)> Ear<'_, C> {
+    #[inline]
+    fn hear(&mut self, now_ns: u64, text: &[u8], events: &mut EventReader) {
+        self.batch.turn_to(now_ns, self.window, self.received);
+        let is_expected = match events.read(text) {
+            Heard::Change {
+                kind,
+                at_ms,
+                stamp,
+                is_whole,
+            } => {
+                if !is_whole {
+                    self.tell_altered(&stamp, text);
+                }
+                self.change(kind, at_ms, &stamp, now_ns)
+            }
+            Heard::Sync {
+                at_ms,
+                group,
+                values,
+            } => self.sync(at_ms, group, values, events),
+            Heard::Other => false,
+        };
+        if !is_expected {
+            self.tell_unexpected(text);
         }
     }
-}
 
-/// A stamp that nobody can have published is damage, or someone else's.
-fn is_ours(stamp: &Stamp, place: Place, plan: &Plan, shared: &Shared) -> bool {
-    let set = u64::from(stamp.sequence) * u64::from(plan.groups) + u64::from(stamp.group);
-    stamp.run == plan.setup.run
-        && stamp.group == place.group
-        && stamp.item == 0
-        && set < shared.sets.load(Ordering::Acquire)
-}
+    /// False: it is not of this run, or not of a group that is followed.
+    #[inline]
+    fn change(&mut self, kind: Kind, at_ms: u64, stamp: &Stamp, now_ns: u64) -> bool {
+        let Stamp {
+            group, sequence, ..
+        } = *stamp;
+        let set = u64::from(sequence) * u64::from(self.plan.groups) + u64::from(group);
+        let index = self.followed.index_of(group);
+        let Some(index) = index.filter(|_| self.is_ours(stamp, set)) else {
+            return false;
+        };
+        let place = Place {
+            group,
+            number: self.number,
+        };
+        let Subscription { checker, model } = &mut self.subscriptions[index];
+        match kind {
+            Kind::Create => model.create(stamp.item, sequence),
+            Kind::Update => model.update(at_ms, stamp.item, sequence),
+            Kind::Delete => model.delete(at_ms, stamp.item),
+        }
+        self.batch.add();
+        self.received.time(stamp.sent_ns, now_ns, self.window);
+        let faults = &mut self.received.faults;
+        let setup = &self.plan.setup;
+        checker.judge_time(at_ms, sequence, place, faults);
+        check::judge_wait(stamp, now_ns, setup.late, place, faults);
+        let verdict = checker.judge(sequence, place, setup.order, faults);
+        if verdict.is_first_arrival() && self.arrivals.arrived(set) {
+            (self.on_complete)(set, now_ns);
+        }
+        true
+    }
 
-/// Places `sequence` among what this subscriber has heard.
-pub(crate) fn judge(
-    checker: &mut Checker,
-    sequence: u32,
-    who: impl Display,
-    order: Order,
-    faults: &mut Faults,
-) -> Verdict {
-    if !checker.is_synced() {
-        faults.tell(Fault::BeforeSync, &who, || {
-            format!("sequence {sequence} came before the sync")
+    /// False: there was a `sync` of the group before, or it is not followed.
+    fn sync(&mut self, at_ms: u64, group: u32, values: &[u8], events: &mut EventReader) -> bool {
+        let Some(index) = self.followed.index_of(group) else {
+            return false;
+        };
+        let Subscription { checker, model } = &mut self.subscriptions[index];
+        if !checker.sync() {
+            return false;
+        }
+        *self.joined += 1;
+        checker.is_in_time(at_ms);
+        // Before the first set: what there is, another run has left.
+        let items = events
+            .stamps(values)
+            .map(|(stamp, _)| (stamp.item, FOREIGN));
+        model.sync(at_ms, items.filter(|(item, _)| *item == 0));
+        true
+    }
+
+    /// A stamp that nobody can have published is damage, or someone else's.
+    #[inline]
+    fn is_ours(&self, stamp: &Stamp, set: u64) -> bool {
+        stamp.run == self.plan.setup.run
+            && stamp.item == 0
+            && set < self.shared.sets.load(Ordering::Acquire)
+    }
+
+    #[cold]
+    fn tell_altered(&mut self, stamp: &Stamp, text: &[u8]) {
+        let Stamp {
+            group, sequence, ..
+        } = *stamp;
+        let place = Place {
+            group,
+            number: self.number,
+        };
+        self.received.faults.tell(Fault::Altered, place, || {
+            format!(
+                "sequence {sequence} was not published so: {}",
+                excerpt(text)
+            )
         });
     }
-    let verdict = checker.hear(sequence);
-    match verdict {
-        Verdict::Reordered if order == Order::Sent => {
-            faults.tell(Fault::Reordered, who, || {
-                format!("sequence {sequence} was overtaken")
-            });
-        }
-        Verdict::InOrder | Verdict::AfterGap | Verdict::Reordered => {}
-        Verdict::Duplicated => faults.tell(Fault::Duplicated, who, || {
-            format!("sequence {sequence} came again")
-        }),
+
+    #[cold]
+    fn tell_unexpected(&mut self, text: &[u8]) {
+        let place = Place {
+            group: self.followed.slice,
+            number: self.number,
+        };
+        self.received.faults.tell(Fault::Unexpected, place, || {
+            format!("not of this run: {}", excerpt(text))
+        });
     }
-    verdict
+
+    /// After the last text of the turn.
+    fn end(&mut self) {
+        self.batch.count(self.window, self.received);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_group_is_followed_by_one_socket_of_a_round() {
+        let (groups, spread) = (10, 4);
+        let mut first = 0;
+        let mut seen = Vec::new();
+        for slice in 0..spread {
+            let followed = Followed {
+                slice,
+                spread,
+                groups: (groups - slice).div_ceil(spread),
+                first,
+            };
+            for (turn, group) in followed.groups().enumerate() {
+                assert_eq!(followed.index_of(group), Some(first + turn));
+                seen.push(group);
+            }
+            assert_eq!(followed.index_of(slice + 1), None);
+            assert_eq!(followed.index_of(slice + 3 * spread), None);
+            first += followed.groups as usize;
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, Vec::from_iter(0..groups));
+    }
 }

@@ -34,6 +34,14 @@ impl Target {
         })
     }
 
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self {
+            host: address.to_string(),
+            path: "/".to_owned(),
+            address,
+        }
+    }
+
     pub(crate) fn is_loopback(&self) -> bool {
         self.address.ip().is_loopback()
     }

@@ -1,17 +1,16 @@
 //! A small server of this protocol for tests, with a fault of choice planted in it.
 //!
-//! One thread a socket, one lock around everything: slow, and plain enough to be right.
+//! One thread a socket, one lock around everything: slow, and plain enough to be right. The program's
+//! own tests and those of the finished program share it, so it names nothing of either.
 
 use std::collections::HashMap;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
-
-use crate::target::Target;
 
 type Socket = WebSocket<TcpStream>;
 
@@ -23,6 +22,8 @@ pub(crate) enum Planted {
     Repeats(u64),
     /// Sends it only after the next change of the same group.
     Swaps(u64),
+    /// Sends it only after this time.
+    Delays(u64, Duration),
     /// Changes one letter of the value on its way to subscribers.
     Alters(u64),
     /// Gives it and every later change the same time.
@@ -32,6 +33,24 @@ pub(crate) enum Planted {
     ListsAnOldValue,
     /// Leaves the newest item out of each `sync`.
     CutsSyncShort,
+    /// Changes one value of each `sync`.
+    AltersSync,
+    /// Answers a join with the value of each item as an event, and only then with the `sync`.
+    SpeaksBeforeSync,
+    /// Tells the subscribers of every group.
+    TellsAll(u64),
+    Refuses(u64),
+    /// Does the change and gives no answer.
+    AnswersNot(u64),
+    /// Ends every subscriber's socket.
+    HangsUp(u64),
+}
+
+/// Where it listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ports {
+    pub(crate) engine: SocketAddr,
+    pub(crate) stream: SocketAddr,
 }
 
 #[derive(Default)]
@@ -50,16 +69,15 @@ struct State {
     latest_ms: u64,
 }
 
-/// Starts one on ports of its own: engine, then stream. Its threads end with their sockets, or with
-/// the test.
-pub(crate) fn serve(planted: Planted) -> (Target, Target) {
+/// Starts one on ports of its own. Its threads end with their sockets, or with the test.
+pub(crate) fn serve(planted: Planted) -> Ports {
     let listen = || TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let target = |listener: &TcpListener| {
-        let address = listener.local_addr().expect("a bound socket");
-        Target::parse(&format!("ws://{address}")).expect("a whole URL")
-    };
+    let address = |listener: &TcpListener| listener.local_addr().expect("a bound socket");
     let (engine, stream) = (listen(), listen());
-    let targets = (target(&engine), target(&stream));
+    let ports = Ports {
+        engine: address(&engine),
+        stream: address(&stream),
+    };
     let state = Arc::new(Mutex::new(State::default()));
     for (listener, serve_socket) in [
         (engine, serve_worker as fn(Socket, &Mutex<State>, Planted)),
@@ -77,7 +95,7 @@ pub(crate) fn serve(planted: Planted) -> (Target, Target) {
             }
         });
     }
-    targets
+    ports
 }
 
 fn receive(socket: &mut Socket) -> Option<Value> {
@@ -88,11 +106,20 @@ fn serve_subscriber(mut socket: Socket, state: &Mutex<State>, planted: Planted) 
     while let Some(join) = receive(&mut socket) {
         let name = join["data"]["groupId"].as_str().unwrap_or_default();
         let mut state = state.lock().expect("nobody dies with it");
-        let mut values = state.list(name);
-        if planted == Planted::CutsSyncShort {
-            values.pop();
-        }
         let at_ms = state.latest_ms;
+        let mut values = state.list(name);
+        match (planted, values.first_mut()) {
+            (Planted::CutsSyncShort, _) => drop(values.pop()),
+            (Planted::AltersSync, Some(first)) => first["x"] = json!("a lie"),
+            (Planted::SpeaksBeforeSync, Some(first)) => {
+                let event = json!({"type": "update", "data": first});
+                let early = frame(at_ms, name, &first["id"], &event);
+                if socket.send(Message::text(early)).is_err() {
+                    return;
+                }
+            }
+            _ => {}
+        }
         let frame = frame(
             at_ms,
             name,
@@ -113,14 +140,20 @@ fn serve_subscriber(mut socket: Socket, state: &Mutex<State>, planted: Planted) 
 
 fn serve_worker(mut socket: Socket, state: &Mutex<State>, planted: Planted) {
     while let Some(call) = receive(&mut socket) {
-        let result = state
-            .lock()
-            .expect("nobody dies with it")
-            .call(&call, planted);
+        let mut state = state.lock().expect("nobody dies with it");
+        let number = state.changes;
+        let result = state.call(&call, planted);
+        let is_change = state.changes > number;
+        drop(state);
         let mut answer = json!({"type": "invocationresult",
             "invocation_id": call["invocation_id"], "function_id": call["function_id"]});
-        if let Some(result) = result {
-            answer["result"] = result;
+        match (planted, result) {
+            (Planted::AnswersNot(at), _) if is_change && at == number => continue,
+            (Planted::Refuses(at), _) if is_change && at == number => {
+                answer["error"] = json!({"code": "STREAM_SET_ERROR", "message": "no"});
+            }
+            (_, Some(result)) => answer["result"] = result,
+            (_, None) => {}
         }
         if socket.send(Message::text(answer.to_string())).is_err() {
             return;
@@ -155,7 +188,7 @@ impl State {
         let mut values = self.list(name);
         let old = self.groups.get(name).and_then(|group| group.old.clone());
         match (planted, values.first_mut(), old) {
-            (Planted::LiesInList, Some(first), _) => first["pad"] = json!("a lie"),
+            (Planted::LiesInList, Some(first), _) => first["x"] = json!("a lie"),
             (Planted::ListsAnOldValue, Some(first), Some(old)) => *first = old,
             _ => {}
         }
@@ -183,12 +216,7 @@ impl State {
             (None, None) => return json!({"old_value": null}),
         };
         if planted == Planted::Alters(number) {
-            told["pad"] = json!(
-                told["pad"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .replacen('x', "y", 1)
-            );
+            told["x"] = json!(told["x"].as_str().unwrap_or_default().replacen('x', "y", 1));
         }
         let text = frame(
             at_ms,
@@ -204,12 +232,38 @@ impl State {
                 group.held_back = Some(text);
                 vec![]
             }
+            Planted::Delays(at, wait) if at == number => {
+                self.tell_later(name, text, wait);
+                vec![]
+            }
             _ => [Some(text), held_back].into_iter().flatten().collect(),
         };
         self.subscribers.retain(|(of, socket)| {
-            of != name || texts.iter().all(|text| send(socket, text).is_ok())
+            let hears = of == name || planted == Planted::TellsAll(number);
+            !hears || texts.iter().all(|text| send(socket, text).is_ok())
         });
+        if planted == Planted::HangsUp(number) {
+            for (_, socket) in self.subscribers.drain(..) {
+                let _ = socket.shutdown(std::net::Shutdown::Both);
+            }
+        }
         json!({"old_value": old, "new_value": new})
+    }
+
+    /// On a thread of its own: the others do not wait.
+    fn tell_later(&self, name: &str, text: String, wait: Duration) {
+        let sockets: Vec<TcpStream> = self
+            .subscribers
+            .iter()
+            .filter(|(of, _)| of == name)
+            .filter_map(|(_, socket)| socket.try_clone().ok())
+            .collect();
+        thread::spawn(move || {
+            thread::sleep(wait);
+            for socket in sockets {
+                let _ = send(&socket, &text);
+            }
+        });
     }
 
     fn next_ms(&mut self, number: u64, planted: Planted) -> u64 {

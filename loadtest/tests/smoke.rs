@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 
 use iii_stream::config::{Config, Endpoint, Threads};
 use iii_stream::server::{Options, Server};
@@ -34,32 +34,33 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-fn loadtest(scenario: &str, server: &Server, more: &[&str]) -> (Output, Value) {
+/// What it says when all goes well.
+fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{command:?}: {told}");
+    told
+}
+
+/// What is said, the report, and the folder of the plots.
+fn loadtest(scenario: &str, server: &Server, more: &[&str]) -> (String, Value, PathBuf) {
     let [engine, stream] = urls(server);
     let folder = folder(&scenario.replace(' ', "-"));
     let json = folder.join("report.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-        .args(scenario.split(' '))
-        .args(["--engine", &engine, "--stream", &stream])
-        .args(["--seconds", "1", "--warmup", "0.2"])
-        .args(["--pid", &std::process::id().to_string()])
-        .arg("--json")
-        .arg(&json)
-        .arg("--plots")
-        .arg(&folder)
-        .args(more)
-        .output()
-        .unwrap();
-    let text = fs::read_to_string(&json).unwrap_or_default();
-    assert!(
-        output.status.success(),
-        "{scenario}: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
+    let told = succeed(
+        Command::new(env!("CARGO_BIN_EXE_loadtest"))
+            .args(scenario.split(' '))
+            .args(["--engine", &engine, "--stream", &stream])
+            .args(["--seconds", "1", "--warmup", "0.2"])
+            .args(["--pid", &std::process::id().to_string()])
+            .arg("--json")
+            .arg(&json)
+            .arg("--plots")
+            .arg(&folder)
+            .args(more),
     );
-    assert!(folder.join("percentiles.svg").exists(), "{scenario}");
-    let report = serde_json::from_str(&text).unwrap();
-    (output, report)
+    let report = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    (told, report, folder)
 }
 
 #[test]
@@ -69,6 +70,14 @@ fn every_scenario_passes_on_our_server() {
         ("fanout --subscribers 100 --groups 3", "deliveries"),
         (
             "fanout --rate 200 --subscribers 20 --threads 2",
+            "deliveries",
+        ),
+        (
+            "fanout --subscribers 2 --groups 100 --connections 10 --bytes 64",
+            "deliveries",
+        ),
+        (
+            "fanout --subscribers 5 --in-flight 2 --bytes 262144",
             "deliveries",
         ),
         (
@@ -82,7 +91,8 @@ fn every_scenario_passes_on_our_server() {
         ("storm --members 200 --rooms 10 --every 0.4", "storms"),
     ];
     for (scenario, counted) in scenarios {
-        let (_, report) = loadtest(scenario, &server, &[]);
+        let (_, report, folder) = loadtest(scenario, &server, &[]);
+        assert!(folder.join("percentiles.svg").exists(), "{scenario}");
         assert_eq!(report["clean"], true, "{scenario}");
         assert!(report[counted].as_u64() > Some(0), "{scenario}: {report}");
     }
@@ -93,7 +103,7 @@ fn every_scenario_passes_on_our_server() {
 fn two_servers_take_turns() {
     let (first, second) = (server(), server());
     let [engine, stream] = urls(&second);
-    let (output, report) = loadtest(
+    let (told, report, _) = loadtest(
         "fanout --subscribers 50 --rounds 2",
         &first,
         &["--against", &engine, &stream, "--names", "first", "second"],
@@ -106,11 +116,33 @@ fn two_servers_take_turns() {
         .filter_map(|compared| compared["key"].as_str())
         .collect();
     assert!(keys.contains(&"deliveries_per_second") && keys.contains(&"latency_us_p99"));
-    let told = String::from_utf8(output.stdout).unwrap();
     assert!(
         told.contains("A first against B second, 2 rounds in turn"),
         "{told}"
     );
     first.drain();
     second.drain();
+}
+
+#[test]
+fn a_sweep_is_one_table_and_its_files_make_one_plot() {
+    let server = server();
+    let sweep = "fanout --sweep groups=1,20 --subscribers 3 --connections 6";
+    let (told, report, folder) = loadtest(sweep, &server, &[]);
+    assert_eq!(report["sweep"], "groups");
+    assert_eq!(report["values"], serde_json::json!([1, 20]));
+    assert_eq!(report["points"][1]["connections"], 6);
+    assert_eq!(told.matches("held").count(), 2, "{told}");
+    assert!(folder.join("groups-cost.svg").exists());
+    let file = folder.join("report.json");
+    let both = folder.join("both");
+    succeed(
+        Command::new(env!("CARGO_BIN_EXE_loadtest"))
+            .arg("plot")
+            .arg(&both)
+            .args(["ours", "theirs"].map(|name| format!("{name}={}", file.display()))),
+    );
+    let chart = fs::read_to_string(both.join("groups-latency.svg")).unwrap();
+    assert!(chart.contains("p99, ours") && chart.contains("p99, theirs"));
+    server.drain();
 }

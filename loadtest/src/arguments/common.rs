@@ -17,7 +17,7 @@ const CONNECTIONS_MAX: usize = 4_000_000;
 const IN_FLIGHT: u64 = 8;
 
 /// What every scenario can be told.
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub(crate) struct Common {
     /// The worker port, where the publisher connects.
     #[arg(long, value_name = "URL", value_parser = Target::parse, default_value = "ws://127.0.0.1:49134")]
@@ -53,8 +53,8 @@ pub(crate) struct Common {
     #[arg(long, value_names = ["FIRST", "SECOND"], num_args = 2, requires = "against")]
     names: Option<Vec<String>>,
     /// Bytes of each published value; the event around it adds 129, so 283 in all.
-    #[arg(long, value_name = "BYTES", default_value = "154", value_parser = parse_value_bytes)]
-    value_bytes: usize,
+    #[arg(long, visible_alias = "bytes", value_name = "BYTES", default_value = "154", value_parser = parse_value_bytes)]
+    pub(super) value_bytes: usize,
     /// SDK sockets; the calls of one group keep to one of them.
     #[arg(long, value_name = "P", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(super) publishers: u32,
@@ -80,6 +80,9 @@ pub(crate) struct Common {
     /// which the server applied them (for an engine that may swap calls).
     #[arg(long, value_name = "ORDER", default_value = "sent")]
     order: Order,
+    /// A delivery that takes longer, in seconds, is a fault.
+    #[arg(long, value_name = "S", default_value = "10", value_parser = parse_seconds)]
+    late: Duration,
     /// Do not compare clients with `stream::list` and `stream::get` at the end.
     #[arg(long)]
     no_audit: bool,
@@ -89,7 +92,7 @@ pub(crate) struct Common {
 }
 
 /// Closed loop or fixed rate: one of them.
-#[derive(Args)]
+#[derive(Clone, Args)]
 #[group(multiple = false)]
 pub(super) struct PaceFlags {
     /// Closed loop: so many under way at a time [default: 8].
@@ -231,6 +234,7 @@ impl Common {
             drain_timeout: self.drain_timeout,
             stream_name: self.stream_name.clone(),
             order: self.order,
+            late: self.late,
             audits: !self.no_audit,
             pid: self.pid,
             run: new_run(),

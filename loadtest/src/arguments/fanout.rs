@@ -2,10 +2,11 @@
 
 use clap::Args;
 
-use crate::arguments::common::{Common, PaceFlags};
+use crate::arguments::common::{Common, PaceFlags, parse_value_bytes};
 use crate::fanout;
+use crate::sweep::{Axis, Sweep};
 
-#[derive(Args)]
+#[derive(Clone, Args)]
 pub(crate) struct Fanout {
     #[command(flatten)]
     pub(crate) common: Common,
@@ -17,12 +18,42 @@ pub(crate) struct Fanout {
     /// Subscribers of each group.
     #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     subscribers: u32,
+    /// At most so many sockets in all, which then follow several groups each
+    /// [default: one for each subscriber].
+    #[arg(long, value_name = "C", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    connections: Option<u32>,
+    /// One run at each of several sizes, one table, one plot of each figure. The axis is subscribers,
+    /// groups or bytes: subscribers=1,10,100,1000.
+    #[arg(long, value_name = "AXIS=V,V,…", conflicts_with = "against")]
+    pub(crate) sweep: Option<Sweep>,
     /// Publish with `action: void`: a set ends with its deliveries, no answer is awaited.
     #[arg(long)]
     void: bool,
 }
 
 impl Fanout {
+    /// The run at each of the sweep's sizes.
+    pub(crate) fn plans(&self, sweep: &Sweep) -> Result<Vec<(u32, fanout::Plan)>, String> {
+        let plan = |value: &u32| {
+            let plan = self.clone().at(sweep.axis, *value)?.plan();
+            let plan = plan.map_err(|why| format!("{}={value}: {why}", sweep.axis.name()))?;
+            Ok((*value, plan))
+        };
+        sweep.values.iter().map(plan).collect()
+    }
+
+    fn at(mut self, axis: Axis, value: u32) -> Result<Self, String> {
+        match axis {
+            Axis::Bytes => self.common.value_bytes = parse_value_bytes(&value.to_string())?,
+            Axis::Groups | Axis::Subscribers if !(1..=1_000_000).contains(&value) => {
+                return Err(format!("{}={value} is not 1 to 1000000", axis.name()));
+            }
+            Axis::Groups => self.groups = value,
+            Axis::Subscribers => self.subscribers = value,
+        }
+        Ok(self)
+    }
+
     pub(super) fn plan(self) -> Result<fanout::Plan, String> {
         if self.common.threads > self.subscribers {
             return Err(
@@ -33,13 +64,30 @@ impl Fanout {
         if self.common.publishers > self.groups {
             return Err("a group keeps to one socket: --publishers is above --groups".to_owned());
         }
-        let subscribers_in_all = self.groups as usize * self.subscribers as usize;
+        let spread = self.spread()?;
+        let connections = spread as usize * self.subscribers as usize;
         Ok(fanout::Plan {
-            setup: self.common.setup(subscribers_in_all, false)?,
+            setup: self.common.setup(connections, false)?,
             groups: self.groups,
             subscribers: self.subscribers,
+            spread,
             pace: self.pace.pace(),
             void: self.void,
         })
+    }
+
+    /// How many sockets share the groups of one subscriber of each.
+    fn spread(&self) -> Result<u32, String> {
+        let Some(connections) = self.connections else {
+            return Ok(self.groups);
+        };
+        match connections / self.subscribers {
+            0 => Err(
+                "the subscribers of one group need a socket each: --connections is below \
+                 --subscribers"
+                    .to_owned(),
+            ),
+            spread => Ok(spread.min(self.groups)),
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 mod common;
 mod fanout;
+mod others;
 mod rooms;
 
 use clap::{Parser, Subcommand};
@@ -14,6 +15,7 @@ use crate::scenario::{RunError, Setup, new_run};
 use common::Common;
 pub(crate) use common::{Against, Output};
 use fanout::Fanout;
+pub(crate) use others::{Ceiling, Plot};
 use rooms::{Connect, Idle, Presence, Storm};
 
 /// Drives a stream server and checks what subscribers hear.
@@ -21,7 +23,17 @@ use rooms::{Connect, Idle, Presence, Storm};
 #[command(version)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    pub(crate) scenario: Scenario,
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Load(Box<Scenario>),
+    /// What this program itself can take: messages a second that one of its threads reads and checks.
+    Ceiling(Ceiling),
+    /// Draw how figures grow from JSON files: sweeps as lines, or runs of several servers as points.
+    Plot(Plot),
 }
 
 #[derive(Subcommand)]
@@ -114,7 +126,14 @@ mod tests {
         let all = format!("loadtest {flags}");
         let words = all.split_ascii_whitespace();
         let arguments = Arguments::try_parse_from(words).map_err(|e| e.to_string())?;
-        arguments.scenario.plan()
+        scenario(arguments).plan()
+    }
+
+    fn scenario(arguments: Arguments) -> Scenario {
+        match arguments.command {
+            Command::Load(scenario) => *scenario,
+            _ => unreachable!("a scenario is asked for"),
+        }
     }
 
     fn fanout_plan(flags: &str) -> Result<fanout::Plan, String> {
@@ -127,9 +146,7 @@ mod tests {
     #[test]
     fn the_second_server_gets_the_same_load() {
         let words = "loadtest presence --pid 1 --against ws://127.0.0.1:1 ws://127.0.0.1:2 --against-pid 2 --names a b";
-        let scenario = Arguments::try_parse_from(words.split(' '))
-            .unwrap()
-            .scenario;
+        let scenario = scenario(Arguments::try_parse_from(words.split(' ')).unwrap());
         let against = scenario.common().against().unwrap();
         assert_eq!(
             (against.rounds, &against.names),
@@ -175,8 +192,41 @@ mod tests {
             (plan.subscribers_of(0), plan.subscribers_of(1)),
             (23_000, 22_000)
         );
+        let many = fanout_plan("--groups 100000 --subscribers 10 --connections 1005").unwrap();
+        assert_eq!(
+            (many.connections_in_all(), many.subscribers_in_all()),
+            (1_000, 1_000_000)
+        );
+        let few = fanout_plan("--groups 10 --subscribers 10 --connections 1000").unwrap();
+        assert_eq!(few.connections_in_all(), 100);
         let default = fanout_plan("").unwrap();
         assert!(matches!(default.pace, Pace::InFlight(8)));
+    }
+
+    #[test]
+    fn a_sweep_is_a_plan_for_each_size() {
+        let plans = |flags: &str| {
+            let all = format!("loadtest fanout {flags}");
+            let words = all.split_ascii_whitespace();
+            let arguments = Arguments::try_parse_from(words).map_err(|e| e.to_string())?;
+            let Scenario::Fanout(fanout) = scenario(arguments) else {
+                return Err("another scenario".to_owned());
+            };
+            fanout.plans(fanout.sweep.as_ref().unwrap())
+        };
+        let groups = plans("--sweep groups=1,100000 --subscribers 1 --connections 1000").unwrap();
+        assert_eq!((groups[1].0, groups[1].1.groups), (100_000, 100_000));
+        assert_eq!(groups[1].1.connections_in_all(), 1_000);
+        let bytes = plans("--sweep bytes=64,262144").unwrap();
+        assert_eq!(bytes[1].1.setup.value_bytes, 256 * 1024);
+        for wrong in [
+            "--sweep bytes=63",
+            "--sweep groups=0",
+            "--sweep subscribers=1,2 --threads 2",
+            "--sweep groups=1 --against ws://127.0.0.1:1 ws://127.0.0.1:2",
+        ] {
+            assert!(plans(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
@@ -189,6 +239,7 @@ mod tests {
             "--rate nan",
             "--in-flight 1 --threads 11",
             "--in-flight 1 --publishers 11",
+            "--in-flight 1 --connections 9",
             "--in-flight 1 --stream ws://192.0.2.1:80",
             "--in-flight 1 --pid 0",
             "--in-flight 1 --value-bytes 10",

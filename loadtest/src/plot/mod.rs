@@ -1,7 +1,8 @@
 //! The plots of a run, or of one server beside another: which lines, from which figures.
 //!
-//! `svg` draws; the files go into the folder that was asked for. May not measure anything.
+//! `growth` has those of many runs, `svg` draws; the files go into the folder that was asked for. May not measure anything.
 
+mod growth;
 mod svg;
 
 use std::fs;
@@ -11,6 +12,7 @@ use std::path::Path;
 use crate::compare::Comparison;
 use crate::latency;
 use crate::report::{Report, SEND_LAG, Series};
+pub(crate) use growth::{Curve, write as write_growth};
 use svg::{Axis, Bar, Line, Scale};
 
 /// One run among those that a plot shows: the second is dashed.
@@ -70,11 +72,7 @@ fn latency_over_time(runs: &[Named<'_>], below: &str) -> String {
 
 fn throughput(runs: &[Named<'_>], below: &str) -> String {
     let lines = over_time(runs, |report| &report.throughput_over_time, 1.0);
-    let y = Axis {
-        label: "per second",
-        scale: Scale::Linear,
-        ticks: None,
-    };
+    let y = Axis::new("per second", Scale::Linear);
     svg::lines("Throughput", below, &seconds(), &y, &lines)
 }
 
@@ -125,9 +123,8 @@ fn percentiles(runs: &[Named<'_>], below: &str) -> String {
         }
     }
     let x = Axis {
-        label: "percentile",
-        scale: Scale::Log,
         ticks: Some(percentile_ticks(rarest)),
+        ..Axis::new("percentile", Scale::Log)
     };
     svg::lines("Latency by percentile", below, &x, &milliseconds(), &lines)
 }
@@ -149,19 +146,11 @@ fn label(what: &str, of: &str) -> String {
 }
 
 fn seconds() -> Axis {
-    Axis {
-        label: "second of the window",
-        scale: Scale::Linear,
-        ticks: None,
-    }
+    Axis::new("second of the window", Scale::Linear)
 }
 
 fn milliseconds() -> Axis {
-    Axis {
-        label: "ms",
-        scale: Scale::Log,
-        ticks: None,
-    }
+    Axis::new("ms", Scale::Log)
 }
 
 #[cfg(test)]

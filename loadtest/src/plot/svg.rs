@@ -12,6 +12,8 @@ const BOTTOM: f64 = HEIGHT - 56.0;
 /// Distinct also to eyes that do not see red and green apart.
 const COLORS: [&str; 5] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555"];
 const TICKS: f64 = 6.0;
+/// So many points of a line are marked each.
+const MARKED_MAX: usize = 24;
 /// Of a letter of the legend, about.
 const LETTER: f64 = 6.2;
 
@@ -25,9 +27,20 @@ pub(crate) enum Scale {
 
 /// One axis; `ticks` beside their texts, or chosen from the data.
 pub(crate) struct Axis {
-    pub(crate) label: &'static str,
+    pub(crate) label: String,
     pub(crate) scale: Scale,
     pub(crate) ticks: Option<Vec<(f64, String)>>,
+}
+
+impl Axis {
+    /// Its ticks are chosen from the data.
+    pub(crate) fn new(label: &str, scale: Scale) -> Self {
+        Self {
+            label: label.to_owned(),
+            scale,
+            ticks: None,
+        }
+    }
 }
 
 /// A line through `points`. `None`: nothing was measured there, and the line has a gap.
@@ -110,7 +123,7 @@ fn linear_ticks(least: f64, most: f64) -> Vec<f64> {
 fn log_ticks(least: f64, most: f64) -> Vec<f64> {
     let powers = least.log10().floor() as i32..=most.log10().ceil() as i32;
     let factors: &[f64] = match (most / least).log10() {
-        decades if decades > 2.5 => &[1.0],
+        decades if decades > 3.2 => &[1.0],
         decades if decades > 0.9 => &[1.0, 2.0, 5.0],
         _ => &[1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
     };
@@ -201,8 +214,14 @@ pub(crate) fn lines(title: &str, below: &str, x: &Axis, y: &Axis, lines: &[Line]
         drawing.text_at(x_at(value), BOTTOM + 19.0, "middle", "11", &text);
     }
     drawing.line((LEFT, BOTTOM), (RIGHT, BOTTOM), "#222");
-    drawing.text_at((LEFT + RIGHT) / 2.0, HEIGHT - 14.0, "middle", "12", x.label);
-    drawing.text_at(LEFT, TOP - 8.0, "end", "12", y.label);
+    drawing.text_at(
+        (LEFT + RIGHT) / 2.0,
+        HEIGHT - 14.0,
+        "middle",
+        "12",
+        &x.label,
+    );
+    drawing.text_at(LEFT, TOP - 8.0, "end", "12", &y.label);
     legend(&mut drawing, lines);
     for line in lines {
         let drawn = |point: &&[(f64, Option<f64>)]| !point.is_empty();
@@ -226,7 +245,7 @@ fn polyline(drawing: &mut Drawing, line: &Line, places: impl Iterator<Item = (f6
         return;
     }
     let mut text = String::new();
-    for (x, y) in places {
+    for (x, y) in &places {
         write!(text, "{x:.1},{y:.1} ").expect("a String takes every write");
     }
     let dashes = dashes(line);
@@ -234,6 +253,13 @@ fn polyline(drawing: &mut Drawing, line: &Line, places: impl Iterator<Item = (f6
         r#"<polyline points="{}" fill="none" stroke="{color}" stroke-width="2"{dashes}/>"#,
         text.trim_end()
     ));
+    if places.len() <= MARKED_MAX {
+        for (x, y) in places {
+            drawing.put(format_args!(
+                r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{color}"/>"#
+            ));
+        }
+    }
 }
 
 /// Above the frame, in as many rows as it takes.
@@ -314,14 +340,6 @@ pub(crate) fn bars(title: &str, below: &str, base: f64, bars: &[Bar]) -> String 
 mod tests {
     use super::*;
 
-    fn axis(label: &'static str, scale: Scale) -> Axis {
-        Axis {
-            label,
-            scale,
-            ticks: None,
-        }
-    }
-
     fn line(label: &str, points: &[(f64, Option<f64>)]) -> Line {
         Line {
             label: label.to_owned(),
@@ -364,8 +382,8 @@ mod tests {
         let svg = lines(
             "a title",
             "below",
-            &axis("s", Scale::Linear),
-            &axis("us", Scale::Log),
+            &Axis::new("s", Scale::Linear),
+            &Axis::new("us", Scale::Log),
             &[line("one", &points)],
         );
         assert_eq!(svg.matches("<polyline").count(), 2);
@@ -385,8 +403,8 @@ mod tests {
         let svg = lines(
             r#"a <b> & "c""#,
             "",
-            &axis("s", Scale::Linear),
-            &axis("us", Scale::Log),
+            &Axis::new("s", Scale::Linear),
+            &Axis::new("us", Scale::Log),
             &[line("none", &[])],
         );
         assert!(svg.contains("a &lt;b&gt; &amp; &quot;c&quot;"));

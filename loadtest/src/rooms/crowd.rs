@@ -12,13 +12,14 @@ use crate::audit::{Audit, Truth};
 use crate::client::{Client, ClientError, Clock, ReadBuffer};
 use crate::faults::{Fault, excerpt};
 use crate::latency;
-use crate::message::{self, AnswerReader, Asked, CallWriter, EventReader};
+use crate::message::{self, AnswerReader, Asked, EventReader};
 use crate::pace::SetsUnderWay;
 use crate::rooms::Plan;
 use crate::rooms::member::{Context, Member, Place, State};
 use crate::rooms::room::Room;
 use crate::rooms::tally::Tally;
 use crate::scenario::{Shared, Window};
+use crate::sdk::SdkSockets;
 use crate::target::source_address;
 
 /// Calls of different threads have different numbers: an engine may look them up by id alone.
@@ -37,8 +38,7 @@ pub(crate) struct Crowd<'a> {
     rooms: Vec<Room>,
     members: Vec<Member>,
     sockets: Vec<Socket>,
-    publishers: Vec<Client>,
-    writer: CallWriter,
+    publishers: SdkSockets,
     answers: AnswerReader,
     events: EventReader,
     calls: SetsUnderWay,
@@ -46,7 +46,6 @@ pub(crate) struct Crowd<'a> {
     changes: Vec<(u32, u32)>,
     audit: Audit,
     window: Window,
-    text: Vec<u8>,
     /// Connections between connect and `sync`.
     under_way: usize,
     connections: usize,
@@ -70,13 +69,7 @@ impl<'a> Crowd<'a> {
         registry: Registry,
     ) -> Result<Self, ClientError> {
         let setup = &plan.setup;
-        let connect = |index| {
-            let token = Token(PUBLISHERS + index);
-            Client::connect(&setup.engine, None, &registry, token)
-        };
-        let publishers = (0..setup.publishers)
-            .map(connect)
-            .collect::<Result<_, _>>()?;
+        let publishers = SdkSockets::connect(setup, false, &registry, PUBLISHERS)?;
         let members = members_of(plan, thread);
         let mut sockets = Vec::new();
         sockets.resize_with(members.len(), Socket::default);
@@ -84,7 +77,6 @@ impl<'a> Crowd<'a> {
         rooms.resize_with(plan.rooms_of(thread), Room::default);
         let groups = if setup.audits { rooms.len() } else { 0 };
         let group_of = move |room| plan.group_of(thread, room);
-        let writer = CallWriter::new(setup.run, &setup.stream_name, setup.value_bytes, false);
         Ok(Self {
             plan,
             shared,
@@ -95,14 +87,12 @@ impl<'a> Crowd<'a> {
             members,
             sockets,
             publishers,
-            writer,
             answers: AnswerReader::new(setup.run),
             events: EventReader::new(setup.value_bytes),
             calls: SetsUnderWay::new(0, true),
             changes: Vec::new(),
             audit: Audit::new(setup.run, (0..groups).map(group_of)),
             window: Window::default(),
-            text: Vec::new(),
             under_way: 0,
             connections: 0,
             tally: Tally::new(setup.seconds),
@@ -122,7 +112,7 @@ impl<'a> Crowd<'a> {
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.publishers.iter().all(Client::is_open)
+        self.publishers.is_open()
     }
 
     pub(crate) fn members_len(&self) -> usize {
@@ -200,8 +190,7 @@ impl<'a> Crowd<'a> {
         let number = self.begin_call(room, sequence, due_ns);
         let group = self.plan.group_of(self.thread, room);
         let stamp = [group, item, sequence];
-        self.writer.set(number, stamp, due_ns, &mut self.text);
-        self.queue(room);
+        self.publishers.set(room, number, stamp, due_ns);
     }
 
     /// Removes `item`, if it is there.
@@ -211,8 +200,7 @@ impl<'a> Crowd<'a> {
         };
         let number = self.begin_call(room, sequence, due_ns);
         let group = self.plan.group_of(self.thread, room);
-        self.writer.delete(number, group, item, &mut self.text);
-        self.queue(room);
+        self.publishers.delete(room, number, group, item);
     }
 
     fn begin_call(&mut self, room: usize, sequence: u32, due_ns: u64) -> u64 {
@@ -220,29 +208,20 @@ impl<'a> Crowd<'a> {
         self.calls.start(due_ns) | (self.thread as u64) << THREAD_SHIFT
     }
 
-    /// A room keeps its socket: only one socket's calls have an order.
-    fn queue(&mut self, room: usize) {
-        let socket = room % self.publishers.len();
-        self.publishers[socket].queue(&self.text);
-    }
-
     pub(crate) fn flush(&mut self) -> Result<(), ClientError> {
-        self.publishers.iter_mut().try_for_each(Client::flush)
+        self.publishers.flush()
     }
 
     /// Asks for the next groups of the audit.
     pub(crate) fn audit(&mut self) -> Result<(), ClientError> {
-        while let Some((group, calls)) = self.audit.next_calls(&self.writer) {
-            let socket = self.plan.room_of(group) % self.publishers.len();
-            for call in &calls {
-                self.publishers[socket].queue(call);
-            }
-        }
-        self.flush()
+        let plan = self.plan;
+        self.publishers
+            .ask(&mut self.audit, |group| plan.room_of(group))
     }
 
-    pub(crate) fn is_audited(&self) -> bool {
-        self.audit.is_done()
+    /// Groups of the audit that lack an answer.
+    pub(crate) fn audit_left(&self) -> usize {
+        self.audit.left()
     }
 
     /// Every call has its answer, every member that is there has heard all, nobody is on the way.
@@ -313,7 +292,7 @@ impl<'a> Crowd<'a> {
             tally,
             ..
         } = self;
-        publishers[index].turn(event, buffer, clock, |now_ns, text| {
+        publishers.turn(index, event, buffer, clock, |now_ns, text| {
             let Some(answer) = answers.read(text) else {
                 return;
             };
@@ -364,6 +343,7 @@ impl<'a> Crowd<'a> {
         let mut context = Context {
             run: plan.setup.run,
             order: plan.setup.order,
+            late: plan.setup.late,
             window: *window,
             room,
             events,
@@ -387,7 +367,7 @@ impl<'a> Crowd<'a> {
     /// Judges what never came, and what each member shows in the end.
     pub(crate) fn finish(mut self) -> Tally {
         let faults = &mut self.tally.faults;
-        faults.add(Fault::Unanswered, self.calls.unanswered());
+        self.calls.tell_unanswered(faults);
         let truth: Truth = self.audit.finish(faults);
         for member in &self.members {
             let place = member.place;

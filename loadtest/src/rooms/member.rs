@@ -4,19 +4,16 @@
 //! `sync`. May not touch a socket.
 
 use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
 
 use crate::audit::FOREIGN;
-use crate::check::Checker;
+use crate::check::{self, Checker};
 use crate::faults::{Fault, Faults, excerpt};
 use crate::message::{EventReader, Heard, Kind, Stamp};
 use crate::model::Model;
 use crate::rooms::room::{Cut, Places, Room};
 use crate::rooms::tally::Tally;
 use crate::scenario::{Order, Window};
-use crate::subscribers::{judge, tell_missed};
-
-/// A foreign value that names a higher one is not looked at: models are lists by item.
-const ITEMS_MAX: u32 = 1 << 20;
 
 /// How far a member's connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +57,7 @@ impl Display for Place {
 pub(crate) struct Context<'a> {
     pub(crate) run: u32,
     pub(crate) order: Order,
+    pub(crate) late: Duration,
     pub(crate) window: Window,
     pub(crate) room: &'a Room,
     pub(crate) events: &'a mut EventReader,
@@ -140,7 +138,7 @@ impl Member {
 
     fn judge_gaps(&self, published: u32, faults: &mut Faults) {
         if self.state == State::Joined && self.start == Start::Known {
-            tell_missed(&self.checker, published, self.place, faults);
+            self.checker.tell_missed(published, self.place, faults);
         }
     }
 
@@ -149,7 +147,11 @@ impl Member {
             return;
         }
         match context.events.read(text) {
-            Heard::Sync { at_ms, values } if self.state == State::Joining => {
+            Heard::Sync {
+                at_ms,
+                group,
+                values,
+            } if self.state == State::Joining && group == self.place.group => {
                 self.sync(at_ms, values, now_ns, context);
             }
             Heard::Change {
@@ -191,7 +193,7 @@ impl Member {
             }
             if is_ours && context.room.is_set(stamp.sequence, stamp.item) {
                 shown.push((stamp.item, stamp.sequence));
-            } else if stamp.item < ITEMS_MAX {
+            } else {
                 shown.push((stamp.item, FOREIGN));
             }
             if is_ours && !is_whole {
@@ -242,18 +244,20 @@ impl Member {
                 format!("{kind:?} of item {item} with sequence {sequence}, which was not published")
             });
         };
-        if !self.checker.is_in_time(at_ms) {
-            context.tally.faults.tell(Fault::WentBack, self.place, || {
-                format!("change {number} has an earlier time than one before it")
-            });
-        }
+        let faults = &mut context.tally.faults;
+        self.checker.judge_time(at_ms, number, self.place, faults);
         self.place_change(number, context);
         match kind {
             Kind::Create => self.model.create(item, sequence),
             Kind::Update => self.model.update(at_ms, item, sequence),
             Kind::Delete => self.model.delete(at_ms, item),
         }
-        let sent_ns = (kind != Kind::Delete).then_some(stamp.sent_ns);
+        let is_set = kind != Kind::Delete;
+        if is_set {
+            let faults = &mut context.tally.faults;
+            check::judge_wait(stamp, now_ns, context.late, self.place, faults);
+        }
+        let sent_ns = is_set.then_some(stamp.sent_ns);
         context.tally.delivered(sent_ns, now_ns, context.window);
     }
 
@@ -267,7 +271,8 @@ impl Member {
             }
         }
         let faults = &mut context.tally.faults;
-        judge(&mut self.checker, number, self.place, context.order, faults);
+        self.checker
+            .judge(number, self.place, context.order, faults);
     }
 }
 
@@ -307,6 +312,7 @@ mod tests {
             let mut context = Context {
                 run: RUN,
                 order: Order::Sent,
+                late: Duration::from_secs(10),
                 window: Window::default(),
                 room: &self.room,
                 events: &mut self.events,
@@ -422,7 +428,7 @@ mod tests {
         for words in [
             "came before the sync",
             "sequence 2 was overtaken",
-            "change 2 has an earlier time",
+            "sequence 2 has an earlier time",
         ] {
             assert!(faults.contains(words), "{words}: {faults}");
         }

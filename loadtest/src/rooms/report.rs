@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::report::{Better, Figure, Latency, Report, Series};
+use crate::rooms::tally::Tally;
 use crate::rooms::{Kind, Outcome, Plan};
 use crate::scenario::Pace;
 
@@ -97,26 +98,7 @@ impl Outcome {
             counts,
             checks: tally.faults.checks(),
             heard,
-            latency_over_time: vec![
-                Series::of_quantiles(
-                    "sync_us_by_second",
-                    "connect to sync, p50",
-                    &tally.sync_us_by_second,
-                    |quantiles| quantiles.p50,
-                ),
-                Series::of_quantiles(
-                    "latency_us_by_second",
-                    "delivery, p50",
-                    &tally.latency_us_by_second,
-                    |quantiles| quantiles.p50,
-                ),
-                Series::of_quantiles(
-                    "latency_p99_us_by_second",
-                    "delivery, p99",
-                    &tally.latency_us_by_second,
-                    |quantiles| quantiles.p99,
-                ),
-            ],
+            latency_over_time: latency_over_time(&tally),
             throughput_over_time: vec![
                 Series::of_counts(
                     "connections_by_second",
@@ -221,35 +203,29 @@ impl Outcome {
         figures
     }
 
-    fn memory(&self, plan: &Plan) -> [Figure; 3] {
-        let grown = self
-            .rss_before
-            .zip(self.rss_joined)
-            .map(|(before, joined)| joined as f64 - before as f64)
-            .filter(|_| !matches!(plan.kind, Kind::Connect { .. }));
-        let bytes = |rss: Option<u64>| rss.map(|bytes| bytes as f64);
-        [
-            Figure::new(
-                "server_rss_bytes_per_subscriber",
-                "server memory a member",
-                "bytes",
-                grown.map(|bytes| bytes / plan.members_in_all() as f64),
-                Better::Less,
-            ),
-            Figure::new(
-                "server_rss_bytes_joined",
-                "server memory before the window",
-                "bytes",
-                bytes(self.rss_joined),
-                Better::Neither,
-            ),
-            Figure::new(
-                "server_rss_bytes_after",
-                "server memory after the window",
-                "bytes",
-                bytes(self.rss_after),
-                Better::Neither,
-            ),
-        ]
+    fn memory(&self, plan: &Plan) -> Vec<Figure> {
+        let stay = !matches!(plan.kind, Kind::Connect { .. });
+        let labels = ["server memory a member", "server memory before the window"];
+        let members = stay.then(|| plan.members_in_all());
+        let mut figures = Vec::from(self.memory.figures(labels, members));
+        figures.push(Figure::new(
+            "server_rss_bytes_after",
+            "server memory after the window",
+            "bytes",
+            self.rss_after.map(|bytes| bytes as f64),
+            Better::Neither,
+        ));
+        figures
     }
+}
+
+fn latency_over_time(tally: &Tally) -> Vec<Series> {
+    let sync = Series::of_quantiles(
+        "sync_us_by_second",
+        "connect to sync, p50",
+        &tally.sync_us_by_second,
+        |of| of.p50,
+    );
+    let deliveries = Series::of_deliveries(&tally.latency_us_by_second);
+    [sync].into_iter().chain(deliveries).collect()
 }

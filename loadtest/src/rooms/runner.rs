@@ -24,7 +24,6 @@ pub(crate) struct Runner<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
     clock: Clock,
-    index: usize,
     poll: Poll,
     events: Events,
     buffer: ReadBuffer,
@@ -50,7 +49,6 @@ impl<'a> Runner<'a> {
             plan,
             shared,
             clock,
-            index,
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
             buffer: ReadBuffer::new(),
@@ -58,10 +56,6 @@ impl<'a> Runner<'a> {
             crowd,
             script,
         })
-    }
-
-    pub(crate) fn index(&self) -> usize {
-        self.index
     }
 
     /// Opens the SDK sockets, and joins all members where the scenario begins so.
@@ -154,10 +148,21 @@ impl<'a> Runner<'a> {
         while self.clock.now_ns() < linger_ns {
             self.turn(Some(linger_ns))?;
         }
-        let until_ns = self.clock.now_ns() + self.plan.setup.drain_timeout.as_nanos() as u64;
-        while !self.crowd.is_audited() && self.clock.now_ns() < until_ns {
+        self.audit()
+    }
+
+    /// Asks what each group holds; patience begins anew with each answer.
+    fn audit(&mut self) -> Result<(), RunError> {
+        let patience_ns = self.plan.setup.drain_timeout.as_nanos() as u64;
+        let mut until_ns = self.clock.now_ns() + patience_ns;
+        let mut left = self.crowd.audit_left();
+        while left > 0 && self.clock.now_ns() < until_ns {
             self.crowd.audit().map_err(RunError::PublisherLost)?;
             self.turn(None)?;
+            if self.crowd.audit_left() < left {
+                left = self.crowd.audit_left();
+                until_ns = self.clock.now_ns() + patience_ns;
+            }
         }
         Ok(())
     }
