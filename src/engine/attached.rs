@@ -241,9 +241,9 @@ impl Engine {
             return;
         };
         attached.is_settled = false;
-        attached.lost.events.add(events);
-        attached.lost.joins.add(joins);
-        attached.lost.leaves.add(leaves);
+        attached.lost.events.add(&events);
+        attached.lost.joins.add(&joins);
+        attached.lost.leaves.add(&leaves);
         if !attached.lost.leaves.is_empty() {
             attached.leaves = LeavesWait::ForLink;
         }
@@ -256,13 +256,18 @@ impl Engine {
 
     /// Streams that triggers follow, those included that were followed before the link was lost.
     pub(super) fn followed_streams(&self) -> (Streams, Streams, Streams) {
-        let (mut events, mut joins, mut leaves) = self.triggers.streams();
-        if let Some(attached) = &self.attached {
-            events.add(attached.lost.events.clone());
-            joins.add(attached.lost.joins.clone());
-            leaves.add(attached.lost.leaves.clone());
+        let (events, joins, leaves) = self.triggers.streams();
+        match &self.attached {
+            None => (events, joins, leaves),
+            Some(attached) => {
+                let lost = &attached.lost;
+                (
+                    events.with_lost(&lost.events),
+                    joins.with_lost(&lost.joins),
+                    leaves.with_lost(&lost.leaves),
+                )
+            }
         }
-        (events, joins, leaves)
     }
 
     /// An event whose triggers are not known again yet is lost to them.

@@ -15,7 +15,7 @@ use super::calls::Answered;
 use super::embedded::Shown;
 use super::holdings::{ID_BYTES_MAX, REGISTERED_BYTES_MAX};
 use super::registry::Description;
-use super::triggers::{ServedType, Trigger};
+use super::trigger::{ServedType, Trigger};
 
 /// The settings of a trigger, as its worker sent them.
 pub(super) struct Asked<'a> {

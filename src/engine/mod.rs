@@ -11,6 +11,7 @@ mod available;
 mod calls;
 mod channel;
 mod embedded;
+mod followers;
 mod holdings;
 mod hooks;
 mod link;
@@ -25,6 +26,7 @@ mod presence;
 mod publish;
 mod registry;
 mod serve;
+mod trigger;
 mod triggers;
 mod workers;
 
@@ -58,7 +60,8 @@ use parked::Parked;
 use peers::{Liveness, Peers};
 use presence::Deciding;
 use registry::Functions;
-use triggers::{CIRCLE_CALLS_A_SECOND, Triggers};
+use trigger::CIRCLE_CALLS_A_SECOND;
+use triggers::Triggers;
 
 /// The poll's name for the mailbox. No slot reaches it, nor those of the listeners.
 const WAKE: Token = Token(usize::MAX);
