@@ -10,6 +10,7 @@ mod attached;
 mod available;
 mod calls;
 mod channel;
+mod conversation;
 mod embedded;
 mod followers;
 mod holdings;
