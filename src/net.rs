@@ -2,6 +2,7 @@
 //!
 //! May not know what goes over it.
 
+pub mod channel;
 mod listener;
 mod ready;
 

@@ -6,6 +6,7 @@
 pub mod double;
 pub mod files;
 mod memory;
+pub mod redis;
 
 pub use memory::Memory;
 
@@ -73,12 +74,20 @@ fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
     }
 }
 
-fn tell(learned: Vec<Learned>, ports: &mut StorePorts) {
+/// To each shard what is for it, in order.
+fn tell(learned: impl IntoIterator<Item = Learned>, ports: &mut StorePorts) {
     let mut by_worker: Vec<Vec<Learned>> = ports.to_open.iter().map(|_| Vec::new()).collect();
     for learned in learned {
         let worker = match &learned {
             Learned::Answer(answer) => answer.shard,
-            Learned::Heard { group, .. } => ports.shared.owners.owner_of(group),
+            Learned::Heard { group, .. } | Learned::Channel(group, _) => {
+                ports.shared.owners.owner_of(group)
+            }
+            Learned::Lost => {
+                let all = by_worker.iter_mut();
+                all.for_each(|learned| learned.push(Learned::Lost));
+                continue;
+            }
         };
         by_worker[worker.index()].push(learned);
     }
