@@ -131,7 +131,7 @@ fn check(sources: &Sources<'_>, json: bool) -> ExitCode {
     if json {
         say(config::json(&reading));
     } else {
-        say(config::human(&reading).trim_end());
+        config::human(&reading).lines().for_each(say);
         show(&reading.faults);
         if reading.faults.is_empty() {
             reading
