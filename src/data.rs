@@ -2,19 +2,19 @@
 //!
 //! May not decide what is damaged or how it is saved; `store::files` does.
 
-#![allow(clippy::print_stdout, reason = "the commands' own output")]
-
 use std::path::Path;
 use std::process::ExitCode;
 
 use iii_stream::store::files::{self, Report};
 use serde_json::json;
 
+use crate::say;
+
 /// `inspect DIR [--json]`.
 pub(crate) fn inspect(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let report = files::inspect(directory)?;
     if json {
-        println!("{}", as_json(&report));
+        say(as_json(&report));
     } else {
         show(&report);
     }
@@ -27,12 +27,12 @@ pub(crate) fn export(data: &Path, out: &Path, skip: bool) -> anyhow::Result<Exit
     for group in &exported.left_out {
         eprintln!("left out: {group}");
     }
-    println!(
+    say(format_args!(
         "{}: {} groups with {} items written",
         out.display(),
         exported.groups,
         exported.items
-    );
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -47,32 +47,32 @@ pub(crate) fn recover(data: &Path, does: bool) -> anyhow::Result<ExitCode> {
             "with --yes what is whole is kept, and the rest moved aside; nothing was changed"
         }
     };
-    println!("{outcome}");
+    say(outcome);
     Ok(code(report.is_healthy() || does))
 }
 
 fn show(report: &Report) {
-    println!("groups      {}", report.groups);
-    println!("items       {}", report.items);
-    println!("item bytes  {}", report.bytes);
-    println!(
+    say(format_args!("groups      {}", report.groups));
+    say(format_args!("items       {}", report.items));
+    say(format_args!("item bytes  {}", report.bytes));
+    say(format_args!(
         "log         {} bytes, to write {}",
         report.log_bytes, report.last_sequence
-    );
-    println!("snapshot    {} bytes", report.snapshot_bytes);
+    ));
+    say(format_args!("snapshot    {} bytes", report.snapshot_bytes));
     if let Some((name, offset, bytes)) = &report.torn {
-        println!(
+        say(format_args!(
             "cut off     {name}: {bytes} bytes from byte {offset} are not whole; a start keeps them aside"
-        );
+        ));
     }
     for loss in &report.losses {
-        println!(
+        say(format_args!(
             "damaged     {}: {} bytes at byte {}",
             loss.name, loss.bytes, loss.offset
-        );
+        ));
     }
     for fault in &report.faults {
-        println!("damaged     {}: {}", fault.name, fault.what);
+        say(format_args!("damaged     {}: {}", fault.name, fault.what));
     }
 }
 

@@ -2,7 +2,8 @@
 
 mod data;
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -55,9 +56,30 @@ fn main() -> ExitCode {
 /// An error is one line.
 fn or_fault(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|error| {
-        eprintln!("{error:#}");
+        eprintln!("{}", line_of(&error));
         ExitCode::FAILURE
     })
+}
+
+/// The error and its causes, but for those that it names itself.
+fn line_of(error: &anyhow::Error) -> String {
+    let mut line = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
+}
+
+/// Prints what a command gives. Whoever reads it may have seen enough and be gone.
+pub(crate) fn say(what: impl Display) {
+    match writeln!(io::stdout(), "{what}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("cannot write to the standard output: {error}");
+        }
+        _ => {}
+    }
 }
 
 /// Serves until a signal ends it. A second one ends it at once.
@@ -104,13 +126,12 @@ fn start_log() {
         .init();
 }
 
-#[allow(clippy::print_stdout, reason = "the command's own output")]
 fn check(sources: &Sources<'_>, json: bool) -> ExitCode {
     let reading = config::read(sources);
     if json {
-        println!("{}", config::json(&reading));
+        say(config::json(&reading));
     } else {
-        print!("{}", config::human(&reading));
+        config::human(&reading).lines().for_each(say);
         show(&reading.faults);
         if reading.faults.is_empty() {
             reading

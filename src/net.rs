@@ -1,23 +1,24 @@
-//! A non-blocking TCP socket as worker and engine use it: every system call on a stream.
+//! Sockets and the poll as worker and engine use them: every system call on a stream.
 //!
 //! May not know what goes over it.
 
 pub mod channel;
+mod listener;
+mod ready;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::fanout::{Socket, Written};
 use crate::id::SlotId;
 
-/// Sockets accepted in one turn, at most.
-pub const ACCEPTS_A_TURN: usize = 64;
-/// How long accepting rests when the process has no descriptor left.
-pub const ACCEPT_REST: Duration = Duration::from_millis(100);
+pub use listener::{ACCEPTS_A_TURN, Listener};
+pub use ready::{Ready, WAKE, listener_token, wait};
+
 /// How long a closing socket may take to send its last bytes and end.
 pub const LINGER: Duration = Duration::from_secs(2);
 
@@ -122,36 +123,6 @@ impl Socket for Tcp {
                 Err(_) => Written::Gone,
             };
         }
-    }
-}
-
-/// What an accept gave.
-pub enum Accepted {
-    /// A stream, in no poll yet.
-    Stream(TcpStream),
-    /// Nobody waits.
-    Nobody,
-    /// The process cannot take any: most often it has no descriptor left.
-    Failed(io::Error),
-}
-
-/// Takes the next socket that waits.
-pub fn accept(listener: &TcpListener) -> Accepted {
-    loop {
-        return match listener.accept() {
-            Ok((stream, _)) => Accepted::Stream(stream),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
-            // The peer was gone before it was accepted, or a signal came: the next one.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
-                ) =>
-            {
-                continue;
-            }
-            Err(error) => Accepted::Failed(error),
-        };
     }
 }
 

@@ -62,6 +62,28 @@ fn version_names_ours_and_the_engines() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_fault() {
+    let directory = Directory::new("gone");
+    for arguments in [&["check"][..], &["check", "--json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(&directory.0, arguments)
+            .stdout(writer)
+            .output()
+            .unwrap();
+        assert_eq!(outcome(output), (0, String::new(), String::new()));
+    }
+}
+
+#[test]
+fn an_error_names_its_cause_once() {
+    let directory = Directory::new("once");
+    let (code, _, said) = run(&directory, &["inspect", "nowhere"]);
+    assert_eq!(code, 1);
+    assert_eq!(said, "nowhere: No such file or directory (os error 2)\n");
+}
+
+#[test]
 fn help_teaches() {
     let directory = Directory::new("help");
     for flag in ["--help", "-h"] {

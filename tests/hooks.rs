@@ -179,7 +179,7 @@ fn an_admitted_join_whose_socket_has_ended_is_owed_a_leave() {
 #[test]
 fn an_id_that_was_joined_anew_has_one_leave_though_its_socket_ends_before_that_enters() {
     let mut hooks = presence();
-    let custom = hooks.custom.entry("chat".into()).or_default();
+    let custom = hooks.custom.get_or_default("chat");
     custom.add(StreamFunction::List);
     let mut lone = LoneWorker::start(hooks);
     let mut client = subscriber(&lone);
@@ -253,7 +253,7 @@ fn events_and_custom_stores_go_through_the_engine() {
         ..Hooks::default()
     };
     hooks.events.named.insert("chat".into());
-    let custom = hooks.custom.entry("chat".into()).or_default();
+    let custom = hooks.custom.get_or_default("chat");
     custom.add(StreamFunction::Set);
     custom.add(StreamFunction::List);
     let mut lone = LoneWorker::start(hooks);

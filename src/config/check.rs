@@ -6,22 +6,23 @@ use serde_json::{Value as Json, json};
 
 use super::Reading;
 
-/// Keys and origins in columns, as long as the values are short.
-const KEY_LEN: usize = 46;
-const VALUE_LEN: usize = 12;
+/// A longer value, as a list of origins, does not move the column behind it.
+const VALUE_LEN_MAX: usize = 24;
 
 /// `key = value   # origin`, a line each, and `ok` when there is no fault.
 pub fn human(reading: &Reading) -> String {
     let mut out = String::new();
-    for setting in &reading.settings {
-        let value = match &setting.value {
-            Json::String(text) => text.clone(),
-            other => other.to_string(),
-        };
+    let settings = reading.settings.iter();
+    let values: Vec<String> = settings.map(|setting| shown(&setting.value)).collect();
+    let keys = reading.settings.iter().map(|setting| setting.key.len());
+    let key_len = keys.max().unwrap_or(0);
+    let value_lens = values.iter().map(String::len);
+    let value_len = value_lens.max().unwrap_or(0).min(VALUE_LEN_MAX);
+    for (setting, value) in reading.settings.iter().zip(&values) {
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "{:KEY_LEN$} = {value:VALUE_LEN$}   # {}",
+            "{:key_len$} = {value:value_len$}   # {}",
             setting.key, setting.origin
         );
     }
@@ -49,4 +50,11 @@ pub fn json(reading: &Reading) -> String {
         "notices": reading.config.notices,
     })
     .to_string()
+}
+
+fn shown(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }

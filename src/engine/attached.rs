@@ -1,8 +1,8 @@
-//! Attached mode: what is said over the link to a running engine, whose worker we are.
+//! Attached mode: what we know of a running engine whose worker we are, and what waits for it.
 //!
 //! The engine has the functions, and calls ours; we call those of its other workers by it. While the
 //! link is down subscribers stay, and what needs a function waits for it or does without. How the
-//! link comes about stands in `link`.
+//! link comes about stands in `link`, what is said over it in `conversation`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -11,23 +11,13 @@ use uuid::Uuid;
 
 use crate::id::SlotId;
 use crate::mesh::{JoinRequest, ToWorker};
-use crate::protocol::answer::{self, ResultBody};
-use crate::protocol::attached::{
-    self, LIST_FUNCTIONS, Process, TRIGGER_TYPES, functions_changed_id, greeted_as,
-    listed_functions, refused_because,
-};
-use crate::protocol::call::{self, Action, EngineMessage, ErrorBody, Invoke};
-use crate::protocol::input::{StreamFunction, failed};
-use crate::protocol::trigger::TriggerType;
+use crate::protocol::attached::functions_changed_id;
+use crate::protocol::call::ErrorBody;
 use crate::shard::hooks::Streams;
 
 use super::Engine;
-use super::ask::Outgoing;
-use super::calls::{Answered, Awaits, Caller, FunctionCall, function_not_found};
+use super::calls::{Answered, Awaits};
 use super::link::{Attach, Link};
-use super::messages::Asked;
-use super::peers::Peer;
-use super::registry::OURS;
 use super::serve::OVERLOADED;
 
 /// How often calls that are refused for want of room are told in the log.
@@ -37,8 +27,8 @@ const REFUSALS_SAID_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Attached {
     pub(super) link: Link,
     /// The function that the engine calls when the set of functions has changed, and its trigger.
-    functions_changed: String,
-    trigger: Uuid,
+    pub(super) functions_changed: String,
+    pub(super) trigger: Uuid,
     /// The engine has handed over the triggers that it knows, and told which functions there are.
     is_settled: bool,
     /// What was followed when the link was lost, until it is known anew.
@@ -132,6 +122,26 @@ impl Attached {
         [leaves, join, call].into_iter().flatten().min()
     }
 
+    /// The link is there. Leaves wait until then for a trigger to be known again.
+    pub(super) fn link_is_up(&mut self, until: Instant) {
+        if self.leaves == LeavesWait::ForLink {
+            self.leaves = LeavesWait::Until(until);
+        }
+    }
+
+    /// A call is refused for want of room. How many have been, when that is to be told in the log.
+    pub(super) fn count_refusal(&mut self, now: Instant) -> Option<u64> {
+        self.refused += 1;
+        let was_said = self
+            .refused_said_at
+            .is_some_and(|at| now.saturating_duration_since(at) < REFUSALS_SAID_EVERY);
+        if was_said {
+            return None;
+        }
+        self.refused_said_at = Some(now);
+        Some(std::mem::take(&mut self.refused))
+    }
+
     fn lets_leaves_go(&self) -> bool {
         self.is_settled && self.leaves == LeavesWait::No
     }
@@ -194,45 +204,6 @@ impl Engine {
         }
     }
 
-    /// The link is there: says who we are, in one write, and asks which functions there are.
-    pub(super) fn attach(&mut self) {
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        let Some(id) = attached.link.up() else {
-            return;
-        };
-        tracing::info!("attached to the engine at {}", attached.link.shown());
-        if attached.leaves == LeavesWait::ForLink {
-            attached.leaves = LeavesWait::Until(self.now.monotonic + self.call_timeout);
-        }
-        let os = format!(
-            "{} {} ({})",
-            std::env::consts::OS,
-            std::env::consts::ARCH,
-            std::env::consts::FAMILY
-        );
-        let process = Process {
-            pid: std::process::id(),
-            os: &os,
-            version: env!("CARGO_PKG_VERSION"),
-        };
-        let changed = (&*attached.functions_changed, &attached.trigger);
-        for message in attached::registrations(OURS, changed, &process) {
-            self.peers
-                .send(id, |out| out.extend_from_slice(message.as_bytes()));
-        }
-        self.ask_for_functions(id);
-        while let Some(call) = self.attached.as_mut().and_then(|it| it.waiting.pop()) {
-            self.ask(&call.function_id, &call.data, call.awaits);
-        }
-    }
-
-    fn ask_for_functions(&mut self, id: SlotId) {
-        let call = Outgoing::own(LIST_FUNCTIONS, "{}");
-        self.send_call(id, &call, Awaits::Functions, LIST_FUNCTIONS);
-    }
-
     /// The link is lost: all triggers are forgotten, and what they followed is remembered until they
     /// are known again.
     pub(super) fn detach(&mut self, why: &str) {
@@ -241,9 +212,9 @@ impl Engine {
             return;
         };
         attached.is_settled = false;
-        attached.lost.events.add(events);
-        attached.lost.joins.add(joins);
-        attached.lost.leaves.add(leaves);
+        attached.lost.events.add(&events);
+        attached.lost.joins.add(&joins);
+        attached.lost.leaves.add(&leaves);
         if !attached.lost.leaves.is_empty() {
             attached.leaves = LeavesWait::ForLink;
         }
@@ -256,13 +227,18 @@ impl Engine {
 
     /// Streams that triggers follow, those included that were followed before the link was lost.
     pub(super) fn followed_streams(&self) -> (Streams, Streams, Streams) {
-        let (mut events, mut joins, mut leaves) = self.triggers.streams();
-        if let Some(attached) = &self.attached {
-            events.add(attached.lost.events.clone());
-            joins.add(attached.lost.joins.clone());
-            leaves.add(attached.lost.leaves.clone());
+        let (events, joins, leaves) = self.triggers.streams();
+        match &self.attached {
+            None => (events, joins, leaves),
+            Some(attached) => {
+                let lost = &attached.lost;
+                (
+                    events.with_lost(&lost.events),
+                    joins.with_lost(&lost.joins),
+                    leaves.with_lost(&lost.leaves),
+                )
+            }
         }
-        (events, joins, leaves)
     }
 
     /// An event whose triggers are not known again yet is lost to them.
@@ -276,171 +252,9 @@ impl Engine {
         }
     }
 
-    /// A message of the engine.
-    pub(super) fn on_engine_message(&mut self, id: SlotId, text: &str) {
-        let message = match call::parse(text) {
-            Ok(message) => message,
-            Err(why) => return self.drop_message(id, &why),
-        };
-        match message {
-            EngineMessage::Invoke(invoke) => self.invoked_by_engine(id, &invoke),
-            EngineMessage::InvocationResult(result) => self.result(id, &result),
-            EngineMessage::RegisterTrigger {
-                id: trigger,
-                trigger_type,
-                function_id,
-                config,
-                metadata,
-            } => self.register_trigger(
-                id,
-                &Asked {
-                    id: &trigger,
-                    trigger_type: &trigger_type,
-                    function_id: &function_id,
-                    told_function_id: &function_id,
-                    config,
-                    metadata,
-                },
-            ),
-            EngineMessage::UnregisterTrigger { id: trigger, .. } => {
-                if self.triggers.unregister(&trigger).is_some() {
-                    self.hooks.change();
-                }
-            }
-            EngineMessage::Ping => self.peers.send(id, answer::pong),
-            EngineMessage::Ignored => self.on_greeting(id, text),
-            EngineMessage::RegisterFunction { .. }
-            | EngineMessage::UnregisterFunction { .. }
-            | EngineMessage::RegisterTriggerType { .. }
-            | EngineMessage::RegisterService => {}
-        }
-    }
-
-    fn on_greeting(&mut self, id: SlotId, text: &str) {
-        if let Some(worker_id) = greeted_as(text) {
-            tracing::debug!("the engine calls this server worker {worker_id}");
-            if let Some(peer) = self.peers.get_mut(id) {
-                peer.worker_id = worker_id;
-            }
-        } else if let Some(why) = refused_because(text)
-            && let Some(attached) = &mut self.attached
-        {
-            attached.link.because(format!("it refuses us: {why}"));
-        }
-    }
-
-    fn invoked_by_engine(&mut self, id: SlotId, invoke: &Invoke<'_>) {
-        let caller = match (&invoke.action, invoke.id) {
-            (Action::Void, _) | (_, None) => None,
-            (_, Some(call_id)) => Some(Caller::new(id, call_id, &invoke.trace)),
-        };
-        let function_id = &*invoke.function_id;
-        if let Some(function) = StreamFunction::from_id(function_id) {
-            if self.is_link_full(id) {
-                self.tell_refusal();
-                if self.is_link_stuck(id) {
-                    let why = "it calls on and on, and reads no answer";
-                    return self.end_link(id, why);
-                }
-                return self.answer_error(caller, function_id, &failed(function, OVERLOADED));
-            }
-            return self.invoke_stream(Some(id), caller, function, invoke.data);
-        }
-        let has_changed = self
-            .attached
-            .as_ref()
-            .is_some_and(|attached| attached.functions_changed == function_id);
-        if has_changed {
-            self.answer(caller, function_id, ResultBody::Json("null"));
-            return self.ask_for_functions(id);
-        }
-        self.answer_error(caller, function_id, &function_not_found(function_id));
-    }
-
-    /// Whether the link's calls have used up their room: it is read all the same.
-    fn is_link_full(&self, id: SlotId) -> bool {
-        let Some(peer) = self.peers.get(id) else {
-            return true;
-        };
-        peer.parked.bytes() + peer.unsent_bytes() > self.limits.call_queue_bytes
-            || self.calls.streams_len() >= self.limits.calls_in_flight
-    }
-
-    /// Whether so much waits unsent that refusals as well are too much.
-    fn is_link_stuck(&self, id: SlotId) -> bool {
-        let unsent_bytes = self.peers.get(id).map_or(0, Peer::unsent_bytes);
-        unsent_bytes > self.limits.call_queue_bytes.saturating_mul(2)
-    }
-
-    fn tell_refusal(&mut self) {
-        self.metrics().calls_refused.increment();
-        let now = self.now.monotonic;
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        attached.refused += 1;
-        let was_said = attached
-            .refused_said_at
-            .is_some_and(|at| now.saturating_duration_since(at) < REFUSALS_SAID_EVERY);
-        if !was_said {
-            attached.refused_said_at = Some(now);
-            let count = std::mem::take(&mut attached.refused);
-            tracing::warn!(
-                "more calls come from the engine than can be served: {count} refused, for those that wait \
-                 fill limits.call_queue_bytes or limits.calls_in_flight"
-            );
-        }
-    }
-
-    /// What an error of the engine says of a function: its own errors are told by their texts.
-    pub(super) fn told_by_engine<'a>(
-        &mut self,
-        call: &FunctionCall,
-        error: &'a ErrorBody,
-    ) -> Answered<'a> {
-        if *error == function_not_found(&call.function_id) {
-            if matches!(call.awaits, Awaits::Custom { .. })
-                && self.functions.drop_custom(&call.function_id)
-            {
-                self.hooks.change();
-            }
-            return Answered::NotFound;
-        }
-        if error.code == "invocation_stopped" && error.message == "Invocation stopped" {
-            return Answered::Gone(error);
-        }
-        Answered::Failed(error)
-    }
-
-    /// The engine has told which functions there are, or could not. Its triggers came before.
-    pub(super) fn functions_listed(&mut self, answered: Answered<'_>) {
-        if matches!(answered, Answered::Gone(_)) {
-            return; // the link is lost: the next one asks again
-        }
-        let listed = match answered {
-            Answered::Result(list) => {
-                listed_functions(list.unwrap_or("null")).map_err(|error| error.to_string())
-            }
-            _ => {
-                let error = answered.error(LIST_FUNCTIONS);
-                Err(error.map_or_else(String::new, |error| error.message))
-            }
-        };
-        match listed {
-            Ok(ids) => {
-                if self.functions.set_custom(ids.iter().map(|id| &**id)) {
-                    self.hooks.change();
-                }
-            }
-            Err(why) => tracing::warn!(
-                "the engine does not tell which functions there are ({why}): custom stores are those known \
-                 before"
-            ),
-        }
-        self.settle();
-    }
-
-    fn settle(&mut self) {
+    /// The engine has handed over its triggers and told which functions there are: what waited for that
+    /// goes on.
+    pub(super) fn settle(&mut self) {
         let Some(attached) = &mut self.attached else {
             return;
         };
@@ -499,6 +313,13 @@ impl Engine {
                 None
             }
             _ => Some(request),
+        }
+    }
+
+    /// The link is there: what waited for it is asked, in order.
+    pub(super) fn ask_what_waited(&mut self) {
+        while let Some(call) = self.attached.as_mut().and_then(|it| it.waiting.pop()) {
+            self.ask(&call.function_id, &call.data, call.awaits);
         }
     }
 
@@ -565,16 +386,5 @@ impl Engine {
             .next_at()
             .filter(|_| self.drain_until.is_none());
         [link, attached.next_at()].into_iter().flatten().min()
-    }
-
-    /// The engine may hand us triggers of our own types only.
-    pub(super) fn check_handed_over(&self, trigger_type: &str) -> Result<(), ErrorBody> {
-        let is_ours = TriggerType::from_id(trigger_type)
-            .is_some_and(|trigger_type| TRIGGER_TYPES.contains(&trigger_type));
-        if self.attached.is_none() || is_ours {
-            return Ok(());
-        }
-        let error = ErrorBody::new("trigger_type_not_found", "Trigger type not found");
-        Err(error)
     }
 }

@@ -1,5 +1,6 @@
-//! What workers have to know of triggers and custom functions: made anew after a change, and with
-//! every worker before the next command that it is sent.
+//! What workers have to know of triggers and custom functions: a new state after a change, which shares
+//! with the one before what has not changed, and is with every worker before the next command that it
+//! is sent.
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ use crate::protocol::listing::{self, TriggerRow, TriggerTypeRow, inputs};
 
 use super::Engine;
 use super::own::Done;
-use super::triggers::ServedType;
+use super::trigger::ServedType;
 use super::workers::OUR_VERSION;
 
 impl Engine {

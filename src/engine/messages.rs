@@ -7,7 +7,9 @@ use serde_json::value::RawValue;
 
 use crate::id::SlotId;
 use crate::protocol::answer;
-use crate::protocol::call::{self, EngineMessage, ErrorBody, InvocationResult};
+use crate::protocol::call::{
+    self, EngineMessage, ErrorBody, InvocationResult, TriggerRegistration,
+};
 
 use super::Engine;
 use super::attached::not_connected;
@@ -15,18 +17,7 @@ use super::calls::Answered;
 use super::embedded::Shown;
 use super::holdings::{ID_BYTES_MAX, REGISTERED_BYTES_MAX};
 use super::registry::Description;
-use super::triggers::{ServedType, Trigger};
-
-/// The settings of a trigger, as its worker sent them.
-pub(super) struct Asked<'a> {
-    pub(super) id: &'a str,
-    pub(super) trigger_type: &'a str,
-    pub(super) function_id: &'a str,
-    /// The function's id as the worker itself knows it.
-    pub(super) told_function_id: &'a str,
-    pub(super) config: Option<&'a RawValue>,
-    pub(super) metadata: Option<&'a RawValue>,
-}
+use super::trigger::{ServedType, Trigger};
 
 impl Engine {
     pub(super) fn on_message(&mut self, id: SlotId, text: &str) {
@@ -43,9 +34,8 @@ impl Engine {
             // What a worker may not register is passed over without a word.
             EngineMessage::RegisterFunction { .. } if !access.may_register_functions() => {}
             EngineMessage::RegisterTriggerType { .. } if !access.may_register_trigger_types() => {}
-            EngineMessage::RegisterTrigger {
-                ref trigger_type, ..
-            } if !access.may_register_trigger(trigger_type) => {}
+            EngineMessage::RegisterTrigger(ref asked)
+                if !access.may_register_trigger(&asked.trigger_type) => {}
             EngineMessage::InvocationResult(result) => self.result(id, &result),
             EngineMessage::RegisterFunction {
                 id: function_id,
@@ -73,27 +63,11 @@ impl Engine {
             EngineMessage::UnregisterFunction { id: function_id } => {
                 self.unregister_function(id, &access.outer_id(&function_id));
             }
-            EngineMessage::RegisterTrigger {
-                id: trigger,
-                trigger_type,
-                function_id,
-                config,
-                metadata,
-            } => self.register_trigger(
-                id,
-                &Asked {
-                    id: &trigger,
-                    trigger_type: &trigger_type,
-                    function_id: &access.outer_id(&function_id),
-                    told_function_id: &function_id,
-                    config,
-                    metadata,
-                },
-            ),
+            EngineMessage::RegisterTrigger(asked) => {
+                self.register_trigger(id, &asked, &access.outer_id(&asked.function_id));
+            }
             EngineMessage::UnregisterTrigger { id: trigger, .. } => {
-                if let Some(trigger) = self.triggers.unregister(&trigger) {
-                    self.trigger_gone(&trigger);
-                }
+                self.unregister_trigger(&trigger);
             }
             EngineMessage::RegisterTriggerType {
                 id: trigger_type,
@@ -191,73 +165,77 @@ impl Engine {
         self.expect_to_tell_functions();
     }
 
-    pub(super) fn register_trigger(&mut self, id: SlotId, asked: &Asked<'_>) {
-        let Asked {
-            id: trigger_id,
-            trigger_type,
-            function_id,
-            ..
-        } = *asked;
-        let mut trigger = Trigger::new(
-            trigger_id,
-            trigger_type,
-            function_id,
-            id,
-            self.hooks.next_version(),
-        );
-        trigger.config = asked.config.map(ToOwned::to_owned);
-        trigger.metadata = asked.metadata.map(ToOwned::to_owned);
-        // Other workers read both: in listings, and whoever serves the type.
-        let texts = [asked.config, asked.metadata].into_iter().flatten();
-        let is_readable = self
-            .check_all_passed_on(texts)
-            .map_err(|why| ErrorBody::new("trigger_registration_failed", why));
-        let may_be = is_readable
-            .and_then(|()| self.check_handed_over(trigger_type))
-            .and_then(|()| self.check_server_of(trigger_type, id))
-            .and_then(|()| self.check_room_for(id, &trigger));
-        match may_be.and_then(|()| self.triggers.register(trigger)) {
-            Ok((slot, replaced)) => {
-                self.hooks.change();
-                if let Some(replaced) = replaced
-                    && *replaced.trigger_type != *trigger_type
-                {
-                    self.trigger_gone(&replaced);
-                }
-                if let Some(server) = self.triggers.server_of(trigger_type) {
+    /// Registers a trigger of the function that callers know by that id: a worker of a listener with
+    /// rules may know it by another.
+    pub(super) fn register_trigger(
+        &mut self,
+        id: SlotId,
+        asked: &TriggerRegistration<'_>,
+        function_id: &str,
+    ) {
+        match self.enter_trigger(id, asked, function_id) {
+            Ok(slot) => {
+                if let Some(server) = self.triggers.server_of(&asked.trigger_type) {
                     self.hand_over(server, slot);
                 }
                 if self.is_link(id) {
-                    self.peers.send(id, |out| {
-                        answer::trigger_registration_result(
-                            out,
-                            trigger_id,
-                            trigger_type,
-                            function_id,
-                            None,
-                        );
-                    });
+                    self.tell_registration(id, asked, None);
                     self.look_for_leave_triggers();
                 }
             }
             Err(error) => {
+                let (trigger, of_type) = (&asked.id, &asked.trigger_type);
+                let why = &error.message;
                 self.warn(
                     id,
-                    &format!(
-                        "trigger {trigger_id} of type {trigger_type} is refused: {}",
-                        error.message
-                    ),
+                    &format!("trigger {trigger} of type {of_type} is refused: {why}"),
                 );
-                self.peers.send(id, |out| {
-                    answer::trigger_registration_result(
-                        out,
-                        trigger_id,
-                        trigger_type,
-                        asked.told_function_id,
-                        Some(&error),
-                    );
-                });
+                self.tell_registration(id, asked, Some(&error));
             }
+        }
+    }
+
+    fn enter_trigger(
+        &mut self,
+        id: SlotId,
+        asked: &TriggerRegistration<'_>,
+        function_id: &str,
+    ) -> Result<SlotId, ErrorBody> {
+        let trigger_type = &*asked.trigger_type;
+        let since = self.hooks.next_version();
+        let mut trigger = Trigger::new(&asked.id, trigger_type, function_id, id, since);
+        trigger.config = asked.config.map(ToOwned::to_owned);
+        trigger.metadata = asked.metadata.map(ToOwned::to_owned);
+        // Other workers read both: in listings, and whoever serves the type.
+        let texts = [asked.config, asked.metadata].into_iter().flatten();
+        self.check_all_passed_on(texts)
+            .map_err(|why| ErrorBody::new("trigger_registration_failed", why))?;
+        self.check_handed_over(trigger_type)?;
+        self.check_server_of(trigger_type, id)?;
+        self.check_room_for(id, &trigger)?;
+        let (slot, replaced) = self.triggers.register(trigger)?;
+        self.hooks.change();
+        if let Some(replaced) = replaced.filter(|older| *older.trigger_type != *trigger_type) {
+            self.trigger_gone(&replaced);
+        }
+        Ok(slot)
+    }
+
+    fn tell_registration(
+        &mut self,
+        id: SlotId,
+        asked: &TriggerRegistration<'_>,
+        error: Option<&ErrorBody>,
+    ) {
+        let (trigger, of_type, function) = (&asked.id, &asked.trigger_type, &asked.function_id);
+        self.peers.send(id, |out| {
+            answer::trigger_registration_result(out, trigger, of_type, function, error);
+        });
+    }
+
+    pub(super) fn unregister_trigger(&mut self, trigger_id: &str) {
+        if let Some(trigger) = self.triggers.unregister(trigger_id) {
+            self.trigger_gone(&trigger);
         }
     }
 

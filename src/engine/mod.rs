@@ -9,7 +9,9 @@ mod ask;
 mod attached;
 mod available;
 mod calls;
+mod conversation;
 mod embedded;
+mod followers;
 mod holdings;
 mod hooks;
 mod link;
@@ -24,6 +26,7 @@ mod presence;
 mod publish;
 mod registry;
 mod serve;
+mod trigger;
 mod triggers;
 mod workers;
 
@@ -39,7 +42,7 @@ use crate::config::Limits;
 use crate::id::{SlotId, Text, WorkerId};
 use crate::mesh::{EnginePorts, Presence, ToEngine, engine_thread};
 use crate::metrics::EngineMetrics;
-use crate::net::id_of;
+use crate::net::{self, Ready, WAKE};
 use crate::protocol::custom;
 use crate::protocol::origin::OriginRule;
 use crate::shard::{CustomCall, Fired};
@@ -57,10 +60,8 @@ use parked::Parked;
 use peers::{Liveness, Peers};
 use presence::Deciding;
 use registry::Functions;
-use triggers::{CIRCLE_CALLS_A_SECOND, Triggers};
-
-/// The poll's name for the mailbox. No slot reaches it, nor those of the listeners.
-const WAKE: Token = Token(usize::MAX);
+use trigger::CIRCLE_CALLS_A_SECOND;
+use triggers::Triggers;
 
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// What one turn reads at most before replies are written again.
@@ -110,8 +111,6 @@ pub struct Engine {
     listeners: Listeners,
     /// Web pages of elsewhere that may connect where there are no rules.
     origins: Vec<OriginRule>,
-    /// No accept before this: the process had no descriptor left.
-    accept_after: Option<Instant>,
     ports: EnginePorts,
     limits: Limits,
     call_timeout: Duration,
@@ -169,7 +168,6 @@ impl Engine {
             poll: parts.poll,
             listeners,
             origins: parts.origins,
-            accept_after: None,
             ports: parts.ports,
             limits: parts.limits,
             call_timeout: parts.call_timeout,
@@ -227,21 +225,23 @@ impl Engine {
 
     fn wait_for_events(&mut self, events: &mut Events) -> io::Result<()> {
         let timeout = self.sleep_at_most();
-        match self.poll.poll(events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            polled => polled?,
+        if !net::wait(&mut self.poll, events, timeout)? {
+            return Ok(());
         }
         for event in events.iter() {
-            match event.token() {
-                WAKE => {}
-                token if self.listeners.wakes(token) => {}
-                token => {
-                    let id = id_of(token);
-                    let ends = event.is_read_closed() || event.is_error();
-                    if event.is_readable() || ends {
+            match Ready::from(event) {
+                Ready::Mailbox => {}
+                Ready::Listener(number) => self.listeners.wake(number),
+                Ready::Socket {
+                    id,
+                    has_bytes,
+                    ends,
+                    takes_bytes,
+                } => {
+                    if has_bytes {
                         self.has_bytes(id, ends);
                     }
-                    if event.is_writable() {
+                    if takes_bytes {
                         self.peers.unblock(id);
                     }
                 }
@@ -257,7 +257,7 @@ impl Engine {
             || self.peers.has_dirty()
             || !self.ports.mailbox.is_empty()
             || self.may_take_leaves()
-            || (self.listeners.are_acceptable() && self.accept_after.is_none());
+            || self.listeners.are_due();
         if has_work {
             return Some(Duration::ZERO);
         }
@@ -269,7 +269,7 @@ impl Engine {
         sleep_until([
             self.handshakes.next_at(),
             self.closing.next_at(),
-            self.accept_after,
+            self.listeners.rest_until(),
             self.calls.next_deadline(),
             parked,
             self.next_functions_told(),

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use hashbrown::{HashMap, HashSet};
 use serde_json::value::RawValue;
 
+use crate::collections::PersistentMap;
 use crate::id::SlotId;
 use crate::protocol::custom;
 use crate::protocol::text::write_string;
@@ -29,7 +30,7 @@ pub(super) struct Functions {
     registered: HashMap<Box<str>, Registered>,
     holdings: Holdings,
     /// Streams with functions of their own in place of the store's.
-    custom: HashMap<Box<str>, CustomFunctions>,
+    custom: PersistentMap<CustomFunctions>,
     /// Ids that are new, or gone, since that was last told.
     changed: HashSet<Box<str>>,
 }
@@ -68,7 +69,7 @@ impl Functions {
         let Some((function, stream)) = custom::parse_id(id) else {
             return false;
         };
-        self.custom.entry(stream.into()).or_default().add(function);
+        self.custom.get_or_default(stream).add(function);
         true
     }
 
@@ -104,16 +105,16 @@ impl Functions {
     }
 
     /// Streams with custom functions, and which.
-    pub(super) fn custom(&self) -> &HashMap<Box<str>, CustomFunctions> {
+    pub(super) fn custom(&self) -> &PersistentMap<CustomFunctions> {
         &self.custom
     }
 
     /// The functions of an engine that others run are these: what counts here is which of them are
     /// custom. True when workers have to know of it.
     pub(super) fn set_custom<'a>(&mut self, ids: impl Iterator<Item = &'a str>) -> bool {
-        let mut custom: HashMap<Box<str>, CustomFunctions> = HashMap::new();
+        let mut custom = PersistentMap::<CustomFunctions>::default();
         for (function, stream) in ids.filter_map(custom::parse_id) {
-            custom.entry(stream.into()).or_default().add(function);
+            custom.get_or_default(stream).add(function);
         }
         let has_changed = self.custom != custom;
         self.custom = custom;
@@ -125,15 +126,16 @@ impl Functions {
         let Some((function, stream)) = custom::parse_id(id) else {
             return false;
         };
-        let Some(functions) = self.custom.get_mut(stream) else {
+        let is_there = |functions: &CustomFunctions| functions.has(function);
+        if !self.custom.get(stream).is_some_and(is_there) {
             return false;
-        };
-        let was_there = functions.has(function);
+        }
+        let functions = self.custom.get_or_default(stream);
         functions.remove(function);
         if functions.is_empty() {
             self.custom.remove(stream);
         }
-        was_there
+        true
     }
 
     pub(super) fn owner_of(&self, id: &str) -> Option<SlotId> {
@@ -270,7 +272,7 @@ mod tests {
         assert!(!functions.set_custom(ids.into_iter()), "nothing is new");
         assert!(functions.drop_custom("stream::get(chat)"));
         assert!(!functions.drop_custom("stream::get(chat)"));
-        assert!(functions.custom().contains_key("chat"));
+        assert!(functions.custom().get("chat").is_some());
         assert!(functions.set_custom(["f"].into_iter()));
         assert!(functions.custom().is_empty());
     }

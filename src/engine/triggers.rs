@@ -15,69 +15,21 @@ use crate::protocol::trigger::{
 };
 use crate::shard::hooks::Streams;
 
-use super::holdings::{Holdings, ID_BYTES_MAX};
+use super::followers::{Followers, OfPresence};
+use super::holdings::Holdings;
+use super::trigger::{Matcher, ServedType, Trigger};
 
 #[derive(Default)]
 pub(super) struct Triggers {
     triggers: Named<Trigger>,
     by_id: HashMap<Box<str>, SlotId>,
-    /// Triggers of type `stream`, by stream and group.
-    events: HashMap<Box<str>, OfStream>,
-    /// Triggers of the other built-in types, in the order of registration.
-    joins: Vec<SlotId>,
-    leaves: Vec<SlotId>,
-    logs: Vec<SlotId>,
-    functions_available: Vec<SlotId>,
-    workers_available: Vec<SlotId>,
-    topics: HashMap<Box<str>, Vec<SlotId>>,
+    /// Those of our own types, by what they follow.
+    followers: Followers,
     /// Types that workers serve.
     types: HashMap<Box<str>, ServedType>,
     /// What each worker's triggers and types hold.
     holdings: Holdings,
     next_order: u64,
-}
-
-/// The `stream` triggers of one stream.
-#[derive(Default)]
-struct OfStream {
-    any_group: Vec<SlotId>,
-    groups: HashMap<Box<str>, Vec<SlotId>>,
-}
-
-/// One trigger as it was registered.
-pub(super) struct Trigger {
-    pub(super) id: Box<str>,
-    pub(super) trigger_type: Box<str>,
-    pub(super) function_id: Box<str>,
-    pub(super) config: Option<Box<RawValue>>,
-    pub(super) metadata: Option<Box<RawValue>>,
-    pub(super) owner: SlotId,
-    /// It hears of events that happened in this state of the hooks, or later.
-    pub(super) since: u64,
-    order: u64,
-    matcher: Matcher,
-    rate: Rate,
-}
-
-/// What a trigger listens to.
-enum Matcher {
-    Event(StreamTrigger),
-    Join(PresenceTrigger),
-    Leave(PresenceTrigger),
-    Log(LogTrigger),
-    Topic(SubscribeTrigger),
-    FunctionsAvailable,
-    WorkersAvailable,
-    /// Its type is served by a worker.
-    Elsewhere,
-}
-
-/// A trigger type that a worker serves.
-pub(super) struct ServedType {
-    pub(super) owner: SlotId,
-    pub(super) description: Box<str>,
-    pub(super) trigger_request_format: Option<Box<RawValue>>,
-    pub(super) call_request_format: Option<Box<RawValue>>,
 }
 
 /// What is to be called, and what is asked before.
@@ -86,17 +38,6 @@ pub(super) struct Called {
     pub(super) function_id: Box<str>,
     pub(super) condition: Option<Box<str>>,
 }
-
-/// How often a trigger fires within a second, to tell once that it may run in a circle.
-#[derive(Default)]
-struct Rate {
-    second: u64,
-    count: u32,
-    was_told: bool,
-}
-
-/// A trigger that fires this often within a second is told of in the log, once.
-pub(super) const CIRCLE_CALLS_A_SECOND: u32 = 1000;
 
 impl Triggers {
     /// Enters a trigger in place of an older one of its id, which is given back. The error is for
@@ -114,19 +55,15 @@ impl Triggers {
         self.holdings.add(trigger.owner, trigger.held_bytes());
         let slot = self.triggers.insert(trigger);
         self.by_id.insert(id, slot);
-        self.enlist(slot);
+        self.set_following(slot);
         Ok((slot, replaced))
     }
 
     /// Ends a trigger, whoever registered it.
     pub(super) fn unregister(&mut self, id: &str) -> Option<Trigger> {
         let slot = self.by_id.remove(id)?;
-        self.delist(slot);
-        self.take(slot)
-    }
-
-    fn take(&mut self, slot: SlotId) -> Option<Trigger> {
         let trigger = self.triggers.remove(slot)?;
+        self.followers.remove(trigger.order, &trigger.matcher);
         self.holdings.remove(trigger.owner, trigger.held_bytes());
         Some(trigger)
     }
@@ -140,18 +77,7 @@ impl Triggers {
     pub(super) fn forget_owner(&mut self, owner: SlotId) -> Vec<Trigger> {
         let owned = self.triggers.iter().filter(|(_, t)| t.owner == owner);
         let ids: Vec<Box<str>> = owned.map(|(_, trigger)| trigger.id.clone()).collect();
-        if ids.is_empty() {
-            return Vec::new();
-        }
-        let gone: Vec<Trigger> = ids
-            .iter()
-            .filter_map(|id| {
-                let slot = self.by_id.remove(id)?;
-                self.take(slot)
-            })
-            .collect();
-        self.enlist_all();
-        gone
+        ids.iter().filter_map(|id| self.unregister(id)).collect()
     }
 
     /// A worker serves a type from now on. Gives the triggers of the type that are there already:
@@ -214,16 +140,8 @@ impl Triggers {
         second: u64,
         circles: &mut Vec<Box<str>>,
     ) -> Vec<Called> {
-        let Some(found) = self.events.get(stream) else {
-            return Vec::new();
-        };
-        let of_group = found.groups.get(group).map_or(&[][..], Vec::as_slice);
-        let mut slots: Vec<SlotId> = found.any_group.iter().chain(of_group).copied().collect();
-        if !found.any_group.is_empty() && !of_group.is_empty() {
-            slots.sort_by_key(|slot| self.triggers.get(*slot).map(|trigger| trigger.order));
-        }
         let mut called = Vec::new();
-        for slot in slots {
+        for slot in self.followers.of_event(stream, group) {
             let Some(trigger) = self.triggers.get_mut(slot) else {
                 continue;
             };
@@ -246,35 +164,28 @@ impl Triggers {
 
     /// What a join of that stream is put to.
     pub(super) fn of_join(&self, stream: &str) -> Vec<Called> {
-        self.of_presence(&self.joins, stream)
+        self.of_presence(&self.followers.joins, stream)
     }
 
     /// What a leave of that stream is told to.
     pub(super) fn of_leave(&self, stream: &str) -> Vec<Called> {
-        self.of_presence(&self.leaves, stream)
+        self.of_presence(&self.followers.leaves, stream)
     }
 
     /// Whether leaves are told to anybody.
     pub(super) fn has_leaves(&self) -> bool {
-        !self.leaves.is_empty()
+        self.leaves_len().0 > 0
     }
 
     /// How many triggers a leave may fire, and how many of these ask a condition.
     pub(super) fn leaves_len(&self) -> (usize, usize) {
-        let has_condition = |slot: &&SlotId| {
-            let trigger = self.triggers.get(**slot);
-            trigger.is_some_and(|trigger| {
-                matches!(&trigger.matcher, Matcher::Leave(matcher) if matcher.condition.is_some())
-            })
-        };
-        let with_condition = self.leaves.iter().filter(has_condition).count();
-        (self.leaves.len(), with_condition)
+        self.followers.leaves.len()
     }
 
-    /// All functions that leaves are told to, or that are asked before.
+    /// All functions that leaves are told to, or that are asked before, in no order.
     pub(super) fn leave_functions(&self) -> impl Iterator<Item = &str> {
-        self.leaves.iter().flat_map(|slot| {
-            let trigger = self.triggers.get(*slot);
+        self.followers.leaves.iter().flat_map(|slot| {
+            let trigger = self.triggers.get(slot);
             let condition = trigger.and_then(|trigger| match &trigger.matcher {
                 Matcher::Leave(matcher) => matcher.condition.as_deref(),
                 _ => None,
@@ -286,7 +197,7 @@ impl Triggers {
 
     /// Functions that hear of entries of that severity.
     pub(super) fn of_log(&self, severity_text: &str) -> Vec<Box<str>> {
-        self.functions_of(&self.logs, |matcher| match matcher {
+        self.functions_of(self.followers.logs.iter(), |matcher| match matcher {
             Matcher::Log(matcher) => matcher.matches(severity_text),
             _ => false,
         })
@@ -294,41 +205,32 @@ impl Triggers {
 
     /// Whether anybody hears of what is logged.
     pub(super) fn has_logs(&self) -> bool {
-        !self.logs.is_empty()
+        !self.followers.logs.is_empty()
     }
 
     /// Functions that hear of what is published under that topic.
     pub(super) fn of_topic(&self, topic: &str) -> Vec<Box<str>> {
-        let slots = self.topics.get(topic).map_or(&[][..], Vec::as_slice);
-        self.functions_of(slots, |_| true)
+        self.functions_of(self.followers.of_topic(topic), |_| true)
     }
 
     /// Functions that hear of changes in the set of functions.
     pub(super) fn of_functions_available(&self) -> Vec<Box<str>> {
-        self.functions_of(&self.functions_available, |_| true)
+        self.functions_of(self.followers.functions_available.iter(), |_| true)
     }
 
     /// Functions that hear of workers that come and go.
     pub(super) fn of_workers_available(&self) -> Vec<Box<str>> {
-        self.functions_of(&self.workers_available, |_| true)
+        self.functions_of(self.followers.workers_available.iter(), |_| true)
     }
 
     /// The streams that some trigger follows: events, joins, leaves.
     pub(super) fn streams(&self) -> (Streams, Streams, Streams) {
-        let events = Streams {
-            all: false,
-            named: self.events.keys().cloned().collect(),
-        };
-        (
-            events,
-            self.presence_streams(&self.joins),
-            self.presence_streams(&self.leaves),
-        )
+        self.followers.streams()
     }
 
-    fn of_presence(&self, slots: &[SlotId], stream: &str) -> Vec<Called> {
-        let called = slots.iter().filter_map(|slot| {
-            let trigger = self.triggers.get(*slot)?;
+    fn of_presence(&self, followers: &OfPresence, stream: &str) -> Vec<Called> {
+        let called = followers.find(stream).into_iter().filter_map(|slot| {
+            let trigger = self.triggers.get(slot)?;
             let (Matcher::Join(matcher) | Matcher::Leave(matcher)) = &trigger.matcher else {
                 return None;
             };
@@ -340,29 +242,16 @@ impl Triggers {
         called.collect()
     }
 
-    fn functions_of(&self, slots: &[SlotId], matches: impl Fn(&Matcher) -> bool) -> Vec<Box<str>> {
-        let found = slots.iter().filter_map(|slot| self.triggers.get(*slot));
+    fn functions_of(
+        &self,
+        slots: impl Iterator<Item = SlotId>,
+        matches: impl Fn(&Matcher) -> bool,
+    ) -> Vec<Box<str>> {
+        let found = slots.filter_map(|slot| self.triggers.get(slot));
         found
             .filter(|trigger| matches(&trigger.matcher))
             .map(|trigger| trigger.function_id.clone())
             .collect()
-    }
-
-    fn presence_streams(&self, slots: &[SlotId]) -> Streams {
-        let mut streams = Streams::default();
-        for slot in slots {
-            let matcher = self.triggers.get(*slot).map(|trigger| &trigger.matcher);
-            let Some(Matcher::Join(matcher) | Matcher::Leave(matcher)) = matcher else {
-                continue;
-            };
-            match &matcher.stream {
-                Some(stream) => {
-                    streams.named.insert(stream.clone());
-                }
-                None => streams.all = true,
-            }
-        }
-        streams
     }
 
     fn matcher_of(
@@ -402,179 +291,25 @@ impl Triggers {
             // Of a type that nobody serves, or with a config that says nothing to us, it waits.
             let matcher = self.matcher_of(trigger_type, config.as_deref());
             if let Some(trigger) = self.triggers.get_mut(*slot) {
+                self.followers.remove(trigger.order, &trigger.matcher);
                 trigger.matcher = matcher.unwrap_or(Matcher::Elsewhere);
             }
-        }
-        if !slots.is_empty() {
-            self.enlist_all();
+            self.set_following(*slot);
         }
         slots
     }
 
-    fn enlist_all(&mut self) {
-        self.events.clear();
-        self.topics.clear();
-        for list in self.lists_mut() {
-            list.clear();
-        }
-        let mut slots: Vec<(u64, SlotId)> = self
-            .triggers
-            .iter()
-            .map(|(slot, trigger)| (trigger.order, slot))
-            .collect();
-        slots.sort_unstable_by_key(|(order, _)| *order);
-        for (_, slot) in slots {
-            self.enlist(slot);
-        }
-    }
-
-    fn enlist(&mut self, slot: SlotId) {
-        let Some(trigger) = self.triggers.get(slot) else {
-            return;
-        };
-        let list = match &trigger.matcher {
-            Matcher::Event(matcher) => {
-                let of_stream = self.events.entry(matcher.stream.clone()).or_default();
-                match &matcher.group {
-                    Some(group) => of_stream.groups.entry(group.clone()).or_default(),
-                    None => &mut of_stream.any_group,
-                }
-            }
-            Matcher::Join(_) => &mut self.joins,
-            Matcher::Leave(_) => &mut self.leaves,
-            Matcher::Log(_) => &mut self.logs,
-            Matcher::FunctionsAvailable => &mut self.functions_available,
-            Matcher::WorkersAvailable => &mut self.workers_available,
-            Matcher::Topic(SubscribeTrigger { topic: Some(topic) }) => {
-                self.topics.entry(topic.clone()).or_default()
-            }
-            Matcher::Topic(_) | Matcher::Elsewhere => return,
-        };
-        list.push(slot);
-    }
-
-    fn delist(&mut self, slot: SlotId) {
-        match self.triggers.get(slot).map(|trigger| &trigger.matcher) {
-            Some(Matcher::Event(matcher)) => {
-                let Some(of_stream) = self.events.get_mut(&matcher.stream) else {
-                    return;
-                };
-                match &matcher.group {
-                    Some(group) => take_from(&mut of_stream.groups, group, slot),
-                    None => of_stream.any_group.retain(|listed| *listed != slot),
-                }
-                if of_stream.any_group.is_empty() && of_stream.groups.is_empty() {
-                    self.events.remove(&matcher.stream);
-                }
-            }
-            Some(Matcher::Topic(SubscribeTrigger { topic: Some(topic) })) => {
-                take_from(&mut self.topics, topic, slot);
-            }
-            Some(Matcher::Topic(_) | Matcher::Elsewhere) | None => {}
-            Some(_) => {
-                for list in self.lists_mut() {
-                    list.retain(|listed| *listed != slot);
-                }
-            }
-        }
-    }
-
-    fn lists_mut(&mut self) -> [&mut Vec<SlotId>; 5] {
-        [
-            &mut self.joins,
-            &mut self.leaves,
-            &mut self.logs,
-            &mut self.functions_available,
-            &mut self.workers_available,
-        ]
-    }
-}
-
-impl Trigger {
-    /// A trigger that is to be registered.
-    pub(super) fn new(
-        id: &str,
-        trigger_type: &str,
-        function_id: &str,
-        owner: SlotId,
-        since: u64,
-    ) -> Trigger {
-        Trigger {
-            id: id.into(),
-            trigger_type: trigger_type.into(),
-            function_id: function_id.into(),
-            config: None,
-            metadata: None,
-            owner,
-            since,
-            order: 0,
-            matcher: Matcher::Elsewhere,
-            rate: Rate::default(),
-        }
-    }
-}
-
-impl Trigger {
-    /// Bytes of its texts.
-    pub(super) fn held_bytes(&self) -> usize {
-        let texts = self.id.len() + self.trigger_type.len() + self.function_id.len();
-        let json = [&self.config, &self.metadata].into_iter().flatten();
-        texts + json.map(|json| json.get().len()).sum::<usize>()
-    }
-
-    fn check_ids(&self) -> Result<(), ErrorBody> {
-        let condition = match &self.matcher {
-            Matcher::Event(matcher) => matcher.condition.as_deref(),
-            Matcher::Join(matcher) | Matcher::Leave(matcher) => matcher.condition.as_deref(),
-            _ => None,
-        };
-        let len = self.function_id.len().max(condition.map_or(0, str::len));
-        if len <= ID_BYTES_MAX {
-            return Ok(());
-        }
-        let message = format!("a function's id is too long: {len} > {ID_BYTES_MAX} bytes");
-        Err(ErrorBody::new("trigger_registration_failed", message))
-    }
-}
-
-impl ServedType {
-    /// Bytes of its texts.
-    pub(super) fn held_bytes(&self) -> usize {
-        let formats = [&self.trigger_request_format, &self.call_request_format];
-        let formats = formats.into_iter().flatten();
-        let bytes: usize = formats.map(|json| json.get().len()).sum();
-        self.description.len() + bytes
-    }
-}
-
-impl Rate {
-    /// True once in the trigger's life.
-    fn goes_in_a_circle(&mut self, second: u64) -> bool {
-        if self.second != second {
-            *self = Rate {
-                second,
-                count: 0,
-                was_told: self.was_told,
-            };
-        }
-        self.count += 1;
-        let is_news = self.count == CIRCLE_CALLS_A_SECOND && !self.was_told;
-        self.was_told |= is_news;
-        is_news
-    }
-}
-
-fn take_from(lists: &mut HashMap<Box<str>, Vec<SlotId>>, key: &str, slot: SlotId) {
-    if let Some(list) = lists.get_mut(key) {
-        list.retain(|listed| *listed != slot);
-        if list.is_empty() {
-            lists.remove(key);
+    /// What the trigger follows calls it from now on, in its place by order of registration.
+    fn set_following(&mut self, slot: SlotId) {
+        if let Some(trigger) = self.triggers.get(slot) {
+            self.followers.add(trigger.order, slot, &trigger.matcher);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::trigger::CIRCLE_CALLS_A_SECOND;
     use super::*;
 
     fn peer(slot: u32) -> SlotId {

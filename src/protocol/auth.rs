@@ -22,7 +22,9 @@ pub fn payload(head: &[u8], addr: impl Display) -> String {
         let mut out = br#"{"addr":"#.to_vec();
         text::write_string(&mut out, &addr.to_string());
         push(&mut out, r#","headers":"#);
-        write_headers(&mut out, headers);
+        write_map(&mut out, headers, |out, value| {
+            text::write_string(out, value)
+        });
         push(&mut out, r#","path":"#);
         text::write_string(&mut out, path_of(target));
         push(&mut out, r#","query_params":"#);
@@ -36,7 +38,9 @@ pub fn payload(head: &[u8], addr: impl Display) -> String {
 pub fn worker_payload(head: &[u8], ip: impl Display) -> String {
     with_request(head, |headers, target| {
         let mut out = br#"{"headers":"#.to_vec();
-        write_headers(&mut out, headers);
+        write_map(&mut out, headers, |out, value| {
+            text::write_string(out, value)
+        });
         push(&mut out, r#","ip_address":"#);
         text::write_string(&mut out, &ip.to_string());
         push(&mut out, r#","query_params":"#);
@@ -127,19 +131,6 @@ fn visible(value: &[u8]) -> Option<&str> {
     value.iter().all(is_visible).then(|| text.trim_ascii())
 }
 
-fn write_headers(out: &mut Vec<u8>, headers: &BTreeMap<String, String>) {
-    out.push(b'{');
-    for (at, (name, value)) in headers.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        text::write_string(out, name);
-        out.push(b':');
-        text::write_string(out, value);
-    }
-    out.push(b'}');
-}
-
 /// The values of each key of the query, as sent: nothing is decoded.
 fn write_query(out: &mut Vec<u8>, target: &str) {
     let query = target.split_once('?').map_or("", |(_, query)| query);
@@ -150,14 +141,23 @@ fn write_query(out: &mut Vec<u8>, target: &str) {
             values.entry(key).or_default().push(value);
         }
     }
+    write_map(out, &values, |out, values| text::write_strings(out, values));
+}
+
+/// One JSON object, with each value as `write_value` writes it.
+fn write_map<K: AsRef<str>, V>(
+    out: &mut Vec<u8>,
+    map: &BTreeMap<K, V>,
+    write_value: impl Fn(&mut Vec<u8>, &V),
+) {
     out.push(b'{');
-    for (at, (key, values)) in values.iter().enumerate() {
+    for (at, (key, value)) in map.iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
-        text::write_string(out, key);
+        text::write_string(out, key.as_ref());
         out.push(b':');
-        text::write_strings(out, values);
+        write_value(out, value);
     }
     out.push(b'}');
 }

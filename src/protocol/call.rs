@@ -38,18 +38,7 @@ pub enum EngineMessage<'a> {
         id: Cow<'a, str>,
     },
     /// A function is to be called when something happens.
-    RegisterTrigger {
-        /// The trigger's id.
-        id: Cow<'a, str>,
-        /// Kind of happening.
-        trigger_type: Cow<'a, str>,
-        /// What is to be called.
-        function_id: Cow<'a, str>,
-        /// Which happenings of the kind.
-        config: Option<&'a RawValue>,
-        /// Kept for listings.
-        metadata: Option<&'a RawValue>,
-    },
+    RegisterTrigger(TriggerRegistration<'a>),
     /// The trigger is over.
     UnregisterTrigger {
         /// The trigger's id.
@@ -78,6 +67,21 @@ pub enum EngineMessage<'a> {
     Ping,
     /// Wants nothing: pongs, messages that only servers send, unknown types, empty ones.
     Ignored,
+}
+
+/// A trigger that is to be registered.
+#[derive(Debug)]
+pub struct TriggerRegistration<'a> {
+    /// The trigger's id.
+    pub id: Cow<'a, str>,
+    /// Kind of happening.
+    pub trigger_type: Cow<'a, str>,
+    /// What is to be called.
+    pub function_id: Cow<'a, str>,
+    /// Which happenings of the kind.
+    pub config: Option<&'a RawValue>,
+    /// Kept for listings.
+    pub metadata: Option<&'a RawValue>,
 }
 
 /// A call of a function.
@@ -358,13 +362,13 @@ fn register_trigger<'a>(fields: &Fields<'a>) -> Result<EngineMessage<'a>, Droppe
         Field::Config,
         Field::Metadata,
     ])?;
-    Ok(EngineMessage::RegisterTrigger {
+    Ok(EngineMessage::RegisterTrigger(TriggerRegistration {
         id: fields.string(Field::Id)?,
         trigger_type: fields.string(Field::TriggerType)?,
         function_id: fields.string(Field::FunctionId)?,
         config: fields.value(Field::Config),
         metadata: fields.value(Field::Metadata),
-    })
+    }))
 }
 
 fn register_trigger_type<'a>(fields: &Fields<'a>) -> Result<EngineMessage<'a>, Dropped> {
@@ -625,11 +629,11 @@ mod tests {
         let text = r#"{"type":"registertrigger","id":"t","trigger_type":"x","function_id":"f"}"#;
         assert!(matches!(
             parse(text),
-            Ok(EngineMessage::RegisterTrigger {
+            Ok(EngineMessage::RegisterTrigger(TriggerRegistration {
                 config: None,
                 metadata: None,
                 ..
-            })
+            }))
         ));
         let text =
             r#"{"type":"registertriggertype","id":"t","description":"","call_request_format":1}"#;

@@ -218,7 +218,7 @@ mod tests {
 
     fn with_custom(functions: &[StreamFunction]) -> Arc<Hooks> {
         let mut hooks = Hooks::default();
-        let custom = hooks.custom.entry("s".into()).or_default();
+        let custom = hooks.custom.get_or_default("s");
         functions.iter().for_each(|function| custom.add(*function));
         hooks.events.named.insert("s".into());
         Arc::new(hooks)

@@ -1,11 +1,10 @@
 //! Which streams SDK workers have hooked onto, as the engine last told: an event, a join or a leave
 //! that nobody watches costs one lookup.
 //!
-//! A copy is made anew for each change and shared by all workers. Who is to be called stays with the
-//! engine.
+//! Each change makes a new state, which is shared by all workers and has most of its memory in common
+//! with the state before. Who is to be called stays with the engine.
 
-use hashbrown::{HashMap, HashSet};
-
+use crate::collections::{PersistentMap, PersistentSet};
 use crate::protocol::input::StreamFunction;
 
 /// One state of all hooks. Versions rise with every change.
@@ -20,7 +19,7 @@ pub struct Hooks {
     /// Streams whose leaves are told to a function.
     pub leaves: Streams,
     /// Streams with custom functions in place of the store's.
-    pub custom: HashMap<Box<str>, CustomFunctions>,
+    pub custom: PersistentMap<CustomFunctions>,
 }
 
 /// A set of streams, or all.
@@ -29,7 +28,10 @@ pub struct Streams {
     /// Every stream, whatever its name.
     pub all: bool,
     /// These.
-    pub named: HashSet<Box<str>>,
+    pub named: PersistentSet,
+    /// Those that were followed when a link to an engine was lost, until it is known whether they
+    /// still are.
+    pub lost: PersistentSet,
 }
 
 /// Which functions of one stream are custom.
@@ -39,29 +41,37 @@ pub struct CustomFunctions(u8);
 impl Hooks {
     /// Whether that function of that stream is custom.
     pub fn is_custom(&self, stream: &str, function: StreamFunction) -> bool {
-        !self.custom.is_empty()
-            && self
-                .custom
-                .get(stream)
-                .is_some_and(|functions| functions.has(function))
+        self.custom
+            .get(stream)
+            .is_some_and(|functions| functions.has(function))
     }
 }
 
 impl Streams {
     /// Whether the stream is one of them.
     pub fn has(&self, stream: &str) -> bool {
-        self.all || (!self.named.is_empty() && self.named.contains(stream))
+        self.all || self.named.contains(stream) || self.lost.contains(stream)
     }
 
-    /// Adds those of another set.
-    pub fn add(&mut self, more: Streams) {
+    /// Adds those of another set, name by name.
+    pub fn add(&mut self, more: &Streams) {
         self.all |= more.all;
-        self.named.extend(more.named);
+        self.named.extend(&more.named);
+        self.lost.extend(&more.lost);
+    }
+
+    /// These, and those that were followed before the link was lost.
+    pub fn with_lost(self, lost: &Streams) -> Streams {
+        Streams {
+            all: self.all || lost.all,
+            named: self.named,
+            lost: lost.named.clone(),
+        }
     }
 
     /// Whether none is in it.
     pub fn is_empty(&self) -> bool {
-        !self.all && self.named.is_empty()
+        !self.all && self.named.is_empty() && self.lost.is_empty()
     }
 }
 
@@ -99,7 +109,7 @@ mod tests {
     fn each_function_of_a_stream_is_custom_by_itself() {
         let mut hooks = Hooks::default();
         assert!(!hooks.is_custom("chat", StreamFunction::Get));
-        let functions = hooks.custom.entry("chat".into()).or_default();
+        let functions = hooks.custom.get_or_default("chat");
         functions.add(StreamFunction::Get);
         functions.add(StreamFunction::Set);
         functions.remove(StreamFunction::Set);
@@ -115,5 +125,16 @@ mod tests {
         assert!(streams.has("a") && !streams.has("b"));
         streams.all = true;
         assert!(streams.has("b"));
+    }
+
+    #[test]
+    fn what_was_followed_before_counts_until_it_is_known_anew() {
+        let (mut known, mut lost) = (Streams::default(), Streams::default());
+        known.named.insert("a".into());
+        lost.named.insert("b".into());
+        let both = known.clone().with_lost(&lost);
+        assert!(both.has("a") && both.has("b") && !both.has("c"));
+        lost.all = true;
+        assert!(known.with_lost(&lost).has("c"));
     }
 }

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
 use mio::{Events, Poll, Token};
 
 use crate::config::Limits;
@@ -26,7 +25,7 @@ use crate::fanout::{Budget, Fanout};
 use crate::id::{GroupKey, LocalGroupId, SlotId, WorkerId};
 use crate::mesh::{Shared, ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
 use crate::metrics::WorkerMetrics;
-use crate::net::id_of;
+use crate::net::{self, Listener, Ready, WAKE, listener_token};
 use crate::protocol::origin::OriginRule;
 use crate::shard::hooks::Hooks;
 use crate::shard::{
@@ -38,10 +37,6 @@ pub use auth::Auth;
 use connections::Connections;
 use drain::Drain;
 use leaves::Debts;
-
-/// The poll's names for what is no connection. No slot reaches them.
-const WAKE: Token = Token(usize::MAX);
-const LISTENER: Token = Token(usize::MAX - 1);
 
 /// What one turn does at most before it looks at everything else again: commands, by the bytes that
 /// they move and so much for each; bytes read; small writes.
@@ -94,11 +89,7 @@ pub fn wake_token() -> Token {
 /// One worker.
 pub struct Worker {
     poll: Poll,
-    listener: Option<TcpListener>,
-    /// Sockets wait to be accepted: the poll has said so and no accept since has found none.
-    is_acceptable: bool,
-    /// No accept before this: the process had no descriptor left.
-    accept_after: Option<Instant>,
+    listener: Listener,
     ports: WorkerPorts,
     shard: Shard,
     hooks: Arc<Hooks>,
@@ -137,19 +128,14 @@ pub struct Worker {
 impl Worker {
     /// Makes the worker of these parts; [`Worker::run`] is its life.
     pub fn new(parts: Parts) -> io::Result<Worker> {
-        let mut listener = TcpListener::from_std(parts.listener);
-        parts
-            .poll
-            .registry()
-            .register(&mut listener, LISTENER, mio::Interest::READABLE)?;
+        let (token, registry) = (listener_token(0), parts.poll.registry());
+        let listener = Listener::watch(parts.listener, token, registry, "subscribers")?;
         Ok(Worker {
             shard: parts.shard,
             hooks: Arc::default(),
             fanout: Fanout::new(parts.limits.behind_bytes),
             poll: parts.poll,
-            listener: Some(listener),
-            is_acceptable: true,
-            accept_after: None,
+            listener,
             ports: parts.ports,
             store_here: parts.store_here,
             connections: Connections::default(),
@@ -210,21 +196,23 @@ impl Worker {
         if self.shares_core && timeout == Some(Duration::ZERO) {
             std::thread::yield_now(); // there is work, but the engine's turn may be due
         }
-        match self.poll.poll(events, timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            polled => polled?,
+        if !net::wait(&mut self.poll, events, timeout)? {
+            return Ok(());
         }
         for event in events.iter() {
-            match event.token() {
-                WAKE => {}
-                LISTENER => self.is_acceptable = true,
-                token => {
-                    let id = id_of(token);
-                    let ends = event.is_read_closed() || event.is_error();
-                    if event.is_readable() || ends {
+            match Ready::from(event) {
+                Ready::Mailbox => {}
+                Ready::Listener(_) => self.listener.wake(),
+                Ready::Socket {
+                    id,
+                    has_bytes,
+                    ends,
+                    takes_bytes,
+                } => {
+                    if has_bytes {
                         self.has_bytes(id, ends);
                     }
-                    if event.is_writable() {
+                    if takes_bytes {
                         self.takes_bytes(id);
                     }
                 }
@@ -237,8 +225,7 @@ impl Worker {
     /// `Some(0)` while there is work; else until the next time limit, or for good.
     fn sleep_at_most(&self) -> Option<Duration> {
         let has_commands = !self.own_commands.is_empty() || !self.ports.commands.is_empty();
-        let has_sockets =
-            !self.readable.is_empty() || (self.is_acceptable && self.accept_after.is_none());
+        let has_sockets = !self.readable.is_empty() || self.listener.is_due();
         let has_work = self.fanout.is_due()
             || !self.to_write.is_empty()
             || !self.ports.open.is_empty()
@@ -250,7 +237,7 @@ impl Worker {
         sleep_until([
             self.handshakes.next_at(),
             self.closing.next_at(),
-            self.accept_after,
+            self.listener.rests_until(),
             self.drain.next_at(),
         ])
     }

@@ -8,7 +8,7 @@ use mio::net::TcpStream;
 use crate::fanout::Connections as _;
 use crate::id::SlotId;
 use crate::mesh::ToOwner;
-use crate::net::{ACCEPT_REST, ACCEPTS_A_TURN, Accepted, LINGER, Received, accept};
+use crate::net::{ACCEPTS_A_TURN, LINGER, Received};
 use crate::protocol::connection::close_frame;
 use crate::protocol::handshake::Refusal;
 
@@ -22,48 +22,21 @@ const SOCKET_COST_BYTES: usize = 1024;
 impl Worker {
     /// Takes sockets that wait at the listener, or hands them to the emptiest worker.
     pub(super) fn accept(&mut self) {
-        let rests = self
-            .accept_after
-            .is_some_and(|after| after > self.now.monotonic);
-        if rests || !self.may_read_sockets() {
+        if !self.may_read_sockets() {
             return;
         }
-        self.accept_after = None;
         for _ in 0..ACCEPTS_A_TURN {
-            if !self.is_acceptable || !self.accept_one() {
+            let Some(stream) = self.listener.accept(self.now.monotonic) else {
                 return;
-            }
+            };
+            self.place_socket(stream);
         }
     }
 
     /// Accepts everything that waits, so that closing the listener resets nobody.
     pub(super) fn accept_rest(&mut self) {
-        while self.accept_one() {}
-        self.listener = None;
-        self.is_acceptable = false;
-    }
-
-    fn accept_one(&mut self) -> bool {
-        let Some(listener) = &self.listener else {
-            return false;
-        };
-        match accept(listener) {
-            Accepted::Stream(stream) => {
-                self.place_socket(stream);
-                true
-            }
-            Accepted::Nobody => {
-                self.is_acceptable = false;
-                false
-            }
-            Accepted::Failed(error) => {
-                tracing::warn!(
-                    "cannot accept subscribers: {error}; trying again every {} ms (open files: ulimit -n)",
-                    ACCEPT_REST.as_millis()
-                );
-                self.accept_after = Some(self.now.monotonic + ACCEPT_REST);
-                false
-            }
+        for stream in self.listener.close(self.now.monotonic) {
+            self.place_socket(stream);
         }
     }
 

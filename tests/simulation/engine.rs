@@ -199,7 +199,7 @@ pub(crate) fn hooks(pace: &mut Pace) -> Hooks {
         }
     }
     if pace.below(3) > 0 {
-        hooks.custom.insert(CUSTOM_STREAM.into(), custom);
+        *hooks.custom.get_or_default(CUSTOM_STREAM) = custom;
     }
     hooks
 }
@@ -209,7 +209,7 @@ fn streams_of(pace: &mut Pace) -> Streams {
     match pace.below(4) {
         0 => {}
         1 => streams.all = true,
-        named => drop(streams.named.insert(["s", "t"][named - 2].into())),
+        named => streams.named.insert(["s", "t"][named - 2].into()),
     }
     streams
 }

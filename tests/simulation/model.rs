@@ -154,7 +154,7 @@ impl Model {
 
     /// Whether the group's values may be kept by functions.
     pub(crate) fn is_custom(&self, group: &GroupKey) -> bool {
-        self.hooks.custom.contains_key(group.stream())
+        self.hooks.custom.get(group.stream()).is_some()
     }
 
     /// A subscription has ended: if anybody watches, one leave is due, behind those before it.

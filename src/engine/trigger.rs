@@ -1,0 +1,131 @@
+//! One trigger, one served type: what was registered, and what it counts.
+//!
+//! Pure. May not know the other triggers.
+
+use serde_json::value::RawValue;
+
+use crate::id::SlotId;
+use crate::protocol::call::ErrorBody;
+use crate::protocol::trigger::{LogTrigger, PresenceTrigger, StreamTrigger, SubscribeTrigger};
+
+use super::holdings::ID_BYTES_MAX;
+
+/// One trigger as it was registered.
+pub(super) struct Trigger {
+    pub(super) id: Box<str>,
+    pub(super) trigger_type: Box<str>,
+    pub(super) function_id: Box<str>,
+    pub(super) config: Option<Box<RawValue>>,
+    pub(super) metadata: Option<Box<RawValue>>,
+    pub(super) owner: SlotId,
+    /// It hears of events that happened in this state of the hooks, or later.
+    pub(super) since: u64,
+    pub(super) order: u64,
+    pub(super) matcher: Matcher,
+    pub(super) rate: Rate,
+}
+
+/// What a trigger listens to.
+pub(super) enum Matcher {
+    Event(StreamTrigger),
+    Join(PresenceTrigger),
+    Leave(PresenceTrigger),
+    Log(LogTrigger),
+    Topic(SubscribeTrigger),
+    FunctionsAvailable,
+    WorkersAvailable,
+    /// Its type is served by a worker.
+    Elsewhere,
+}
+
+/// A trigger type that a worker serves.
+pub(super) struct ServedType {
+    pub(super) owner: SlotId,
+    pub(super) description: Box<str>,
+    pub(super) trigger_request_format: Option<Box<RawValue>>,
+    pub(super) call_request_format: Option<Box<RawValue>>,
+}
+
+/// How often a trigger fires within a second, to tell once that it may run in a circle.
+#[derive(Default)]
+pub(super) struct Rate {
+    second: u64,
+    count: u32,
+    was_told: bool,
+}
+
+/// A trigger that fires this often within a second is told of in the log, once.
+pub(super) const CIRCLE_CALLS_A_SECOND: u32 = 1000;
+
+impl Trigger {
+    /// A trigger that is to be registered.
+    pub(super) fn new(
+        id: &str,
+        trigger_type: &str,
+        function_id: &str,
+        owner: SlotId,
+        since: u64,
+    ) -> Trigger {
+        Trigger {
+            id: id.into(),
+            trigger_type: trigger_type.into(),
+            function_id: function_id.into(),
+            config: None,
+            metadata: None,
+            owner,
+            since,
+            order: 0,
+            matcher: Matcher::Elsewhere,
+            rate: Rate::default(),
+        }
+    }
+
+    /// Bytes of its texts.
+    pub(super) fn held_bytes(&self) -> usize {
+        let texts = self.id.len() + self.trigger_type.len() + self.function_id.len();
+        let json = [&self.config, &self.metadata].into_iter().flatten();
+        texts + json.map(|json| json.get().len()).sum::<usize>()
+    }
+
+    /// Ids are kept for every call under way: none may be long.
+    pub(super) fn check_ids(&self) -> Result<(), ErrorBody> {
+        let condition = match &self.matcher {
+            Matcher::Event(matcher) => matcher.condition.as_deref(),
+            Matcher::Join(matcher) | Matcher::Leave(matcher) => matcher.condition.as_deref(),
+            _ => None,
+        };
+        let len = self.function_id.len().max(condition.map_or(0, str::len));
+        if len <= ID_BYTES_MAX {
+            return Ok(());
+        }
+        let message = format!("a function's id is too long: {len} > {ID_BYTES_MAX} bytes");
+        Err(ErrorBody::new("trigger_registration_failed", message))
+    }
+}
+
+impl ServedType {
+    /// Bytes of its texts.
+    pub(super) fn held_bytes(&self) -> usize {
+        let formats = [&self.trigger_request_format, &self.call_request_format];
+        let formats = formats.into_iter().flatten();
+        let bytes: usize = formats.map(|json| json.get().len()).sum();
+        self.description.len() + bytes
+    }
+}
+
+impl Rate {
+    /// True once in the trigger's life.
+    pub(super) fn goes_in_a_circle(&mut self, second: u64) -> bool {
+        if self.second != second {
+            *self = Rate {
+                second,
+                count: 0,
+                was_told: self.was_told,
+            };
+        }
+        self.count += 1;
+        let is_news = self.count == CIRCLE_CALLS_A_SECOND && !self.was_told;
+        self.was_told |= is_news;
+        is_news
+    }
+}

@@ -1,0 +1,186 @@
+//! A listener that a poll watches: whether somebody waits, and when accepting goes on after the
+//! process had no descriptor left.
+//!
+//! May not know what becomes of the sockets.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+
+/// Sockets accepted in one turn, at most.
+pub const ACCEPTS_A_TURN: usize = 64;
+/// How long accepting rests when the process has no descriptor left.
+const REST: Duration = Duration::from_millis(100);
+
+/// One listener.
+pub struct Listener {
+    /// None: it is closed.
+    socket: Option<TcpListener>,
+    /// Sockets wait: the poll has said so and no accept since has found none.
+    is_acceptable: bool,
+    /// No accept before this.
+    rests_until: Option<Instant>,
+    /// Who connects there, for the log.
+    whom: &'static str,
+}
+
+impl Listener {
+    /// Has the poll watch the socket under that name.
+    pub fn watch(
+        socket: std::net::TcpListener,
+        token: Token,
+        registry: &Registry,
+        whom: &'static str,
+    ) -> io::Result<Listener> {
+        let mut socket = TcpListener::from_std(socket);
+        registry.register(&mut socket, token, Interest::READABLE)?;
+        Ok(Listener {
+            socket: Some(socket),
+            is_acceptable: true,
+            rests_until: None,
+            whom,
+        })
+    }
+
+    /// The poll says that somebody waits.
+    pub fn wake(&mut self) {
+        self.is_acceptable = self.socket.is_some();
+    }
+
+    /// Whether somebody waits and may be accepted now.
+    pub fn is_due(&self) -> bool {
+        self.is_acceptable && self.rests_until.is_none()
+    }
+
+    /// When accepting goes on, if it rests.
+    pub fn rests_until(&self) -> Option<Instant> {
+        self.rests_until
+    }
+
+    /// The next socket that waits, in no poll yet. None: nobody waits, or accepting rests.
+    pub fn accept(&mut self, now: Instant) -> Option<TcpStream> {
+        if self.rests_until.is_some_and(|until| until > now) {
+            return None;
+        }
+        self.rests_until = None;
+        match self.is_acceptable {
+            true => self.take(now),
+            false => None,
+        }
+    }
+
+    /// Closes it. Closing resets whoever waits: so they are accepted before.
+    pub fn close(&mut self, now: Instant) -> Vec<TcpStream> {
+        let rest = std::iter::from_fn(|| self.take(now)).collect();
+        self.socket = None;
+        self.is_acceptable = false;
+        self.rests_until = None;
+        rest
+    }
+
+    fn take(&mut self, now: Instant) -> Option<TcpStream> {
+        let socket = self.socket.as_ref()?;
+        loop {
+            match socket.accept() {
+                Ok((stream, _)) => return Some(stream),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.is_acceptable = false;
+                    return None;
+                }
+                Err(error) if is_nothing(&error) => {}
+                Err(error) => {
+                    self.rest(now, &error);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn rest(&mut self, now: Instant, why: &io::Error) {
+        tracing::warn!(
+            "cannot accept {}: {why}; trying again every {} ms (open files: ulimit -n)",
+            self.whom,
+            REST.as_millis()
+        );
+        self.rests_until = Some(now + REST);
+    }
+}
+
+/// The peer was gone before it was accepted, or a signal came: the next one.
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpStream as Client};
+
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    const TOKEN: Token = Token(7);
+
+    fn listener(poll: &Poll) -> (Listener, SocketAddr) {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = Listener::watch(socket, TOKEN, poll.registry(), "clients").unwrap();
+        (listener, address)
+    }
+
+    /// Returns when the poll has said that somebody waits.
+    fn wait(poll: &mut Poll, listener: &mut Listener) {
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(Duration::from_secs(10)))
+            .unwrap();
+        assert!(events.iter().any(|event| event.token() == TOKEN));
+        listener.wake();
+    }
+
+    #[test]
+    fn whoever_waits_is_accepted_and_then_nobody_does() {
+        let mut poll = Poll::new().unwrap();
+        let (mut listener, address) = listener(&poll);
+        let now = Instant::now();
+        assert!(listener.accept(now).is_none() && !listener.is_due());
+        let _clients = [(); 2].map(|()| Client::connect(address).unwrap());
+        wait(&mut poll, &mut listener);
+        assert!(listener.is_due());
+        assert!(listener.accept(now).is_some() && listener.accept(now).is_some());
+        assert!(listener.accept(now).is_none() && !listener.is_due());
+    }
+
+    #[test]
+    fn accepting_rests_after_a_failure_and_goes_on_by_itself() {
+        let mut poll = Poll::new().unwrap();
+        let (mut listener, address) = listener(&poll);
+        let _client = Client::connect(address).unwrap();
+        wait(&mut poll, &mut listener);
+        let now = Instant::now();
+        listener.rest(now, &io::Error::other("no descriptor left"));
+        assert!(listener.accept(now).is_none() && !listener.is_due());
+        let rested = listener.rests_until().unwrap();
+        assert_eq!(rested, now + REST);
+        assert!(listener.accept(rested).is_some());
+        assert!(listener.rests_until().is_none());
+    }
+
+    #[test]
+    fn whoever_waits_when_it_closes_is_accepted_before() {
+        let mut poll = Poll::new().unwrap();
+        let (mut listener, address) = listener(&poll);
+        let _client = Client::connect(address).unwrap();
+        wait(&mut poll, &mut listener);
+        let now = Instant::now();
+        assert_eq!(listener.close(now).len(), 1);
+        listener.wake();
+        assert!(!listener.is_due() && listener.accept(now).is_none());
+        assert!(Client::connect(address).is_err(), "nobody listens there");
+    }
+}
