@@ -27,7 +27,8 @@ use crate::id::{GroupKey, SlotId, WorkerId};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
 use crate::shard::hooks::Hooks;
 use crate::shard::{
-    Command, Cursor, CustomCall, Delivered, Delivery, Fired, Learned, Reply, Request, Slice, Told,
+    Command, Cursor, CustomCall, Delivered, Delivery, Fired, Learned, Reply, Request, Slice,
+    SliceLimits, Told,
 };
 
 /// What a worker takes at all times.
@@ -36,8 +37,8 @@ pub enum ToWorker {
     Delivery(Delivery),
     /// What the store has to say to this shard, in order.
     Learned(Vec<Learned>),
-    /// The store wants a slice of this shard. It holds what was learned before, and nothing later.
-    Slice(Cursor),
+    /// The store wants a slice of this shard, from there on and so large. It holds what was learned before, and nothing later.
+    Slice(Cursor, SliceLimits),
     /// What a custom function answered this shard.
     Told(Told),
     /// The functions' word on a join: whether it is admitted.
@@ -101,7 +102,7 @@ impl Weigh for ToWorker {
                 }
             },
             ToWorker::Learned(learned) => learned.iter().map(Learned::held_bytes).sum(),
-            ToWorker::Slice(_) => 0,
+            ToWorker::Slice(..) => 0,
             ToWorker::Told(told) => told.held_bytes(),
             ToWorker::Joined(request, _) => request.presence.held_bytes(),
             ToWorker::Authenticated(_, AuthVerdict::Admitted(Some(context))) => context.len(),

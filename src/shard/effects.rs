@@ -9,7 +9,7 @@ use crate::protocol::call::ErrorBody;
 use crate::protocol::frame::{EventFrame, SyncFrame};
 use crate::protocol::input::{StreamFunction, UpdateOp};
 
-use super::{Cursor, Decides, Slice};
+use super::{Cursor, Decides, Slice, SliceLimits};
 
 /// What a shard asks of the world. The worker performs it in the order of these fields.
 #[derive(Default)]
@@ -316,7 +316,7 @@ pub trait Store: std::marker::Send {
     /// until it is asked.
     fn tend(
         &mut self,
-        _asks: &mut Vec<(WorkerId, Cursor)>,
+        _asks: &mut Vec<(WorkerId, Cursor, SliceLimits)>,
         _learned: &mut Vec<Learned>,
     ) -> Option<Duration> {
         None

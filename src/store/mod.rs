@@ -97,9 +97,9 @@ fn tend(store: &mut dyn Store, ports: &mut StorePorts) -> Option<Duration> {
     if !learned.is_empty() {
         tell(learned, ports);
     }
-    for (shard, cursor) in asks {
+    for (shard, cursor, limits) in asks {
         if let Some(outbox) = ports.to_open.get_mut(shard.index()) {
-            outbox.send(ToWorker::Slice(cursor));
+            outbox.send(ToWorker::Slice(cursor, limits));
             outbox.flush();
         }
     }

@@ -279,7 +279,7 @@ impl Worker {
                     self.granted = Some(len);
                 }
                 Some(ToWorker::Authenticated(..)) => unreachable!("sockets are open here"),
-                Some(ToWorker::Slice(_)) => unreachable!("the double takes no snapshots"),
+                Some(ToWorker::Slice(..)) => unreachable!("the double takes no snapshots"),
                 None => {}
             }
         }

@@ -5,7 +5,7 @@
 //! lock      one process a directory
 //! record    how heads and records are written, with checksums
 //! log       batches appended, cut back when they fail
-//! snapshot  pieces of groups, beside the running log
+//! snapshot  pieces of groups, beside the running log; pace: how fast
 //! load      all of it read back
 //! start     what is made of that before the first request
 //! reference the reference's names, bytes and spelling; import: a directory of it taken over;
@@ -23,6 +23,7 @@ mod load;
 mod lock;
 mod log;
 mod offline;
+mod pace;
 mod record;
 mod recover;
 mod reference;
@@ -41,7 +42,9 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Factor, Fsync};
 use crate::id::WorkerId;
-use crate::shard::{Answer, Cursor, Decides, Learned, Request, RequestKind, Slice, Store, Verdict};
+use crate::shard::{
+    Answer, Cursor, Decides, Learned, Request, RequestKind, Slice, SliceLimits, Store, Verdict,
+};
 use crate::time::{Now, Rarely};
 
 pub use disk::{Directory, Disk, DiskFile};
@@ -53,11 +56,16 @@ pub use recover::{Report, inspect, recover};
 pub use start::Started;
 
 use log::Log;
+use pace::Pace;
 use record::Write;
 use snapshot::Writer;
 
 /// How long to wait after a snapshot or a sync has failed.
 const RETRY: Duration = Duration::from_secs(5);
+/// What is due in less is waited for in one go.
+const REST_LEAST: Duration = Duration::from_millis(1);
+/// While a snapshot is made the log may grow by this part of what it may have at all.
+const GROWTH_DIVISOR: u64 = 2;
 /// How often to look whether a sync is over.
 const WHILE_SYNCING: Duration = Duration::from_millis(2);
 /// How often to try to decide what became of a batch.
@@ -157,6 +165,8 @@ pub struct Files {
     /// Size of the newest snapshot.
     snapshot_bytes: u64,
     taking: Option<Taking>,
+    /// See [`pace::REST`].
+    slice_rest: Duration,
     /// The files may not hold what they should: a snapshot has to be made, whatever their size.
     is_to_write_anew: bool,
     no_snapshot_before: Option<Instant>,
@@ -168,6 +178,7 @@ pub struct Files {
 /// A snapshot that is being made.
 struct Taking {
     writer: Writer,
+    pace: Pace,
     /// The shard whose turn it is, and where in it.
     shard: usize,
     cursor: Cursor,
@@ -179,6 +190,12 @@ impl Taking {
     /// What was written is being synced: more would only wait for it.
     fn is_busy(&self) -> bool {
         self.writer.is_syncing()
+    }
+
+    /// When to ask for the next slice, if nothing else comes before.
+    fn rests_until(&self) -> Option<Instant> {
+        let rests = self.asked_at.is_none() && !self.is_busy();
+        rests.then_some(self.pace.rests_until)
     }
 }
 
@@ -225,7 +242,7 @@ impl Store for Files {
 
     fn tend(
         &mut self,
-        asks: &mut Vec<(WorkerId, Cursor)>,
+        asks: &mut Vec<(WorkerId, Cursor, SliceLimits)>,
         learned: &mut Vec<Learned>,
     ) -> Option<Duration> {
         let now = Instant::now();
@@ -241,15 +258,16 @@ impl Store for Files {
                 self.log.begin_sync();
             }
         }
-        self.ask_for_slice(asks);
+        self.ask_for_slice(asks, now);
         let sync_at = self.dirty_since.map(|since| since + self.save_interval);
         let retry_at = self.no_snapshot_before.filter(|at| *at > now);
         let decide_at = (!self.undecided.is_empty()).then(|| now + RETRY_UNDECIDED);
         let syncs = self.log.is_syncing() || self.taking.as_ref().is_some_and(Taking::is_busy);
         let synced_at = syncs.then(|| now + WHILE_SYNCING);
-        let due = [sync_at, retry_at, decide_at, synced_at];
+        let slice_at = self.taking.as_ref().and_then(Taking::rests_until);
+        let due = [sync_at, retry_at, decide_at, synced_at, slice_at];
         let next = due.into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(now) + Duration::from_millis(1))
+        Some(next.saturating_duration_since(now).max(REST_LEAST))
     }
 
     fn take_slice(&mut self, shard: WorkerId, slice: Slice) {
@@ -259,12 +277,16 @@ impl Store for Files {
         let Some(sequence) = taking.asked_at.take_if(|_| taking.shard == shard.index()) else {
             return;
         };
+        let before = taking.writer.bytes();
         let added = taking
             .writer
             .add(&*self.disk, sequence, &slice.pieces, slice.time_let_go);
         if let Err(error) = added {
             return self.give_snapshot_up(&error);
         }
+        taking
+            .pace
+            .wrote(taking.writer.bytes() - before, Instant::now());
         match slice.next {
             Some(cursor) => taking.cursor = cursor,
             None => {
@@ -393,9 +415,12 @@ impl Files {
         if self.no_snapshot_before.is_some_and(|at| at > now) {
             return false;
         }
+        self.is_to_write_anew || self.log.bytes() > self.log_bytes_allowed()
+    }
+
+    fn log_bytes_allowed(&self) -> u64 {
         let percent = u64::from(self.snapshot_factor.percent.saturating_sub(100));
-        let allowed = self.snapshot_bytes / 100 * percent;
-        self.is_to_write_anew || self.log.bytes() > allowed.max(self.segment_bytes as u64)
+        (self.snapshot_bytes / 100 * percent).max(self.segment_bytes as u64)
     }
 
     fn begin_snapshot(&mut self, now: Instant) {
@@ -406,9 +431,21 @@ impl Files {
         });
         match begun {
             Ok(writer) => {
-                self.is_to_write_anew = false;
+                let log_bytes = self.log.bytes();
+                // Until it is there, what was in doubt still is.
+                let growth_bytes_max = match std::mem::take(&mut self.is_to_write_anew) {
+                    true => 0,
+                    false => self.log_bytes_allowed() / GROWTH_DIVISOR,
+                };
                 self.taking = Some(Taking {
                     writer,
+                    pace: Pace {
+                        log_bytes,
+                        growth_bytes_max,
+                        bytes_max: self.snapshot_bytes + log_bytes,
+                        rest: self.slice_rest,
+                        rests_until: now,
+                    },
                     shard: 0,
                     cursor: Cursor::default(),
                     asked_at: None,
@@ -421,15 +458,16 @@ impl Files {
         }
     }
 
-    fn ask_for_slice(&mut self, asks: &mut Vec<(WorkerId, Cursor)>) {
-        let sequence = self.log.next_sequence() - 1;
+    fn ask_for_slice(&mut self, asks: &mut Vec<(WorkerId, Cursor, SliceLimits)>, now: Instant) {
+        let (sequence, log_bytes) = (self.log.next_sequence() - 1, self.log.bytes());
         if let Some(taking) = &mut self.taking
             && taking.asked_at.is_none()
             && taking.shard < self.workers
             && !taking.is_busy()
+            && let Some(limits) = taking.pace.next(taking.writer.bytes(), log_bytes, now)
         {
             taking.asked_at = Some(sequence);
-            asks.push((WorkerId(taking.shard as u16), taking.cursor));
+            asks.push((WorkerId(taking.shard as u16), taking.cursor, limits));
         }
     }
 

@@ -59,6 +59,11 @@ impl Writer {
         self.sequence
     }
 
+    /// Its size so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Appends pieces that are right up to that number of the log, with one write.
     pub(super) fn add(
         &mut self,

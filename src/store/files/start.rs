@@ -77,6 +77,7 @@ impl Files {
             dirty_since: None,
             snapshot_bytes: loaded.snapshot.map_or(0, |(_, bytes)| bytes),
             taking: None,
+            slice_rest: super::pace::REST,
             is_to_write_anew: false,
             no_snapshot_before: None,
             is_refusing: false,
