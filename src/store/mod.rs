@@ -58,6 +58,7 @@ fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
         while let Some(message) = ports.mailbox.take() {
             taken += 1;
             match message {
+                ToStore::Requests(batch) if requests.is_empty() => requests = batch,
                 ToStore::Requests(batch) => requests.extend(batch),
                 ToStore::Slice(shard, slice) => store.take_slice(shard, slice),
             }
@@ -74,6 +75,13 @@ fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
 }
 
 fn tell(learned: Vec<Learned>, ports: &mut StorePorts) {
+    if let [outbox] = &mut ports.to_open[..] {
+        if !learned.is_empty() {
+            outbox.send(ToWorker::Learned(learned));
+            outbox.flush();
+        }
+        return;
+    }
     let mut by_worker: Vec<Vec<Learned>> = ports.to_open.iter().map(|_| Vec::new()).collect();
     for learned in learned {
         let worker = match &learned {

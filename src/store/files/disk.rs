@@ -40,7 +40,13 @@ pub trait Disk: Send {
 
     /// Makes names outlast a loss of power.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Does so wherever it is called.
+    fn names_syncer(&self) -> SyncNames;
 }
+
+/// Makes names outlast a loss of power, at another time or on another thread.
+pub type SyncNames = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// One file that is written to.
 pub trait DiskFile: Send {
@@ -53,8 +59,8 @@ pub trait DiskFile: Send {
     /// Makes what was written outlast a loss of power.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Begins to sync what was written so far; more may be written meanwhile.
-    fn begin_sync(&mut self) -> Syncing;
+    /// Begins to sync what was written so far, and then names; more may be written meanwhile.
+    fn begin_sync(&mut self, names: Option<SyncNames>) -> Syncing;
 }
 
 /// A sync that goes on by itself.
@@ -172,6 +178,11 @@ impl Disk for Directory {
     fn sync(&mut self) -> io::Result<()> {
         File::open(&self.0)?.sync_all()
     }
+
+    fn names_syncer(&self) -> SyncNames {
+        let path = self.0.clone();
+        Box::new(move || File::open(path)?.sync_all())
+    }
 }
 
 impl DiskFile for File {
@@ -187,7 +198,7 @@ impl DiskFile for File {
         self.sync_data()
     }
 
-    fn begin_sync(&mut self) -> Syncing {
+    fn begin_sync(&mut self, names: Option<SyncNames>) -> Syncing {
         let file = match self.try_clone() {
             Ok(file) => file,
             Err(error) => return Syncing::done(Err(error)),
@@ -195,12 +206,14 @@ impl DiskFile for File {
         let (tell, told) = channel();
         let thread = thread::Builder::new().name("sync".to_owned());
         let spawned = thread.spawn(move || {
+            let synced = file.sync_data();
+            let synced = synced.and_then(|()| names.map_or(Ok(()), |sync| sync()));
             // Whoever began it may have been closed.
-            let _ = tell.send(file.sync_data());
+            let _ = tell.send(synced);
         });
         match spawned {
             Ok(_) => Syncing(told),
-            Err(_) => Syncing::done(self.sync_data()),
+            Err(error) => Syncing::done(Err(error)),
         }
     }
 }

@@ -50,8 +50,10 @@ impl Layout {
 /// What was read.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
-    /// The log's last number.
+    /// The last number that was given out.
     pub(super) last_sequence: u64,
+    /// The log ends below it: a loss of power took its end, and the snapshot holds later writes.
+    pub(super) is_log_behind: bool,
     /// No time up to this may be given out again.
     pub(super) time: u64,
     /// The snapshot that counts, if there is one, and its size.
@@ -101,6 +103,7 @@ pub(super) fn load(
         disk,
         restore,
         damage,
+        held: 0,
         loaded: Loaded::default(),
     };
     loading.snapshot(&layout)?;
@@ -112,6 +115,8 @@ struct Loading<'a> {
     disk: &'a dyn Disk,
     restore: &'a mut dyn FnMut(Restored),
     damage: Damage<'a>,
+    /// The number of the last write that the snapshot holds.
+    held: u64,
     loaded: Loaded,
 }
 
@@ -138,8 +143,9 @@ impl Loading<'_> {
             let at = records.at;
             match self.step(&mut records, &name)? {
                 Step::Record => match record::decode(&records.payload) {
-                    Some(Content::Restored(restored @ Restored::Piece { .. })) => {
+                    Some(Content::Restored(restored @ Restored::Piece { sequence, .. })) => {
                         pieces += 1;
+                        self.held = self.held.max(sequence);
                         (self.restore)(restored);
                     }
                     Some(Content::End { pieces: all, time })
@@ -184,6 +190,9 @@ impl Loading<'_> {
             let successor = logs.get(at + 1).copied();
             self.segment(*number, successor, begun)?;
         }
+        // A number that the snapshot holds is not given out anew: its write would be passed over.
+        self.loaded.is_log_behind = self.held > self.loaded.last_sequence;
+        self.loaded.last_sequence = self.held.max(self.loaded.last_sequence);
         Ok(())
     }
 
@@ -213,7 +222,7 @@ impl Loading<'_> {
             }
         };
         records.end = end;
-        if number > self.loaded.last_sequence + 1 {
+        if number > self.loaded.last_sequence + 1 && number != self.held + 1 {
             self.missing(self.loaded.last_sequence + 1, number)?;
         }
         // The numbers of a segment that the snapshot holds in part begin below it.

@@ -47,7 +47,7 @@ use crate::shard::{
 };
 use crate::time::{Now, Rarely};
 
-pub use disk::{Directory, Disk, DiskFile};
+pub use disk::{Directory, Disk, DiskFile, SyncNames};
 pub use export::{Exported, export};
 pub use import::Fault;
 pub use load::Loss;
@@ -184,6 +184,8 @@ struct Taking {
     cursor: Cursor,
     /// It was asked, when the log had come so far.
     asked_at: Option<u64>,
+    /// How far the log had come when the last was asked.
+    held: u64,
 }
 
 impl Taking {
@@ -206,10 +208,7 @@ impl Store for Files {
 
     fn serve(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>) {
         self.decide(learned);
-        let (void, requests): (Vec<Request>, Vec<Request>) = requests
-            .into_iter()
-            .partition(|request| self.void_epochs.get(&request.shard) == Some(&request.epoch));
-        self.refuse_unseen(void, learned);
+        let requests = self.without_void(requests, learned);
         if requests.is_empty() {
             return;
         }
@@ -255,7 +254,7 @@ impl Store for Files {
             if self.log.is_nearly_synced() {
                 self.begin_snapshot(now);
             } else {
-                self.log.begin_sync();
+                self.log.begin_sync(&*self.disk);
             }
         }
         self.ask_for_slice(asks, now);
@@ -319,11 +318,23 @@ impl Files {
         if self.undecided.is_empty() {
             return;
         }
-        if self.log.is_undecided() && self.log.roll(&mut *self.disk).is_err() {
+        if self.log.is_undecided() && self.log.roll_for_good(&mut *self.disk).is_err() {
             return;
         }
         let requests = std::mem::take(&mut self.undecided);
         refuse(&requests, &self.undecided_cause, learned);
+    }
+
+    /// Gives what is not to be refused unseen: almost always all.
+    fn without_void(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>) -> Vec<Request> {
+        let is_void =
+            |request: &Request| self.void_epochs.get(&request.shard) == Some(&request.epoch);
+        if self.void_epochs.is_empty() || !requests.iter().any(is_void) {
+            return requests;
+        }
+        let (void, rest) = requests.into_iter().partition(is_void);
+        self.refuse_unseen(void, learned);
+        rest
     }
 
     /// Refuses what rests on a refusal that its shard has not heard of; behind what is undecided, for
@@ -395,7 +406,7 @@ impl Files {
         }
         if !self.log.is_syncing() {
             self.dirty_since = None;
-            self.log.begin_sync();
+            self.log.begin_sync(&*self.disk);
         }
     }
 
@@ -449,6 +460,7 @@ impl Files {
                     shard: 0,
                     cursor: Cursor::default(),
                     asked_at: None,
+                    held: 0,
                 });
             }
             Err(error) => {
@@ -467,6 +479,7 @@ impl Files {
             && let Some(limits) = taking.pace.next(taking.writer.bytes(), log_bytes, now)
         {
             taking.asked_at = Some(sequence);
+            taking.held = sequence;
             asks.push((WorkerId(taking.shard as u16), taking.cursor, limits));
         }
     }
@@ -475,27 +488,35 @@ impl Files {
         let Some(taking) = &mut self.taking else {
             return;
         };
-        if let Err(error) = taking.writer.end_sync(&*self.disk) {
-            return self.give_snapshot_up(&error);
+        let writer = &mut taking.writer;
+        let mut outcome = writer.end_sync(&*self.disk);
+        if outcome.is_ok() && taking.shard == self.workers && !writer.is_syncing() {
+            if writer.is_named() {
+                return self.finish_snapshot();
+            }
+            // What it holds of a group in parts is only right together with the log up to there.
+            if !self.log.has_synced(taking.held) {
+                return self.log.begin_sync(&*self.disk);
+            }
+            outcome = writer.name(&mut *self.disk);
         }
-        if taking.shard < self.workers || taking.is_busy() {
-            return;
+        if let Err(error) = outcome {
+            self.give_snapshot_up(&error);
         }
+    }
+
+    /// It is there, whatever happens: nothing older is needed any more.
+    fn finish_snapshot(&mut self) {
         let Some(taking) = self.taking.take() else {
             return;
         };
+        self.snapshot_bytes = taking.writer.bytes();
         let sequence = taking.writer.sequence();
-        match taking.writer.finish(&mut *self.disk) {
-            Ok(bytes) => {
-                self.snapshot_bytes = bytes;
-                self.no_snapshot_before = None;
-                // What is not removed now is at the next start.
-                let mut names = self.log.take_up_to(sequence);
-                names.extend(start::snapshots_below(&*self.disk, sequence));
-                self.disk.begin_remove(names);
-            }
-            Err(error) => self.give_snapshot_up(&error),
-        }
+        self.no_snapshot_before = None;
+        // What is not removed now is at the next start.
+        let mut names = self.log.take_up_to(sequence);
+        names.extend(start::snapshots_below(&*self.disk, sequence));
+        self.disk.begin_remove(names);
     }
 
     fn give_snapshot_up(&mut self, error: &StoreError) {

@@ -26,6 +26,7 @@ pub(super) struct Writer {
     bytes: u64,
     unsynced_bytes: u64,
     syncing: Option<Syncing>,
+    is_named: bool,
     pieces: u64,
     /// The highest time of groups without items.
     time: u64,
@@ -47,6 +48,7 @@ impl Writer {
             bytes: 0,
             unsynced_bytes: 0,
             syncing: None,
+            is_named: false,
             pieces: 0,
             time: 0,
             buffer: head.encode(FileKind::Snapshot).to_vec(),
@@ -88,13 +90,26 @@ impl Writer {
         self.begin_sync(disk)
     }
 
-    /// Gives it its name, once its end is synced. Gives its size.
-    pub(super) fn finish(mut self, disk: &mut dyn Disk) -> Result<u64, StoreError> {
+    /// Gives it its name, once its end is synced, and begins to sync that.
+    pub(super) fn name(&mut self, disk: &mut dyn Disk) -> Result<(), StoreError> {
         self.wait_for_sync(disk)?;
         let name = name_of(self.sequence);
-        let finished = disk.rename(NEW, &name).and_then(|()| disk.sync());
-        finished.map_err(|source| StoreError::of(disk, &name, source))?;
-        Ok(self.bytes)
+        let named = disk.rename(NEW, &name);
+        named.map_err(|source| StoreError::of(disk, &name, source))?;
+        self.is_named = true;
+        self.syncing = Some(self.file.begin_sync(Some(disk.names_syncer())));
+        Ok(())
+    }
+
+    /// Gives it its name, and waits until that and all of it is synced.
+    pub(super) fn finish(mut self, disk: &mut dyn Disk) -> Result<(), StoreError> {
+        self.name(disk)?;
+        self.wait_for_sync(disk)
+    }
+
+    /// It has its name.
+    pub(super) fn is_named(&self) -> bool {
+        self.is_named
     }
 
     /// A sync goes on beside.
@@ -114,7 +129,7 @@ impl Writer {
     fn begin_sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
         self.wait_for_sync(disk)?;
         self.unsynced_bytes = 0;
-        self.syncing = Some(self.file.begin_sync());
+        self.syncing = Some(self.file.begin_sync(None));
         Ok(())
     }
 

@@ -59,6 +59,7 @@ impl Files {
             settings.segment_bytes,
             loaded.segments,
             loaded.last_sequence + 1,
+            !loaded.is_log_behind,
         )?;
         let files = Files {
             disk,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::disk::{Disk, DiskFile, Syncing};
+use super::disk::{Disk, DiskFile, SyncNames, Syncing};
 
 /// Shared with the files that it has given out, and with the test.
 #[derive(Clone, Default)]
@@ -35,6 +35,7 @@ struct Begun {
     file: Arc<Mutex<Bytes>>,
     /// What it makes last.
     up_to: Vec<u8>,
+    names: Option<SyncNames>,
     tell: Sender<io::Result<()>>,
 }
 
@@ -77,9 +78,10 @@ impl TestDisk {
 
     /// Ends the syncs that were begun.
     pub(super) fn end_syncs(&self) {
-        let mut state = self.state();
-        for begun in std::mem::take(&mut state.begun) {
-            let outcome = state.sync(&begun.file, begun.up_to);
+        let begun = std::mem::take(&mut self.state().begun);
+        for begun in begun {
+            let outcome = self.state().sync(&begun.file, begun.up_to);
+            let outcome = outcome.and_then(|()| begun.names.map_or(Ok(()), |sync| sync()));
             let _ = begun.tell.send(outcome);
         }
     }
@@ -106,9 +108,15 @@ impl TestDisk {
     }
 
     /// What was not synced is gone, but for a part of it that `keep` says, as after a loss of power.
+    /// Names last as well, though nobody has synced them, if `keep` of 1 says so.
     pub(super) fn after_power_loss(&self, mut keep: impl FnMut(usize) -> usize) -> TestDisk {
         let disk = TestDisk::default();
-        for (name, file) in &self.state().synced_names {
+        let state = self.state();
+        let names = match keep(1) {
+            0 => &state.synced_names,
+            _ => &state.files,
+        };
+        for (name, file) in names {
             let file = file.lock().unwrap();
             let mut bytes = file.synced.clone();
             if file.now.starts_with(&bytes) {
@@ -199,9 +207,16 @@ impl Disk for TestDisk {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut state = self.state();
-        state.synced_names = state.files.clone();
-        Ok(())
+        self.names_syncer()()
+    }
+
+    fn names_syncer(&self) -> SyncNames {
+        let disk = self.clone();
+        Box::new(move || {
+            let mut state = disk.state();
+            state.synced_names = state.files.clone();
+            Ok(())
+        })
     }
 }
 
@@ -239,14 +254,16 @@ impl DiskFile for TestFile {
         self.disk.state().sync(&self.file, up_to)
     }
 
-    fn begin_sync(&mut self) -> Syncing {
+    fn begin_sync(&mut self, names: Option<SyncNames>) -> Syncing {
         if !self.disk.state().syncs_wait {
-            return Syncing::done(self.sync());
+            let synced = self.sync();
+            return Syncing::done(synced.and_then(|()| names.map_or(Ok(()), |sync| sync())));
         }
         let (tell, told) = channel();
         self.disk.state().begun.push(Begun {
             file: Arc::clone(&self.file),
             up_to: self.file.lock().unwrap().now.clone(),
+            names,
             tell,
         });
         Syncing::told_by(told)

@@ -39,6 +39,8 @@ type Values = BTreeMap<GroupKey, Vec<(String, String)>>;
 struct Model {
     values: Values,
     times: BTreeMap<GroupKey, u64>,
+    /// All that a group has been, in order.
+    states: BTreeMap<GroupKey, Vec<Vec<(String, String)>>>,
     /// The last that a subscriber heard, by stream and group.
     heard: BTreeMap<(String, String), u64>,
 }
@@ -69,6 +71,21 @@ impl Model {
                 items.retain(|(name, _)| **name != **item);
             }
         }
+        let states = self.states.entry(group.clone()).or_default();
+        states.push(items.clone());
+    }
+
+    /// The machine lost its power. Of each group an earlier state may be there, never a mixture.
+    fn lose(&mut self, found: Values) {
+        for key in keys() {
+            let now = found.get(&key).cloned().unwrap_or_default();
+            let states = self.states.remove(&key).unwrap_or_default();
+            assert!(now.is_empty() || states.contains(&now), "{key:?}: {now:?}");
+            self.states.insert(key, vec![now]);
+        }
+        self.values = found;
+        self.times.clear();
+        self.heard.clear();
     }
 
     /// What subscribers are told: times rise over every restart.
@@ -232,6 +249,21 @@ impl World {
                 .for_each(|asked| self.model.accept(&asked.kind));
         }
         assert_eq!(found, self.model.values());
+        self.go_on(disk, files, shards);
+    }
+
+    /// A start on a disk that may have lost what was not synced.
+    fn restart_with_less(&mut self, disk: TestDisk, workers: usize) {
+        let (files, mut shards) = start(&disk, &self.settings, workers).unwrap();
+        let batch = std::mem::take(&mut self.doubtful);
+        batch
+            .iter()
+            .for_each(|asked| self.model.accept(&asked.kind));
+        self.model.lose(listed(&mut shards));
+        self.go_on(disk, files, shards);
+    }
+
+    fn go_on(&mut self, disk: TestDisk, files: Files, shards: Vec<Shard>) {
         self.asked.clear();
         self.doubtful.clear();
         self.disk = disk;
@@ -369,7 +401,10 @@ impl World {
         };
         let mut all_accepted = true;
         self.disk.end_syncs();
-        while !self.to_store.is_empty() || self.to_shards.iter().any(|queue| !queue.is_empty()) {
+        let mut turns_idle = 0;
+        while turns_idle < TURNS_OF_AN_END {
+            let is_idle = self.to_store.is_empty() && self.to_shards.iter().all(VecDeque::is_empty);
+            turns_idle = if is_idle { turns_idle + 1 } else { 0 };
             all_accepted &= self.turn_of_store(3);
             self.disk.end_syncs();
             for shard in 0..self.shards.len() {
@@ -379,6 +414,9 @@ impl World {
         all_accepted
     }
 }
+
+/// The end of a snapshot: it is synced, the log is, it is named, its name is synced.
+const TURNS_OF_AN_END: usize = 5;
 
 fn random_change(world: &mut World, random: &mut SmallRng, step: usize) {
     let key = keys()[random.random_range(0..4)].clone();
@@ -394,8 +432,9 @@ fn run(seed: u64) {
     let mut random = SmallRng::seed_from_u64(seed);
     let fsync = [Fsync::Always, Fsync::Interval, Fsync::Never][random.random_range(0..3)];
     let workers = random.random_range(1..4);
+    let hours = random.random_range(0..2);
     let settings = FileStore {
-        save_interval: Duration::ZERO,
+        save_interval: Duration::from_secs(3600 * hours),
         ..settings(fsync)
     };
     let mut world = World::new(TestDisk::default(), settings, workers);
@@ -439,14 +478,14 @@ fn run(seed: u64) {
                 world.disk.fail_sync_after(random.random_range(0..3));
             }
             96..98 => {
-                if fsync == Fsync::Interval && !fails {
-                    // Less may be there, but it is whole.
+                let workers = random.random_range(1..4);
+                if fsync == Fsync::Interval && !fails && random.random_bool(0.5) {
                     let lost = world
                         .disk
                         .after_power_loss(|more| random.random_range(0..=more));
-                    start(&lost, &world.settings, workers).unwrap();
+                    world.restart_with_less(lost, workers);
+                    continue;
                 }
-                let workers = random.random_range(1..4);
                 let disk = match fsync {
                     Fsync::Always if random.random_bool(0.5) => world.disk.after_power_loss(|_| 0),
                     _ => world.disk.copy(),
@@ -769,4 +808,71 @@ fn times_rise_over_a_restart_when_the_clock_has_stepped_back() {
         unreachable!("a set asks for a put")
     };
     assert!(*time > 1_000_000_000_000, "above the time of the close");
+}
+
+#[test]
+fn numbers_that_a_snapshot_holds_are_not_given_out_anew_when_the_end_of_the_log_is_lost() {
+    let mut world = World::new(TestDisk::default(), settings(Fsync::Never), 1);
+    let write = |world: &mut World, value: u32| {
+        for key in keys() {
+            world.change(&key, "i", Some(value.to_string()));
+            world.turn_of_store(1);
+        }
+    };
+    let is_asked = |world: &World| {
+        let mut queue = world.to_shards[0].iter();
+        queue.any(|message| matches!(message, ToShard::Slice(_)))
+    };
+    for value in 0.. {
+        write(&mut world, value);
+        if is_asked(&world) {
+            break;
+        }
+        world.settle();
+    }
+    // While the snapshot is made more is written, and each slice holds all of it.
+    write(&mut world, 1_000);
+    world.settle();
+    let disk = world.disk.copy();
+    let names = disk.names();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let log = names.iter().find(|name| name.ends_with(".log")).unwrap();
+    disk.put(log, disk.read(log)[..record::HEAD_BYTES].to_vec());
+    world.restart_with_less(disk, 1);
+    assert!(!world.model.values().is_empty());
+    write(&mut world, 2_000);
+    world.settle();
+    world.restart(world.disk.copy(), 1);
+}
+
+#[test]
+fn a_group_that_a_snapshot_holds_in_parts_of_several_times_is_whole_after_a_loss_of_power() {
+    let seldom_synced = FileStore {
+        save_interval: Duration::from_secs(3600),
+        ..settings(Fsync::Interval)
+    };
+    let mut world = World::new(TestDisk::default(), seldom_synced, 1);
+    let [a, ..] = keys();
+    let write = |world: &mut World, value: u32| {
+        for item in 0..6 {
+            world.change(&a, &format!("i{item}"), Some(value.to_string()));
+        }
+        world.turn_of_store(9);
+    };
+    let limits = SliceLimits {
+        items: 1,
+        bytes: 99,
+        groups: 9,
+    };
+    for value in 0..200 {
+        write(&mut world, value);
+        world.turn_of_shard(0, 9, limits);
+        let lost = world.disk.after_power_loss(|_| 0);
+        let (_, mut shards) = start(&lost, &world.settings, 1).unwrap();
+        let found = listed(&mut shards).remove(&a).unwrap_or_default();
+        let states = &world.model.states[&a];
+        assert!(found.is_empty() || states.contains(&found), "{found:?}");
+    }
+    let is_snapshot = |name: &String| name.ends_with(".snapshot") && name != snapshot::NEW;
+    assert!(world.disk.names().iter().any(is_snapshot));
 }
