@@ -176,10 +176,10 @@ fn number(value: &Value) -> u64 {
     value["n"].as_u64().unwrap()
 }
 
-/// `FILES_KILLS=300` kills more often.
+/// `FILES_KILLS=3000` kills more often.
 #[test]
 fn a_kill_at_any_moment_loses_nothing_that_anybody_was_told() {
-    let kills = std::env::var("FILES_KILLS").map_or(12, |kills| kills.parse().unwrap());
+    let kills = std::env::var("FILES_KILLS").map_or(300, |kills| kills.parse().unwrap());
     let home = Home::new("kill", ", segment_bytes: 1MiB");
     let mut random = SmallRng::seed_from_u64(7);
     let mut told = [0; 5];
