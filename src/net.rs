@@ -2,6 +2,8 @@
 //!
 //! May not know what goes over it.
 
+pub mod channel;
+
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;

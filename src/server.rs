@@ -26,6 +26,7 @@ use crate::metrics::{EngineMetrics, WorkerMetrics};
 use crate::protocol::origin::OriginRule;
 use crate::shard::Store;
 use crate::store::files::StoreError;
+use crate::store::redis::RedisError;
 use crate::store::{self, Memory};
 use crate::worker::{self, Worker};
 
@@ -69,6 +70,9 @@ pub enum StartError {
     /// What is kept cannot be read, or nothing could be kept.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Redis cannot be reached, or not be used.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
     /// There is an engine to attach to, but nothing will ever reach it.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -203,7 +207,7 @@ impl Server {
         let store = match (values.store, store_ports) {
             (Some(store), Some(ports)) => {
                 let poll = next_poll()?;
-                let run = beside_workers(&cores, move || store::run(store, poll, ports));
+                let run = beside_workers(&cores, move || store.run(poll, ports));
                 Some(spawn("store".to_owned(), cores.of_store(), run)?)
             }
             _ => None,

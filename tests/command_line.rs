@@ -142,7 +142,6 @@ fn missing_file_exits_with_one_and_a_hint() {
 fn what_is_not_served_is_refused_in_one_line() {
     let stream = |rest: &str| format!("workers:\n- name: iii-stream\n  {rest}\n");
     for (file, word) in [
-        (stream("config: {adapter: {name: redis}}"), "redis"),
         (stream("config: {adapter: {name: bridge}}"), "bridge"),
         (
             stream("- {name: iii-worker-manager, config: {middleware_function_id: f}}")

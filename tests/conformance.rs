@@ -20,6 +20,7 @@ use tungstenite::{Message, WebSocket};
 use uuid::Uuid;
 
 use support::clients::{Socket, open};
+use support::redis::RedisServer;
 use support::{DEADLINE, ONE_WORKER, Shape, THREE_WORKERS, TestServer, raw};
 
 /// Cases play side by side: most of their time is spent waiting for what must not come.
@@ -37,6 +38,18 @@ fn three_workers_answer_as_the_reference_did() {
 #[test]
 fn one_worker_answers_as_the_reference_did() {
     play_all(&TestServer::start(ONE_WORKER));
+}
+
+#[test]
+fn three_workers_on_redis_answer_as_the_reference_did() {
+    let redis = RedisServer::start();
+    play_all(&redis.server(THREE_WORKERS));
+}
+
+#[test]
+fn one_worker_on_redis_answers_as_the_reference_did() {
+    let redis = RedisServer::start();
+    play_all(&redis.server(ONE_WORKER));
 }
 
 #[test]

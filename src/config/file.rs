@@ -4,12 +4,14 @@
 //! version brings is refused here by name: passing over it could open what the file closes.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use serde_json::Value as Json;
 
 use super::address::check_origin;
 use super::engine::{self, FileKind, Said};
 use super::manager;
+use super::redis::{CONNECT_TIMEOUT_MS, IN_FLIGHT};
 use super::report::Report;
 use super::section::{Section, integer, mismatch, nearest};
 use super::store::{self, FileStore, StoreConfig};
@@ -362,7 +364,7 @@ fn is_host(text: &str) -> bool {
     !text.is_empty() && (ip_address(text).is_some() || is_name())
 }
 
-/// Whether there is one. All that passes is `kv`.
+/// Whether there is one. All that passes is `kv` and `redis`.
 fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> bool {
     let mut adapter = keys.section("adapter");
     let is_there = !adapter.is_absent();
@@ -370,8 +372,8 @@ fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> bool {
     let mut name = "kv".to_owned();
     adapter.read("name", &mut name, |node| match &node.value {
         Value::Text(text) => match text.as_str() {
-            "kv" => Ok(text.clone()),
-            "redis" | "bridge" => Err(format!("{text} {NOT_YET}, expected kv")),
+            "kv" | "redis" => Ok(text.clone()),
+            "bridge" => Err(format!("{text} {NOT_YET}, expected kv or redis")),
             _ if NAMES_OLD.iter().any(|(old, _)| old == text) => Err(old_name(node, "")),
             _ => Err(format!("{text} is not known, expected kv, redis or bridge")),
         },
@@ -388,6 +390,10 @@ fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> bool {
     let keys = adapter.section("config");
     if is_kv && class.is_none() {
         store::read(keys, store);
+    } else if name == "redis"
+        && let Some(redis) = store::read_redis(keys)
+    {
+        *store = StoreConfig::Redis(redis);
     }
     adapter.done();
     is_there
@@ -416,6 +422,7 @@ fn server(mut server: Section<'_, '_>, config: &mut Config, kind: FileKind, said
     server.integer("call_timeout_ms", &mut config.call_timeout_ms, TIMES_MS);
     server.integer("drain_ms", &mut config.drain_ms, TIMES_MS);
 
+    redis(server.section("redis"), config);
     let limits = &mut config.limits;
     let mut keys = server.section("limits");
     keys.refuse_doubled();
@@ -452,6 +459,21 @@ fn server(mut server: Section<'_, '_>, config: &mut Config, kind: FileKind, said
     );
     keys.done();
     server.done();
+}
+
+/// How long Redis may take, and how much is asked of it at once.
+fn redis(mut keys: Section<'_, '_>, config: &mut Config) {
+    keys.refuse_doubled();
+    let mut connect_timeout_ms = CONNECT_TIMEOUT_MS;
+    let mut in_flight = IN_FLIGHT;
+    keys.integer("connect_timeout_ms", &mut connect_timeout_ms, TIMES_MS);
+    keys.integer("in_flight", &mut in_flight, COUNTS);
+    keys.done();
+    if let StoreConfig::Redis(store) = &mut config.store {
+        store.connect_timeout = Duration::from_millis(connect_timeout_ms);
+        store.in_flight = in_flight;
+        store.call_timeout = Duration::from_millis(config.call_timeout_ms);
+    }
 }
 
 fn auth_failure(node: &Node) -> Result<AuthFailure, String> {
@@ -563,7 +585,7 @@ mod tests {
     use super::super::{Auth, Limits, yaml};
     use super::*;
 
-    use super::super::{Factor, Fsync};
+    use super::super::{Factor, Fsync, RedisStore};
     use std::time::Duration;
 
     fn environment(name: &str) -> Option<String> {
@@ -833,12 +855,12 @@ workers:
                 "config.adapter.name: 5 is an integer, expected kv, redis or bridge",
             ),
             (
-                "config: {adapter: {name: redis, config: {redis_url: 5}}}",
-                "config.adapter.name: redis is not supported by this version of iii-stream, expected kv",
+                "config: {adapter: {name: redis, config: {redis_url: 'http://u:secret@h'}}}",
+                "config.adapter.config.redis_url: \"http://***@h\" is no address of a Redis, expected redis://[user:password@]host[:port][/db] or rediss://",
             ),
             (
                 "config: {adapter: {name: bridge}}",
-                "config.adapter.name: bridge is not supported by this version of iii-stream, expected kv",
+                "config.adapter.name: bridge is not supported by this version of iii-stream, expected kv or redis",
             ),
             (
                 "config: {adapter: {name: 'modules::stream::adapters::KvStore'}}",
@@ -929,12 +951,37 @@ workers:
     }
 
     #[test]
+    fn every_key_of_the_redis_store_is_read() {
+        let store = |entry: &str| match stream_config(entry).store {
+            StoreConfig::Redis(redis) => redis,
+            other => unreachable!("the file asks for Redis, not {other:?}"),
+        };
+        for keys in ["", ", config: {redis_url: 5, channel_size: 1}"] {
+            let redis = store(&format!("config: {{adapter: {{name: redis{keys}}}}}"));
+            assert_eq!(Some(redis), RedisStore::at("redis://localhost:6379"));
+        }
+        let expected = RedisStore {
+            connect_timeout: Duration::from_millis(7),
+            in_flight: 9,
+            call_timeout: Duration::from_millis(11),
+            ..RedisStore::at("redis://:p@h:1/2").unwrap()
+        };
+        let keys = "config: {adapter: {name: redis, config: {redis_url: 'redis://:p@h:1/2'}}}, \
+                    server: {redis: {connect_timeout_ms: 7, in_flight: 9}, call_timeout_ms: 11}";
+        assert_eq!(store(keys), expected);
+        let (_, report) = read_file(&format!("workers: [{{name: iii-stream, {keys}}}]"));
+        let shown = |setting: &&super::super::Setting| setting.key.ends_with("redis_url");
+        let setting = report.settings.iter().find(shown).unwrap();
+        assert_eq!(setting.value, Json::from("redis://***@h:1/2"));
+    }
+
+    #[test]
     fn every_key_of_the_file_store_is_read() {
         let store = |keys: &str| {
             let adapter = format!("{{name: kv, config: {{store_method: file_based{keys}}}}}");
             match stream_config(&format!("config: {{adapter: {adapter}}}")).store {
                 StoreConfig::Files(files) => files,
-                StoreConfig::Memory => unreachable!("the file asks for files"),
+                other => unreachable!("the file asks for files, not {other:?}"),
             }
         };
         assert_eq!(store(""), FileStore::at("kv_store_data.db"));
@@ -1126,7 +1173,7 @@ workers:
             ),
             (
                 "admin: none",
-                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, allowed_origins, worker_origins, call_timeout_ms, drain_ms or limits",
+                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, allowed_origins, worker_origins, call_timeout_ms, drain_ms, redis or limits",
             ),
             ("limits: 5", "limits: 5 is an integer, expected a mapping"),
             (
@@ -1222,6 +1269,6 @@ workers:
             origin("iii-stream.server.worker_origins").unwrap(),
             "\"loopback\" # default"
         );
-        assert_eq!(report.settings.len(), 32);
+        assert_eq!(report.settings.len(), 34);
     }
 }

@@ -18,6 +18,7 @@ mod engine;
 mod env;
 mod file;
 mod manager;
+mod redis;
 mod report;
 mod section;
 mod sources;
@@ -30,6 +31,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 pub use address::without_secrets;
 pub use check::{human, json};
+pub use redis::{RedisAddress, RedisStore};
 pub use report::{Fault, Setting};
 pub use sources::{Reading, Sources, load, read};
 pub use store::{Factor, FileStore, Fsync, StoreConfig};

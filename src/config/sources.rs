@@ -407,7 +407,7 @@ mod tests {
             ),
             (
                 "adapter: {name: bridge}\n",
-                "config.yaml:1:17: adapter.name: bridge is not supported by this version of iii-stream, expected kv",
+                "config.yaml:1:17: adapter.name: bridge is not supported by this version of iii-stream, expected kv or redis",
             ),
         ] {
             assert_eq!(faults_of(text, &[]), [expected], "{text}");

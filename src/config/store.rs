@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
+use super::address::without_secrets;
 use super::file::TIMES_MS;
+use super::redis::{REDIS_URL, RedisAddress, RedisStore};
 use super::section::{Section, mismatch};
 use super::yaml::{Node, Value};
 
@@ -32,6 +34,8 @@ pub enum StoreConfig {
     Memory,
     /// A log and snapshots in a directory.
     Files(FileStore),
+    /// A Redis that other hosts may use as well.
+    Redis(RedisStore),
 }
 
 /// The file store.
@@ -85,6 +89,7 @@ pub(super) fn read(mut keys: Section<'_, '_>, store: &mut StoreConfig) {
     let (mut method, mut files) = match store {
         StoreConfig::Memory => ("in_memory".to_owned(), FileStore::at(FILE_PATH)),
         StoreConfig::Files(files) => ("file_based".to_owned(), files.clone()),
+        StoreConfig::Redis(_) => return,
     };
     keys.read("store_method", &mut method, |node| match &node.value {
         Value::Text(text) if text == "in_memory" || text == "file_based" => Ok(text.clone()),
@@ -105,6 +110,39 @@ pub(super) fn read(mut keys: Section<'_, '_>, store: &mut StoreConfig) {
         keys.other_node(key);
     }
     keys.done();
+}
+
+/// The keys of `adapter.config` for `redis`.
+pub(super) fn read_redis(mut keys: Section<'_, '_>) -> Option<RedisStore> {
+    let mut url = REDIS_URL.to_owned();
+    let shown = |url: &str| without_secrets(url);
+    let read = keys.value("redis_url", url.clone(), |node| match &node.value {
+        Value::Text(text) if RedisAddress::parse(text).is_some() => Ok(text.clone()),
+        Value::Text(text) => Err(format!(
+            "{:?} is no address of a Redis, expected redis://[user:password@]host[:port][/db] or rediss://",
+            shown(text)
+        )),
+        // As the reference takes it.
+        _ => Ok(REDIS_URL.to_owned()),
+    });
+    if let Some(read) = read {
+        keys.show("redis_url", shown(&read).into());
+        url = read;
+    }
+    for key in [
+        "channel_size",
+        "bridge_url",
+        "store_method",
+        "file_path",
+        "save_interval_ms",
+        "fsync",
+        "segment_bytes",
+        "snapshot_factor",
+    ] {
+        keys.other_node(key);
+    }
+    keys.done();
+    RedisStore::at(&url)
 }
 
 fn read_files(keys: &mut Section<'_, '_>, files: &mut FileStore) {

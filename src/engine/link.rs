@@ -17,12 +17,12 @@ use tungstenite::handshake::client::generate_key;
 
 use crate::id::SlotId;
 use crate::mesh::engine_thread;
+use crate::net::channel::{self, Channel};
 use crate::protocol::connection::Connection;
 use crate::protocol::dial;
 
 use super::Engine;
 use super::address::EngineAddress;
-use super::channel::{self, Channel};
 use super::peers::Phase;
 
 /// How soon the link is tried again after it was lost.

@@ -9,7 +9,6 @@ mod ask;
 mod attached;
 mod available;
 mod calls;
-mod channel;
 mod embedded;
 mod holdings;
 mod hooks;

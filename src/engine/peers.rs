@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::collections::Named;
 use crate::fanout::Written;
 use crate::id::SlotId;
+use crate::net::channel::Channel;
 use crate::protocol::answer::{Outcome, ResultBody};
 use crate::protocol::connection::{self, Sender, masked_control, push_masked_text, text_header};
 use crate::protocol::handshake::HeadReader;
@@ -25,7 +26,6 @@ use crate::protocol::input::StreamFunction;
 use crate::protocol::rbac::Access;
 
 use super::calls::Caller;
-use super::channel::Channel;
 use super::link::Masks;
 use super::parked::Parked;
 use super::workers::Profile;

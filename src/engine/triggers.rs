@@ -706,7 +706,7 @@ mod tests {
             .unwrap();
         assert_eq!(triggers.of_topic("t").len(), 2);
         triggers.unregister("a");
-        assert_eq!(triggers.of_topic("t"), ["f-b".into()]);
+        assert_eq!(triggers.of_topic("t"), [Box::<str>::from("f-b")]);
         assert!(triggers.of_topic("").is_empty());
     }
 
@@ -721,6 +721,6 @@ mod tests {
             let second = u64::from(call / (CIRCLE_CALLS_A_SECOND + 1));
             triggers.of_event("s", "g", None, 1, second, &mut circles);
         }
-        assert_eq!(circles, ["a".into()]);
+        assert_eq!(circles, [Box::<str>::from("a")]);
     }
 }

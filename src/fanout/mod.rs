@@ -235,6 +235,42 @@ impl Fanout {
         }
     }
 
+    /// Every subscription of the group begins anew, with a `sync` that `sync_of` makes for its item.
+    /// Gives the sockets, which have something to be written.
+    pub fn begin_afresh<C: Connections>(
+        &mut self,
+        local: LocalGroupId,
+        sync_of: impl Fn(Option<&ItemId>) -> Arc<SyncFrame>,
+        connections: &mut C,
+    ) -> Vec<SlotId> {
+        let Some(group) = self.groups.get_mut(local) else {
+            return Vec::new();
+        };
+        let readers: Vec<SlotId> = group.places().map(|(_, place)| place.connection).collect();
+        for id in &readers {
+            let Some((reader, _)) = connections.parts(*id) else {
+                continue;
+            };
+            let here = |subscription: &&Subscription| subscription.local == local;
+            let of_group = reader.subscriptions.iter().filter(here);
+            let entries: Vec<Entry> = of_group
+                .map(|subscription| Entry {
+                    id: subscription.id.clone(),
+                    item: subscription.item.clone(),
+                    sync: Some(sync_of(subscription.item.as_ref())),
+                })
+                .collect();
+            for entry in entries {
+                // As a join of the same id: it takes the older one's place.
+                if let Some(group) = self.groups.get_mut(local) {
+                    group.joins += 1;
+                }
+                self.enter(*id, local, entry, connections);
+            }
+        }
+        readers
+    }
+
     /// Ends the subscription of that id; false when there is none.
     pub fn leave<C: Connections>(
         &mut self,

@@ -22,6 +22,7 @@ pub use requests::{AuthRequest, AuthVerdict, JoinRequest, Presence};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use crate::id::{GroupKey, SlotId, WorkerId};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
@@ -37,7 +38,11 @@ pub enum ToWorker {
     Delivery(Delivery),
     /// What the store has to say to this shard, in order.
     Learned(Vec<Learned>),
-    /// The store wants a slice of this shard, from there on and so large. It holds what was learned before, and nothing later.
+    /// The time of the store that all hosts share, in ms since 1970, and when it was that: from here
+    /// on it counts instead of this host's own.
+    Clock(u64, Instant),
+    /// The store wants a slice of this shard, from there on and so large. It holds what was learned
+    /// before, and nothing later.
     Slice(Cursor, SliceLimits),
     /// What a custom function answered this shard.
     Told(Told),
@@ -100,9 +105,10 @@ impl Weigh for ToWorker {
                 Delivered::Entered { sync, .. } => {
                     sync.as_ref().map_or(0, |sync| sync.held_bytes())
                 }
+                Delivered::Afresh(snapshot) => snapshot.whole.held_bytes(),
             },
             ToWorker::Learned(learned) => learned.iter().map(Learned::held_bytes).sum(),
-            ToWorker::Slice(..) => 0,
+            ToWorker::Slice(..) | ToWorker::Clock(..) => 0,
             ToWorker::Told(told) => told.held_bytes(),
             ToWorker::Joined(request, _) => request.presence.held_bytes(),
             ToWorker::Authenticated(_, AuthVerdict::Admitted(Some(context))) => context.len(),

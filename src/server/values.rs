@@ -1,12 +1,17 @@
 //! What keeps the values, opened before anybody is served, and the shards with what it has kept.
 
+use std::io;
 use std::time::Instant;
+
+use mio::Poll;
 
 use crate::config::{Config, FileStore, Fsync, StoreConfig};
 use crate::id::WorkerId;
-use crate::mesh::Owners;
+use crate::mesh::{Owners, StorePorts};
 use crate::shard::{Decides, Shard, Store, ValueLimits};
+use crate::store;
 use crate::store::files::Files;
+use crate::store::redis::{self, Redis};
 
 use super::StartError;
 
@@ -14,9 +19,27 @@ pub(super) struct Values {
     /// One for each worker.
     pub(super) shards: Vec<Shard>,
     /// `None`: the owner accepts in the same turn.
-    pub(super) store: Option<Box<dyn Store>>,
+    pub(super) store: Option<Keeper>,
     /// For the first line.
     pub(super) described: String,
+}
+
+/// What has a thread of its own.
+pub(super) enum Keeper {
+    /// Answers in the turn in which it is asked.
+    AtOnce(Box<dyn Store>),
+    /// Answers when its sockets do.
+    Redis(Box<Redis>),
+}
+
+impl Keeper {
+    /// The thread's life.
+    pub(super) fn run(self, poll: Poll, ports: StorePorts) -> io::Result<()> {
+        match self {
+            Keeper::AtOnce(store) => store::run(store, poll, ports),
+            Keeper::Redis(redis) => redis::run(*redis, poll, ports),
+        }
+    }
 }
 
 impl Values {
@@ -27,9 +50,11 @@ impl Values {
         workers: usize,
         given: Option<Box<dyn Store>>,
     ) -> Result<Values, StartError> {
-        let decides = given
-            .as_ref()
-            .map_or(Decides::Owner, |store| store.decides());
+        let decides = match (&given, &config.store) {
+            (Some(store), _) => store.decides(),
+            (None, StoreConfig::Redis(_)) => Decides::Shared,
+            (None, _) => Decides::Owner,
+        };
         let limits = ValueLimits {
             json_depth: config.limits.json_depth,
             value_bytes: config.limits.value_bytes,
@@ -37,12 +62,17 @@ impl Values {
         let shard = |worker| Shard::new(WorkerId(worker as u16), decides, limits);
         let mut values = Values {
             shards: (0..workers).map(shard).collect(),
-            store: given,
+            store: given.map(Keeper::AtOnce),
             described: "values in memory".to_owned(),
         };
         match &config.store {
             StoreConfig::Files(settings) if values.store.is_none() => {
                 values.read_files(settings, owners)?;
+            }
+            StoreConfig::Redis(settings) if values.store.is_none() => {
+                let redis = Redis::start(settings, limits)?;
+                values.described = redis.described();
+                values.store = Some(Keeper::Redis(Box::new(redis)));
             }
             _ => {}
         }
@@ -69,7 +99,7 @@ impl Values {
             tracing::info!("{path}: {groups} groups read in {took_ms} ms");
         }
         self.described = format!("values in {path}, {}", described(settings));
-        self.store = Some(Box::new(started.files));
+        self.store = Some(Keeper::AtOnce(Box::new(started.files)));
         Ok(())
     }
 }

@@ -43,8 +43,13 @@ impl Group {
         };
         let time = match decides {
             Decides::Owner => self.time_of(&asked, turn.now),
-            Decides::Store => None,
+            Decides::Store | Decides::Shared => None,
         };
+        if decides == Decides::Shared
+            && let Asked::Join(join) = &asked
+        {
+            self.follow_beside(join.item.as_ref(), turn);
+        }
         if time.is_some() {
             self.keep_time(turn);
         }
@@ -611,7 +616,7 @@ mod tests {
                 .text()
                 .rsplit_once("data\":")
                 .map(|(_, rest)| rest.to_owned()),
-            Delivered::Entered { .. } => None,
+            Delivered::Entered { .. } | Delivered::Afresh(_) => None,
         };
         let told: Vec<_> = out.deliveries.iter().filter_map(told).collect();
         assert_eq!(told, ["1}}", "2}}", "3}}"]);

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use crate::id::{CallId, ItemId, Text};
 use crate::protocol::answer::Outcome;
-use crate::protocol::frame::SyncFrame;
+use crate::protocol::frame::{Event, SyncFrame};
 use crate::protocol::input::{StreamFunction, failed};
 
+use super::Decides;
 use super::command::{Ask, Join};
-use super::effects::{Question, Reply, RequestKind, Verdict};
-use super::group::{Group, Turn, Whose};
+use super::effects::{FromChannel, Question, Reply, RequestKind, Verdict};
+use super::group::{Group, Turn, Whose, change};
 use super::under_way::{Asked, Heard, InFlight, Send, Waiting};
 
 impl Group {
@@ -63,7 +64,12 @@ impl Group {
                 data,
                 call,
             } => (
-                Question::Send { group },
+                Question::Send {
+                    group,
+                    id: id.clone(),
+                    kind: kind.clone(),
+                    data: Text::clone(&data),
+                },
                 Asked::Send(Send {
                     id,
                     kind,
@@ -98,12 +104,21 @@ impl Group {
 
     /// A change made elsewhere.
     pub(super) fn heard(&mut self, heard: Heard, turn: &mut Turn<'_>) {
+        self.hear(Waiting::Heard(heard), turn);
+    }
+
+    /// What a shared channel tells.
+    pub(super) fn hear_channel(&mut self, from: FromChannel, turn: &mut Turn<'_>) {
+        self.hear(Waiting::Channel(Box::new(from)), turn);
+    }
+
+    fn hear(&mut self, heard: Waiting, turn: &mut Turn<'_>) {
         let heard = match &mut self.under_way {
             Some(under_way) => under_way.hear(heard),
             None => Some(heard),
         };
         if let Some(heard) = heard {
-            self.tell_heard(heard, Whose::Elsewhere, turn);
+            self.release(heard, turn);
         }
     }
 
@@ -138,15 +153,29 @@ impl Group {
             }
             Asked::Send(send) => {
                 let (outcome, time) = match verdict {
-                    Verdict::Decided { time, .. } => (Outcome::Sent, Some(self.event_time(time))),
+                    Verdict::Decided { time, .. } => (Outcome::Sent, Some(time)),
                     other => (refusal(StreamFunction::Send, &other), None),
                 };
                 turn.out
                     .replies
                     .extend(send.call.map(|call| Reply { call, outcome }));
-                if let Some(time) = time {
-                    self.tell_send(&send, time, turn);
+                match (time, turn.decides) {
+                    (None, _) => {}
+                    (Some(time), Decides::Shared) => {
+                        let event = Event::Custom {
+                            kind: &send.kind,
+                            data: &send.data,
+                        };
+                        self.answered_shared(send.id.as_deref(), event, time, turn);
+                    }
+                    (Some(time), _) => {
+                        let time = self.event_time(time);
+                        self.tell_send(&send, time, turn);
+                    }
                 }
+            }
+            Asked::Join(join) if turn.decides == Decides::Shared => {
+                self.learn_join(join, verdict, turn);
             }
             Asked::Join(join) => {
                 let time = self.sync_time(join.item.is_some(), turn.now);
@@ -189,7 +218,11 @@ impl Group {
             _ => Outcome::Deleted { old: old.clone() },
         };
         replies.extend(call.map(|call| Reply { call, outcome }));
-        if old.is_some() || new.is_some() {
+        if turn.decides == Decides::Shared {
+            if let Some(event) = change((old.as_deref(), new.as_deref())) {
+                self.answered_shared(Some(&item), event, time, turn);
+            }
+        } else if old.is_some() || new.is_some() {
             let heard = Heard {
                 item,
                 old,

@@ -1,12 +1,13 @@
 //! All that a shard can ask of the world, and what the store answers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::{CallId, GroupKey, ItemId, LocalGroupId, SlotId, Text, WorkerId};
 use crate::protocol::answer::{Outcome, UpdateError};
 use crate::protocol::call::ErrorBody;
-use crate::protocol::frame::{EventFrame, SyncFrame};
+use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 use crate::protocol::input::{StreamFunction, UpdateOp};
 
 use super::{Cursor, Decides, Slice, SliceLimits};
@@ -83,6 +84,31 @@ pub enum Delivered {
         /// What it is sent first; `None` when the store could not tell.
         sync: Option<Arc<SyncFrame>>,
     },
+    /// What came between is lost: every subscription begins anew with a `sync` of this.
+    Afresh(Arc<Snapshot>),
+}
+
+/// A group at one moment, for all kinds of subscriptions.
+pub struct Snapshot {
+    /// The group's.
+    pub names: GroupNames,
+    /// Of the `sync`s.
+    pub time: u64,
+    /// For those of the whole group.
+    pub whole: Arc<SyncFrame>,
+    /// For those of one item.
+    pub items: HashMap<ItemId, Text>,
+}
+
+impl Snapshot {
+    /// What a subscription gets: of that item, or of the whole group.
+    pub fn sync_of(&self, item: Option<&ItemId>) -> Arc<SyncFrame> {
+        let Some(item) = item else {
+            return Arc::clone(&self.whole);
+        };
+        let value = self.items.get(item);
+        Arc::new(SyncFrame::of_item(&self.names, self.time, item, value))
+    }
 }
 
 /// One thing for the store to do. Numbers rise by one within a shard.
@@ -148,14 +174,27 @@ pub enum Question {
     },
     /// Remove an item: answered by [`Verdict::Decided`].
     Delete { group: GroupKey, item: ItemId },
-    /// Give an event its time: answered by [`Verdict::Decided`].
-    Send { group: GroupKey },
+    /// Give an event its time, and tell it to other hosts: answered by [`Verdict::Decided`].
+    Send {
+        group: GroupKey,
+        id: Option<ItemId>,
+        kind: Box<str>,
+        data: Text,
+    },
     /// Read an item: answered by [`Verdict::Found`].
     Get { group: GroupKey, item: ItemId },
     /// Read all items: answered by [`Verdict::Listed`].
     List { group: GroupKey },
     /// All groups, of one stream if it is named: answered by [`Verdict::Groups`].
     Groups { stream: Option<Box<str>> },
+    /// Tell of the group's events from here on, and what it holds here, or one item of it: answered
+    /// by [`Verdict::Cut`].
+    Follow {
+        group: GroupKey,
+        item: Option<ItemId>,
+    },
+    /// Tell of the group's events no more: answered by [`Verdict::Accepted`].
+    Unfollow { group: GroupKey },
 }
 
 /// The store's word on one request: one for each, in order of their numbers within a shard.
@@ -193,6 +232,13 @@ pub enum Verdict {
     Listed(Vec<Text>),
     /// Stream and group names.
     Groups(Vec<GroupKey>),
+    /// Items at one point between the group's events: those before are in it, those after are not.
+    Cut {
+        /// All, or the one that was asked for if it is there.
+        items: Vec<(ItemId, Text)>,
+        /// When, by the store's clock, in ms since 1970: not before any event that is in it.
+        time: u64,
+    },
 }
 
 /// What a shard learns from outside.
@@ -212,6 +258,89 @@ pub enum Learned {
         /// When, by the store's clock, in ms since 1970.
         time: u64,
     },
+    /// What a channel that all hosts share tells of a group.
+    Channel(GroupKey, FromChannel),
+    /// The channel is lost: what comes next of any group is a [`FromChannel::Read`].
+    Lost,
+}
+
+/// What a channel that all hosts share tells, in one order for all of them.
+pub enum FromChannel {
+    /// Something happened, here or elsewhere.
+    Event {
+        /// The item that it is about; `None` for a custom event of the group.
+        item: Option<ItemId>,
+        /// What.
+        event: HeardEvent,
+        /// When, by the store's clock, in ms since 1970.
+        time: u64,
+        /// The group had no items before it.
+        is_first: bool,
+    },
+    /// The group was read again at this point between its events.
+    Read {
+        /// All that it holds.
+        items: Vec<(ItemId, Text)>,
+        /// When, by the store's clock.
+        time: u64,
+        /// The channel was lost before.
+        is_after_loss: bool,
+    },
+}
+
+/// An event as the channel tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeardEvent {
+    /// An item that was not there: its value.
+    Create(Text),
+    /// One that was: its new value.
+    Update(Text),
+    /// One that is gone: its last value.
+    Delete(Text),
+    /// Something that is not kept.
+    Custom {
+        /// The caller's word for it.
+        kind: Box<str>,
+        /// JSON text.
+        data: Text,
+    },
+}
+
+impl HeardEvent {
+    /// As frames are made of it.
+    pub(super) fn borrowed(&self) -> Event<'_> {
+        match self {
+            HeardEvent::Create(data) => Event::Create(data),
+            HeardEvent::Update(data) => Event::Update(data),
+            HeardEvent::Delete(data) => Event::Delete(data),
+            HeardEvent::Custom { kind, data } => Event::Custom { kind, data },
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            HeardEvent::Create(data) | HeardEvent::Update(data) | HeardEvent::Delete(data) => {
+                data.len()
+            }
+            HeardEvent::Custom { kind, data } => kind.len() + data.len(),
+        }
+    }
+}
+
+impl FromChannel {
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            FromChannel::Event { item, event, .. } => {
+                item.as_ref().map_or(0, |item| item.len()) + event.held_bytes()
+            }
+            FromChannel::Read { items, .. } => items_bytes(items),
+        }
+    }
+}
+
+fn items_bytes(items: &[(ItemId, Text)]) -> usize {
+    let lens = items.iter().map(|(name, value)| name.len() + value.len());
+    lens.sum()
 }
 
 /// What a custom function answered.
@@ -258,7 +387,11 @@ impl Request {
                     item.len() + ops.iter().map(UpdateOp::held_bytes).sum::<usize>()
                 }
                 Question::Delete { item, .. } | Question::Get { item, .. } => item.len(),
-                Question::Send { .. } | Question::List { .. } | Question::Groups { .. } => 0,
+                Question::Send { kind, data, .. } => kind.len() + data.len(),
+                Question::List { .. }
+                | Question::Groups { .. }
+                | Question::Follow { .. }
+                | Question::Unfollow { .. } => 0,
             },
         }
     }
@@ -271,6 +404,8 @@ impl Learned {
         let verdict = match self {
             Learned::Answer(answer) => &answer.verdict,
             Learned::Heard { item, old, new, .. } => return item.len() + len(old) + len(new),
+            Learned::Channel(_, from) => return from.held_bytes(),
+            Learned::Lost => return 0,
         };
         match verdict {
             Verdict::Accepted => 0,
@@ -278,6 +413,7 @@ impl Learned {
             Verdict::Decided { old, new, .. } => len(old) + len(new),
             Verdict::Found(value) => len(value),
             Verdict::Listed(values) => values.iter().map(|value| value.len()).sum(),
+            Verdict::Cut { items, .. } => items_bytes(items),
             Verdict::Groups(keys) => keys.iter().map(|key| key.joined().len()).sum(),
         }
     }

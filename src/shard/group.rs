@@ -2,20 +2,24 @@
 //!
 //! Every method takes one command of the group, in its order. May not look at other groups.
 
+use std::hash::BuildHasher;
 use std::sync::{Arc, Weak};
+
+use hashbrown::DefaultHashBuilder;
 
 use crate::id::{CallId, GroupKey, ItemId, LocalGroupId, Text, WorkerId};
 use crate::protocol::answer::{Chunk, Outcome};
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 use crate::protocol::input::{StreamFunction, UpdateOp, failed};
 
-use super::ValueLimits;
 use super::command::Join;
 use super::effects::{Delivered, Delivery, Effects, Fired, Reply, RequestKind};
 use super::hooks::Hooks;
 use super::items::Items;
+use super::shared::Shared;
 use super::under_way::{Flight, Held, InFlight, Send, UnderWay, Waiting, Write};
 use super::update;
+use super::{Decides, ValueLimits};
 
 /// What a command may use beside its group.
 pub(super) struct Turn<'a> {
@@ -24,9 +28,19 @@ pub(super) struct Turn<'a> {
     /// The group's slot.
     pub(super) slot: u32,
     pub(super) limits: &'a ValueLimits,
+    pub(super) decides: Decides,
+    /// For the names of items.
+    pub(super) hasher: &'a DefaultHashBuilder,
     pub(super) hooks: &'a Hooks,
     pub(super) flight: &'a mut Flight,
     pub(super) out: &'a mut Effects,
+}
+
+impl Turn<'_> {
+    /// Of an item's name.
+    pub(super) fn hash(&self, name: &str) -> u64 {
+        self.hasher.hash_one(name)
+    }
 }
 
 pub(super) struct Group {
@@ -46,6 +60,8 @@ pub(super) struct Group {
     names: Option<Box<GroupNames>>,
     /// None: nothing is under way, and everything is answered at once.
     pub(super) under_way: Option<Box<UnderWay>>,
+    /// While somebody follows it in a store that other hosts use as well.
+    pub(super) shared: Option<Box<Shared>>,
     /// The `sync` of the whole group, while it is still what the group is.
     sync: Option<(u64, Weak<SyncFrame>)>,
     warmth: Warmth,
@@ -90,6 +106,7 @@ impl Group {
             listeners: Vec::new(),
             names: None,
             under_way: None,
+            shared: None,
             sync: None,
             warmth: Warmth::Cold,
         }
@@ -124,7 +141,13 @@ impl Group {
 
     /// Nothing of it is worth keeping but its time.
     pub(super) fn is_idle(&self) -> bool {
-        self.items.is_empty() && self.listeners.is_empty() && self.under_way.is_none()
+        self.items.is_empty()
+            && self.listeners.is_empty()
+            && self.under_way.is_none()
+            && !self
+                .shared
+                .as_ref()
+                .is_some_and(|shared| shared.has_joins())
     }
 
     // The owner decides.
@@ -260,6 +283,16 @@ impl Group {
         }
     }
 
+    pub(super) fn has_listeners(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
+    /// The workers that listen, with their entries of the group.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = (WorkerId, LocalGroupId)> {
+        let listeners = self.listeners.iter();
+        listeners.map(|listener| (listener.worker, listener.local))
+    }
+
     // What the store says.
 
     /// The oldest write was accepted: it takes effect, and so does what waited behind it.
@@ -329,13 +362,9 @@ impl Group {
         whose: Whose,
         turn: &mut Turn<'_>,
     ) {
-        let event = match (old, new) {
-            (None, Some(new)) => Event::Create(new),
-            (Some(_), Some(new)) => Event::Update(new),
-            (Some(old), None) => Event::Delete(old),
-            (None, None) => return,
-        };
-        self.tell(Some(item), event, time, whose, turn);
+        if let Some(event) = change((old, new)) {
+            self.tell(Some(item), event, time, whose, turn);
+        }
     }
 
     pub(super) fn tell_send(&mut self, send: &Send, time: u64, turn: &mut Turn<'_>) {
@@ -465,7 +494,7 @@ impl Group {
         }
     }
 
-    fn release(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
+    pub(super) fn release(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
         match waiting {
             Waiting::Write(write) => self.carry_out(write, turn),
             Waiting::Rests { reply, .. } => turn.out.replies.push(reply),
@@ -484,6 +513,10 @@ impl Group {
                 }));
                 self.tell_send(&send, send.time, turn);
             }
+            Waiting::Join { join, hash, .. } if turn.decides == Decides::Shared => {
+                self.enter_shared(join, hash, turn);
+            }
+            Waiting::Channel(from) => self.take_from_channel(*from, turn),
             Waiting::Join { join, hash, time } => {
                 let sync = self.sync_for(&join, hash, time);
                 self.enter(&join, Some(sync), turn.out);
@@ -508,7 +541,7 @@ impl Group {
         }
     }
 
-    fn tell(
+    pub(super) fn tell(
         &mut self,
         item: Option<&str>,
         event: Event<'_>,
@@ -537,11 +570,25 @@ impl Group {
     }
 
     /// The `sync` of a join that has its turn; joins with the same time and state share one.
-    fn sync_for(&mut self, join: &Join, hash: u64, time: u64) -> Arc<SyncFrame> {
+    pub(super) fn sync_for(&mut self, join: &Join, hash: u64, time: u64) -> Arc<SyncFrame> {
         if let Some(item) = &join.item {
             let value = self.items.get(hash, item).cloned();
             return Arc::new(SyncFrame::of_item(self.names(), time, item, value.as_ref()));
         }
+        self.whole_sync(time)
+    }
+
+    /// An item has changed.
+    pub(super) fn forget_sync(&mut self) {
+        self.sync = None;
+    }
+
+    /// Nobody listens, and triggers follow seldom.
+    pub(super) fn forget_names(&mut self) {
+        self.names = None;
+    }
+
+    pub(super) fn whole_sync(&mut self, time: u64) -> Arc<SyncFrame> {
         if let Some((at, sync)) = &self.sync
             && *at == time
             && let Some(sync) = sync.upgrade()
@@ -552,5 +599,15 @@ impl Group {
         let sync = Arc::new(SyncFrame::of_group(self.names(), time, chunks));
         self.sync = Some((time, Arc::downgrade(&sync)));
         sync
+    }
+}
+
+/// What a change is to whoever follows it; `None`: nothing has changed.
+pub(super) fn change<'a>((old, new): (Option<&'a str>, Option<&'a str>)) -> Option<Event<'a>> {
+    match (old, new) {
+        (None, Some(new)) => Some(Event::Create(new)),
+        (Some(_), Some(new)) => Some(Event::Update(new)),
+        (Some(old), None) => Some(Event::Delete(old)),
+        (None, None) => None,
     }
 }

@@ -36,6 +36,11 @@ impl Groups {
         self.hasher.hash_one(name)
     }
 
+    /// What hashes them.
+    pub(super) fn hasher(&self) -> DefaultHashBuilder {
+        self.hasher.clone()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }

@@ -17,6 +17,7 @@ mod groups;
 pub mod hooks;
 mod items;
 mod keep;
+mod shared;
 mod sync;
 mod times;
 mod under_way;
@@ -25,13 +26,15 @@ pub mod update;
 
 pub use command::{Ask, Command, Join};
 pub use effects::{
-    Answer, CustomAnswer, CustomCall, Delivered, Delivery, Effects, Fired, Learned, Question,
-    Reply, Request, RequestKind, Store, Told, Verdict,
+    Answer, CustomAnswer, CustomCall, Delivered, Delivery, Effects, Fired, FromChannel, HeardEvent,
+    Learned, Question, Reply, Request, RequestKind, Snapshot, Store, Told, Verdict,
 };
 pub use keep::{Cursor, Piece, Restored, Slice, SliceLimits};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+use hashbrown::DefaultHashBuilder;
 
 use crate::id::{CallId, GroupKey, WorkerId};
 use crate::protocol::answer::Outcome;
@@ -51,6 +54,9 @@ pub enum Decides {
     Owner,
     /// The store: values live elsewhere.
     Store,
+    /// The store, which other hosts use as well: a channel tells all of them of every change, ours
+    /// included, and an answer makes no event.
+    Shared,
 }
 
 /// Limits on a value that an update has made; what comes in from outside was checked there.
@@ -66,6 +72,8 @@ pub struct ValueLimits {
 pub struct Shard {
     decides: Decides,
     limits: ValueLimits,
+    /// For the names of items.
+    hasher: DefaultHashBuilder,
     groups: Groups,
     /// Groups taken over whose names nobody has said yet.
     unnamed: Unnamed,
@@ -105,10 +113,12 @@ const OVERLOADED: &str = "server is overloaded";
 impl Shard {
     /// The shard of that worker.
     pub fn new(worker: WorkerId, decides: Decides, limits: ValueLimits) -> Shard {
+        let groups = Groups::default();
         Shard {
             decides,
             limits,
-            groups: Groups::default(),
+            hasher: groups.hasher(),
+            groups,
             unnamed: Unnamed::default(),
             postponed: Vec::new(),
             hooks: Arc::default(),
@@ -140,6 +150,18 @@ impl Shard {
     pub fn learn(&mut self, learned: Learned, now: u64, out: &mut Effects) {
         match learned {
             Learned::Answer(answer) => self.answered(answer, now, out),
+            Learned::Channel(group, from) => {
+                if let Some(slot) = self.groups.find(&group) {
+                    self.with_group(slot, now, out, |group, turn| {
+                        group.hear_channel(from, turn);
+                    });
+                }
+            }
+            Learned::Lost => {
+                for slot in 0..self.groups.slots_end() {
+                    self.with_group(slot, now, out, Group::lost);
+                }
+            }
             Learned::Heard {
                 group,
                 item,
@@ -316,10 +338,19 @@ impl Shard {
             }
             _ => self.groups.enter(key),
         };
-        if self.decides == Decides::Store {
-            return self.with_group(slot, now, out, |group, turn| group.ask_store(ask, turn));
-        }
         let hash = ask.item().map_or(0, |item| self.groups.hash(item));
+        let decides = self.decides;
+        match (decides, &ask) {
+            (Decides::Owner, _) => {}
+            (Decides::Shared, Ask::Join(_) | Ask::Leave { .. }) => {
+                return self.with_group(slot, now, out, |group, turn| match ask {
+                    Ask::Join(join) => group.join_shared(join, hash, turn),
+                    Ask::Leave { worker, local } => group.leave_shared(worker, local, turn),
+                    _ => {}
+                });
+            }
+            _ => return self.with_group(slot, now, out, |group, turn| group.ask_store(ask, turn)),
+        }
         self.with_group(slot, now, out, |group, turn| match ask {
             Ask::Set { item, data, call } => group.set(item, hash, data, call, turn),
             Ask::Update { item, ops, call } => group.update(item, hash, &ops, call, turn),
@@ -357,7 +388,7 @@ impl Shard {
     }
 
     fn list(&mut self, stream: Option<Box<str>>, call: CallId, out: &mut Effects) {
-        if self.decides == Decides::Store {
+        if self.decides != Decides::Owner {
             // One shard asks for all: the store is one.
             if self.flight.shard.index() == 0 {
                 let question = Question::Groups {
@@ -395,17 +426,18 @@ impl Shard {
         ) {
             (None, _) => return,
             (Some(who), Decides::Owner) => who,
-            (Some(InFlight::Group(slot)), Decides::Store) => {
+            (Some(InFlight::Nobody), _) => return,
+            (Some(InFlight::Group(slot)), _) => {
                 return self.with_group(slot, now, out, |group, turn| {
                     group.answered(answer.verdict, turn)
                 });
             }
-            (Some(InFlight::Listing { call, stream }), Decides::Store) => {
+            (Some(InFlight::Listing { call, stream }), _) => {
                 let outcome = listed(answer.verdict, stream.is_some());
                 out.replies.push(Reply { call, outcome });
                 return;
             }
-            (Some(InFlight::Times { .. }), Decides::Store) => return,
+            (Some(InFlight::Times { .. }), _) => return,
         };
         match (who, answer.verdict) {
             (who, Verdict::Refused(cause)) => self.refused(who, &cause, now, out),
@@ -417,7 +449,9 @@ impl Shard {
                 }
                 self.apply_postponed(now, out);
             }
-            (InFlight::Listing { .. }, _) => debug_assert!(false, "the owner lists by itself"),
+            (InFlight::Listing { .. } | InFlight::Nobody, _) => {
+                debug_assert!(false, "the owner lists by itself");
+            }
         }
     }
 
@@ -453,6 +487,8 @@ impl Shard {
             now,
             slot,
             limits: &self.limits,
+            decides: self.decides,
+            hasher: &self.hasher,
             hooks: &self.hooks,
             flight: &mut self.flight,
             out,
@@ -673,7 +709,7 @@ mod tests {
             .iter()
             .find_map(|delivery| match &delivery.what {
                 Delivered::Entered { sync, .. } => sync.clone(),
-                Delivered::Event(_) => None,
+                Delivered::Event(_) | Delivered::Afresh(_) => None,
             });
         found.unwrap()
     }
@@ -692,6 +728,7 @@ mod tests {
         let texts = out.deliveries.iter().map(|delivery| match &delivery.what {
             Delivered::Event(frame) => String::from_utf8_lossy(frame.wire()).into_owned(),
             Delivered::Entered { sync, .. } => text(sync.as_ref().unwrap()),
+            Delivered::Afresh(snapshot) => text(&snapshot.whole),
         });
         texts.map(|text| time(&text)).collect()
     }

@@ -13,7 +13,7 @@ use crate::protocol::answer::Outcome;
 use crate::protocol::input::{StreamFunction, failed};
 
 use super::command::Join;
-use super::effects::{CustomAnswer, Effects, Reply, Request, RequestKind, Verdict};
+use super::effects::{CustomAnswer, Effects, FromChannel, Reply, Request, RequestKind, Verdict};
 use super::times::Times;
 
 /// Queues and tables larger than this are given back instead of kept for the next group.
@@ -77,6 +77,8 @@ pub(super) enum Waiting {
     },
     /// Another host's change, behind what the store has said before it.
     Heard(Heard),
+    /// What a shared channel tells, behind what it has told and the store has answered before.
+    Channel(Box<FromChannel>),
     /// The store decides: waits for its answer.
     Asked(Asked, Option<Verdict>),
     /// A function of an SDK worker decides: waits for its answer.
@@ -171,6 +173,7 @@ impl Waiting {
             Waiting::Write(write) => len(&write.new),
             Waiting::Send(send) => send.data.len(),
             Waiting::Heard(heard) => len(&heard.new),
+            Waiting::Channel(from) => from.held_bytes(),
             Waiting::Custom(custom) => custom.answer.as_ref().map_or(0, CustomAnswer::held_bytes),
             Waiting::Asked(Asked::Send(send), _) => send.data.len(),
             _ => 0,
@@ -240,13 +243,12 @@ impl UnderWay {
 
     /// The store tells of another host's change. It goes behind all that the store has answered and
     /// that waits for something else; given back if there is nothing.
-    pub(super) fn hear(&mut self, heard: Heard) -> Option<Heard> {
+    pub(super) fn hear(&mut self, heard: Waiting) -> Option<Waiting> {
         if self.settled <= self.gone {
             return Some(heard);
         }
         let place = self.settled;
         let at = (place - self.gone) as usize;
-        let heard = Waiting::Heard(heard);
         self.bytes += heard.held_bytes();
         self.queue.insert(at, heard);
         self.settled += 1;
@@ -394,7 +396,8 @@ pub(super) struct Flight {
     next_number: u64,
     /// Of custom calls, which are no requests to the store.
     next_custom: u64,
-    waiting: VecDeque<InFlight>,
+    /// `None`: answered before older ones, of other groups.
+    waiting: VecDeque<Option<InFlight>>,
     pub(super) times: Times,
     /// Emptied queues, kept for the next group that needs one.
     #[allow(clippy::vec_box, reason = "the boxes themselves are what is kept")]
@@ -405,6 +408,8 @@ pub(super) struct Flight {
 pub(super) enum InFlight {
     /// A group, by its slot.
     Group(u32),
+    /// Nobody: it is only done.
+    Nobody,
     /// A listing over all groups, of one stream if it is named.
     Listing {
         call: CallId,
@@ -420,7 +425,7 @@ impl InFlight {
         match self {
             InFlight::Group(slot) => Some(slot),
             InFlight::Times { slot, .. } => slot,
-            InFlight::Listing { .. } => None,
+            InFlight::Listing { .. } | InFlight::Nobody => None,
         }
     }
 }
@@ -463,7 +468,7 @@ impl Flight {
             kind,
         });
         self.next_number += 1;
-        self.waiting.push_back(who);
+        self.waiting.push_back(Some(who));
     }
 
     /// A name for a custom call.
@@ -475,22 +480,20 @@ impl Flight {
     /// Who waits for the answer of that number; `None` when it is void since a refusal.
     pub(super) fn answered(&mut self, epoch: u32, number: u64) -> Option<InFlight> {
         let first = self.next_number - self.waiting.len() as u64;
-        debug_assert!(
-            epoch != self.epoch || number == first,
-            "answers come in order"
-        );
-        if epoch == self.epoch {
-            self.waiting.pop_front()
-        } else {
-            None
+        if epoch != self.epoch {
+            return None;
         }
+        let at = usize::try_from(number.checked_sub(first)?).ok()?;
+        let who = self.waiting.get_mut(at)?.take();
+        while self.waiting.pop_front_if(|front| front.is_none()).is_some() {}
+        who
     }
 
     /// After a refusal: everything under way is void, and a new epoch begins. Gives who waited.
-    pub(super) fn begin_epoch(&mut self) -> VecDeque<InFlight> {
+    pub(super) fn begin_epoch(&mut self) -> impl Iterator<Item = InFlight> + use<> {
         self.epoch = self.epoch.wrapping_add(1);
         self.times.asked = self.times.kept;
-        std::mem::take(&mut self.waiting)
+        std::mem::take(&mut self.waiting).into_iter().flatten()
     }
 
     pub(super) fn take_spare(&mut self) -> Box<UnderWay> {

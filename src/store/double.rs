@@ -149,6 +149,13 @@ impl Double {
                 decided(self.remove(&group, &item), None, Vec::new())
             }
             Question::Send { .. } => decided(None, None, Vec::new()),
+            Question::Follow { group, item } => {
+                let wanted = |name: &ItemId| item.as_ref().is_none_or(|item| item == name);
+                let items = self.items(&group).iter();
+                let items = items.filter(|(name, _)| wanted(name)).cloned().collect();
+                Verdict::Cut { items, time }
+            }
+            Question::Unfollow { .. } => Verdict::Accepted,
             Question::Get { group, item } => Verdict::Found(self.value(&group, &item)),
             Question::List { group } => {
                 let values = self

@@ -6,6 +6,7 @@
 pub mod double;
 pub mod files;
 mod memory;
+pub mod redis;
 
 pub use memory::Memory;
 
@@ -74,8 +75,10 @@ fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
     }
 }
 
-fn tell(learned: Vec<Learned>, ports: &mut StorePorts) {
+/// To each shard what is for it, in order.
+fn tell(learned: impl IntoIterator<Item = Learned>, ports: &mut StorePorts) {
     if let [outbox] = &mut ports.to_open[..] {
+        let learned: Vec<Learned> = learned.into_iter().collect();
         if !learned.is_empty() {
             outbox.send(ToWorker::Learned(learned));
             outbox.flush();
@@ -86,7 +89,14 @@ fn tell(learned: Vec<Learned>, ports: &mut StorePorts) {
     for learned in learned {
         let worker = match &learned {
             Learned::Answer(answer) => answer.shard,
-            Learned::Heard { group, .. } => ports.shared.owners.owner_of(group),
+            Learned::Heard { group, .. } | Learned::Channel(group, _) => {
+                ports.shared.owners.owner_of(group)
+            }
+            Learned::Lost => {
+                let all = by_worker.iter_mut();
+                all.for_each(|learned| learned.push(Learned::Lost));
+                continue;
+            }
         };
         by_worker[worker.index()].push(learned);
     }

@@ -11,7 +11,7 @@ use crate::protocol::connection::{self, Event, Flow, Payload, pong_frame};
 use crate::protocol::frame::{SyncFrame, unauthorized};
 use crate::protocol::handshake::{Head, Port, Refusal, Target, Upgrade};
 use crate::protocol::message::{self, ClientMessage};
-use crate::shard::{Ask, Join};
+use crate::shard::{Ask, Join, Snapshot};
 
 use super::Worker;
 use super::auth::Admission;
@@ -308,6 +308,17 @@ impl Worker {
         self.fanout.enter(id, local, entry, &mut self.connections);
         self.write(id);
         self.go_on_with(id, &subscription);
+    }
+
+    /// Every subscription of the group gets a `sync`, in place of what it has not been sent.
+    pub(super) fn begin_afresh(&mut self, local: LocalGroupId, snapshot: &Snapshot) {
+        let sync_of = |item: Option<&ItemId>| snapshot.sync_of(item);
+        let readers = self
+            .fanout
+            .begin_afresh(local, sync_of, &mut self.connections);
+        for id in readers {
+            self.write(id);
+        }
     }
 
     /// A join of that subscription id is done: what waited behind it is served.

@@ -101,6 +101,8 @@ pub struct Worker {
     allowed_origins: Vec<OriginRule>,
     limits: Limits,
     now: Now,
+    /// The clock of a store that other hosts use as well, and when that was told.
+    store_clock: Option<(u64, Instant)>,
     buffer: Vec<u8>,
     /// Sockets with something to read, each once.
     readable: VecDeque<SlotId>,
@@ -147,6 +149,7 @@ impl Worker {
             allowed_origins: parts.allowed_origins,
             limits: parts.limits,
             now: Now::read(),
+            store_clock: None,
             buffer: vec![0; READ_BUFFER_BYTES],
             readable: VecDeque::new(),
             to_write: Vec::new(),
@@ -283,8 +286,8 @@ impl Worker {
                             let is_refusal = matches!(verdict, Verdict::Refused(_));
                             self.metrics().store_refuses.set(is_refusal);
                         }
-                        self.shard
-                            .learn(learned, self.now.wall_ms, &mut self.effects);
+                        let now = self.shard_now();
+                        self.shard.learn(learned, now, &mut self.effects);
                     }
                 }
                 ToWorker::Slice(cursor, limits) => {
@@ -293,10 +296,12 @@ impl Worker {
                         outbox.send(ToStore::Slice(self.ports.id, slice));
                     }
                 }
+                ToWorker::Clock(ms, at) => self.store_clock = Some((ms, at)),
                 ToWorker::Joined(request, is_admitted) => self.joined(*request, is_admitted),
                 ToWorker::TakeLeaves(len) => self.debts.grant(len),
                 ToWorker::Told(told) => {
-                    self.shard.told(told, self.now.wall_ms, &mut self.effects);
+                    let now = self.shard_now();
+                    self.shard.told(told, now, &mut self.effects);
                 }
                 ToWorker::Authenticated(id, verdict) => self.authenticated(id, verdict),
             }
@@ -352,11 +357,19 @@ impl Worker {
     fn apply(&mut self, command: Command) -> usize {
         let asked_bytes = command.held_bytes();
         let replies = self.effects.replies.len();
-        self.shard
-            .apply(command, self.now.wall_ms, &mut self.effects);
+        let now = self.shard_now();
+        self.shard.apply(command, now, &mut self.effects);
         let new = self.effects.replies[replies..].iter();
         let answered_bytes: usize = new.map(|reply| reply.outcome.held_bytes()).sum();
         COMMAND_COST + asked_bytes + answered_bytes
+    }
+
+    /// The time that the shard goes by, in ms since 1970: that of the store, where hosts share it.
+    fn shard_now(&self) -> u64 {
+        self.store_clock.map_or(self.now.wall_ms, |(ms, at)| {
+            let since = self.now.monotonic.saturating_duration_since(at);
+            ms + since.as_millis() as u64
+        })
     }
 
     /// Carries out what the shard asks for, whole, before the next wait.
@@ -405,6 +418,7 @@ impl Worker {
     fn deliver(&mut self, local: LocalGroupId, what: Delivered) {
         match what {
             Delivered::Event(frame) => self.fanout.append(local, frame),
+            Delivered::Afresh(snapshot) => self.begin_afresh(local, &snapshot),
             Delivered::Entered {
                 connection,
                 token,

@@ -260,6 +260,7 @@ impl Model {
                 known.queue.insert(place.map_or(0, |at| at + 1), waiting);
                 return self.go_on(group);
             }
+            Learned::Channel(..) | Learned::Lost => unreachable!("the double has no channel"),
         };
         if answer.number < self.shards[shard.index()].void_before {
             return;
@@ -505,6 +506,7 @@ impl Model {
                     }
                     last = std::sync::Arc::as_ptr(frame);
                 }
+                Delivered::Afresh(_) => unreachable!("the double has no channel"),
                 Delivered::Entered {
                     connection,
                     token,

@@ -279,6 +279,7 @@ impl Worker {
                     self.granted = Some(len);
                 }
                 Some(ToWorker::Authenticated(..)) => unreachable!("sockets are open here"),
+                Some(ToWorker::Clock(..)) => unreachable!("the double has no clock of its own"),
                 Some(ToWorker::Slice(..)) => unreachable!("the double takes no snapshots"),
                 None => {}
             }
@@ -548,6 +549,7 @@ impl Worker {
 
     fn deliver(&mut self, local: LocalGroupId, what: Delivered, around: &mut Around<'_>) {
         let (id, token, sync) = match what {
+            Delivered::Afresh(_) => unreachable!("the double has no channel"),
             Delivered::Event(frame) => {
                 let message = Message::whole(frame.wire());
                 self.arrived.insert(message.group, message.time);

@@ -11,6 +11,7 @@ pub(crate) mod lone;
 pub(crate) mod memory;
 pub(crate) mod program;
 pub(crate) mod raw;
+pub(crate) mod redis;
 pub(crate) mod script;
 
 use std::net::SocketAddr;

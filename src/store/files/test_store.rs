@@ -92,6 +92,7 @@ impl Model {
     fn hear(&mut self, out: &Effects) {
         for delivery in &out.deliveries {
             let text = match &delivery.what {
+                Delivered::Afresh(_) => unreachable!("files have no channel"),
                 Delivered::Event(frame) => frame.text().to_owned(),
                 Delivered::Entered { sync, .. } => {
                     let sync = sync.as_ref().unwrap();

@@ -1,5 +1,5 @@
-//! The bytes of one engine socket, plain or through TLS: what the worker port accepts is plain, the
-//! link to a running engine may be either.
+//! The bytes of one socket, plain or through TLS: what the worker port accepts is plain, the link to
+//! a running engine and the connections to Redis may be either.
 //!
 //! May not know what the bytes mean.
 
@@ -11,17 +11,20 @@ use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use super::{Received, Tcp};
 use crate::fanout::{Socket, Written};
 use crate::id::SlotId;
-use crate::net::{Received, Tcp};
 
-pub(super) enum Channel {
+/// One socket.
+pub enum Channel {
+    /// As it is.
     Plain(Tcp),
+    /// Under TLS, as its client.
     Tls(Box<Tls>),
 }
 
 /// Our end of a TLS session, and the socket below.
-pub(super) struct Tls {
+pub struct Tls {
     tcp: Tcp,
     session: ClientConnection,
     /// What ended the session, for the log.
@@ -29,12 +32,13 @@ pub(super) struct Tls {
 }
 
 impl Channel {
-    pub(super) fn plain(stream: TcpStream) -> Channel {
+    /// As it is.
+    pub fn plain(stream: TcpStream) -> Channel {
         Channel::Plain(Tcp::new(stream))
     }
 
     /// The handshake begins with the first write.
-    pub(super) fn tls(
+    pub fn tls(
         stream: TcpStream,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
@@ -53,16 +57,18 @@ impl Channel {
         }
     }
 
-    pub(super) fn register(&mut self, id: SlotId, registry: &Registry) -> io::Result<()> {
+    /// Has the poll watch it, under the name of its slot.
+    pub fn register(&mut self, id: SlotId, registry: &Registry) -> io::Result<()> {
         self.tcp().register(id, registry)
     }
 
-    pub(super) fn deregister(&mut self, registry: &Registry) {
+    /// Takes it out of the poll, before it is closed.
+    pub fn deregister(&mut self, registry: &Registry) {
         self.tcp().deregister(registry);
     }
 
     /// Why it could not connect, or what broke it; told once.
-    pub(super) fn take_error(&mut self) -> Option<String> {
+    pub fn take_error(&mut self) -> Option<String> {
         if let Channel::Tls(tls) = self
             && let Some(fault) = tls.fault.take()
         {
@@ -72,7 +78,8 @@ impl Channel {
         Some(error.to_string())
     }
 
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Received {
+    /// Reads what is there, at most a buffer full.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Received {
         match self {
             Channel::Plain(tcp) => tcp.read(buffer),
             Channel::Tls(tls) => tls.read(buffer),
@@ -80,7 +87,7 @@ impl Channel {
     }
 
     /// Writes what the session itself has to say; all there is of a plain socket is written already.
-    pub(super) fn flush(&mut self) -> Written {
+    pub fn flush(&mut self) -> Written {
         match self {
             Channel::Plain(_) => Written::All,
             Channel::Tls(tls) => tls.flush(),
@@ -88,14 +95,15 @@ impl Channel {
     }
 
     /// Whether the session itself has something to say.
-    pub(super) fn wants_write(&self) -> bool {
+    pub fn wants_write(&self) -> bool {
         match self {
             Channel::Plain(_) => false,
             Channel::Tls(tls) => tls.session.wants_write(),
         }
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Written {
+    /// Writes what the socket takes.
+    pub fn write(&mut self, bytes: &[u8]) -> Written {
         match self {
             Channel::Plain(tcp) => tcp.write(&[IoSlice::new(bytes)]),
             Channel::Tls(tls) => tls.write(bytes),
@@ -103,7 +111,7 @@ impl Channel {
     }
 
     /// Nothing more will be written.
-    pub(super) fn shutdown_write(&mut self) {
+    pub fn shutdown_write(&mut self) {
         if let Channel::Tls(tls) = self {
             tls.session.send_close_notify();
             // What does not go out now would only have told the other side what the end of TCP tells.
@@ -181,7 +189,7 @@ impl Tls {
 
 /// What a session trusts: the certificates of the operating system, or those that `SSL_CERT_FILE` and
 /// `SSL_CERT_DIR` name in their place. Err: there are none.
-pub(super) fn trust() -> Result<Arc<ClientConfig>, String> {
+pub fn trust() -> Result<Arc<ClientConfig>, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(found.certs);

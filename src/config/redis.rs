@@ -1,0 +1,190 @@
+//! The Redis store: where it is, and how long it may take.
+//!
+//! Reads addresses and resolves none.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::address::without_secrets;
+
+/// Where the reference looks when nothing else is said.
+pub(super) const REDIS_URL: &str = "redis://localhost:6379";
+/// At start; later attempts back off.
+pub(super) const CONNECT_TIMEOUT_MS: u64 = 5000;
+/// Scripts under way on one connection; above: calls wait.
+pub(super) const IN_FLIGHT: usize = 1024;
+
+const PORT: u16 = 6379;
+
+/// The Redis store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisStore {
+    /// Where.
+    pub address: RedisAddress,
+    /// A start that takes longer fails.
+    pub connect_timeout: Duration,
+    /// Calls under way; more wait.
+    pub in_flight: usize,
+    /// Calls that take longer fail.
+    pub call_timeout: Duration,
+}
+
+impl RedisStore {
+    /// With the defaults. `None`: it is no such address.
+    pub fn at(url: &str) -> Option<RedisStore> {
+        Some(RedisStore {
+            address: RedisAddress::parse(url)?,
+            connect_timeout: Duration::from_millis(CONNECT_TIMEOUT_MS),
+            in_flight: IN_FLIGHT,
+            call_timeout: Duration::from_millis(super::CALL_TIMEOUT_MS),
+        })
+    }
+}
+
+/// `redis://[user][:password@]host[:port][/db]`, or the same with `rediss`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisAddress {
+    url: String,
+    /// Through TLS.
+    pub is_tls: bool,
+    /// A name, or an address without brackets.
+    pub host: String,
+    /// 6379 unless it is written.
+    pub port: u16,
+    /// Who we are there; none: the default user.
+    pub user: Option<String>,
+    /// A secret.
+    pub password: Option<String>,
+    /// Which database.
+    pub database: u32,
+}
+
+impl RedisAddress {
+    /// `None`: it is no such address.
+    pub fn parse(url: &str) -> Option<RedisAddress> {
+        let (is_tls, rest) = match url.strip_prefix("rediss://") {
+            Some(rest) => (true, rest),
+            None => (false, url.strip_prefix("redis://")?),
+        };
+        let rest = rest.split(['?', '#']).next()?;
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, host) = match authority.rsplit_once('@') {
+            Some((login, host)) => (Some(login), host),
+            None => (None, authority),
+        };
+        let (user, password) = match login.map(|login| login.split_once(':').unwrap_or((login, "")))
+        {
+            Some((user, password)) => (decoded(user)?, decoded(password)?),
+            None => (String::new(), String::new()),
+        };
+        let (host, port) = host_and_port(host)?;
+        Some(RedisAddress {
+            url: url.to_owned(),
+            is_tls,
+            host: host.to_owned(),
+            port,
+            user: Some(user).filter(|user| !user.is_empty()),
+            password: Some(password).filter(|password| !password.is_empty()),
+            database: if path.is_empty() {
+                0
+            } else {
+                path.parse().ok()?
+            },
+        })
+    }
+
+    /// For messages: without user and password.
+    pub fn shown(&self) -> String {
+        without_secrets(&self.url)
+    }
+}
+
+impl fmt::Debug for RedisAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
+fn host_and_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(inside) => inside.split_once(']')?,
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let is_blank = |char: char| char.is_whitespace() || char.is_control();
+    if host.contains(is_blank) {
+        return None;
+    }
+    let port = match port.strip_prefix(':') {
+        Some(port) => port.parse().ok().filter(|port| *port != 0)?,
+        None if port.is_empty() => PORT,
+        None => return None,
+    };
+    Some((if host.is_empty() { "localhost" } else { host }, port))
+}
+
+/// With `%40` and the like as what they stand for.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_whole() {
+        let parts = |url| {
+            let read = RedisAddress::parse(url)?;
+            let login = (read.user, read.password);
+            Some((read.is_tls, read.host, read.port, login, read.database))
+        };
+        let host = |is_tls, host: &str, port| {
+            let login = (None, None);
+            Some((is_tls, host.to_owned(), port, login, 0))
+        };
+        assert_eq!(parts("redis://localhost"), host(false, "localhost", 6379));
+        assert_eq!(parts("rediss://r.example:1/"), host(true, "r.example", 1));
+        assert_eq!(parts("redis://[::1]:7/"), host(false, "::1", 7));
+        assert_eq!(parts("redis://"), host(false, "localhost", 6379));
+        let (user, password) = (Some("me".to_owned()), Some("p@:/".to_owned()));
+        assert_eq!(
+            parts("redis://me:p%40:%2F@h:1/3?protocol=resp2"),
+            Some((false, "h".to_owned(), 1, (user, password.clone()), 3))
+        );
+        assert_eq!(
+            parts("redis://:p%40:%2F@h"),
+            Some((false, "h".to_owned(), 6379, (None, password), 0))
+        );
+        for url in [
+            "",
+            "http://h",
+            "redis:h",
+            "redis://h:0",
+            "redis://h:x",
+            "redis://h/x",
+            "redis://[::1",
+            "redis://a b",
+            "redis://%zz@h",
+        ] {
+            assert_eq!(parts(url), None, "{url}");
+        }
+    }
+
+    #[test]
+    fn no_message_shows_a_password() {
+        let store = RedisStore::at("redis://me:secret@host:1/2");
+        let shown = format!("{store:?}");
+        assert!(shown.contains("redis://***@host:1/2") && !shown.contains("secret"));
+    }
+}

@@ -1,0 +1,567 @@
+//! A group in a store that several hosts share: the store decides, and its channel tells everybody of
+//! every change, ours included. So all hosts show one order.
+//!
+//! An answer makes the reply and fires triggers; events come from the channel alone. While somebody
+//! follows the group its items are kept for joins, and for nothing else.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::id::{ItemId, LocalGroupId, Text, WorkerId};
+use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
+use crate::protocol::input::StreamFunction;
+
+use super::command::Join;
+use super::effects::{
+    Delivered, Delivery, Fired, FromChannel, HeardEvent, Question, RequestKind, Snapshot, Verdict,
+};
+use super::group::{Group, Turn, Whose};
+use super::under_way::{Asked, InFlight, Waiting};
+
+/// What a group has beside its items while somebody follows it.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Its items are all that the store has, up to what was heard last.
+    is_whole: bool,
+    /// All items were asked for; joins wait for the answer.
+    is_asked: bool,
+    /// Joins that have not entered.
+    joins: usize,
+    /// The store's time of the last change that was heard.
+    heard: u64,
+    /// The store's time of the last change of ours that was answered.
+    answered: u64,
+    /// Joins that come after an answer whose change has not been heard yet, and its time: they are
+    /// to see it.
+    behind: VecDeque<(u64, Join)>,
+}
+
+impl Shared {
+    pub(super) fn has_joins(&self) -> bool {
+        self.joins > 0
+    }
+}
+
+impl Group {
+    pub(super) fn join_shared(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
+        let shared = self.shared.get_or_insert_default();
+        shared.joins += 1;
+        if shared.is_whole {
+            if shared.heard >= shared.answered {
+                return self.enter_shared(join, hash, turn);
+            }
+            return shared.behind.push_back((shared.answered, join));
+        }
+        let waiting = if shared.is_asked {
+            Waiting::Join {
+                join,
+                hash,
+                time: 0,
+            }
+        } else {
+            shared.is_asked = join.item.is_none();
+            let question = Question::Follow {
+                group: self.key.clone(),
+                item: join.item.clone(),
+            };
+            let kind = RequestKind::Decide(question);
+            turn.flight
+                .request(InFlight::Group(turn.slot), kind, turn.out);
+            Waiting::Asked(Asked::Join(join), None)
+        };
+        self.under_way(turn.flight).push(waiting);
+    }
+
+    /// A function answers the join in place of the store, but events come from there.
+    pub(super) fn follow_beside(&mut self, item: Option<&ItemId>, turn: &mut Turn<'_>) {
+        self.shared.get_or_insert_default();
+        let group = self.key.clone();
+        // One item is enough to be told of all events; which does not matter.
+        let item = Some(item.cloned().unwrap_or_else(|| "".into()));
+        let kind = RequestKind::Decide(Question::Follow { group, item });
+        turn.flight.request(InFlight::Nobody, kind, turn.out);
+    }
+
+    pub(super) fn leave_shared(
+        &mut self,
+        worker: WorkerId,
+        local: LocalGroupId,
+        turn: &mut Turn<'_>,
+    ) {
+        self.leave(worker, local);
+        let waits = |shared: &Shared| shared.has_joins();
+        if self.has_listeners() || self.shared.as_deref().is_none_or(waits) {
+            return;
+        }
+        self.shared = None;
+        self.items_mut().clear();
+        let group = self.key.clone();
+        let kind = RequestKind::Decide(Question::Unfollow { group });
+        turn.flight.request(InFlight::Nobody, kind, turn.out);
+    }
+
+    /// The store's word on a join.
+    pub(super) fn learn_join(&mut self, join: Join, verdict: Verdict, turn: &mut Turn<'_>) {
+        let shared = self.shared.get_or_insert_default();
+        shared.joins = shared.joins.saturating_sub(1);
+        shared.is_asked &= join.item.is_some();
+        let Verdict::Cut { items, time } = verdict else {
+            return self.enter(&join, None, turn.out);
+        };
+        let told = self.sync_time(join.item.is_some(), time);
+        let sync = match &join.item {
+            None => {
+                self.fill(items, time, turn);
+                self.whole_sync(told)
+            }
+            Some(item) => {
+                let value = items.first().map(|(_, value)| value);
+                let names = self.names();
+                Arc::new(SyncFrame::of_item(names, told, item, value))
+            }
+        };
+        self.enter(&join, Some(sync), turn.out);
+        self.enter_behind(turn);
+    }
+
+    /// A join has its turn; it is answered from the items, if they are what the store has.
+    pub(super) fn enter_shared(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
+        let mut is_whole = false;
+        if let Some(shared) = self.shared.as_deref_mut() {
+            shared.joins = shared.joins.saturating_sub(1);
+            is_whole = shared.is_whole;
+        }
+        let sync = is_whole.then(|| {
+            let time = self.sync_time(join.item.is_some(), turn.now);
+            self.sync_for(&join, hash, time)
+        });
+        self.enter(&join, sync, turn.out);
+    }
+
+    /// An answer to one of our changes: triggers follow it at once, subscribers hear of it by the
+    /// channel.
+    pub(super) fn answered_shared(
+        &mut self,
+        item: Option<&str>,
+        event: Event<'_>,
+        time: u64,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Some(shared) = &mut self.shared {
+            shared.answered = shared.answered.max(time);
+        }
+        if !turn.hooks.events.has(self.key.stream()) {
+            return;
+        }
+        let frame = Arc::new(EventFrame::encode(self.names(), time, item, event));
+        turn.out.fired.push(Fired {
+            version: turn.hooks.version,
+            key: self.key.clone(),
+            frame,
+        });
+        if !self.has_listeners() {
+            self.forget_names();
+        }
+    }
+
+    /// The channel tells of something.
+    pub(super) fn take_from_channel(&mut self, from: FromChannel, turn: &mut Turn<'_>) {
+        match from {
+            FromChannel::Event {
+                item,
+                event,
+                time,
+                is_first,
+            } => {
+                if is_first {
+                    self.drop_others(item.as_deref(), time, turn);
+                }
+                self.take_event(item.as_deref(), &event, time, turn);
+            }
+            FromChannel::Read {
+                items,
+                time,
+                is_after_loss,
+            } => self.take_read(items, time, is_after_loss, turn),
+        }
+    }
+
+    fn take_event(
+        &mut self,
+        item: Option<&str>,
+        event: &HeardEvent,
+        time: u64,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(shared) = self.shared.as_deref_mut() else {
+            return;
+        };
+        shared.heard = shared.heard.max(time);
+        if shared.is_whole
+            && let Some(item) = item
+        {
+            self.note_event(item, event, turn);
+        }
+        let told = self.event_time(time);
+        self.tell(item, event.borrowed(), told, Whose::Elsewhere, turn);
+        self.enter_behind(turn);
+    }
+
+    /// The group had no items, whatever is thought here: the store has lost them, as one does that
+    /// evicts or is emptied.
+    fn drop_others(&mut self, item: Option<&str>, time: u64, turn: &mut Turn<'_>) {
+        let (mut all_items, mut all_bytes) = (usize::MAX, usize::MAX);
+        let (known, _) = self.items().piece(0, &mut all_items, &mut all_bytes);
+        for (name, old) in known {
+            if item != Some(&*name) {
+                self.take_event(Some(&name), &HeardEvent::Delete(old), time, turn);
+            }
+        }
+    }
+
+    fn note_event(&mut self, item: &str, event: &HeardEvent, turn: &Turn<'_>) {
+        let hash = turn.hash(item);
+        match event {
+            HeardEvent::Create(value) | HeardEvent::Update(value) => {
+                self.items_mut().put(hash, item, Text::clone(value));
+            }
+            HeardEvent::Delete(_) => self.items_mut().remove(hash, item),
+            HeardEvent::Custom { .. } => return,
+        }
+        self.forget_sync();
+    }
+
+    /// The group was read again: after a loss everybody gets a fresh `sync`, else what differs.
+    fn take_read(
+        &mut self,
+        items: Vec<(ItemId, Text)>,
+        time: u64,
+        is_after_loss: bool,
+        turn: &mut Turn<'_>,
+    ) {
+        let stream = self.key.stream();
+        let functions = [StreamFunction::List, StreamFunction::Get];
+        let is_custom = functions.map(|function| turn.hooks.is_custom(stream, function));
+        let Some(shared) = self.shared.as_deref() else {
+            return;
+        };
+        if !self.has_listeners() || is_custom.contains(&true) {
+            return;
+        }
+        if is_after_loss || !shared.is_whole {
+            self.start_afresh(items, time, turn);
+        } else {
+            self.tell_difference(items, time, turn);
+        }
+        self.enter_behind(turn);
+    }
+
+    fn start_afresh(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
+        let told = self.sync_time(true, time);
+        self.fill(items.clone(), time, turn);
+        let snapshot = Arc::new(Snapshot {
+            names: GroupNames::new(&self.key),
+            time: told,
+            whole: self.whole_sync(told),
+            items: items.into_iter().collect::<HashMap<_, _>>(),
+        });
+        let afresh = |(to, local)| Delivery {
+            to,
+            local,
+            what: Delivered::Afresh(Arc::clone(&snapshot)),
+        };
+        turn.out.deliveries.extend(self.listeners().map(afresh));
+    }
+
+    fn tell_difference(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
+        let (mut all_items, mut all_bytes) = (usize::MAX, usize::MAX);
+        let (known, _) = self.items().piece(0, &mut all_items, &mut all_bytes);
+        let mut now: HashMap<&str, &Text> =
+            items.iter().map(|(name, value)| (&**name, value)).collect();
+        let mut events = Vec::new();
+        for (name, old) in known {
+            match now.remove(&*name) {
+                None => events.push((name, HeardEvent::Delete(old))),
+                Some(new) if *new != old => {
+                    events.push((name, HeardEvent::Update(Text::clone(new))));
+                }
+                Some(_) => {}
+            }
+        }
+        let is_new = |(name, _): &&(ItemId, Text)| now.contains_key(&**name);
+        for (name, value) in items.iter().filter(is_new) {
+            let event = HeardEvent::Create(Text::clone(value));
+            events.push(((**name).into(), event));
+        }
+        for (name, event) in events {
+            self.take_event(Some(&name), &event, time, turn);
+        }
+        if let Some(shared) = &mut self.shared {
+            shared.heard = shared.heard.max(time);
+        }
+    }
+
+    /// The channel is lost: nothing is known of the store's items until they are read again.
+    pub(super) fn lost(&mut self, turn: &mut Turn<'_>) {
+        let Some(shared) = self.shared.as_deref_mut() else {
+            return;
+        };
+        shared.is_whole = false;
+        (shared.heard, shared.answered) = (0, 0);
+        let behind = std::mem::take(&mut shared.behind);
+        self.items_mut().clear();
+        self.forget_sync();
+        for (_, join) in behind {
+            self.enter_shared(join, 0, turn);
+        }
+    }
+
+    fn enter_behind(&mut self, turn: &mut Turn<'_>) {
+        while let Some(shared) = self.shared.as_deref_mut()
+            && let Some((after, _)) = shared.behind.front()
+            && *after <= shared.heard
+            && let Some((_, join)) = shared.behind.pop_front()
+        {
+            let hash = join.item.as_ref().map_or(0, |item| turn.hash(item));
+            self.enter_shared(join, hash, turn);
+        }
+    }
+
+    fn fill(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &Turn<'_>) {
+        self.items_mut().clear();
+        for (name, value) in items {
+            self.items_mut().put(turn.hash(&name), &name, value);
+        }
+        self.forget_sync();
+        let shared = self.shared.get_or_insert_default();
+        shared.is_whole = true;
+        shared.heard = shared.heard.max(time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{
+        Local, call, join, leave, outcomes, set, sync, text, times, value, watching,
+    };
+    use super::super::{Decides, Effects, Learned};
+    use super::*;
+    use crate::id::GroupKey;
+    use crate::protocol::answer::Outcome;
+
+    fn tell(local: &mut Local, learned: Learned) -> Effects {
+        let mut out = Effects::default();
+        local.shard.learn(learned, 100, &mut out);
+        local.shard.check_invariants();
+        local.asked.append(&mut out.requests);
+        out
+    }
+
+    fn event(local: &mut Local, event: HeardEvent, time: u64) -> Effects {
+        let item = Some("u1".into());
+        let from = FromChannel::Event {
+            item,
+            event,
+            time,
+            is_first: false,
+        };
+        tell(local, Learned::Channel(GroupKey::new("s", "g"), from))
+    }
+
+    fn read(local: &mut Local, items: &[(&str, &str)], is_after_loss: bool) -> Effects {
+        let owned = |(name, value): &(&str, &str)| (ItemId::from(*name), Text::from(*value));
+        let from = FromChannel::Read {
+            items: items.iter().map(owned).collect(),
+            time: 300,
+            is_after_loss,
+        };
+        tell(local, Learned::Channel(GroupKey::new("s", "g"), from))
+    }
+
+    fn cut(items: &[(&str, &str)], time: u64) -> Verdict {
+        let owned = |(name, value): &(&str, &str)| (ItemId::from(*name), Text::from(*value));
+        Verdict::Cut {
+            items: items.iter().map(owned).collect(),
+            time,
+        }
+    }
+
+    fn decided(new: &str, time: u64) -> Verdict {
+        Verdict::Decided {
+            old: None,
+            new: value(new),
+            errors: Vec::new(),
+            time,
+        }
+    }
+
+    /// With one subscriber of the whole group.
+    fn followed() -> Local {
+        let mut local = Local::new(Decides::Shared);
+        let _ = local.ask("g", 100, join(None));
+        let out = local.answer(100, cut(&[("u1", "7")], 90));
+        assert!(text(&sync(&out)).contains(r#""timestamp":90"#));
+        local
+    }
+
+    fn told(out: &Effects) -> Vec<String> {
+        let texts = out.deliveries.iter().map(|delivery| match &delivery.what {
+            Delivered::Event(frame) => frame.text().to_owned(),
+            Delivered::Entered { sync, .. } => sync.as_deref().map(text).unwrap_or_default(),
+            Delivered::Afresh(snapshot) => text(&snapshot.whole),
+        });
+        texts
+            .map(|text| {
+                text.split_once(r#""event":"#)
+                    .map_or(text.clone(), |(_, event)| event.to_owned())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn events_come_from_the_channel_alone_and_an_answer_makes_reply_and_triggers() {
+        let mut local = followed();
+        local.shard.set_hooks(watching("s", 1));
+        let _ = local.ask("g", 100, set("1", 1));
+        let out = local.answer(100, decided("1", 150));
+        let (old, new) = (None, "1".into());
+        assert_eq!(outcomes(&out), [(1, &Outcome::Set { new, old })]);
+        assert!(out.deliveries.is_empty());
+        assert!(out.fired[0].frame.text().contains(r#""timestamp":150"#));
+        let out = event(&mut local, HeardEvent::Update("1".into()), 150);
+        assert_eq!(told(&out), [r#"{"type":"update","data":1}}"#]);
+        assert_eq!(times(&out), [150]);
+        assert!(out.fired.is_empty() && out.replies.is_empty());
+        // A clock behind what was given out: raised.
+        assert_eq!(
+            times(&event(&mut local, HeardEvent::Update("2".into()), 3)),
+            [151]
+        );
+    }
+
+    #[test]
+    fn joins_of_a_followed_group_ask_nobody_and_see_what_was_answered_before_them() {
+        let mut local = followed();
+        let out = local.ask("g", 100, join(None));
+        assert!(local.asked.is_empty());
+        assert!(text(&sync(&out)).ends_with(r#""data":[7]}}"#));
+        let _ = local.ask("g", 100, set("8", 1));
+        let _ = local.answer(100, decided("8", 150));
+        let out = local.ask("g", 160, join(Some("u1")));
+        assert!(out.is_empty(), "the channel has not told of it yet");
+        let out = event(&mut local, HeardEvent::Update("8".into()), 150);
+        assert_eq!(
+            told(&out),
+            [
+                r#"{"type":"update","data":8}}"#,
+                r#"{"type":"sync","data":8}}"#
+            ]
+        );
+    }
+
+    #[test]
+    fn joins_that_come_while_items_are_asked_for_share_the_answer() {
+        let mut local = Local::new(Decides::Shared);
+        let _ = local.ask("g", 100, join(None));
+        let _ = local.ask("g", 100, join(None));
+        let _ = local.ask("g", 100, join(Some("u1")));
+        assert_eq!(local.asked.len(), 1);
+        let out = local.answer(100, cut(&[("u1", "7")], 90));
+        let group = r#"{"type":"sync","data":[7]}}"#;
+        assert_eq!(told(&out), [group, group, r#"{"type":"sync","data":7}}"#]);
+    }
+
+    #[test]
+    fn the_last_who_leaves_ends_the_following() {
+        let mut local = followed();
+        let _ = local.ask("g", 100, leave());
+        let asked = &local.asked[0].kind;
+        assert!(matches!(
+            asked,
+            RequestKind::Decide(Question::Unfollow { .. })
+        ));
+        assert_eq!(local.shard.groups_len(), 0);
+        let out = local.answer(100, Verdict::Accepted);
+        assert!(out.is_empty());
+        assert!(event(&mut local, HeardEvent::Update("1".into()), 150).is_empty());
+        let _ = local.ask("g", 100, join(None));
+        assert_eq!(local.asked.len(), 1, "asked anew");
+    }
+
+    #[test]
+    fn after_a_loss_joins_wait_for_nothing_and_everybody_begins_anew() {
+        let mut local = followed();
+        let _ = local.ask("g", 100, set("8", 1));
+        let _ = local.answer(100, decided("8", 150));
+        let _ = local.ask("g", 100, join(None));
+        let out = tell(&mut local, Learned::Lost);
+        assert_eq!(told(&out), [""], "it stands, without a sync");
+        let out = local.ask("g", 100, join(None));
+        assert!(out.deliveries.is_empty());
+        let out = local.answer(100, Verdict::Refused("gone".into()));
+        assert_eq!(told(&out), [""]);
+        let out = read(&mut local, &[("u2", "9")], true);
+        assert_eq!(told(&out), [r#"{"type":"sync","data":[9]}}"#]);
+        assert_eq!(times(&out), [300]);
+        let Delivered::Afresh(snapshot) = &out.deliveries[0].what else {
+            unreachable!("a fresh start")
+        };
+        let of_item = |item: &str| text(&snapshot.sync_of(Some(&item.into())));
+        assert!(of_item("u2").ends_with(r#""data":9}}"#));
+        assert!(of_item("u1").ends_with(r#""data":null}}"#));
+        let out = local.ask("g", 400, join(None));
+        assert_eq!(told(&out), [r#"{"type":"sync","data":[9]}}"#]);
+    }
+
+    #[test]
+    fn what_differs_when_a_group_is_read_again_is_told() {
+        let mut local = followed();
+        assert!(read(&mut local, &[("u1", "7")], false).is_empty());
+        let out = read(&mut local, &[("u1", "8"), ("u2", "1")], false);
+        assert_eq!(
+            told(&out),
+            [
+                r#"{"type":"update","data":8}}"#,
+                r#"{"type":"create","data":1}}"#
+            ]
+        );
+        let out = read(&mut local, &[("u2", "1")], false);
+        assert_eq!(told(&out), [r#"{"type":"delete","data":8}}"#]);
+        assert!(times(&out)[0] > 300);
+    }
+
+    #[test]
+    fn items_that_the_store_has_lost_are_told_when_it_has_its_first_again() {
+        let mut local = followed();
+        let from = FromChannel::Event {
+            item: Some("u2".into()),
+            event: HeardEvent::Create("1".into()),
+            time: 200,
+            is_first: true,
+        };
+        let out = tell(&mut local, Learned::Channel(GroupKey::new("s", "g"), from));
+        assert_eq!(
+            told(&out),
+            [
+                r#"{"type":"delete","data":7}}"#,
+                r#"{"type":"create","data":1}}"#
+            ]
+        );
+        let out = local.ask("g", 400, join(None));
+        assert_eq!(told(&out), [r#"{"type":"sync","data":[1]}}"#]);
+    }
+
+    #[test]
+    fn answers_of_other_groups_may_come_first() {
+        let mut local = Local::new(Decides::Shared);
+        let _ = local.ask("g", 100, set("1", 1));
+        let _ = local.ask("h", 100, set("2", 2));
+        local.asked.swap(0, 1);
+        let first = local.answer(100, decided("2", 5));
+        let second = local.answer(100, decided("1", 6));
+        let calls = [first, second].map(|out| outcomes(&out)[0].0);
+        assert_eq!(calls, [2, 1]);
+        let _ = local.ask("g", 100, super::super::Ask::List { call: call(3) });
+        assert_eq!(local.asked.len(), 1);
+    }
+}

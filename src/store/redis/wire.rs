@@ -1,0 +1,183 @@
+//! One connection to Redis: commands out, whole answers in. Commands are packed and answers parsed by
+//! the `redis` crate.
+//!
+//! May not know what is asked or answered.
+
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::Registry;
+use mio::net::TcpStream;
+use redis::{Cmd, Parser, Value};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use crate::fanout::Written;
+use crate::id::SlotId;
+use crate::net::Received;
+use crate::net::channel::Channel;
+
+/// What is read in one turn before everything else has its turn again.
+const READ_BYTES_A_TURN: usize = 1024 * 1024;
+/// No more commands are packed while so much waits for the socket.
+const UNSENT_BYTES_MAX: usize = 256 * 1024;
+
+/// With TLS: whom it trusts, and who the other side has to be.
+pub(super) type Tls = (Arc<ClientConfig>, ServerName<'static>);
+
+pub(super) struct Wire {
+    socket: Channel,
+    id: SlotId,
+    unsent: Vec<u8>,
+    /// Of `unsent`.
+    sent: usize,
+    parser: Parser,
+    is_readable: bool,
+    /// The poll has said something of it: it stands, or could not connect.
+    is_known: bool,
+    /// Something has come over it, so it stands.
+    has_heard: bool,
+}
+
+impl Wire {
+    /// Begins to connect. What is queued meanwhile goes out when that is done.
+    pub(super) fn connect(
+        address: SocketAddr,
+        tls: Option<&Tls>,
+        id: SlotId,
+        registry: &Registry,
+    ) -> io::Result<Wire> {
+        let stream = TcpStream::connect(address)?;
+        let mut socket = match tls {
+            Some((config, name)) => {
+                Channel::tls(stream, Arc::clone(config), name.clone()).map_err(io::Error::other)?
+            }
+            None => Channel::plain(stream),
+        };
+        socket.register(id, registry)?;
+        Ok(Wire {
+            socket,
+            id,
+            unsent: Vec::new(),
+            sent: 0,
+            parser: Parser::new(),
+            is_readable: false,
+            is_known: false,
+            has_heard: false,
+        })
+    }
+
+    /// From one poll to another.
+    pub(super) fn leave(&mut self, registry: &Registry) {
+        self.socket.deregister(registry);
+    }
+
+    pub(super) fn enter(&mut self, registry: &Registry) -> io::Result<()> {
+        self.is_readable = true;
+        self.socket.register(self.id, registry)
+    }
+
+    pub(super) fn id(&self) -> SlotId {
+        self.id
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.unsent.len() - self.sent < UNSENT_BYTES_MAX
+    }
+
+    pub(super) fn queue(&mut self, command: &Cmd) {
+        command.write_packed_command(&mut self.unsent);
+    }
+
+    /// The poll says that something is there, or that it has room again.
+    pub(super) fn is_ready(&mut self) {
+        self.is_known = true;
+        self.is_readable = true;
+    }
+
+    /// Whether there may be more to read.
+    pub(super) fn has_more(&self) -> bool {
+        self.is_readable
+    }
+
+    /// Writes what it takes. Err: why it is broken.
+    pub(super) fn flush(&mut self) -> Result<(), String> {
+        if !self.is_known {
+            return Ok(()); // a write would swallow what kept it from connecting
+        }
+        if self.socket.wants_write() && matches!(self.socket.flush(), Written::Gone) {
+            return Err(self.fault());
+        }
+        while self.sent < self.unsent.len() {
+            match self.socket.write(&self.unsent[self.sent..]) {
+                Written::All => self.sent = self.unsent.len(),
+                Written::Part(0) => break,
+                Written::Part(len) => self.sent += len,
+                Written::Gone => return Err(self.fault()),
+            }
+        }
+        if self.sent == self.unsent.len() {
+            self.unsent.clear();
+            self.unsent.shrink_to(UNSENT_BYTES_MAX);
+            self.sent = 0;
+        }
+        Ok(())
+    }
+
+    /// Hands over the answers that are there whole. Err: why it is broken; what came before counts.
+    pub(super) fn read(
+        &mut self,
+        buffer: &mut [u8],
+        answers: &mut Vec<Value>,
+    ) -> Result<(), String> {
+        if self.is_readable
+            && !self.has_heard
+            && let Some(error) = self.socket.take_error()
+        {
+            return Err(error); // what kept it from connecting; a read would not tell
+        }
+        let mut read = 0;
+        while self.is_readable && read < READ_BYTES_A_TURN {
+            match self.socket.read(buffer) {
+                Received::Bytes { len, more } => {
+                    self.is_readable = more;
+                    self.has_heard = true;
+                    read += len;
+                    self.parse(&buffer[..len], answers)?;
+                }
+                Received::Nothing => self.is_readable = false,
+                Received::End => return Err(self.fault()),
+            }
+        }
+        Ok(())
+    }
+
+    fn parse(&mut self, bytes: &[u8], answers: &mut Vec<Value>) -> Result<(), String> {
+        let mut lent = Lent(bytes);
+        loop {
+            match self.parser.parse_value(&mut lent) {
+                Ok(value) => answers.push(value),
+                Err(error) if error.is_timeout() => return Ok(()),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    }
+
+    fn fault(&mut self) -> String {
+        let fault = self.socket.take_error();
+        fault.unwrap_or_else(|| "broken pipe".to_owned())
+    }
+}
+
+/// Bytes for the parser, which keeps what it needs of them; then there is nothing, for now.
+struct Lent<'b>(&'b [u8]);
+
+impl Read for Lent<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.0.read(buffer)
+    }
+}
