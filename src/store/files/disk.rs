@@ -3,7 +3,7 @@
 //! Names are those of files in one directory. May not know what is in them.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
@@ -13,7 +13,7 @@ pub trait Disk: Send {
     /// How it is called in messages.
     fn path(&self) -> &Path;
 
-    /// The regular files in it, in no order.
+    /// The regular files in it, in no order, and those of which the system does not say what they are.
     fn list(&self) -> io::Result<Vec<String>>;
 
     /// A file's length.
@@ -100,8 +100,12 @@ pub struct Directory(PathBuf);
 impl Directory {
     /// That directory; it and its parents are made if they are not there.
     pub fn make(path: &Path) -> io::Result<Directory> {
-        fs::create_dir_all(path)?;
-        Directory::at(path)
+        match fs::create_dir_all(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Err(io::Error::other("is there and is no directory"))
+            }
+            made => made.and_then(|()| Directory::at(path)),
+        }
     }
 
     /// That directory, which has to be there.
@@ -120,9 +124,14 @@ impl Disk for Directory {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.0)? {
             let entry = entry?;
-            // Links are followed; what is gone or is no file is nobody's business.
-            let is_file = fs::metadata(entry.path()).is_ok_and(|found| found.is_file());
-            if let (true, Ok(name)) = (is_file, entry.file_name().into_string()) {
+            // Links are followed. What is no file is nobody's business, nor what is gone by now; a link
+            // that leads nowhere is a file of ours that is elsewhere, if it has such a name.
+            let may_be_file = match fs::metadata(entry.path()) {
+                Ok(found) => found.is_file(),
+                Err(_) => fs::symlink_metadata(entry.path())
+                    .map_or_else(|error| error.kind() != ErrorKind::NotFound, |_| true),
+            };
+            if let (true, Ok(name)) = (may_be_file, entry.file_name().into_string()) {
                 names.push(name);
             }
         }

@@ -10,7 +10,7 @@ use crate::shard::Restored;
 use super::StoreError;
 use super::disk::Disk;
 use super::log::{self, Closed};
-use super::record::{self, Content, FileKind, Frame, HEAD_BYTES, Head, HeadFault};
+use super::record::{self, Content, FileKind, Frame, HEAD_BYTES, Head, HeadFault, SEQUENCE_MAX};
 use super::snapshot;
 
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -30,7 +30,8 @@ impl Layout {
         let numbers = |name_of: fn(u64) -> String, kind: &str| {
             let number = |name: &String| {
                 let number = name.strip_suffix(kind)?.parse().ok()?;
-                (number > 0 && name_of(number) == *name).then_some(number)
+                let is_ours = (1..SEQUENCE_MAX).contains(&number) && name_of(number) == *name;
+                is_ours.then_some(number)
             };
             let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
             numbers.sort_unstable();

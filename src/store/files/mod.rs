@@ -68,8 +68,8 @@ const RETRY_UNDECIDED: Duration = Duration::from_secs(1);
 #[allow(missing_docs, reason = "the fields are what the messages name")]
 pub enum StoreError {
     /// The operating system refuses.
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("{}: {cause}", path.display())]
+    Io { path: PathBuf, cause: io::Error },
     /// Somebody else has the directory.
     #[error("{}: locked by {by}", directory.display())]
     Locked { directory: PathBuf, by: String },
@@ -122,7 +122,10 @@ fn reference_faults(directory: &Path, faults: &[Fault]) -> String {
 impl StoreError {
     fn io(path: &Path, source: io::Error) -> StoreError {
         let path = path.to_owned();
-        StoreError::Io { path, source }
+        StoreError::Io {
+            path,
+            cause: source,
+        }
     }
 
     fn of(disk: &dyn Disk, name: &str, source: io::Error) -> StoreError {
@@ -285,7 +288,9 @@ impl Store for Files {
         self.batch.clear();
         record::time(&mut self.batch, self.log.next_sequence(), now, true);
         let written = self.log.append(&mut *self.disk, &self.batch, 1);
-        if let Err(error) = written.and_then(|()| self.log.finish(&mut *self.disk)) {
+        // What was accepted is synced, also where there is no room for more.
+        let synced = self.log.finish(&mut *self.disk);
+        if let Err(error) = synced.and(written) {
             tracing::error!("the end of the log is not on the disk: {error}");
         }
     }

@@ -21,7 +21,7 @@ const FRAME_BYTES: usize = 8;
 /// Sequence number, kind and time.
 const PAYLOAD_BYTES_MIN: usize = 17;
 /// Far above every sequence number there will ever be: texts never look like less.
-const SEQUENCE_MAX: u64 = 1 << 56;
+pub(super) const SEQUENCE_MAX: u64 = 1 << 56;
 
 const PUT: u8 = 1;
 const REMOVE: u8 = 2;
@@ -90,14 +90,17 @@ impl Head {
     }
 
     pub(super) fn decode(kind: FileKind, bytes: &[u8]) -> Result<Head, HeadFault> {
-        let head = bytes.get(..HEAD_BYTES).ok_or(HeadFault::Damaged)?;
+        let head: &[u8; HEAD_BYTES] = bytes.first_chunk().ok_or(HeadFault::Damaged)?;
         let mut fields = Fields(&head[8..]);
         let version = fields.u32().ok_or(HeadFault::Damaged)?;
         if head[..8] != *kind.magic() {
             return Err(HeadFault::Damaged);
         }
-        // The rest of a later version's head may be anything.
-        if version > VERSION {
+        // The rest of a later version's head may be anything. But if it is what this version wrote but for
+        // the number of the version, that has changed by itself.
+        let mut ours = *head;
+        ours[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        if version > VERSION && Head::sum(&ours).to_le_bytes() != head[12..16] {
             return Err(HeadFault::Newer(version));
         }
         let mut read = || {
@@ -415,6 +418,10 @@ mod tests {
         }
         let mut newer = bytes;
         newer[8] = 9;
+        let version_alone = Head::decode(FileKind::Log, &newer);
+        assert_eq!(version_alone, Err(HeadFault::Damaged));
+        let sum = Head::sum(&newer).to_le_bytes();
+        newer[12..16].copy_from_slice(&sum);
         assert_eq!(
             Head::decode(FileKind::Log, &newer),
             Err(HeadFault::Newer(9))

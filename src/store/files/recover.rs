@@ -75,6 +75,11 @@ fn at(data: &Path) -> Result<Directory, StoreError> {
 fn read(disk: &dyn Disk) -> Result<(Report, Option<Offline>), StoreError> {
     if Layout::read(disk)?.is_empty() {
         let found = import::look(disk)?;
+        if found.groups.is_empty() {
+            return Err(StoreError::Nothing {
+                directory: disk.path().to_owned(),
+            });
+        }
         let report = Report {
             groups: found.groups.len(),
             faults: import::faults(disk, &found)?,
