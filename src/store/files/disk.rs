@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
@@ -18,6 +19,9 @@ pub trait Disk: Send {
 
     /// A file's length.
     fn len(&self, name: &str) -> io::Result<u64>;
+
+    /// Which file has a name.
+    fn identity(&self, name: &str) -> io::Result<Identity>;
 
     /// A file, from its beginning.
     fn open(&self, name: &str) -> io::Result<Box<dyn Read>>;
@@ -42,8 +46,29 @@ pub trait Disk: Send {
     fn sync(&mut self) -> io::Result<()>;
 }
 
+/// What tells a file from all others, whatever it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Which disk it is on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+}
+
+impl From<fs::Metadata> for Identity {
+    fn from(found: fs::Metadata) -> Identity {
+        Identity {
+            device: found.dev(),
+            inode: found.ino(),
+        }
+    }
+}
+
 /// One file that is written to.
 pub trait DiskFile: Send {
+    /// Which file it is, whether it has a name or not.
+    fn identity(&self) -> io::Result<Identity>;
+
     /// Writes all of it at the end. After an error some of it may be there.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
@@ -142,6 +167,10 @@ impl Disk for Directory {
         Ok(fs::metadata(self.0.join(name))?.len())
     }
 
+    fn identity(&self, name: &str) -> io::Result<Identity> {
+        fs::metadata(self.0.join(name)).map(Identity::from)
+    }
+
     fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
         Ok(Box::new(File::open(self.0.join(name))?))
     }
@@ -184,6 +213,10 @@ impl Disk for Directory {
 }
 
 impl DiskFile for File {
+    fn identity(&self) -> io::Result<Identity> {
+        self.metadata().map(Identity::from)
+    }
+
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
     }

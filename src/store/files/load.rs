@@ -16,7 +16,7 @@ use super::snapshot;
 const BUFFER_BYTES: usize = 1024 * 1024;
 
 /// The files of ours in a directory.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Numbers in the names, in rising order.
     pub(super) snapshots: Vec<u64>,
@@ -169,7 +169,13 @@ impl Loading<'_> {
     }
 
     fn log(&mut self, layout: &Layout) -> Result<(), StoreError> {
-        let begun = self.loaded.last_sequence;
+        let snapshot_to = self.loaded.last_sequence;
+        // What a damaged snapshot has lost may still stand in a segment.
+        let is_whole = match &self.damage {
+            Damage::Stops => true,
+            Damage::IsNoted(losses) => losses.is_empty(),
+        };
+        let begun = if is_whole { snapshot_to } else { 0 };
         // A segment counts unless its successor begins where the snapshot does, or before.
         let is_needed = |at: &usize| layout.logs.get(at + 1).is_none_or(|next| *next > begun + 1);
         let first = (0..layout.logs.len()).find(is_needed).unwrap_or_default();
@@ -177,9 +183,9 @@ impl Loading<'_> {
         let superfluous = superfluous.iter().map(|number| log::name_of(*number));
         self.loaded.superfluous.extend(superfluous);
         if let Some(first) = logs.first()
-            && *first > begun + 1
+            && *first > snapshot_to + 1
         {
-            self.missing(begun + 1, *first)?;
+            self.missing(snapshot_to + 1, *first)?;
         }
         for (at, number) in logs.iter().enumerate() {
             let successor = logs.get(at + 1).copied();

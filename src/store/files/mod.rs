@@ -52,6 +52,7 @@ pub use lock::Lock;
 pub use recover::{Report, inspect, recover};
 pub use start::Started;
 
+use load::Layout;
 use log::Log;
 use record::Write;
 use snapshot::Writer;
@@ -62,6 +63,10 @@ const RETRY: Duration = Duration::from_secs(5);
 const WHILE_SYNCING: Duration = Duration::from_millis(2);
 /// How often to try to decide what became of a batch.
 const RETRY_UNDECIDED: Duration = Duration::from_secs(1);
+/// How soon after a write at the earliest to look for what somebody else has changed.
+const CHECK_MIN: Duration = Duration::from_secs(1);
+/// How often to say what goes on and on.
+const RARELY: Duration = Duration::from_secs(60);
 
 /// Why the store cannot do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -137,7 +142,9 @@ impl StoreError {
 pub struct Files {
     disk: Box<dyn Disk>,
     /// None in tests without a directory.
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
+    /// Another directory has its path, or none: nothing is written until that is locked, too.
+    is_lock_lost: bool,
     workers: usize,
     fsync: Fsync,
     save_interval: Duration,
@@ -163,9 +170,30 @@ pub struct Files {
     /// The files may not hold what they should: a snapshot has to be made, whatever their size.
     is_to_write_anew: bool,
     no_snapshot_before: Option<Instant>,
-    /// Writes are being refused, and that was said.
+    /// When to look whether somebody else has changed the files.
+    check_at: Option<Instant>,
+    /// Writes are being refused.
     is_refusing: bool,
-    refusals: Rarely,
+    notes: Notes,
+}
+
+/// What is said, and how often: a disk may be full for days, or full for large batches only.
+struct Notes {
+    refusing: Rarely,
+    still_refusing: Rarely,
+    accepting: Rarely,
+    no_snapshot: Rarely,
+}
+
+impl Default for Notes {
+    fn default() -> Notes {
+        Notes {
+            refusing: Rarely::default(),
+            still_refusing: Rarely::every(RARELY),
+            accepting: Rarely::default(),
+            no_snapshot: Rarely::every(RARELY),
+        }
+    }
 }
 
 /// A snapshot that is being made.
@@ -205,9 +233,7 @@ impl Store for Files {
                 let accepted =
                     |request: &Request| Learned::Answer(answer(request, Verdict::Accepted));
                 learned.extend(requests.iter().map(accepted));
-                if std::mem::take(&mut self.is_refusing) {
-                    tracing::info!("writes are accepted again");
-                }
+                self.note_acceptance();
             }
             Err(error) => {
                 let cause: Arc<str> = error.to_string().into();
@@ -236,6 +262,7 @@ impl Store for Files {
         self.note_sync();
         self.sync_if_due(now);
         self.finish_snapshot_if_synced();
+        self.check_if_due(now);
         self.is_to_write_anew |= self.log.take_suspicion();
         if self.taking.is_none() && self.is_snapshot_due(now) {
             if self.log.is_nearly_synced() {
@@ -250,7 +277,9 @@ impl Store for Files {
         let decide_at = (!self.undecided.is_empty()).then(|| now + RETRY_UNDECIDED);
         let syncs = self.log.is_syncing() || self.taking.as_ref().is_some_and(Taking::is_busy);
         let synced_at = syncs.then(|| now + WHILE_SYNCING);
-        let due = [sync_at, retry_at, decide_at, synced_at];
+        let is_checked_later = self.is_to_write_anew || self.taking.is_some();
+        let check_at = self.check_at.filter(|_| !is_checked_later);
+        let due = [sync_at, retry_at, decide_at, synced_at, check_at];
         let next = due.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now) + Duration::from_millis(1))
     }
@@ -287,10 +316,13 @@ impl Store for Files {
         let now = Now::read().wall_ms;
         self.batch.clear();
         record::time(&mut self.batch, self.log.next_sequence(), now, true);
-        let written = self.log.append(&mut *self.disk, &self.batch, 1);
+        let held = self.hold_directory();
+        let written = held.and_then(|()| self.log.append(&mut *self.disk, &self.batch, 1));
+        if let Err(error) = written {
+            tracing::warn!("the time of the end was not kept: {error}");
+        }
         // What was accepted is synced, also where there is no room for more.
-        let synced = self.log.finish(&mut *self.disk);
-        if let Err(error) = synced.and(written) {
+        if let Err(error) = self.log.finish(&mut *self.disk) {
             tracing::error!("the end of the log is not on the disk: {error}");
         }
     }
@@ -302,7 +334,11 @@ impl Files {
         if self.undecided.is_empty() {
             return;
         }
-        if self.log.is_undecided() && self.log.roll(&mut *self.disk).is_err() {
+        let is_decided = |files: &mut Files| {
+            files.hold_directory()?;
+            files.log.roll(&mut *files.disk)
+        };
+        if self.log.is_undecided() && is_decided(self).is_err() {
             return;
         }
         let requests = std::mem::take(&mut self.undecided);
@@ -349,7 +385,11 @@ impl Files {
             record::write(&mut self.batch, sequence, write, sequence + 1 == end);
             sequence += 1;
         }
+        self.hold_directory()?;
         self.log.append(&mut *self.disk, &self.batch, records)?;
+        if self.check_at.is_none() {
+            self.check_at = Some(Instant::now() + self.save_interval.max(CHECK_MIN));
+        }
         self.time_kept = time.unwrap_or(self.time_kept);
         if self.batch.capacity() > BATCH_BYTES_KEPT {
             self.batch = Vec::new();
@@ -363,12 +403,68 @@ impl Files {
     fn note_refusal(&mut self, cause: &str, requests: usize) {
         let now = Instant::now();
         if !std::mem::replace(&mut self.is_refusing, true) {
-            tracing::error!("{requests} writes refused: {cause}");
-        } else if let Some(passed_over) = self.refusals.ask(now) {
+            let passed_over = self.notes.refusing.ask(now);
+            if passed_over.is_some() {
+                tracing::error!("{requests} writes refused: {cause}");
+                // The next of these lines comes later.
+                let _ = self.notes.still_refusing.ask(now);
+            }
+        } else if let Some(passed_over) = self.notes.still_refusing.ask(now) {
             tracing::error!(
                 "still refusing writes ({passed_over} batches since the last line): {cause}"
             );
         }
+    }
+
+    fn note_acceptance(&mut self) {
+        if std::mem::take(&mut self.is_refusing)
+            && self.notes.accepting.ask(Instant::now()).is_some()
+        {
+            tracing::info!("writes are accepted again");
+        }
+    }
+
+    /// Takes the directory that has the path now, if it is not the one that was taken.
+    fn hold_directory(&mut self) -> Result<(), StoreError> {
+        if self.is_lock_lost {
+            self.lock = Some(Lock::take(self.disk.path())?);
+            self.is_lock_lost = false;
+        }
+        Ok(())
+    }
+
+    /// Looks, once so often after a write, whether somebody else has changed the files. What was in
+    /// them is written anew.
+    fn check_if_due(&mut self, now: Instant) {
+        let is_due = self.check_at.is_some_and(|at| at <= now);
+        // While all is written anew, files that were found wrong are still there.
+        if !is_due || self.is_to_write_anew || self.taking.is_some() {
+            return;
+        }
+        self.check_at = None;
+        let path = self.disk.path();
+        if self.lock.as_ref().is_some_and(|lock| !lock.is_of(path)) {
+            self.lock = None;
+            self.is_lock_lost = true;
+        }
+        let found = self.log.check(&*self.disk).and(self.check_snapshot());
+        if let Err(error) = found {
+            self.is_to_write_anew = true;
+            tracing::error!("{error}: all is written anew");
+        }
+    }
+
+    fn check_snapshot(&self) -> Result<(), StoreError> {
+        if self.snapshot_bytes == 0 {
+            return Ok(());
+        }
+        let layout = Layout::read(&*self.disk)?;
+        let name = snapshot::name_of(layout.snapshots.last().copied().unwrap_or_default());
+        let outcome = match self.disk.len(&name) {
+            Ok(bytes) if bytes != self.snapshot_bytes => Err(log::changed()),
+            found => found.map(drop),
+        };
+        outcome.map_err(|source| StoreError::of(&*self.disk, &name, source))
     }
 
     fn sync_if_due(&mut self, now: Instant) {
@@ -405,7 +501,8 @@ impl Files {
 
     fn begin_snapshot(&mut self, now: Instant) {
         // Old segments end where it begins, so that they can go when it is there.
-        let begun = self.log.roll(&mut *self.disk).and_then(|()| {
+        let begun = self.hold_directory().and_then(|()| {
+            self.log.roll(&mut *self.disk)?;
             let sequence = self.log.next_sequence() - 1;
             Writer::begin(&mut *self.disk, sequence)
         });
@@ -420,7 +517,7 @@ impl Files {
                 });
             }
             Err(error) => {
-                tracing::warn!("no snapshot could be begun, the log grows: {error}");
+                self.note_no_snapshot("no snapshot could be begun", &error);
                 self.no_snapshot_before = Some(now + RETRY);
             }
         }
@@ -465,8 +562,14 @@ impl Files {
         }
     }
 
+    fn note_no_snapshot(&mut self, what: &str, error: &StoreError) {
+        if self.notes.no_snapshot.ask(Instant::now()).is_some() {
+            tracing::warn!("{what}, the log grows: {error}");
+        }
+    }
+
     fn give_snapshot_up(&mut self, error: &StoreError) {
-        tracing::warn!("a snapshot was given up, the log grows: {error}");
+        self.note_no_snapshot("a snapshot was given up", error);
         // Its file is emptied by the next one, and removed at the next start.
         let _ = self.disk.remove(snapshot::NEW);
         self.taking = None;

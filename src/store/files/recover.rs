@@ -11,6 +11,9 @@ use super::offline::Offline;
 use super::snapshot::Writer;
 use super::{StoreError, log, snapshot};
 
+/// How often `inspect` begins anew when the files change under its eyes.
+const LOOKS_MAX: usize = 20;
+
 /// What stands in a directory.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -44,7 +47,17 @@ impl Report {
 /// Looks at a directory and changes nothing. A server may be running on it.
 pub fn inspect(data: &Path) -> Result<Report, StoreError> {
     let directory = at(data)?;
-    read(&directory).map(|(report, _)| report)
+    let mut tries = 0..LOOKS_MAX;
+    loop {
+        let before = Layout::read(&directory)?;
+        let outcome = read(&directory).map(|(report, _)| report);
+        tries.next();
+        let is_good = outcome.as_ref().is_ok_and(Report::is_healthy);
+        // What a server has removed meanwhile was not lost.
+        if is_good || tries.is_empty() || Layout::read(&directory)? == before {
+            return outcome;
+        }
+    }
 }
 
 /// Says what can be saved, and with `does` saves it. The directory must not be in use.

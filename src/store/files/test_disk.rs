@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::disk::{Disk, DiskFile, Syncing};
+use super::disk::{Disk, DiskFile, Identity, Syncing};
 
 /// Shared with the files that it has given out, and with the test.
 #[derive(Clone, Default)]
@@ -151,6 +151,10 @@ impl Disk for TestDisk {
         Ok(self.find(name)?.lock().unwrap().now.len() as u64)
     }
 
+    fn identity(&self, name: &str) -> io::Result<Identity> {
+        self.find(name).map(|file| identity_of(&file))
+    }
+
     fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
         let bytes = self.find(name)?.lock().unwrap().now.clone();
         Ok(Box::new(io::Cursor::new(bytes)))
@@ -210,7 +214,18 @@ struct TestFile {
     file: Arc<Mutex<Bytes>>,
 }
 
+fn identity_of(file: &Arc<Mutex<Bytes>>) -> Identity {
+    Identity {
+        device: 0,
+        inode: Arc::as_ptr(file) as u64,
+    }
+}
+
 impl DiskFile for TestFile {
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(identity_of(&self.file))
+    }
+
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         state.writes += 1;
