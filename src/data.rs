@@ -53,7 +53,12 @@ pub(crate) fn recover(data: &Path, does: bool) -> anyhow::Result<ExitCode> {
 fn shown(report: &Report) -> String {
     let mut text = format!(
         "groups      {}\nitems       {}\nitem bytes  {}\nlog         {} bytes, to write {}\nsnapshot    {} bytes\n",
-        report.groups, report.items, report.bytes, report.log_bytes, report.last_sequence, report.snapshot_bytes
+        report.groups,
+        report.items,
+        report.bytes,
+        report.log_bytes,
+        report.last_sequence,
+        report.snapshot_bytes
     );
     if let Some((name, offset, bytes)) = &report.torn {
         text += &format!(

@@ -5,7 +5,8 @@ mod data;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 
 use anyhow::Context;
 use clap::Parser;
@@ -77,7 +78,7 @@ fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Serves until a signal ends it. A second one ends it at once.
+/// Serves until a signal ends it. A second one ends it at once, as does one that comes while it starts.
 fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     start_log();
     server::end_process_on_panic();
@@ -94,16 +95,25 @@ fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         .warnings
         .iter()
         .for_each(|warning| tracing::warn!("{warning}"));
+    let (tell, told) = channel();
+    let serves = Arc::new(AtomicBool::new(false));
+    let is_first = Arc::clone(&serves);
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            // While it starts nothing was promised to anybody, and whatever is being read stays as it is.
+            if !is_first.swap(false, Ordering::AcqRel) || tell.send(()).is_err() {
+                tracing::info!("ended at once");
+                std::process::exit(0);
+            }
+        }
+    });
     let server = Server::start(config, Options::default())?;
-    signals.forever().next();
+    serves.store(true, Ordering::Release);
+    told.recv().context("nobody listens for signals")?;
     tracing::info!(
         "ending: closing all sockets over {} ms; once more ends at once",
         config.drain_ms
     );
-    std::thread::spawn(move || {
-        signals.forever().next();
-        std::process::exit(0);
-    });
     server.drain();
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)

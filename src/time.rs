@@ -132,3 +132,17 @@ pub fn sleep_until(times: impl IntoIterator<Item = Option<Instant>>) -> Option<D
     // Rounded up: a poll that wakes just before the time would turn in vain.
     Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_is_said_once_in_its_time() {
+        let began = Instant::now();
+        let mut rarely = Rarely::every(Duration::from_secs(60));
+        let after = |seconds| began + Duration::from_secs(seconds);
+        let said = [0, 1, 59, 60, 61, 500].map(|seconds| rarely.ask(after(seconds)));
+        assert_eq!(said, [Some(0), None, None, Some(2), None, Some(1)]);
+    }
+}

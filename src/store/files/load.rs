@@ -57,6 +57,8 @@ pub(super) struct Loaded {
     pub(super) time: u64,
     /// The snapshot that counts, if there is one, and its size.
     pub(super) snapshot: Option<(u64, u64)>,
+    /// A segment stood behind it.
+    pub(super) is_followed: bool,
     /// The segments that count. The last one's length is that of what is whole.
     pub(super) segments: Vec<Closed>,
     /// Files that a newer snapshot has made superfluous.
@@ -128,7 +130,10 @@ impl Loading<'_> {
         self.loaded.snapshot = Some((*newest, bytes));
         self.loaded.last_sequence = *newest;
         let mut records = match self.open(&name, FileKind::Snapshot)? {
-            Ok((head, records)) if head.sequence == *newest => records,
+            Ok((head, records)) if head.sequence == *newest => {
+                self.loaded.is_followed = head.before.is_some();
+                records
+            }
             _ => {
                 self.damaged(&name, 0, HEAD_BYTES as u64)?;
                 self.records_behind(&name, HEAD_BYTES as u64, bytes)?
@@ -186,6 +191,9 @@ impl Loading<'_> {
             && *first > snapshot_to + 1
         {
             self.missing(snapshot_to + 1, *first)?;
+        }
+        if logs.is_empty() && self.loaded.is_followed {
+            self.missing(snapshot_to + 1, snapshot_to + 1)?;
         }
         for (at, number) in logs.iter().enumerate() {
             let successor = logs.get(at + 1).copied();

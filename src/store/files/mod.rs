@@ -55,7 +55,7 @@ pub use start::Started;
 use load::Layout;
 use log::Log;
 use record::Write;
-use snapshot::Writer;
+use snapshot::{Follows, Writer};
 
 /// How long to wait after a snapshot or a sync has failed.
 const RETRY: Duration = Duration::from_secs(5);
@@ -504,7 +504,7 @@ impl Files {
         let begun = self.hold_directory().and_then(|()| {
             self.log.roll(&mut *self.disk)?;
             let sequence = self.log.next_sequence() - 1;
-            Writer::begin(&mut *self.disk, sequence)
+            Writer::begin(&mut *self.disk, sequence, Follows::Log)
         });
         match begun {
             Ok(writer) => {

@@ -8,7 +8,8 @@
 //! payload sequence 8 · kind 1 · time 8 · what the kind needs
 //! ```
 //! Integers are little-endian, texts UTF-8. A log's head names its first sequence number and says
-//! where its predecessor ends; a snapshot's head names the last sequence number before it began.
+//! where its predecessor ends; a snapshot's head names the last sequence number before it began, and
+//! the segment that was there behind it.
 
 use crate::id::{GroupKey, ItemId, Text};
 use crate::shard::{Piece, Restored};
@@ -52,7 +53,8 @@ impl FileKind {
 pub(super) struct Head {
     /// Log: that of its first record. Snapshot: the log's last when the snapshot was begun.
     pub(super) sequence: u64,
-    /// Log: where its predecessor ends. What stands there behind that was refused.
+    /// Log: where its predecessor ends. What stands there behind that was refused. Snapshot: the
+    /// segment behind it, if there was one; its bytes are not said.
     pub(super) before: Option<Before>,
 }
 

@@ -8,7 +8,7 @@ use super::import::{self, Fault};
 use super::load::{Layout, Loss, Torn};
 use super::lock::Lock;
 use super::offline::Offline;
-use super::snapshot::Writer;
+use super::snapshot::{Follows, Writer};
 use super::{StoreError, log, snapshot};
 
 /// How often `inspect` begins anew when the files change under its eyes.
@@ -133,7 +133,7 @@ fn write_anew(disk: &mut dyn Disk, offline: &Offline) -> Result<(), StoreError> 
     let numbers = layout.snapshots.iter().chain(&layout.logs);
     let last = numbers.copied().max().unwrap_or_default();
     let sequence = last.max(offline.loaded.last_sequence) + 1;
-    let mut writer = Writer::begin(disk, sequence)?;
+    let mut writer = Writer::begin(disk, sequence, Follows::Nothing)?;
     offline.each_piece(|pieces, time| {
         let time = time.max(offline.loaded.time);
         writer.add(disk, sequence, pieces, time)

@@ -53,13 +53,18 @@ impl Files {
         let loaded = load::load(&*disk, restore, Damage::Stops)?;
         put_in_order(&mut *disk, &loaded)?;
         can_create(&mut *disk)?;
-        let log = Log::resume(
+        let is_log_gone = loaded.is_followed && loaded.segments.is_empty();
+        let mut log = Log::resume(
             &mut *disk,
             settings.fsync,
             settings.segment_bytes,
             loaded.segments,
             loaded.last_sequence + 1,
         )?;
+        if is_log_gone {
+            // Its head was not whole. The next start looks for it.
+            log.roll(&mut *disk)?;
+        }
         let files = Files {
             disk,
             lock,

@@ -544,6 +544,10 @@ fn a_batch_that_was_cut_off_at_any_byte_is_gone_whole_and_kept_aside() {
         if len > whole {
             let aside = format!("{LOG}.torn-at-{whole}");
             assert_eq!(disk.read(&aside), &bytes[whole..len]);
+            // It happens again at the same place.
+            disk.put(LOG, bytes[..len].to_vec());
+            start(&disk, &world.settings, 3).unwrap();
+            assert_eq!(disk.read(&format!("{aside}-2")), &bytes[whole..len]);
         }
     }
 }
@@ -670,6 +674,123 @@ fn what_a_dead_disk_may_still_hold_is_not_refused_before_the_log_says_so() {
     assert!(world.settle());
     world.restart(world.disk.copy(), 1);
     world.restart(world.disk.after_power_loss(|more| more), 1);
+}
+
+#[test]
+fn what_somebody_else_takes_away_while_it_runs_is_written_anew() {
+    let whole = |world: &World| {
+        let mut bytes = world.disk.read(LOG);
+        bytes.pop();
+        bytes
+    };
+    for fault in [
+        "none",
+        "removed",
+        "replaced",
+        "cut",
+        "removed before it is closed",
+    ] {
+        let (mut world, ..) = with_batches();
+        world.settle();
+        match fault {
+            "none" => {}
+            "cut" => {
+                let len = world.disk.read(LOG).len() as u64;
+                world.disk.reopen(LOG).unwrap().cut(len - 1).unwrap();
+            }
+            "replaced" => world.disk.put(LOG, whole(&world)),
+            _ => world.disk.remove(LOG).unwrap(),
+        }
+        if fault.contains("closed") {
+            world.files.log.roll(&mut world.disk).unwrap();
+        }
+        world.change(&keys()[2], "after", Some("1".to_owned()));
+        world.settle();
+        world.files.check_at = Some(Instant::now());
+        world.settle_once();
+        assert!(world.settle());
+        let names = world.disk.names();
+        let snapshots = names.iter().filter(|name| name.ends_with(".snapshot"));
+        assert_eq!(
+            snapshots.count(),
+            usize::from(fault != "none"),
+            "{fault}: {names:?}"
+        );
+        world.restart(world.disk.copy(), 1);
+    }
+}
+
+/// With a snapshot, and something in the log behind it.
+fn with_snapshot() -> World {
+    let (mut world, ..) = with_batches();
+    world.settle();
+    world.files.is_to_write_anew = true;
+    world.settle_once();
+    world.settle();
+    world.change(&keys()[2], "behind", Some("1".to_owned()));
+    world.settle();
+    world
+}
+
+fn names_with(disk: &TestDisk, end: &str) -> Vec<String> {
+    let mut names = disk.names();
+    names.retain(|name| name.ends_with(end));
+    names
+}
+
+#[test]
+fn a_snapshot_that_somebody_else_takes_away_is_written_anew() {
+    let mut world = with_snapshot();
+    let snapshot = names_with(&world.disk, ".snapshot").remove(0);
+    world.disk.remove(&snapshot).unwrap();
+    world.files.check_at = Some(Instant::now());
+    world.settle_once();
+    world.settle();
+    assert_eq!(names_with(&world.disk, ".snapshot").len(), 1);
+    world.restart(world.disk.copy(), 1);
+}
+
+#[test]
+fn a_log_that_stood_behind_a_snapshot_is_missed() {
+    let mut world = with_snapshot();
+    let log = names_with(&world.disk, ".log").remove(0);
+    let mut without = world.disk.copy();
+    without.remove(&log).unwrap();
+    let error = start(&without, &world.settings, 1)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.starts_with(&format!("disk/{log}: missing")),
+        "{error}"
+    );
+    // A head that a loss of power has left half written is no such case, at the first start or the next.
+    let mut torn = world.disk.copy();
+    torn.reopen(&log).unwrap().cut(7).unwrap();
+    for _ in 0..2 {
+        assert!(start(&torn, &world.settings, 1).is_ok());
+    }
+    world.restart(world.disk.copy(), 1);
+}
+
+#[test]
+fn numbers_that_are_never_reached_are_nobodys() {
+    let (mut world, ..) = with_batches();
+    world.settle();
+    let disk = world.disk.copy();
+    for name in ["18446744073709551615.log", "18446744073709551615.snapshot"] {
+        disk.put(name, world.disk.read(LOG));
+    }
+    world.restart(disk, 1);
+}
+
+#[test]
+fn the_end_is_synced_also_where_nothing_more_can_be_written() {
+    let (mut world, ..) = with_batches();
+    world.settle();
+    world.disk.room(Some(0));
+    world.files.close();
+    world.restart(world.disk.after_power_loss(|_| 0), 1);
 }
 
 #[test]
