@@ -149,12 +149,12 @@ impl Disk for Directory {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.0)? {
             let entry = entry?;
-            // Links are followed. What is no file is nobody's business, nor what is gone by now; a link
-            // that leads nowhere is a file of ours that is elsewhere, if it has such a name.
-            let may_be_file = match fs::metadata(entry.path()) {
-                Ok(found) => found.is_file(),
-                Err(_) => fs::symlink_metadata(entry.path())
-                    .map_or_else(|error| error.kind() != ErrorKind::NotFound, |_| true),
+            // Links are followed. What is no file is nobody's business; a link that leads nowhere is a
+            // file of ours that is elsewhere, if it has such a name.
+            let kind = entry.file_type()?;
+            let may_be_file = match kind.is_symlink() {
+                true => fs::metadata(entry.path()).map_or(true, |found| found.is_file()),
+                false => kind.is_file(),
             };
             if let (true, Ok(name)) = (may_be_file, entry.file_name().into_string()) {
                 names.push(name);
@@ -230,9 +230,9 @@ impl DiskFile for File {
     }
 
     fn begin_sync(&mut self) -> Syncing {
-        let file = match self.try_clone() {
-            Ok(file) => file,
-            Err(error) => return Syncing::done(Err(error)),
+        // No more files may be opened: then it takes its time here.
+        let Ok(file) = self.try_clone() else {
+            return Syncing::done(self.sync_data());
         };
         let (tell, told) = channel();
         let thread = thread::Builder::new().name("sync".to_owned());

@@ -52,7 +52,6 @@ pub use lock::Lock;
 pub use recover::{Report, inspect, recover};
 pub use start::Started;
 
-use load::Layout;
 use log::Log;
 use record::Write;
 use snapshot::{Follows, Writer};
@@ -164,7 +163,8 @@ pub struct Files {
     undecided_cause: Arc<str>,
     /// When the first write that is not synced was made.
     dirty_since: Option<Instant>,
-    /// Size of the newest snapshot.
+    /// Number and size of the newest snapshot; 0 if there is none.
+    snapshot_sequence: u64,
     snapshot_bytes: u64,
     taking: Option<Taking>,
     /// The files may not hold what they should: a snapshot has to be made, whatever their size.
@@ -455,11 +455,10 @@ impl Files {
     }
 
     fn check_snapshot(&self) -> Result<(), StoreError> {
-        if self.snapshot_bytes == 0 {
+        if self.snapshot_sequence == 0 {
             return Ok(());
         }
-        let layout = Layout::read(&*self.disk)?;
-        let name = snapshot::name_of(layout.snapshots.last().copied().unwrap_or_default());
+        let name = snapshot::name_of(self.snapshot_sequence);
         let outcome = match self.disk.len(&name) {
             Ok(bytes) if bytes != self.snapshot_bytes => Err(log::changed()),
             found => found.map(drop),
@@ -551,6 +550,7 @@ impl Files {
         let sequence = taking.writer.sequence();
         match taking.writer.finish(&mut *self.disk) {
             Ok(bytes) => {
+                self.snapshot_sequence = sequence;
                 self.snapshot_bytes = bytes;
                 self.no_snapshot_before = None;
                 // What is not removed now is at the next start.

@@ -9,7 +9,7 @@ use super::load::{Layout, Loss, Torn};
 use super::lock::Lock;
 use super::offline::Offline;
 use super::snapshot::{Follows, Writer};
-use super::{StoreError, log, snapshot};
+use super::{StoreError, log, snapshot, start};
 
 /// How often `inspect` begins anew when the files change under its eyes.
 const LOOKS_MAX: usize = 20;
@@ -70,8 +70,7 @@ pub fn recover(data: &Path, does: bool) -> Result<Report, StoreError> {
             Some(offline) => write_anew(&mut directory, &offline)?,
             None => {
                 for fault in &report.faults {
-                    let aside = format!("{}.refused", fault.name);
-                    rename(&mut directory, &fault.name, &aside)?;
+                    move_aside(&mut directory, &fault.name, "refused")?;
                 }
             }
         }
@@ -144,12 +143,14 @@ fn write_anew(disk: &mut dyn Disk, offline: &Offline) -> Result<(), StoreError> 
     let snapshots = layout.snapshots.iter();
     let names = logs.chain(snapshots.map(|number| snapshot::name_of(*number)));
     for name in names {
-        rename(disk, &name, &format!("{name}.damaged"))?;
+        move_aside(disk, &name, "damaged")?;
     }
     Ok(())
 }
 
-fn rename(disk: &mut dyn Disk, from: &str, to: &str) -> Result<(), StoreError> {
-    let renamed = disk.rename(from, to);
-    renamed.map_err(|source| StoreError::of(disk, from, source))
+/// Gives a file a name that no other has.
+fn move_aside(disk: &mut dyn Disk, name: &str, ending: &str) -> Result<(), StoreError> {
+    let aside = start::free_name(disk, format!("{name}.{ending}"));
+    let moved = aside.and_then(|aside| disk.rename(name, &aside));
+    moved.map_err(|source| StoreError::of(disk, name, source))
 }

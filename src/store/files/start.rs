@@ -81,6 +81,7 @@ impl Files {
             undecided: Vec::new(),
             undecided_cause: "".into(),
             dirty_since: None,
+            snapshot_sequence: loaded.snapshot.map_or(0, |(sequence, _)| sequence),
             snapshot_bytes: loaded.snapshot.map_or(0, |(_, bytes)| bytes),
             taking: None,
             is_to_write_anew: false,
@@ -165,7 +166,7 @@ fn cut_off(disk: &mut dyn Disk, torn: &Torn) -> std::io::Result<()> {
 }
 
 /// That name, or the next that no file has: what was kept aside before stays.
-fn free_name(disk: &dyn Disk, name: String) -> std::io::Result<String> {
+pub(super) fn free_name(disk: &dyn Disk, name: String) -> std::io::Result<String> {
     let names = disk.list()?;
     let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
     let mut all = std::iter::once(name.clone()).chain(numbered);
