@@ -284,6 +284,10 @@ impl Store for Files {
         Some(next.saturating_duration_since(now) + Duration::from_millis(1))
     }
 
+    fn is_stuck(&self) -> bool {
+        !self.undecided.is_empty()
+    }
+
     fn take_slice(&mut self, shard: WorkerId, slice: Slice) {
         let Some(taking) = &mut self.taking else {
             return; // of a snapshot that was given up

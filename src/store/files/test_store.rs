@@ -664,12 +664,13 @@ fn what_a_dead_disk_may_still_hold_is_not_refused_before_the_log_says_so() {
     world.change(&b, "behind", Some("3".to_owned()));
     assert!(!world.settle());
     assert_eq!(world.asked.len(), 2, "nobody is told anything");
+    assert!(world.files.is_stuck(), "nothing more is handed to it");
     // Killed now, whole batch and all: it is there, and nobody was told that it is not.
     let (_, mut shards) = start(&world.disk.copy(), &world.settings, 1).unwrap();
     assert_eq!(listed(&mut shards)[&a].len(), 2);
     world.disk.creations_fail(false);
     assert!(!world.settle_once(), "both are refused");
-    assert!(world.asked.is_empty());
+    assert!(world.asked.is_empty() && !world.files.is_stuck());
     world.change(&a, "good", Some("4".to_owned()));
     assert!(world.settle());
     world.restart(world.disk.copy(), 1);
