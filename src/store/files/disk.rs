@@ -3,7 +3,7 @@
 //! Names are those of files in one directory. May not know what is in them.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -23,8 +23,8 @@ pub trait Disk: Send {
     /// Which file has a name.
     fn identity(&self, name: &str) -> io::Result<Identity>;
 
-    /// A file, from its beginning.
-    fn open(&self, name: &str) -> io::Result<Box<dyn Read>>;
+    /// A file, from that byte on.
+    fn open(&self, name: &str, from: u64) -> io::Result<Box<dyn Read>>;
 
     /// A file that is there, to go on at its end.
     fn reopen(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>>;
@@ -171,8 +171,10 @@ impl Disk for Directory {
         fs::metadata(self.0.join(name)).map(Identity::from)
     }
 
-    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
-        Ok(Box::new(File::open(self.0.join(name))?))
+    fn open(&self, name: &str, from: u64) -> io::Result<Box<dyn Read>> {
+        let mut file = File::open(self.0.join(name))?;
+        file.seek(SeekFrom::Start(from))?;
+        Ok(Box::new(file))
     }
 
     fn reopen(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>> {

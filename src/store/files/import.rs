@@ -153,7 +153,7 @@ fn write(
 fn items(disk: &dyn Disk, name: &str) -> Result<Result<Items, String>, StoreError> {
     let failed = |source| StoreError::of(disk, name, source);
     let mut bytes = Vec::new();
-    let mut file = disk.open(name).map_err(failed)?;
+    let mut file = disk.open(name, 0).map_err(failed)?;
     file.read_to_end(&mut bytes).map_err(failed)?;
     Ok(reference::text_of(&bytes).and_then(reference::items_of))
 }

@@ -10,7 +10,9 @@ use crate::shard::Restored;
 use super::StoreError;
 use super::disk::Disk;
 use super::log::{self, Closed};
-use super::record::{self, Content, FileKind, Frame, HEAD_BYTES, Head, HeadFault, SEQUENCE_MAX};
+use super::record::{
+    self, Content, FileKind, Frame, HEAD_BYTES, Head, HeadFault, Looked, SEQUENCE_MAX,
+};
 use super::snapshot;
 
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -397,7 +399,7 @@ impl Loading<'_> {
     ) -> Result<Result<(Head, Records), HeadFault>, StoreError> {
         let end = self.len_of(name)?;
         let failed = |source| StoreError::of(self.disk, name, source);
-        let file = self.disk.open(name).map_err(failed)?;
+        let file = self.disk.open(name, 0).map_err(failed)?;
         let mut input = BufReader::with_capacity(BUFFER_BYTES, file);
         let mut head = Vec::with_capacity(HEAD_BYTES);
         let mut first = input.by_ref().take(HEAD_BYTES as u64);
@@ -420,20 +422,38 @@ impl Loading<'_> {
     /// The records from that offset on.
     fn records_behind(&self, name: &str, offset: u64, end: u64) -> Result<Records, StoreError> {
         let failed = |source| StoreError::of(self.disk, name, source);
-        let file = self.disk.open(name).map_err(failed)?;
-        let mut input = BufReader::with_capacity(BUFFER_BYTES, file);
-        io::copy(&mut input.by_ref().take(offset), &mut io::sink()).map_err(failed)?;
+        let file = self.disk.open(name, offset).map_err(failed)?;
+        let input = BufReader::with_capacity(BUFFER_BYTES, file);
         Ok(Records::new(input, offset, end))
     }
 
     /// The offset of the first whole record behind `offset` whose number is above `after`.
     fn next_record(&self, name: &str, offset: u64, after: u64) -> Result<Option<u64>, StoreError> {
         let failed = |source| StoreError::of(self.disk, name, source);
-        let mut input = self.disk.open(name).map_err(failed)?;
-        io::copy(&mut input.by_ref().take(offset), &mut io::sink()).map_err(failed)?;
-        let mut rest = Vec::new();
-        input.read_to_end(&mut rest).map_err(failed)?;
-        Ok(record::find(&rest, after).map(|at| offset + at as u64))
+        let end = self.len_of(name)?;
+        let mut input = self.disk.open(name, offset).map_err(failed)?;
+        // A part of the file, from that byte on.
+        let mut part = Vec::new();
+        let mut at = offset;
+        let mut wanted = BUFFER_BYTES;
+        loop {
+            let more = wanted.saturating_sub(part.len()) as u64;
+            let read = input.by_ref().take(more).read_to_end(&mut part);
+            let is_all = (read.map_err(failed)? as u64) < more;
+            let left = match is_all {
+                true => part.len() as u64,
+                false => end.saturating_sub(at),
+            };
+            match record::find(&part, left, after) {
+                Looked::Found(start) => return Ok(Some(at + start as u64)),
+                Looked::Nothing => return Ok(None),
+                Looked::Needs { start, bytes } => {
+                    part.drain(..start);
+                    at += start as u64;
+                    wanted = bytes.max(BUFFER_BYTES);
+                }
+            }
+        }
     }
 }
 

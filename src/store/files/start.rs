@@ -3,7 +3,7 @@
 //! May not know what a record says; `load` does.
 
 use std::collections::HashMap;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 
 use crate::config::FileStore;
 use crate::shard::Restored;
@@ -153,8 +153,7 @@ fn cut_off(disk: &mut dyn Disk, torn: &Torn) -> std::io::Result<()> {
         return disk.sync();
     }
     let mut tail = Vec::new();
-    let mut file = disk.open(&torn.name)?;
-    std::io::copy(&mut file.by_ref().take(torn.offset), &mut std::io::sink())?;
+    let mut file = disk.open(&torn.name, torn.offset)?;
     file.read_to_end(&mut tail)?;
     let mut kept = disk.create(&aside)?;
     kept.append(&tail)?;

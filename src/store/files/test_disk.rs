@@ -155,9 +155,10 @@ impl Disk for TestDisk {
         self.find(name).map(|file| identity_of(&file))
     }
 
-    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
-        let bytes = self.find(name)?.lock().unwrap().now.clone();
-        Ok(Box::new(io::Cursor::new(bytes)))
+    fn open(&self, name: &str, from: u64) -> io::Result<Box<dyn Read>> {
+        let mut bytes = io::Cursor::new(self.find(name)?.lock().unwrap().now.clone());
+        bytes.set_position(from);
+        Ok(Box::new(bytes))
     }
 
     fn reopen(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>> {

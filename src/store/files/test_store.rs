@@ -774,6 +774,30 @@ fn a_log_that_stood_behind_a_snapshot_is_missed() {
     world.restart(world.disk.copy(), 1);
 }
 
+/// A snapshot was made and is damaged before the segments that it stands for were removed.
+#[test]
+fn what_a_damaged_snapshot_has_lost_is_taken_from_the_log() {
+    let mut world = with_snapshot();
+    let snapshot = names_with(&world.disk, ".snapshot").remove(0);
+    let (earlier, ..) = with_batches();
+    let disk = world.disk.copy();
+    disk.put(LOG, earlier.disk.read(LOG));
+    world.restart(disk.copy(), 1);
+    disk.put(&snapshot, Vec::new());
+    let mut found = Values::new();
+    let offline = offline::Offline::read(&disk).unwrap();
+    assert!(!offline.losses.is_empty());
+    let text = |(name, value): &(Box<str>, Text)| (name.to_string(), value.to_string());
+    let each = offline.each_group(|key, items| {
+        found.insert(key.clone(), items.iter().map(text).collect());
+        Ok(())
+    });
+    each.unwrap();
+    let mut expected = world.model.values();
+    expected.retain(|_, items| !items.is_empty());
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn numbers_that_are_never_reached_are_nobodys() {
     let (mut world, ..) = with_batches();
