@@ -2,21 +2,21 @@
 //!
 //! May not decide what is damaged or how it is saved; `store::files` does.
 
-#![allow(clippy::print_stdout, reason = "the commands' own output")]
-
 use std::path::Path;
 use std::process::ExitCode;
 
 use iii_stream::store::files::{self, Report};
 use serde_json::json;
 
+use crate::{complain, say};
+
 /// `inspect DIR [--json]`.
 pub(crate) fn inspect(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let report = files::inspect(directory)?;
     if json {
-        println!("{}", as_json(&report));
+        say(&format!("{}\n", as_json(&report)))?;
     } else {
-        show(&report);
+        say(&shown(&report))?;
     }
     Ok(code(report.is_healthy()))
 }
@@ -25,21 +25,20 @@ pub(crate) fn inspect(directory: &Path, json: bool) -> anyhow::Result<ExitCode> 
 pub(crate) fn export(data: &Path, out: &Path, skip: bool) -> anyhow::Result<ExitCode> {
     let exported = files::export(data, out, skip)?;
     for group in &exported.left_out {
-        eprintln!("left out: {group}");
+        complain(&format!("left out: {group}"));
     }
-    println!(
-        "{}: {} groups with {} items written",
+    say(&format!(
+        "{}: {} groups with {} items written\n",
         out.display(),
         exported.groups,
         exported.items
-    );
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `recover --data DIR [--yes]`.
 pub(crate) fn recover(data: &Path, does: bool) -> anyhow::Result<ExitCode> {
     let report = files::recover(data, does)?;
-    show(&report);
     let outcome = match (report.is_healthy(), does) {
         (true, _) => "nothing is damaged: nothing to do",
         (false, true) => "recovered: what is whole was kept, the rest moved aside",
@@ -47,33 +46,35 @@ pub(crate) fn recover(data: &Path, does: bool) -> anyhow::Result<ExitCode> {
             "with --yes what is whole is kept, and the rest moved aside; nothing was changed"
         }
     };
-    println!("{outcome}");
+    say(&format!("{}{outcome}\n", shown(&report)))?;
     Ok(code(report.is_healthy() || does))
 }
 
-fn show(report: &Report) {
-    println!("groups      {}", report.groups);
-    println!("items       {}", report.items);
-    println!("item bytes  {}", report.bytes);
-    println!(
-        "log         {} bytes, to write {}",
-        report.log_bytes, report.last_sequence
+fn shown(report: &Report) -> String {
+    let mut text = format!(
+        "groups      {}\nitems       {}\nitem bytes  {}\nlog         {} bytes, to write {}\nsnapshot    {} bytes\n",
+        report.groups,
+        report.items,
+        report.bytes,
+        report.log_bytes,
+        report.last_sequence,
+        report.snapshot_bytes
     );
-    println!("snapshot    {} bytes", report.snapshot_bytes);
     if let Some((name, offset, bytes)) = &report.torn {
-        println!(
-            "cut off     {name}: {bytes} bytes from byte {offset} are not whole; a start keeps them aside"
+        text += &format!(
+            "cut off     {name}: {bytes} bytes from byte {offset} are not whole; a start keeps them aside\n"
         );
     }
     for loss in &report.losses {
-        println!(
-            "damaged     {}: {} bytes at byte {}",
+        text += &format!(
+            "damaged     {}: {} bytes at byte {}\n",
             loss.name, loss.bytes, loss.offset
         );
     }
     for fault in &report.faults {
-        println!("damaged     {}: {}", fault.name, fault.what);
+        text += &format!("damaged     {}: {}\n", fault.name, fault.what);
     }
+    text
 }
 
 fn as_json(report: &Report) -> serde_json::Value {

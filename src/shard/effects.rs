@@ -458,6 +458,12 @@ pub trait Store: std::marker::Send {
         None
     }
 
+    /// Whether it can answer nothing for now, so that nothing should be handed to it: what waits would
+    /// only pile up. [`Store::tend`] says how soon to ask again.
+    fn is_stuck(&self) -> bool {
+        false
+    }
+
     /// Takes the slice that a shard was asked for.
     fn take_slice(&mut self, _shard: WorkerId, _slice: Slice) {}
 

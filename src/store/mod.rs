@@ -44,16 +44,21 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
             outbox.flush();
         }
         serve_turn(&mut *store, &mut ports);
+        let was_stuck = store.is_stuck();
         rest = tend(&mut *store, &mut ports);
+        if was_stuck && !store.is_stuck() {
+            rest = Some(Duration::ZERO); // for what was left in the mailbox
+        }
     }
     serve_turn(&mut *store, &mut ports); // what was sent before the end, and nobody waits for
     store.close();
     Ok(())
 }
 
-/// Serves what is there, unless answers to what was there before have found no room.
+/// Serves what is there, unless answers to what was there before have found no room, or are not known:
+/// then a full mailbox holds up those who would ask for more.
 fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
-    while !ports.to_open.iter().any(|outbox| outbox.has_backlog()) {
+    while !store.is_stuck() && !ports.to_open.iter().any(|outbox| outbox.has_backlog()) {
         let mut requests = Vec::new();
         let mut taken = 0;
         while let Some(message) = ports.mailbox.take() {

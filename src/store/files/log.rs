@@ -353,6 +353,34 @@ impl Log {
         Ok(())
     }
 
+    /// What is not as it was written, if somebody else has removed, replaced or cut a file: it is
+    /// closed, and the log suspect.
+    pub(super) fn check(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let is_whole = |closed: &Closed| {
+            let bytes = disk.len(&name_of(closed.sequence))?;
+            (bytes >= closed.bytes).then_some(()).ok_or_else(changed)
+        };
+        let mut outcome = self.closed.iter().try_for_each(|closed| {
+            let failed = |source| StoreError::of(disk, &name_of(closed.sequence), source);
+            is_whole(closed).map_err(failed)
+        });
+        if let Some(open) = &self.open {
+            let name = name_of(open.sequence);
+            let is_intact = || {
+                let is_it = disk.identity(&name)? == open.file.identity()?;
+                let is_whole = disk.len(&name)? == open.bytes;
+                (is_it && is_whole).then_some(()).ok_or_else(changed)
+            };
+            let found = is_intact().map_err(|source| StoreError::of(disk, &name, source));
+            outcome = outcome.and(found);
+        }
+        if outcome.is_err() {
+            self.is_suspect = true;
+            self.close();
+        }
+        outcome
+    }
+
     /// Forgets the segments all of whose records have numbers up to `sequence`. Gives their names.
     pub(super) fn take_up_to(&mut self, sequence: u64) -> Vec<String> {
         let mut names = Vec::new();
@@ -399,6 +427,11 @@ fn reopen_synced(disk: &mut dyn Disk, name: &str) -> io::Result<Box<dyn DiskFile
     file.sync()?;
     disk.sync()?;
     Ok(file)
+}
+
+/// What is said of a file that is not as it was written.
+pub(super) fn changed() -> io::Error {
+    io::Error::other("replaced or changed by somebody else")
 }
 
 /// A new segment is there with its whole head, or is not there; after a loss of power as well if it is

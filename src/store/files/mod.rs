@@ -58,7 +58,7 @@ pub use start::Started;
 use log::Log;
 use pace::Pace;
 use record::Write;
-use snapshot::Writer;
+use snapshot::{Follows, Writer};
 
 /// How long to wait after a snapshot or a sync has failed.
 const RETRY: Duration = Duration::from_secs(5);
@@ -70,14 +70,18 @@ const GROWTH_DIVISOR: u64 = 2;
 const WHILE_SYNCING: Duration = Duration::from_millis(2);
 /// How often to try to decide what became of a batch.
 const RETRY_UNDECIDED: Duration = Duration::from_secs(1);
+/// How soon after a write at the earliest to look for what somebody else has changed.
+const CHECK_MIN: Duration = Duration::from_secs(1);
+/// How often to say what goes on and on.
+const RARELY: Duration = Duration::from_secs(60);
 
 /// Why the store cannot do what it should.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are what the messages name")]
 pub enum StoreError {
     /// The operating system refuses.
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("{}: {cause}", path.display())]
+    Io { path: PathBuf, cause: io::Error },
     /// Somebody else has the directory.
     #[error("{}: locked by {by}", directory.display())]
     Locked { directory: PathBuf, by: String },
@@ -130,7 +134,10 @@ fn reference_faults(directory: &Path, faults: &[Fault]) -> String {
 impl StoreError {
     fn io(path: &Path, source: io::Error) -> StoreError {
         let path = path.to_owned();
-        StoreError::Io { path, source }
+        StoreError::Io {
+            path,
+            cause: source,
+        }
     }
 
     fn of(disk: &dyn Disk, name: &str, source: io::Error) -> StoreError {
@@ -142,7 +149,9 @@ impl StoreError {
 pub struct Files {
     disk: Box<dyn Disk>,
     /// None in tests without a directory.
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
+    /// Another directory has its path, or none: nothing is written until that is locked, too.
+    is_lock_lost: bool,
     workers: usize,
     fsync: Fsync,
     save_interval: Duration,
@@ -162,7 +171,8 @@ pub struct Files {
     undecided_cause: Arc<str>,
     /// When the first write that is not synced was made.
     dirty_since: Option<Instant>,
-    /// Size of the newest snapshot.
+    /// Number and size of the newest snapshot; 0 if there is none.
+    snapshot_sequence: u64,
     snapshot_bytes: u64,
     taking: Option<Taking>,
     /// See [`pace::REST`].
@@ -170,9 +180,30 @@ pub struct Files {
     /// The files may not hold what they should: a snapshot has to be made, whatever their size.
     is_to_write_anew: bool,
     no_snapshot_before: Option<Instant>,
-    /// Writes are being refused, and that was said.
+    /// When to look whether somebody else has changed the files.
+    check_at: Option<Instant>,
+    /// Writes are being refused.
     is_refusing: bool,
-    refusals: Rarely,
+    notes: Notes,
+}
+
+/// What is said, and how often: a disk may be full for days, or full for large batches only.
+struct Notes {
+    refusing: Rarely,
+    still_refusing: Rarely,
+    accepting: Rarely,
+    no_snapshot: Rarely,
+}
+
+impl Default for Notes {
+    fn default() -> Notes {
+        Notes {
+            refusing: Rarely::default(),
+            still_refusing: Rarely::every(RARELY),
+            accepting: Rarely::default(),
+            no_snapshot: Rarely::every(RARELY),
+        }
+    }
 }
 
 /// A snapshot that is being made.
@@ -218,9 +249,7 @@ impl Store for Files {
                 let accepted =
                     |request: &Request| Learned::Answer(answer(request, Verdict::Accepted));
                 learned.extend(requests.iter().map(accepted));
-                if std::mem::take(&mut self.is_refusing) {
-                    tracing::info!("writes are accepted again");
-                }
+                self.note_acceptance();
             }
             Err(error) => {
                 let cause: Arc<str> = error.to_string().into();
@@ -249,6 +278,7 @@ impl Store for Files {
         self.note_sync();
         self.sync_if_due(now);
         self.finish_snapshot_if_synced();
+        self.check_if_due(now);
         self.is_to_write_anew |= self.log.take_suspicion();
         if self.taking.is_none() && self.is_snapshot_due(now) {
             if self.log.is_nearly_synced() {
@@ -264,9 +294,15 @@ impl Store for Files {
         let syncs = self.log.is_syncing() || self.taking.as_ref().is_some_and(Taking::is_busy);
         let synced_at = syncs.then(|| now + WHILE_SYNCING);
         let slice_at = self.taking.as_ref().and_then(Taking::rests_until);
-        let due = [sync_at, retry_at, decide_at, synced_at, slice_at];
+        let is_checked_later = self.is_to_write_anew || self.taking.is_some();
+        let check_at = self.check_at.filter(|_| !is_checked_later);
+        let due = [sync_at, retry_at, decide_at, synced_at, slice_at, check_at];
         let next = due.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(now).max(REST_LEAST))
+    }
+
+    fn is_stuck(&self) -> bool {
+        !self.undecided.is_empty()
     }
 
     fn take_slice(&mut self, shard: WorkerId, slice: Slice) {
@@ -305,8 +341,13 @@ impl Store for Files {
         let now = Now::read().wall_ms;
         self.batch.clear();
         record::time(&mut self.batch, self.log.next_sequence(), now, true);
-        let written = self.log.append(&mut *self.disk, &self.batch, 1);
-        if let Err(error) = written.and_then(|()| self.log.finish(&mut *self.disk)) {
+        let held = self.hold_directory();
+        let written = held.and_then(|()| self.log.append(&mut *self.disk, &self.batch, 1));
+        if let Err(error) = written {
+            tracing::warn!("the time of the end was not kept: {error}");
+        }
+        // What was accepted is synced, also where there is no room for more.
+        if let Err(error) = self.log.finish(&mut *self.disk) {
             tracing::error!("the end of the log is not on the disk: {error}");
         }
     }
@@ -318,7 +359,11 @@ impl Files {
         if self.undecided.is_empty() {
             return;
         }
-        if self.log.is_undecided() && self.log.roll_for_good(&mut *self.disk).is_err() {
+        let is_decided = |files: &mut Files| {
+            files.hold_directory()?;
+            files.log.roll_for_good(&mut *files.disk)
+        };
+        if self.log.is_undecided() && is_decided(self).is_err() {
             return;
         }
         let requests = std::mem::take(&mut self.undecided);
@@ -377,7 +422,11 @@ impl Files {
             record::write(&mut self.batch, sequence, write, sequence + 1 == end);
             sequence += 1;
         }
+        self.hold_directory()?;
         self.log.append(&mut *self.disk, &self.batch, records)?;
+        if self.check_at.is_none() {
+            self.check_at = Some(Instant::now() + self.save_interval.max(CHECK_MIN));
+        }
         self.time_kept = time.unwrap_or(self.time_kept);
         if self.batch.capacity() > BATCH_BYTES_KEPT {
             self.batch = Vec::new();
@@ -391,12 +440,71 @@ impl Files {
     fn note_refusal(&mut self, cause: &str, requests: usize) {
         let now = Instant::now();
         if !std::mem::replace(&mut self.is_refusing, true) {
-            tracing::error!("{requests} writes refused: {cause}");
-        } else if let Some(passed_over) = self.refusals.ask(now) {
+            let passed_over = self.notes.refusing.ask(now);
+            if passed_over.is_some() {
+                tracing::error!("{requests} writes refused: {cause}");
+                // The next of these lines comes later.
+                let _ = self.notes.still_refusing.ask(now);
+            }
+        } else if let Some(passed_over) = self.notes.still_refusing.ask(now) {
             tracing::error!(
                 "still refusing writes ({passed_over} batches since the last line): {cause}"
             );
         }
+    }
+
+    fn note_acceptance(&mut self) {
+        if std::mem::take(&mut self.is_refusing)
+            && self.notes.accepting.ask(Instant::now()).is_some()
+        {
+            tracing::info!("writes are accepted again");
+        }
+    }
+
+    /// Takes the directory that has the path now, if it is not the one that was taken.
+    fn hold_directory(&mut self) -> Result<(), StoreError> {
+        if self.is_lock_lost {
+            self.lock = Some(Lock::take(self.disk.path())?);
+            self.is_lock_lost = false;
+        }
+        Ok(())
+    }
+
+    /// Looks, once so often after a write, whether somebody else has changed the files. What was in
+    /// them is written anew.
+    fn check_if_due(&mut self, now: Instant) {
+        let is_due = self.check_at.is_some_and(|at| at <= now);
+        // While all is written anew, files that were found wrong are still there.
+        if !is_due || self.is_to_write_anew || self.taking.is_some() {
+            return;
+        }
+        self.check_at = None;
+        self.check_lock();
+        let found = self.log.check(&*self.disk).and(self.check_snapshot());
+        if let Err(error) = found {
+            self.is_to_write_anew = true;
+            tracing::error!("{error}: all is written anew");
+        }
+    }
+
+    fn check_lock(&mut self) {
+        let path = self.disk.path();
+        if self.lock.as_ref().is_some_and(|lock| !lock.is_of(path)) {
+            self.lock = None;
+            self.is_lock_lost = true;
+        }
+    }
+
+    fn check_snapshot(&self) -> Result<(), StoreError> {
+        if self.snapshot_sequence == 0 {
+            return Ok(());
+        }
+        let name = snapshot::name_of(self.snapshot_sequence);
+        let outcome = match self.disk.len(&name) {
+            Ok(bytes) if bytes != self.snapshot_bytes => Err(log::changed()),
+            found => found.map(drop),
+        };
+        outcome.map_err(|source| StoreError::of(&*self.disk, &name, source))
     }
 
     fn sync_if_due(&mut self, now: Instant) {
@@ -417,6 +525,8 @@ impl Files {
                 "{error}: writes of the last {:?} may not outlast a loss of power; all is written anew",
                 self.save_interval
             );
+            // The directory may be gone: what comes next is not written to another without its lock.
+            self.check_lock();
         }
     }
 
@@ -436,9 +546,10 @@ impl Files {
 
     fn begin_snapshot(&mut self, now: Instant) {
         // Old segments end where it begins, so that they can go when it is there.
-        let begun = self.log.roll(&mut *self.disk).and_then(|()| {
+        let begun = self.hold_directory().and_then(|()| {
+            self.log.roll(&mut *self.disk)?;
             let sequence = self.log.next_sequence() - 1;
-            Writer::begin(&mut *self.disk, sequence)
+            Writer::begin(&mut *self.disk, sequence, Follows::Log)
         });
         match begun {
             Ok(writer) => {
@@ -464,7 +575,7 @@ impl Files {
                 });
             }
             Err(error) => {
-                tracing::warn!("no snapshot could be begun, the log grows: {error}");
+                self.note_no_snapshot("no snapshot could be begun", &error);
                 self.no_snapshot_before = Some(now + RETRY);
             }
         }
@@ -512,6 +623,7 @@ impl Files {
         };
         self.snapshot_bytes = taking.writer.bytes();
         let sequence = taking.writer.sequence();
+        self.snapshot_sequence = sequence;
         self.no_snapshot_before = None;
         // What is not removed now is at the next start.
         let mut names = self.log.take_up_to(sequence);
@@ -519,8 +631,14 @@ impl Files {
         self.disk.begin_remove(names);
     }
 
+    fn note_no_snapshot(&mut self, what: &str, error: &StoreError) {
+        if self.notes.no_snapshot.ask(Instant::now()).is_some() {
+            tracing::warn!("{what}, the log grows: {error}");
+        }
+    }
+
     fn give_snapshot_up(&mut self, error: &StoreError) {
-        tracing::warn!("a snapshot was given up, the log grows: {error}");
+        self.note_no_snapshot("a snapshot was given up", error);
         // Its file is emptied by the next one, and removed at the next start.
         let _ = self.disk.remove(snapshot::NEW);
         self.taking = None;

@@ -7,7 +7,7 @@ use crate::shard::Piece;
 
 use super::StoreError;
 use super::disk::{Disk, DiskFile, Syncing};
-use super::record::{self, FileKind, Head};
+use super::record::{self, Before, FileKind, Head};
 
 /// Its name until it is whole.
 pub(super) const NEW: &str = "new.snapshot";
@@ -17,6 +17,13 @@ const SYNC_BYTES: u64 = 8 * 1024 * 1024;
 
 pub(super) fn name_of(sequence: u64) -> String {
     format!("{sequence:020}.snapshot")
+}
+
+/// What stands behind a snapshot.
+pub(super) enum Follows {
+    Log,
+    /// Nothing yet: the log is begun at the next start.
+    Nothing,
 }
 
 pub(super) struct Writer {
@@ -34,13 +41,21 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins a snapshot of the state behind that number of the log.
-    pub(super) fn begin(disk: &mut dyn Disk, sequence: u64) -> Result<Writer, StoreError> {
+    /// Begins a snapshot of the state behind that number of the log. `follows`: there is a segment
+    /// behind it, which is missed at a start if it is gone.
+    pub(super) fn begin(
+        disk: &mut dyn Disk,
+        sequence: u64,
+        follows: Follows,
+    ) -> Result<Writer, StoreError> {
         let file = disk.create(NEW);
         let file = file.map_err(|source| StoreError::of(disk, NEW, source))?;
         let head = Head {
             sequence,
-            before: None,
+            before: matches!(follows, Follows::Log).then_some(Before {
+                sequence: sequence + 1,
+                bytes: 0,
+            }),
         };
         let mut writer = Writer {
             file,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::disk::{Disk, DiskFile, SyncNames, Syncing};
+use super::disk::{Disk, DiskFile, Identity, SyncNames, Syncing};
 
 /// Shared with the files that it has given out, and with the test.
 #[derive(Clone, Default)]
@@ -80,7 +80,11 @@ impl TestDisk {
     pub(super) fn end_syncs(&self) {
         let begun = std::mem::take(&mut self.state().begun);
         for begun in begun {
-            let outcome = self.state().sync(&begun.file, begun.up_to);
+            // One that began earlier and ends later takes nothing back.
+            let synced = begun.file.lock().unwrap().synced.clone();
+            let is_later = synced.starts_with(&begun.up_to);
+            let up_to = if is_later { synced } else { begun.up_to };
+            let outcome = self.state().sync(&begun.file, up_to);
             let outcome = outcome.and_then(|()| begun.names.map_or(Ok(()), |sync| sync()));
             let _ = begun.tell.send(outcome);
         }
@@ -159,9 +163,14 @@ impl Disk for TestDisk {
         Ok(self.find(name)?.lock().unwrap().now.len() as u64)
     }
 
-    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
-        let bytes = self.find(name)?.lock().unwrap().now.clone();
-        Ok(Box::new(io::Cursor::new(bytes)))
+    fn identity(&self, name: &str) -> io::Result<Identity> {
+        self.find(name).map(|file| identity_of(&file))
+    }
+
+    fn open(&self, name: &str, from: u64) -> io::Result<Box<dyn Read>> {
+        let mut bytes = io::Cursor::new(self.find(name)?.lock().unwrap().now.clone());
+        bytes.set_position(from);
+        Ok(Box::new(bytes))
     }
 
     fn reopen(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>> {
@@ -212,7 +221,7 @@ impl Disk for TestDisk {
 
     fn names_syncer(&self) -> SyncNames {
         let disk = self.clone();
-        Box::new(move || {
+        Arc::new(move || {
             let mut state = disk.state();
             state.synced_names = state.files.clone();
             Ok(())
@@ -225,7 +234,18 @@ struct TestFile {
     file: Arc<Mutex<Bytes>>,
 }
 
+fn identity_of(file: &Arc<Mutex<Bytes>>) -> Identity {
+    Identity {
+        device: 0,
+        inode: Arc::as_ptr(file) as u64,
+    }
+}
+
 impl DiskFile for TestFile {
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(identity_of(&self.file))
+    }
+
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         state.writes += 1;
@@ -282,8 +302,7 @@ impl State {
             Some(left) => self.syncs = Some(left - 1),
             None => {}
         }
-        // One that began earlier and ends later takes nothing back.
-        if !file.is_lost && !file.synced.starts_with(&up_to) {
+        if !file.is_lost {
             file.synced = up_to;
         }
         Ok(())

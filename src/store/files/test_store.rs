@@ -586,6 +586,10 @@ fn a_batch_that_was_cut_off_at_any_byte_is_gone_whole_and_kept_aside() {
         if len > whole {
             let aside = format!("{LOG}.torn-at-{whole}");
             assert_eq!(disk.read(&aside), &bytes[whole..len]);
+            // It happens again at the same place.
+            disk.put(LOG, bytes[..len].to_vec());
+            start(&disk, &world.settings, 3).unwrap();
+            assert_eq!(disk.read(&format!("{aside}-2")), &bytes[whole..len]);
         }
     }
 }
@@ -702,16 +706,158 @@ fn what_a_dead_disk_may_still_hold_is_not_refused_before_the_log_says_so() {
     world.change(&b, "behind", Some("3".to_owned()));
     assert!(!world.settle());
     assert_eq!(world.asked.len(), 2, "nobody is told anything");
+    assert!(world.files.is_stuck(), "nothing more is handed to it");
     // Killed now, whole batch and all: it is there, and nobody was told that it is not.
     let (_, mut shards) = start(&world.disk.copy(), &world.settings, 1).unwrap();
     assert_eq!(listed(&mut shards)[&a].len(), 2);
     world.disk.creations_fail(false);
     assert!(!world.settle_once(), "both are refused");
-    assert!(world.asked.is_empty());
+    assert!(world.asked.is_empty() && !world.files.is_stuck());
     world.change(&a, "good", Some("4".to_owned()));
     assert!(world.settle());
     world.restart(world.disk.copy(), 1);
     world.restart(world.disk.after_power_loss(|more| more), 1);
+}
+
+#[test]
+fn what_somebody_else_takes_away_while_it_runs_is_written_anew() {
+    let whole = |world: &World| {
+        let mut bytes = world.disk.read(LOG);
+        bytes.pop();
+        bytes
+    };
+    for fault in [
+        "none",
+        "removed",
+        "replaced",
+        "cut",
+        "removed before it is closed",
+    ] {
+        let (mut world, ..) = with_batches();
+        world.settle();
+        match fault {
+            "none" => {}
+            "cut" => {
+                let len = world.disk.read(LOG).len() as u64;
+                world.disk.reopen(LOG).unwrap().cut(len - 1).unwrap();
+            }
+            "replaced" => world.disk.put(LOG, whole(&world)),
+            _ => world.disk.remove(LOG).unwrap(),
+        }
+        if fault.contains("closed") {
+            world.files.log.roll(&mut world.disk).unwrap();
+        }
+        world.change(&keys()[2], "after", Some("1".to_owned()));
+        world.settle();
+        world.files.check_at = Some(Instant::now());
+        world.settle_once();
+        assert!(world.settle());
+        let names = world.disk.names();
+        let snapshots = names.iter().filter(|name| name.ends_with(".snapshot"));
+        assert_eq!(
+            snapshots.count(),
+            usize::from(fault != "none"),
+            "{fault}: {names:?}"
+        );
+        world.restart(world.disk.copy(), 1);
+    }
+}
+
+/// With a snapshot, and something in the log behind it.
+fn with_snapshot() -> World {
+    let (mut world, ..) = with_batches();
+    world.settle();
+    world.files.is_to_write_anew = true;
+    world.settle_once();
+    world.settle();
+    world.change(&keys()[2], "behind", Some("1".to_owned()));
+    world.settle();
+    world
+}
+
+fn names_with(disk: &TestDisk, end: &str) -> Vec<String> {
+    let mut names = disk.names();
+    names.retain(|name| name.ends_with(end));
+    names
+}
+
+#[test]
+fn a_snapshot_that_somebody_else_takes_away_is_written_anew() {
+    let mut world = with_snapshot();
+    let snapshot = names_with(&world.disk, ".snapshot").remove(0);
+    world.disk.remove(&snapshot).unwrap();
+    world.files.check_at = Some(Instant::now());
+    world.settle_once();
+    world.settle();
+    assert_eq!(names_with(&world.disk, ".snapshot").len(), 1);
+    world.restart(world.disk.copy(), 1);
+}
+
+#[test]
+fn a_log_that_stood_behind_a_snapshot_is_missed() {
+    let mut world = with_snapshot();
+    let log = names_with(&world.disk, ".log").remove(0);
+    let mut without = world.disk.copy();
+    without.remove(&log).unwrap();
+    let error = start(&without, &world.settings, 1)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.starts_with(&format!("disk/{log}: missing")),
+        "{error}"
+    );
+    // A head that a loss of power has left half written is no such case, at the first start or the next.
+    let mut torn = world.disk.copy();
+    torn.reopen(&log).unwrap().cut(7).unwrap();
+    for _ in 0..2 {
+        assert!(start(&torn, &world.settings, 1).is_ok());
+    }
+    world.restart(world.disk.copy(), 1);
+}
+
+/// A snapshot was made and is damaged before the segments that it stands for were removed.
+#[test]
+fn what_a_damaged_snapshot_has_lost_is_taken_from_the_log() {
+    let mut world = with_snapshot();
+    let snapshot = names_with(&world.disk, ".snapshot").remove(0);
+    let (earlier, ..) = with_batches();
+    let disk = world.disk.copy();
+    disk.put(LOG, earlier.disk.read(LOG));
+    world.restart(disk.copy(), 1);
+    disk.put(&snapshot, Vec::new());
+    let mut found = Values::new();
+    let offline = offline::Offline::read(&disk).unwrap();
+    assert!(!offline.losses.is_empty());
+    let text = |(name, value): &(Box<str>, Text)| (name.to_string(), value.to_string());
+    let each = offline.each_group(|key, items| {
+        found.insert(key.clone(), items.iter().map(text).collect());
+        Ok(())
+    });
+    each.unwrap();
+    let mut expected = world.model.values();
+    expected.retain(|_, items| !items.is_empty());
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn numbers_that_are_never_reached_are_nobodys() {
+    let (mut world, ..) = with_batches();
+    world.settle();
+    let disk = world.disk.copy();
+    for name in ["18446744073709551615.log", "18446744073709551615.snapshot"] {
+        disk.put(name, world.disk.read(LOG));
+    }
+    world.restart(disk, 1);
+}
+
+#[test]
+fn the_end_is_synced_also_where_nothing_more_can_be_written() {
+    let (mut world, ..) = with_batches();
+    world.settle();
+    world.disk.room(Some(0));
+    world.files.close();
+    world.restart(world.disk.after_power_loss(|_| 0), 1);
 }
 
 #[test]
@@ -813,6 +959,12 @@ fn times_rise_over_a_restart_when_the_clock_has_stepped_back() {
 
 #[test]
 fn numbers_that_a_snapshot_holds_are_not_given_out_anew_when_the_end_of_the_log_is_lost() {
+    for bytes_left in [record::HEAD_BYTES, 7] {
+        lose_the_end_of_the_log(bytes_left);
+    }
+}
+
+fn lose_the_end_of_the_log(bytes_left: usize) {
     let mut world = World::new(TestDisk::default(), settings(Fsync::Never), 1);
     let write = |world: &mut World, value: u32| {
         for key in keys() {
@@ -838,7 +990,7 @@ fn numbers_that_a_snapshot_holds_are_not_given_out_anew_when_the_end_of_the_log_
     let names = disk.names();
     assert_eq!(names.len(), 2, "{names:?}");
     let log = names.iter().find(|name| name.ends_with(".log")).unwrap();
-    disk.put(log, disk.read(log)[..record::HEAD_BYTES].to_vec());
+    disk.put(log, disk.read(log)[..bytes_left].to_vec());
     world.restart_with_less(disk, 1);
     assert!(!world.model.values().is_empty());
     write(&mut world, 2_000);
