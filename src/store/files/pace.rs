@@ -24,7 +24,7 @@ const IN_HASTE: SliceLimits = SliceLimits {
 };
 
 /// The rest after a slice at leisure: a few hundredths of a worker's time are taken, and 10 million items
-/// take about four minutes.
+/// take about five minutes.
 pub(super) const REST: Duration = Duration::from_millis(1);
 
 /// The pace of one snapshot.
