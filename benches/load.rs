@@ -73,11 +73,6 @@ fn write(settings: &FileStore, items: usize) {
 
 /// Has a snapshot made of what the log holds.
 fn snapshot(settings: &FileStore) {
-    let limits = SliceLimits {
-        items: 1024,
-        bytes: 256 * 1024,
-        groups: 1024,
-    };
     let (mut files, shard) = load(settings);
     let mut asks = Vec::new();
     files.tend(&mut asks, &mut Vec::new());
@@ -91,7 +86,7 @@ fn snapshot(settings: &FileStore) {
     };
     while !is_there() {
         // None is asked for while what was written is being synced.
-        while let Some((worker, cursor)) = asks.pop() {
+        while let Some((worker, cursor, limits)) = asks.pop() {
             files.take_slice(worker, shard.slice(cursor, limits));
         }
         std::thread::yield_now();

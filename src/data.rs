@@ -8,15 +8,15 @@ use std::process::ExitCode;
 use iii_stream::store::files::{self, Report};
 use serde_json::json;
 
-use crate::say;
+use crate::{complain, say};
 
 /// `inspect DIR [--json]`.
 pub(crate) fn inspect(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let report = files::inspect(directory)?;
     if json {
-        say(as_json(&report));
+        say(&format!("{}\n", as_json(&report)))?;
     } else {
-        show(&report);
+        say(&shown(&report))?;
     }
     Ok(code(report.is_healthy()))
 }
@@ -25,21 +25,20 @@ pub(crate) fn inspect(directory: &Path, json: bool) -> anyhow::Result<ExitCode> 
 pub(crate) fn export(data: &Path, out: &Path, skip: bool) -> anyhow::Result<ExitCode> {
     let exported = files::export(data, out, skip)?;
     for group in &exported.left_out {
-        eprintln!("left out: {group}");
+        complain(&format!("left out: {group}"));
     }
-    say(format_args!(
-        "{}: {} groups with {} items written",
+    say(&format!(
+        "{}: {} groups with {} items written\n",
         out.display(),
         exported.groups,
         exported.items
-    ));
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// `recover --data DIR [--yes]`.
 pub(crate) fn recover(data: &Path, does: bool) -> anyhow::Result<ExitCode> {
     let report = files::recover(data, does)?;
-    show(&report);
     let outcome = match (report.is_healthy(), does) {
         (true, _) => "nothing is damaged: nothing to do",
         (false, true) => "recovered: what is whole was kept, the rest moved aside",
@@ -47,33 +46,35 @@ pub(crate) fn recover(data: &Path, does: bool) -> anyhow::Result<ExitCode> {
             "with --yes what is whole is kept, and the rest moved aside; nothing was changed"
         }
     };
-    say(outcome);
+    say(&format!("{}{outcome}\n", shown(&report)))?;
     Ok(code(report.is_healthy() || does))
 }
 
-fn show(report: &Report) {
-    say(format_args!("groups      {}", report.groups));
-    say(format_args!("items       {}", report.items));
-    say(format_args!("item bytes  {}", report.bytes));
-    say(format_args!(
-        "log         {} bytes, to write {}",
-        report.log_bytes, report.last_sequence
-    ));
-    say(format_args!("snapshot    {} bytes", report.snapshot_bytes));
+fn shown(report: &Report) -> String {
+    let mut text = format!(
+        "groups      {}\nitems       {}\nitem bytes  {}\nlog         {} bytes, to write {}\nsnapshot    {} bytes\n",
+        report.groups,
+        report.items,
+        report.bytes,
+        report.log_bytes,
+        report.last_sequence,
+        report.snapshot_bytes
+    );
     if let Some((name, offset, bytes)) = &report.torn {
-        say(format_args!(
-            "cut off     {name}: {bytes} bytes from byte {offset} are not whole; a start keeps them aside"
-        ));
+        text += &format!(
+            "cut off     {name}: {bytes} bytes from byte {offset} are not whole; a start keeps them aside\n"
+        );
     }
     for loss in &report.losses {
-        say(format_args!(
-            "damaged     {}: {} bytes at byte {}",
+        text += &format!(
+            "damaged     {}: {} bytes at byte {}\n",
             loss.name, loss.bytes, loss.offset
-        ));
+        );
     }
     for fault in &report.faults {
-        say(format_args!("damaged     {}: {}", fault.name, fault.what));
+        text += &format!("damaged     {}: {}\n", fault.name, fault.what);
     }
+    text
 }
 
 fn as_json(report: &Report) -> serde_json::Value {

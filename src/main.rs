@@ -2,11 +2,11 @@
 
 mod data;
 
-use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 
 use anyhow::Context;
 use clap::Parser;
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         read: &read,
     };
     match cli.command {
-        Some(Command::Check { json, .. }) => check(&sources, json),
+        Some(Command::Check { json, .. }) => or_fault(check(&sources, json)),
         Some(Command::Inspect { directory, json }) => or_fault(data::inspect(&directory, json)),
         Some(Command::Export {
             reference,
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 /// An error is one line.
 fn or_fault(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|error| {
-        eprintln!("{}", line_of(&error));
+        complain(&line_of(&error));
         ExitCode::FAILURE
     })
 }
@@ -72,17 +72,24 @@ fn line_of(error: &anyhow::Error) -> String {
     line
 }
 
-/// Prints what a command gives. Whoever reads it may have seen enough and be gone.
-pub(crate) fn say(what: impl Display) {
-    match writeln!(io::stdout(), "{what}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("cannot write to the standard output: {error}");
+/// The command's own output. Who reads only its beginning is no error.
+fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("standard output")
         }
-        _ => {}
+        _ => Ok(()),
     }
 }
 
-/// Serves until a signal ends it. A second one ends it at once.
+/// One line on stderr. Where that cannot be written, the exit code has to do.
+fn complain(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Serves until a signal ends it. A second one ends it at once, as does one that comes while it starts.
 fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     start_log();
     server::end_process_on_panic();
@@ -99,22 +106,32 @@ fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         .warnings
         .iter()
         .for_each(|warning| tracing::warn!("{warning}"));
+    let (tell, told) = channel();
+    let serves = Arc::new(AtomicBool::new(false));
+    let is_first = Arc::clone(&serves);
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            // While it starts nothing was promised to anybody, and whatever is being read stays as it is.
+            if !is_first.swap(false, Ordering::AcqRel) || tell.send(()).is_err() {
+                tracing::info!("ended at once");
+                std::process::exit(0);
+            }
+        }
+    });
     let server = Server::start(config, Options::default())?;
-    signals.forever().next();
+    serves.store(true, Ordering::Release);
+    told.recv().context("nobody listens for signals")?;
     tracing::info!(
         "ending: closing all sockets over {} ms; once more ends at once",
         config.drain_ms
     );
-    std::thread::spawn(move || {
-        signals.forever().next();
-        std::process::exit(0);
-    });
     server.drain();
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Human lines on stderr, at `info` or as `RUST_LOG` says.
+/// Human lines on stderr, at `info` or as `RUST_LOG` says. A line that cannot be written, for its reader
+/// is gone or its disk full, is lost, and nothing else.
 fn start_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let has_colour = std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
@@ -123,33 +140,32 @@ fn start_log() {
         .with_target(false)
         .with_ansi(has_colour)
         .with_writer(std::io::stderr)
+        .log_internal_errors(false)
         .init();
 }
 
-fn check(sources: &Sources<'_>, json: bool) -> ExitCode {
+fn check(sources: &Sources<'_>, json: bool) -> anyhow::Result<ExitCode> {
     let reading = config::read(sources);
     if json {
-        say(config::json(&reading));
+        say(&format!("{}\n", config::json(&reading)))?;
     } else {
-        config::human(&reading).lines().for_each(say);
+        say(&config::human(&reading))?;
         show(&reading.faults);
         if reading.faults.is_empty() {
-            reading
-                .config
-                .warnings
-                .iter()
-                .for_each(|warning| eprintln!("warning: {warning}"));
+            for warning in &reading.config.warnings {
+                complain(&format!("warning: {warning}"));
+            }
         }
     }
-    if reading.faults.is_empty() {
+    Ok(if reading.faults.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    }
+    })
 }
 
 fn show(faults: &[Fault]) {
     for fault in faults {
-        eprintln!("{fault}");
+        complain(&fault.to_string());
     }
 }

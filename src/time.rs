@@ -89,18 +89,34 @@ impl<T> Deadlines<T> {
     }
 }
 
-/// Says something at most once a second, and counts what it passed over: a log that a peer could
-/// fill is an attack.
-#[derive(Debug, Default)]
+/// Says something at most once a second, or so often as it is told, and counts what it passed over: a
+/// log that a peer could fill is an attack.
+#[derive(Debug)]
 pub struct Rarely {
+    every: Duration,
     said_at: Option<Instant>,
     passed_over: u64,
 }
 
+impl Default for Rarely {
+    fn default() -> Rarely {
+        Rarely::every(Duration::from_secs(1))
+    }
+}
+
 impl Rarely {
+    /// At most once in that time.
+    pub fn every(every: Duration) -> Rarely {
+        Rarely {
+            every,
+            said_at: None,
+            passed_over: 0,
+        }
+    }
+
     /// `Some` when it may be said now, with how often it was passed over since the last time.
     pub fn ask(&mut self, now: Instant) -> Option<u64> {
-        let is_soon = |at: Instant| now.saturating_duration_since(at) < Duration::from_secs(1);
+        let is_soon = |at: Instant| now.saturating_duration_since(at) < self.every;
         if self.said_at.is_some_and(is_soon) {
             self.passed_over += 1;
             return None;
@@ -115,4 +131,18 @@ pub fn sleep_until(times: impl IntoIterator<Item = Option<Instant>>) -> Option<D
     let next = times.into_iter().flatten().min()?;
     // Rounded up: a poll that wakes just before the time would turn in vain.
     Some(next.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_is_said_once_in_its_time() {
+        let began = Instant::now();
+        let mut rarely = Rarely::every(Duration::from_secs(60));
+        let after = |seconds| began + Duration::from_secs(seconds);
+        let said = [0, 1, 59, 60, 61, 500].map(|seconds| rarely.ask(after(seconds)));
+        assert_eq!(said, [Some(0), None, None, Some(2), None, Some(1)]);
+    }
 }

@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -176,10 +176,10 @@ fn number(value: &Value) -> u64 {
     value["n"].as_u64().unwrap()
 }
 
-/// `FILES_KILLS=300` kills more often.
+/// `FILES_KILLS=3000` kills more often.
 #[test]
 fn a_kill_at_any_moment_loses_nothing_that_anybody_was_told() {
-    let kills = std::env::var("FILES_KILLS").map_or(12, |kills| kills.parse().unwrap());
+    let kills = std::env::var("FILES_KILLS").map_or(300, |kills| kills.parse().unwrap());
     let home = Home::new("kill", ", segment_bytes: 1MiB");
     let mut random = SmallRng::seed_from_u64(7);
     let mut told = [0; 5];
@@ -395,6 +395,148 @@ fn what_cannot_be_a_store_is_refused() {
     );
 }
 
+#[test]
+fn a_file_that_a_link_leads_to_in_vain_is_missed() {
+    let home = Home::new("link", "");
+    let process = home.start();
+    process.sdk().set(ROOM, "i", json!(1));
+    process.stop();
+    let log = home.store().join(&home.files(".log")[0]);
+    let elsewhere = home.0.join("elsewhere");
+    fs::rename(&log, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &log).unwrap();
+    let process = home.start();
+    assert_eq!(process.sdk().get(ROOM, "i"), Some(json!(1)));
+    process.stop();
+    fs::remove_file(elsewhere).unwrap();
+    for arguments in [&[][..], &["inspect", "./store"]] {
+        let (code, said) = home.fails(arguments);
+        assert!(
+            code == Some(1) && said.contains(".log: No such file or directory"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_written_to_a_directory_that_is_gone_and_all_to_one_in_its_place() {
+    let home = Home::new("gone", ", save_interval_ms: 100");
+    let process = home.start();
+    let mut sdk = process.sdk();
+    sdk.set(ROOM, "before", json!(1));
+    let moved = home.0.join("moved");
+    fs::rename(home.store(), &moved).unwrap();
+    // The first is written where nobody looks; that is noticed, and it is written anew below.
+    sdk.set(ROOM, "unnoticed", json!(2));
+    process.line_with("all is written anew");
+    let refused = sdk.error_of("stream::set", set_input(ROOM, "refused", json!(3)));
+    assert!(
+        refused.1.contains("./store/lock: No such file"),
+        "{refused:?}"
+    );
+    fs::create_dir(home.store()).unwrap();
+    sdk.set(ROOM, "after", json!(4));
+    wait_until("all is there", || {
+        home.files(".snapshot")
+            .iter()
+            .any(|name| name != "new.snapshot")
+    });
+    process.kill();
+    assert_eq!(home.start().sdk().list(ROOM), json!([1, 2, 4]));
+}
+
+#[test]
+fn a_directory_stays_locked_when_the_file_lock_is_removed() {
+    let home = Home::new("lock", "");
+    let process = home.start();
+    fs::remove_file(home.store().join("lock")).unwrap();
+    let (code, said) = home.fails(&[]);
+    assert!(
+        code == Some(1) && said.contains("./store: locked by another process"),
+        "{said}"
+    );
+    process.stop();
+    home.start();
+}
+
+#[test]
+fn a_log_that_nobody_reads_ends_nothing() {
+    let home = Home::new("unread", "");
+    let mut process = home.start();
+    // The thread that reads it ends with the next line.
+    drop(std::mem::replace(&mut process.lines, channel().1));
+    let mut sdk = process.sdk();
+    sdk.set(ROOM, "i", json!(1));
+    for n in 0..3 {
+        // Each says a line.
+        drop(Subscriber::to(process.stream));
+        sdk.set(ROOM, "i", json!(n));
+    }
+    process.stop();
+    assert_eq!(home.start().sdk().get(ROOM, "i"), Some(json!(2)));
+}
+
+#[test]
+fn commands_whose_output_cannot_be_written_say_so() {
+    let home = Home::new("output", "");
+    home.start().stop();
+    for arguments in [&["inspect", "./store"][..], &["check"]] {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = home.command(arguments);
+        let (code, said) = outcome(command.stdout(full).output().unwrap());
+        assert!(
+            code == Some(1) && said.starts_with("standard output: No space left"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn there_is_nothing_to_inspect_in_an_empty_directory() {
+    let home = Home::new("nothing", "");
+    fs::create_dir(home.store()).unwrap();
+    let (code, said) = home.fails(&["inspect", "./store"]);
+    assert!(code == Some(1) && said.contains("holds no log"), "{said}");
+    assert!(home.files("").is_empty(), "nothing was changed");
+}
+
+/// A signal need not wait until a large directory has been read.
+#[test]
+fn a_signal_ends_a_start_at_once() {
+    let home = Home::new("signal", "");
+    fs::create_dir(home.store()).unwrap();
+    let items: Vec<String> = (0..400_000).map(|n| format!("\"item {n}\":{n}")).collect();
+    let text = format!("{{{}}}", items.join(","));
+    let mut file = text.clone().into_bytes();
+    file.resize(text.len().next_multiple_of(4), 0);
+    let word = (text.len() & 0x3f) | 0x80 | (text.len() >> 6) << 8;
+    let offset = -(file.len() as i32);
+    file.extend((word as u32).to_le_bytes());
+    file.extend(offset.to_le_bytes());
+    fs::write(home.store().join("stream%3Akept%3Aroom.bin"), file).unwrap();
+    let mut command = home.command(&[]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("it has begun", || !home.files("lock").is_empty());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut said = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert!(
+        said.contains("ended at once") && !said.contains("serves"),
+        "{said}"
+    );
+    assert!(
+        home.files(".snapshot")
+            .iter()
+            .all(|name| name == "new.snapshot")
+    );
+}
+
 /// A limit on the size of files stands for a full disk: writes end short, then fail.
 #[test]
 fn a_full_disk_refuses_writes_and_nothing_else_and_they_work_again_by_themselves() {
@@ -508,6 +650,25 @@ fn a_disk_that_is_full_for_real_refuses_writes_until_there_is_room() {
     process.kill();
     let kept = home.start().sdk().get(ROOM, "i");
     assert_eq!(kept, Some(json!({"n": 5000})));
+}
+
+#[test]
+fn an_export_that_finds_no_room_leaves_nothing() {
+    let home = Home::new("export", "");
+    let Some(mounted) = Mounted::new(home.0.join("small"), 64) else {
+        return;
+    };
+    let process = home.start();
+    let mut sdk = process.sdk();
+    for group in 0..10 {
+        sdk.set(("kept", &group.to_string()), "i", json!("x".repeat(10_000)));
+    }
+    process.stop();
+    for _ in 0..2 {
+        let (code, said) = home.fails(&["export", "--data", "./store", "--reference", "small/out"]);
+        assert!(code == Some(1) && said.contains("No space left"), "{said}");
+        assert_eq!(fs::read_dir(mounted.0.join("out")).unwrap().count(), 0);
+    }
 }
 
 #[test]

@@ -4,9 +4,13 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use iii_stream::shard::Decides;
+use iii_stream::id::WorkerId;
+use iii_stream::shard::{Cursor, Decides, Learned, Request, SliceLimits, Store};
+use iii_stream::store::Memory;
 use serde_json::{Value, json};
 
 use support::clients::{error_in, item_input, set_input};
@@ -367,5 +371,56 @@ fn joins_at_a_store_that_decides_have_no_gap_and_nothing_twice() {
                 }
             }
         });
+    });
+}
+
+/// Accepts what it is asked once it is no longer stuck.
+struct Stuck {
+    /// So many more turns.
+    turns: usize,
+    was_asked: Arc<AtomicBool>,
+}
+
+impl Store for Stuck {
+    fn decides(&self) -> Decides {
+        Decides::Owner
+    }
+
+    fn serve(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>) {
+        self.was_asked.fetch_or(self.is_stuck(), Ordering::Relaxed);
+        Memory.serve(requests, learned);
+    }
+
+    fn tend(
+        &mut self,
+        _: &mut Vec<(WorkerId, Cursor, SliceLimits)>,
+        _: &mut Vec<Learned>,
+    ) -> Option<Duration> {
+        self.turns = self.turns.saturating_sub(1);
+        self.is_stuck().then_some(Duration::from_millis(5))
+    }
+
+    fn is_stuck(&self) -> bool {
+        self.turns > 0
+    }
+}
+
+#[test]
+fn a_store_that_is_stuck_is_asked_nothing_and_then_everything() {
+    on_each_shape(|shape| {
+        let was_asked = Arc::new(AtomicBool::new(false));
+        let store = Stuck {
+            turns: 60,
+            was_asked: Arc::clone(&was_asked),
+        };
+        let server = TestServer::on_store(shape, Box::new(store), |_| {});
+        let mut sdk = SdkWorker::connect(&server);
+        let sets: Vec<String> = (0..100)
+            .map(|n| sdk.start("stream::set", set_input(ROOM, "i", json!(n))))
+            .collect();
+        for (n, set) in sets.iter().enumerate() {
+            assert_eq!(sdk.result(set)["result"]["new_value"], n);
+        }
+        assert!(!was_asked.load(Ordering::Relaxed));
     });
 }

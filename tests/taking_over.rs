@@ -254,6 +254,11 @@ fn a_newer_version_is_refused() {
     let snapshot = directory.0.join("00000000000000000001.snapshot");
     let mut bytes = fs::read(&snapshot).unwrap();
     bytes[8] = 2;
+    // That alone is a changed bit: the checksum says so.
+    fs::write(&snapshot, &bytes).unwrap();
+    let error = load(&directory.0).unwrap_err().to_string();
+    assert!(error.contains("damaged at byte 0"), "{error}");
+    bytes[12] ^= 1;
     fs::write(&snapshot, bytes).unwrap();
     let error = load(&directory.0).unwrap_err().to_string();
     let expected = "written by a newer version of iii-stream (format 2, this one reads 1)";

@@ -28,7 +28,8 @@ use crate::id::{GroupKey, SlotId, WorkerId};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
 use crate::shard::hooks::Hooks;
 use crate::shard::{
-    Command, Cursor, CustomCall, Delivered, Delivery, Fired, Learned, Reply, Request, Slice, Told,
+    Command, Cursor, CustomCall, Delivered, Delivery, Fired, Learned, Reply, Request, Slice,
+    SliceLimits, Told,
 };
 
 /// What a worker takes at all times.
@@ -40,8 +41,9 @@ pub enum ToWorker {
     /// The time of the store that all hosts share, in ms since 1970, and when it was that: from here
     /// on it counts instead of this host's own.
     Clock(u64, Instant),
-    /// The store wants a slice of this shard. It holds what was learned before, and nothing later.
-    Slice(Cursor),
+    /// The store wants a slice of this shard, from there on and so large. It holds what was learned
+    /// before, and nothing later.
+    Slice(Cursor, SliceLimits),
     /// What a custom function answered this shard.
     Told(Told),
     /// The functions' word on a join: whether it is admitted.
@@ -106,7 +108,7 @@ impl Weigh for ToWorker {
                 Delivered::Afresh(snapshot) => snapshot.whole.held_bytes(),
             },
             ToWorker::Learned(learned) => learned.iter().map(Learned::held_bytes).sum(),
-            ToWorker::Slice(_) | ToWorker::Clock(..) => 0,
+            ToWorker::Slice(..) | ToWorker::Clock(..) => 0,
             ToWorker::Told(told) => told.held_bytes(),
             ToWorker::Joined(request, _) => request.presence.held_bytes(),
             ToWorker::Authenticated(_, AuthVerdict::Admitted(Some(context))) => context.len(),

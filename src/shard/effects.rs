@@ -10,7 +10,7 @@ use crate::protocol::call::ErrorBody;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 use crate::protocol::input::{StreamFunction, UpdateOp};
 
-use super::{Cursor, Decides, Slice};
+use super::{Cursor, Decides, Slice, SliceLimits};
 
 /// What a shard asks of the world. The worker performs it in the order of these fields.
 #[derive(Default)]
@@ -452,10 +452,16 @@ pub trait Store: std::marker::Send {
     /// until it is asked.
     fn tend(
         &mut self,
-        _asks: &mut Vec<(WorkerId, Cursor)>,
+        _asks: &mut Vec<(WorkerId, Cursor, SliceLimits)>,
         _learned: &mut Vec<Learned>,
     ) -> Option<Duration> {
         None
+    }
+
+    /// Whether it can answer nothing for now, so that nothing should be handed to it: what waits would
+    /// only pile up. [`Store::tend`] says how soon to ask again.
+    fn is_stuck(&self) -> bool {
+        false
     }
 
     /// Takes the slice that a shard was asked for.

@@ -103,10 +103,12 @@ impl Order {
         items: &'a Slots<Item>,
     ) -> impl Iterator<Item = &'a Item> {
         let runs = self.runs.get(self.run_of(sequence)..).unwrap_or_default();
-        let slots = runs.iter().flat_map(|run| &run.slots);
-        slots
-            .filter_map(|slot| items.get(*slot))
-            .skip_while(move |item| item.sequence() < sequence)
+        let before = |slot: &u32| sequence_of(items, *slot) < sequence;
+        let passed = runs
+            .first()
+            .map_or(0, |run| run.slots.partition_point(before));
+        let slots = runs.iter().flat_map(|run| &run.slots).skip(passed);
+        slots.filter_map(|slot| items.get(*slot))
     }
 
     /// The texts of all runs in order.

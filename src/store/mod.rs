@@ -44,21 +44,27 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
             outbox.flush();
         }
         serve_turn(&mut *store, &mut ports);
+        let was_stuck = store.is_stuck();
         rest = tend(&mut *store, &mut ports);
+        if was_stuck && !store.is_stuck() {
+            rest = Some(Duration::ZERO); // for what was left in the mailbox
+        }
     }
     serve_turn(&mut *store, &mut ports); // what was sent before the end, and nobody waits for
     store.close();
     Ok(())
 }
 
-/// Serves what is there, unless answers to what was there before have found no room.
+/// Serves what is there, unless answers to what was there before have found no room, or are not known:
+/// then a full mailbox holds up those who would ask for more.
 fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
-    while !ports.to_open.iter().any(|outbox| outbox.has_backlog()) {
+    while !store.is_stuck() && !ports.to_open.iter().any(|outbox| outbox.has_backlog()) {
         let mut requests = Vec::new();
         let mut taken = 0;
         while let Some(message) = ports.mailbox.take() {
             taken += 1;
             match message {
+                ToStore::Requests(batch) if requests.is_empty() => requests = batch,
                 ToStore::Requests(batch) => requests.extend(batch),
                 ToStore::Slice(shard, slice) => store.take_slice(shard, slice),
             }
@@ -76,6 +82,14 @@ fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
 
 /// To each shard what is for it, in order.
 fn tell(learned: impl IntoIterator<Item = Learned>, ports: &mut StorePorts) {
+    if let [outbox] = &mut ports.to_open[..] {
+        let learned: Vec<Learned> = learned.into_iter().collect();
+        if !learned.is_empty() {
+            outbox.send(ToWorker::Learned(learned));
+            outbox.flush();
+        }
+        return;
+    }
     let mut by_worker: Vec<Vec<Learned>> = ports.to_open.iter().map(|_| Vec::new()).collect();
     for learned in learned {
         let worker = match &learned {
@@ -106,9 +120,9 @@ fn tend(store: &mut dyn Store, ports: &mut StorePorts) -> Option<Duration> {
     if !learned.is_empty() {
         tell(learned, ports);
     }
-    for (shard, cursor) in asks {
+    for (shard, cursor, limits) in asks {
         if let Some(outbox) = ports.to_open.get_mut(shard.index()) {
-            outbox.send(ToWorker::Slice(cursor));
+            outbox.send(ToWorker::Slice(cursor, limits));
             outbox.flush();
         }
     }

@@ -28,9 +28,7 @@ use crate::metrics::WorkerMetrics;
 use crate::net::{self, Listener, Ready, WAKE, listener_token};
 use crate::protocol::origin::OriginRule;
 use crate::shard::hooks::Hooks;
-use crate::shard::{
-    Answer, Ask, Command, Delivered, Effects, Learned, Shard, SliceLimits, Store, Verdict,
-};
+use crate::shard::{Answer, Ask, Command, Delivered, Effects, Learned, Shard, Store, Verdict};
 use crate::time::{Deadlines, Now, Rarely, sleep_until};
 
 pub use auth::Auth;
@@ -46,12 +44,6 @@ const READ_BYTES_A_TURN: usize = 2 * READ_BUFFER_BYTES;
 const WRITES_A_TURN: usize = 64;
 /// Commands that may wait in this shard for the store; above, it takes no more until answers come.
 const WAITING_MAX: usize = 64 * 1024;
-/// What the store is given of this shard in one turn, for a snapshot.
-const SLICE: SliceLimits = SliceLimits {
-    items: 1024,
-    bytes: 256 * 1024,
-    groups: 1024,
-};
 /// The one buffer for reads of all sockets.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -285,8 +277,8 @@ impl Worker {
                         self.shard.learn(learned, now, &mut self.effects);
                     }
                 }
-                ToWorker::Slice(cursor) => {
-                    let slice = self.shard.slice(cursor, SLICE);
+                ToWorker::Slice(cursor, limits) => {
+                    let slice = self.shard.slice(cursor, limits);
                     if let Some(outbox) = &mut self.ports.to_store {
                         outbox.send(ToStore::Slice(self.ports.id, slice));
                     }

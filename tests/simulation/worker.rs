@@ -280,7 +280,7 @@ impl Worker {
                 }
                 Some(ToWorker::Authenticated(..)) => unreachable!("sockets are open here"),
                 Some(ToWorker::Clock(..)) => unreachable!("the double has no clock of its own"),
-                Some(ToWorker::Slice(_)) => unreachable!("the double takes no snapshots"),
+                Some(ToWorker::Slice(..)) => unreachable!("the double takes no snapshots"),
                 None => {}
             }
         }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use iii_stream::config::{Config, Endpoint, Threads};
 use iii_stream::mesh::Shared;
 use iii_stream::server::{Options, Server};
-use iii_stream::shard::Decides;
+use iii_stream::shard::{Decides, Store};
 use iii_stream::store::double::{Cues, Double};
 
 pub(crate) use clients::{Heard, SdkWorker, Subscriber};
@@ -100,8 +100,17 @@ impl TestServer {
         change: impl FnOnce(&mut Config),
     ) -> TestServer {
         let store = Double::new(decides, Arc::clone(&cues.0));
+        TestServer::on_store(shape, Box::new(store), change)
+    }
+
+    /// On a store of the test's own.
+    pub(crate) fn on_store(
+        shape: Shape,
+        store: Box<dyn Store>,
+        change: impl FnOnce(&mut Config),
+    ) -> TestServer {
         let options = Options {
-            store: Some(Box::new(store)),
+            store: Some(store),
             ..Options::default()
         };
         TestServer::build(shape, change, options)

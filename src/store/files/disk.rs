@@ -3,8 +3,10 @@
 //! Names are those of files in one directory. May not know what is in them.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 
@@ -13,14 +15,17 @@ pub trait Disk: Send {
     /// How it is called in messages.
     fn path(&self) -> &Path;
 
-    /// The regular files in it, in no order.
+    /// The regular files in it, in no order, and those of which the system does not say what they are.
     fn list(&self) -> io::Result<Vec<String>>;
 
     /// A file's length.
     fn len(&self, name: &str) -> io::Result<u64>;
 
-    /// A file, from its beginning.
-    fn open(&self, name: &str) -> io::Result<Box<dyn Read>>;
+    /// Which file has a name.
+    fn identity(&self, name: &str) -> io::Result<Identity>;
+
+    /// A file, from that byte on.
+    fn open(&self, name: &str, from: u64) -> io::Result<Box<dyn Read>>;
 
     /// A file that is there, to go on at its end.
     fn reopen(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>>;
@@ -40,10 +45,37 @@ pub trait Disk: Send {
 
     /// Makes names outlast a loss of power.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Does so wherever it is called.
+    fn names_syncer(&self) -> SyncNames;
+}
+
+/// Makes names outlast a loss of power, at another time or on another thread.
+pub type SyncNames = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
+
+/// What tells a file from all others, whatever it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Which disk it is on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+}
+
+impl From<fs::Metadata> for Identity {
+    fn from(found: fs::Metadata) -> Identity {
+        Identity {
+            device: found.dev(),
+            inode: found.ino(),
+        }
+    }
 }
 
 /// One file that is written to.
 pub trait DiskFile: Send {
+    /// Which file it is, whether it has a name or not.
+    fn identity(&self) -> io::Result<Identity>;
+
     /// Writes all of it at the end. After an error some of it may be there.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
@@ -53,8 +85,8 @@ pub trait DiskFile: Send {
     /// Makes what was written outlast a loss of power.
     fn sync(&mut self) -> io::Result<()>;
 
-    /// Begins to sync what was written so far; more may be written meanwhile.
-    fn begin_sync(&mut self) -> Syncing;
+    /// Begins to sync what was written so far, and then names; more may be written meanwhile.
+    fn begin_sync(&mut self, names: Option<SyncNames>) -> Syncing;
 }
 
 /// A sync that goes on by itself.
@@ -100,8 +132,12 @@ pub struct Directory(PathBuf);
 impl Directory {
     /// That directory; it and its parents are made if they are not there.
     pub fn make(path: &Path) -> io::Result<Directory> {
-        fs::create_dir_all(path)?;
-        Directory::at(path)
+        match fs::create_dir_all(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Err(io::Error::other("is there and is no directory"))
+            }
+            made => made.and_then(|()| Directory::at(path)),
+        }
     }
 
     /// That directory, which has to be there.
@@ -120,9 +156,14 @@ impl Disk for Directory {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.0)? {
             let entry = entry?;
-            // Links are followed; what is gone or is no file is nobody's business.
-            let is_file = fs::metadata(entry.path()).is_ok_and(|found| found.is_file());
-            if let (true, Ok(name)) = (is_file, entry.file_name().into_string()) {
+            // Links are followed. What is no file is nobody's business; a link that leads nowhere is a
+            // file of ours that is elsewhere, if it has such a name.
+            let kind = entry.file_type()?;
+            let may_be_file = match kind.is_symlink() {
+                true => fs::metadata(entry.path()).map_or(true, |found| found.is_file()),
+                false => kind.is_file(),
+            };
+            if let (true, Ok(name)) = (may_be_file, entry.file_name().into_string()) {
                 names.push(name);
             }
         }
@@ -133,8 +174,14 @@ impl Disk for Directory {
         Ok(fs::metadata(self.0.join(name))?.len())
     }
 
-    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
-        Ok(Box::new(File::open(self.0.join(name))?))
+    fn identity(&self, name: &str) -> io::Result<Identity> {
+        fs::metadata(self.0.join(name)).map(Identity::from)
+    }
+
+    fn open(&self, name: &str, from: u64) -> io::Result<Box<dyn Read>> {
+        let mut file = File::open(self.0.join(name))?;
+        file.seek(SeekFrom::Start(from))?;
+        Ok(Box::new(file))
     }
 
     fn reopen(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>> {
@@ -172,9 +219,18 @@ impl Disk for Directory {
     fn sync(&mut self) -> io::Result<()> {
         File::open(&self.0)?.sync_all()
     }
+
+    fn names_syncer(&self) -> SyncNames {
+        let path = self.0.clone();
+        Arc::new(move || File::open(&path)?.sync_all())
+    }
 }
 
 impl DiskFile for File {
+    fn identity(&self) -> io::Result<Identity> {
+        self.metadata().map(Identity::from)
+    }
+
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
     }
@@ -187,20 +243,26 @@ impl DiskFile for File {
         self.sync_data()
     }
 
-    fn begin_sync(&mut self) -> Syncing {
-        let file = match self.try_clone() {
-            Ok(file) => file,
-            Err(error) => return Syncing::done(Err(error)),
+    fn begin_sync(&mut self, names: Option<SyncNames>) -> Syncing {
+        // No more files may be opened: then it takes its time here.
+        let Ok(file) = self.try_clone() else {
+            return Syncing::done(sync_with(self, names));
         };
         let (tell, told) = channel();
         let thread = thread::Builder::new().name("sync".to_owned());
+        let names_there = names.clone();
         let spawned = thread.spawn(move || {
             // Whoever began it may have been closed.
-            let _ = tell.send(file.sync_data());
+            let _ = tell.send(sync_with(&file, names_there));
         });
         match spawned {
             Ok(_) => Syncing(told),
-            Err(_) => Syncing::done(self.sync_data()),
+            Err(_) => Syncing::done(sync_with(self, names)),
         }
     }
+}
+
+fn sync_with(file: &File, names: Option<SyncNames>) -> io::Result<()> {
+    file.sync_data()?;
+    names.map_or(Ok(()), |sync| sync())
 }

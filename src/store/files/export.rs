@@ -45,6 +45,22 @@ pub fn export(data: &Path, out: &Path, skip: bool) -> Result<Exported, StoreErro
             directory: out.to_owned(),
         });
     }
+    if let Err(error) = write(&offline, &names, &mut disk, &mut exported) {
+        // It was empty: an engine must not go on with a part.
+        for name in names.values().flatten() {
+            let _ = disk.remove(name);
+        }
+        return Err(error);
+    }
+    Ok(exported)
+}
+
+fn write(
+    offline: &Offline,
+    names: &Names,
+    disk: &mut dyn Disk,
+    exported: &mut Exported,
+) -> Result<(), StoreError> {
     offline.each_group(|key, items| {
         let Some(Some(name)) = names.get(key) else {
             return Ok(());
@@ -58,13 +74,13 @@ pub fn export(data: &Path, out: &Path, skip: bool) -> Result<Exported, StoreErro
             file.append(&reference::bytes_of(&text))?;
             file.sync()
         });
-        written.map_err(|source| StoreError::of(&disk, name, source))?;
+        written.map_err(|source| StoreError::of(disk, name, source))?;
         exported.groups += 1;
         exported.items += items.len();
         Ok(())
     })?;
-    disk.sync().map_err(|source| StoreError::io(out, source))?;
-    Ok(exported)
+    let synced = disk.sync();
+    synced.map_err(|source| StoreError::io(disk.path(), source))
 }
 
 type Names = BTreeMap<crate::id::GroupKey, Option<String>>;

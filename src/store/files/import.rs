@@ -11,7 +11,7 @@ use crate::shard::Piece;
 use super::StoreError;
 use super::disk::Disk;
 use super::reference::{self, Items, Named};
-use super::snapshot::Writer;
+use super::snapshot::{Follows, Writer};
 
 /// The log's number behind which the snapshot stands: one that no write has.
 const SEQUENCE: u64 = 1;
@@ -91,7 +91,7 @@ pub(super) fn import(disk: &mut dyn Disk) -> Result<bool, StoreError> {
         let directory = disk.path().to_owned();
         return Err(StoreError::Reference { directory, faults });
     }
-    let mut writer = Writer::begin(disk, SEQUENCE)?;
+    let mut writer = Writer::begin(disk, SEQUENCE, Follows::Nothing)?;
     let (mut groups, mut items_len) = (0, 0);
     for (joined, names) in &found.groups {
         let Items(items) = items(disk, &names[0])?.map_err(|what| StoreError::Reference {
@@ -153,7 +153,7 @@ fn write(
 fn items(disk: &dyn Disk, name: &str) -> Result<Result<Items, String>, StoreError> {
     let failed = |source| StoreError::of(disk, name, source);
     let mut bytes = Vec::new();
-    let mut file = disk.open(name).map_err(failed)?;
+    let mut file = disk.open(name, 0).map_err(failed)?;
     file.read_to_end(&mut bytes).map_err(failed)?;
     Ok(reference::text_of(&bytes).and_then(reference::items_of))
 }

@@ -10,13 +10,15 @@ use crate::shard::Restored;
 use super::StoreError;
 use super::disk::Disk;
 use super::log::{self, Closed};
-use super::record::{self, Content, FileKind, Frame, HEAD_BYTES, Head, HeadFault};
+use super::record::{
+    self, Content, FileKind, Frame, HEAD_BYTES, Head, HeadFault, Looked, SEQUENCE_MAX,
+};
 use super::snapshot;
 
 const BUFFER_BYTES: usize = 1024 * 1024;
 
 /// The files of ours in a directory.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Layout {
     /// Numbers in the names, in rising order.
     pub(super) snapshots: Vec<u64>,
@@ -30,7 +32,8 @@ impl Layout {
         let numbers = |name_of: fn(u64) -> String, kind: &str| {
             let number = |name: &String| {
                 let number = name.strip_suffix(kind)?.parse().ok()?;
-                (number > 0 && name_of(number) == *name).then_some(number)
+                let is_ours = (1..SEQUENCE_MAX).contains(&number) && name_of(number) == *name;
+                is_ours.then_some(number)
             };
             let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
             numbers.sort_unstable();
@@ -50,12 +53,16 @@ impl Layout {
 /// What was read.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
-    /// The log's last number.
+    /// The last number that was given out.
     pub(super) last_sequence: u64,
+    /// The log ends below it: a loss of power took its end, and the snapshot holds later writes.
+    pub(super) is_log_behind: bool,
     /// No time up to this may be given out again.
     pub(super) time: u64,
     /// The snapshot that counts, if there is one, and its size.
     pub(super) snapshot: Option<(u64, u64)>,
+    /// A segment stood behind it.
+    pub(super) is_followed: bool,
     /// The segments that count. The last one's length is that of what is whole.
     pub(super) segments: Vec<Closed>,
     /// Files that a newer snapshot has made superfluous.
@@ -101,6 +108,7 @@ pub(super) fn load(
         disk,
         restore,
         damage,
+        held: 0,
         loaded: Loaded::default(),
     };
     loading.snapshot(&layout)?;
@@ -112,6 +120,8 @@ struct Loading<'a> {
     disk: &'a dyn Disk,
     restore: &'a mut dyn FnMut(Restored),
     damage: Damage<'a>,
+    /// The number of the last write that the snapshot holds.
+    held: u64,
     loaded: Loaded,
 }
 
@@ -127,7 +137,10 @@ impl Loading<'_> {
         self.loaded.snapshot = Some((*newest, bytes));
         self.loaded.last_sequence = *newest;
         let mut records = match self.open(&name, FileKind::Snapshot)? {
-            Ok((head, records)) if head.sequence == *newest => records,
+            Ok((head, records)) if head.sequence == *newest => {
+                self.loaded.is_followed = head.before.is_some();
+                records
+            }
             _ => {
                 self.damaged(&name, 0, HEAD_BYTES as u64)?;
                 self.records_behind(&name, HEAD_BYTES as u64, bytes)?
@@ -138,8 +151,9 @@ impl Loading<'_> {
             let at = records.at;
             match self.step(&mut records, &name)? {
                 Step::Record => match record::decode(&records.payload) {
-                    Some(Content::Restored(restored @ Restored::Piece { .. })) => {
+                    Some(Content::Restored(restored @ Restored::Piece { sequence, .. })) => {
                         pieces += 1;
+                        self.held = self.held.max(sequence);
                         (self.restore)(restored);
                     }
                     Some(Content::End { pieces: all, time })
@@ -168,7 +182,13 @@ impl Loading<'_> {
     }
 
     fn log(&mut self, layout: &Layout) -> Result<(), StoreError> {
-        let begun = self.loaded.last_sequence;
+        let snapshot_to = self.loaded.last_sequence;
+        // What a damaged snapshot has lost may still stand in a segment.
+        let is_whole = match &self.damage {
+            Damage::Stops => true,
+            Damage::IsNoted(losses) => losses.is_empty(),
+        };
+        let begun = if is_whole { snapshot_to } else { 0 };
         // A segment counts unless its successor begins where the snapshot does, or before.
         let is_needed = |at: &usize| layout.logs.get(at + 1).is_none_or(|next| *next > begun + 1);
         let first = (0..layout.logs.len()).find(is_needed).unwrap_or_default();
@@ -176,14 +196,21 @@ impl Loading<'_> {
         let superfluous = superfluous.iter().map(|number| log::name_of(*number));
         self.loaded.superfluous.extend(superfluous);
         if let Some(first) = logs.first()
-            && *first > begun + 1
+            && *first > snapshot_to + 1
+            && *first != self.held + 1
         {
-            self.missing(begun + 1, *first)?;
+            self.missing(snapshot_to + 1, *first)?;
+        }
+        if logs.is_empty() && self.loaded.is_followed {
+            self.missing(snapshot_to + 1, snapshot_to + 1)?;
         }
         for (at, number) in logs.iter().enumerate() {
             let successor = logs.get(at + 1).copied();
             self.segment(*number, successor, begun)?;
         }
+        // A number that the snapshot holds is not given out anew: its write would be passed over.
+        self.loaded.is_log_behind = self.held > self.loaded.last_sequence;
+        self.loaded.last_sequence = self.held.max(self.loaded.last_sequence);
         Ok(())
     }
 
@@ -213,7 +240,7 @@ impl Loading<'_> {
             }
         };
         records.end = end;
-        if number > self.loaded.last_sequence + 1 {
+        if number > self.loaded.last_sequence + 1 && number != self.held + 1 {
             self.missing(self.loaded.last_sequence + 1, number)?;
         }
         // The numbers of a segment that the snapshot holds in part begin below it.
@@ -382,7 +409,7 @@ impl Loading<'_> {
     ) -> Result<Result<(Head, Records), HeadFault>, StoreError> {
         let end = self.len_of(name)?;
         let failed = |source| StoreError::of(self.disk, name, source);
-        let file = self.disk.open(name).map_err(failed)?;
+        let file = self.disk.open(name, 0).map_err(failed)?;
         let mut input = BufReader::with_capacity(BUFFER_BYTES, file);
         let mut head = Vec::with_capacity(HEAD_BYTES);
         let mut first = input.by_ref().take(HEAD_BYTES as u64);
@@ -405,20 +432,38 @@ impl Loading<'_> {
     /// The records from that offset on.
     fn records_behind(&self, name: &str, offset: u64, end: u64) -> Result<Records, StoreError> {
         let failed = |source| StoreError::of(self.disk, name, source);
-        let file = self.disk.open(name).map_err(failed)?;
-        let mut input = BufReader::with_capacity(BUFFER_BYTES, file);
-        io::copy(&mut input.by_ref().take(offset), &mut io::sink()).map_err(failed)?;
+        let file = self.disk.open(name, offset).map_err(failed)?;
+        let input = BufReader::with_capacity(BUFFER_BYTES, file);
         Ok(Records::new(input, offset, end))
     }
 
     /// The offset of the first whole record behind `offset` whose number is above `after`.
     fn next_record(&self, name: &str, offset: u64, after: u64) -> Result<Option<u64>, StoreError> {
         let failed = |source| StoreError::of(self.disk, name, source);
-        let mut input = self.disk.open(name).map_err(failed)?;
-        io::copy(&mut input.by_ref().take(offset), &mut io::sink()).map_err(failed)?;
-        let mut rest = Vec::new();
-        input.read_to_end(&mut rest).map_err(failed)?;
-        Ok(record::find(&rest, after).map(|at| offset + at as u64))
+        let end = self.len_of(name)?;
+        let mut input = self.disk.open(name, offset).map_err(failed)?;
+        // A part of the file, from that byte on.
+        let mut part = Vec::new();
+        let mut at = offset;
+        let mut wanted = BUFFER_BYTES;
+        loop {
+            let more = wanted.saturating_sub(part.len()) as u64;
+            let read = input.by_ref().take(more).read_to_end(&mut part);
+            let is_all = (read.map_err(failed)? as u64) < more;
+            let left = match is_all {
+                true => part.len() as u64,
+                false => end.saturating_sub(at),
+            };
+            match record::find(&part, left, after) {
+                Looked::Found(start) => return Ok(Some(at + start as u64)),
+                Looked::Nothing => return Ok(None),
+                Looked::Needs { start, bytes } => {
+                    part.drain(..start);
+                    at += start as u64;
+                    wanted = bytes.max(BUFFER_BYTES);
+                }
+            }
+        }
     }
 }
 

@@ -10,13 +10,17 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::StoreError;
+use super::disk::Identity;
 
 const NAME: &str = "lock";
 
 /// Held as long as it lives.
 #[derive(Debug)]
 pub struct Lock {
+    /// It names the process.
     _file: File,
+    /// Locked as well, where that can be done: nobody removes it without being noticed.
+    directory: File,
 }
 
 impl Lock {
@@ -27,16 +31,28 @@ impl Lock {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).read(true).write(true);
         let mut file = options.open(&path).map_err(failed)?;
+        let itself = File::open(directory).map_err(|source| StoreError::io(directory, source))?;
+        let of_directory = flock(&itself, FlockOperation::NonBlockingLockExclusive);
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(locked(directory, &mut file)),
+            Ok(()) if of_directory != Err(Errno::WOULDBLOCK) => {}
+            Ok(()) | Err(Errno::WOULDBLOCK) => return Err(locked(directory, &mut file)),
             Err(error) => return Err(failed(error.into())),
         }
         // For whoever comes second. Without it the lock holds all the same.
         let _ = file
             .set_len(0)
             .and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Lock { _file: file })
+        Ok(Lock {
+            _file: file,
+            directory: itself,
+        })
+    }
+
+    /// Whether that is still the directory that was taken.
+    pub fn is_of(&self, directory: &Path) -> bool {
+        let of_path = std::fs::metadata(directory).map(Identity::from);
+        let taken = self.directory.metadata().map(Identity::from);
+        matches!((of_path, taken), (Ok(of_path), Ok(taken)) if of_path == taken)
     }
 }
 
@@ -67,8 +83,15 @@ mod tests {
         let pid = std::process::id();
         let expected = format!("{}: locked by process {pid}", directory.display());
         assert_eq!(refused, expected);
+        std::fs::remove_file(directory.join(NAME)).unwrap();
+        Lock::take(&directory).unwrap_err();
+        assert!(lock.is_of(&directory));
         drop(lock);
-        Lock::take(&directory).unwrap();
+        let lock = Lock::take(&directory).unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert!(!lock.is_of(&directory));
+        std::fs::create_dir(&directory).unwrap();
+        assert!(!lock.is_of(&directory), "another of that name");
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -18,7 +18,9 @@ pub(super) const NEW: &str = "new.log";
 
 /// A segment of which more is not synced gets no successor before it has been: the name of the one
 /// must not outlast a loss of power that the end of the other does not.
-const UNSYNCED_BYTES_MAX: u64 = 8 * 1024 * 1024;
+const UNSYNCED_BYTES_MAX: u64 = 1024 * 1024;
+/// The same once a sync was begun for that, beside which more was written.
+const UNSYNCED_MEANWHILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 pub(super) fn name_of(sequence: u64) -> String {
     format!("{sequence:020}.log")
@@ -38,17 +40,27 @@ pub(super) struct Log {
     closed: Vec<Closed>,
     open: Option<Open>,
     next_sequence: u64,
+    /// Everything below that number is synced, unless nothing is.
+    synced_sequence: u64,
     /// Something was written and not synced.
     is_dirty: bool,
     /// A sync of the open segment, or of one that was closed meanwhile, up to those bytes.
-    beside: Option<(Closed, Syncing)>,
+    beside: Option<Beside>,
     /// Up to where the open segment is synced.
     synced_bytes: u64,
+    /// The open segment's name may not outlast a loss of power.
+    is_name_unsynced: bool,
     /// A sync has failed: what stands in the files may not be on the disk, whatever a later sync says.
     is_suspect: bool,
     /// A batch was refused though it may stand whole behind the end of the last segment, and no
     /// successor says so yet: whoever read it now would take it for accepted.
     is_undecided: bool,
+}
+
+struct Beside {
+    up_to: Closed,
+    next_sequence: u64,
+    syncing: Syncing,
 }
 
 struct Open {
@@ -58,21 +70,26 @@ struct Open {
 }
 
 impl Log {
-    /// Goes on behind segments that were read: in the last one, if it has room.
+    /// Goes on behind segments that were read: in the last one, if the next number `goes_on` from there
+    /// and it has room.
     pub(super) fn resume(
         disk: &mut dyn Disk,
         fsync: Fsync,
         segment_bytes: usize,
         mut segments: Vec<Closed>,
         next_sequence: u64,
+        goes_on: bool,
     ) -> Result<Log, StoreError> {
         let segment_bytes = segment_bytes as u64;
-        let last = segments.pop_if(|last| last.bytes < segment_bytes);
+        let last = segments.pop_if(|last| goes_on && last.bytes < segment_bytes);
         let open = match last {
             None => None,
             Some(last) => {
                 let name = name_of(last.sequence);
-                let file = disk.reopen(&name);
+                let file = match fsync {
+                    Fsync::Never => disk.reopen(&name),
+                    _ => reopen_synced(disk, &name),
+                };
                 Some(Open {
                     file: file.map_err(|source| StoreError::of(disk, &name, source))?,
                     sequence: last.sequence,
@@ -86,9 +103,11 @@ impl Log {
             closed: segments,
             open,
             next_sequence,
+            synced_sequence: next_sequence,
             is_dirty: false,
             beside: None,
             synced_bytes: 0,
+            is_name_unsynced: false,
             is_suspect: false,
             is_undecided: false,
         })
@@ -162,7 +181,7 @@ impl Log {
     }
 
     /// Begins to sync what was written, beside what is written next, unless that goes on already.
-    pub(super) fn begin_sync(&mut self) {
+    pub(super) fn begin_sync(&mut self, disk: &dyn Disk) {
         let Some(open) = self.open.as_mut().filter(|_| self.beside.is_none()) else {
             return;
         };
@@ -171,14 +190,22 @@ impl Log {
                 sequence: open.sequence,
                 bytes: open.bytes,
             };
-            self.beside = Some((up_to, open.file.begin_sync()));
+            let names = std::mem::take(&mut self.is_name_unsynced).then(|| disk.names_syncer());
+            self.beside = Some(Beside {
+                up_to,
+                next_sequence: self.next_sequence,
+                syncing: open.file.begin_sync(names),
+            });
         }
     }
 
     /// Takes the outcome of the sync that was begun, if it is over. After an error the segment is
     /// closed and the log suspect.
     pub(super) fn end_sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
-        let outcome = self.beside.as_ref().and_then(|(_, syncing)| syncing.poll());
+        let outcome = self
+            .beside
+            .as_ref()
+            .and_then(|beside| beside.syncing.poll());
         outcome.map_or(Ok(()), |outcome| self.synced_beside(disk, outcome))
     }
 
@@ -187,7 +214,12 @@ impl Log {
         disk: &dyn Disk,
         outcome: io::Result<()>,
     ) -> Result<(), StoreError> {
-        let Some((up_to, _)) = self.beside.take() else {
+        let Some(Beside {
+            up_to,
+            next_sequence,
+            ..
+        }) = self.beside.take()
+        else {
             return Ok(());
         };
         let is_open = |open: &Open| open.sequence == up_to.sequence;
@@ -199,6 +231,7 @@ impl Log {
             }
             StoreError::of(disk, &name_of(up_to.sequence), source)
         })?;
+        self.synced_sequence = self.synced_sequence.max(next_sequence);
         if is_open {
             self.synced_bytes = self.synced_bytes.max(up_to.bytes);
         }
@@ -210,11 +243,22 @@ impl Log {
         self.beside.is_some()
     }
 
+    /// Whether the write of that number outlasts a loss of power, as far as any does.
+    pub(super) fn has_synced(&self, sequence: u64) -> bool {
+        self.fsync != Fsync::Interval
+            || !self.is_dirty && self.beside.is_none()
+            || sequence < self.synced_sequence
+    }
+
     /// Whether what is left to sync holds nobody up for long.
     pub(super) fn is_nearly_synced(&self) -> bool {
         let left = |open: &Open| open.bytes.saturating_sub(self.synced_bytes);
+        let most = match self.synced_bytes >= self.segment_bytes {
+            true => UNSYNCED_MEANWHILE_BYTES_MAX,
+            false => UNSYNCED_BYTES_MAX,
+        };
         self.fsync != Fsync::Interval
-            || self.beside.is_none() && self.open.as_ref().map_or(0, left) <= UNSYNCED_BYTES_MAX
+            || self.beside.is_none() && self.open.as_ref().map_or(0, left) <= most
     }
 
     /// Whether the open segment should soon be followed by another, and has to be synced before.
@@ -231,16 +275,22 @@ impl Log {
             return Ok(());
         };
         let name = name_of(open.sequence);
-        open.file.sync().map_err(|source| {
+        let mut synced = open.file.sync();
+        if std::mem::take(&mut self.is_name_unsynced) {
+            synced = synced.and_then(|()| disk.names_syncer()());
+        }
+        synced.map_err(|source| {
             self.is_suspect = true;
             self.close();
             StoreError::of(disk, &name, source)
-        })
+        })?;
+        self.synced_sequence = self.next_sequence;
+        Ok(())
     }
 
     /// Waits for the sync that goes on.
     fn wait_for_sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
-        let outcome = self.beside.as_ref().map(|(_, syncing)| syncing.wait());
+        let outcome = self.beside.as_ref().map(|beside| beside.syncing.wait());
         outcome.map_or(Ok(()), |outcome| self.synced_beside(disk, outcome))
     }
 
@@ -259,8 +309,19 @@ impl Log {
             .map_err(|source| StoreError::io(disk.path(), source))
     }
 
-    /// Begins a new segment, unless the open one is empty.
+    /// Begins a new segment, unless the open one is empty. With `interval` its name is synced when what
+    /// is written to it is.
     pub(super) fn roll(&mut self, disk: &mut dyn Disk) -> Result<(), StoreError> {
+        self.roll_as(disk, self.fsync == Fsync::Always)
+    }
+
+    /// The same; where anything is synced at all, its name is at once: it says of a batch that it was
+    /// refused.
+    pub(super) fn roll_for_good(&mut self, disk: &mut dyn Disk) -> Result<(), StoreError> {
+        self.roll_as(disk, self.fsync != Fsync::Never)
+    }
+
+    fn roll_as(&mut self, disk: &mut dyn Disk, is_lasting: bool) -> Result<(), StoreError> {
         if self
             .open
             .as_ref()
@@ -279,7 +340,7 @@ impl Log {
             bytes: last.bytes,
         });
         let head = Head { sequence, before }.encode(FileKind::Log);
-        let created = create(disk, &name_of(sequence), &head, self.fsync);
+        let created = create(disk, &name_of(sequence), &head, is_lasting);
         let file = created.map_err(|source| StoreError::of(disk, &name_of(sequence), source))?;
         self.is_undecided = false;
         self.open = Some(Open {
@@ -288,7 +349,36 @@ impl Log {
             bytes: HEAD_BYTES as u64,
         });
         self.synced_bytes = HEAD_BYTES as u64;
+        self.is_name_unsynced = self.fsync == Fsync::Interval && !is_lasting;
         Ok(())
+    }
+
+    /// What is not as it was written, if somebody else has removed, replaced or cut a file: it is
+    /// closed, and the log suspect.
+    pub(super) fn check(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
+        let is_whole = |closed: &Closed| {
+            let bytes = disk.len(&name_of(closed.sequence))?;
+            (bytes >= closed.bytes).then_some(()).ok_or_else(changed)
+        };
+        let mut outcome = self.closed.iter().try_for_each(|closed| {
+            let failed = |source| StoreError::of(disk, &name_of(closed.sequence), source);
+            is_whole(closed).map_err(failed)
+        });
+        if let Some(open) = &self.open {
+            let name = name_of(open.sequence);
+            let is_intact = || {
+                let is_it = disk.identity(&name)? == open.file.identity()?;
+                let is_whole = disk.len(&name)? == open.bytes;
+                (is_it && is_whole).then_some(()).ok_or_else(changed)
+            };
+            let found = is_intact().map_err(|source| StoreError::of(disk, &name, source));
+            outcome = outcome.and(found);
+        }
+        if outcome.is_err() {
+            self.is_suspect = true;
+            self.close();
+        }
+        outcome
     }
 
     /// Forgets the segments all of whose records have numbers up to `sequence`. Gives their names.
@@ -309,9 +399,13 @@ impl Log {
     /// Closes the segment, behind whose end something may stand that was refused: until a successor
     /// says so, only that it has no whole batch there keeps it from being read.
     fn close_for_good(&mut self, disk: &mut dyn Disk) {
+        if self.fsync == Fsync::Interval {
+            // The successor's name lasts at once, so what it says of this one has to.
+            let _ = self.sync(disk);
+        }
         self.close();
         // The next batch tries again.
-        let _ = self.roll(disk);
+        let _ = self.roll_for_good(disk);
     }
 
     /// A segment without records is no predecessor: its successor has its name, and takes its place.
@@ -327,20 +421,34 @@ impl Log {
     }
 }
 
-/// A new segment is there with its whole head, or is not there.
+/// What a process that was killed had written may be read and told before it is on the disk.
+fn reopen_synced(disk: &mut dyn Disk, name: &str) -> io::Result<Box<dyn DiskFile>> {
+    let mut file = disk.reopen(name)?;
+    file.sync()?;
+    disk.sync()?;
+    Ok(file)
+}
+
+/// What is said of a file that is not as it was written.
+pub(super) fn changed() -> io::Error {
+    io::Error::other("replaced or changed by somebody else")
+}
+
+/// A new segment is there with its whole head, or is not there; after a loss of power as well if it is
+/// lasting.
 fn create(
     disk: &mut dyn Disk,
     name: &str,
     head: &[u8],
-    fsync: Fsync,
+    is_lasting: bool,
 ) -> io::Result<Box<dyn DiskFile>> {
     let mut file = disk.create(NEW)?;
     file.append(head)?;
-    if fsync != Fsync::Never {
+    if is_lasting {
         file.sync()?;
     }
     disk.rename(NEW, name)?;
-    if fsync != Fsync::Never {
+    if is_lasting {
         disk.sync()?;
     }
     Ok(file)

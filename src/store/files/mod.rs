@@ -5,7 +5,7 @@
 //! lock      one process a directory
 //! record    how heads and records are written, with checksums
 //! log       batches appended, cut back when they fail
-//! snapshot  pieces of groups, beside the running log
+//! snapshot  pieces of groups, beside the running log; pace: how fast
 //! load      all of it read back
 //! start     what is made of that before the first request
 //! reference the reference's names, bytes and spelling; import: a directory of it taken over;
@@ -23,6 +23,7 @@ mod load;
 mod lock;
 mod log;
 mod offline;
+mod pace;
 mod record;
 mod recover;
 mod reference;
@@ -41,10 +42,12 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Factor, Fsync};
 use crate::id::WorkerId;
-use crate::shard::{Answer, Cursor, Decides, Learned, Request, RequestKind, Slice, Store, Verdict};
+use crate::shard::{
+    Answer, Cursor, Decides, Learned, Request, RequestKind, Slice, SliceLimits, Store, Verdict,
+};
 use crate::time::{Now, Rarely};
 
-pub use disk::{Directory, Disk, DiskFile};
+pub use disk::{Directory, Disk, DiskFile, SyncNames};
 pub use export::{Exported, export};
 pub use import::Fault;
 pub use load::Loss;
@@ -53,23 +56,32 @@ pub use recover::{Report, inspect, recover};
 pub use start::Started;
 
 use log::Log;
+use pace::Pace;
 use record::Write;
-use snapshot::Writer;
+use snapshot::{Follows, Writer};
 
 /// How long to wait after a snapshot or a sync has failed.
 const RETRY: Duration = Duration::from_secs(5);
+/// What is due in less is waited for in one go.
+const REST_LEAST: Duration = Duration::from_millis(1);
+/// While a snapshot is made the log may grow by this part of what it may have at all.
+const GROWTH_DIVISOR: u64 = 2;
 /// How often to look whether a sync is over.
 const WHILE_SYNCING: Duration = Duration::from_millis(2);
 /// How often to try to decide what became of a batch.
 const RETRY_UNDECIDED: Duration = Duration::from_secs(1);
+/// How soon after a write at the earliest to look for what somebody else has changed.
+const CHECK_MIN: Duration = Duration::from_secs(1);
+/// How often to say what goes on and on.
+const RARELY: Duration = Duration::from_secs(60);
 
 /// Why the store cannot do what it should.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are what the messages name")]
 pub enum StoreError {
     /// The operating system refuses.
-    #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: io::Error },
+    #[error("{}: {cause}", path.display())]
+    Io { path: PathBuf, cause: io::Error },
     /// Somebody else has the directory.
     #[error("{}: locked by {by}", directory.display())]
     Locked { directory: PathBuf, by: String },
@@ -122,7 +134,10 @@ fn reference_faults(directory: &Path, faults: &[Fault]) -> String {
 impl StoreError {
     fn io(path: &Path, source: io::Error) -> StoreError {
         let path = path.to_owned();
-        StoreError::Io { path, source }
+        StoreError::Io {
+            path,
+            cause: source,
+        }
     }
 
     fn of(disk: &dyn Disk, name: &str, source: io::Error) -> StoreError {
@@ -134,7 +149,9 @@ impl StoreError {
 pub struct Files {
     disk: Box<dyn Disk>,
     /// None in tests without a directory.
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
+    /// Another directory has its path, or none: nothing is written until that is locked, too.
+    is_lock_lost: bool,
     workers: usize,
     fsync: Fsync,
     save_interval: Duration,
@@ -154,31 +171,64 @@ pub struct Files {
     undecided_cause: Arc<str>,
     /// When the first write that is not synced was made.
     dirty_since: Option<Instant>,
-    /// Size of the newest snapshot.
+    /// Number and size of the newest snapshot; 0 if there is none.
+    snapshot_sequence: u64,
     snapshot_bytes: u64,
     taking: Option<Taking>,
+    /// See [`pace::REST`].
+    slice_rest: Duration,
     /// The files may not hold what they should: a snapshot has to be made, whatever their size.
     is_to_write_anew: bool,
     no_snapshot_before: Option<Instant>,
-    /// Writes are being refused, and that was said.
+    /// When to look whether somebody else has changed the files.
+    check_at: Option<Instant>,
+    /// Writes are being refused.
     is_refusing: bool,
-    refusals: Rarely,
+    notes: Notes,
+}
+
+/// What is said, and how often: a disk may be full for days, or full for large batches only.
+struct Notes {
+    refusing: Rarely,
+    still_refusing: Rarely,
+    accepting: Rarely,
+    no_snapshot: Rarely,
+}
+
+impl Default for Notes {
+    fn default() -> Notes {
+        Notes {
+            refusing: Rarely::default(),
+            still_refusing: Rarely::every(RARELY),
+            accepting: Rarely::default(),
+            no_snapshot: Rarely::every(RARELY),
+        }
+    }
 }
 
 /// A snapshot that is being made.
 struct Taking {
     writer: Writer,
+    pace: Pace,
     /// The shard whose turn it is, and where in it.
     shard: usize,
     cursor: Cursor,
     /// It was asked, when the log had come so far.
     asked_at: Option<u64>,
+    /// How far the log had come when the last was asked.
+    held: u64,
 }
 
 impl Taking {
     /// What was written is being synced: more would only wait for it.
     fn is_busy(&self) -> bool {
         self.writer.is_syncing()
+    }
+
+    /// When to ask for the next slice, if nothing else comes before.
+    fn rests_until(&self) -> Option<Instant> {
+        let rests = self.asked_at.is_none() && !self.is_busy();
+        rests.then_some(self.pace.rests_until)
     }
 }
 
@@ -189,10 +239,7 @@ impl Store for Files {
 
     fn serve(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>) {
         self.decide(learned);
-        let (void, requests): (Vec<Request>, Vec<Request>) = requests
-            .into_iter()
-            .partition(|request| self.void_epochs.get(&request.shard) == Some(&request.epoch));
-        self.refuse_unseen(void, learned);
+        let requests = self.without_void(requests, learned);
         if requests.is_empty() {
             return;
         }
@@ -202,9 +249,7 @@ impl Store for Files {
                 let accepted =
                     |request: &Request| Learned::Answer(answer(request, Verdict::Accepted));
                 learned.extend(requests.iter().map(accepted));
-                if std::mem::take(&mut self.is_refusing) {
-                    tracing::info!("writes are accepted again");
-                }
+                self.note_acceptance();
             }
             Err(error) => {
                 let cause: Arc<str> = error.to_string().into();
@@ -225,7 +270,7 @@ impl Store for Files {
 
     fn tend(
         &mut self,
-        asks: &mut Vec<(WorkerId, Cursor)>,
+        asks: &mut Vec<(WorkerId, Cursor, SliceLimits)>,
         learned: &mut Vec<Learned>,
     ) -> Option<Duration> {
         let now = Instant::now();
@@ -233,23 +278,31 @@ impl Store for Files {
         self.note_sync();
         self.sync_if_due(now);
         self.finish_snapshot_if_synced();
+        self.check_if_due(now);
         self.is_to_write_anew |= self.log.take_suspicion();
         if self.taking.is_none() && self.is_snapshot_due(now) {
             if self.log.is_nearly_synced() {
                 self.begin_snapshot(now);
             } else {
-                self.log.begin_sync();
+                self.log.begin_sync(&*self.disk);
             }
         }
-        self.ask_for_slice(asks);
+        self.ask_for_slice(asks, now);
         let sync_at = self.dirty_since.map(|since| since + self.save_interval);
         let retry_at = self.no_snapshot_before.filter(|at| *at > now);
         let decide_at = (!self.undecided.is_empty()).then(|| now + RETRY_UNDECIDED);
         let syncs = self.log.is_syncing() || self.taking.as_ref().is_some_and(Taking::is_busy);
         let synced_at = syncs.then(|| now + WHILE_SYNCING);
-        let due = [sync_at, retry_at, decide_at, synced_at];
+        let slice_at = self.taking.as_ref().and_then(Taking::rests_until);
+        let is_checked_later = self.is_to_write_anew || self.taking.is_some();
+        let check_at = self.check_at.filter(|_| !is_checked_later);
+        let due = [sync_at, retry_at, decide_at, synced_at, slice_at, check_at];
         let next = due.into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(now) + Duration::from_millis(1))
+        Some(next.saturating_duration_since(now).max(REST_LEAST))
+    }
+
+    fn is_stuck(&self) -> bool {
+        !self.undecided.is_empty()
     }
 
     fn take_slice(&mut self, shard: WorkerId, slice: Slice) {
@@ -259,12 +312,16 @@ impl Store for Files {
         let Some(sequence) = taking.asked_at.take_if(|_| taking.shard == shard.index()) else {
             return;
         };
+        let before = taking.writer.bytes();
         let added = taking
             .writer
             .add(&*self.disk, sequence, &slice.pieces, slice.time_let_go);
         if let Err(error) = added {
             return self.give_snapshot_up(&error);
         }
+        taking
+            .pace
+            .wrote(taking.writer.bytes() - before, Instant::now());
         match slice.next {
             Some(cursor) => taking.cursor = cursor,
             None => {
@@ -284,8 +341,13 @@ impl Store for Files {
         let now = Now::read().wall_ms;
         self.batch.clear();
         record::time(&mut self.batch, self.log.next_sequence(), now, true);
-        let written = self.log.append(&mut *self.disk, &self.batch, 1);
-        if let Err(error) = written.and_then(|()| self.log.finish(&mut *self.disk)) {
+        let held = self.hold_directory();
+        let written = held.and_then(|()| self.log.append(&mut *self.disk, &self.batch, 1));
+        if let Err(error) = written {
+            tracing::warn!("the time of the end was not kept: {error}");
+        }
+        // What was accepted is synced, also where there is no room for more.
+        if let Err(error) = self.log.finish(&mut *self.disk) {
             tracing::error!("the end of the log is not on the disk: {error}");
         }
     }
@@ -297,11 +359,27 @@ impl Files {
         if self.undecided.is_empty() {
             return;
         }
-        if self.log.is_undecided() && self.log.roll(&mut *self.disk).is_err() {
+        let is_decided = |files: &mut Files| {
+            files.hold_directory()?;
+            files.log.roll_for_good(&mut *files.disk)
+        };
+        if self.log.is_undecided() && is_decided(self).is_err() {
             return;
         }
         let requests = std::mem::take(&mut self.undecided);
         refuse(&requests, &self.undecided_cause, learned);
+    }
+
+    /// Gives what is not to be refused unseen: almost always all.
+    fn without_void(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>) -> Vec<Request> {
+        let is_void =
+            |request: &Request| self.void_epochs.get(&request.shard) == Some(&request.epoch);
+        if self.void_epochs.is_empty() || !requests.iter().any(is_void) {
+            return requests;
+        }
+        let (void, rest) = requests.into_iter().partition(is_void);
+        self.refuse_unseen(void, learned);
+        rest
     }
 
     /// Refuses what rests on a refusal that its shard has not heard of; behind what is undecided, for
@@ -344,7 +422,11 @@ impl Files {
             record::write(&mut self.batch, sequence, write, sequence + 1 == end);
             sequence += 1;
         }
+        self.hold_directory()?;
         self.log.append(&mut *self.disk, &self.batch, records)?;
+        if self.check_at.is_none() {
+            self.check_at = Some(Instant::now() + self.save_interval.max(CHECK_MIN));
+        }
         self.time_kept = time.unwrap_or(self.time_kept);
         if self.batch.capacity() > BATCH_BYTES_KEPT {
             self.batch = Vec::new();
@@ -358,12 +440,71 @@ impl Files {
     fn note_refusal(&mut self, cause: &str, requests: usize) {
         let now = Instant::now();
         if !std::mem::replace(&mut self.is_refusing, true) {
-            tracing::error!("{requests} writes refused: {cause}");
-        } else if let Some(passed_over) = self.refusals.ask(now) {
+            let passed_over = self.notes.refusing.ask(now);
+            if passed_over.is_some() {
+                tracing::error!("{requests} writes refused: {cause}");
+                // The next of these lines comes later.
+                let _ = self.notes.still_refusing.ask(now);
+            }
+        } else if let Some(passed_over) = self.notes.still_refusing.ask(now) {
             tracing::error!(
                 "still refusing writes ({passed_over} batches since the last line): {cause}"
             );
         }
+    }
+
+    fn note_acceptance(&mut self) {
+        if std::mem::take(&mut self.is_refusing)
+            && self.notes.accepting.ask(Instant::now()).is_some()
+        {
+            tracing::info!("writes are accepted again");
+        }
+    }
+
+    /// Takes the directory that has the path now, if it is not the one that was taken.
+    fn hold_directory(&mut self) -> Result<(), StoreError> {
+        if self.is_lock_lost {
+            self.lock = Some(Lock::take(self.disk.path())?);
+            self.is_lock_lost = false;
+        }
+        Ok(())
+    }
+
+    /// Looks, once so often after a write, whether somebody else has changed the files. What was in
+    /// them is written anew.
+    fn check_if_due(&mut self, now: Instant) {
+        let is_due = self.check_at.is_some_and(|at| at <= now);
+        // While all is written anew, files that were found wrong are still there.
+        if !is_due || self.is_to_write_anew || self.taking.is_some() {
+            return;
+        }
+        self.check_at = None;
+        self.check_lock();
+        let found = self.log.check(&*self.disk).and(self.check_snapshot());
+        if let Err(error) = found {
+            self.is_to_write_anew = true;
+            tracing::error!("{error}: all is written anew");
+        }
+    }
+
+    fn check_lock(&mut self) {
+        let path = self.disk.path();
+        if self.lock.as_ref().is_some_and(|lock| !lock.is_of(path)) {
+            self.lock = None;
+            self.is_lock_lost = true;
+        }
+    }
+
+    fn check_snapshot(&self) -> Result<(), StoreError> {
+        if self.snapshot_sequence == 0 {
+            return Ok(());
+        }
+        let name = snapshot::name_of(self.snapshot_sequence);
+        let outcome = match self.disk.len(&name) {
+            Ok(bytes) if bytes != self.snapshot_bytes => Err(log::changed()),
+            found => found.map(drop),
+        };
+        outcome.map_err(|source| StoreError::of(&*self.disk, &name, source))
     }
 
     fn sync_if_due(&mut self, now: Instant) {
@@ -373,7 +514,7 @@ impl Files {
         }
         if !self.log.is_syncing() {
             self.dirty_since = None;
-            self.log.begin_sync();
+            self.log.begin_sync(&*self.disk);
         }
     }
 
@@ -384,6 +525,8 @@ impl Files {
                 "{error}: writes of the last {:?} may not outlast a loss of power; all is written anew",
                 self.save_interval
             );
+            // The directory may be gone: what comes next is not written to another without its lock.
+            self.check_lock();
         }
     }
 
@@ -393,43 +536,62 @@ impl Files {
         if self.no_snapshot_before.is_some_and(|at| at > now) {
             return false;
         }
+        self.is_to_write_anew || self.log.bytes() > self.log_bytes_allowed()
+    }
+
+    fn log_bytes_allowed(&self) -> u64 {
         let percent = u64::from(self.snapshot_factor.percent.saturating_sub(100));
-        let allowed = self.snapshot_bytes / 100 * percent;
-        self.is_to_write_anew || self.log.bytes() > allowed.max(self.segment_bytes as u64)
+        (self.snapshot_bytes / 100 * percent).max(self.segment_bytes as u64)
     }
 
     fn begin_snapshot(&mut self, now: Instant) {
         // Old segments end where it begins, so that they can go when it is there.
-        let begun = self.log.roll(&mut *self.disk).and_then(|()| {
+        let begun = self.hold_directory().and_then(|()| {
+            self.log.roll(&mut *self.disk)?;
             let sequence = self.log.next_sequence() - 1;
-            Writer::begin(&mut *self.disk, sequence)
+            Writer::begin(&mut *self.disk, sequence, Follows::Log)
         });
         match begun {
             Ok(writer) => {
-                self.is_to_write_anew = false;
+                let log_bytes = self.log.bytes();
+                // Until it is there, what was in doubt still is.
+                let growth_bytes_max = match std::mem::take(&mut self.is_to_write_anew) {
+                    true => 0,
+                    false => self.log_bytes_allowed() / GROWTH_DIVISOR,
+                };
                 self.taking = Some(Taking {
                     writer,
+                    pace: Pace {
+                        log_bytes,
+                        growth_bytes_max,
+                        bytes_max: self.snapshot_bytes + log_bytes,
+                        rest: self.slice_rest,
+                        rests_until: now,
+                    },
                     shard: 0,
                     cursor: Cursor::default(),
                     asked_at: None,
+                    held: 0,
                 });
             }
             Err(error) => {
-                tracing::warn!("no snapshot could be begun, the log grows: {error}");
+                self.note_no_snapshot("no snapshot could be begun", &error);
                 self.no_snapshot_before = Some(now + RETRY);
             }
         }
     }
 
-    fn ask_for_slice(&mut self, asks: &mut Vec<(WorkerId, Cursor)>) {
-        let sequence = self.log.next_sequence() - 1;
+    fn ask_for_slice(&mut self, asks: &mut Vec<(WorkerId, Cursor, SliceLimits)>, now: Instant) {
+        let (sequence, log_bytes) = (self.log.next_sequence() - 1, self.log.bytes());
         if let Some(taking) = &mut self.taking
             && taking.asked_at.is_none()
             && taking.shard < self.workers
             && !taking.is_busy()
+            && let Some(limits) = taking.pace.next(taking.writer.bytes(), log_bytes, now)
         {
             taking.asked_at = Some(sequence);
-            asks.push((WorkerId(taking.shard as u16), taking.cursor));
+            taking.held = sequence;
+            asks.push((WorkerId(taking.shard as u16), taking.cursor, limits));
         }
     }
 
@@ -437,31 +599,46 @@ impl Files {
         let Some(taking) = &mut self.taking else {
             return;
         };
-        if let Err(error) = taking.writer.end_sync(&*self.disk) {
-            return self.give_snapshot_up(&error);
+        let writer = &mut taking.writer;
+        let mut outcome = writer.end_sync(&*self.disk);
+        if outcome.is_ok() && taking.shard == self.workers && !writer.is_syncing() {
+            if writer.is_named() {
+                return self.finish_snapshot();
+            }
+            // What it holds of a group in parts is only right together with the log up to there.
+            if !self.log.has_synced(taking.held) {
+                return self.log.begin_sync(&*self.disk);
+            }
+            outcome = writer.name(&mut *self.disk);
         }
-        if taking.shard < self.workers || taking.is_busy() {
-            return;
+        if let Err(error) = outcome {
+            self.give_snapshot_up(&error);
         }
+    }
+
+    /// It is there, whatever happens: nothing older is needed any more.
+    fn finish_snapshot(&mut self) {
         let Some(taking) = self.taking.take() else {
             return;
         };
+        self.snapshot_bytes = taking.writer.bytes();
         let sequence = taking.writer.sequence();
-        match taking.writer.finish(&mut *self.disk) {
-            Ok(bytes) => {
-                self.snapshot_bytes = bytes;
-                self.no_snapshot_before = None;
-                // What is not removed now is at the next start.
-                let mut names = self.log.take_up_to(sequence);
-                names.extend(start::snapshots_below(&*self.disk, sequence));
-                self.disk.begin_remove(names);
-            }
-            Err(error) => self.give_snapshot_up(&error),
+        self.snapshot_sequence = sequence;
+        self.no_snapshot_before = None;
+        // What is not removed now is at the next start.
+        let mut names = self.log.take_up_to(sequence);
+        names.extend(start::snapshots_below(&*self.disk, sequence));
+        self.disk.begin_remove(names);
+    }
+
+    fn note_no_snapshot(&mut self, what: &str, error: &StoreError) {
+        if self.notes.no_snapshot.ask(Instant::now()).is_some() {
+            tracing::warn!("{what}, the log grows: {error}");
         }
     }
 
     fn give_snapshot_up(&mut self, error: &StoreError) {
-        tracing::warn!("a snapshot was given up, the log grows: {error}");
+        self.note_no_snapshot("a snapshot was given up", error);
         // Its file is emptied by the next one, and removed at the next start.
         let _ = self.disk.remove(snapshot::NEW);
         self.taking = None;

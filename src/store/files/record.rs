@@ -8,7 +8,8 @@
 //! payload sequence 8 · kind 1 · time 8 · what the kind needs
 //! ```
 //! Integers are little-endian, texts UTF-8. A log's head names its first sequence number and says
-//! where its predecessor ends; a snapshot's head names the last sequence number before it began.
+//! where its predecessor ends; a snapshot's head names the last sequence number before it began, and
+//! the segment that was there behind it.
 
 use crate::id::{GroupKey, ItemId, Text};
 use crate::shard::{Piece, Restored};
@@ -21,7 +22,7 @@ const FRAME_BYTES: usize = 8;
 /// Sequence number, kind and time.
 const PAYLOAD_BYTES_MIN: usize = 17;
 /// Far above every sequence number there will ever be: texts never look like less.
-const SEQUENCE_MAX: u64 = 1 << 56;
+pub(super) const SEQUENCE_MAX: u64 = 1 << 56;
 
 const PUT: u8 = 1;
 const REMOVE: u8 = 2;
@@ -52,7 +53,8 @@ impl FileKind {
 pub(super) struct Head {
     /// Log: that of its first record. Snapshot: the log's last when the snapshot was begun.
     pub(super) sequence: u64,
-    /// Log: where its predecessor ends. What stands there behind that was refused.
+    /// Log: where its predecessor ends. What stands there behind that was refused. Snapshot: the
+    /// segment behind it, if there was one; its bytes are not said.
     pub(super) before: Option<Before>,
 }
 
@@ -90,14 +92,17 @@ impl Head {
     }
 
     pub(super) fn decode(kind: FileKind, bytes: &[u8]) -> Result<Head, HeadFault> {
-        let head = bytes.get(..HEAD_BYTES).ok_or(HeadFault::Damaged)?;
+        let head: &[u8; HEAD_BYTES] = bytes.first_chunk().ok_or(HeadFault::Damaged)?;
         let mut fields = Fields(&head[8..]);
         let version = fields.u32().ok_or(HeadFault::Damaged)?;
         if head[..8] != *kind.magic() {
             return Err(HeadFault::Damaged);
         }
-        // The rest of a later version's head may be anything.
-        if version > VERSION {
+        // The rest of a later version's head may be anything. But if it is what this version wrote but for
+        // the number of the version, that has changed by itself.
+        let mut ours = *head;
+        ours[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        if version > VERSION && Head::sum(&ours).to_le_bytes() != head[12..16] {
             return Err(HeadFault::Newer(version));
         }
         let mut read = || {
@@ -286,24 +291,63 @@ pub(super) fn decode(payload: &[u8]) -> Option<Content> {
     fields.0.is_empty().then_some(content)
 }
 
-/// Where the first whole record stands in `bytes`, whatever stands before it. Its sequence number
-/// is above `after`.
-pub(super) fn find(bytes: &[u8], after: u64) -> Option<usize> {
-    (0..bytes.len()).find(|start| is_record(&bytes[*start..], after))
+/// What a search for a record has come to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Looked {
+    /// A whole one begins there.
+    Found(usize),
+    /// None begins before `start`. Whether one begins there, so many bytes from there on will say.
+    Needs { start: usize, bytes: usize },
+    /// None begins anywhere.
+    Nothing,
 }
 
-fn is_record(bytes: &[u8], after: u64) -> bool {
-    let Some((frame, rest)) = bytes.split_first_chunk() else {
-        return false;
-    };
-    let frame = Frame::decode(*frame);
-    let Some(len) = frame.payload_bytes(rest.len() as u64) else {
-        return false;
-    };
-    let payload = &rest[..len];
-    let is_likely = place_of(payload)
-        .is_some_and(|(sequence, _)| (after + 1..SEQUENCE_MAX).contains(&sequence));
-    is_likely && frame.is_of(payload) && decode(payload).is_some()
+/// Looks for the first whole record in `part`, whatever stands before it. Its sequence number is above
+/// `after`. `part` is the beginning of `left` bytes.
+pub(super) fn find(part: &[u8], left: u64, after: u64) -> Looked {
+    for start in 0..part.len() {
+        let rest = &part[start..];
+        let left = left - start as u64;
+        let Some((frame, behind)) = rest.split_first_chunk() else {
+            return needs(start, FRAME_BYTES + PAYLOAD_BYTES_MIN, left);
+        };
+        let frame = Frame::decode(*frame);
+        let Some(len) = frame.payload_bytes(left - FRAME_BYTES as u64) else {
+            continue;
+        };
+        if behind.len() < PAYLOAD_BYTES_MIN {
+            return needs(start, FRAME_BYTES + PAYLOAD_BYTES_MIN, left);
+        }
+        if !is_likely(behind, after) {
+            continue;
+        }
+        let Some(payload) = behind.get(..len) else {
+            return needs(start, FRAME_BYTES + len, left);
+        };
+        if frame.is_of(payload) && decode(payload).is_some() {
+            return Looked::Found(start);
+        }
+    }
+    needs(
+        part.len(),
+        FRAME_BYTES + PAYLOAD_BYTES_MIN,
+        left - part.len() as u64,
+    )
+}
+
+fn needs(start: usize, bytes: usize, left: u64) -> Looked {
+    match bytes as u64 <= left {
+        true => Looked::Needs { start, bytes },
+        false => Looked::Nothing,
+    }
+}
+
+/// Whether a payload may begin so: what is no record seldom does.
+fn is_likely(payload: &[u8], after: u64) -> bool {
+    let mut fields = Fields(payload);
+    let begins = (fields.u64(), fields.u8());
+    matches!(begins, (Some(sequence), Some(kind))
+        if (after + 1..SEQUENCE_MAX).contains(&sequence) && (PUT..=END).contains(&(kind & !LAST)))
 }
 
 /// Bytes taken from the front.
@@ -372,6 +416,14 @@ impl<'a> Fields<'a> {
 mod tests {
     use super::*;
 
+    fn find_in(bytes: &[u8], after: u64) -> Option<usize> {
+        match find(bytes, bytes.len() as u64, after) {
+            Looked::Found(start) => Some(start),
+            Looked::Nothing => None,
+            Looked::Needs { .. } => unreachable!("all is there"),
+        }
+    }
+
     fn key() -> GroupKey {
         GroupKey::new("a:b", "c")
     }
@@ -415,6 +467,10 @@ mod tests {
         }
         let mut newer = bytes;
         newer[8] = 9;
+        let version_alone = Head::decode(FileKind::Log, &newer);
+        assert_eq!(version_alone, Err(HeadFault::Damaged));
+        let sum = Head::sum(&newer).to_le_bytes();
+        newer[12..16].copy_from_slice(&sum);
         assert_eq!(
             Head::decode(FileKind::Log, &newer),
             Err(HeadFault::Newer(9))
@@ -424,8 +480,8 @@ mod tests {
     #[test]
     fn a_write_is_read_back_and_no_changed_bit_passes() {
         let bytes = put(5, true);
-        assert_eq!(find(&bytes, 4), Some(0));
-        assert_eq!(find(&bytes, 5), None, "not above what is known");
+        assert_eq!(find_in(&bytes, 4), Some(0));
+        assert_eq!(find_in(&bytes, 5), None, "not above what is known");
         let payload = &bytes[Frame::BYTES..];
         assert_eq!(place_of(payload), Some((5, true)));
         let Some(Content::Restored(Restored::Put {
@@ -442,7 +498,7 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(find(&changed, 4), None, "bit {bit}");
+            assert_eq!(find_in(&changed, 4), None, "bit {bit}");
         }
     }
 
@@ -470,8 +526,31 @@ mod tests {
         let mut bytes = b"{\"rubbish\": 1}".to_vec();
         let behind = bytes.len();
         bytes.extend_from_slice(&put(900, false));
-        assert_eq!(find(&bytes, 0), Some(behind));
+        assert_eq!(find_in(&bytes, 0), Some(behind));
         bytes.pop();
-        assert_eq!(find(&bytes, 0), None);
+        assert_eq!(find_in(&bytes, 0), None);
+    }
+
+    /// In a part of a file, more is asked for until it is found.
+    #[test]
+    fn a_record_is_found_whatever_is_read_at_a_time() {
+        let mut bytes = b"{\"rubbish\": 1}".to_vec();
+        let behind = bytes.len();
+        bytes.extend_from_slice(&put(900, false));
+        for step in 1..bytes.len() {
+            let (mut at, mut end) = (0, step);
+            let found = loop {
+                match find(&bytes[at..end], (bytes.len() - at) as u64, 0) {
+                    Looked::Found(start) => break at + start,
+                    Looked::Needs { start, bytes: more } => {
+                        assert!(at + start + more <= bytes.len() && at + start + more > end);
+                        at += start;
+                        end = (at + more).max(end);
+                    }
+                    Looked::Nothing => unreachable!("it is there"),
+                }
+            };
+            assert_eq!(found, behind, "{step} bytes at first");
+        }
     }
 }

@@ -8,8 +8,11 @@ use super::import::{self, Fault};
 use super::load::{Layout, Loss, Torn};
 use super::lock::Lock;
 use super::offline::Offline;
-use super::snapshot::Writer;
-use super::{StoreError, log, snapshot};
+use super::snapshot::{Follows, Writer};
+use super::{StoreError, log, snapshot, start};
+
+/// How often `inspect` begins anew when the files change under its eyes.
+const LOOKS_MAX: usize = 20;
 
 /// What stands in a directory.
 #[derive(Debug, Default)]
@@ -44,7 +47,17 @@ impl Report {
 /// Looks at a directory and changes nothing. A server may be running on it.
 pub fn inspect(data: &Path) -> Result<Report, StoreError> {
     let directory = at(data)?;
-    read(&directory).map(|(report, _)| report)
+    let mut tries = 0..LOOKS_MAX;
+    loop {
+        let before = Layout::read(&directory)?;
+        let outcome = read(&directory).map(|(report, _)| report);
+        tries.next();
+        let is_good = outcome.as_ref().is_ok_and(Report::is_healthy);
+        // What a server has removed meanwhile was not lost.
+        if is_good || tries.is_empty() || Layout::read(&directory)? == before {
+            return outcome;
+        }
+    }
 }
 
 /// Says what can be saved, and with `does` saves it. The directory must not be in use.
@@ -57,8 +70,7 @@ pub fn recover(data: &Path, does: bool) -> Result<Report, StoreError> {
             Some(offline) => write_anew(&mut directory, &offline)?,
             None => {
                 for fault in &report.faults {
-                    let aside = format!("{}.refused", fault.name);
-                    rename(&mut directory, &fault.name, &aside)?;
+                    move_aside(&mut directory, &fault.name, "refused")?;
                 }
             }
         }
@@ -75,6 +87,11 @@ fn at(data: &Path) -> Result<Directory, StoreError> {
 fn read(disk: &dyn Disk) -> Result<(Report, Option<Offline>), StoreError> {
     if Layout::read(disk)?.is_empty() {
         let found = import::look(disk)?;
+        if found.groups.is_empty() {
+            return Err(StoreError::Nothing {
+                directory: disk.path().to_owned(),
+            });
+        }
         let report = Report {
             groups: found.groups.len(),
             faults: import::faults(disk, &found)?,
@@ -115,7 +132,7 @@ fn write_anew(disk: &mut dyn Disk, offline: &Offline) -> Result<(), StoreError> 
     let numbers = layout.snapshots.iter().chain(&layout.logs);
     let last = numbers.copied().max().unwrap_or_default();
     let sequence = last.max(offline.loaded.last_sequence) + 1;
-    let mut writer = Writer::begin(disk, sequence)?;
+    let mut writer = Writer::begin(disk, sequence, Follows::Nothing)?;
     offline.each_piece(|pieces, time| {
         let time = time.max(offline.loaded.time);
         writer.add(disk, sequence, pieces, time)
@@ -126,12 +143,14 @@ fn write_anew(disk: &mut dyn Disk, offline: &Offline) -> Result<(), StoreError> 
     let snapshots = layout.snapshots.iter();
     let names = logs.chain(snapshots.map(|number| snapshot::name_of(*number)));
     for name in names {
-        rename(disk, &name, &format!("{name}.damaged"))?;
+        move_aside(disk, &name, "damaged")?;
     }
     Ok(())
 }
 
-fn rename(disk: &mut dyn Disk, from: &str, to: &str) -> Result<(), StoreError> {
-    let renamed = disk.rename(from, to);
-    renamed.map_err(|source| StoreError::of(disk, from, source))
+/// Gives a file a name that no other has.
+fn move_aside(disk: &mut dyn Disk, name: &str, ending: &str) -> Result<(), StoreError> {
+    let aside = start::free_name(disk, format!("{name}.{ending}"));
+    let moved = aside.and_then(|aside| disk.rename(name, &aside));
+    moved.map_err(|source| StoreError::of(disk, name, source))
 }

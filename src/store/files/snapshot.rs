@@ -7,7 +7,7 @@ use crate::shard::Piece;
 
 use super::StoreError;
 use super::disk::{Disk, DiskFile, Syncing};
-use super::record::{self, FileKind, Head};
+use super::record::{self, Before, FileKind, Head};
 
 /// Its name until it is whole.
 pub(super) const NEW: &str = "new.snapshot";
@@ -19,6 +19,13 @@ pub(super) fn name_of(sequence: u64) -> String {
     format!("{sequence:020}.snapshot")
 }
 
+/// What stands behind a snapshot.
+pub(super) enum Follows {
+    Log,
+    /// Nothing yet: the log is begun at the next start.
+    Nothing,
+}
+
 pub(super) struct Writer {
     file: Box<dyn DiskFile>,
     /// The log's last number when it was begun.
@@ -26,6 +33,7 @@ pub(super) struct Writer {
     bytes: u64,
     unsynced_bytes: u64,
     syncing: Option<Syncing>,
+    is_named: bool,
     pieces: u64,
     /// The highest time of groups without items.
     time: u64,
@@ -33,13 +41,21 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins a snapshot of the state behind that number of the log.
-    pub(super) fn begin(disk: &mut dyn Disk, sequence: u64) -> Result<Writer, StoreError> {
+    /// Begins a snapshot of the state behind that number of the log. `follows`: there is a segment
+    /// behind it, which is missed at a start if it is gone.
+    pub(super) fn begin(
+        disk: &mut dyn Disk,
+        sequence: u64,
+        follows: Follows,
+    ) -> Result<Writer, StoreError> {
         let file = disk.create(NEW);
         let file = file.map_err(|source| StoreError::of(disk, NEW, source))?;
         let head = Head {
             sequence,
-            before: None,
+            before: matches!(follows, Follows::Log).then_some(Before {
+                sequence: sequence + 1,
+                bytes: 0,
+            }),
         };
         let mut writer = Writer {
             file,
@@ -47,6 +63,7 @@ impl Writer {
             bytes: 0,
             unsynced_bytes: 0,
             syncing: None,
+            is_named: false,
             pieces: 0,
             time: 0,
             buffer: head.encode(FileKind::Snapshot).to_vec(),
@@ -57,6 +74,11 @@ impl Writer {
 
     pub(super) fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Its size so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Appends pieces that are right up to that number of the log, with one write.
@@ -83,13 +105,26 @@ impl Writer {
         self.begin_sync(disk)
     }
 
-    /// Gives it its name, once its end is synced. Gives its size.
-    pub(super) fn finish(mut self, disk: &mut dyn Disk) -> Result<u64, StoreError> {
+    /// Gives it its name, once its end is synced, and begins to sync that.
+    pub(super) fn name(&mut self, disk: &mut dyn Disk) -> Result<(), StoreError> {
         self.wait_for_sync(disk)?;
         let name = name_of(self.sequence);
-        let finished = disk.rename(NEW, &name).and_then(|()| disk.sync());
-        finished.map_err(|source| StoreError::of(disk, &name, source))?;
-        Ok(self.bytes)
+        let named = disk.rename(NEW, &name);
+        named.map_err(|source| StoreError::of(disk, &name, source))?;
+        self.is_named = true;
+        self.syncing = Some(self.file.begin_sync(Some(disk.names_syncer())));
+        Ok(())
+    }
+
+    /// Gives it its name, and waits until that and all of it is synced.
+    pub(super) fn finish(mut self, disk: &mut dyn Disk) -> Result<(), StoreError> {
+        self.name(disk)?;
+        self.wait_for_sync(disk)
+    }
+
+    /// It has its name.
+    pub(super) fn is_named(&self) -> bool {
+        self.is_named
     }
 
     /// A sync goes on beside.
@@ -109,7 +144,7 @@ impl Writer {
     fn begin_sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
         self.wait_for_sync(disk)?;
         self.unsynced_bytes = 0;
-        self.syncing = Some(self.file.begin_sync());
+        self.syncing = Some(self.file.begin_sync(None));
         Ok(())
     }
 

@@ -3,17 +3,16 @@
 //! May not know what a record says; `load` does.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::ErrorKind;
 
 use crate::config::FileStore;
 use crate::shard::Restored;
-use crate::time::Rarely;
 
 use super::disk::{Directory, Disk};
 use super::load::{self, Damage, Layout, Loaded, Torn};
 use super::lock::Lock;
 use super::log::{self, Log};
-use super::{Files, StoreError, import, snapshot};
+use super::{Files, Notes, StoreError, import, snapshot};
 
 /// A store that can serve.
 pub struct Started {
@@ -53,16 +52,24 @@ impl Files {
         }
         let loaded = load::load(&*disk, restore, Damage::Stops)?;
         put_in_order(&mut *disk, &loaded)?;
-        let log = Log::resume(
+        can_create(&mut *disk)?;
+        let is_log_gone = loaded.is_followed && loaded.segments.is_empty();
+        let mut log = Log::resume(
             &mut *disk,
             settings.fsync,
             settings.segment_bytes,
             loaded.segments,
             loaded.last_sequence + 1,
+            !loaded.is_log_behind,
         )?;
+        if is_log_gone {
+            // Its head was not whole. The next start looks for it.
+            log.roll(&mut *disk)?;
+        }
         let files = Files {
             disk,
-            _lock: lock,
+            lock,
+            is_lock_lost: false,
             workers,
             fsync: settings.fsync,
             save_interval: settings.save_interval,
@@ -75,17 +82,32 @@ impl Files {
             undecided: Vec::new(),
             undecided_cause: "".into(),
             dirty_since: None,
+            snapshot_sequence: loaded.snapshot.map_or(0, |(sequence, _)| sequence),
             snapshot_bytes: loaded.snapshot.map_or(0, |(_, bytes)| bytes),
             taking: None,
+            slice_rest: super::pace::REST,
             is_to_write_anew: false,
             no_snapshot_before: None,
+            check_at: None,
             is_refusing: false,
-            refusals: Rarely::default(),
+            notes: Notes::default(),
         };
         Ok(Started {
             files,
             time: loaded.time,
         })
+    }
+}
+
+/// A directory in which nothing can be made would take writes only until the next segment. A full disk is
+/// another thing: what is kept can be read, and there may be room later.
+fn can_create(disk: &mut dyn Disk) -> Result<(), StoreError> {
+    let made = disk.create(log::NEW).map(drop);
+    match made.and_then(|()| disk.remove(log::NEW)) {
+        Err(source) if source.kind() != ErrorKind::StorageFull => {
+            Err(StoreError::of(disk, log::NEW, source))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -121,6 +143,7 @@ fn put_in_order(disk: &mut dyn Disk, loaded: &Loaded) -> Result<(), StoreError> 
 /// Keeps the torn end of the log aside and takes it off the log.
 fn cut_off(disk: &mut dyn Disk, torn: &Torn) -> std::io::Result<()> {
     let aside = format!("{}.torn-at-{}", torn.name, torn.offset);
+    let aside = free_name(disk, aside)?;
     tracing::warn!(
         "{}: its last {} bytes are not whole and were cut off at byte {}; they are kept in {aside}",
         disk.path().join(&torn.name).display(),
@@ -132,8 +155,7 @@ fn cut_off(disk: &mut dyn Disk, torn: &Torn) -> std::io::Result<()> {
         return disk.sync();
     }
     let mut tail = Vec::new();
-    let mut file = disk.open(&torn.name)?;
-    std::io::copy(&mut file.by_ref().take(torn.offset), &mut std::io::sink())?;
+    let mut file = disk.open(&torn.name, torn.offset)?;
     file.read_to_end(&mut tail)?;
     let mut kept = disk.create(&aside)?;
     kept.append(&tail)?;
@@ -142,6 +164,14 @@ fn cut_off(disk: &mut dyn Disk, torn: &Torn) -> std::io::Result<()> {
     let mut log = disk.reopen(&torn.name)?;
     log.cut(torn.offset)?;
     log.sync()
+}
+
+/// That name, or the next that no file has: what was kept aside before stays.
+pub(super) fn free_name(disk: &dyn Disk, name: String) -> std::io::Result<String> {
+    let names = disk.list()?;
+    let numbered = (2_u32..).map(|number| format!("{name}-{number}"));
+    let mut all = std::iter::once(name.clone()).chain(numbered);
+    Ok(all.find(|name| !names.contains(name)).unwrap_or(name))
 }
 
 /// Snapshots that a newer one has made superfluous.

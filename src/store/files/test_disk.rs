@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::disk::{Disk, DiskFile, Syncing};
+use super::disk::{Disk, DiskFile, Identity, SyncNames, Syncing};
 
 /// Shared with the files that it has given out, and with the test.
 #[derive(Clone, Default)]
@@ -35,6 +35,7 @@ struct Begun {
     file: Arc<Mutex<Bytes>>,
     /// What it makes last.
     up_to: Vec<u8>,
+    names: Option<SyncNames>,
     tell: Sender<io::Result<()>>,
 }
 
@@ -77,9 +78,14 @@ impl TestDisk {
 
     /// Ends the syncs that were begun.
     pub(super) fn end_syncs(&self) {
-        let mut state = self.state();
-        for begun in std::mem::take(&mut state.begun) {
-            let outcome = state.sync(&begun.file, begun.up_to);
+        let begun = std::mem::take(&mut self.state().begun);
+        for begun in begun {
+            // One that began earlier and ends later takes nothing back.
+            let synced = begun.file.lock().unwrap().synced.clone();
+            let is_later = synced.starts_with(&begun.up_to);
+            let up_to = if is_later { synced } else { begun.up_to };
+            let outcome = self.state().sync(&begun.file, up_to);
+            let outcome = outcome.and_then(|()| begun.names.map_or(Ok(()), |sync| sync()));
             let _ = begun.tell.send(outcome);
         }
     }
@@ -106,9 +112,15 @@ impl TestDisk {
     }
 
     /// What was not synced is gone, but for a part of it that `keep` says, as after a loss of power.
+    /// Names last as well, though nobody has synced them, if `keep` of 1 says so.
     pub(super) fn after_power_loss(&self, mut keep: impl FnMut(usize) -> usize) -> TestDisk {
         let disk = TestDisk::default();
-        for (name, file) in &self.state().synced_names {
+        let state = self.state();
+        let names = match keep(1) {
+            0 => &state.synced_names,
+            _ => &state.files,
+        };
+        for (name, file) in names {
             let file = file.lock().unwrap();
             let mut bytes = file.synced.clone();
             if file.now.starts_with(&bytes) {
@@ -151,9 +163,14 @@ impl Disk for TestDisk {
         Ok(self.find(name)?.lock().unwrap().now.len() as u64)
     }
 
-    fn open(&self, name: &str) -> io::Result<Box<dyn Read>> {
-        let bytes = self.find(name)?.lock().unwrap().now.clone();
-        Ok(Box::new(io::Cursor::new(bytes)))
+    fn identity(&self, name: &str) -> io::Result<Identity> {
+        self.find(name).map(|file| identity_of(&file))
+    }
+
+    fn open(&self, name: &str, from: u64) -> io::Result<Box<dyn Read>> {
+        let mut bytes = io::Cursor::new(self.find(name)?.lock().unwrap().now.clone());
+        bytes.set_position(from);
+        Ok(Box::new(bytes))
     }
 
     fn reopen(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>> {
@@ -199,9 +216,16 @@ impl Disk for TestDisk {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut state = self.state();
-        state.synced_names = state.files.clone();
-        Ok(())
+        self.names_syncer()()
+    }
+
+    fn names_syncer(&self) -> SyncNames {
+        let disk = self.clone();
+        Arc::new(move || {
+            let mut state = disk.state();
+            state.synced_names = state.files.clone();
+            Ok(())
+        })
     }
 }
 
@@ -210,7 +234,18 @@ struct TestFile {
     file: Arc<Mutex<Bytes>>,
 }
 
+fn identity_of(file: &Arc<Mutex<Bytes>>) -> Identity {
+    Identity {
+        device: 0,
+        inode: Arc::as_ptr(file) as u64,
+    }
+}
+
 impl DiskFile for TestFile {
+    fn identity(&self) -> io::Result<Identity> {
+        Ok(identity_of(&self.file))
+    }
+
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
         state.writes += 1;
@@ -239,14 +274,16 @@ impl DiskFile for TestFile {
         self.disk.state().sync(&self.file, up_to)
     }
 
-    fn begin_sync(&mut self) -> Syncing {
+    fn begin_sync(&mut self, names: Option<SyncNames>) -> Syncing {
         if !self.disk.state().syncs_wait {
-            return Syncing::done(self.sync());
+            let synced = self.sync();
+            return Syncing::done(synced.and_then(|()| names.map_or(Ok(()), |sync| sync())));
         }
         let (tell, told) = channel();
         self.disk.state().begun.push(Begun {
             file: Arc::clone(&self.file),
             up_to: self.file.lock().unwrap().now.clone(),
+            names,
             tell,
         });
         Syncing::told_by(told)
@@ -265,8 +302,7 @@ impl State {
             Some(left) => self.syncs = Some(left - 1),
             None => {}
         }
-        // One that began earlier and ends later takes nothing back.
-        if !file.is_lost && !file.synced.starts_with(&up_to) {
+        if !file.is_lost {
             file.synced = up_to;
         }
         Ok(())

@@ -39,6 +39,8 @@ type Values = BTreeMap<GroupKey, Vec<(String, String)>>;
 struct Model {
     values: Values,
     times: BTreeMap<GroupKey, u64>,
+    /// All that a group has been, in order.
+    states: BTreeMap<GroupKey, Vec<Vec<(String, String)>>>,
     /// The last that a subscriber heard, by stream and group.
     heard: BTreeMap<(String, String), u64>,
 }
@@ -69,6 +71,21 @@ impl Model {
                 items.retain(|(name, _)| **name != **item);
             }
         }
+        let states = self.states.entry(group.clone()).or_default();
+        states.push(items.clone());
+    }
+
+    /// The machine lost its power. Of each group an earlier state may be there, never a mixture.
+    fn lose(&mut self, found: Values) {
+        for key in keys() {
+            let now = found.get(&key).cloned().unwrap_or_default();
+            let states = self.states.remove(&key).unwrap_or_default();
+            assert!(now.is_empty() || states.contains(&now), "{key:?}: {now:?}");
+            self.states.insert(key, vec![now]);
+        }
+        self.values = found;
+        self.times.clear();
+        self.heard.clear();
     }
 
     /// What subscribers are told: times rise over every restart.
@@ -145,7 +162,9 @@ fn start(
         shards[owner].restore(restored);
     };
     let disk = Box::new(disk.clone());
-    let started = Files::on(disk, None, settings, workers, &mut restore)?;
+    let mut started = Files::on(disk, None, settings, workers, &mut restore)?;
+    // The same seed has to be the same run, whatever the clock says.
+    started.files.slice_rest = Duration::ZERO;
     for shard in &mut shards {
         shard.restored(started.time);
         shard.keep_times_from(started.time);
@@ -231,6 +250,21 @@ impl World {
                 .for_each(|asked| self.model.accept(&asked.kind));
         }
         assert_eq!(found, self.model.values());
+        self.go_on(disk, files, shards);
+    }
+
+    /// A start on a disk that may have lost what was not synced.
+    fn restart_with_less(&mut self, disk: TestDisk, workers: usize) {
+        let (files, mut shards) = start(&disk, &self.settings, workers).unwrap();
+        let batch = std::mem::take(&mut self.doubtful);
+        batch
+            .iter()
+            .for_each(|asked| self.model.accept(&asked.kind));
+        self.model.lose(listed(&mut shards));
+        self.go_on(disk, files, shards);
+    }
+
+    fn go_on(&mut self, disk: TestDisk, files: Files, shards: Vec<Shard>) {
         self.asked.clear();
         self.doubtful.clear();
         self.disk = disk;
@@ -328,7 +362,7 @@ impl World {
             self.doubtful.clone_from(&self.asked);
         }
         all_accepted &= self.asked.is_empty();
-        for (shard, cursor) in asks {
+        for (shard, cursor, _) in asks {
             self.to_shards[shard.index()].push_back(ToShard::Slice(cursor));
         }
         all_accepted
@@ -368,7 +402,10 @@ impl World {
         };
         let mut all_accepted = true;
         self.disk.end_syncs();
-        while !self.to_store.is_empty() || self.to_shards.iter().any(|queue| !queue.is_empty()) {
+        let mut turns_idle = 0;
+        while turns_idle < TURNS_OF_AN_END {
+            let is_idle = self.to_store.is_empty() && self.to_shards.iter().all(VecDeque::is_empty);
+            turns_idle = if is_idle { turns_idle + 1 } else { 0 };
             all_accepted &= self.turn_of_store(3);
             self.disk.end_syncs();
             for shard in 0..self.shards.len() {
@@ -378,6 +415,9 @@ impl World {
         all_accepted
     }
 }
+
+/// The end of a snapshot: it is synced, the log is, it is named, its name is synced.
+const TURNS_OF_AN_END: usize = 5;
 
 fn random_change(world: &mut World, random: &mut SmallRng, step: usize) {
     let key = keys()[random.random_range(0..4)].clone();
@@ -393,8 +433,9 @@ fn run(seed: u64) {
     let mut random = SmallRng::seed_from_u64(seed);
     let fsync = [Fsync::Always, Fsync::Interval, Fsync::Never][random.random_range(0..3)];
     let workers = random.random_range(1..4);
+    let hours = random.random_range(0..2);
     let settings = FileStore {
-        save_interval: Duration::ZERO,
+        save_interval: Duration::from_secs(3600 * hours),
         ..settings(fsync)
     };
     let mut world = World::new(TestDisk::default(), settings, workers);
@@ -438,14 +479,14 @@ fn run(seed: u64) {
                 world.disk.fail_sync_after(random.random_range(0..3));
             }
             96..98 => {
-                if fsync == Fsync::Interval && !fails {
-                    // Less may be there, but it is whole.
+                let workers = random.random_range(1..4);
+                if fsync == Fsync::Interval && !fails && random.random_bool(0.5) {
                     let lost = world
                         .disk
                         .after_power_loss(|more| random.random_range(0..=more));
-                    start(&lost, &world.settings, workers).unwrap();
+                    world.restart_with_less(lost, workers);
+                    continue;
                 }
-                let workers = random.random_range(1..4);
                 let disk = match fsync {
                     Fsync::Always if random.random_bool(0.5) => world.disk.after_power_loss(|_| 0),
                     _ => world.disk.copy(),
@@ -545,6 +586,10 @@ fn a_batch_that_was_cut_off_at_any_byte_is_gone_whole_and_kept_aside() {
         if len > whole {
             let aside = format!("{LOG}.torn-at-{whole}");
             assert_eq!(disk.read(&aside), &bytes[whole..len]);
+            // It happens again at the same place.
+            disk.put(LOG, bytes[..len].to_vec());
+            start(&disk, &world.settings, 3).unwrap();
+            assert_eq!(disk.read(&format!("{aside}-2")), &bytes[whole..len]);
         }
     }
 }
@@ -661,16 +706,158 @@ fn what_a_dead_disk_may_still_hold_is_not_refused_before_the_log_says_so() {
     world.change(&b, "behind", Some("3".to_owned()));
     assert!(!world.settle());
     assert_eq!(world.asked.len(), 2, "nobody is told anything");
+    assert!(world.files.is_stuck(), "nothing more is handed to it");
     // Killed now, whole batch and all: it is there, and nobody was told that it is not.
     let (_, mut shards) = start(&world.disk.copy(), &world.settings, 1).unwrap();
     assert_eq!(listed(&mut shards)[&a].len(), 2);
     world.disk.creations_fail(false);
     assert!(!world.settle_once(), "both are refused");
-    assert!(world.asked.is_empty());
+    assert!(world.asked.is_empty() && !world.files.is_stuck());
     world.change(&a, "good", Some("4".to_owned()));
     assert!(world.settle());
     world.restart(world.disk.copy(), 1);
     world.restart(world.disk.after_power_loss(|more| more), 1);
+}
+
+#[test]
+fn what_somebody_else_takes_away_while_it_runs_is_written_anew() {
+    let whole = |world: &World| {
+        let mut bytes = world.disk.read(LOG);
+        bytes.pop();
+        bytes
+    };
+    for fault in [
+        "none",
+        "removed",
+        "replaced",
+        "cut",
+        "removed before it is closed",
+    ] {
+        let (mut world, ..) = with_batches();
+        world.settle();
+        match fault {
+            "none" => {}
+            "cut" => {
+                let len = world.disk.read(LOG).len() as u64;
+                world.disk.reopen(LOG).unwrap().cut(len - 1).unwrap();
+            }
+            "replaced" => world.disk.put(LOG, whole(&world)),
+            _ => world.disk.remove(LOG).unwrap(),
+        }
+        if fault.contains("closed") {
+            world.files.log.roll(&mut world.disk).unwrap();
+        }
+        world.change(&keys()[2], "after", Some("1".to_owned()));
+        world.settle();
+        world.files.check_at = Some(Instant::now());
+        world.settle_once();
+        assert!(world.settle());
+        let names = world.disk.names();
+        let snapshots = names.iter().filter(|name| name.ends_with(".snapshot"));
+        assert_eq!(
+            snapshots.count(),
+            usize::from(fault != "none"),
+            "{fault}: {names:?}"
+        );
+        world.restart(world.disk.copy(), 1);
+    }
+}
+
+/// With a snapshot, and something in the log behind it.
+fn with_snapshot() -> World {
+    let (mut world, ..) = with_batches();
+    world.settle();
+    world.files.is_to_write_anew = true;
+    world.settle_once();
+    world.settle();
+    world.change(&keys()[2], "behind", Some("1".to_owned()));
+    world.settle();
+    world
+}
+
+fn names_with(disk: &TestDisk, end: &str) -> Vec<String> {
+    let mut names = disk.names();
+    names.retain(|name| name.ends_with(end));
+    names
+}
+
+#[test]
+fn a_snapshot_that_somebody_else_takes_away_is_written_anew() {
+    let mut world = with_snapshot();
+    let snapshot = names_with(&world.disk, ".snapshot").remove(0);
+    world.disk.remove(&snapshot).unwrap();
+    world.files.check_at = Some(Instant::now());
+    world.settle_once();
+    world.settle();
+    assert_eq!(names_with(&world.disk, ".snapshot").len(), 1);
+    world.restart(world.disk.copy(), 1);
+}
+
+#[test]
+fn a_log_that_stood_behind_a_snapshot_is_missed() {
+    let mut world = with_snapshot();
+    let log = names_with(&world.disk, ".log").remove(0);
+    let mut without = world.disk.copy();
+    without.remove(&log).unwrap();
+    let error = start(&without, &world.settings, 1)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        error.starts_with(&format!("disk/{log}: missing")),
+        "{error}"
+    );
+    // A head that a loss of power has left half written is no such case, at the first start or the next.
+    let mut torn = world.disk.copy();
+    torn.reopen(&log).unwrap().cut(7).unwrap();
+    for _ in 0..2 {
+        assert!(start(&torn, &world.settings, 1).is_ok());
+    }
+    world.restart(world.disk.copy(), 1);
+}
+
+/// A snapshot was made and is damaged before the segments that it stands for were removed.
+#[test]
+fn what_a_damaged_snapshot_has_lost_is_taken_from_the_log() {
+    let mut world = with_snapshot();
+    let snapshot = names_with(&world.disk, ".snapshot").remove(0);
+    let (earlier, ..) = with_batches();
+    let disk = world.disk.copy();
+    disk.put(LOG, earlier.disk.read(LOG));
+    world.restart(disk.copy(), 1);
+    disk.put(&snapshot, Vec::new());
+    let mut found = Values::new();
+    let offline = offline::Offline::read(&disk).unwrap();
+    assert!(!offline.losses.is_empty());
+    let text = |(name, value): &(Box<str>, Text)| (name.to_string(), value.to_string());
+    let each = offline.each_group(|key, items| {
+        found.insert(key.clone(), items.iter().map(text).collect());
+        Ok(())
+    });
+    each.unwrap();
+    let mut expected = world.model.values();
+    expected.retain(|_, items| !items.is_empty());
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn numbers_that_are_never_reached_are_nobodys() {
+    let (mut world, ..) = with_batches();
+    world.settle();
+    let disk = world.disk.copy();
+    for name in ["18446744073709551615.log", "18446744073709551615.snapshot"] {
+        disk.put(name, world.disk.read(LOG));
+    }
+    world.restart(disk, 1);
+}
+
+#[test]
+fn the_end_is_synced_also_where_nothing_more_can_be_written() {
+    let (mut world, ..) = with_batches();
+    world.settle();
+    world.disk.room(Some(0));
+    world.files.close();
+    world.restart(world.disk.after_power_loss(|_| 0), 1);
 }
 
 #[test]
@@ -768,4 +955,77 @@ fn times_rise_over_a_restart_when_the_clock_has_stepped_back() {
         unreachable!("a set asks for a put")
     };
     assert!(*time > 1_000_000_000_000, "above the time of the close");
+}
+
+#[test]
+fn numbers_that_a_snapshot_holds_are_not_given_out_anew_when_the_end_of_the_log_is_lost() {
+    for bytes_left in [record::HEAD_BYTES, 7] {
+        lose_the_end_of_the_log(bytes_left);
+    }
+}
+
+fn lose_the_end_of_the_log(bytes_left: usize) {
+    let mut world = World::new(TestDisk::default(), settings(Fsync::Never), 1);
+    let write = |world: &mut World, value: u32| {
+        for key in keys() {
+            world.change(&key, "i", Some(value.to_string()));
+            world.turn_of_store(1);
+        }
+    };
+    let is_asked = |world: &World| {
+        let mut queue = world.to_shards[0].iter();
+        queue.any(|message| matches!(message, ToShard::Slice(_)))
+    };
+    for value in 0.. {
+        write(&mut world, value);
+        if is_asked(&world) {
+            break;
+        }
+        world.settle();
+    }
+    // While the snapshot is made more is written, and each slice holds all of it.
+    write(&mut world, 1_000);
+    world.settle();
+    let disk = world.disk.copy();
+    let names = disk.names();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let log = names.iter().find(|name| name.ends_with(".log")).unwrap();
+    disk.put(log, disk.read(log)[..bytes_left].to_vec());
+    world.restart_with_less(disk, 1);
+    assert!(!world.model.values().is_empty());
+    write(&mut world, 2_000);
+    world.settle();
+    world.restart(world.disk.copy(), 1);
+}
+
+#[test]
+fn a_group_that_a_snapshot_holds_in_parts_of_several_times_is_whole_after_a_loss_of_power() {
+    let seldom_synced = FileStore {
+        save_interval: Duration::from_secs(3600),
+        ..settings(Fsync::Interval)
+    };
+    let mut world = World::new(TestDisk::default(), seldom_synced, 1);
+    let [a, ..] = keys();
+    let write = |world: &mut World, value: u32| {
+        for item in 0..6 {
+            world.change(&a, &format!("i{item}"), Some(value.to_string()));
+        }
+        world.turn_of_store(9);
+    };
+    let limits = SliceLimits {
+        items: 1,
+        bytes: 99,
+        groups: 9,
+    };
+    for value in 0..200 {
+        write(&mut world, value);
+        world.turn_of_shard(0, 9, limits);
+        let lost = world.disk.after_power_loss(|_| 0);
+        let (_, mut shards) = start(&lost, &world.settings, 1).unwrap();
+        let found = listed(&mut shards).remove(&a).unwrap_or_default();
+        let states = &world.model.states[&a];
+        assert!(found.is_empty() || states.contains(&found), "{found:?}");
+    }
+    let is_snapshot = |name: &String| name.ends_with(".snapshot") && name != snapshot::NEW;
+    assert!(world.disk.names().iter().any(is_snapshot));
 }
