@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -21,6 +21,8 @@ use support::clients::{error_in, item_input, set_input};
 use support::{DEADLINE, SdkWorker, Subscriber, wait_until};
 
 const ROOM: (&str, &str) = ("kept", "room");
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_iii-stream");
 
 /// A directory of its own for each test, with a config file; gone with it.
 struct Home(PathBuf);
@@ -55,7 +57,11 @@ impl Home {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_iii-stream"));
+        self.command_of(PROGRAM, arguments)
+    }
+
+    fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.current_dir(&self.0).args(arguments);
         for variable in ["III_URL", "III_ENGINE_URL", "III_STREAM_CONFIG", "RUST_LOG"] {
             command.env_remove(variable);
@@ -386,7 +392,10 @@ fn what_cannot_be_a_store_is_refused() {
     fs::set_permissions(home.store(), permissions).unwrap();
     let mut command = home.command(&[]);
     if rustix::process::getuid().is_root() {
-        command.uid(65_534); // whom permissions hold for
+        // Permissions hold for nobody, who may not be allowed to where the program stands: it is
+        // handed over open.
+        command = home.command_of("/proc/self/fd/0", &[]);
+        command.uid(65_534).stdin(File::open(PROGRAM).unwrap());
     }
     let (code, said) = outcome(command.output().unwrap());
     assert!(
