@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket, accept};
 
 use support::DEADLINE;
+use support::tls::Localhost;
 
 type Link = WebSocket<StreamOwned<ServerConnection, TcpStream>>;
 
@@ -29,26 +29,21 @@ struct Engine {
 
 impl Engine {
     fn start() -> Engine {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
+        let localhost = Localhost::make();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+                vec![localhost.certificate.der().clone()],
+                PrivateKeyDer::Pkcs8(localhost.key.serialize_der().into()),
             )
             .unwrap();
         Engine {
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
             config: Arc::new(config),
-            authority: authority.pem(),
+            authority: localhost.authority,
         }
     }
 

@@ -34,6 +34,13 @@ fn increment(group: (&str, &str), item: &str) -> Value {
     input
 }
 
+/// It has its `sync`.
+fn follower(server: &TestServer) -> Subscriber {
+    let mut subscriber = Subscriber::connect(server);
+    subscriber.join("s", ROOM);
+    subscriber
+}
+
 fn hash(redis: &RedisServer, key: &str) -> HashMap<String, String> {
     redis.ask(&["HGETALL", key])
 }
@@ -248,8 +255,7 @@ fn a_join_of_a_followed_group_asks_redis_nothing() {
     let server = redis.server(WIDE);
     let mut sdk = SdkWorker::connect(&server);
     sdk.set(ROOM, "i", json!(1));
-    let mut first = Subscriber::connect(&server);
-    first.join("s", ROOM);
+    let _first = follower(&server);
     let reads = || {
         let stats: String = redis.ask(&["INFO", "commandstats"]);
         stats
@@ -273,8 +279,7 @@ fn others_who_set_and_publish_apart_end_right_for_everybody() {
     let redis = RedisServer::start();
     let server = redis.server(WIDE);
     let mut sdk = SdkWorker::connect(&server);
-    let mut subscriber = Subscriber::connect(&server);
-    subscriber.join("s", ROOM);
+    let mut subscriber = follower(&server);
     sdk.set(ROOM, "ours", json!(1));
     let time = subscriber.next().timestamp;
 
@@ -496,8 +501,7 @@ fn big_values_pass_whole() {
     let redis = RedisServer::start();
     let server = redis.server(WIDE);
     let mut sdk = SdkWorker::connect(&server);
-    let mut subscriber = Subscriber::connect(&server);
-    subscriber.join("s", ROOM);
+    let mut subscriber = follower(&server);
     let big = json!({"text": "ü".repeat(3_000_000), "n": 1});
     sdk.set(ROOM, "big", big.clone());
     assert_eq!(subscriber.next().data, big);
@@ -615,8 +619,7 @@ fn scripts_that_redis_has_forgotten_are_loaded_again() {
     let redis = RedisServer::start();
     let server = redis.server(WIDE);
     let mut sdk = SdkWorker::connect(&server);
-    let mut subscriber = Subscriber::connect(&server);
-    subscriber.join("s", ROOM);
+    let mut subscriber = follower(&server);
     for round in 0..5 {
         let _: () = redis.ask(&["SCRIPT", "FLUSH"]);
         let calls: Vec<String> = (0..50)
@@ -693,8 +696,7 @@ fn a_redis_that_still_loads_its_data_is_waited_for() {
     for n in 0..100 {
         sdk.set(("many", &n.to_string()), "i", json!("x".repeat(500)));
     }
-    let mut subscriber = Subscriber::connect(&server);
-    subscriber.join("s", ROOM);
+    let mut subscriber = follower(&server);
     // Redis answers while it loads a file of this form.
     let _: () = redis.ask(&["BGREWRITEAOF"]);
     wait_until("it is rewritten", || {
@@ -720,8 +722,7 @@ fn a_group_that_redis_has_evicted_is_gone_for_subscribers_at_its_next_change() {
     let server = redis.server(WIDE);
     let mut sdk = SdkWorker::connect(&server);
     sdk.set(ROOM, "old", json!(1));
-    let mut subscriber = Subscriber::connect(&server);
-    subscriber.join("s", ROOM);
+    let mut subscriber = follower(&server);
     let memory: String = redis.ask(&["INFO", "memory"]);
     let used = memory
         .lines()
@@ -747,8 +748,7 @@ fn a_redis_that_stands_still_fails_calls_in_time_and_none_is_applied_twice() {
     let redis = RedisServer::start();
     let server = redis.server_with(WIDE, |config| config.call_timeout_ms = 700);
     let mut sdk = SdkWorker::connect(&server);
-    let mut subscriber = Subscriber::connect(&server);
-    subscriber.join("s", ROOM);
+    let mut subscriber = follower(&server);
     assert!(
         sdk.call("stream::update", increment(ROOM, "n"))
             .get("error")
@@ -820,8 +820,7 @@ fn items_that_redis_has_dropped_are_gone_for_subscribers_at_the_next_change() {
     let server = redis.server(WIDE);
     let mut sdk = SdkWorker::connect(&server);
     sdk.set(ROOM, "old", json!(1));
-    let mut subscriber = Subscriber::connect(&server);
-    subscriber.join("s", ROOM);
+    let mut subscriber = follower(&server);
     let _: () = redis.ask(&["FLUSHALL"]);
     sdk.set(ROOM, "new", json!(2));
     assert_eq!(subscriber.next().told(), ("delete", Some("old"), &json!(1)));
@@ -843,8 +842,7 @@ fn a_slow_channel_that_redis_closes_heals() {
     ]);
     let server = redis.server(WIDE);
     let mut sdk = SdkWorker::connect(&server);
-    let mut subscriber = Subscriber::connect(&server);
-    subscriber.join("s", ROOM);
+    let mut subscriber = follower(&server);
     let big = json!("x".repeat(4 << 20));
     // Whether its answer came before the connections went is Redis's affair.
     sdk.call("stream::set", set_input(ROOM, "big", big));

@@ -10,10 +10,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
 
 use support::redis::{RedisServer, free_port};
+use support::tls::Localhost;
 use support::{Heard, SdkWorker, Subscriber};
 
 const ROOM: (&str, &str) = ("chat", "room");
@@ -98,17 +98,12 @@ impl Certificates {
         let name = format!("iii-redis-tls-{}-{name}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&directory).unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
+        let localhost = Localhost::make();
         let certificates = Certificates { directory };
         for (name, text) in [
-            ("authority.pem", authority.pem()),
-            ("certificate.pem", certificate.pem()),
-            ("key.pem", key.serialize_pem()),
+            ("authority.pem", localhost.authority),
+            ("certificate.pem", localhost.certificate.pem()),
+            ("key.pem", localhost.key.serialize_pem()),
         ] {
             std::fs::write(certificates.path(name), text).unwrap();
         }

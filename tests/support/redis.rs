@@ -4,13 +4,13 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use iii_stream::config::{Config, RedisStore, StoreConfig};
 use redis::{Connection, FromRedisValue, ToRedisArgs};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{DEADLINE, Shape, TestServer};
+use super::{Shape, TestServer, wait_until};
 
 /// One that nobody listens on.
 pub(crate) fn free_port() -> u16 {
@@ -52,11 +52,7 @@ impl RedisServer {
     pub(crate) fn restart(&mut self) {
         self.kill();
         self.start_to_load();
-        let until = Instant::now() + DEADLINE;
-        while !self.answers() {
-            assert!(Instant::now() < until, "redis-server does not answer");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until("redis-server answers", || self.answers());
     }
 
     /// Starts it, and does not wait until it has loaded what it had written.
