@@ -210,13 +210,18 @@ impl Group {
     /// The group had no items, whatever is thought here: the store has lost them, as one does that
     /// evicts or is emptied.
     fn drop_others(&mut self, item: Option<&str>, time: u64, turn: &mut Turn<'_>) {
-        let (mut all_items, mut all_bytes) = (usize::MAX, usize::MAX);
-        let (known, _) = self.items().piece(0, &mut all_items, &mut all_bytes);
-        for (name, old) in known {
+        for (name, old) in self.known() {
             if item != Some(&*name) {
                 self.take_event(Some(&name), &HeardEvent::Delete(old), time, turn);
             }
         }
+    }
+
+    /// The items that are thought to be in the store.
+    fn known(&self) -> Vec<(Box<str>, Text)> {
+        let (mut all_items, mut all_bytes) = (usize::MAX, usize::MAX);
+        let (known, _) = self.items().piece(0, &mut all_items, &mut all_bytes);
+        known
     }
 
     fn note_event(&mut self, item: &str, event: &HeardEvent, turn: &Turn<'_>) {
@@ -274,12 +279,10 @@ impl Group {
     }
 
     fn tell_difference(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
-        let (mut all_items, mut all_bytes) = (usize::MAX, usize::MAX);
-        let (known, _) = self.items().piece(0, &mut all_items, &mut all_bytes);
         let mut now: HashMap<&str, &Text> =
             items.iter().map(|(name, value)| (&**name, value)).collect();
         let mut events = Vec::new();
-        for (name, old) in known {
+        for (name, old) in self.known() {
             match now.remove(&*name) {
                 None => events.push((name, HeardEvent::Delete(old))),
                 Some(new) if *new != old => {

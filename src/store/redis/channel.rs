@@ -11,14 +11,13 @@ use redis::Value;
 use uuid::Uuid;
 
 use crate::id::GroupKey;
-use crate::protocol::input::StreamFunction;
 use crate::shard::{FromChannel, HeardEvent, Learned};
 use crate::time::Rarely;
 
 use super::Redis;
 use super::answers;
 use super::calls::{Job, Work};
-use super::cuts::{Of, Pending};
+use super::cuts::Pending;
 use super::message::{self, EVENTS, Mark};
 
 /// How often a group is read again in which others set and publish apart.
@@ -272,14 +271,7 @@ impl Redis {
         hearing.touched = None;
         let cuts = std::mem::take(&mut hearing.cuts);
         for pending in cuts.into_values() {
-            match pending.of {
-                Of::Join(asker) => self.refuse(asker, StreamFunction::List, cause),
-                Of::Listing(asker, Some(_)) => {
-                    self.refuse(asker, StreamFunction::ListGroups, cause);
-                }
-                Of::Listing(asker, None) => self.refuse(asker, StreamFunction::ListAll, cause),
-                Of::Again { .. } | Of::Beat => {}
-            }
+            self.refuse_pending(&pending.of, cause);
         }
     }
 

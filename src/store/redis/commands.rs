@@ -24,12 +24,7 @@ pub(super) const TIMES: &str = "iii-stream:times";
 
 impl Redis {
     pub(super) fn pack(&mut self, work: &Work, now: Instant) {
-        let cut_channel = self.hearing.cut_channel.clone();
-        let publish = |mark: &u64| {
-            let mut command = Cmd::new();
-            command.arg("PUBLISH").arg(&cut_channel).arg(*mark);
-            command
-        };
+        let cut_channel = &*self.hearing.cut_channel;
         match work {
             Work::Change(change) => {
                 let command = self.pack_changes(&[change]);
@@ -50,17 +45,17 @@ impl Redis {
                 self.link.queue(&redis::cmd("TIME"));
                 self.link
                     .queue(redis::cmd("HGET").arg(TIMES).arg(&redis_key));
-                self.link.queue(&publish(mark));
+                self.link.queue(&publish(cut_channel, *mark));
                 self.link.queue(&redis::cmd("EXEC"));
                 self.hearing.has_sent(*mark, now);
             }
             Work::Mark(mark) => {
-                self.link.queue(&publish(mark));
+                self.link.queue(&publish(cut_channel, *mark));
                 self.hearing.has_sent(*mark, now);
             }
             Work::Beat(mark) => {
                 self.link.queue(&redis::cmd("TIME"));
-                self.link.queue(&publish(mark));
+                self.link.queue(&publish(cut_channel, *mark));
                 self.hearing.has_sent(*mark, now);
             }
             Work::Forget(joined, tells) => {
@@ -68,7 +63,7 @@ impl Redis {
                 let mut command = redis::cmd("EVALSHA");
                 command.arg(self.scripts.sha(Script::Forget)).arg(3);
                 command.arg(redis_key).arg(GROUPS).arg(TIMES);
-                command.arg(if *tells { &*cut_channel } else { "" });
+                command.arg(if *tells { cut_channel } else { "" });
                 self.link.queue(&command);
             }
             Work::Setup(step) => {
@@ -148,6 +143,12 @@ impl Redis {
         self.note_unreadable(key, values_len - texts.len());
         self.answer(asker, Verdict::Listed(texts));
     }
+}
+
+fn publish(channel: &str, mark: u64) -> Cmd {
+    let mut command = redis::cmd("PUBLISH");
+    command.arg(channel).arg(mark);
+    command
 }
 
 fn get(key: &GroupKey, item: &ItemId) -> Cmd {

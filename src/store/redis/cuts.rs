@@ -197,28 +197,29 @@ impl Redis {
         if let Some(followed) = self.hearing.find(key) {
             followed.is_on = self.link.is_up();
         }
-        if let Some(Pending {
-            of: Of::Join(asker),
-            ..
-        }) = pending
-        {
-            self.refuse(asker, StreamFunction::List, cause);
-            self.go_on(key);
+        if let Some(pending) = pending {
+            self.refuse_pending(&pending.of, cause);
+            if matches!(pending.of, Of::Join(_)) {
+                self.go_on(key);
+            }
         }
     }
 
     pub(super) fn refuse_mark(&mut self, mark: u64, cause: &str) {
-        if let Some(Pending {
-            of: Of::Listing(asker, stream),
-            ..
-        }) = self.hearing.cuts.remove(&mark)
-        {
-            let function = match stream {
-                Some(_) => StreamFunction::ListGroups,
-                None => StreamFunction::ListAll,
-            };
-            self.refuse(asker, function, cause);
+        if let Some(pending) = self.hearing.cuts.remove(&mark) {
+            self.refuse_pending(&pending.of, cause);
         }
+    }
+
+    /// Whoever waits for it, if anybody does, hears why it does not come.
+    pub(super) fn refuse_pending(&mut self, of: &Of, cause: &str) {
+        let (asker, function) = match of {
+            Of::Join(asker) => (asker, StreamFunction::List),
+            Of::Listing(asker, Some(_)) => (asker, StreamFunction::ListGroups),
+            Of::Listing(asker, None) => (asker, StreamFunction::ListAll),
+            Of::Again { .. } | Of::Beat => return,
+        };
+        self.refuse(*asker, function, cause);
     }
 
     /// The connections stand: every followed group is read.
