@@ -80,17 +80,26 @@ fn is_scheme(text: &str) -> bool {
 
 /// `host`, `host:port`, `[::1]` or `[::1]:port`.
 fn is_host_and_port(text: &str) -> bool {
-    let (is_host, port) = match text.strip_prefix('[') {
-        Some(inside) => match inside.split_once(']') {
-            Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
-            None => return false,
-        },
-        None => {
-            let end = text.find(':').unwrap_or(text.len());
-            (is_name(&text[..end]), &text[end..])
-        }
+    let Some((host, port)) = split_host(text) else {
+        return false;
     };
-    is_host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+    let is_host = match text.starts_with('[') {
+        true => host.parse::<Ipv6Addr>().is_ok(),
+        false => is_name(host),
+    };
+    is_host && port.is_none_or(is_port)
+}
+
+/// Takes `host`, `host:port`, `[::1]` or `[::1]:port` apart, without brackets. Neither part is checked.
+pub fn split_host(text: &str) -> Option<(&str, Option<&str>)> {
+    let (host, rest) = match text.strip_prefix('[') {
+        Some(inside) => inside.split_once(']')?,
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    match rest.strip_prefix(':') {
+        Some(port) => Some((host, Some(port))),
+        None => rest.is_empty().then_some((host, None)),
+    }
 }
 
 /// Also an IPv4 address. A dot stands between two letters or at the end.

@@ -29,7 +29,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
-pub use address::without_secrets;
+pub use address::{split_host, without_secrets};
 pub use check::{human, json};
 pub use redis::{RedisAddress, RedisStore};
 pub use report::{Fault, Setting};

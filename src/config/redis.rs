@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::address::without_secrets;
+use super::address::{split_host, without_secrets};
 
 /// Where the reference looks when nothing else is said.
 pub(super) const REDIS_URL: &str = "redis://localhost:6379";
@@ -106,18 +106,14 @@ impl fmt::Debug for RedisAddress {
 }
 
 fn host_and_port(text: &str) -> Option<(&str, u16)> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(inside) => inside.split_once(']')?,
-        None => text.split_at(text.find(':').unwrap_or(text.len())),
-    };
+    let (host, port) = split_host(text)?;
     let is_blank = |char: char| char.is_whitespace() || char.is_control();
     if host.contains(is_blank) {
         return None;
     }
-    let port = match port.strip_prefix(':') {
+    let port = match port {
         Some(port) => port.parse().ok().filter(|port| *port != 0)?,
-        None if port.is_empty() => PORT,
-        None => return None,
+        None => PORT,
     };
     Some((if host.is_empty() { "localhost" } else { host }, port))
 }

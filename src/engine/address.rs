@@ -2,7 +2,7 @@
 //!
 //! Pure. Resolves no name.
 
-use crate::config::without_secrets;
+use crate::config::{split_host, without_secrets};
 
 /// `ws://[user:password@]host[:port][/target]`, or the same with `wss`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +36,9 @@ impl EngineAddress {
         };
         let (host, port) = split_host(authority)?;
         let port = match port {
-            "" if is_tls => 443,
-            "" => 80,
-            port => port.parse().ok()?,
+            Some(port) => port.parse().ok()?,
+            None if is_tls => 443,
+            None => 80,
         };
         Some(EngineAddress {
             shown: without_secrets(url),
@@ -53,15 +53,6 @@ impl EngineAddress {
             },
         })
     }
-}
-
-/// Host and port; the port is empty where there is none.
-fn split_host(authority: &str) -> Option<(&str, &str)> {
-    let (host, rest) = match authority.strip_prefix('[') {
-        Some(inside) => inside.split_once(']')?,
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-    };
-    Some((host, rest.strip_prefix(':').unwrap_or(rest)))
 }
 
 #[cfg(test)]
