@@ -16,18 +16,19 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use mio::{Poll, Token, Waker};
+use mio::{Poll, Waker};
 
 use crate::config::{AuthFailure, Config};
 use crate::engine::{self, Attach, AttachError, Engine};
 use crate::id::WorkerId;
 use crate::mesh::{self, Owners, Shared, Wake};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
+use crate::net::WAKE;
 use crate::protocol::origin::OriginRule;
 use crate::shard::Store;
+use crate::store::Memory;
 use crate::store::files::StoreError;
 use crate::store::redis::RedisError;
-use crate::store::{self, Memory};
 use crate::worker::{self, Worker};
 
 use cores::Cores;
@@ -132,13 +133,8 @@ impl Server {
         let mut limits = config.limits.clone();
         limits.connections = limits.connections.min(cores::raise_open_files());
 
-        let tokens = (0..workers)
-            .map(|_| worker::wake_token())
-            .chain([engine::wake_token()]);
-        let tokens: Vec<Token> = tokens
-            .chain(values.store.as_ref().map(|_| store::wake_token()))
-            .collect();
-        let (polls, wakes) = polls(&tokens)?;
+        let threads = workers + 1 + usize::from(values.store.is_some());
+        let (polls, wakes) = polls(threads)?;
         let shared = Arc::new(Shared {
             owners,
             wakes,
@@ -318,11 +314,11 @@ fn mode(attach: Option<&Attach>, listeners: &[SocketAddr]) -> String {
 }
 
 /// A poll for each thread, and the way to wake it.
-fn polls(tokens: &[Token]) -> io::Result<(Vec<Poll>, Vec<Arc<Wake>>)> {
+fn polls(threads: usize) -> io::Result<(Vec<Poll>, Vec<Arc<Wake>>)> {
     let mut made = (Vec::new(), Vec::new());
-    for token in tokens {
+    for _ in 0..threads {
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), *token)?;
+        let waker = Waker::new(poll.registry(), WAKE)?;
         made.1.push(Arc::new(Wake::new(waker)));
         made.0.push(poll);
     }

@@ -35,14 +35,14 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll};
 
 use crate::collections::Named;
 use crate::config::Limits;
 use crate::id::{SlotId, Text, WorkerId};
 use crate::mesh::{EnginePorts, Presence, ToEngine, engine_thread};
 use crate::metrics::EngineMetrics;
-use crate::net::{self, Ready, WAKE};
+use crate::net::{self, Ready};
 use crate::protocol::custom;
 use crate::protocol::origin::OriginRule;
 use crate::shard::{CustomCall, Fired};
@@ -98,11 +98,6 @@ pub struct Parts {
     pub auth: Option<Auth>,
     /// How long calls under way have at the end of the process.
     pub drain: Duration,
-}
-
-/// The token that the engine's waker has to be made with.
-pub fn wake_token() -> Token {
-    WAKE
 }
 
 /// The engine thread.

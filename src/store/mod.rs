@@ -14,17 +14,11 @@ use std::io;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll};
 
 use crate::mesh::{StorePorts, ToStore, ToWorker, store_thread};
+use crate::net;
 use crate::shard::{Learned, Store};
-
-const WAKE: Token = Token(usize::MAX);
-
-/// The token that the store's waker has to be made with.
-pub fn wake_token() -> Token {
-    WAKE
-}
 
 /// The store thread's life: what all shards sent since the last turn is served as one.
 pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> io::Result<()> {
@@ -33,10 +27,7 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
     let wake = ports.shared.wakes[store_thread(workers)].clone();
     let mut rest = None;
     while !ports.shared.stopping.load(Ordering::Acquire) {
-        match poll.poll(&mut events, rest) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            polled => polled?,
-        }
+        net::wait(&mut poll, &mut events, rest)?;
         wake.lower();
         // First what found no room: then the mailbox is served until it is empty, or until a
         // neighbour is full who will wake this thread.

@@ -18,14 +18,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll};
 
 use crate::config::Limits;
 use crate::fanout::{Budget, Fanout};
 use crate::id::{GroupKey, LocalGroupId, SlotId, WorkerId};
 use crate::mesh::{Shared, ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
 use crate::metrics::WorkerMetrics;
-use crate::net::{self, Listener, Ready, WAKE, listener_token};
+use crate::net::{self, Listener, Ready, listener_token};
 use crate::protocol::origin::OriginRule;
 use crate::shard::hooks::Hooks;
 use crate::shard::{Answer, Ask, Command, Delivered, Effects, Learned, Shard, Store, Verdict};
@@ -71,11 +71,6 @@ pub struct Parts {
     pub drained: crossbeam_channel::Sender<WorkerId>,
     /// The engine runs on this core as well, and only while this worker pauses.
     pub shares_core: bool,
-}
-
-/// The token that a worker's waker has to be made with.
-pub fn wake_token() -> Token {
-    WAKE
 }
 
 /// One worker.

@@ -14,6 +14,7 @@ use iii_stream::mesh::{
     self, EnginePorts, Owners, Presence, Shared, ToEngine, ToOwner, ToWorker, Wake, engine_thread,
 };
 use iii_stream::metrics::{EngineMetrics, WorkerMetrics};
+use iii_stream::net::WAKE;
 use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{Command, Shard, Store as _, ValueLimits};
 use iii_stream::store::Memory;
@@ -46,7 +47,7 @@ impl LoneWorker {
     }
 
     pub(crate) fn with(hooks: Hooks, settings: Settings) -> LoneWorker {
-        let (worker_poll, worker_wake) = poll(worker::wake_token());
+        let (worker_poll, worker_wake) = poll(WAKE);
         let (poll, engine_wake) = poll(Token(0));
         let shared = Arc::new(Shared {
             owners: Owners::Hashed { workers: 1 },

@@ -44,7 +44,9 @@ pub trait Disk: Send {
     fn begin_remove(&mut self, names: Vec<String>);
 
     /// Makes names outlast a loss of power.
-    fn sync(&mut self) -> io::Result<()>;
+    fn sync(&mut self) -> io::Result<()> {
+        self.names_syncer()()
+    }
 
     /// Does so wherever it is called.
     fn names_syncer(&self) -> SyncNames;
@@ -214,10 +216,6 @@ impl Disk for Directory {
                 let _ = fs::remove_file(directory.join(name));
             }
         });
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
     }
 
     fn names_syncer(&self) -> SyncNames {

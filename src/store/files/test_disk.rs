@@ -215,10 +215,6 @@ impl Disk for TestDisk {
         }
     }
 
-    fn sync(&mut self) -> io::Result<()> {
-        self.names_syncer()()
-    }
-
     fn names_syncer(&self) -> SyncNames {
         let disk = self.clone();
         Arc::new(move || {

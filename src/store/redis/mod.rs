@@ -45,8 +45,8 @@ use uuid::Uuid;
 
 use crate::config::RedisStore;
 use crate::net::channel::trust;
-use crate::net::id_of;
-use crate::shard::{Decides, Learned, Request, ValueLimits};
+use crate::net::{self, id_of};
+use crate::shard::{Learned, Request, ValueLimits};
 use crate::time::sleep_until;
 
 pub use thread::run;
@@ -160,16 +160,11 @@ impl Redis {
             }
             let rest = self.turn(poll.registry(), now);
             let rest = rest.min(until.saturating_duration_since(now) + Duration::from_millis(1));
-            thread::wait(&mut poll, &mut events, Some(rest))?;
+            net::wait(&mut poll, &mut events, Some(rest))?;
             self.take_events(&events);
         }
         self.link.leave(poll.registry());
         Ok(())
-    }
-
-    /// Who decides what a change does.
-    pub fn decides(&self) -> Decides {
-        Decides::Shared
     }
 
     /// For the first line of the log.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 
 use crate::mesh::{StorePorts, ToStore, ToWorker, store_thread};
+use crate::net;
 
 use super::Redis;
 
@@ -20,7 +21,7 @@ pub fn run(mut redis: Redis, mut poll: Poll, mut ports: StorePorts) -> io::Resul
     redis.link.enter(poll.registry())?;
     let mut rest = Some(Duration::ZERO);
     while !ports.shared.stopping.load(Ordering::Acquire) {
-        wait(&mut poll, &mut events, rest)?;
+        net::wait(&mut poll, &mut events, rest)?;
         wake.lower();
         redis.take_events(&events);
         for outbox in &mut ports.to_open {
@@ -49,15 +50,8 @@ fn finish(redis: &mut Redis, poll: &mut Poll, events: &mut Events) -> io::Result
         if now >= until || !redis.link.is_up() || redis.calls.is_idle() {
             return Ok(());
         }
-        wait(poll, events, Some(rest.min(LINGER)))?;
+        net::wait(poll, events, Some(rest.min(LINGER)))?;
         redis.take_events(events);
-    }
-}
-
-pub(super) fn wait(poll: &mut Poll, events: &mut Events, rest: Option<Duration>) -> io::Result<()> {
-    match poll.poll(events, rest) {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-        polled => polled,
     }
 }
 
