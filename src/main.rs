@@ -118,8 +118,11 @@ fn serve(config: &Config) -> anyhow::Result<ExitCode> {
             }
         }
     });
-    let server = Server::start(config, Options::default())?;
-    serves.store(true, Ordering::Release);
+    let options = Options {
+        serves,
+        ..Options::default()
+    };
+    let server = Server::start(config, options)?;
     told.recv().context("nobody listens for signals")?;
     tracing::info!(
         "ending: closing all sockets over {} ms; once more ends at once",

@@ -11,7 +11,7 @@ mod values;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -40,13 +40,15 @@ pub const PANICKED: i32 = 70;
 /// How long the threads may take beyond `drain_ms`: the closing handshakes of the last sockets.
 const DRAIN_GRACE: Duration = Duration::from_millis(2500);
 
-/// What tests set beside the configuration.
+/// What is set beside the configuration.
 #[derive(Default)]
 pub struct Options {
     /// A store on a thread of its own, in place of the configured one.
     pub store: Option<Box<dyn Store>>,
     /// Groups named `…@2` belong to worker 2.
     pub steered: bool,
+    /// Set before the first thread serves anybody: from then on only [`Server::drain`] may end it.
+    pub serves: Arc<AtomicBool>,
 }
 
 /// Why the server did not start.
@@ -166,6 +168,7 @@ impl Server {
                 .next()
                 .ok_or_else(|| io::Error::other("a thread without a poll"))
         };
+        options.serves.store(true, Ordering::Release);
         let mut worker_threads = Vec::new();
         let parts = worker_ports.into_iter().zip(stream).zip(values.shards);
         for ((ports, listener), shard) in parts {

@@ -509,6 +509,18 @@ fn there_is_nothing_to_inspect_in_an_empty_directory() {
     assert!(home.files("").is_empty(), "nothing was changed");
 }
 
+/// Whoever was told that it serves has been promised something.
+#[test]
+fn a_signal_right_behind_the_first_line_lets_it_end_in_order() {
+    let home = Home::new("early", "");
+    for _ in 0..50 {
+        let mut process = home.start();
+        kill_process(process.pid(), Signal::TERM).unwrap();
+        process.line_with("ending: closing all sockets");
+        assert_eq!(process.child.wait().unwrap().code(), Some(0));
+    }
+}
+
 /// A signal need not wait until a large directory has been read.
 #[test]
 fn a_signal_ends_a_start_at_once() {
