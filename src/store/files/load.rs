@@ -14,6 +14,7 @@ use super::record::{
     self, Content, FileKind, Frame, HEAD_BYTES, Head, HeadFault, Looked, SEQUENCE_MAX,
 };
 use super::snapshot;
+use super::unwritten;
 
 const BUFFER_BYTES: usize = 1024 * 1024;
 
@@ -231,7 +232,8 @@ impl Loading<'_> {
         let mut records = match self.open(&name, FileKind::Log)? {
             Ok((head, records)) if head.sequence == number => records,
             _ => {
-                if is_last && self.next_record(&name, 0, 0)?.is_none() {
+                let next = self.next_record(&name, 0, 0)?;
+                if is_last && self.is_end_torn(&name, (0, next), number - 1)? {
                     self.tear(name, 0, file_bytes);
                     return Ok(());
                 }
@@ -279,7 +281,7 @@ impl Loading<'_> {
                     let next = self
                         .next_record(&name, at, last)?
                         .filter(|next| *next < end);
-                    if next.is_none() && is_last {
+                    if is_last && self.is_end_torn(&name, (at, next), last)? {
                         self.tear(name.clone(), whole_to, file_bytes - whole_to);
                         break;
                     }
@@ -298,6 +300,58 @@ impl Loading<'_> {
             bytes: whole_to,
         });
         Ok(())
+    }
+
+    /// Whether what is not whole at `gap`, and whatever comes behind, is the end of the log that a kill
+    /// or a loss of power has left. The gap ends where the next whole record begins; `last` is the last
+    /// number before it that counts.
+    fn is_end_torn(
+        &self,
+        name: &str,
+        gap: (u64, Option<u64>),
+        last: u64,
+    ) -> Result<bool, StoreError> {
+        let (from, Some(next)) = gap else {
+            return Ok(true);
+        };
+        let is_unwritten = self.is_unwritten(name, from, next)?;
+        Ok(is_unwritten && self.synced_to(name, next, last)? <= last)
+    }
+
+    /// Whether a block between the two did not reach the disk.
+    fn is_unwritten(&self, name: &str, from: u64, to: u64) -> Result<bool, StoreError> {
+        let failed = |source| StoreError::of(self.disk, name, source);
+        let mut input = self.disk.open(name, from).map_err(failed)?.take(to - from);
+        let mut search = unwritten::Search::new(from);
+        let mut part = vec![0; BUFFER_BYTES];
+        while !search.is_found() {
+            match input.read(&mut part).map_err(failed)? {
+                0 => return Ok(false),
+                bytes => search.take(&part[..bytes]),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The highest number that whole records from `from` on say was synced.
+    fn synced_to(&self, name: &str, from: u64, last: u64) -> Result<u64, StoreError> {
+        let end = self.len_of(name)?;
+        let mut synced_to = 0;
+        let mut next = Some(from);
+        while let Some(from) = next {
+            let mut records = self.records_behind(name, from, end)?;
+            next = loop {
+                match self.step(&mut records, name)? {
+                    Step::Record => {
+                        let said = unwritten::synced_to(&records.payload);
+                        synced_to = synced_to.max(said.unwrap_or_default());
+                    }
+                    Step::Fault => break self.next_record(name, records.at + 1, last)?,
+                    Step::End => break None,
+                }
+            };
+        }
+        Ok(synced_to)
     }
 
     /// When salvaging, numbers may be left out.
@@ -326,6 +380,7 @@ impl Loading<'_> {
                 }
                 Some(Content::Restored(restored)) => (self.restore)(restored),
                 Some(Content::Time(time)) => self.loaded.time = self.loaded.time.max(time),
+                Some(Content::Synced(_)) => {}
             }
         }
         batch.clear();

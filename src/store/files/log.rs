@@ -118,6 +118,14 @@ impl Log {
         self.next_sequence
     }
 
+    /// The last number that is known to be on the disk.
+    pub(super) fn synced_to(&self) -> u64 {
+        match self.fsync {
+            Fsync::Never => 0,
+            _ => self.synced_sequence.saturating_sub(1),
+        }
+    }
+
     /// Bytes of all segments.
     pub(super) fn bytes(&self) -> u64 {
         let closed: u64 = self.closed.iter().map(|closed| closed.bytes).sum();
@@ -177,6 +185,9 @@ impl Log {
         }
         open.bytes += batch.len() as u64;
         self.next_sequence += records;
+        if self.fsync == Fsync::Always {
+            self.synced_sequence = self.next_sequence;
+        }
         Ok(())
     }
 

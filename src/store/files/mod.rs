@@ -6,7 +6,7 @@
 //! record    how heads and records are written, with checksums
 //! log       batches appended, cut back when they fail
 //! snapshot  pieces of groups, beside the running log; pace: how fast
-//! load      all of it read back
+//! load      all of it read back; unwritten: what a loss of power leaves of its end
 //! start     what is made of that before the first request
 //! reference the reference's names, bytes and spelling; import: a directory of it taken over;
 //!           export: and written back
@@ -33,6 +33,7 @@ mod start;
 mod test_disk;
 #[cfg(test)]
 mod test_store;
+mod unwritten;
 
 use std::collections::HashMap;
 use std::io;
@@ -162,6 +163,8 @@ pub struct Files {
     batch: Vec<u8>,
     /// No time up to this is given out after the next start.
     time_kept: u64,
+    /// Up to where the log says that it is synced.
+    synced_told: u64,
     /// Per shard: the epoch whose writes are refused unseen, until the owner sends the next.
     void_epochs: HashMap<WorkerId, u32>,
     /// A batch that failed and could still be found at a start, and what its shards sent behind it:
@@ -408,12 +411,18 @@ impl Files {
                 .iter()
                 .filter_map(|request| write_of(&request.kind))
         };
-        let records = writes().count() as u64 + u64::from(time.is_some());
+        let mut records = writes().count() as u64 + u64::from(time.is_some());
         if records == 0 {
             return Ok(()); // times that were kept before
         }
-        let end = self.log.next_sequence() + records;
         let mut sequence = self.log.next_sequence();
+        let synced_to = self.log.synced_to();
+        if synced_to > self.synced_told {
+            record::synced(&mut self.batch, sequence, synced_to);
+            records += 1;
+            sequence += 1;
+        }
+        let end = self.log.next_sequence() + records;
         if let Some(time) = time {
             record::time(&mut self.batch, sequence, time, sequence + 1 == end);
             sequence += 1;
@@ -427,6 +436,7 @@ impl Files {
         if self.check_at.is_none() {
             self.check_at = Some(Instant::now() + self.save_interval.max(CHECK_MIN));
         }
+        self.synced_told = self.synced_told.max(synced_to);
         self.time_kept = time.unwrap_or(self.time_kept);
         if self.batch.capacity() > BATCH_BYTES_KEPT {
             self.batch = Vec::new();

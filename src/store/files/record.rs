@@ -5,7 +5,7 @@
 //! ```text
 //! head    magic 8 · version 4 · CRC32C of the rest 4 · sequence 8 · before: sequence 8, bytes 8
 //! record  payload's length 4 · CRC32C of length and payload 4 · payload
-//! payload sequence 8 · kind 1 · time 8 · what the kind needs
+//! payload sequence 8 · kind 1 · time, or a number, 8 · what the kind needs
 //! ```
 //! Integers are little-endian, texts UTF-8. A log's head names its first sequence number and says
 //! where its predecessor ends; a snapshot's head names the last sequence number before it began, and
@@ -29,6 +29,7 @@ const REMOVE: u8 = 2;
 const TIME: u8 = 3;
 const PIECE: u8 = 4;
 const END: u8 = 5;
+const SYNCED: u8 = 6;
 /// Set in the kind of the last record of a batch: without it the batch was never accepted.
 const LAST: u8 = 0x80;
 
@@ -150,6 +151,11 @@ pub(super) fn time(out: &mut Vec<u8>, sequence: u64, time: u64, is_last: bool) {
     frame(out, |out| prefix(out, sequence, TIME | last(is_last), time));
 }
 
+/// Appends that all records up to number `to` are on the disk.
+pub(super) fn synced(out: &mut Vec<u8>, sequence: u64, to: u64) {
+    frame(out, |out| prefix(out, sequence, SYNCED, to));
+}
+
 /// Appends a piece of a snapshot; `sequence` is that of the last write that is in it.
 pub(super) fn piece(out: &mut Vec<u8>, sequence: u64, piece: &Piece) {
     frame(out, |out| {
@@ -243,6 +249,8 @@ pub(super) enum Content {
     Restored(Restored),
     /// A time that was given out.
     Time(u64),
+    /// All records up to that number were on the disk before this one was written.
+    Synced(u64),
     /// The end of a snapshot.
     End { pieces: u64, time: u64 },
 }
@@ -282,6 +290,7 @@ pub(super) fn decode(payload: &[u8]) -> Option<Content> {
             Content::Restored(Restored::Piece { sequence, piece })
         }
         TIME => Content::Time(time),
+        SYNCED => Content::Synced(time),
         END => Content::End {
             pieces: sequence,
             time,
@@ -347,7 +356,7 @@ fn is_likely(payload: &[u8], after: u64) -> bool {
     let mut fields = Fields(payload);
     let begins = (fields.u64(), fields.u8());
     matches!(begins, (Some(sequence), Some(kind))
-        if (after + 1..SEQUENCE_MAX).contains(&sequence) && (PUT..=END).contains(&(kind & !LAST)))
+        if (after + 1..SEQUENCE_MAX).contains(&sequence) && (PUT..=SYNCED).contains(&(kind & !LAST)))
 }
 
 /// Bytes taken from the front.

@@ -78,6 +78,7 @@ impl Files {
             log,
             batch: Vec::new(),
             time_kept: loaded.time,
+            synced_told: 0,
             void_epochs: HashMap::new(),
             undecided: Vec::new(),
             undecided_cause: "".into(),

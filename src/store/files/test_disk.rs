@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::disk::{Disk, DiskFile, Identity, SyncNames, Syncing};
 
+/// What is written at a time, in whatever order, until a sync.
+const BLOCK_BYTES: usize = 512;
+
 /// Shared with the files that it has given out, and with the test.
 #[derive(Clone, Default)]
 pub(super) struct TestDisk(Arc<Mutex<State>>);
@@ -126,6 +129,31 @@ impl TestDisk {
             if file.now.starts_with(&bytes) {
                 let more = keep(file.now.len() - bytes.len());
                 bytes.extend_from_slice(&file.now[bytes.len()..][..more]);
+            }
+            disk.put(name, bytes);
+        }
+        disk
+    }
+
+    /// What was synced is there. Of the blocks behind it those are that `keeps` says, in any order; the
+    /// others read as zeros, or as what was synced of them. A file may be as long as it was all the same.
+    pub(super) fn after_blocks_lost(&self, mut keeps: impl FnMut() -> bool) -> TestDisk {
+        let disk = TestDisk::default();
+        for (name, file) in &self.state().synced_names {
+            let file = file.lock().unwrap();
+            let mut bytes = file.synced.clone();
+            if file.now.starts_with(&bytes) {
+                let begin = bytes.len();
+                let blocks = begin / BLOCK_BYTES..file.now.len().div_ceil(BLOCK_BYTES);
+                for block in blocks.filter(|_| keeps()) {
+                    let from = (block * BLOCK_BYTES).max(begin);
+                    let to = ((block + 1) * BLOCK_BYTES).min(file.now.len());
+                    bytes.resize(from.max(bytes.len()), 0);
+                    bytes.extend_from_slice(&file.now[from..to]);
+                }
+                if keeps() {
+                    bytes.resize(file.now.len(), 0);
+                }
             }
             disk.put(name, bytes);
         }
