@@ -86,6 +86,8 @@ pub struct EngineMetrics {
     pub messages_dropped: Counter,
     /// Frames of telemetry, accepted and not looked at.
     pub telemetry_frames: Counter,
+    /// Upgrades answered with 503 because of `limits.worker_connections`.
+    pub connections_refused: Counter,
     /// Upgrades answered with 403: pages of elsewhere.
     pub origins_refused: Counter,
     /// Calls refused because of a limit.

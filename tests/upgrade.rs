@@ -408,6 +408,30 @@ fn sockets_over_the_limit_are_told_to_come_later() {
 }
 
 #[test]
+fn sdk_sockets_over_the_limit_are_told_to_come_later() {
+    let server = TestServer::with(ONE_WORKER, |config| config.limits.worker_connections = 2);
+    let mut held: Vec<SdkWorker> = (0..2).map(|_| SdkWorker::connect(&server)).collect();
+    let mut busy = answer(503, "");
+    busy.headers.push("retry-after: 1".to_owned());
+    assert_eq!(
+        asked(server.worker(), upgrade_request("/", "")),
+        sorted(busy)
+    );
+    drop(held.pop());
+    support::wait_until("a place is free again", || {
+        let mut stream = raw::connect(server.worker());
+        stream
+            .write_all(upgrade_request("/", "").as_bytes())
+            .unwrap();
+        raw::read_head(&mut stream).starts_with("HTTP/1.1 101 ")
+    });
+    for sdk in &mut held {
+        let item = json!({"stream_name": "s", "group_id": "g", "item_id": "i"});
+        assert!(sdk.call("stream::get", item).get("error").is_none());
+    }
+}
+
+#[test]
 fn whoever_sends_no_whole_head_in_time_is_closed_without_an_answer() {
     on_each_shape(|shape| {
         let server = TestServer::with(shape, |config| config.limits.handshake_ms = 300);

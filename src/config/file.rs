@@ -57,7 +57,7 @@ pub(super) fn read(report: &mut Report, tree: Option<&Node>, said: &Said) -> Con
     HOST_OF_FILE.clone_into(&mut config.stream.host);
     let stream = only(report, &entries, STREAM);
     if stream.is_none() && report.faults.is_empty() {
-        report.fault_without_place(format!("no worker named {STREAM} in {}", report.file));
+        report.fault_without_place(without_stream(&report.file, &entries));
     }
     stream_entry(report, &mut config, stream, FileKind::Whole, said);
 
@@ -85,6 +85,14 @@ pub(super) fn read(report: &mut Report, tree: Option<&Node>, said: &Said) -> Con
     config
 }
 
+/// No entry is ours; perhaps one was meant to be.
+fn without_stream(file: &str, entries: &[Entry<'_>]) -> String {
+    let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    let hint = nearest(STREAM, &names).map(|name| format!("; did you mean it by {name}?"));
+    let hint = hint.unwrap_or_default();
+    format!("no worker named {STREAM} in {file}{hint}")
+}
+
 /// What runs when no file says what to serve.
 pub(super) fn read_default(report: &mut Report, kind: FileKind, said: &Said) -> Config {
     let mut config = Config {
@@ -109,13 +117,13 @@ pub(super) fn read_bare(report: &mut Report, tree: &Node, said: &Said) -> Config
     config.worker_listeners.clear();
     let name = format!("{STREAM}.config");
     let mut keys = Section::new(report, String::new(), name, Some(tree));
-    let has_adapter = stream_keys(&mut keys, &mut config);
+    let lasting = stream_keys(&mut keys, &mut config);
     let server_node = keys.node("server");
     keys.done();
     let name = format!("{STREAM}.server");
     let section = Section::new(report, "server".to_owned(), name, server_node);
     server(section, &mut config, FileKind::Bare, said);
-    warn(report, &mut config, has_adapter);
+    warn(report, &mut config, lasting);
     config
 }
 
@@ -303,33 +311,45 @@ fn stream_entry(
 ) {
     let mut section = open(report, entry, STREAM, STREAM.to_owned());
     let mut keys = section.section("config");
-    let has_adapter = stream_keys(&mut keys, config);
+    let lasting = stream_keys(&mut keys, config);
     keys.done();
     server(section.section("server"), config, kind, said);
-    warn(report, config, has_adapter || entry.is_none());
+    warn(report, config, entry.map_or(Lasting::AsSaid, |_| lasting));
 }
 
-/// The keys of `config`. Whether there is an adapter.
-fn stream_keys(keys: &mut Section<'_, '_>, config: &mut Config) -> bool {
+/// Whether it was said how long values last.
+#[derive(Clone, Copy)]
+enum Lasting {
+    AsSaid,
+    NoAdapter,
+    /// A path is named, and no store that would have it.
+    PathUnused,
+}
+
+/// The keys of `config`.
+fn stream_keys(keys: &mut Section<'_, '_>, config: &mut Config) -> Lasting {
     endpoint(keys, &mut config.stream);
     keys.read("auth_function", &mut config.auth.function, function_id);
     adapter(keys, &mut config.store)
 }
 
 /// What an operator should know of settings that are no fault.
-fn warn(report: &Report, config: &mut Config, has_adapter: bool) {
+fn warn(report: &Report, config: &mut Config, lasting: Lasting) {
     if let (Some(function), AuthFailure::Allow) = (&config.auth.function, config.auth.failure) {
         config.warnings.push(format!(
             "{}: server.auth_failure is allow: everybody is let in when {function} refuses or fails",
             report.file
         ));
     }
-    if !has_adapter {
-        config.warnings.push(format!(
-            "{}: no adapter in it: values live in memory and end with the process",
-            report.file
-        ));
-    }
+    let why = match lasting {
+        Lasting::AsSaid => return,
+        Lasting::NoAdapter => "no adapter in it",
+        Lasting::PathUnused => "file_path without store_method: file_based",
+    };
+    config.warnings.push(format!(
+        "{}: {why}: values live in memory and end with the process",
+        report.file
+    ));
 }
 
 /// A text, or null. Empty is a mistake, and must not open a door.
@@ -364,8 +384,8 @@ fn is_host(text: &str) -> bool {
     !text.is_empty() && (ip_address(text).is_some() || is_name())
 }
 
-/// Whether there is one. All that passes is `kv` and `redis`.
-fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> bool {
+/// All that passes is `kv` and `redis`.
+fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> Lasting {
     let mut adapter = keys.section("adapter");
     let is_there = !adapter.is_absent();
     let class = adapter.other_node("class");
@@ -388,15 +408,20 @@ fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> bool {
     }
     let is_kv = named.is_none_or(|node| matches!(&node.value, Value::Text(text) if text == "kv"));
     let keys = adapter.section("config");
+    let mut is_path_unused = false;
     if is_kv && class.is_none() {
-        store::read(keys, store);
+        is_path_unused = store::read(keys, store);
     } else if name == "redis"
         && let Some(redis) = store::read_redis(keys)
     {
         *store = StoreConfig::Redis(redis);
     }
     adapter.done();
-    is_there
+    match (is_there, is_path_unused) {
+        (false, _) => Lasting::NoAdapter,
+        (true, true) => Lasting::PathUnused,
+        (true, false) => Lasting::AsSaid,
+    }
 }
 
 /// The keys of ours.
@@ -427,6 +452,7 @@ fn server(mut server: Section<'_, '_>, config: &mut Config, kind: FileKind, said
     let mut keys = server.section("limits");
     keys.refuse_doubled();
     keys.integer("connections", &mut limits.connections, COUNTS);
+    keys.integer("worker_connections", &mut limits.worker_connections, COUNTS);
     keys.integer("handshake_ms", &mut limits.handshake_ms, TIMES_MS);
     keys.bytes(
         "handshake_bytes",
@@ -730,6 +756,10 @@ workers:
                 "no worker named iii-stream in config.yaml",
             ),
             (
+                "workers: [{name: iii-http}, {name: iii_streams}]\n",
+                "no worker named iii-stream in config.yaml; did you mean it by iii_streams?",
+            ),
+            (
                 "[]",
                 "config.yaml:1:1: is a list, expected a mapping with workers",
             ),
@@ -948,6 +978,12 @@ workers:
             [""; 0]
         );
         assert_eq!(stream_config("config: {adapter: ~}").warnings.len(), 1);
+        assert_eq!(
+            stream_config("config: {adapter: {name: kv, config: {file_path: ./x}}}").warnings,
+            [
+                "config.yaml: file_path without store_method: file_based: values live in memory and end with the process"
+            ]
+        );
     }
 
     #[test]
@@ -1002,7 +1038,7 @@ workers:
     fn every_key_of_ours_is_read() {
         let config = stream_config(
             "server: {threads: 2, pin: [0, 3, 5], backlog: 128, call_timeout_ms: 1, drain_ms: 2, limits: {\
-             connections: 1, handshake_ms: 2, handshake_bytes: 3, message_bytes: 64KiB, call_bytes: 1MiB, \
+             connections: 1, worker_connections: 16, handshake_ms: 2, handshake_bytes: 3, message_bytes: 64KiB, call_bytes: 1MiB, \
              name_bytes: 6, json_depth: 7, value_bytes: 1GiB, update_ops: 9, subscriptions: 10, \
              behind_bytes: 11, mailbox_len: 12, mailbox_bytes: 13B, calls_in_flight: 14, call_queue_bytes: 15}}",
         );
@@ -1014,6 +1050,7 @@ workers:
         );
         let expected = Limits {
             connections: 1,
+            worker_connections: 16,
             handshake_ms: 2,
             handshake_bytes: 3,
             message_bytes: 65_536,
@@ -1269,6 +1306,6 @@ workers:
             origin("iii-stream.server.worker_origins").unwrap(),
             "\"loopback\" # default"
         );
-        assert_eq!(report.settings.len(), 34);
+        assert_eq!(report.settings.len(), 35);
     }
 }

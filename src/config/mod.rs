@@ -53,6 +53,8 @@ pub const DRAIN_MS: u64 = 5_000;
 
 /// Subscribers in all; above: 503 with `Retry-After`.
 pub const CONNECTIONS_MAX: usize = 1_000_000;
+/// Sockets on the worker port, of SDK workers and pages; above: 503 with `Retry-After`.
+pub const WORKER_CONNECTIONS_MAX: usize = 10_000;
 /// Both ports: no whole head by then: closed.
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// Both ports: a longer head is answered 431.
@@ -263,6 +265,8 @@ pub enum Pin {
 pub struct Limits {
     /// See [`CONNECTIONS_MAX`].
     pub connections: usize,
+    /// See [`WORKER_CONNECTIONS_MAX`].
+    pub worker_connections: usize,
     /// See [`HANDSHAKE_MS_MAX`].
     pub handshake_ms: u64,
     /// See [`HANDSHAKE_BYTES_MAX`].
@@ -297,6 +301,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: CONNECTIONS_MAX,
+            worker_connections: WORKER_CONNECTIONS_MAX,
             handshake_ms: HANDSHAKE_MS_MAX,
             handshake_bytes: HANDSHAKE_BYTES_MAX,
             message_bytes: MESSAGE_BYTES_MAX,

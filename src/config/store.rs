@@ -85,11 +85,12 @@ impl FileStore {
 }
 
 /// The keys of `adapter.config` for `kv`. What `store` is when it is called is the default.
-pub(super) fn read(mut keys: Section<'_, '_>, store: &mut StoreConfig) {
+/// Whether a path is named that no key puts to use.
+pub(super) fn read(mut keys: Section<'_, '_>, store: &mut StoreConfig) -> bool {
     let (mut method, mut files) = match store {
         StoreConfig::Memory => ("in_memory".to_owned(), FileStore::at(FILE_PATH)),
         StoreConfig::Files(files) => ("file_based".to_owned(), files.clone()),
-        StoreConfig::Redis(_) => return,
+        StoreConfig::Redis(_) => return false,
     };
     keys.read("store_method", &mut method, |node| match &node.value {
         Value::Text(text) if text == "in_memory" || text == "file_based" => Ok(text.clone()),
@@ -109,7 +110,11 @@ pub(super) fn read(mut keys: Section<'_, '_>, store: &mut StoreConfig) {
     for key in ["channel_size", "redis_url", "bridge_url"] {
         keys.other_node(key);
     }
+    let is_path_unused = *store == StoreConfig::Memory
+        && keys.node("store_method").is_none()
+        && keys.node("file_path").is_some();
     keys.done();
+    is_path_unused
 }
 
 /// The keys of `adapter.config` for `redis`.

@@ -29,6 +29,9 @@ impl Engine {
             return;
         };
         let rules = self.listeners.rules_of(peer.listener).cloned();
+        if self.peers.len() > self.limits.worker_connections {
+            return self.refuse_one_too_many(id);
+        }
         if rules.is_none() && !self.may_connect_from(&head) {
             return self.refuse_page(id);
         }
@@ -51,6 +54,19 @@ impl Engine {
                 }
             },
         }
+    }
+
+    fn refuse_one_too_many(&mut self, id: SlotId) {
+        self.metrics().connections_refused.increment();
+        if let Some(passed_over) = self.warned.ask(self.now.monotonic) {
+            tracing::warn!(
+                "a socket on the worker port is refused: {} are open (server.limits.worker_connections){}",
+                self.limits.worker_connections,
+                Also(passed_over)
+            );
+        }
+        let answer = Refusal::Busy.response(self.now.wall);
+        self.close_with(id, &answer);
     }
 
     /// Requests without `Origin` are no browser's.

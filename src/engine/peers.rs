@@ -372,6 +372,10 @@ impl Peers {
         self.slots.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn ids(&self) -> Vec<SlotId> {
         self.slots.iter().map(|(id, _)| id).collect()
     }
