@@ -4,6 +4,8 @@
 //! over; while it has it none of our events fire its triggers, and when it goes type and triggers are
 //! ours again (spec: triggers.md §1, engine-protocol.md §6).
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashMap;
 use serde_json::value::RawValue;
 
@@ -23,6 +25,8 @@ use super::trigger::{Matcher, ServedType, Trigger};
 pub(super) struct Triggers {
     triggers: Named<Trigger>,
     by_id: HashMap<Box<str>, SlotId>,
+    /// Of each worker, in order of registration.
+    by_owner: HashMap<SlotId, BTreeMap<u64, SlotId>>,
     /// Those of our own types, by what they follow.
     followers: Followers,
     /// Types that workers serve.
@@ -51,10 +55,11 @@ impl Triggers {
         trigger.order = self.next_order;
         self.next_order += 1;
         let replaced = self.unregister(&trigger.id);
-        let id = trigger.id.clone();
-        self.holdings.add(trigger.owner, trigger.held_bytes());
+        let (id, owner, order) = (trigger.id.clone(), trigger.owner, trigger.order);
+        self.holdings.add(owner, trigger.held_bytes());
         let slot = self.triggers.insert(trigger);
         self.by_id.insert(id, slot);
+        self.by_owner.entry(owner).or_default().insert(order, slot);
         self.set_following(slot);
         Ok((slot, replaced))
     }
@@ -65,6 +70,12 @@ impl Triggers {
         let trigger = self.triggers.remove(slot)?;
         self.followers.remove(trigger.order, &trigger.matcher);
         self.holdings.remove(trigger.owner, trigger.held_bytes());
+        if let Some(owned) = self.by_owner.get_mut(&trigger.owner) {
+            owned.remove(&trigger.order);
+            if owned.is_empty() {
+                self.by_owner.remove(&trigger.owner);
+            }
+        }
         Some(trigger)
     }
 
@@ -75,8 +86,11 @@ impl Triggers {
 
     /// A worker is gone: its triggers go, and are given back.
     pub(super) fn forget_owner(&mut self, owner: SlotId) -> Vec<Trigger> {
-        let owned = self.triggers.iter().filter(|(_, t)| t.owner == owner);
-        let ids: Vec<Box<str>> = owned.map(|(_, trigger)| trigger.id.clone()).collect();
+        let owned = self.by_owner.remove(&owner).unwrap_or_default();
+        let ids = owned
+            .into_values()
+            .filter_map(|slot| Some(self.triggers.get(slot)?.id.clone()));
+        let ids: Vec<Box<str>> = ids.collect();
         ids.iter().filter_map(|id| self.unregister(id)).collect()
     }
 
