@@ -13,6 +13,8 @@ use mio::{Interest, Registry, Token};
 pub const ACCEPTS_A_TURN: usize = 64;
 /// How long accepting rests when the process has no descriptor left.
 const REST: Duration = Duration::from_millis(100);
+/// How long nothing more is said of that.
+const SAID_FOR: Duration = Duration::from_secs(10);
 
 /// One listener.
 pub struct Listener {
@@ -22,6 +24,8 @@ pub struct Listener {
     is_acceptable: bool,
     /// No accept before this.
     rests_until: Option<Instant>,
+    /// Until when it has been said why it rests.
+    said_until: Option<Instant>,
     /// Who connects there, for the log.
     whom: &'static str,
 }
@@ -40,6 +44,7 @@ impl Listener {
             socket: Some(socket),
             is_acceptable: true,
             rests_until: None,
+            said_until: None,
             whom,
         })
     }
@@ -99,12 +104,18 @@ impl Listener {
     }
 
     fn rest(&mut self, now: Instant, why: &io::Error) {
-        tracing::warn!(
-            "cannot accept {}: {why}; trying again every {} ms (open files: ulimit -n)",
-            self.whom,
-            REST.as_millis()
-        );
         self.rests_until = Some(now + REST);
+        if self.said_until.is_some_and(|until| until > now) {
+            return;
+        }
+        self.said_until = Some(now + SAID_FOR);
+        tracing::warn!(
+            "cannot accept {}: {why}; trying again every {} ms (open files: ulimit -n); \
+             this is said every {} s while it lasts",
+            self.whom,
+            REST.as_millis(),
+            SAID_FOR.as_secs()
+        );
     }
 }
 
@@ -169,6 +180,11 @@ mod tests {
         assert_eq!(rested, now + REST);
         assert!(listener.accept(rested).is_some());
         assert!(listener.rests_until().is_none());
+        let said_until = listener.said_until.unwrap();
+        listener.rest(rested, &io::Error::other("no descriptor left"));
+        assert_eq!(listener.said_until, Some(said_until), "it was said");
+        listener.rest(said_until, &io::Error::other("no descriptor left"));
+        assert!(listener.said_until > Some(said_until), "it is said again");
     }
 
     #[test]
