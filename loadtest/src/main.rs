@@ -151,12 +151,19 @@ fn ceiling(flags: &Ceiling) -> Result<bool, String> {
 
 fn plot_files(flags: &Plot) -> Result<bool, String> {
     let mut axis = flags.axis.clone();
-    let (mut sweeps, mut runs) = (Vec::new(), Vec::new());
+    let mut sweeps: Vec<Curve> = Vec::new();
+    let mut runs = Curve {
+        name: String::new(),
+        points: Vec::new(),
+    };
     for (name, file) in &flags.files {
         let json = read_json(file)?;
         if let Some((of_sweep, curve)) = Curve::of_sweep(name, &json) {
             axis = of_sweep;
-            sweeps.push(curve);
+            match sweeps.iter_mut().find(|other| other.name == *name) {
+                Some(rounds) => rounds.merge(curve.points),
+                None => sweeps.push(curve),
+            }
         } else {
             let number = name.parse().map_err(|_| {
                 format!(
@@ -164,15 +171,11 @@ fn plot_files(flags: &Plot) -> Result<bool, String> {
                     file.display()
                 )
             })?;
-            runs.push((number, json));
+            runs.add(number, json);
         }
     }
-    if !runs.is_empty() {
-        runs.sort_by(|(a, _), (b, _)| f64::total_cmp(a, b));
-        sweeps.push(Curve {
-            name: String::new(),
-            points: runs,
-        });
+    if !runs.points.is_empty() {
+        sweeps.push(runs);
     }
     plot::write_growth(&flags.folder, &axis, &sweeps)
         .map_err(|e| cannot_write(&flags.folder, &e))?;

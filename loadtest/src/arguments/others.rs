@@ -39,7 +39,7 @@ pub(crate) struct Plot {
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
     /// JSON files. Of sweeps, each is a line of that name; of single runs, each is a point at that
-    /// number of one line.
+    /// number of one line. Several files of one name are rounds: their medians are drawn.
     #[arg(value_name = "NAME=FILE", required = true, value_parser = parse_named)]
     pub(crate) files: Vec<(String, PathBuf)>,
     /// What the numbers of single runs count.

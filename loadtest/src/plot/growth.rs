@@ -1,7 +1,7 @@
 //! Plots of how figures grow: sweeps, or single runs that differ in something of the server.
 //!
 //! Reads reports as they stand in JSON files, so what was measured elsewhere and earlier can stand
-//! in one plot. May not measure anything.
+//! in one plot. Of several rounds the medians are drawn. May not measure anything.
 
 use std::fs;
 use std::io;
@@ -9,13 +9,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::compare::Spread;
 use crate::plot::svg::{self, Axis, Line, Scale};
 
 /// One line in every plot.
 pub(crate) struct Curve {
     pub(crate) name: String,
-    /// What grows, and the report of each size.
-    pub(crate) points: Vec<(f64, Value)>,
+    /// What grows, and the reports of each size: one of each round.
+    pub(crate) points: Vec<(f64, Vec<Value>)>,
 }
 
 /// Which figures one plot shows, and how.
@@ -62,10 +63,26 @@ impl Curve {
             name: name.to_owned(),
             points: values
                 .zip(points)
-                .filter_map(|(value, report)| Some((value?, report)))
+                .filter_map(|(value, report)| Some((value?, vec![report])))
                 .collect(),
         };
         Some((axis, curve))
+    }
+
+    /// One more run of that size.
+    pub(crate) fn add(&mut self, value: f64, report: Value) {
+        self.merge([(value, vec![report])]);
+    }
+
+    /// One more round of the same sizes, or of others.
+    pub(crate) fn merge(&mut self, round: impl IntoIterator<Item = (f64, Vec<Value>)>) {
+        for (value, reports) in round {
+            match self.points.iter_mut().find(|(x, _)| *x == value) {
+                Some((_, rounds)) => rounds.extend(reports),
+                None => self.points.push((value, reports)),
+            }
+        }
+        self.points.sort_by(|(a, _), (b, _)| f64::total_cmp(a, b));
     }
 }
 
@@ -97,13 +114,14 @@ impl Chart {
         let mut lines = Vec::new();
         for (color, curve) in curves.iter().enumerate() {
             for (index, (pointer, label)) in self.figures.iter().enumerate() {
-                let value = |report: &Value| {
-                    let value = report.pointer(pointer)?.as_f64()? * self.factor;
-                    (value > 0.0).then_some(value)
+                let value = |rounds: &[Value]| {
+                    let figures = rounds.iter().filter_map(|report| report.pointer(pointer));
+                    let median = Spread::of(figures.filter_map(Value::as_f64))?.median;
+                    (median > 0.0).then_some(median * self.factor)
                 };
                 let points = curve.points.iter();
                 let points: Vec<(f64, Option<f64>)> =
-                    points.map(|(x, report)| (*x, value(report))).collect();
+                    points.map(|(x, rounds)| (*x, value(rounds))).collect();
                 if points.iter().all(|(_, y)| y.is_none()) {
                     continue;
                 }
@@ -121,7 +139,8 @@ impl Chart {
 
 /// What all points have in common.
 fn below(curves: &[Curve]) -> String {
-    let Some((_, report)) = curves.first().and_then(|curve| curve.points.first()) else {
+    let first = curves.first().and_then(|curve| curve.points.first());
+    let Some((rounds, report)) = first.and_then(|(_, all)| Some((all.len(), all.first()?))) else {
         return String::new();
     };
     let pace = match (report["in_flight"].as_f64(), report["rate"].as_f64()) {
@@ -130,7 +149,11 @@ fn below(curves: &[Curve]) -> String {
         (None, None) => "several loads".to_owned(),
     };
     let seconds = report["seconds"].as_f64().unwrap_or_default();
-    format!("fanout, {pace}, {seconds} s each")
+    let of = match rounds {
+        1 => String::new(),
+        _ => format!(", medians of {rounds}"),
+    };
+    format!("fanout, {pace}, {seconds} s each{of}")
 }
 
 #[cfg(test)]
@@ -155,6 +178,20 @@ mod tests {
     #[test]
     fn a_file_without_a_sweep_is_none() {
         assert!(Curve::of_sweep("", &json!({"scenario": "fanout"})).is_none());
+    }
+
+    #[test]
+    fn several_rounds_are_drawn_as_their_medians() {
+        let mut all = curve("ours");
+        for us in [2.0, 7.0] {
+            all.add(10.0, json!({"server_cpu_us_per_delivery": us}));
+        }
+        all.add(5.0, json!({"server_cpu_us_per_delivery": 4.0}));
+        let sizes: Vec<f64> = all.points.iter().map(|(x, _)| *x).collect();
+        assert_eq!(sizes, [1.0, 5.0, 10.0, 100.0]);
+        let lines = CHARTS[0].lines(&[all]);
+        let drawn = [(1.0, 9.0), (5.0, 4.0), (10.0, 3.0), (100.0, 1.0)];
+        assert_eq!(lines[0].points, drawn.map(|(x, y)| (x, Some(y))));
     }
 
     #[test]
