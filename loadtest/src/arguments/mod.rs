@@ -187,7 +187,7 @@ mod tests {
         let plan =
             fanout_plan("--groups 1000 --subscribers 45 --in-flight 16 --seconds 5 --threads 2")
                 .unwrap();
-        assert_eq!(plan.setup.sources, 3);
+        assert_eq!(plan.setup.sources, 23);
         assert_eq!(
             (plan.subscribers_of(0), plan.subscribers_of(1)),
             (23_000, 22_000)
