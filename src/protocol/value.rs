@@ -145,7 +145,7 @@ fn scan(text: &str, strict: bool) -> Result<usize, ValueError> {
 
 /// What a byte outside strings begins.
 #[derive(Clone, Copy)]
-enum Class {
+pub(super) enum Class {
     Other,
     Quote,
     Opens,
@@ -153,7 +153,7 @@ enum Class {
     Number,
 }
 
-const CLASSES: [Class; 256] = {
+pub(super) const CLASSES: [Class; 256] = {
     let mut classes = [Class::Other; 256];
     classes[b'"' as usize] = Class::Quote;
     classes[b'{' as usize] = Class::Opens;
@@ -204,7 +204,7 @@ fn unit(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 /// The first quote or backslash from `at` on, or the end.
-fn special_in_string(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn special_in_string(bytes: &[u8], mut at: usize) -> usize {
     while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*word);
         let found = bytes_equal(word, b'"') | bytes_equal(word, b'\\');
