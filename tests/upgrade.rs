@@ -379,6 +379,16 @@ fn a_body_is_not_read_and_the_connection_ends() {
     assert_eq!(asked(server.stream(), request).status, 405);
 }
 
+fn wait_for_place(address: SocketAddr) {
+    support::wait_until("a place is free again", || {
+        let mut stream = raw::connect(address);
+        stream
+            .write_all(upgrade_request("/", "").as_bytes())
+            .unwrap();
+        raw::read_head(&mut stream).starts_with("HTTP/1.1 101 ")
+    });
+}
+
 #[test]
 fn sockets_over_the_limit_are_told_to_come_later() {
     on_each_shape(|shape| {
@@ -394,13 +404,7 @@ fn sockets_over_the_limit_are_told_to_come_later() {
             "what can never be served hears why"
         );
         held.pop().unwrap().close();
-        support::wait_until("a place is free again", || {
-            let mut stream = raw::connect(server.stream());
-            stream
-                .write_all(upgrade_request("/", "").as_bytes())
-                .unwrap();
-            raw::read_head(&mut stream).starts_with("HTTP/1.1 101 ")
-        });
+        wait_for_place(server.stream());
         for subscriber in &mut held {
             assert_eq!(subscriber.join("s", ("s", "g")).data, json!([]));
         }
@@ -418,13 +422,7 @@ fn sdk_sockets_over_the_limit_are_told_to_come_later() {
         sorted(busy)
     );
     drop(held.pop());
-    support::wait_until("a place is free again", || {
-        let mut stream = raw::connect(server.worker());
-        stream
-            .write_all(upgrade_request("/", "").as_bytes())
-            .unwrap();
-        raw::read_head(&mut stream).starts_with("HTTP/1.1 101 ")
-    });
+    wait_for_place(server.worker());
     for sdk in &mut held {
         let item = json!({"stream_name": "s", "group_id": "g", "item_id": "i"});
         assert!(sdk.call("stream::get", item).get("error").is_none());

@@ -4,7 +4,7 @@
 //! A call's input has been read once as a part of its message. [`raw`](super::raw) is for texts that
 //! nobody has looked at.
 
-use super::value::{CLASSES, Class, special_in_string};
+use super::value::{CLASSES, Class, string_end};
 
 /// Hands each member of an object to `each`: its key as the JSON string it is, and its value.
 ///
@@ -61,18 +61,6 @@ fn nested_end(bytes: &[u8], start: usize) -> usize {
         }
     }
     bytes.len()
-}
-
-/// Where the text goes on behind a string whose content begins at `at`.
-fn string_end(bytes: &[u8], mut at: usize) -> usize {
-    loop {
-        at = special_in_string(bytes, at);
-        match bytes.get(at) {
-            Some(b'\\') => at += 2,
-            Some(_) => return at + 1,
-            None => return bytes.len(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -130,7 +130,8 @@ fn scan(text: &str, strict: bool) -> Result<usize, ValueError> {
         // Of what stands outside strings, most is neither of these.
         match CLASSES[usize::from(byte)] {
             Class::Other => {}
-            Class::Quote => at = string_end(bytes, at, strict)?,
+            Class::Quote if strict => at = checked_string_end(bytes, at)?,
+            Class::Quote => at = string_end(bytes, at),
             Class::Opens => {
                 depth += 1;
                 deepest = deepest.max(depth);
@@ -170,27 +171,33 @@ pub(super) const CLASSES: [Class; 256] = {
 };
 
 /// Where the text goes on behind a string whose content begins at `at`.
-fn string_end(bytes: &[u8], mut at: usize, strict: bool) -> Result<usize, ValueError> {
+pub(super) fn string_end(bytes: &[u8], mut at: usize) -> usize {
+    loop {
+        at = special_in_string(bytes, at);
+        match bytes.get(at) {
+            Some(b'\\') => at += 2,
+            Some(_) => return at + 1,
+            None => return bytes.len(),
+        }
+    }
+}
+
+/// The same, and the string has no half of a surrogate pair.
+fn checked_string_end(bytes: &[u8], mut at: usize) -> Result<usize, ValueError> {
     loop {
         at = special_in_string(bytes, at);
         match bytes.get(at) {
             Some(b'\\') => match unit(bytes, at) {
                 None => at += 2,
-                Some(0xdc00..=0xdfff) if strict => return Err(ValueError::LoneSurrogate),
-                Some(0xd800..=0xdbff) if strict => match unit(bytes, at + 6) {
+                Some(0xdc00..=0xdfff) => return Err(ValueError::LoneSurrogate),
+                Some(0xd800..=0xdbff) => match unit(bytes, at + 6) {
                     Some(0xdc00..=0xdfff) => at += 12,
                     _ => return Err(ValueError::LoneSurrogate),
                 },
                 Some(_) => at += 6,
             },
             Some(_) => return Ok(at + 1),
-            None => {
-                return if strict {
-                    Err(ValueError::Syntax)
-                } else {
-                    Ok(at)
-                };
-            }
+            None => return Err(ValueError::Syntax),
         }
     }
 }
@@ -204,7 +211,7 @@ fn unit(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 /// The first quote or backslash from `at` on, or the end.
-pub(super) fn special_in_string(bytes: &[u8], mut at: usize) -> usize {
+fn special_in_string(bytes: &[u8], mut at: usize) -> usize {
     while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let word = u64::from_le_bytes(*word);
         let found = bytes_equal(word, b'"') | bytes_equal(word, b'\\');
