@@ -1,51 +1,23 @@
-//! What each key of a file may be, and what it becomes.
+//! A whole file: the streams worker's entry, and what is made of it.
 //!
 //! The reference's own keys are as strict as there; keys of ours are checked further. What a later
 //! version brings is refused here by name: passing over it could open what the file closes.
 
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
-use serde_json::Value as Json;
-
-use super::address::check_origin;
-use super::engine::{self, FileKind, Said};
+use super::engine::{FileKind, Said};
+use super::entries::{Entry, MANAGER, STREAM, entries, is_old_name, old_name, only, open, skipped};
 use super::manager;
-use super::redis::{CONNECT_TIMEOUT_MS, IN_FLIGHT};
 use super::report::Report;
-use super::section::{Section, integer, mismatch, nearest};
+use super::section::{Section, mismatch, nearest};
+use super::server;
 use super::store::{self, FileStore, StoreConfig};
 use super::yaml::{Node, Value};
-use super::{
-    AuthFailure, BACKLOG_LEN, Config, Endpoint, HOST_EMBEDDED, HOST_OF_FILE, MAILBOX_LEN_MIN, Pin,
-    Threads, ip_address,
-};
-
-const STREAM: &str = "iii-stream";
-pub(super) const MANAGER: &str = "iii-worker-manager";
-/// Read for its `level` and `format` by a later version; nobody misses it when it is passed over.
-const OBSERVABILITY: &str = "iii-observability";
-
-/// A name of version 0.10 and what took its place.
-const NAMES_OLD: [(&str, &str); 5] = [
-    ("modules::stream::StreamModule", STREAM),
-    ("modules::worker::WorkerModule", MANAGER),
-    ("modules::stream::adapters::KvStore", "kv"),
-    ("modules::stream::adapters::RedisAdapter", "redis"),
-    ("modules::stream::adapters::Bridge", "bridge"),
-];
+use super::{AuthFailure, Config, Endpoint, HOST_EMBEDDED, HOST_OF_FILE, ip_address};
 
 const NOT_YET: &str = "is not supported by this version of iii-stream";
 
 const PORTS: RangeInclusive<u64> = 0..=65_535;
-pub(super) const TIMES_MS: RangeInclusive<u64> = 1..=24 * 60 * 60 * 1000;
-const COUNTS: RangeInclusive<u64> = 1..=1_000_000_000;
-const THREADS: RangeInclusive<u64> = 1..=256;
-const CORES: RangeInclusive<u64> = 0..=4095;
-/// What one message or value may take at most.
-const MESSAGE_BYTES: RangeInclusive<u64> = 1..=1 << 30;
-/// What may wait in one place at most.
-const WAITING_BYTES: RangeInclusive<u64> = 1..=64 << 30;
 
 /// A whole file. Without workers in it: the embedded default.
 pub(super) fn read(report: &mut Report, tree: Option<&Node>, said: &Said) -> Config {
@@ -122,7 +94,7 @@ pub(super) fn read_bare(report: &mut Report, tree: &Node, said: &Said) -> Config
     keys.done();
     let name = format!("{STREAM}.server");
     let section = Section::new(report, "server".to_owned(), name, server_node);
-    server(section, &mut config, FileKind::Bare, said);
+    server::read(section, &mut config, FileKind::Bare, said);
     warn(report, &mut config, lasting);
     config
 }
@@ -140,168 +112,6 @@ pub(super) fn is_bare_mapping(tree: &Node) -> bool {
     !has(&["workers", "modules"]) && has(&["port", "host", "auth_function", "adapter", "server"])
 }
 
-/// One element of `workers` or `modules` that has a name.
-pub(super) struct Entry<'t> {
-    /// `workers[1]`.
-    path: String,
-    /// As written, with what may follow a `#`.
-    name: String,
-    name_at: usize,
-    node: &'t Node,
-}
-
-impl Entry<'_> {
-    fn is(&self, worker: &str) -> bool {
-        self.name.split('#').next() == Some(worker)
-    }
-
-    /// A fault of the entry as such.
-    pub(super) fn fault_name(&self, report: &mut Report, what: &str) {
-        report.fault(self.name_at, &format!("{}.name", self.path), what);
-    }
-}
-
-/// The elements of both lists, `workers` first.
-fn entries<'t>(report: &mut Report, tree: &'t Node) -> Vec<Entry<'t>> {
-    let pairs = match &tree.value {
-        Value::Null => return Vec::new(),
-        Value::Mapping(pairs) => pairs,
-        _ => {
-            report.fault(
-                tree.span.start,
-                "",
-                format_args!("{tree}, expected a mapping with workers"),
-            );
-            return Vec::new();
-        }
-    };
-    for (key, _) in pairs {
-        if !matches!(key.text.as_str(), "workers" | "modules") {
-            let suggestion = nearest(&key.text, &["workers", "modules"]);
-            let suggestion = suggestion
-                .map(|known| format!("; did you mean {known}?"))
-                .unwrap_or_default();
-            let what = "unknown key at the top level, expected workers (a worker's settings belong under workers[].config)";
-            report.fault(key.at, &key.text, format_args!("{what}{suggestion}"));
-        }
-    }
-    let mut top = Section::new(report, String::new(), String::new(), Some(tree));
-    top.refuse_doubled();
-
-    let mut entries = Vec::new();
-    for list in ["workers", "modules"] {
-        match top.node(list).map(|node| (node, &node.value)) {
-            None | Some((_, Value::Null)) => {}
-            Some((_, Value::List(items))) => {
-                for (index, node) in items.iter().enumerate() {
-                    entries.extend(entry(top.report, format!("{list}[{index}]"), node));
-                }
-            }
-            Some((node, _)) => top.fault(list, format_args!("{node}, expected a list")),
-        }
-    }
-    entries
-}
-
-/// None: it has no name, and a fault says so.
-fn entry<'t>(report: &mut Report, path: String, node: &'t Node) -> Option<Entry<'t>> {
-    if !matches!(node.value, Value::Mapping(_)) {
-        report.fault(
-            node.span.start,
-            &path,
-            format_args!("{node}, expected a mapping with name"),
-        );
-        return None;
-    }
-    let mut section = Section::new(report, path.clone(), String::new(), Some(node));
-    section.refuse_doubled();
-    let Some(name_node) = section.node("name") else {
-        match section.other_node("class") {
-            Some(class) => section.fault_at_key("class", old_name(class, "the worker's new name")),
-            None => report.fault(
-                node.span.start,
-                &path,
-                "has no name, expected name: iii-stream or another worker",
-            ),
-        }
-        return None;
-    };
-    let name = match &name_node.value {
-        Value::Text(text) | Value::Decimal(text) => text.clone(),
-        Value::Integer(value) => value.to_string(),
-        _ => {
-            section.fault("name", mismatch(name_node, "the name of a worker"));
-            return None;
-        }
-    };
-    if NAMES_OLD.iter().any(|(old, _)| *old == name) {
-        section.fault("name", old_name(name_node, ""));
-        return None;
-    }
-    Some(Entry {
-        path,
-        name,
-        name_at: name_node.span.start,
-        node,
-    })
-}
-
-fn old_name(class: &Node, unknown: &str) -> String {
-    let new = match &class.value {
-        Value::Text(text) => NAMES_OLD
-            .iter()
-            .find(|(old, _)| old == text)
-            .map(|(_, new)| *new),
-        _ => None,
-    };
-    format!(
-        "is from version 0.10; write name: {}",
-        new.unwrap_or(unknown)
-    )
-}
-
-/// The entry of this worker; every further one is a fault.
-fn only<'e, 't>(
-    report: &mut Report,
-    entries: &'e [Entry<'t>],
-    worker: &str,
-) -> Option<&'e Entry<'t>> {
-    let mut found = entries.iter().filter(|entry| entry.is(worker));
-    let first = found.next();
-    for further in found {
-        further.fault_name(report, &format!("a second {worker}, expected one"));
-    }
-    first
-}
-
-/// Names as written, each once.
-fn skipped<'e>(entries: &'e [Entry<'_>]) -> Vec<&'e str> {
-    let mut names: Vec<&str> = Vec::new();
-    for entry in entries {
-        let is_read = [STREAM, MANAGER, OBSERVABILITY]
-            .iter()
-            .any(|worker| entry.is(worker));
-        if !is_read && !names.contains(&entry.name.as_str()) {
-            names.push(&entry.name);
-        }
-    }
-    names
-}
-
-/// What stands beside `name` in an entry of ours; settings are shown under `shown`. Other keys there
-/// are nobody's business.
-pub(super) fn open<'r, 't>(
-    report: &'r mut Report,
-    entry: Option<&Entry<'t>>,
-    worker: &str,
-    shown: String,
-) -> Section<'r, 't> {
-    let path = entry.map(|entry| entry.path.clone()).unwrap_or_default();
-    let mut section = Section::new(report, path, shown, entry.map(|entry| entry.node));
-    section.refuse("image", &format!("{worker} is built in, expected no image"));
-    section
-}
-
 fn stream_entry(
     report: &mut Report,
     config: &mut Config,
@@ -313,7 +123,7 @@ fn stream_entry(
     let mut keys = section.section("config");
     let lasting = stream_keys(&mut keys, config);
     keys.done();
-    server(section.section("server"), config, kind, said);
+    server::read(section.section("server"), config, kind, said);
     warn(report, config, entry.map_or(Lasting::AsSaid, |_| lasting));
 }
 
@@ -394,7 +204,7 @@ fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> Lasting {
         Value::Text(text) => match text.as_str() {
             "kv" | "redis" => Ok(text.clone()),
             "bridge" => Err(format!("{text} {NOT_YET}, expected kv or redis")),
-            _ if NAMES_OLD.iter().any(|(old, _)| old == text) => Err(old_name(node, "")),
+            _ if is_old_name(text) => Err(old_name(node, "")),
             _ => Err(format!("{text} is not known, expected kv, redis or bridge")),
         },
         _ => Err(mismatch(node, "kv, redis or bridge")),
@@ -424,195 +234,16 @@ fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> Lasting {
     }
 }
 
-/// The keys of ours.
-fn server(mut server: Section<'_, '_>, config: &mut Config, kind: FileKind, said: &Said) {
-    server.refuse_doubled();
-    engine::read(&mut server, config, kind, said);
-    server.read("threads", &mut config.threads, threads);
-    let threads = config.threads;
-    server.read("pin", &mut config.pin, |node| pin(node, threads));
-    let mut backlog = BACKLOG_LEN;
-    server.integer("backlog", &mut backlog, 1..=i32::MAX as u64);
-    config.backlog = server.node("backlog").map(|_| backlog);
-    server.read("auth_failure", &mut config.auth.failure, auth_failure);
-    server.integer("auth_timeout_ms", &mut config.auth.timeout_ms, TIMES_MS);
-    origins(
-        &mut server,
-        "allowed_origins",
-        &mut config.allowed_origins,
-        "any",
-    );
-    let worker_origins = &mut config.worker_origins;
-    origins(&mut server, "worker_origins", worker_origins, "loopback");
-    server.integer("call_timeout_ms", &mut config.call_timeout_ms, TIMES_MS);
-    server.integer("drain_ms", &mut config.drain_ms, TIMES_MS);
-
-    redis(server.section("redis"), config);
-    let limits = &mut config.limits;
-    let mut keys = server.section("limits");
-    keys.refuse_doubled();
-    keys.integer("connections", &mut limits.connections, COUNTS);
-    keys.integer("worker_connections", &mut limits.worker_connections, COUNTS);
-    keys.integer("handshake_ms", &mut limits.handshake_ms, TIMES_MS);
-    keys.bytes(
-        "handshake_bytes",
-        &mut limits.handshake_bytes,
-        MESSAGE_BYTES,
-    );
-    keys.bytes("message_bytes", &mut limits.message_bytes, MESSAGE_BYTES);
-    keys.bytes("call_bytes", &mut limits.call_bytes, MESSAGE_BYTES);
-    keys.bytes("name_bytes", &mut limits.name_bytes, MESSAGE_BYTES);
-    keys.integer(
-        "json_depth",
-        &mut limits.json_depth,
-        1..=super::JSON_DEPTH_MAX as u64,
-    );
-    keys.bytes("value_bytes", &mut limits.value_bytes, MESSAGE_BYTES);
-    keys.integer("update_ops", &mut limits.update_ops, COUNTS);
-    keys.integer("subscriptions", &mut limits.subscriptions, COUNTS);
-    keys.bytes("behind_bytes", &mut limits.behind_bytes, WAITING_BYTES);
-    keys.integer(
-        "mailbox_len",
-        &mut limits.mailbox_len,
-        MAILBOX_LEN_MIN as u64..=1 << 20,
-    );
-    keys.bytes("mailbox_bytes", &mut limits.mailbox_bytes, WAITING_BYTES);
-    keys.integer("calls_in_flight", &mut limits.calls_in_flight, COUNTS);
-    keys.bytes(
-        "call_queue_bytes",
-        &mut limits.call_queue_bytes,
-        WAITING_BYTES,
-    );
-    keys.done();
-    server.done();
-}
-
-/// How long Redis may take, and how much is asked of it at once.
-fn redis(mut keys: Section<'_, '_>, config: &mut Config) {
-    keys.refuse_doubled();
-    let mut connect_timeout_ms = CONNECT_TIMEOUT_MS;
-    let mut in_flight = IN_FLIGHT;
-    keys.integer("connect_timeout_ms", &mut connect_timeout_ms, TIMES_MS);
-    keys.integer("in_flight", &mut in_flight, COUNTS);
-    keys.done();
-    if let StoreConfig::Redis(store) = &mut config.store {
-        store.connect_timeout = Duration::from_millis(connect_timeout_ms);
-        store.in_flight = in_flight;
-        store.call_timeout = Duration::from_millis(config.call_timeout_ms);
-    }
-}
-
-fn auth_failure(node: &Node) -> Result<AuthFailure, String> {
-    match &node.value {
-        Value::Text(text) if text == "refuse" => Ok(AuthFailure::Refuse),
-        Value::Text(text) if text == "allow" => Ok(AuthFailure::Allow),
-        _ => Err(mismatch(node, "refuse or allow")),
-    }
-}
-
-/// A list of origins. `default` is what its absence is shown as; an empty one could mean that or
-/// nobody.
-fn origins(
-    server: &mut Section<'_, '_>,
-    key: &'static str,
-    target: &mut Vec<String>,
-    default: &str,
-) {
-    let expected = "a list of origins, as https://example.com";
-    let Some(origins) = server.items(key, expected, origin) else {
-        return;
-    };
-    match server.node(key).map(|node| &node.value) {
-        Some(Value::List(items)) if items.is_empty() => server.fault(
-            key,
-            format_args!("is an empty list, expected an origin or no such key ({default})"),
-        ),
-        Some(Value::List(_)) => server.show(key, origins.clone().into()),
-        _ => server.show(key, default.into()),
-    }
-    *target = origins;
-}
-
-/// None: it is at fault, and the report says so.
-fn origin(report: &mut Report, path: String, node: &Node) -> Option<String> {
-    let checked = match &node.value {
-        Value::Text(text) => check_origin(text).map(|()| text.clone()),
-        Value::Null => Err("is null, expected an origin (\"null\" in quotes is one)".to_owned()),
-        _ => Err(mismatch(node, "an origin, as https://example.com")),
-    };
-    checked
-        .map_err(|what| report.fault(node.span.start, &path, what))
-        .ok()
-}
-
-fn threads(node: &Node) -> Result<Threads, String> {
-    match &node.value {
-        Value::Text(text) if text == "auto" => Ok(Threads::Auto),
-        _ => integer(node, &THREADS, "auto or an integer from 1 to 256").map(Threads::Count),
-    }
-}
-
-fn pin(node: &Node, threads: Threads) -> Result<Pin, String> {
-    let expected = "auto, none or a list of core numbers";
-    let cores: Vec<usize> = match &node.value {
-        Value::Text(text) if text == "auto" => return Ok(Pin::Auto),
-        Value::Text(text) if text == "none" => return Ok(Pin::None),
-        Value::List(items) => {
-            let core =
-                |item: &std::rc::Rc<Node>| integer(item, &CORES, "a core number from 0 to 4095");
-            items.iter().map(core).collect::<Result<_, _>>()?
-        }
-        _ => return Err(mismatch(node, expected)),
-    };
-    match threads {
-        _ if cores.is_empty() => {
-            Err("is an empty list, expected one core for each thread".to_owned())
-        }
-        Threads::Count(threads) if cores.len() < threads => Err(format!(
-            "has {} for {threads} threads, expected at least {threads}",
-            cores.len()
-        )),
-        _ => Ok(Pin::Cores(cores)),
-    }
-}
-
-impl From<Threads> for Json {
-    fn from(threads: Threads) -> Json {
-        match threads {
-            Threads::Auto => "auto".into(),
-            Threads::Count(count) => count.into(),
-        }
-    }
-}
-
-impl From<AuthFailure> for Json {
-    fn from(failure: AuthFailure) -> Json {
-        match failure {
-            AuthFailure::Refuse => "refuse".into(),
-            AuthFailure::Allow => "allow".into(),
-        }
-    }
-}
-
-impl From<Pin> for Json {
-    fn from(pin: Pin) -> Json {
-        match pin {
-            Pin::Auto => "auto".into(),
-            Pin::None => "none".into(),
-            Pin::Cores(cores) => cores.into(),
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
-    use super::super::env::expand;
-    use super::super::{Auth, Limits, yaml};
-    use super::*;
-
-    use super::super::{Factor, Fsync, RedisStore};
     use std::time::Duration;
+
+    use serde_json::Value as Json;
+
+    use super::super::env::expand;
+    use super::super::{Auth, Factor, Fsync, Limits, Pin, RedisStore, Threads, yaml};
+    use super::*;
 
     fn environment(name: &str) -> Option<String> {
         match name {

@@ -4,7 +4,8 @@
 
 use serde_json::Value as Json;
 
-use super::file::{Entry, MANAGER, endpoint, function_id, open};
+use super::entries::{Entry, MANAGER, open};
+use super::file::{endpoint, function_id};
 use super::report::Report;
 use super::section::{Section, mismatch};
 use super::yaml::{Node, Value};

@@ -15,12 +15,14 @@
 mod address;
 mod check;
 mod engine;
+mod entries;
 mod env;
 mod file;
 mod manager;
 mod redis;
 mod report;
 mod section;
+mod server;
 mod sources;
 mod store;
 mod yaml;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::address::without_secrets;
-use super::file::TIMES_MS;
 use super::redis::{REDIS_URL, RedisAddress, RedisStore};
 use super::section::{Section, mismatch};
+use super::server::TIMES_MS;
 use super::yaml::{Node, Value};
 
 const SEGMENTS_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 30;

@@ -1,0 +1,204 @@
+//! What stands under `server:`: the keys of ours.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use super::address::check_origin;
+use super::engine::{self, FileKind, Said};
+use super::redis::{CONNECT_TIMEOUT_MS, IN_FLIGHT};
+use super::report::Report;
+use super::section::{Section, integer, mismatch};
+use super::store::StoreConfig;
+use super::yaml::{Node, Value};
+use super::{AuthFailure, BACKLOG_LEN, Config, MAILBOX_LEN_MIN, Pin, Threads};
+
+pub(super) const TIMES_MS: RangeInclusive<u64> = 1..=24 * 60 * 60 * 1000;
+const COUNTS: RangeInclusive<u64> = 1..=1_000_000_000;
+const THREADS: RangeInclusive<u64> = 1..=256;
+const CORES: RangeInclusive<u64> = 0..=4095;
+/// What one message or value may take at most.
+const MESSAGE_BYTES: RangeInclusive<u64> = 1..=1 << 30;
+/// What may wait in one place at most.
+const WAITING_BYTES: RangeInclusive<u64> = 1..=64 << 30;
+
+/// The keys of ours.
+pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileKind, said: &Said) {
+    server.refuse_doubled();
+    engine::read(&mut server, config, kind, said);
+    server.read("threads", &mut config.threads, threads);
+    let threads = config.threads;
+    server.read("pin", &mut config.pin, |node| pin(node, threads));
+    let mut backlog = BACKLOG_LEN;
+    server.integer("backlog", &mut backlog, 1..=i32::MAX as u64);
+    config.backlog = server.node("backlog").map(|_| backlog);
+    server.read("auth_failure", &mut config.auth.failure, auth_failure);
+    server.integer("auth_timeout_ms", &mut config.auth.timeout_ms, TIMES_MS);
+    origins(
+        &mut server,
+        "allowed_origins",
+        &mut config.allowed_origins,
+        "any",
+    );
+    let worker_origins = &mut config.worker_origins;
+    origins(&mut server, "worker_origins", worker_origins, "loopback");
+    server.integer("call_timeout_ms", &mut config.call_timeout_ms, TIMES_MS);
+    server.integer("drain_ms", &mut config.drain_ms, TIMES_MS);
+
+    redis(server.section("redis"), config);
+    let limits = &mut config.limits;
+    let mut keys = server.section("limits");
+    keys.refuse_doubled();
+    keys.integer("connections", &mut limits.connections, COUNTS);
+    keys.integer("worker_connections", &mut limits.worker_connections, COUNTS);
+    keys.integer("handshake_ms", &mut limits.handshake_ms, TIMES_MS);
+    keys.bytes(
+        "handshake_bytes",
+        &mut limits.handshake_bytes,
+        MESSAGE_BYTES,
+    );
+    keys.bytes("message_bytes", &mut limits.message_bytes, MESSAGE_BYTES);
+    keys.bytes("call_bytes", &mut limits.call_bytes, MESSAGE_BYTES);
+    keys.bytes("name_bytes", &mut limits.name_bytes, MESSAGE_BYTES);
+    keys.integer(
+        "json_depth",
+        &mut limits.json_depth,
+        1..=super::JSON_DEPTH_MAX as u64,
+    );
+    keys.bytes("value_bytes", &mut limits.value_bytes, MESSAGE_BYTES);
+    keys.integer("update_ops", &mut limits.update_ops, COUNTS);
+    keys.integer("subscriptions", &mut limits.subscriptions, COUNTS);
+    keys.bytes("behind_bytes", &mut limits.behind_bytes, WAITING_BYTES);
+    keys.integer(
+        "mailbox_len",
+        &mut limits.mailbox_len,
+        MAILBOX_LEN_MIN as u64..=1 << 20,
+    );
+    keys.bytes("mailbox_bytes", &mut limits.mailbox_bytes, WAITING_BYTES);
+    keys.integer("calls_in_flight", &mut limits.calls_in_flight, COUNTS);
+    keys.bytes(
+        "call_queue_bytes",
+        &mut limits.call_queue_bytes,
+        WAITING_BYTES,
+    );
+    keys.done();
+    server.done();
+}
+
+/// How long Redis may take, and how much is asked of it at once.
+fn redis(mut keys: Section<'_, '_>, config: &mut Config) {
+    keys.refuse_doubled();
+    let mut connect_timeout_ms = CONNECT_TIMEOUT_MS;
+    let mut in_flight = IN_FLIGHT;
+    keys.integer("connect_timeout_ms", &mut connect_timeout_ms, TIMES_MS);
+    keys.integer("in_flight", &mut in_flight, COUNTS);
+    keys.done();
+    if let StoreConfig::Redis(store) = &mut config.store {
+        store.connect_timeout = Duration::from_millis(connect_timeout_ms);
+        store.in_flight = in_flight;
+        store.call_timeout = Duration::from_millis(config.call_timeout_ms);
+    }
+}
+
+fn auth_failure(node: &Node) -> Result<AuthFailure, String> {
+    match &node.value {
+        Value::Text(text) if text == "refuse" => Ok(AuthFailure::Refuse),
+        Value::Text(text) if text == "allow" => Ok(AuthFailure::Allow),
+        _ => Err(mismatch(node, "refuse or allow")),
+    }
+}
+
+/// A list of origins. `default` is what its absence is shown as; an empty one could mean that or
+/// nobody.
+fn origins(
+    server: &mut Section<'_, '_>,
+    key: &'static str,
+    target: &mut Vec<String>,
+    default: &str,
+) {
+    let expected = "a list of origins, as https://example.com";
+    let Some(origins) = server.items(key, expected, origin) else {
+        return;
+    };
+    match server.node(key).map(|node| &node.value) {
+        Some(Value::List(items)) if items.is_empty() => server.fault(
+            key,
+            format_args!("is an empty list, expected an origin or no such key ({default})"),
+        ),
+        Some(Value::List(_)) => server.show(key, origins.clone().into()),
+        _ => server.show(key, default.into()),
+    }
+    *target = origins;
+}
+
+/// None: it is at fault, and the report says so.
+fn origin(report: &mut Report, path: String, node: &Node) -> Option<String> {
+    let checked = match &node.value {
+        Value::Text(text) => check_origin(text).map(|()| text.clone()),
+        Value::Null => Err("is null, expected an origin (\"null\" in quotes is one)".to_owned()),
+        _ => Err(mismatch(node, "an origin, as https://example.com")),
+    };
+    checked
+        .map_err(|what| report.fault(node.span.start, &path, what))
+        .ok()
+}
+
+fn threads(node: &Node) -> Result<Threads, String> {
+    match &node.value {
+        Value::Text(text) if text == "auto" => Ok(Threads::Auto),
+        _ => integer(node, &THREADS, "auto or an integer from 1 to 256").map(Threads::Count),
+    }
+}
+
+fn pin(node: &Node, threads: Threads) -> Result<Pin, String> {
+    let expected = "auto, none or a list of core numbers";
+    let cores: Vec<usize> = match &node.value {
+        Value::Text(text) if text == "auto" => return Ok(Pin::Auto),
+        Value::Text(text) if text == "none" => return Ok(Pin::None),
+        Value::List(items) => {
+            let core =
+                |item: &std::rc::Rc<Node>| integer(item, &CORES, "a core number from 0 to 4095");
+            items.iter().map(core).collect::<Result<_, _>>()?
+        }
+        _ => return Err(mismatch(node, expected)),
+    };
+    match threads {
+        _ if cores.is_empty() => {
+            Err("is an empty list, expected one core for each thread".to_owned())
+        }
+        Threads::Count(threads) if cores.len() < threads => Err(format!(
+            "has {} for {threads} threads, expected at least {threads}",
+            cores.len()
+        )),
+        _ => Ok(Pin::Cores(cores)),
+    }
+}
+
+impl From<Threads> for Json {
+    fn from(threads: Threads) -> Json {
+        match threads {
+            Threads::Auto => "auto".into(),
+            Threads::Count(count) => count.into(),
+        }
+    }
+}
+
+impl From<AuthFailure> for Json {
+    fn from(failure: AuthFailure) -> Json {
+        match failure {
+            AuthFailure::Refuse => "refuse".into(),
+            AuthFailure::Allow => "allow".into(),
+        }
+    }
+}
+
+impl From<Pin> for Json {
+    fn from(pin: Pin) -> Json {
+        match pin {
+            Pin::Auto => "auto".into(),
+            Pin::None => "none".into(),
+            Pin::Cores(cores) => cores.into(),
+        }
+    }
+}
