@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 
+use super::boot;
+
 /// One directory.
 pub trait Disk: Send {
     /// How it is called in messages.
@@ -50,6 +52,9 @@ pub trait Disk: Send {
 
     /// Does so wherever it is called.
     fn names_syncer(&self) -> SyncNames;
+
+    /// Whether there may have been a loss of power since it was last written to.
+    fn may_have_lost_power(&self) -> bool;
 }
 
 /// Makes names outlast a loss of power, at another time or on another thread.
@@ -216,6 +221,10 @@ impl Disk for Directory {
                 let _ = fs::remove_file(directory.join(name));
             }
         });
+    }
+
+    fn may_have_lost_power(&self) -> bool {
+        boot::may_have_lost_power(&self.0)
     }
 
     fn names_syncer(&self) -> SyncNames {

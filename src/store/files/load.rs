@@ -185,11 +185,7 @@ impl Loading<'_> {
     fn log(&mut self, layout: &Layout) -> Result<(), StoreError> {
         let snapshot_to = self.loaded.last_sequence;
         // What a damaged snapshot has lost may still stand in a segment.
-        let is_whole = match &self.damage {
-            Damage::Stops => true,
-            Damage::IsNoted(losses) => losses.is_empty(),
-        };
-        let begun = if is_whole { snapshot_to } else { 0 };
+        let begun = if self.is_whole() { snapshot_to } else { 0 };
         // A segment counts unless its successor begins where the snapshot does, or before.
         let is_needed = |at: &usize| layout.logs.get(at + 1).is_none_or(|next| *next > begun + 1);
         let first = (0..layout.logs.len()).find(is_needed).unwrap_or_default();
@@ -314,8 +310,18 @@ impl Loading<'_> {
         let (from, Some(next)) = gap else {
             return Ok(true);
         };
-        let is_unwritten = self.is_unwritten(name, from, next)?;
+        // Where there is other damage, all that is whole is to be salvaged.
+        let may_be = self.is_whole() && self.disk.may_have_lost_power();
+        let is_unwritten = may_be && self.is_unwritten(name, from, next)?;
         Ok(is_unwritten && self.synced_to(name, next, last)? <= last)
+    }
+
+    /// No damage was found so far.
+    fn is_whole(&self) -> bool {
+        match &self.damage {
+            Damage::Stops => true,
+            Damage::IsNoted(losses) => losses.is_empty(),
+        }
     }
 
     /// Whether a block between the two did not reach the disk.

@@ -81,15 +81,16 @@ impl Log {
         goes_on: bool,
     ) -> Result<Log, StoreError> {
         let segment_bytes = segment_bytes as u64;
+        if fsync != Fsync::Never {
+            // A process that was killed may not have synced them, and other settings never did.
+            sync_all(disk, &segments)?;
+        }
         let last = segments.pop_if(|last| goes_on && last.bytes < segment_bytes);
         let open = match last {
             None => None,
             Some(last) => {
                 let name = name_of(last.sequence);
-                let file = match fsync {
-                    Fsync::Never => disk.reopen(&name),
-                    _ => reopen_synced(disk, &name),
-                };
+                let file = disk.reopen(&name);
                 Some(Open {
                     file: file.map_err(|source| StoreError::of(disk, &name, source))?,
                     sequence: last.sequence,
@@ -308,11 +309,7 @@ impl Log {
     /// Syncs all that was written since the start, names included, whatever the policy.
     pub(super) fn finish(&mut self, disk: &mut dyn Disk) -> Result<(), StoreError> {
         if self.fsync == Fsync::Never {
-            for closed in &self.closed {
-                let name = name_of(closed.sequence);
-                let synced = disk.reopen(&name).and_then(|mut file| file.sync());
-                synced.map_err(|source| StoreError::of(disk, &name, source))?;
-            }
+            sync_all(disk, &self.closed)?;
         }
         self.wait_for_sync(disk)?;
         self.sync(disk)?;
@@ -433,11 +430,14 @@ impl Log {
 }
 
 /// What a process that was killed had written may be read and told before it is on the disk.
-fn reopen_synced(disk: &mut dyn Disk, name: &str) -> io::Result<Box<dyn DiskFile>> {
-    let mut file = disk.reopen(name)?;
-    file.sync()?;
-    disk.sync()?;
-    Ok(file)
+fn sync_all(disk: &mut dyn Disk, segments: &[Closed]) -> Result<(), StoreError> {
+    for closed in segments {
+        let name = name_of(closed.sequence);
+        let synced = disk.reopen(&name).and_then(|mut file| file.sync());
+        synced.map_err(|source| StoreError::of(disk, &name, source))?;
+    }
+    disk.sync()
+        .map_err(|source| StoreError::io(disk.path(), source))
 }
 
 /// What is said of a file that is not as it was written.

@@ -16,6 +16,7 @@
 //! kept here: a snapshot asks the shards for their groups, a slice at a time. Since questions to a
 //! shard go the way that answers go, a slice holds just what was accepted when it was asked for.
 
+mod boot;
 mod disk;
 mod export;
 mod import;
@@ -352,7 +353,14 @@ impl Store for Files {
         // What was accepted is synced, also where there is no room for more.
         if let Err(error) = self.log.finish(&mut *self.disk) {
             tracing::error!("the end of the log is not on the disk: {error}");
+            return;
         }
+        // A block that is missing at the next start was there. Who cannot write that says nothing new.
+        let sequence = self.log.next_sequence();
+        self.batch.clear();
+        record::synced(&mut self.batch, sequence, sequence - 1, true);
+        let told = self.log.append(&mut *self.disk, &self.batch, 1);
+        let _ = told.and_then(|()| self.log.finish(&mut *self.disk));
     }
 }
 
@@ -418,7 +426,7 @@ impl Files {
         let mut sequence = self.log.next_sequence();
         let synced_to = self.log.synced_to();
         if synced_to > self.synced_told {
-            record::synced(&mut self.batch, sequence, synced_to);
+            record::synced(&mut self.batch, sequence, synced_to, false);
             records += 1;
             sequence += 1;
         }

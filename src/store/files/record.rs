@@ -11,6 +11,8 @@
 //! where its predecessor ends; a snapshot's head names the last sequence number before it began, and
 //! the segment that was there behind it.
 
+use std::borrow::Cow;
+
 use crate::id::{GroupKey, ItemId, Text};
 use crate::shard::{Piece, Restored};
 
@@ -30,6 +32,8 @@ const TIME: u8 = 3;
 const PIECE: u8 = 4;
 const END: u8 = 5;
 const SYNCED: u8 = 6;
+/// U+0000 in a name.
+const NUL: [u8; 2] = [0xc0, 0x80];
 /// Set in the kind of the last record of a batch: without it the batch was never accepted.
 const LAST: u8 = 0x80;
 
@@ -140,8 +144,7 @@ pub(super) fn write(out: &mut Vec<u8>, sequence: u64, write: Write<'_>, is_last:
     frame(out, |out| {
         prefix(out, sequence, kind | last(is_last), write.time);
         put_key(out, write.key);
-        put_len(out, write.item.len());
-        out.extend_from_slice(write.item.as_bytes());
+        put_name(out, write.item);
         out.extend_from_slice(write.value.unwrap_or_default().as_bytes());
     });
 }
@@ -152,8 +155,8 @@ pub(super) fn time(out: &mut Vec<u8>, sequence: u64, time: u64, is_last: bool) {
 }
 
 /// Appends that all records up to number `to` are on the disk.
-pub(super) fn synced(out: &mut Vec<u8>, sequence: u64, to: u64) {
-    frame(out, |out| prefix(out, sequence, SYNCED, to));
+pub(super) fn synced(out: &mut Vec<u8>, sequence: u64, to: u64, is_last: bool) {
+    frame(out, |out| prefix(out, sequence, SYNCED | last(is_last), to));
 }
 
 /// Appends a piece of a snapshot; `sequence` is that of the last write that is in it.
@@ -164,9 +167,10 @@ pub(super) fn piece(out: &mut Vec<u8>, sequence: u64, piece: &Piece) {
         out.push(u8::from(piece.is_first) | u8::from(piece.is_unnamed) << 1);
         put_len(out, piece.items.len());
         for (name, value) in &piece.items {
+            let name = without_nul(name);
             put_len(out, name.len());
             put_len(out, value.len());
-            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(&name);
             out.extend_from_slice(value.as_bytes());
         }
     });
@@ -200,8 +204,42 @@ fn prefix(out: &mut Vec<u8>, sequence: u64, kind: u8, time: u64) {
 
 fn put_key(out: &mut Vec<u8>, key: &GroupKey) {
     put_len(out, key.stream().len());
-    put_len(out, key.joined().len());
-    out.extend_from_slice(key.joined().as_bytes());
+    put_name(out, key.joined());
+}
+
+fn put_name(out: &mut Vec<u8>, name: &str) {
+    let name = without_nul(name);
+    put_len(out, name.len());
+    out.extend_from_slice(&name);
+}
+
+/// No text may hold what looks like a record, and every record has a zero byte: the highest of its
+/// number. In a name U+0000 becomes two bytes that UTF-8 has not (as in Java's modified UTF-8); in a value
+/// it is an escape of JSON.
+fn without_nul(name: &str) -> Cow<'_, [u8]> {
+    let bytes = name.as_bytes();
+    match bytes.contains(&0) {
+        true => name
+            .split('\0')
+            .map(str::as_bytes)
+            .collect::<Vec<_>>()
+            .join(&NUL[..])
+            .into(),
+        false => bytes.into(),
+    }
+}
+
+fn with_nul(bytes: &[u8]) -> Option<Cow<'_, str>> {
+    if let Ok(name) = std::str::from_utf8(bytes) {
+        return Some(name.into());
+    }
+    let (mut name, mut rest) = (Vec::with_capacity(bytes.len()), bytes);
+    while let Some((first, behind)) = rest.split_first() {
+        let nul = rest.strip_prefix(&NUL);
+        name.push(nul.map_or(*first, |_| 0));
+        rest = nul.unwrap_or(behind);
+    }
+    String::from_utf8(name).ok().map(Cow::from)
 }
 
 /// Names and values are limited far below what 32 bits count.
@@ -267,17 +305,17 @@ pub(super) fn decode(payload: &[u8]) -> Option<Content> {
     let (sequence, kind, time) = (fields.u64()?, fields.u8()?, fields.u64()?);
     let content = match kind & !LAST {
         PUT => {
-            let (key, item) = (fields.key()?, fields.text()?);
+            let (key, item) = (fields.key()?, fields.name()?);
             Content::Restored(Restored::Put {
                 sequence,
                 key,
-                item: ItemId::from(item),
+                item: ItemId::from(&*item),
                 value: Text::from(fields.rest()?),
                 time,
             })
         }
         REMOVE => {
-            let (key, item) = (fields.key()?, ItemId::from(fields.text()?));
+            let (key, item) = (fields.key()?, ItemId::from(&*fields.name()?));
             Content::Restored(Restored::Remove {
                 sequence,
                 key,
@@ -383,10 +421,10 @@ impl<'a> Fields<'a> {
         Some(u64::from_le_bytes(bytes))
     }
 
-    /// A text with its length before it.
-    fn text(&mut self) -> Option<&'a str> {
+    /// A name with its length before it.
+    fn name(&mut self) -> Option<Cow<'a, str>> {
         let len = self.u32()? as usize;
-        self.text_of(len)
+        with_nul(self.take(len)?)
     }
 
     fn text_of(&mut self, len: usize) -> Option<&'a str> {
@@ -399,7 +437,7 @@ impl<'a> Fields<'a> {
 
     fn key(&mut self) -> Option<GroupKey> {
         let stream_len = self.u32()? as usize;
-        GroupKey::of_joined(self.text()?, stream_len)
+        GroupKey::of_joined(&self.name()?, stream_len)
     }
 
     fn piece(&mut self, time: u64) -> Option<Piece> {
@@ -408,7 +446,7 @@ impl<'a> Fields<'a> {
         let mut items = Vec::with_capacity(len.min(self.0.len() / 8));
         for _ in 0..len {
             let (name_len, value_len) = (self.u32()? as usize, self.u32()? as usize);
-            let name = Box::from(self.text_of(name_len)?);
+            let name = Box::from(&*with_nul(self.take(name_len)?)?);
             items.push((name, Text::from(self.text_of(value_len)?)));
         }
         Some(Piece {

@@ -40,7 +40,7 @@ impl Files {
     /// The same on any disk.
     pub fn on(
         mut disk: Box<dyn Disk>,
-        lock: Option<Lock>,
+        mut lock: Option<Lock>,
         settings: &FileStore,
         workers: usize,
         restore: &mut dyn FnMut(Restored),
@@ -52,6 +52,9 @@ impl Files {
         }
         let loaded = load::load(&*disk, restore, Damage::Stops)?;
         put_in_order(&mut *disk, &loaded)?;
+        if let Some(lock) = &mut lock {
+            lock.note_boot();
+        }
         can_create(&mut *disk)?;
         let is_log_gone = loaded.is_followed && loaded.segments.is_empty();
         let mut log = Log::resume(

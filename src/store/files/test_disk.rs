@@ -24,6 +24,7 @@ struct State {
     synced_names: BTreeMap<String, Arc<Mutex<Bytes>>>,
     /// So many more bytes are written, then every write fails.
     room: Option<usize>,
+    has_lost_power: bool,
     cuts_fail: bool,
     creations_fail: bool,
     /// So many more syncs work, then one fails.
@@ -57,6 +58,10 @@ impl TestDisk {
 
     pub(super) fn room(&self, bytes: Option<usize>) {
         self.state().room = bytes;
+    }
+
+    pub(super) fn has_lost_power(&self) {
+        self.state().has_lost_power = true;
     }
 
     pub(super) fn cuts_fail(&self, fail: bool) {
@@ -118,6 +123,7 @@ impl TestDisk {
     /// Names last as well, though nobody has synced them, if `keep` of 1 says so.
     pub(super) fn after_power_loss(&self, mut keep: impl FnMut(usize) -> usize) -> TestDisk {
         let disk = TestDisk::default();
+        disk.has_lost_power();
         let state = self.state();
         let names = match keep(1) {
             0 => &state.synced_names,
@@ -139,6 +145,7 @@ impl TestDisk {
     /// others read as zeros, or as what was synced of them. A file may be as long as it was all the same.
     pub(super) fn after_blocks_lost(&self, mut keeps: impl FnMut() -> bool) -> TestDisk {
         let disk = TestDisk::default();
+        disk.has_lost_power();
         for (name, file) in &self.state().synced_names {
             let file = file.lock().unwrap();
             let mut bytes = file.synced.clone();
@@ -179,6 +186,10 @@ impl TestDisk {
 }
 
 impl Disk for TestDisk {
+    fn may_have_lost_power(&self) -> bool {
+        self.state().has_lost_power
+    }
+
     fn path(&self) -> &Path {
         Path::new("disk")
     }

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+mod power;
+
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -548,84 +550,6 @@ fn what_was_accepted_is_found_again_and_nothing_that_was_refused() {
             std::panic::resume_unwind(panic);
         }
     }
-}
-
-/// A log of which 3 writes are synced and 40 are not, in a file of many blocks. The last is of a batch
-/// of its own.
-fn with_unsynced(fsync: Fsync) -> World {
-    let settings = FileStore {
-        save_interval: Duration::from_secs(3600),
-        segment_bytes: 1 << 20,
-        ..settings(fsync)
-    };
-    let mut world = World::new(TestDisk::default(), settings, 1);
-    let [a, ..] = keys();
-    let change = |world: &mut World, n: usize| {
-        let value = format!("\"{}\"", "x".repeat(60 + n));
-        world.change(&a, &format!("i{n}"), Some(value));
-    };
-    for n in 0..3 {
-        change(&mut world, n);
-    }
-    world.settle();
-    world.files.log.sync(&world.disk).unwrap();
-    for n in 3..43 {
-        change(&mut world, n);
-        if n % 8 == 0 || n > 40 {
-            world.turn_of_store(99);
-        }
-    }
-    world
-}
-
-fn items_of(shards: &mut [Shard]) -> usize {
-    listed(shards).values().map(Vec::len).sum()
-}
-
-#[test]
-fn a_log_whose_last_blocks_were_written_in_another_order_is_cut_where_the_first_is_missing() {
-    for seed in 0..300 {
-        let mut random = SmallRng::seed_from_u64(seed);
-        let world = with_unsynced(Fsync::Interval);
-        let lost = world.disk.after_blocks_lost(|| random.random_bool(0.7));
-        let (_, mut shards) = start(&lost, &world.settings, 1).unwrap();
-        let items = listed(&mut shards);
-        let [a, ..] = keys();
-        assert!(items[&a].len() >= 3, "what was synced is there");
-        assert!(world.model.states[&a].contains(&items[&a]));
-    }
-}
-
-#[test]
-fn a_block_that_was_synced_and_is_gone_is_damage() {
-    let mut world = with_unsynced(Fsync::Interval);
-    let [a, ..] = keys();
-    world.files.log.sync(&world.disk).unwrap();
-    let name = world.disk.names().pop().unwrap();
-    let mut bytes = world.disk.read(&name);
-    bytes[1024..1536].fill(0);
-    // Nothing says yet that it was synced.
-    let unsaid = TestDisk::default();
-    unsaid.put(&name, bytes.clone());
-    let (_, mut shards) = start(&unsaid, &world.settings, 1).unwrap();
-    assert!(items_of(&mut shards) < 43);
-    world.change(&a, "i", Some("1".to_owned()));
-    world.turn_of_store(9);
-    let behind = world.disk.read(&name).split_off(bytes.len());
-    bytes.extend(behind);
-    let said = TestDisk::default();
-    said.put(&name, bytes.clone());
-    let refused = start(&said, &world.settings, 1).err().unwrap();
-    assert!(
-        matches!(&refused, StoreError::Damaged { offset, .. } if *offset < 1536),
-        "{refused}"
-    );
-    // A block that is there and wrong is no block that was not written.
-    let wrong = TestDisk::default();
-    bytes[1024..1536].fill(b'x');
-    wrong.put(&name, bytes);
-    let refused = start(&wrong, &world.settings, 1).err().unwrap();
-    assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
 }
 
 /// A store with some batches; the last one alone is in the last part of its log.

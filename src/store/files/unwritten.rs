@@ -3,8 +3,8 @@
 //!
 //! A kernel writes the blocks of a file in any order until it is told to sync. One that was not written
 //! reads as zeros, from where the file ended when it was last written. No record has so many zeros, so
-//! this is no other damage; and the log says now and then how far it was synced, so it is no disk that
-//! has lost what it had confirmed. Pure.
+//! this is no flipped bit; the machine has to have started anew since, so nobody has cleared a part of the
+//! file; and the log says how far it was synced, so it is no disk that has lost what it had confirmed. Pure.
 
 use super::record::{self, Content};
 
