@@ -141,6 +141,7 @@ impl Server {
             owners,
             wakes,
             connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            let_in: AtomicUsize::new(0),
             workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
             engine: EngineMetrics::default(),
             owed: AtomicUsize::new(0),

@@ -430,6 +430,33 @@ fn sdk_sockets_over_the_limit_are_told_to_come_later() {
 }
 
 #[test]
+fn sockets_that_are_not_let_in_take_no_place() {
+    let server = TestServer::with(ONE_WORKER, |config| {
+        config.limits.connections = 2;
+        config.limits.worker_connections = 2;
+    });
+    for address in [server.stream(), server.worker()] {
+        let _silent: Vec<_> = (0..3).map(|_| raw::connect(address)).collect();
+        // All are there before the first asks.
+        let mut all: Vec<_> = (0..5).map(|_| raw::connect(address)).collect();
+        for stream in &mut all {
+            let request = upgrade_request("/", "");
+            stream.write_all(request.as_bytes()).unwrap();
+        }
+        let statuses = all.iter_mut().map(|stream| {
+            let head = raw::read_head(stream);
+            head.split(' ').nth(1).map(str::to_owned)
+        });
+        let statuses: Vec<_> = statuses.flatten().collect();
+        let let_in = statuses.iter().filter(|status| *status == "101").count();
+        assert_eq!(let_in, 2, "{statuses:?}");
+        // Those that were refused stay, and one that was let in goes.
+        all.remove(statuses.iter().position(|status| status == "101").unwrap());
+        wait_for_place(address);
+    }
+}
+
+#[test]
 fn whoever_sends_no_whole_head_in_time_is_closed_without_an_answer() {
     on_each_shape(|shape| {
         let server = TestServer::with(shape, |config| config.limits.handshake_ms = 300);

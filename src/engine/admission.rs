@@ -29,11 +29,11 @@ impl Engine {
             return;
         };
         let rules = self.listeners.rules_of(peer.listener).cloned();
-        if self.peers.len() > self.limits.worker_connections {
-            return self.refuse_one_too_many(id);
-        }
         if rules.is_none() && !self.may_connect_from(&head) {
             return self.refuse_page(id);
+        }
+        if !self.peers.count_in(id, self.limits.worker_connections) {
+            return self.refuse_one_too_many(id);
         }
         let accepted = upgrade.accepted(self.now.wall);
         self.peers.send_raw(id, &accepted);

@@ -52,6 +52,8 @@ pub(super) struct Peer {
     pub(super) access: Arc<Access>,
     /// Where it connects from.
     pub(super) ip: Option<IpAddr>,
+    /// It counts among those that were let in.
+    is_let_in: bool,
     /// Since when it is there as an SDK worker, in ms since 1970.
     pub(super) connected_at_ms: Option<u64>,
     /// What it tells about itself.
@@ -130,6 +132,7 @@ impl Peer {
             listener: 0,
             access: Arc::new(Access::unlimited()),
             ip: None,
+            is_let_in: false,
             connected_at_ms: None,
             profile: Profile::default(),
             functions: HashSet::new(),
@@ -298,6 +301,8 @@ pub(super) enum Liveness {
 #[derive(Default)]
 pub(super) struct Peers {
     slots: Named<Peer>,
+    /// Those that the worker port has let in.
+    let_in: usize,
     /// Those with something to send, each once.
     dirty: Vec<SlotId>,
     /// The text of the message being written.
@@ -356,6 +361,7 @@ impl Peers {
 
     pub(super) fn remove(&mut self, id: SlotId, registry: &Registry) -> Option<Peer> {
         let mut peer = self.slots.remove(id)?;
+        self.let_in -= usize::from(peer.is_let_in);
         peer.socket.deregister(registry);
         Some(peer)
     }
@@ -372,8 +378,14 @@ impl Peers {
         self.slots.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
+    /// Counts a socket among those that are let in, if fewer than `most` are.
+    pub(super) fn count_in(&mut self, id: SlotId, most: usize) -> bool {
+        let Some(peer) = self.slots.get_mut(id).filter(|_| self.let_in < most) else {
+            return false;
+        };
+        peer.is_let_in = true;
+        self.let_in += 1;
+        true
     }
 
     pub(super) fn ids(&self) -> Vec<SlotId> {

@@ -194,6 +194,8 @@ pub struct Shared {
     pub wakes: Vec<Arc<Wake>>,
     /// Sockets on each worker, those on their way to it included.
     pub connections: Vec<AtomicUsize>,
+    /// Those of them that were let in, on all workers: what `limits.connections` bounds.
+    pub let_in: AtomicUsize,
     /// What each worker counts.
     pub workers: Vec<WorkerMetrics>,
     /// What the engine thread counts.

@@ -3,6 +3,8 @@
 //! What the function said is the engine's to judge. Headers, query and context are never logged: they
 //! hold tokens.
 
+use std::sync::atomic::Ordering;
+
 use crate::id::SlotId;
 use crate::mesh::{AuthRequest, AuthVerdict, ToEngine};
 use crate::protocol::auth::payload;
@@ -45,14 +47,14 @@ pub(super) enum Failure {
 
 impl Worker {
     pub(super) fn admit(&mut self, id: SlotId, head: &[u8]) -> Admission {
-        if self.ports.shared.connections_len() > self.limits.connections {
-            self.metrics().connections_refused.increment();
-            return Admission::Refused(Refusal::Busy);
-        }
         if !self.is_from_allowed_page(head) {
             self.metrics().origins_refused.increment();
             self.tell_refused(id, "allowed_origins", "its page comes from elsewhere");
             return Admission::Refused(Refusal::Forbidden);
+        }
+        if !self.count_in(id) {
+            self.metrics().connections_refused.increment();
+            return Admission::Refused(Refusal::Busy);
         }
         let Some(auth) = &self.auth else {
             return Admission::Open;
@@ -77,6 +79,20 @@ impl Worker {
         }
         self.note_failure(id, Failure::Unasked);
         Admission::Refused(Refusal::AuthUnavailable)
+    }
+
+    /// Counts a socket among those that are let in, if there is room for one more.
+    fn count_in(&mut self, id: SlotId) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return false;
+        };
+        let let_in = &self.ports.shared.let_in;
+        let has_room = let_in.fetch_add(1, Ordering::Relaxed) < self.limits.connections;
+        if !has_room {
+            let_in.fetch_sub(1, Ordering::Relaxed);
+        }
+        connection.is_let_in = has_room;
+        has_room
     }
 
     /// Keeps an upgrade, and what came behind it, for the auth function's word.

@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) is_queued: bool,
     /// It stands among those with something queued to be written.
     pub(super) is_to_write: bool,
+    /// It counts among those that were let in.
+    pub(super) is_let_in: bool,
     /// It has asked for leaves while too many were owed: it is left unread until some are taken.
     pub(super) is_behind_debts: bool,
 }
@@ -117,6 +119,7 @@ impl Connections {
             is_ending: false,
             is_queued: false,
             is_to_write: false,
+            is_let_in: false,
             is_behind_debts: false,
         });
         let registered = match self.slots.get_mut(id) {

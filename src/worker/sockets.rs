@@ -247,6 +247,11 @@ impl Worker {
     /// The socket has ended, or is to end without a word.
     pub(super) fn end(&mut self, id: SlotId) {
         self.end_subscriptions(id); // what it owes is counted before it is not
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.is_let_in
+        {
+            self.ports.shared.let_in.fetch_sub(1, Ordering::Relaxed);
+        }
         if self.connections.remove(id, self.poll.registry()) {
             self.forget_count();
         }

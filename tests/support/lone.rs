@@ -53,6 +53,7 @@ impl LoneWorker {
             owners: Owners::Hashed { workers: 1 },
             wakes: vec![worker_wake, engine_wake],
             connections: vec![AtomicUsize::new(0)],
+            let_in: AtomicUsize::new(0),
             workers: vec![WorkerMetrics::default()],
             engine: EngineMetrics::default(),
             owed: AtomicUsize::new(0),
