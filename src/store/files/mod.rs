@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! disk      the few things done with files, and the directory that does them
-//! lock      one process a directory
+//! lock      one process a directory; boot: which start of the machine wrote there last
 //! record    how heads and records are written, with checksums
 //! log       batches appended, cut back when they fail
 //! snapshot  pieces of groups, beside the running log; pace: how fast
