@@ -56,19 +56,6 @@ impl Engine {
         }
     }
 
-    fn refuse_one_too_many(&mut self, id: SlotId) {
-        self.metrics().connections_refused.increment();
-        if let Some(passed_over) = self.warned.ask(self.now.monotonic) {
-            tracing::warn!(
-                "a socket on the worker port is refused: {} are open (server.limits.worker_connections){}",
-                self.limits.worker_connections,
-                Also(passed_over)
-            );
-        }
-        let answer = Refusal::Busy.response(self.now.wall);
-        self.close_with(id, &answer);
-    }
-
     /// Requests without `Origin` are no browser's.
     fn may_connect_from(&self, head: &[u8]) -> bool {
         origin(head).is_none_or(|origin| {
@@ -78,13 +65,25 @@ impl Engine {
 
     fn refuse_page(&mut self, id: SlotId) {
         self.metrics().origins_refused.increment();
+        let why = "its page comes from elsewhere (server.worker_origins)";
+        self.refuse(id, &Refusal::Forbidden, why);
+    }
+
+    fn refuse_one_too_many(&mut self, id: SlotId) {
+        self.metrics().connections_refused.increment();
+        let open = self.limits.worker_connections;
+        let why = format!("{open} are open (server.limits.worker_connections)");
+        self.refuse(id, &Refusal::Busy, &why);
+    }
+
+    fn refuse(&mut self, id: SlotId, refusal: &Refusal, why: &str) {
         if let Some(passed_over) = self.warned.ask(self.now.monotonic) {
             tracing::warn!(
-                "a socket on the worker port is refused: its page comes from elsewhere (server.worker_origins){}",
+                "a socket on the worker port is refused: {why}{}",
                 Also(passed_over)
             );
         }
-        let answer = Refusal::Forbidden.response(self.now.wall);
+        let answer = refusal.response(self.now.wall);
         self.close_with(id, &answer);
     }
 

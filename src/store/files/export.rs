@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::StoreError;
 use super::disk::{Directory, Disk};
-use super::load::Layout;
+use super::layout::Layout;
 use super::lock::Lock;
 use super::offline::Offline;
 use super::reference;

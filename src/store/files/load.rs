@@ -3,53 +3,20 @@
 //! It changes nothing. A tail of the log that is not whole is where the last batch was cut off; damage
 //! anywhere else is an error that names file and offset, or, when salvaging, is passed over and noted.
 
-use std::io::{self, BufReader, Read};
+use std::io::{BufReader, Read};
 
 use crate::shard::Restored;
 
 use super::StoreError;
 use super::disk::Disk;
+use super::layout::Layout;
 use super::log::{self, Closed};
-use super::record::{
-    self, Content, FileKind, Frame, HEAD_BYTES, Head, HeadFault, Looked, SEQUENCE_MAX,
-};
+use super::record::{self, Content, FileKind, HEAD_BYTES, Head, HeadFault, Looked};
+use super::records::{Batch, Records, Step};
 use super::snapshot;
 use super::unwritten;
 
 const BUFFER_BYTES: usize = 1024 * 1024;
-
-/// The files of ours in a directory.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Layout {
-    /// Numbers in the names, in rising order.
-    pub(super) snapshots: Vec<u64>,
-    pub(super) logs: Vec<u64>,
-}
-
-impl Layout {
-    pub(super) fn read(disk: &dyn Disk) -> Result<Layout, StoreError> {
-        let names = disk.list();
-        let names = names.map_err(|source| StoreError::io(disk.path(), source))?;
-        let numbers = |name_of: fn(u64) -> String, kind: &str| {
-            let number = |name: &String| {
-                let number = name.strip_suffix(kind)?.parse().ok()?;
-                let is_ours = (1..SEQUENCE_MAX).contains(&number) && name_of(number) == *name;
-                is_ours.then_some(number)
-            };
-            let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
-            numbers.sort_unstable();
-            numbers
-        };
-        Ok(Layout {
-            snapshots: numbers(snapshot::name_of, ".snapshot"),
-            logs: numbers(log::name_of, ".log"),
-        })
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.snapshots.is_empty() && self.logs.is_empty()
-    }
-}
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -229,7 +196,7 @@ impl Loading<'_> {
             Ok((head, records)) if head.sequence == number => records,
             _ => {
                 let next = self.next_record(&name, 0, 0)?;
-                if is_last && self.is_end_torn(&name, (0, next), number - 1)? {
+                if is_last && self.is_end_torn(&name, 0, next, number - 1)? {
                     self.tear(name, 0, file_bytes);
                     return Ok(());
                 }
@@ -277,7 +244,7 @@ impl Loading<'_> {
                     let next = self
                         .next_record(&name, at, last)?
                         .filter(|next| *next < end);
-                    if is_last && self.is_end_torn(&name, (at, next), last)? {
+                    if is_last && self.is_end_torn(&name, at, next, last)? {
                         self.tear(name.clone(), whole_to, file_bytes - whole_to);
                         break;
                     }
@@ -298,16 +265,17 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// Whether what is not whole at `gap`, and whatever comes behind, is the end of the log that a kill
-    /// or a loss of power has left. The gap ends where the next whole record begins; `last` is the last
-    /// number before it that counts.
+    /// Whether what is not whole at `from`, and whatever comes behind, is the end of the log that a kill
+    /// or a loss of power has left. The `next` whole record begins behind it; `last` is the last number
+    /// before it that counts.
     fn is_end_torn(
         &self,
         name: &str,
-        gap: (u64, Option<u64>),
+        from: u64,
+        next: Option<u64>,
         last: u64,
     ) -> Result<bool, StoreError> {
-        let (from, Some(next)) = gap else {
+        let Some(next) = next else {
             return Ok(true);
         };
         // Where there is other damage, all that is whole is to be salvaged.
@@ -525,90 +493,5 @@ impl Loading<'_> {
                 }
             }
         }
-    }
-}
-
-/// Records of one batch whose last has not been read.
-#[derive(Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Batch {
-    fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    fn len(&self) -> u64 {
-        self.ends.len() as u64
-    }
-
-    fn push(&mut self, payload: &[u8]) {
-        self.bytes.extend_from_slice(payload);
-        self.ends.push(self.bytes.len());
-    }
-
-    fn payloads(&self) -> impl Iterator<Item = &[u8]> {
-        let starts = std::iter::once(&0).chain(&self.ends);
-        let spans = starts.zip(&self.ends);
-        spans.map(|(start, end)| &self.bytes[*start..*end])
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-    }
-}
-
-/// The records of one file, one after another.
-struct Records {
-    input: BufReader<Box<dyn Read>>,
-    /// Where the next one begins.
-    at: u64,
-    /// Where they end.
-    end: u64,
-    /// Of the record that was read last.
-    payload: Vec<u8>,
-}
-
-enum Step {
-    Record,
-    /// What stands here is no whole record.
-    Fault,
-    End,
-}
-
-impl Records {
-    fn new(input: BufReader<Box<dyn Read>>, at: u64, end: u64) -> Records {
-        Records {
-            input,
-            at,
-            end,
-            payload: Vec::new(),
-        }
-    }
-
-    fn step(&mut self) -> io::Result<Step> {
-        let left = self.end.saturating_sub(self.at);
-        if left == 0 {
-            return Ok(Step::End);
-        }
-        if left < Frame::BYTES as u64 {
-            return Ok(Step::Fault);
-        }
-        let mut frame = [0; Frame::BYTES];
-        self.input.read_exact(&mut frame)?;
-        let frame = Frame::decode(frame);
-        let Some(bytes) = frame.payload_bytes(left - Frame::BYTES as u64) else {
-            return Ok(Step::Fault);
-        };
-        self.payload.resize(bytes, 0);
-        self.input.read_exact(&mut self.payload)?;
-        if !frame.is_of(&self.payload) {
-            return Ok(Step::Fault);
-        }
-        self.at += (Frame::BYTES + bytes) as u64;
-        Ok(Step::Record)
     }
 }

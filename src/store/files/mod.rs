@@ -6,6 +6,7 @@
 //! record    how heads and records are written, with checksums
 //! log       batches appended, cut back when they fail
 //! snapshot  pieces of groups, beside the running log; pace: how fast
+//! layout    which files are the store's; records: one file's, one after another
 //! load      all of it read back; unwritten: what a loss of power leaves of its end
 //! start     what is made of that before the first request
 //! reference the reference's names, bytes and spelling; import: a directory of it taken over;
@@ -20,12 +21,14 @@ mod boot;
 mod disk;
 mod export;
 mod import;
+mod layout;
 mod load;
 mod lock;
 mod log;
 mod offline;
 mod pace;
 mod record;
+mod records;
 mod recover;
 mod reference;
 mod snapshot;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::disk::{Directory, Disk};
 use super::import::{self, Fault};
-use super::load::{Layout, Loss, Torn};
+use super::layout::Layout;
+use super::load::{Loss, Torn};
 use super::lock::Lock;
 use super::offline::Offline;
 use super::snapshot::{Follows, Writer};

@@ -9,7 +9,8 @@ use crate::config::FileStore;
 use crate::shard::Restored;
 
 use super::disk::{Directory, Disk};
-use super::load::{self, Damage, Layout, Loaded, Torn};
+use super::layout::Layout;
+use super::load::{self, Damage, Loaded, Torn};
 use super::lock::Lock;
 use super::log::{self, Log};
 use super::{Files, Notes, StoreError, import, snapshot};
