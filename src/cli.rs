@@ -25,8 +25,8 @@ Ports (defaults):
 Settings:
   In the file, under the entry `name: iii-stream`: `config` holds what an iii engine reads too
   (port, host, auth_function, adapter), `server` what is ours (engine, threads, pin, backlog,
-  auth_failure, auth_timeout_ms, allowed_origins, worker_origins, call_timeout_ms, drain_ms,
-  limits). `iii-stream check` lists them all. ${NAME:default} in the file is filled in from the
+  auth_failure, auth_timeout_ms, join_required, allowed_origins, worker_origins,
+  call_timeout_ms, drain_ms, limits). `iii-stream check` lists them all. ${NAME:default} in the file is filled in from the
   environment. III_STREAM_CONFIG stands for --config; a flag wins over it.
   III_URL or III_ENGINE_URL without a file: attach to the engine there.
 

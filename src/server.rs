@@ -169,13 +169,29 @@ impl Server {
                 .next()
                 .ok_or_else(|| io::Error::other("a thread without a poll"))
         };
+        let mut worker_polls = Vec::new();
+        for _ in 0..workers {
+            worker_polls.push(next_poll()?);
+        }
+        let engine = Engine::new(engine::Parts {
+            poll: next_poll()?,
+            listeners: sdk_workers,
+            attach,
+            origins: worker_origins,
+            ports: engine_ports,
+            limits: limits.clone(),
+            call_timeout: Duration::from_millis(config.call_timeout_ms),
+            auth: auth_of(config),
+            join_required: config.join_required.clone(),
+            drain,
+        })?;
         options.serves.store(true, Ordering::Release);
         let mut worker_threads = Vec::new();
         let parts = worker_ports.into_iter().zip(stream).zip(values.shards);
-        for ((ports, listener), shard) in parts {
+        for (((ports, listener), shard), poll) in parts.zip(worker_polls) {
             let number = ports.id.index();
             let worker = Worker::new(worker::Parts {
-                poll: next_poll()?,
+                poll,
                 listener,
                 ports,
                 store_here: (!has_store).then(|| Box::new(Memory) as Box<dyn Store>),
@@ -191,17 +207,6 @@ impl Server {
             let run = move || worker.run();
             worker_threads.push(spawn(format!("worker-{number}"), core, run)?);
         }
-        let engine = Engine::new(engine::Parts {
-            poll: next_poll()?,
-            listeners: sdk_workers,
-            attach,
-            origins: worker_origins,
-            ports: engine_ports,
-            limits,
-            call_timeout: Duration::from_millis(config.call_timeout_ms),
-            auth: auth_of(config),
-            drain,
-        })?;
         let run = beside_workers(&cores, move || engine.run());
         let engine = spawn("engine".to_owned(), cores.of_engine(), run)?;
         let store = match (values.store, store_ports) {

@@ -256,6 +256,26 @@ fn a_join_that_has_waited_long_enough_is_admitted_as_when_its_function_fails() {
 }
 
 #[test]
+fn a_required_join_that_has_waited_long_enough_for_its_engine_is_refused() {
+    let engine = ScriptedEngine::start();
+    let server = attached(&engine.url(), |config| {
+        config.call_timeout_ms = 200;
+        config.join_required = vec![ROOM.0.to_owned()];
+    });
+    let mut subscriber = Subscriber::connect(&server);
+    subscriber.start_join("s", ROOM, None);
+    assert_eq!(
+        subscriber.next().kind,
+        "unauthorized",
+        "the engine is silent"
+    );
+    engine.attach(&[], &[]).end();
+    subscriber.start_join("s", ROOM, None);
+    assert_eq!(subscriber.next().kind, "unauthorized", "the engine is gone");
+    subscriber.join("s", ("free", "g"));
+}
+
+#[test]
 fn leaves_are_owed_until_the_link_is_back_and_their_trigger_known() {
     let engine = ScriptedEngine::start();
     let server = attached(&engine.url(), |_| {});

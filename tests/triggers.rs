@@ -846,3 +846,57 @@ fn the_join_that_a_path_implies_is_put_to_functions_as_any_other() {
         refused.join("s", ("other", "room")); // the socket stays open
     });
 }
+
+#[test]
+fn a_required_join_needs_a_function_that_was_asked_and_has_answered() {
+    on_each_shape(|shape| {
+        let server = TestServer::with(shape, |config| {
+            config.join_required = vec!["chat".to_owned()];
+            config.call_timeout_ms = 500;
+        });
+        let mut client = Subscriber::connect(&server);
+        client.start_join("s", ROOM, None);
+        assert_eq!(client.next().kind, "unauthorized", "nobody has come yet");
+        client.join("s", ("other", "g"));
+
+        let mut sdk = with_functions(&server);
+        sdk.trigger("j", "stream:join", "f", json!({"stream_name": "chat"}));
+        for (answer, kind) in [
+            (json!({"result": null}), "sync"),
+            (json!({"result": {"unauthorized": true}}), "unauthorized"),
+            (
+                json!({"error": {"code": "x", "message": "boom"}}),
+                "unauthorized",
+            ),
+        ] {
+            client.start_join("s", ROOM, None);
+            let asked = sdk.next_call_of("f");
+            sdk.answer(&asked, answer.clone());
+            assert_eq!(client.next().kind, kind, "{answer}");
+        }
+        // A condition that keeps the only function from being asked lets nobody in.
+        sdk.register("ask");
+        let config = json!({"stream_name": "chat", "condition_function_id": "ask"});
+        sdk.trigger("j", "stream:join", "f", config);
+        client.start_join("s", ROOM, None);
+        let asked = sdk.next_call_of("ask");
+        sdk.answer(&asked, json!({"result": false}));
+        assert_eq!(client.next().kind, "unauthorized");
+        // A second function that is not there is a gate that is away.
+        sdk.trigger("j", "stream:join", "f", json!({"stream_name": "chat"}));
+        sdk.trigger("k", "stream:join", "nobody", json!({}));
+        client.start_join("s", ROOM, None);
+        let asked = sdk.next_call_of("f");
+        sdk.answer(&asked, json!({"result": null}));
+        assert_eq!(client.next().kind, "unauthorized");
+        sdk.send(&json!({"type": "unregistertrigger", "id": "k"}));
+        // Its worker goes while it is asked, and stays away.
+        sdk.settle();
+        client.start_join("s", ROOM, None);
+        sdk.next_call_of("f");
+        drop(sdk);
+        assert_eq!(client.next().kind, "unauthorized");
+        client.start_join("s", ROOM, None);
+        assert_eq!(client.next().kind, "unauthorized");
+    });
+}

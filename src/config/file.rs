@@ -820,6 +820,14 @@ workers:
                 "auth_timeout_ms: 0 is too small, expected an integer from 1 to 86400000",
             ),
             (
+                "join_required: chat",
+                "join_required: \"chat\" is a text, expected a list of names of streams",
+            ),
+            (
+                "join_required: [chat, '']",
+                "join_required[1]: \"\" is a text, expected the name of a stream",
+            ),
+            (
                 "allowed_origins: none",
                 "allowed_origins: \"none\" is a text, expected a list of origins, as https://example.com",
             ),
@@ -841,7 +849,7 @@ workers:
             ),
             (
                 "admin: none",
-                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, allowed_origins, worker_origins, call_timeout_ms, drain_ms, redis or limits",
+                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, allowed_origins, worker_origins, call_timeout_ms, drain_ms, redis or limits",
             ),
             ("limits: 5", "limits: 5 is an integer, expected a mapping"),
             (
@@ -937,6 +945,10 @@ workers:
             origin("iii-stream.server.worker_origins").unwrap(),
             "\"loopback\" # default"
         );
-        assert_eq!(report.settings.len(), 35);
+        assert_eq!(
+            origin("iii-stream.server.join_required").unwrap(),
+            "[] # default"
+        );
+        assert_eq!(report.settings.len(), 36);
     }
 }

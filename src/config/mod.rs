@@ -122,6 +122,8 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// The same for SDK workers, on a listener without rules. Empty: loopback hosts only.
     pub worker_origins: Vec<String>,
+    /// Streams that nobody joins unless a function was asked and answered.
+    pub join_required: Vec<String>,
     /// How many workers there are.
     pub threads: Threads,
     /// Which cores they run on.
@@ -152,6 +154,7 @@ impl Default for Config {
             auth: Auth::default(),
             allowed_origins: Vec::new(),
             worker_origins: Vec::new(),
+            join_required: Vec::new(),
             threads: Threads::Auto,
             pin: Pin::Auto,
             backlog: None,

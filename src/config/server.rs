@@ -35,6 +35,7 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     config.backlog = server.node("backlog").map(|_| backlog);
     server.read("auth_failure", &mut config.auth.failure, auth_failure);
     server.integer("auth_timeout_ms", &mut config.auth.timeout_ms, TIMES_MS);
+    join_required(&mut server, config);
     origins(
         &mut server,
         "allowed_origins",
@@ -106,6 +107,24 @@ fn auth_failure(node: &Node) -> Result<AuthFailure, String> {
         Value::Text(text) if text == "refuse" => Ok(AuthFailure::Refuse),
         Value::Text(text) if text == "allow" => Ok(AuthFailure::Allow),
         _ => Err(mismatch(node, "refuse or allow")),
+    }
+}
+
+/// A list of names of streams. An empty name would guard none.
+fn join_required(server: &mut Section<'_, '_>, config: &mut Config) {
+    let expected = "a list of names of streams";
+    let streams = server.items("join_required", expected, |report, path, node| {
+        let checked = match &node.value {
+            Value::Text(text) if !text.is_empty() => Ok(text.clone()),
+            _ => Err(mismatch(node, "the name of a stream")),
+        };
+        checked
+            .map_err(|what| report.fault(node.span.start, &path, what))
+            .ok()
+    });
+    if let Some(streams) = streams {
+        server.show("join_required", streams.clone().into());
+        config.join_required = streams;
     }
 }
 

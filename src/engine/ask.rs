@@ -20,6 +20,7 @@ use super::attached::Callee;
 use super::calls::{Answered, Awaits, Caller, FunctionCall, Handler};
 use super::embedded::Shown;
 use super::peers::Peer;
+use super::presence::Word;
 use super::serve::OVERLOADED;
 
 /// How often one callee's dropped trigger calls are told in the log.
@@ -218,21 +219,23 @@ impl Engine {
                 _ => self.log_failure(function_id, answered),
             },
             Awaits::JoinCondition(join, handler) => match answered {
-                Answered::Result(result) if is_false(result) => self.join_heard(join, false),
+                Answered::Result(result) if is_false(result) => {
+                    self.join_heard(join, Word::Unasked)
+                }
                 _ => {
                     self.log_failure(function_id, answered);
                     self.ask_about_join(join, &handler);
                 }
             },
             Awaits::Join(join) => {
-                // An error admits: many join functions only log. Silence does not.
-                let is_refused = match answered {
-                    Answered::Result(result) => is_unauthorized(result),
-                    Answered::TimedOut(_) | Answered::Refused(_) => true,
-                    Answered::Failed(_) | Answered::NotFound | Answered::Gone(_) => false,
+                let word = match answered {
+                    Answered::Result(result) if is_unauthorized(result) => Word::Refuses,
+                    Answered::Result(_) => Word::Admits,
+                    Answered::TimedOut(_) | Answered::Refused(_) => Word::Refuses,
+                    Answered::Failed(_) | Answered::NotFound | Answered::Gone(_) => Word::Fails,
                 };
                 self.log_failure(function_id, answered);
-                self.join_heard(join, is_refused);
+                self.join_heard(join, word);
             }
             Awaits::Auth { worker, connection } => {
                 let verdict = self.auth_verdict(answered);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::id::SlotId;
-use crate::mesh::{JoinRequest, ToWorker};
+use crate::mesh::JoinRequest;
 use crate::protocol::attached::functions_changed_id;
 use crate::protocol::call::ErrorBody;
 use crate::shard::hooks::Streams;
@@ -227,7 +227,8 @@ impl Engine {
 
     /// Streams that triggers follow, those included that were followed before the link was lost.
     pub(super) fn followed_streams(&self) -> (Streams, Streams, Streams) {
-        let (events, joins, leaves) = self.triggers.streams();
+        let (events, mut joins, leaves) = self.triggers.streams();
+        joins.required = self.join_required.clone();
         match &self.attached {
             None => (events, joins, leaves),
             Some(attached) => {
@@ -367,8 +368,7 @@ impl Engine {
         while let Some(attached) = &mut self.attached
             && let Some((_, request)) = attached.joins.pop_front_if(|(until, _)| *until <= now)
         {
-            // As when its functions fail: that admits.
-            self.tell(request.worker, ToWorker::Joined(request, true));
+            self.join_unasked(request);
         }
         if let Some(attached) = &mut self.attached
             && matches!(attached.leaves, LeavesWait::Until(until) if until <= now)

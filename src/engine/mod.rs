@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
-use crate::collections::Named;
+use crate::collections::{Named, PersistentSet};
 use crate::config::Limits;
 use crate::id::{SlotId, Text, WorkerId};
 use crate::mesh::{EnginePorts, Presence, ToEngine, engine_thread};
@@ -96,6 +96,8 @@ pub struct Parts {
     pub call_timeout: Duration,
     /// Who is asked about subscribers' sockets, if anybody is.
     pub auth: Option<Auth>,
+    /// Streams that nobody joins unless a function was asked and answered.
+    pub join_required: Vec<String>,
     /// How long calls under way have at the end of the process.
     pub drain: Duration,
 }
@@ -118,6 +120,8 @@ pub struct Engine {
     hooks: HooksState,
     calls: Calls,
     auth: Option<Auth>,
+    /// Streams that nobody joins unless a function was asked and answered.
+    join_required: PersistentSet,
     /// The engine whose worker we are. None: we are the engine.
     attached: Option<Box<Attached>>,
     /// Joins whose functions are asked.
@@ -159,7 +163,11 @@ impl Engine {
         let attached = parts
             .attach
             .map(|to| Box::new(Attached::new(to, now.monotonic)));
-        Ok(Engine {
+        let mut join_required = PersistentSet::default();
+        for stream in parts.join_required {
+            join_required.insert(stream.into());
+        }
+        let mut engine = Engine {
             poll: parts.poll,
             listeners,
             origins: parts.origins,
@@ -174,6 +182,7 @@ impl Engine {
             triggers: Triggers::default(),
             hooks: HooksState::new(workers),
             auth: parts.auth,
+            join_required,
             attached,
             deciding: Named::default(),
             owing: VecDeque::new(),
@@ -191,7 +200,12 @@ impl Engine {
             drain_until: None,
             drain_at: Instant::now(),
             warned: Rarely::default(),
-        })
+        };
+        // Before a worker takes its first socket it knows which joins it may not decide itself.
+        engine.hooks.change();
+        engine.tell_all_hooks();
+        engine.flush();
+        Ok(engine)
     }
 
     /// The engine's life. It ends when the process does and all its sockets are closed.

@@ -23,6 +23,21 @@ pub(super) struct Deciding {
     /// Functions that have still to answer.
     left: usize,
     is_refused: bool,
+    /// Some function was asked and has answered.
+    was_answered: bool,
+}
+
+/// What one function has to say on a join.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// It was asked, and does not refuse.
+    Admits,
+    /// It was asked and refuses, or was silent.
+    Refuses,
+    /// It failed, or is not there.
+    Fails,
+    /// Its condition keeps it from being asked.
+    Unasked,
 }
 
 impl Engine {
@@ -33,13 +48,14 @@ impl Engine {
         };
         let asked = self.triggers.of_join(request.presence.key.stream());
         if asked.is_empty() {
-            return self.tell(request.worker, ToWorker::Joined(request, true));
+            return self.join_unasked(request);
         }
         let payload = payload_of(&request.presence);
         let join = self.deciding.insert(Deciding {
             request,
             left: asked.len(),
             is_refused: false,
+            was_answered: false,
         });
         for handler in asked {
             match handler.condition {
@@ -52,6 +68,17 @@ impl Engine {
         }
     }
 
+    /// There is nobody to ask about a join: that admits, unless somebody has to be asked.
+    pub(super) fn join_unasked(&mut self, request: Box<JoinRequest>) {
+        let is_admitted = !self.must_ask_about(&request);
+        self.tell(request.worker, ToWorker::Joined(request, is_admitted));
+    }
+
+    /// Whether a join is refused unless a function was asked and has answered.
+    pub(super) fn must_ask_about(&self, request: &JoinRequest) -> bool {
+        self.join_required.contains(request.presence.key.stream())
+    }
+
     /// The condition of a join function has let it be asked.
     pub(super) fn ask_about_join(&mut self, join: SlotId, function_id: &str) {
         if let Some(deciding) = self.deciding.get(join) {
@@ -60,20 +87,23 @@ impl Engine {
         }
     }
 
-    /// One function's word. The join is decided when all have answered; one refusal is enough.
-    pub(super) fn join_heard(&mut self, join: SlotId, is_refused: bool) {
+    /// One function's word. The join is decided when all have answered; one refusal is enough. A
+    /// function that fails admits, for many only log, where nobody has to be asked.
+    pub(super) fn join_heard(&mut self, join: SlotId, word: Word) {
         let Some(deciding) = self.deciding.get_mut(join) else {
             return;
         };
-        deciding.is_refused |= is_refused;
+        let must_ask = self
+            .join_required
+            .contains(deciding.request.presence.key.stream());
+        deciding.is_refused |= word == Word::Refuses || (word == Word::Fails && must_ask);
+        deciding.was_answered |= word == Word::Admits;
         deciding.left -= 1;
         if deciding.left == 0
-            && let Some(Deciding {
-                request,
-                is_refused,
-                ..
-            }) = self.deciding.remove(join)
+            && let Some(decided) = self.deciding.remove(join)
         {
+            let is_refused = decided.is_refused || (must_ask && !decided.was_answered);
+            let request = decided.request;
             self.tell(request.worker, ToWorker::Joined(request, !is_refused));
         }
     }

@@ -32,6 +32,8 @@ pub struct Streams {
     /// Those that were followed when a link to an engine was lost, until it is known whether they
     /// still are.
     pub lost: PersistentSet,
+    /// Those that the settings name, whatever triggers follow.
+    pub required: PersistentSet,
 }
 
 /// Which functions of one stream are custom.
@@ -50,7 +52,8 @@ impl Hooks {
 impl Streams {
     /// Whether the stream is one of them.
     pub fn has(&self, stream: &str) -> bool {
-        self.all || self.named.contains(stream) || self.lost.contains(stream)
+        let sets = [&self.named, &self.lost, &self.required];
+        self.all || sets.iter().any(|set| set.contains(stream))
     }
 
     /// Adds those of another set, name by name.
@@ -66,12 +69,14 @@ impl Streams {
             all: self.all || lost.all,
             named: self.named,
             lost: lost.named.clone(),
+            required: self.required,
         }
     }
 
     /// Whether none is in it.
     pub fn is_empty(&self) -> bool {
-        !self.all && self.named.is_empty() && self.lost.is_empty()
+        let sets = [&self.named, &self.lost, &self.required];
+        !self.all && sets.iter().all(|set| set.is_empty())
     }
 }
 
