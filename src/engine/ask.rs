@@ -18,7 +18,7 @@ use crate::shard::{CustomAnswer, Told};
 use super::Engine;
 use super::attached::Callee;
 use super::calls::{Answered, Awaits, Caller, FunctionCall, Handler};
-use super::embedded::Shown;
+use super::embedded::{Also, Shown};
 use super::peers::Peer;
 use super::presence::Word;
 use super::serve::OVERLOADED;
@@ -287,21 +287,22 @@ impl Engine {
     }
 
     fn log_failure(&mut self, function_id: &str, answered: Answered<'_>) {
-        let Some(error) = answered.error(function_id) else {
-            return;
-        };
+        if let Some(error) = answered.error(function_id) {
+            self.warn_of_handler(function_id, &error);
+        }
+    }
+
+    /// What the engine called for itself has failed.
+    pub(super) fn warn_of_handler(&mut self, function_id: &str, error: &ErrorBody) {
         let Some(passed_over) = self.warned.ask(self.now.monotonic) else {
             return;
         };
-        let more = match passed_over {
-            0 => String::new(),
-            count => format!(" (and {count} more warnings about SDK workers)"),
-        };
         tracing::warn!(
-            "function {} failed: {}: {}{more}",
+            "function {} failed: {}: {}{}",
             Shown(function_id),
             Shown(&error.code),
-            Shown(&error.message)
+            Shown(&error.message),
+            Also(passed_over)
         );
     }
 }

@@ -300,7 +300,13 @@ impl Engine {
     /// An SDK worker has answered a call.
     pub(super) fn result(&mut self, id: SlotId, result: &InvocationResult<'_>) {
         let Some(call) = self.calls.answered(id, result.id) else {
-            return; // nobody waits for it, or not for this peer
+            // Nobody waits for it, or not for this peer.
+            if let Some(error) = &result.error {
+                let (code, message) = (&error.code, &error.message);
+                let what = "a call of its that nobody waits for failed";
+                self.warn(id, &format!("{what}: {code}: {message}"));
+            }
+            return;
         };
         let unreadable = result
             .result

@@ -122,7 +122,7 @@ impl Engine {
                 self.answer(caller, function_id, body);
                 self.fire_all(done.then);
             }
-            Err(error) => self.answer_error(caller, function_id, &error),
+            Err(error) => self.fail(id, caller, function_id, &error),
         }
     }
 

@@ -34,7 +34,7 @@ impl Engine {
         };
         if let Action::Enqueue { .. } = invoke.action {
             let error = ErrorBody::new("enqueue_error", "QueueModule not loaded");
-            return self.answer_error(caller, &invoke.function_id, &error);
+            return self.fail(Some(id), caller, &invoke.function_id, &error);
         }
         if let Some(callee) = self.functions.owner_of(&invoke.function_id) {
             return self.invoke_function(id, callee, caller, invoke);
@@ -45,11 +45,8 @@ impl Engine {
         if self.has_own(&invoke.function_id) {
             return self.invoke_own(Some(id), caller, &invoke.function_id, invoke.data);
         }
-        self.answer_error(
-            caller,
-            &invoke.function_id,
-            &function_not_found(&invoke.function_id),
-        );
+        let error = function_not_found(&invoke.function_id);
+        self.fail(Some(id), caller, &invoke.function_id, &error);
     }
 
     fn may_call(&self, id: SlotId, function_id: &str) -> Result<(), ErrorBody> {
@@ -64,6 +61,9 @@ impl Engine {
             Action::Void => None,
             _ => invoke.id,
         };
+        if call_id.is_none() {
+            self.warn_of_void(Some(id), &invoke.function_id, error);
+        }
         let caller = Caller::new(id, call_id.unwrap_or_else(Uuid::new_v4), &invoke.trace);
         self.answer_error(Some(caller), &invoke.function_id, error);
     }
@@ -79,7 +79,7 @@ impl Engine {
         if let Some(cause) = self.refusal(id, callee, caller.is_some(), invoke.data) {
             self.metrics().calls_refused.increment();
             let error = ErrorBody::new("invocation_error", cause);
-            return self.answer_error(caller, &invoke.function_id, &error);
+            return self.fail(Some(id), caller, &invoke.function_id, &error);
         }
         let call = Outgoing {
             function_id: &invoke.function_id,
@@ -138,7 +138,7 @@ impl Engine {
         };
         let input = match input::parse(function, data, &limits) {
             Ok(input) => input,
-            Err(error) => return self.answer_error(caller, function.id(), &error),
+            Err(error) => return self.fail(id, caller, function.id(), &error),
         };
         let (key, ask) = match input {
             StreamInput::ListGroups { .. } | StreamInput::ListAll => {
@@ -361,6 +361,34 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(call.caller.peer) {
             peer.lists_under_way = peer.lists_under_way.saturating_sub(1);
             self.queue(call.caller.peer);
+        }
+    }
+
+    /// A call fails before anybody was asked. One that nobody waits for leaves a line in the log:
+    /// else nothing would be seen of it anywhere. `id` as in [`Engine::invoke_stream`].
+    pub(super) fn fail(
+        &mut self,
+        id: Option<SlotId>,
+        caller: Option<Caller>,
+        function_id: &str,
+        error: &ErrorBody,
+    ) {
+        match caller {
+            Some(caller) => self.answer_error(Some(caller), function_id, error),
+            None => self.warn_of_void(id, function_id, error),
+        }
+    }
+
+    fn warn_of_void(&mut self, id: Option<SlotId>, function_id: &str, error: &ErrorBody) {
+        let (code, message) = (&error.code, &error.message);
+        match id {
+            Some(id) => self.warn(
+                id,
+                &format!(
+                    "its call of {function_id}, which waits for no answer, fails: {code}: {message}"
+                ),
+            ),
+            None => self.warn_of_handler(function_id, error),
         }
     }
 

@@ -7,7 +7,7 @@ mod results;
 
 pub use self::results::{Written, written};
 
-use super::input::{StreamFunction, UpdateOp};
+use super::input::{AppendPath, StreamFunction, UpdateOp};
 use super::text;
 
 /// What a custom store may take over.
@@ -105,7 +105,16 @@ fn write_op(out: &mut Vec<u8>, op: &UpdateOp) {
         }
         UpdateOp::Increment { path, by } => write_members(out, Some(*by), path, "increment", None),
         UpdateOp::Decrement { path, by } => write_members(out, Some(*by), path, "decrement", None),
-        UpdateOp::Append { path, value } => write_members(out, None, path, "append", Some(value)),
+        UpdateOp::Append { path, value } => {
+            push(out, r#"{"path":"#);
+            match path {
+                AppendPath::Key(key) => text::write_string(out, key),
+                AppendPath::Keys(segments) => text::write_strings(out, segments),
+            }
+            push(out, r#","type":"append","value":"#);
+            push(out, value);
+            out.push(b'}');
+        }
         UpdateOp::Remove { path } => write_members(out, None, path, "remove", None),
     }
 }
@@ -268,6 +277,10 @@ mod tests {
             (
                 r#"[{"type":"append","path":"l","value":[1]},{"type":"remove","path":"x"}]"#,
                 r#"[{"path":"l","type":"append","value":[1]},{"path":"x","type":"remove"}]"#,
+            ),
+            (
+                r#"[{"type":"append","value":1},{"type":"append","path":["a","b"],"value":1}]"#,
+                r#"[{"path":"","type":"append","value":1},{"path":["a","b"],"type":"append","value":1}]"#,
             ),
             ("[]", "[]"),
         ];

@@ -7,7 +7,7 @@ mod ops;
 
 use std::borrow::Cow;
 
-pub use self::ops::UpdateOp;
+pub use self::ops::{AppendPath, UpdateOp};
 use super::call::ErrorBody;
 use super::value::ValueError;
 use super::{checked, phrase, raw, text, value};
@@ -272,6 +272,9 @@ impl Field {
     }
 }
 
+/// What many callers write in place of `type`.
+const EVENT_TYPE: &str = "event_type";
+
 /// What an input's fields hold, each of the right type.
 #[derive(Default)]
 struct Fields<'a> {
@@ -311,12 +314,17 @@ impl<'a> Fields<'a> {
     ) -> Result<(), String> {
         let wanted = function.fields();
         let mut given: [Option<&'a str>; Field::BY_KEY.len()] = Default::default();
+        let mut event_type = None;
         checked::members(data, |key, value| {
             let key = text::read_string(key).unwrap_or_default();
             if let Some(field) = wanted.iter().find(|field| field.key() == key) {
                 given[*field as usize] = Some(value); // of a doubled key the last one counts
+            } else if function == StreamFunction::Send && key == EVENT_TYPE {
+                event_type = Some(value);
             }
         });
+        let kind = &mut given[Field::Kind as usize];
+        *kind = kind.or(event_type);
         for (field, json) in Field::BY_KEY.into_iter().zip(given) {
             if let Some(json) = json {
                 self.read_field(field, json, limits)?;
@@ -761,6 +769,28 @@ mod tests {
     }
 
     #[test]
+    fn a_send_takes_event_type_where_type_is_missing() {
+        let kind = |data: &str| match parse(Send, data, &LIMITS) {
+            Ok(StreamInput::Send { kind, .. }) => kind.into_owned(),
+            other => panic!("{data}: {other:?}"),
+        };
+        let head = r#"{"stream_name":"s","group_id":"g","data":1"#;
+        assert_eq!(kind(&format!(r#"{head},"event_type":"a"}}"#)), "a");
+        assert_eq!(
+            kind(&format!(r#"{head},"type":"b","event_type":"a"}}"#)),
+            "b"
+        );
+        assert_eq!(kind(&format!(r#"{head},"event_type":5,"type":"b"}}"#)), "b");
+        assert_eq!(
+            phrase(Send, &format!(r#"{head},"event_type":5}}"#)),
+            "invalid type: integer `5`, expected a string"
+        );
+        assert_eq!(phrase(Send, &format!("{head}}}")), "missing field `type`");
+        let other = r#"{"stream_name":"s","event_type":5}"#;
+        assert!(parse(ListGroups, other, &LIMITS).is_ok());
+    }
+
+    #[test]
     fn arrays_of_a_wrong_length_are_told_after_their_elements() {
         let rows = [
             (
@@ -880,8 +910,36 @@ mod tests {
             (
                 r#"{"type":"append","path":"a","value":null}"#,
                 UpdateOp::Append {
-                    path: text("a"),
+                    path: AppendPath::Key(text("a")),
                     value: text("null"),
+                },
+            ),
+            (
+                r#"{"type":"append","value":1}"#,
+                UpdateOp::Append {
+                    path: AppendPath::Key(text("")),
+                    value: text("1"),
+                },
+            ),
+            (
+                r#"{"type":"append","path":null,"value":1}"#,
+                UpdateOp::Append {
+                    path: AppendPath::Key(text("")),
+                    value: text("1"),
+                },
+            ),
+            (
+                r#"{"type":"append","path":[ ],"value":1}"#,
+                UpdateOp::Append {
+                    path: AppendPath::Key(text("")),
+                    value: text("1"),
+                },
+            ),
+            (
+                r#"{"type":"append","path":["a",""],"value":1}"#,
+                UpdateOp::Append {
+                    path: AppendPath::Keys(vec![text("a"), text("")]),
+                    value: text("1"),
                 },
             ),
             (
@@ -936,7 +994,11 @@ mod tests {
                 &format!("unknown variant `Set`, {UNKNOWN}"),
             ),
             (r#"{"type":"set"}"#, "missing field `path`"),
-            (r#"{"type":"append"}"#, "missing field `path`"),
+            (r#"{"type":"append"}"#, "missing field `value`"),
+            (
+                r#"{"type":"append","path":[1]}"#,
+                "data did not match any variant of untagged enum MergePath",
+            ),
             (r#"{"type":"increment"}"#, "missing field `path`"),
             (r#"{"type":"remove"}"#, "missing field `path`"),
             (

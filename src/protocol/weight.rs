@@ -2,7 +2,7 @@
 
 use crate::protocol::answer::Outcome;
 use crate::protocol::call::ErrorBody;
-use crate::protocol::input::UpdateOp;
+use crate::protocol::input::{AppendPath, UpdateOp};
 
 impl Outcome {
     /// Bytes it holds on the heap, shared ones included.
@@ -42,15 +42,25 @@ impl UpdateOp {
     /// Bytes it holds on the heap.
     pub fn held_bytes(&self) -> usize {
         match self {
-            UpdateOp::Set { path, value } | UpdateOp::Append { path, value } => {
-                path.len() + value.len()
+            UpdateOp::Set { path, value } => path.len() + value.len(),
+            UpdateOp::Append { path, value } => {
+                let path = match path {
+                    AppendPath::Key(key) => key.len(),
+                    AppendPath::Keys(keys) => segments_bytes(keys),
+                };
+                path + value.len()
             }
-            UpdateOp::Merge { path, value } => {
-                path.iter().map(|key| key.len()).sum::<usize>() + value.len()
-            }
+            UpdateOp::Merge { path, value } => segments_bytes(path) + value.len(),
             UpdateOp::Increment { path, .. }
             | UpdateOp::Decrement { path, .. }
             | UpdateOp::Remove { path } => path.len(),
         }
     }
+}
+
+/// A path of many short keys holds more than their letters.
+fn segments_bytes(keys: &[Box<str>]) -> usize {
+    keys.iter()
+        .map(|key| key.len() + 2 * size_of::<Box<str>>())
+        .sum()
 }

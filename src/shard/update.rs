@@ -7,7 +7,7 @@ mod document;
 
 use self::document::{Kind, Node, Object};
 use crate::protocol::answer::UpdateError;
-use crate::protocol::input::{UpdateOp, limit_exceeded};
+use crate::protocol::input::{AppendPath, UpdateOp, limit_exceeded};
 use crate::protocol::number::Number;
 use crate::protocol::value;
 
@@ -122,7 +122,10 @@ impl<'a> Item<'a> {
             UpdateOp::Merge { path, value } => self.merge(path, value),
             UpdateOp::Increment { path, by } => self.add("increment", path, i128::from(*by)),
             UpdateOp::Decrement { path, by } => self.add("decrement", path, -i128::from(*by)),
-            UpdateOp::Append { path, value } => self.append(path, value),
+            UpdateOp::Append { path, value } => match path {
+                AppendPath::Key(key) => self.append(key, value),
+                AppendPath::Keys(keys) => self.append_below(keys, value),
+            },
             UpdateOp::Remove { path } => self.remove(path),
         }
     }
@@ -177,8 +180,39 @@ impl<'a> Item<'a> {
         Ok(())
     }
 
+    /// Parents that are missing are made, and what is no object on the way gives place to one; the
+    /// root stays what it is. What is missing at the end of several keys becomes an array.
+    fn append_below(&mut self, keys: &'a [Box<str>], value: &'a str) -> Result<(), Fault> {
+        check_keys(keys)?;
+        let Some((last, parents)) = keys.split_last() else {
+            return self.append("", value);
+        };
+        let shown = format!("[{}]", keys.join(", "));
+        let mut object = self.object("append", &shown)?;
+        for parent in parents {
+            object = object.get_or_empty(parent).make_object();
+        }
+        match object.get_mut(last) {
+            Some(node) if parents.is_empty() || node.kind() != Kind::Null => {
+                append_to(node, value, &shown)
+            }
+            Some(node) => {
+                *node = Node::array_of(value);
+                Ok(())
+            }
+            None => {
+                let appended = match parents {
+                    [] => Node::appended_to_null(value),
+                    _ => Node::array_of(value),
+                };
+                object.set(last, appended);
+                Ok(())
+            }
+        }
+    }
+
     fn merge(&mut self, path: &'a [Box<str>], value: &'a str) -> Result<(), Fault> {
-        check_merge_path(path)?;
+        check_keys(path)?;
         let source = check_merge_value(value)?;
         let target = match path {
             [] => match self.root.object_mut() {
@@ -254,7 +288,8 @@ fn check_path(path: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn check_merge_path(path: &[Box<str>]) -> Result<(), Fault> {
+/// A path of keys down from the root.
+fn check_keys(path: &[Box<str>]) -> Result<(), Fault> {
     let segments = path.len();
     if segments > PATH_SEGMENTS_MAX {
         let message = format!("Path depth {segments} exceeds maximum of {PATH_SEGMENTS_MAX}");
@@ -585,6 +620,125 @@ mod tests {
         assert_eq!(code(&["", "prototype"]), "merge.path.empty_segment");
         let long = "x".repeat(257);
         assert_eq!(code(&["a", &long, ""]), "merge.path.segment_too_long");
+    }
+
+    #[test]
+    fn an_append_goes_down_a_list_of_keys_and_makes_what_is_missing() {
+        let append = |path: &str, value: &str| {
+            format!(r#"[{{"type":"append","path":{path},"value":{value}}}]"#)
+        };
+        let rows = [
+            (
+                r#"{"a":{"b":[1]}}"#,
+                r#"["a","b"]"#,
+                "2",
+                r#"{"a":{"b":[1,2]}}"#,
+            ),
+            (
+                r#"{"a":{"b":"x"}}"#,
+                r#"["a","b"]"#,
+                r#""y""#,
+                r#"{"a":{"b":"xy"}}"#,
+            ),
+            ("{}", r#"["a","b","c"]"#, "1", r#"{"a":{"b":{"c":[1]}}}"#),
+            ("{}", r#"["a","b"]"#, r#""x""#, r#"{"a":{"b":["x"]}}"#),
+            (
+                r#"{"a":{"b":null}}"#,
+                r#"["a","b"]"#,
+                r#""x""#,
+                r#"{"a":{"b":["x"]}}"#,
+            ),
+            (r#"{"a":1}"#, r#"["a","b"]"#, "2", r#"{"a":{"b":[2]}}"#),
+            (r#"{"a":[1]}"#, r#"["a","0"]"#, "2", r#"{"a":{"0":[2]}}"#),
+            (r#"{"a.b":[1]}"#, r#"["a.b"]"#, "2", r#"{"a.b":[1,2]}"#),
+            ("{}", r#"["a"]"#, r#""x""#, r#"{"a":"x"}"#),
+            ("[1]", "[]", "2", "[1,2]"),
+            ("[1]", "null", "2", "[1,2]"),
+            ("null", r#""""#, r#""x""#, r#""x""#),
+        ];
+        for (old, path, value, new) in rows {
+            assert_eq!(new_text(old, &append(path, value)), new, "{old} {path}");
+        }
+        let without_path = r#"[{"type":"append","value":"x"}]"#;
+        assert_eq!(new_text(r#""a""#, without_path), r#""ax""#);
+        assert_eq!(apply(None, &ops(without_path)).value, r#""x""#);
+        assert_eq!(
+            apply(None, &ops(&append(r#"["a","b"]"#, "1"))).value,
+            r#"{"a":{"b":[1]}}"#
+        );
+    }
+
+    #[test]
+    fn an_append_down_a_list_that_fails_changes_nothing_and_says_why() {
+        let keys = |keys: &[&str]| serde_json::to_string(keys).unwrap();
+        let long = "x".repeat(257);
+        let rows: [(&str, String, &str, &str); 9] = [
+            (
+                "[1]",
+                keys(&["a"]),
+                "append.target_not_object",
+                "Cannot append at path '[a]': target is array, expected object.",
+            ),
+            (
+                "null",
+                keys(&["a", "b"]),
+                "append.target_not_object",
+                "Cannot append at path '[a, b]': target is null, expected object.",
+            ),
+            (
+                "{}",
+                keys(&["d"; 33]),
+                "append.path.too_deep",
+                "Path depth 33 exceeds maximum of 32",
+            ),
+            (
+                "{}",
+                keys(&["a", ""]),
+                "append.path.empty_segment",
+                "Path contains an empty segment",
+            ),
+            (
+                "{}",
+                keys(&["a", "__proto__"]),
+                "append.path.proto_polluted",
+                "Path segment '__proto__' is not allowed (prototype pollution).",
+            ),
+            (
+                "{}",
+                keys(&["constructor", ""]),
+                "append.path.proto_polluted",
+                "Path segment 'constructor' is not allowed (prototype pollution).",
+            ),
+            (
+                "{}",
+                keys(&["a", &long]),
+                "append.path.segment_too_long",
+                "Path segment of 257 bytes exceeds maximum of 256",
+            ),
+            (
+                r#"{"a":{"b":5}}"#,
+                keys(&["a", "b"]),
+                "append.type_mismatch",
+                "Cannot append at path '[a, b]': target is number, expected array, string, null, or missing field.",
+            ),
+            (
+                r#"{"a":{"b":"x"}}"#,
+                keys(&["a", "b"]),
+                "append.type_mismatch",
+                "Expected string append value at path '[a, b]', got object.",
+            ),
+        ];
+        for (old, path, code, message) in rows {
+            let ops_json = format!(r#"[{{"type":"append","path":{path},"value":{{}}}}]"#);
+            let updated = apply(Some(old), &ops(&ops_json));
+            assert_eq!(updated.value, old, "{ops_json}");
+            assert_eq!(error_of(old, &ops_json), (code.into(), message.into()));
+        }
+        let deep = format!(
+            r#"[{{"type":"append","path":{},"value":1}}]"#,
+            keys(&["d"; 32])
+        );
+        assert!(new_text("{}", &deep).ends_with(&format!("[1]{}", "}".repeat(32))));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use crate::protocol::phrase::{self, found, invalid_type, missing};
 use crate::protocol::value::{self, ValueError};
 use crate::protocol::{raw, text};
 
-/// One operation. A path is one key of the root object, `""` the root itself; only `merge`
-/// descends, by one key a segment, and its root has no segments. Values are JSON texts, with
+/// One operation. A path is one key of the root object, `""` the root itself; only `merge` and
+/// `append` descend, by one key a segment, and the root of a merge has no segments. Values are JSON texts, with
 /// numbers and strings checked; what depth they make is for the outcome to be checked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpdateOp {
@@ -43,7 +43,7 @@ pub enum UpdateOp {
     /// Adds an element to an array, or a string to a string.
     Append {
         /// Where it is.
-        path: Box<str>,
+        path: AppendPath,
         /// What is added.
         value: Box<str>,
     },
@@ -52,6 +52,15 @@ pub enum UpdateOp {
         /// Which.
         path: Box<str>,
     },
+}
+
+/// Where an append goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppendPath {
+    /// To one key of the root object, or to the root itself: `""`.
+    Key(Box<str>),
+    /// Down from the root, by one key a segment. Never empty.
+    Keys(Vec<Box<str>>),
 }
 
 /// Reads `ops`, and says how many there are: beyond the first `ops_max` they are only counted.
@@ -144,11 +153,9 @@ impl Members<'_> {
                 Ok(UpdateOp::Decrement { path, by })
             }
             "append" => {
-                let (path, value) = (self.path()?, self.value()?);
-                Ok(UpdateOp::Append {
-                    path: path.ok_or_else(|| missing("path"))?,
-                    value: value.ok_or_else(|| missing("value"))?,
-                })
+                let (path, value) = (self.append_path()?, self.value()?);
+                let value = value.ok_or_else(|| missing("value"))?;
+                Ok(UpdateOp::Append { path, value })
             }
             "remove" => {
                 let path = self.path()?.ok_or_else(|| missing("path"))?;
@@ -183,24 +190,20 @@ impl Members<'_> {
                 root if root.is_empty() => Ok(Vec::new()),
                 key => Ok(vec![key.into()]),
             },
-            Some(b'[') => {
-                let mut segments = Vec::new();
-                let mut fault = None;
-                raw::elements(json, |element| {
-                    if !element.get().starts_with('"') {
-                        fault = Some(no_merge_path());
-                    } else {
-                        match phrase::read_string(element.get()) {
-                            Ok(segment) => segments.push(segment.into()),
-                            Err(phrase) => fault = Some(phrase),
-                        }
-                    }
-                    fault.is_none()
-                })
-                .map_err(|error| error.to_string())?;
-                fault.map_or(Ok(segments), Err)
-            }
+            Some(b'[') => read_segments(json),
             _ => Err(no_merge_path()),
+        }
+    }
+
+    fn append_path(&self) -> Result<AppendPath, String> {
+        let json = self.path.map_or("null", RawValue::get);
+        match json.as_bytes().first() {
+            Some(b'n') => Ok(AppendPath::Key("".into())),
+            Some(b'[') => Ok(match read_segments(json)? {
+                root if root.is_empty() => AppendPath::Key("".into()),
+                segments => AppendPath::Keys(segments),
+            }),
+            _ => Ok(AppendPath::Key(phrase::read_string(json)?.into())),
         }
     }
 
@@ -227,6 +230,24 @@ impl Members<'_> {
             Err(fault) => Err(fault.to_string()),
         }
     }
+}
+
+fn read_segments(json: &str) -> Result<Vec<Box<str>>, String> {
+    let mut segments = Vec::new();
+    let mut fault = None;
+    raw::elements(json, |element| {
+        if !element.get().starts_with('"') {
+            fault = Some(no_merge_path());
+        } else {
+            match phrase::read_string(element.get()) {
+                Ok(segment) => segments.push(segment.into()),
+                Err(phrase) => fault = Some(phrase),
+            }
+        }
+        fault.is_none()
+    })
+    .map_err(|error| error.to_string())?;
+    fault.map_or(Ok(segments), Err)
 }
 
 fn no_merge_path() -> String {

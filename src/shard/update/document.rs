@@ -80,8 +80,12 @@ impl<'a> Node<'a> {
     pub(super) fn appended_to_null(value: &'a str) -> Node<'a> {
         match Kind::of(value) {
             Kind::String => Node::text(value),
-            _ => Node::OpenArray(format!("[{value}")),
+            _ => Node::array_of(value),
         }
+    }
+
+    pub(super) fn array_of(element: &str) -> Node<'a> {
+        Node::OpenArray(format!("[{element}"))
     }
 
     pub(super) fn kind(&self) -> Kind {
