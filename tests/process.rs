@@ -318,3 +318,29 @@ fn the_first_lines_say_what_is_served_where() {
     assert!(log[1].contains(&started), "{log:?}");
     assert!(log[1].ends_with("; values in memory"), "{log:?}");
 }
+
+#[test]
+fn a_call_that_fails_and_that_nobody_waits_for_leaves_a_line_in_the_log() {
+    let process = Process::start("void");
+    let mut sdk = process.sdk();
+    let void = json!({
+        "type": "invokefunction", "function_id": "stream::send", "action": {"type": "void"},
+        "data": {"stream_name": "s", "group_id": "g", "kind": "typing", "data": 1},
+    });
+    for _ in 0..3 {
+        sdk.send(Message::text(void.to_string())).unwrap();
+    }
+    let line = process.line_with("stream::send");
+    assert!(
+        line.contains("WARN") && line.contains("missing field `type`"),
+        "{line}"
+    );
+    assert!(line.contains("waits for no answer"), "{line}");
+    sdk.send(Message::text(r#"{"type":"ping"}"#)).unwrap();
+    assert_eq!(sdk.read().unwrap().to_text().unwrap(), r#"{"type":"pong"}"#);
+    process.signal(Signal::TERM);
+    process.line_with("ending");
+    let log = process.log.borrow();
+    let warnings = log.iter().filter(|line| line.contains("stream::send"));
+    assert_eq!(warnings.count(), 1, "{log:?}");
+}
