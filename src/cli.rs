@@ -26,9 +26,13 @@ Settings:
   In the file, under the entry `name: iii-stream`: `config` holds what an iii engine reads too
   (port, host, auth_function, adapter), `server` what is ours (engine, threads, pin, backlog,
   auth_failure, auth_timeout_ms, join_required, allowed_origins, worker_origins,
-  call_timeout_ms, drain_ms, limits). `iii-stream check` lists them all. ${NAME:default} in the file is filled in from the
-  environment. III_STREAM_CONFIG stands for --config; a flag wins over it.
-  III_URL or III_ENGINE_URL without a file: attach to the engine there.
+  call_timeout_ms, drain_ms, redis, limits). `iii-stream check` lists them all.
+  ${NAME:default} in the file is filled in from the environment.
+
+Variables, as an engine gives them; a flag wins over each:
+  III_STREAM_CONFIG, III_CONFIG    stand for --config; the second names one worker's config
+  III_URL, III_ENGINE_URL          stand for --engine, unless a whole file says what to serve
+  III_WORKER_NAME, III_NAMESPACE   how the engine is to list this server
 
 Exit codes:
   0   stopped by SIGTERM or SIGINT; check found no fault; the command did its work
@@ -95,8 +99,11 @@ pub struct FileArgs {
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Attach to the engine at this address, ws:// or wss://, instead of being one
-    #[arg(long, value_name = "URL")]
+    #[arg(long, visible_alias = "url", value_name = "URL")]
     pub engine: Option<String>,
+    /// The namespace of that engine in which to be listed
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
     /// Fill in ${NAME:default} also where an engine has done it: in one worker's config
     #[arg(long)]
     pub expand_env: bool,

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     let sources = Sources {
         config: file.config.clone(),
         engine: file.engine.clone(),
+        namespace: file.namespace.clone(),
         expand_env: file.expand_env,
         default_config: cli.use_default_config,
         variable: &variable,

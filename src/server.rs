@@ -124,7 +124,7 @@ impl Server {
         };
         let values = Values::open(config, owners, workers, options.store)?;
         let stream = listeners::stream(config, workers)?;
-        let attach = config.engine.as_deref().map(Attach::new).transpose()?;
+        let attach = attach_of(config).transpose()?;
         let sdk_workers = listeners::workers(config)?;
         let stream_address = stream[0].local_addr()?;
         let worker_addresses: Vec<SocketAddr> = sdk_workers
@@ -286,6 +286,20 @@ impl Server {
             let _ = thread.join();
         }
     }
+}
+
+/// Whom to attach to, and as whom.
+fn attach_of(config: &Config) -> Option<Result<Attach, AttachError>> {
+    let url = config.engine.as_deref()?;
+    // A process id alone is the same in every container.
+    let default = || {
+        let uname = rustix::system::uname();
+        let host = uname.nodename().to_string_lossy();
+        format!("iii-stream:{host}:{}", std::process::id())
+    };
+    let known_as = config.known_as.clone();
+    let name = known_as.name.unwrap_or_else(default);
+    Some(Attach::new(url, name, known_as.namespace))
 }
 
 /// Who decides about subscribers' sockets, for the engine thread.

@@ -88,6 +88,9 @@ fn the_first_write_introduces_the_server_and_asks_for_the_functions() {
             "function_id": changed, "config": {}})
     );
     let pid = std::process::id();
+    // A process id alone is the same in every container.
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let name = format!("iii-stream:{}:{pid}", host.trim_end());
     let system = std::env::consts::OS;
     let os = format!(
         "{system} {} ({})",
@@ -98,10 +101,29 @@ fn the_first_write_introduces_the_server_and_asks_for_the_functions() {
     assert_eq!(said[13]["action"], json!({"type": "void"}));
     assert_eq!(
         said[13]["data"],
-        json!({"runtime": "rust", "version": env!("CARGO_PKG_VERSION"), "name": format!("iii-stream:{pid}"),
+        json!({"runtime": "rust", "version": env!("CARGO_PKG_VERSION"), "name": name,
             "os": os, "pid": pid, "telemetry": {"framework": "iii-stream"}})
     );
     assert!(said[14]["invocation_id"].is_string() && said[14]["data"] == json!({}));
+    drop(server);
+}
+
+#[test]
+fn it_is_listed_under_the_name_and_the_namespace_that_it_was_given() {
+    let engine = ScriptedEngine::start();
+    let server = attached(&engine.url(), |config| {
+        config.known_as.name = Some("streams".to_owned());
+        config.known_as.namespace = Some("orders".to_owned());
+    });
+    let said = engine.accept().registrations();
+    let described = said
+        .iter()
+        .find(|message| message["function_id"] == "engine::workers::register");
+    let described = &described.unwrap()["data"];
+    assert_eq!(
+        (&described["name"], &described["namespace"]),
+        (&json!("streams"), &json!("orders"))
+    );
     drop(server);
 }
 

@@ -30,7 +30,14 @@ impl Drop for Directory {
 fn command(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_iii-stream"));
     command.current_dir(directory).args(arguments);
-    for variable in ["III_URL", "III_ENGINE_URL", "III_STREAM_CONFIG"] {
+    for variable in [
+        "III_URL",
+        "III_ENGINE_URL",
+        "III_STREAM_CONFIG",
+        "III_CONFIG",
+        "III_WORKER_NAME",
+        "III_NAMESPACE",
+    ] {
         command.env_remove(variable);
     }
     command
@@ -97,6 +104,9 @@ fn help_teaches() {
             "--engine",
             "Exit codes:",
             "Settings:",
+            "--url",
+            "--namespace",
+            "III_WORKER_NAME",
         ] {
             assert!(out.contains(word), "{word} is in {out}");
         }

@@ -8,13 +8,19 @@
 
 use serde_json::Value as Json;
 
-use super::Config;
 use super::address::{check_engine, without_secrets};
+use super::entries::STREAM;
+use super::report::Setting;
 use super::section::{Section, mismatch};
 use super::yaml::Value;
+use super::{Config, KnownAs};
 
 /// Where the engine that started us is, unless somebody says otherwise.
 const URL_DEFAULT: &str = "ws://localhost:49134";
+/// What a worker or a namespace may be called.
+const NAME_BYTES_MAX: usize = 256;
+/// What this server is called where nobody names it.
+const NAME_DEFAULT: &str = "iii-stream:<host>:<pid>";
 
 /// What is read, if anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +40,18 @@ pub(super) struct Said {
     pub(super) flag: Option<String>,
     /// The variables that are set, name and value. The first one counts.
     pub(super) variables: Vec<(&'static str, String)>,
+    /// By what the engine is to know this server, and who says so.
+    pub(super) name: Option<(&'static str, String)>,
+    /// And where.
+    pub(super) namespace: Option<(&'static str, String)>,
 }
 
 impl Said {
+    /// Whether somebody beside the file names an engine.
+    pub(super) fn names_engine(&self) -> bool {
+        self.flag.is_some() || !self.variables.is_empty()
+    }
+
     /// `III_URL and III_ENGINE_URL`.
     fn names(&self) -> String {
         let names: Vec<&str> = self.variables.iter().map(|(name, _)| *name).collect();
@@ -74,6 +89,55 @@ pub(super) fn read(server: &mut Section<'_, '_>, config: &mut Config, kind: File
         .extend(passed_over(&server.report.file, said, address.as_ref()));
     show(server, address.as_ref());
     config.engine = address.map(|address| address.url);
+    known_as(server, config, said);
+}
+
+/// By what the engine knows this server. Without an engine nobody asks.
+fn known_as(server: &mut Section<'_, '_>, config: &mut Config, said: &Said) {
+    let both = [&said.name, &said.namespace];
+    if config.engine.is_none() {
+        let names: Vec<&str> = both.into_iter().flatten().map(|(who, _)| *who).collect();
+        if !names.is_empty() {
+            let names = names.join(" and ");
+            let line = format!("{names} passed over: this server attaches to no engine");
+            config.notices.push(line);
+        }
+        return;
+    }
+    for (who, text) in both.into_iter().flatten() {
+        if let Err(what) = check_name(text) {
+            server.report.fault_without_place(format!("{who}: {what}"));
+        }
+    }
+    let mut show = |key: &str, said: &Option<(&str, String)>, default: Json| {
+        let origin = |who: &str| match who.starts_with("--") {
+            true => "flag".to_owned(),
+            false => format!("variable {who}"),
+        };
+        let (value, origin) = match said {
+            Some((who, text)) => (text.as_str().into(), origin(who)),
+            None => (default, "default".to_owned()),
+        };
+        let key = format!("{STREAM}.worker.{key}");
+        server.report.settings.push(Setting { key, value, origin });
+    };
+    show("name", &said.name, NAME_DEFAULT.into());
+    show("namespace", &said.namespace, Json::Null);
+    let text = |said: &Option<(&str, String)>| said.as_ref().map(|(_, text)| text.clone());
+    config.known_as = KnownAs {
+        name: text(&said.name),
+        namespace: text(&said.namespace),
+    };
+}
+
+/// What may stand for a worker, or for a namespace.
+fn check_name(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > NAME_BYTES_MAX || text.contains(char::is_control) {
+        return Err(format!(
+            "{text:?} is no name, expected 1 to {NAME_BYTES_MAX} bytes without control characters"
+        ));
+    }
+    Ok(())
 }
 
 /// The first of those that count.

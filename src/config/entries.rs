@@ -83,6 +83,39 @@ pub(super) fn entries<'t>(report: &mut Report, tree: &'t Node) -> Vec<Entry<'t>>
     entries
 }
 
+/// Whether this is the file of an engine in which nothing is ours, nor meant to be.
+pub(super) fn has_only_others(tree: &Node) -> bool {
+    let Value::Mapping(lists) = &tree.value else {
+        return false;
+    };
+    let names: Vec<Option<&str>> = lists
+        .iter()
+        .filter(|(key, _)| matches!(key.text.as_str(), "workers" | "modules"))
+        .filter_map(|(_, list)| match &list.value {
+            Value::List(items) => Some(items),
+            _ => None,
+        })
+        .flatten()
+        .map(|item| name_of(item))
+        .collect();
+    let is_other = |name: &str| {
+        let name = name.split('#').next().unwrap_or_default();
+        name != STREAM && !is_old_name(name) && nearest(STREAM, &[name]).is_none()
+    };
+    !names.is_empty() && names.iter().all(|name| name.is_some_and(is_other))
+}
+
+fn name_of(entry: &Node) -> Option<&str> {
+    let Value::Mapping(pairs) = &entry.value else {
+        return None;
+    };
+    let (_, name) = pairs.iter().find(|(key, _)| key.text == "name")?;
+    match &name.value {
+        Value::Text(name) => Some(name),
+        _ => None,
+    }
+}
+
 /// None: it has no name, and a fault says so.
 fn entry<'t>(report: &mut Report, path: String, node: &'t Node) -> Option<Entry<'t>> {
     if !matches!(node.value, Value::Mapping(_)) {

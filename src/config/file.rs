@@ -17,6 +17,11 @@ use super::{AuthFailure, Config, Endpoint, HOST_EMBEDDED, HOST_OF_FILE, ip_addre
 
 const NOT_YET: &str = "is not supported by this version of iii-stream";
 
+/// The keys by which the config of one worker is known.
+const KEYS_BARE: [&str; 5] = ["port", "host", "auth_function", "adapter", "server"];
+/// Where newer engines keep that config in a file of its own.
+const VALUE: &str = "value";
+
 const PORTS: RangeInclusive<u64> = 0..=65_535;
 
 /// A whole file. Without workers in it: the embedded default.
@@ -83,33 +88,51 @@ pub(super) fn read_default(report: &mut Report, kind: FileKind, said: &Said) -> 
 
 /// The mapping that an engine hands to a worker that it starts: an entry's `config`, with `server`
 /// in it.
-pub(super) fn read_bare(report: &mut Report, tree: &Node, said: &Said) -> Config {
+pub(super) fn read_bare(report: &mut Report, tree: Option<&Node>, said: &Said) -> Config {
     let mut config = Config::default();
     HOST_OF_FILE.clone_into(&mut config.stream.host);
     config.worker_listeners.clear();
+    let (path, tree) = match tree.and_then(stored) {
+        Some(value) => (VALUE.to_owned(), Some(value)),
+        None => (String::new(), tree),
+    };
     let name = format!("{STREAM}.config");
-    let mut keys = Section::new(report, String::new(), name, Some(tree));
+    let mut keys = Section::new(report, path, name, tree);
     let lasting = stream_keys(&mut keys, &mut config);
     let server_node = keys.node("server");
+    let path = keys.path_of("server");
     keys.done();
     let name = format!("{STREAM}.server");
-    let section = Section::new(report, "server".to_owned(), name, server_node);
+    let section = Section::new(report, path, name, server_node);
     server::read(section, &mut config, FileKind::Bare, said);
     warn(report, &mut config, lasting);
     config
 }
 
-/// Whether this is the mapping that an engine hands to a worker that it starts.
-pub(super) fn is_bare_mapping(tree: &Node) -> bool {
+/// Whether this is the mapping that an engine hands to a worker that it starts. `is_own`: what an engine
+/// keeps for one worker, which may hold nothing.
+pub(super) fn is_bare_mapping(tree: Option<&Node>, is_own: bool) -> bool {
+    let has = |keys: &[&str]| tree.is_some_and(|tree| has_any(tree, keys));
+    !has(&["workers", "modules"]) && (is_own || has(&KEYS_BARE) || tree.and_then(stored).is_some())
+}
+
+/// What newer engines keep in a file for each worker: its config under a key of its own.
+fn stored(tree: &Node) -> Option<&Node> {
+    let Value::Mapping(pairs) = &tree.value else {
+        return None;
+    };
+    let (_, value) = pairs.iter().rev().find(|(key, _)| key.text == VALUE)?;
+    let is_config = matches!(value.value, Value::Mapping(_) | Value::Null);
+    (is_config && !has_any(tree, &KEYS_BARE)).then_some(&**value)
+}
+
+fn has_any(tree: &Node, keys: &[&str]) -> bool {
     let Value::Mapping(pairs) = &tree.value else {
         return false;
     };
-    let has = |keys: &[&str]| {
-        pairs
-            .iter()
-            .any(|(key, _)| keys.contains(&key.text.as_str()))
-    };
-    !has(&["workers", "modules"]) && has(&["port", "host", "auth_function", "adapter", "server"])
+    pairs
+        .iter()
+        .any(|(key, _)| keys.contains(&key.text.as_str()))
 }
 
 fn stream_entry(

@@ -115,6 +115,8 @@ pub struct Config {
     /// The engine to attach to, `ws://…` or `wss://…`. None: we are the engine. May hold secrets:
     /// [`without_secrets`].
     pub engine: Option<String>,
+    /// By what that engine knows this server.
+    pub known_as: KnownAs,
     /// Who may subscribe.
     pub auth: Auth,
     /// Web pages from which subscribers may connect: `scheme://host[:port]`, `*.domain`, `null`;
@@ -151,6 +153,7 @@ impl Default for Config {
             stream: Endpoint::new(HOST_EMBEDDED, STREAM_PORT),
             worker_listeners: vec![Endpoint::new(HOST_EMBEDDED, WORKER_PORT).into()],
             engine: None,
+            known_as: KnownAs::default(),
             auth: Auth::default(),
             allowed_origins: Vec::new(),
             worker_origins: Vec::new(),
@@ -166,6 +169,15 @@ impl Default for Config {
             notices: Vec::new(),
         }
     }
+}
+
+/// By what an engine knows this server, which is one of its workers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KnownAs {
+    /// None: `iii-stream:<host>:<pid>`.
+    pub name: Option<String>,
+    /// None: the engine's own default.
+    pub namespace: Option<String>,
 }
 
 /// One port for SDK workers.

@@ -5,16 +5,22 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::engine::{FileKind, Said};
+use super::entries::{STREAM, has_only_others};
 use super::env::{Expanded, expand};
 use super::report::{Fault, Report, Setting};
 use super::{Config, FILE_BYTES_MAX, file, yaml};
 
 /// Read without `--config` when it is there.
 const FILE_DEFAULT: &str = "config.yaml";
-/// Stands for `--config`, which wins over it.
-const VARIABLE_CONFIG: &str = "III_STREAM_CONFIG";
+/// Stand for `--config`, which wins over them. The first one counts; an engine gives the second.
+const VARIABLES_CONFIG: [&str; 2] = ["III_STREAM_CONFIG", VARIABLE_OWN_CONFIG];
+/// Where an engine keeps the configuration of this one worker.
+const VARIABLE_OWN_CONFIG: &str = "III_CONFIG";
 /// Where the engine is, unless a whole file says what to serve. The first one counts.
 const VARIABLES_ENGINE: [&str; 2] = ["III_URL", "III_ENGINE_URL"];
+/// By what an engine is to know this server.
+const VARIABLE_NAME: &str = "III_WORKER_NAME";
+const VARIABLE_NAMESPACE: &str = "III_NAMESPACE";
 
 /// Where the settings come from.
 pub struct Sources<'a> {
@@ -22,6 +28,8 @@ pub struct Sources<'a> {
     pub config: Option<PathBuf>,
     /// `--engine URL`.
     pub engine: Option<String>,
+    /// `--namespace NAME`.
+    pub namespace: Option<String>,
     /// `--expand-env`: variables are filled in also in what an engine hands to a worker.
     pub expand_env: bool,
     /// `--use-default-config`: no file, even if there is one.
@@ -56,51 +64,116 @@ pub fn load(sources: &Sources<'_>) -> Result<Config, Vec<Fault>> {
 /// As [`load`], with all that `check` shows.
 pub fn read(sources: &Sources<'_>) -> Reading {
     let said = said(sources);
+    let here = Path::new(FILE_DEFAULT);
+    let is_here = || !is_missing(&(sources.read)(here));
     if sources.default_config {
-        return Reading::of_defaults(&said);
+        let mut reading = Reading::of_defaults(&said);
+        if is_here() {
+            let line = format!("{FILE_DEFAULT} passed over: --use-default-config asks for no file");
+            reading.config.notices.push(line);
+        }
+        return reading;
     }
-    if let Some(path) = given_file(sources) {
-        return read_file(&path, (sources.read)(&path), sources, &said);
+    if let Some(given) = given_file(sources) {
+        let is_other = given.variable.is_some() && given.path != here && is_here();
+        let mut reading = read_file(&given, (sources.read)(&given.path), sources, &said);
+        let notices = &mut reading.config.notices;
+        notices.extend(given.passed_over(sources));
+        if let (true, Some(variable)) = (is_other, given.variable) {
+            notices.push(format!(
+                "{FILE_DEFAULT} passed over: {variable} names {}",
+                given.path.display()
+            ));
+        }
+        return reading;
     }
-    // Started by an engine without --config, `./config.yaml` would be the engine's own file.
-    if !said.variables.is_empty() {
-        return Reading::of_defaults(&said);
+    match (sources.read)(here) {
+        bytes if is_missing(&bytes) => Reading::of_defaults(&said),
+        bytes => read_file(&Given::found(here), bytes, sources, &said),
     }
-    let path = Path::new(FILE_DEFAULT);
-    match (sources.read)(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Reading::of_defaults(&said),
-        bytes => read_file(path, bytes, sources, &said),
-    }
+}
+
+fn is_missing(bytes: &io::Result<Vec<u8>>) -> bool {
+    let error = bytes.as_ref().err();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 fn said(sources: &Sources<'_>) -> Said {
     let set = |name| (sources.variable)(name).map(|url| (name, url));
+    // Who starts this server sets these empty where there is nothing to say.
+    let filled = |name| set(name).filter(|(_, text)| !text.is_empty());
+    let namespace = sources.namespace.clone().map(|text| ("--namespace", text));
     Said {
         flag: sources.engine.clone(),
         variables: VARIABLES_ENGINE.into_iter().filter_map(set).collect(),
+        name: filled(VARIABLE_NAME),
+        namespace: namespace.or_else(|| filled(VARIABLE_NAMESPACE)),
     }
 }
 
-fn given_file(sources: &Sources<'_>) -> Option<PathBuf> {
-    sources
-        .config
-        .clone()
-        .or_else(|| (sources.variable)(VARIABLE_CONFIG).map(PathBuf::from))
+/// The file to read, and who names it.
+struct Given {
+    path: PathBuf,
+    /// None: a flag names it, or nobody, and it lies here.
+    variable: Option<&'static str>,
+    /// Nobody names it.
+    is_found: bool,
+}
+
+impl Given {
+    fn found(path: &Path) -> Given {
+        Given {
+            path: path.to_owned(),
+            variable: None,
+            is_found: true,
+        }
+    }
+
+    /// The line about variables that name another file and lose.
+    fn passed_over(&self, sources: &Sources<'_>) -> Option<String> {
+        let by = self.variable.unwrap_or("--config");
+        let is_other = |name: &&str| {
+            let path = config_variable(sources, name);
+            self.variable != Some(name) && path.is_some_and(|path| path != self.path)
+        };
+        let others: Vec<&str> = VARIABLES_CONFIG.into_iter().filter(is_other).collect();
+        let (others, path) = (others.join(" and "), self.path.display());
+        (!others.is_empty()).then(|| format!("{others} passed over: {by} names {path}"))
+    }
+}
+
+fn given_file(sources: &Sources<'_>) -> Option<Given> {
+    let given = |path, variable| Given {
+        path,
+        variable,
+        is_found: false,
+    };
+    if let Some(path) = &sources.config {
+        return Some(given(path.clone(), None));
+    }
+    VARIABLES_CONFIG
+        .into_iter()
+        .find_map(|name| Some(given(config_variable(sources, name)?, Some(name))))
+}
+
+fn config_variable(sources: &Sources<'_>, name: &str) -> Option<PathBuf> {
+    let path = (sources.variable)(name)?;
+    (name != VARIABLE_OWN_CONFIG || !path.is_empty()).then(|| PathBuf::from(path))
 }
 
 fn read_file(
-    path: &Path,
+    given: &Given,
     bytes: io::Result<Vec<u8>>,
     sources: &Sources<'_>,
     said: &Said,
 ) -> Reading {
-    let shown = path.display();
+    let shown = given.path.display();
     let cause = match bytes {
         Ok(bytes) if bytes.len() > FILE_BYTES_MAX => {
             format!("has {} bytes, limit {FILE_BYTES_MAX}", bytes.len())
         }
         Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => return read_text(&shown.to_string(), text, sources, said),
+            Ok(text) => return read_text(given, text, sources, said),
             Err(error) => format!("is not UTF-8 at byte {}", error.utf8_error().valid_up_to()),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -115,21 +188,26 @@ fn read_file(
 
 /// A bare mapping is read as it stands, for the engine has filled in its variables, and their values
 /// may look like variables.
-fn read_text(path: &str, source: String, sources: &Sources<'_>, said: &Said) -> Reading {
+fn read_text(given: &Given, source: String, sources: &Sources<'_>, said: &Said) -> Reading {
     let expanded = expand(&source, sources.variable);
     let as_written = Expanded {
         text: source.clone(),
         fills: Vec::new(),
     };
-    let is_bare =
-        is_bare_mapping(&expanded.text) || !sources.expand_env && is_bare_mapping(&as_written.text);
+    // What an engine keeps for one worker is that worker's, also where it says nothing.
+    let is_own = given.variable == Some(VARIABLE_OWN_CONFIG);
+    let is_bare = |text: &str| {
+        let tree = yaml::parse(text, |_| {});
+        tree.is_ok_and(|tree| file::is_bare_mapping(tree.as_deref(), is_own))
+    };
+    let is_bare = is_bare(&expanded.text) || !sources.expand_env && is_bare(&as_written.text);
     let read_as = if is_bare && !sources.expand_env {
         as_written
     } else {
         expanded
     };
     let text = read_as.text.clone();
-    let mut report = Report::new(path, source, read_as);
+    let mut report = Report::new(given.path.display().to_string(), source, read_as);
 
     let mut scalars: Vec<Range<usize>> = Vec::new();
     let tree = match yaml::parse(&text, |scalar| scalars.push(scalar)) {
@@ -140,18 +218,16 @@ fn read_text(path: &str, source: String, sources: &Sources<'_>, said: &Said) -> 
             return Reading::of(report, Config::default());
         }
     };
+    let tree = tree.as_deref();
+    if given.is_found && said.names_engine() && tree.is_some_and(has_only_others) {
+        return Reading::beside_file_of_others(&report.file, said);
+    }
     report.fault_variables(&scalars);
-    let config = match tree.as_deref() {
-        Some(tree) if is_bare => file::read_bare(&mut report, tree, said),
-        tree => file::read(&mut report, tree, said),
+    let config = match is_bare {
+        true => file::read_bare(&mut report, tree, said),
+        false => file::read(&mut report, tree, said),
     };
     Reading::of(report, config)
-}
-
-/// False also for what is no YAML.
-fn is_bare_mapping(text: &str) -> bool {
-    let tree = yaml::parse(text, |_| {});
-    tree.is_ok_and(|tree| tree.is_some_and(|tree| file::is_bare_mapping(&tree)))
 }
 
 impl Reading {
@@ -168,6 +244,16 @@ impl Reading {
         let mut report = Report::of_defaults();
         let config = file::read_default(&mut report, FileKind::NoFile, said);
         Reading::of(report, config)
+    }
+
+    /// Started in the directory of an engine, this server finds that engine's own file.
+    fn beside_file_of_others(file: &str, said: &Said) -> Self {
+        let mut reading = Reading::of_defaults(said);
+        let line = format!(
+            "{file} passed over: it has no worker named {STREAM}, and this server attaches to an engine"
+        );
+        reading.config.warnings.push(line);
+        reading
     }
 
     fn of_fault(line: String) -> Self {
@@ -205,6 +291,7 @@ mod tests {
         let mut sources = Sources {
             config: None,
             engine: None,
+            namespace: None,
             expand_env: false,
             default_config: false,
             variable: &variable,
@@ -278,8 +365,8 @@ mod tests {
     }
 
     #[test]
-    fn variables_without_arguments_attach_and_the_file_there_is_not_read() {
-        let file = ("config.yaml", "no: [yaml");
+    fn variables_without_arguments_attach_where_no_file_is_there() {
+        let file = ("other.yaml", STREAM);
         let by_both = reading(file, &VARIABLES, |_| {});
         let expected = (Some("ws://first"), "127.0.0.1:3112".to_owned());
         assert_eq!(attached(&by_both), expected);
@@ -296,12 +383,168 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_there_is_never_passed_over_in_silence() {
+        for variables in [&VARIABLES[..1], &VARIABLES[1..], &VARIABLES] {
+            let whole = reading(("config.yaml", STREAM), variables, |_| {});
+            assert_eq!(attached(&whole), (None, "0.0.0.0:3112".to_owned()));
+            let names: Vec<&str> = variables.iter().rev().map(|(name, _)| *name).collect();
+            assert_eq!(
+                whole.config.notices,
+                [format!(
+                    "{} passed over: with config.yaml this server is the engine",
+                    names.join(" and ")
+                )]
+            );
+            let bare = reading(("config.yaml", BARE), variables, |_| {});
+            assert_eq!(attached(&bare).1, "0.0.0.0:5");
+            assert!(bare.config.engine.is_some());
+        }
+        let broken = reading(("config.yaml", "no: [yaml"), &VARIABLES, |_| {});
+        assert_eq!(faults(&broken).len(), 1);
+
+        let notice = |change: &dyn Fn(&mut Sources<'_>), variables: &[(&str, &str)]| {
+            let reading = reading(("config.yaml", STREAM), variables, change);
+            reading.config.notices.join("; ")
+        };
+        assert_eq!(
+            notice(&|sources| sources.default_config = true, &[]),
+            "config.yaml passed over: --use-default-config asks for no file"
+        );
+        let other = |sources: &mut Sources<'_>| sources.read = &|_| Ok(STREAM.into());
+        assert_eq!(
+            notice(&other, &[("III_CONFIG", "a.yaml")]),
+            "config.yaml passed over: III_CONFIG names a.yaml"
+        );
+        assert_eq!(
+            notice(
+                &|sources| {
+                    other(sources);
+                    sources.config = Some("b.yaml".into());
+                },
+                &[("III_CONFIG", "a.yaml"), ("III_STREAM_CONFIG", "b.yaml")]
+            ),
+            "III_CONFIG passed over: --config names b.yaml"
+        );
+    }
+
+    #[test]
+    fn the_file_of_an_engine_without_streams_is_passed_over_with_a_warning() {
+        let others =
+            "workers: [{name: 'workers::iii_stream', config: {port: 5}}, {name: iii-http}]";
+        let warned = "config.yaml passed over: it has no worker named iii-stream, and this server attaches to an engine";
+        for by_flag in [false, true] {
+            let variables = if by_flag { &[] } else { &VARIABLES[..] };
+            let here = reading(("config.yaml", others), variables, |sources| {
+                sources.engine = by_flag.then(|| "ws://first".to_owned());
+            });
+            let expected = (Some("ws://first"), "127.0.0.1:3112".to_owned());
+            assert_eq!(attached(&here), expected);
+            assert_eq!(here.config.warnings, [warned]);
+        }
+        // Where nobody names an engine, the file is meant; so it is where it may have meant us.
+        for (text, variables) in [
+            (others, &[][..]),
+            ("workers: [{name: iii-streams}]", &VARIABLES),
+            (
+                "workers: [{class: 'modules::stream::StreamModule'}]",
+                &VARIABLES,
+            ),
+            ("workers: [{name: iii-http}, {config: {}}]", &VARIABLES),
+        ] {
+            assert_eq!(faults_of(text, variables).len(), 1, "{text}");
+        }
+        let named = reading(("config.yaml", others), &VARIABLES, |sources| {
+            sources.config = Some("config.yaml".into());
+        });
+        assert_eq!(
+            faults(&named),
+            ["no worker named iii-stream in config.yaml"]
+        );
+    }
+
+    #[test]
+    fn an_engine_tells_its_worker_all_by_variables() {
+        let variables = [
+            ("III_URL", "ws://engine:1"),
+            ("III_NAMESPACE", "orders"),
+            ("III_WORKER_NAME", "streams"),
+            ("III_CONFIG", "own.yaml"),
+        ];
+        for (text, port) in [
+            ("", 3112),
+            ("# nothing\n", 3112),
+            ("{}", 3112),
+            ("port: 5\nhost: 127.0.0.1\n", 5),
+            ("value: {port: 6}\nid: x\n", 6),
+            ("value:\n", 3112),
+        ] {
+            let reading = reading(("own.yaml", text), &variables, |_| {});
+            assert_eq!(attached(&reading).0, Some("ws://engine:1"), "{text}");
+            assert_eq!(reading.config.stream.port, port, "{text}");
+            let known_as = &reading.config.known_as;
+            let both = (known_as.name.as_deref(), known_as.namespace.as_deref());
+            assert_eq!(both, (Some("streams"), Some("orders")));
+            let line = |key: &str| {
+                let found = reading.settings.iter().find(|setting| setting.key == key);
+                found.map(|setting| format!("{} # {}", setting.value, setting.origin))
+            };
+            for (key, expected) in [
+                ("name", "\"streams\" # variable III_WORKER_NAME"),
+                ("namespace", "\"orders\" # variable III_NAMESPACE"),
+            ] {
+                let key = format!("iii-stream.worker.{key}");
+                assert_eq!(line(&key).as_deref(), Some(expected));
+            }
+        }
+        let in_place = |text: &str| faults(&reading(("own.yaml", text), &variables, |_| {}));
+        assert_eq!(
+            in_place("value: {prot: 6}\n"),
+            ["own.yaml:1:9: value.prot: unknown key; did you mean port?"]
+        );
+        assert_eq!(in_place("prot: 6\n").len(), 1);
+    }
+
+    #[test]
+    fn a_flag_names_the_namespace_and_empty_variables_name_nothing() {
+        let variables = [
+            ("III_URL", "ws://engine:1"),
+            ("III_NAMESPACE", "orders"),
+            ("III_WORKER_NAME", ""),
+            ("III_CONFIG", ""),
+        ];
+        let by_flag = reading(("", ""), &variables, |sources| {
+            sources.namespace = Some("bills".to_owned());
+        });
+        assert_eq!(attached(&by_flag).0, Some("ws://engine:1"));
+        assert_eq!(by_flag.config.known_as.namespace.as_deref(), Some("bills"));
+        assert_eq!(by_flag.config.known_as.name, None);
+        let long = "x".repeat(257);
+        for (name, shown) in [("a\nb", "\"a\\nb\""), (&long, &*format!("{long:?}"))] {
+            let variables = [("III_URL", "ws://engine:1"), ("III_WORKER_NAME", name)];
+            assert_eq!(
+                faults(&reading(("", ""), &variables, |_| {})),
+                [format!(
+                    "III_WORKER_NAME: {shown} is no name, expected 1 to 256 bytes without control characters"
+                )]
+            );
+        }
+        let nobody_asks = reading(("config.yaml", STREAM), &variables, |_| {});
+        assert_eq!(
+            nobody_asks.config.notices,
+            [
+                "III_URL passed over: with config.yaml this server is the engine",
+                "III_NAMESPACE passed over: this server attaches to no engine"
+            ]
+        );
+    }
+
+    #[test]
     fn flag_attaches_whatever_is_served() {
         let flag = |sources: &mut Sources<'_>| sources.engine = Some("ws://flag".to_owned());
         for (file, variables, stream) in [
             (("", ""), &[][..], "127.0.0.1:3112"),
             (("config.yaml", STREAM), &[], "0.0.0.0:3112"),
-            (("config.yaml", STREAM), &VARIABLES, "127.0.0.1:3112"),
+            (("config.yaml", STREAM), &VARIABLES, "0.0.0.0:3112"),
             (("config.yaml", BARE), &[], "0.0.0.0:5"),
             (
                 ("config.yaml", "server: {engine: 'ws://file'}"),
@@ -547,6 +790,7 @@ mod tests {
             let sources = Sources {
                 config: None,
                 engine: None,
+                namespace: None,
                 expand_env: false,
                 default_config: false,
                 variable: &|_| None,

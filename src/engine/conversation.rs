@@ -35,7 +35,10 @@ impl Engine {
             std::env::consts::ARCH,
             std::env::consts::FAMILY
         );
+        let (name, namespace) = attached.link.known_as();
         let process = Process {
+            name,
+            namespace,
             pid: std::process::id(),
             os: &os,
             version: env!("CARGO_PKG_VERSION"),

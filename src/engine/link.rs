@@ -44,6 +44,10 @@ pub(super) const LINK_MESSAGE_BYTES_MAX: usize = 72 * 1024 * 1024;
 pub struct Attach {
     address: EngineAddress,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// What we are called there.
+    pub(super) name: String,
+    /// Where we are listed there. None: the engine's own default.
+    pub(super) namespace: Option<String>,
 }
 
 /// Why nothing can be attached to, ever.
@@ -67,7 +71,7 @@ pub enum AttachError {
 
 impl Attach {
     /// Reads the address and, for `wss`, what the operating system trusts.
-    pub fn new(url: &str) -> Result<Attach, AttachError> {
+    pub fn new(url: &str, name: String, namespace: Option<String>) -> Result<Attach, AttachError> {
         let wrong = || AttachError::Address(crate::config::without_secrets(url));
         let address = EngineAddress::parse(url).ok_or_else(wrong)?;
         let tls = if address.is_tls {
@@ -80,7 +84,12 @@ impl Attach {
         } else {
             None
         };
-        Ok(Attach { address, tls })
+        Ok(Attach {
+            address,
+            tls,
+            name,
+            namespace,
+        })
     }
 
     /// Where, without secrets.
@@ -121,6 +130,11 @@ impl Link {
             why: None,
             chance: Chance::default(),
         }
+    }
+
+    /// What we are called there, and where we are listed.
+    pub(super) fn known_as(&self) -> (&str, Option<&str>) {
+        (&self.to.name, self.to.namespace.as_deref())
     }
 
     /// Where, without secrets.
@@ -394,7 +408,7 @@ mod tests {
 
     #[test]
     fn waits_differ_by_less_than_a_third() {
-        let to = Attach::new("ws://localhost:1").unwrap();
+        let to = Attach::new("ws://localhost:1", "me".to_owned(), None).unwrap();
         let now = Instant::now();
         let mut link = Link::new(to, now);
         for _ in 0..100 {

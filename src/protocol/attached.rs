@@ -29,6 +29,10 @@ const TYPE_ENTRIES: &str = include_str!("listing/trigger_types.json");
 /// How our process describes itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Process<'a> {
+    /// What it is called there.
+    pub name: &'a str,
+    /// Where it is listed there. None: the engine's own default.
+    pub namespace: Option<&'a str>,
     /// Its id.
     pub pid: u32,
     /// Kernel and processor.
@@ -87,8 +91,14 @@ pub fn registrations(
 
 fn self_description(process: &Process<'_>) -> String {
     let (pid, os, version) = (process.pid, quoted(process.os), quoted(process.version));
+    let name = quoted(process.name);
+    // Engines refuse a namespace of null.
+    let namespace = process
+        .namespace
+        .map(|namespace| format!(r#","namespace":{}"#, quoted(namespace)));
+    let namespace = namespace.unwrap_or_default();
     format!(
-        r#"{{"type":"invokefunction","invocation_id":null,"function_id":"{REGISTER_WORKER}","data":{{"runtime":"rust","version":{version},"name":"iii-stream:{pid}","os":{os},"pid":{pid},"telemetry":{{"framework":"iii-stream"}}}},"action":{{"type":"void"}}}}"#
+        r#"{{"type":"invokefunction","invocation_id":null,"function_id":"{REGISTER_WORKER}","data":{{"runtime":"rust","version":{version},"name":{name}{namespace},"os":{os},"pid":{pid},"telemetry":{{"framework":"iii-stream"}}}},"action":{{"type":"void"}}}}"#
     )
 }
 
@@ -175,6 +185,8 @@ mod tests {
     fn registrations_stand_in_the_order_that_engines_know() {
         let functions = r#"[{"description":"Set","function_id":"stream::set","metadata":null,"request_format":{"a":1},"response_format":null}]"#;
         let process = Process {
+            name: "iii-stream:h:7",
+            namespace: None,
             pid: 7,
             os: "linux x86_64 (unix)",
             version: "1.2.3",
@@ -200,9 +212,23 @@ mod tests {
             [
                 r#"{"type":"registerfunction","id":"iii-stream::functions-changed::00000000-0000-0000-0000-000000000000"}"#,
                 r#"{"type":"registertrigger","id":"00000000-0000-0000-0000-000000000000","trigger_type":"engine::functions-available","function_id":"iii-stream::functions-changed::00000000-0000-0000-0000-000000000000","config":{}}"#,
-                r#"{"type":"invokefunction","invocation_id":null,"function_id":"engine::workers::register","data":{"runtime":"rust","version":"1.2.3","name":"iii-stream:7","os":"linux x86_64 (unix)","pid":7,"telemetry":{"framework":"iii-stream"}},"action":{"type":"void"}}"#,
+                r#"{"type":"invokefunction","invocation_id":null,"function_id":"engine::workers::register","data":{"runtime":"rust","version":"1.2.3","name":"iii-stream:h:7","os":"linux x86_64 (unix)","pid":7,"telemetry":{"framework":"iii-stream"}},"action":{"type":"void"}}"#,
             ]
         );
+    }
+
+    #[test]
+    fn a_namespace_is_named_or_left_out() {
+        let process = |namespace| Process {
+            name: "a \"b\"",
+            namespace,
+            pid: 7,
+            os: "linux",
+            version: "1",
+        };
+        let named = self_description(&process(Some("orders")));
+        assert!(named.contains(r#""name":"a \"b\"","namespace":"orders","os""#));
+        assert!(!self_description(&process(None)).contains("namespace"));
     }
 
     #[test]
