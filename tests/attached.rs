@@ -5,6 +5,11 @@
 
 mod support;
 
+#[path = "attached/large.rs"]
+mod large;
+#[path = "attached/pace.rs"]
+mod pace;
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::atomic::Ordering;

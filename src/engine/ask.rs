@@ -19,6 +19,7 @@ use super::Engine;
 use super::attached::Callee;
 use super::calls::{Answered, Awaits, Caller, FunctionCall, Handler};
 use super::embedded::{Also, Shown};
+use super::outgoing::refused_as_too_long;
 use super::peers::Peer;
 use super::presence::Word;
 use super::serve::OVERLOADED;
@@ -60,6 +61,12 @@ impl Engine {
         };
         if let Some(cause) = self.no_room_to_ask(callee, &awaits) {
             return self.hear(awaits, function_id, Answered::Refused(cause));
+        }
+        if self.is_link(callee)
+            && let Some(cause) = refused_as_too_long(function_id, data)
+        {
+            self.metrics().calls_refused.increment();
+            return self.hear(awaits, function_id, Answered::Refused(&cause));
         }
         self.send_call(
             callee,
@@ -109,6 +116,12 @@ impl Engine {
         let unsent_bytes = self.peers.get(callee).map_or(0, Peer::unsent_bytes);
         if unsent_bytes > self.limits.call_queue_bytes && !handler.is_owed {
             return self.drop_handler_call(callee, function_id);
+        }
+        if self.is_link(callee)
+            && let Some(cause) = refused_as_too_long(function_id, &handler.payload)
+        {
+            self.metrics().trigger_calls_dropped.increment();
+            return self.hear(Awaits::Nobody, function_id, Answered::Refused(&cause));
         }
         let call = Outgoing::own(function_id, &handler.payload);
         if self.calls.unawaited_len() < self.limits.calls_in_flight {

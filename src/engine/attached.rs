@@ -18,6 +18,7 @@ use crate::shard::hooks::Streams;
 use super::Engine;
 use super::calls::{Answered, Awaits};
 use super::link::{Attach, Link};
+use super::peers::Peer;
 use super::serve::OVERLOADED;
 
 /// How often calls that are refused for want of room are told in the log.
@@ -263,6 +264,7 @@ impl Engine {
             return;
         }
         attached.link.has_settled();
+        tracing::info!("attached to the engine at {}", attached.link.shown());
         attached.lost.events = Streams::default();
         attached.lost.joins = Streams::default();
         self.hooks.change();
@@ -378,6 +380,13 @@ impl Engine {
         }
     }
 
+    /// Lets the answers to the engine go that have been held long enough.
+    pub(super) fn release_answers(&mut self) {
+        if let Some(id) = self.attached.as_ref().and_then(|it| it.link.up()) {
+            self.peers.release(id, self.now.monotonic);
+        }
+    }
+
     /// When the link, or what waits for it, has to be looked after.
     pub(super) fn next_link_step(&self) -> Option<Instant> {
         let attached = self.attached.as_ref()?;
@@ -385,6 +394,9 @@ impl Engine {
             .link
             .next_at()
             .filter(|_| self.drain_until.is_none());
-        [link, attached.next_at()].into_iter().flatten().min()
+        let up = attached.link.up().and_then(|id| self.peers.get(id));
+        let held_until = up.and_then(Peer::held_until);
+        let next = [link, held_until, attached.next_at()];
+        next.into_iter().flatten().min()
     }
 }

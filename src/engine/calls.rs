@@ -25,6 +25,8 @@ pub(super) struct Caller {
     pub(super) id: Uuid,
     pub(super) traceparent: Option<Box<str>>,
     pub(super) baggage: Option<Box<str>>,
+    /// Its answer may not leave before.
+    pub(super) held_until: Option<Instant>,
 }
 
 impl Caller {
@@ -34,6 +36,7 @@ impl Caller {
             id,
             traceparent: trace.traceparent.as_deref().map(Box::from),
             baggage: trace.baggage.as_deref().map(Box::from),
+            held_until: None,
         }
     }
 }

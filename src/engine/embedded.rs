@@ -94,6 +94,9 @@ impl Engine {
         };
         match received {
             Received::Bytes { len, more } => {
+                if peer.is_link() {
+                    peer.heard_at = Instant::now(); // the turn's time may be long ago
+                }
                 peer.is_readable = more || peer.is_ending;
                 self.received(id, len);
                 return len;
@@ -301,7 +304,10 @@ impl Engine {
                 self.close_with(id, &close_frame(Some(1012), ""));
                 continue;
             }
-            let has_unread = peer.is_readable || peer.phase.is_paused() || !peer.parked.is_empty();
+            let has_unread = peer.is_readable
+                || peer.phase.is_paused()
+                || !peer.parked.is_empty()
+                || peer.held_until().is_some();
             if is_over || !(has_unread || self.calls.concern(id)) {
                 self.close_with(id, &close_frame(Some(1012), ""));
             }

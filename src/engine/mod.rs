@@ -9,7 +9,6 @@ mod ask;
 mod attached;
 mod available;
 mod calls;
-mod conversation;
 mod embedded;
 mod followers;
 mod holdings;
@@ -19,6 +18,7 @@ mod listeners;
 mod listings;
 mod logs;
 mod messages;
+mod outgoing;
 mod own;
 mod parked;
 mod peers;
@@ -225,6 +225,7 @@ impl Engine {
             self.flush(); // one wake-up a worker
             self.end_overdue();
             self.go_on_draining();
+            self.release_answers(); // those to an engine that have been held long enough
             self.write_sockets(); // one write a socket
             self.tell_all_hooks(); // what has ended since may have been a hook or an answer
             self.flush();

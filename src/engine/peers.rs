@@ -1,10 +1,8 @@
 //! The SDK workers' sockets, or the one to the engine whose worker we are: few, each with buffers of
 //! its own.
 //!
-//! What is to be sent is collected and goes out in one write a turn; long answers are written out
-//! only as the socket takes them.
+//! What is to be sent is collected (`outgoing`) and goes out in one write a turn.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,20 +17,15 @@ use crate::collections::Named;
 use crate::fanout::Written;
 use crate::id::SlotId;
 use crate::net::channel::Channel;
-use crate::protocol::answer::{Outcome, ResultBody};
-use crate::protocol::connection::{self, Sender, masked_control, push_masked_text, text_header};
+use crate::protocol::answer::ResultBody;
+use crate::protocol::connection::{self, Sender};
 use crate::protocol::handshake::HeadReader;
-use crate::protocol::input::StreamFunction;
 use crate::protocol::rbac::Access;
 
 use super::calls::Caller;
-use super::link::Masks;
+use super::outgoing::{Answer, Unsent};
 use super::parked::Parked;
 use super::workers::Profile;
-
-/// Answers are written out while less than this waits unsent; the others stay what they are, shared
-/// with the shards that gave them, and what is sent after them waits behind them.
-const OUT_BYTES: usize = 256 * 1024;
 
 /// Calls of one peer that may be under way and have long answers (lists): what the answers hold is
 /// known only when they come.
@@ -41,8 +34,6 @@ const LISTS_UNDER_WAY_MAX: u32 = 4;
 /// One socket on the worker port, or the link to an engine.
 pub(super) struct Peer {
     pub(super) socket: Channel,
-    /// Of the link alone: there we are the client, whose frames are masked.
-    masks: Option<Masks>,
     pub(super) phase: Phase,
     /// What it is called by everybody; given at the upgrade.
     pub(super) worker_id: Uuid,
@@ -69,14 +60,9 @@ pub(super) struct Peer {
     /// Trigger calls that found its queue full, since that was last told.
     pub(super) drops: u64,
     pub(super) drops_said_at: Option<Instant>,
-    /// Frames to be sent; the first `sent` bytes have been.
-    out: Vec<u8>,
-    sent: usize,
-    /// What follows, and the bytes that it holds.
-    behind: VecDeque<Behind>,
-    behind_bytes: usize,
-    /// What is sent after all else: a close frame, or an HTTP answer that refuses.
-    last: Vec<u8>,
+    /// When something has come from it last. Only the link's is kept.
+    pub(super) heard_at: Instant,
+    unsent: Unsent,
     is_blocked: bool,
     pub(super) is_readable: bool,
     /// The poll has told of the end. It tells once, and data may stand before it: so reading goes on
@@ -85,21 +71,6 @@ pub(super) struct Peer {
     pub(super) is_queued: bool,
     /// It stands among those that are to be written to.
     is_dirty: bool,
-}
-
-/// The answer to a stream call, not written out yet.
-pub(super) struct Answer {
-    pub(super) caller: Caller,
-    pub(super) function: StreamFunction,
-    pub(super) outcome: Outcome,
-}
-
-/// What waits behind `out`, in order.
-enum Behind {
-    /// An answer whose values are still shared with the shard that gave it.
-    Answer(Answer),
-    /// Frames that were sent after such answers.
-    Frames(Vec<u8>),
 }
 
 /// How far a connection is.
@@ -126,7 +97,6 @@ impl Peer {
     fn new(socket: Channel, phase: Phase) -> Peer {
         Peer {
             socket,
-            masks: None,
             phase,
             worker_id: Uuid::nil(),
             listener: 0,
@@ -141,11 +111,8 @@ impl Peer {
             lists_under_way: 0,
             drops: 0,
             drops_said_at: None,
-            out: Vec::new(),
-            sent: 0,
-            behind: VecDeque::new(),
-            behind_bytes: 0,
-            last: Vec::new(),
+            heard_at: Instant::now(),
+            unsent: Unsent::default(),
             is_blocked: false,
             is_readable: false,
             is_ending: false,
@@ -156,7 +123,7 @@ impl Peer {
 
     /// Whether it is the link to an engine.
     pub(super) fn is_link(&self) -> bool {
-        self.masks.is_some()
+        self.unsent.is_of_client()
     }
 
     /// Whose frames come from it.
@@ -169,7 +136,17 @@ impl Peer {
 
     /// Bytes that wait unsent.
     pub(super) fn unsent_bytes(&self) -> usize {
-        self.out.len() - self.sent + self.behind_bytes
+        self.unsent.bytes()
+    }
+
+    /// The same without answers that are not written out yet.
+    pub(super) fn written_bytes(&self) -> usize {
+        self.unsent.written_bytes()
+    }
+
+    /// When the first of its answers that are held may leave.
+    pub(super) fn held_until(&self) -> Option<Instant> {
+        self.unsent.held_until()
     }
 
     /// Whether its socket is to be left unread: what it asked for has not found room, or nobody
@@ -185,57 +162,6 @@ impl Peer {
 }
 
 impl Peer {
-    /// Appends one message as a frame: behind answers that are not written out yet.
-    fn push(&mut self, text: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.behind.is_empty() {
-            return push_frame(&mut self.out, self.masks.as_mut(), text, write);
-        }
-        let mut frames = match self.behind.pop_back() {
-            Some(Behind::Frames(frames)) => frames,
-            last => {
-                self.behind.extend(last);
-                Vec::new()
-            }
-        };
-        let before = frames.len();
-        push_frame(&mut frames, self.masks.as_mut(), text, write);
-        self.behind_bytes += frames.len() - before;
-        self.behind.push_back(Behind::Frames(frames));
-    }
-
-    /// Writes out what is behind until so many bytes wait unsent.
-    fn write_out(&mut self, text: &mut Vec<u8>) {
-        while self.out.len() - self.sent < OUT_BYTES
-            && let Some(next) = self.behind.pop_front()
-        {
-            let Answer {
-                caller,
-                function,
-                outcome,
-            } = match next {
-                Behind::Answer(answer) => answer,
-                Behind::Frames(mut frames) => {
-                    self.behind_bytes -= frames.len();
-                    self.out.append(&mut frames);
-                    continue;
-                }
-            };
-            self.behind_bytes -= outcome.held_bytes();
-            let body = ResultBody::Outcome(&outcome);
-            push_frame(&mut self.out, self.masks.as_mut(), text, |out| {
-                caller.write_answer(out, function.id(), body);
-            });
-        }
-    }
-
-    /// A control frame as this side of the connection sends it.
-    fn control(&mut self, frame: &[u8]) -> Vec<u8> {
-        match &mut self.masks {
-            Some(masks) => masked_control(frame, masks.next()),
-            None => frame.to_vec(),
-        }
-    }
-
     /// Writes until nothing is left or the socket takes no more.
     fn write(&mut self, text: &mut Vec<u8>) -> Liveness {
         match self.socket.flush() {
@@ -244,50 +170,21 @@ impl Peer {
             Written::Gone => return Liveness::Dead,
         }
         loop {
-            self.write_out(text);
-            if self.behind.is_empty() {
-                self.out.append(&mut self.last);
-            }
-            let unsent = &self.out[self.sent..];
+            let unsent = self.unsent.next(text);
             if self.is_blocked || unsent.is_empty() {
                 return Liveness::Alive;
             }
+            let len = unsent.len();
             match self.socket.write(unsent) {
-                Written::All => self.sent = self.out.len(),
+                Written::All => self.unsent.advance(len),
                 Written::Part(len) => {
-                    self.sent += len;
+                    self.unsent.advance(len);
                     self.is_blocked = true;
                 }
                 Written::Gone => return Liveness::Dead,
             }
-            // Moved to the front only when that is less than what has gone.
-            if self.sent >= self.out.len() - self.sent {
-                self.out.drain(..self.sent);
-                self.out.shrink_to(OUT_BYTES);
-                self.sent = 0;
-            }
         }
     }
-}
-
-/// Appends to `out` what `write` makes, as one frame.
-fn push_frame(
-    out: &mut Vec<u8>,
-    masks: Option<&mut Masks>,
-    text: &mut Vec<u8>,
-    write: impl FnOnce(&mut Vec<u8>),
-) {
-    text.clear();
-    write(text);
-    match masks {
-        Some(masks) => push_masked_text(out, text, masks.next()),
-        None => {
-            let (header, header_len) = text_header(text.len());
-            out.extend_from_slice(&header[..header_len]);
-            out.extend_from_slice(text);
-        }
-    }
-    text.shrink_to(OUT_BYTES);
 }
 
 /// Whether a socket can still be written to.
@@ -341,8 +238,7 @@ impl Peers {
             key,
         };
         let mut peer = Peer::new(socket, dial);
-        peer.masks = Some(Masks::default());
-        peer.out = request;
+        peer.unsent = Unsent::of_link(request);
         peer.is_blocked = true; // until the poll says that it takes bytes
         self.watch(peer, registry)
     }
@@ -400,9 +296,29 @@ impl Peers {
         if !matches!(peer.phase, Phase::Work(_)) {
             return;
         }
-        peer.write_out(&mut self.text); // what was answered before goes before
-        peer.push(&mut self.text, write);
+        peer.unsent.push(&mut self.text, write);
         self.mark(id);
+    }
+
+    /// Queues the answer to a call of a function that has answered in full.
+    pub(super) fn send_result(&mut self, caller: &Caller, function_id: &str, body: ResultBody<'_>) {
+        let Some(peer) = self.slots.get_mut(caller.peer) else {
+            return;
+        };
+        if matches!(peer.phase, Phase::Work(_)) {
+            peer.unsent
+                .push_result(&mut self.text, caller, function_id, body);
+            self.mark(caller.peer);
+        }
+    }
+
+    /// Lets the answers of that socket go that have been held long enough.
+    pub(super) fn release(&mut self, id: SlotId, now: Instant) {
+        if let Some(peer) = self.slots.get_mut(id)
+            && peer.unsent.release(now)
+        {
+            self.mark(id);
+        }
     }
 
     /// Queues the answer to a stream call.
@@ -414,15 +330,14 @@ impl Peers {
         if !matches!(peer.phase, Phase::Work(_)) {
             return;
         }
-        peer.behind_bytes += answer.outcome.held_bytes();
-        peer.behind.push_back(Behind::Answer(answer));
+        peer.unsent.push_answer(answer);
         self.mark(id);
     }
 
     /// Queues a control frame of the server, as this side of the connection sends it.
     pub(super) fn send_control(&mut self, id: SlotId, frame: &[u8]) {
         if let Some(peer) = self.slots.get_mut(id) {
-            let frame = peer.control(frame);
+            let frame = peer.unsent.control(frame);
             self.send_raw(id, &frame);
         }
     }
@@ -430,7 +345,7 @@ impl Peers {
     /// Queues bytes as they are, before answers that are not written out yet: the 101, a pong.
     pub(super) fn send_raw(&mut self, id: SlotId, bytes: &[u8]) {
         if let Some(peer) = self.slots.get_mut(id) {
-            peer.out.extend_from_slice(bytes);
+            peer.unsent.push_raw(bytes);
             self.mark(id);
         }
     }
@@ -438,7 +353,7 @@ impl Peers {
     /// Queues what ends the connection, behind all else.
     pub(super) fn send_last(&mut self, id: SlotId, bytes: &[u8]) {
         if let Some(peer) = self.slots.get_mut(id) {
-            peer.last = peer.control(bytes); // an HTTP answer never goes to an engine
+            peer.unsent.push_last(bytes);
             self.mark(id);
         }
     }
@@ -468,7 +383,7 @@ impl Peers {
                 written(id, Liveness::Dead);
                 continue;
             }
-            if peer.out.is_empty() && matches!(peer.phase, Phase::Closing) {
+            if peer.unsent.is_empty() && matches!(peer.phase, Phase::Closing) {
                 peer.socket.shutdown_write();
             }
             written(id, Liveness::Alive);

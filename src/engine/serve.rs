@@ -17,7 +17,7 @@ use super::Engine;
 use super::ask::Outgoing;
 use super::attached::Callee;
 use super::calls::{Awaits, Caller, StreamCall, function_not_found};
-use super::peers::Answer;
+use super::outgoing::Answer;
 
 /// Told to whoever finds no room.
 pub(super) const OVERLOADED: &str = "server is overloaded";
@@ -408,9 +408,7 @@ impl Engine {
         body: ResultBody<'_>,
     ) {
         if let Some(caller) = caller {
-            self.peers.send(caller.peer, |out| {
-                caller.write_answer(out, function_id, body);
-            });
+            self.peers.send_result(&caller, function_id, body);
         }
     }
 }

@@ -149,10 +149,21 @@ pub fn text_header(payload_bytes: usize) -> ([u8; SERVER_HEADER_BYTES_MAX], usiz
     server_header(OpCode::Data(Data::Text), payload_bytes)
 }
 
-/// Appends one unfragmented text frame of a client.
-pub fn push_masked_text(out: &mut Vec<u8>, payload: &[u8], mask: [u8; 4]) {
+/// Appends one frame of a client's text message: the first one of it or a later one, the last one or
+/// not.
+pub fn push_masked_text(
+    out: &mut Vec<u8>,
+    payload: &[u8],
+    mask: [u8; 4],
+    is_first: bool,
+    is_last: bool,
+) {
     let header = FrameHeader {
-        opcode: OpCode::Data(Data::Text),
+        is_final: is_last,
+        opcode: OpCode::Data(match is_first {
+            true => Data::Text,
+            false => Data::Continue,
+        }),
         mask: Some(mask),
         ..FrameHeader::default()
     };
@@ -259,7 +270,7 @@ mod tests {
     fn a_client_s_frames_are_masked() {
         let mask = [1, 2, 3, 4];
         let mut out = vec![9];
-        push_masked_text(&mut out, b"abcde", mask);
+        push_masked_text(&mut out, b"abcde", mask, true, true);
         let masked = [b'a' ^ 1, b'b' ^ 2, b'c' ^ 3, b'd' ^ 4, b'e' ^ 1];
         assert_eq!(out[..7], [9, 0x81, 0x85, 1, 2, 3, 4]);
         assert_eq!(out[7..], masked);

@@ -1,9 +1,10 @@
 //! The link to a running engine: finding its address, connecting, upgrading, and trying again.
 //!
-//! What is said over it stands in `attached`. Names are resolved on a thread that lives no longer than
+//! What is said over it stands in `conversation`. Names are resolved on a thread that lives no longer than
 //! the question: it is the one system call here that can take its time.
 
-use std::hash::{BuildHasher, RandomState};
+mod conversation;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -23,16 +24,19 @@ use crate::protocol::dial;
 
 use super::Engine;
 use super::address::EngineAddress;
+use super::outgoing::Chance;
 use super::peers::Phase;
 
-/// How soon the link is tried again after it was lost.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-/// How soon after the first failure; twice as long after each further one.
-const RETRY: Duration = Duration::from_secs(1);
-/// And never longer than this.
-const RETRY_MAX: Duration = Duration::from_secs(30);
-/// Each wait differs by up to so much of itself, so that many servers do not come at once.
-const JITTER: f64 = 0.3;
+/// How soon the link is tried again, at the least and at the most: by chance, so that many servers do
+/// not come at once. Some engines forget the triggers of workers that are back before we are, and the
+/// first wait of workers is a second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(250));
+/// After so long a time of trying, and where the engine itself refuses us, that is enough.
+const RETRY_SOON_FOR: Duration = Duration::from_secs(300);
+const RETRY_LATER: (Duration, Duration) = (Duration::from_millis(700), Duration::from_millis(1300));
+/// How soon a failure is told again in the log; each time twice as long, up to this.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
+const SAY_AGAIN_MAX: Duration = Duration::from_secs(300);
 
 /// How long a message of an engine may be, whatever its workers may send us directly: a reference
 /// engine passes on what its own workers send it, 64 MiB at most, and ids. What is too long for us is
@@ -102,11 +106,21 @@ impl Attach {
 pub(super) struct Link {
     to: Attach,
     state: State,
-    /// Attempts in a row that came to nothing.
-    failures: u32,
+    /// Since when there has been no link that the engine has settled; none while there is one.
+    tried_since: Option<Instant>,
     /// Why the socket that is about to end does so, where that is known.
     why: Option<String>,
+    /// The engine itself has given that reason.
+    is_refused: bool,
+    said: Said,
     chance: Chance,
+}
+
+/// When a failure to attach was told in the log, and when it is told again.
+#[derive(Default)]
+struct Said {
+    again_at: Option<Instant>,
+    every: Duration,
 }
 
 enum State {
@@ -126,8 +140,10 @@ impl Link {
         Link {
             to,
             state: State::Waiting(now),
-            failures: 0,
+            tried_since: Some(now),
             why: None,
+            is_refused: false,
+            said: Said::default(),
             chance: Chance::default(),
         }
     }
@@ -168,7 +184,9 @@ impl Link {
 
     /// The engine has taken us in: the next loss is a new one.
     pub(super) fn has_settled(&mut self) {
-        self.failures = 0;
+        self.tried_since = None;
+        self.is_refused = false;
+        self.said = Said::default();
     }
 
     /// Remembers why the socket is about to end.
@@ -176,21 +194,35 @@ impl Link {
         self.why = Some(why.into());
     }
 
+    /// The same, where it is the engine that says so.
+    pub(super) fn refused_because(&mut self, why: impl Into<String>) {
+        self.because(why);
+        self.is_refused = true;
+    }
+
     fn wait(&mut self, now: Instant) -> Duration {
-        let wait = retry_after(self.failures).mul_f64(1.0 + JITTER * self.chance.signed());
-        self.failures += 1;
+        let since = *self.tried_since.get_or_insert(now);
+        let is_soon = now.saturating_duration_since(since) < RETRY_SOON_FOR;
+        let (least, most) = match is_soon && !self.is_refused {
+            true => RETRY,
+            false => RETRY_LATER,
+        };
+        self.is_refused = false;
+        let wait = least + (most - least).mul_f64(self.chance.fraction());
         self.state = State::Waiting(now + wait);
         wait
     }
 }
 
-/// How long to wait after so many failures in a row, before jitter.
-fn retry_after(failures: u32) -> Duration {
-    match failures {
-        0 => RETRY_FIRST,
-        count => RETRY
-            .saturating_mul(2_u32.saturating_pow(count - 1))
-            .min(RETRY_MAX),
+impl Said {
+    /// Whether it is to be told now.
+    fn is_due(&mut self, now: Instant) -> bool {
+        if self.again_at.is_some_and(|at| now < at) {
+            return false;
+        }
+        self.every = (self.every * 2).clamp(SAY_AGAIN, SAY_AGAIN_MAX);
+        self.again_at = Some(now + self.every);
+        true
     }
 }
 
@@ -331,7 +363,8 @@ impl Engine {
         let why = why.unwrap_or_else(|| "it ended the connection".to_owned());
         match std::mem::replace(&mut link.state, State::Waiting(self.now.monotonic)) {
             _ if is_ending => None,
-            State::Up(_) => {
+            // One that was never settled is one more attempt.
+            State::Up(_) if link.tried_since.is_none() => {
                 link.wait(self.now.monotonic);
                 Some(why)
             }
@@ -352,44 +385,14 @@ impl Engine {
         let Some(attached) = &mut self.attached else {
             return;
         };
-        attached.link.failures = attached.link.failures.max(1);
-        let wait = attached.link.wait(now);
-        tracing::warn!(
-            "cannot attach to the engine at {}: {why}; trying again in {:.1} s. Is it running, and is \
-             this its address?",
-            attached.link.shown(),
-            wait.as_secs_f64()
-        );
-    }
-}
-
-/// The masks of a client's frames. The peer cannot tell the next one from those before.
-#[derive(Default)]
-pub(super) struct Masks(Chance);
-
-impl Masks {
-    pub(super) fn next(&mut self) -> [u8; 4] {
-        let [a, b, c, d, ..] = self.0.draw().to_ne_bytes();
-        [a, b, c, d]
-    }
-}
-
-/// Numbers by chance: a keyed hash of a counter, its key drawn by the standard library.
-#[derive(Default)]
-struct Chance {
-    key: RandomState,
-    drawn: u64,
-}
-
-impl Chance {
-    fn draw(&mut self) -> u64 {
-        self.drawn += 1;
-        self.key.hash_one(self.drawn)
-    }
-
-    /// Between -1 and 1.
-    fn signed(&mut self) -> f64 {
-        self.draw() as f64 / u64::MAX as f64 * 2.0 - 1.0
+        attached.link.wait(now);
+        if attached.link.said.is_due(now) {
+            tracing::warn!(
+                "cannot attach to the engine at {}: {why}; trying again and again. Is it running, and is \
+                 this its address?",
+                attached.link.shown()
+            );
+        }
     }
 }
 
@@ -397,32 +400,58 @@ impl Chance {
 mod tests {
     use super::*;
 
-    #[test]
-    fn waits_double_up_to_their_bound() {
-        let seconds: Vec<f64> = (0..8)
-            .map(|failures| retry_after(failures).as_secs_f64())
-            .collect();
-        assert_eq!(seconds, [0.1, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]);
-        assert_eq!(retry_after(u32::MAX), RETRY_MAX);
+    fn link(now: Instant) -> Link {
+        Link::new(
+            Attach::new("ws://localhost:1", "me".to_owned(), None).unwrap(),
+            now,
+        )
     }
 
     #[test]
-    fn waits_differ_by_less_than_a_third() {
-        let to = Attach::new("ws://localhost:1", "me".to_owned(), None).unwrap();
-        let now = Instant::now();
-        let mut link = Link::new(to, now);
-        for _ in 0..100 {
-            link.failures = 1;
-            let wait = link.wait(now).as_secs_f64();
-            assert!((0.7..=1.3).contains(&wait), "{wait}");
-            assert_eq!(link.failures, 2);
+    fn it_is_tried_again_within_a_quarter_of_a_second_for_minutes() {
+        let start = Instant::now();
+        let mut link = link(start);
+        let mut now = start;
+        let mut waits = Vec::new();
+        while now < start + Duration::from_secs(900) {
+            let wait = link.wait(now);
+            waits.push((now - start, wait));
+            now += wait;
         }
+        let is_early = |at: &Duration| *at < RETRY_SOON_FOR;
+        for (at, wait) in &waits {
+            let (least, most) = match is_early(at) {
+                true => (100, 250),
+                false => (700, 1300),
+            };
+            let wait = wait.as_millis();
+            assert!((least..=most).contains(&wait), "{wait} ms after {at:?}");
+        }
+        link.has_settled();
+        assert!(
+            link.wait(now).as_millis() <= 250,
+            "the next loss is a new one"
+        );
     }
 
     #[test]
-    fn masks_differ() {
-        let mut masks = Masks::default();
-        let drawn: std::collections::HashSet<[u8; 4]> = (0..100).map(|_| masks.next()).collect();
-        assert!(drawn.len() > 90);
+    fn who_is_refused_comes_again_after_a_second() {
+        let now = Instant::now();
+        let mut link = link(now);
+        link.refused_because("no");
+        assert!(link.wait(now).as_millis() >= 700);
+        assert!(
+            link.wait(now).as_millis() <= 250,
+            "the next attempt fails by itself"
+        );
+    }
+
+    #[test]
+    fn failures_in_a_row_are_told_now_and_then() {
+        let start = Instant::now();
+        let mut said = Said::default();
+        let told = (0..4000).filter(|n| said.is_due(start + Duration::from_millis(250 * n)));
+        let told: Vec<u64> = told.map(|n| n / 4).collect();
+        assert_eq!(told, [0, 5, 15, 35, 75, 155, 315, 615, 915]);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! May not know how the link comes about (`link`) nor what waits for it (`attached`).
 
+use std::time::Duration;
+
 use crate::id::SlotId;
 use crate::protocol::answer::{self, ResultBody};
 use crate::protocol::attached::{
@@ -11,23 +13,27 @@ use crate::protocol::call::{self, Action, EngineMessage, ErrorBody, Invoke};
 use crate::protocol::input::{StreamFunction, failed};
 use crate::protocol::trigger::TriggerType;
 
-use super::Engine;
-use super::ask::Outgoing;
-use super::calls::{Answered, Awaits, Caller, FunctionCall, function_not_found};
-use super::peers::Peer;
-use super::registry::OURS;
-use super::serve::OVERLOADED;
+use crate::engine::Engine;
+use crate::engine::ask::Outgoing;
+use crate::engine::calls::{Answered, Awaits, Caller, FunctionCall, function_not_found};
+use crate::engine::outgoing::SENT_BYTES_MAX;
+use crate::engine::peers::Peer;
+use crate::engine::registry::OURS;
+use crate::engine::serve::OVERLOADED;
+
+/// An answer leaves no sooner after its call was read: an engine notes a call after it has sent it,
+/// and never delivers an answer that comes before that.
+const HELD_FOR: Duration = Duration::from_micros(500);
 
 impl Engine {
     /// The link is there: says who we are, in one write, and asks which functions there are.
-    pub(super) fn attach(&mut self) {
+    pub(in crate::engine) fn attach(&mut self) {
         let Some(attached) = &mut self.attached else {
             return;
         };
         let Some(id) = attached.link.up() else {
             return;
         };
-        tracing::info!("attached to the engine at {}", attached.link.shown());
         attached.link_is_up(self.now.monotonic + self.call_timeout);
         let os = format!(
             "{} {} ({})",
@@ -58,7 +64,7 @@ impl Engine {
     }
 
     /// A message of the engine.
-    pub(super) fn on_engine_message(&mut self, id: SlotId, text: &str) {
+    pub(in crate::engine) fn on_engine_message(&mut self, id: SlotId, text: &str) {
         let message = match call::parse(text) {
             Ok(message) => message,
             Err(why) => return self.drop_message(id, &why),
@@ -90,14 +96,19 @@ impl Engine {
         } else if let Some(why) = refused_because(text)
             && let Some(attached) = &mut self.attached
         {
-            attached.link.because(format!("it refuses us: {why}"));
+            attached
+                .link
+                .refused_because(format!("it refuses us: {why}"));
         }
     }
 
     fn invoked_by_engine(&mut self, id: SlotId, invoke: &Invoke<'_>) {
         let caller = match (&invoke.action, invoke.id) {
             (Action::Void, _) | (_, None) => None,
-            (_, Some(call_id)) => Some(Caller::new(id, call_id, &invoke.trace)),
+            (_, Some(call_id)) => Some(Caller {
+                held_until: self.peers.get(id).map(|peer| peer.heard_at + HELD_FOR),
+                ..Caller::new(id, call_id, &invoke.trace)
+            }),
         };
         let function_id = &*invoke.function_id;
         if let Some(function) = StreamFunction::from_id(function_id) {
@@ -131,10 +142,10 @@ impl Engine {
             || self.calls.streams_len() >= self.limits.calls_in_flight
     }
 
-    /// Whether so much waits unsent that refusals as well are too much.
+    /// Whether so much waits unsent that refusals as well are too much. One long answer is not.
     fn is_link_stuck(&self, id: SlotId) -> bool {
-        let unsent_bytes = self.peers.get(id).map_or(0, Peer::unsent_bytes);
-        unsent_bytes > self.limits.call_queue_bytes.saturating_mul(2)
+        let written_bytes = self.peers.get(id).map_or(0, Peer::written_bytes);
+        written_bytes > SENT_BYTES_MAX + self.limits.call_queue_bytes.saturating_mul(2)
     }
 
     fn tell_refusal(&mut self) {
@@ -149,7 +160,7 @@ impl Engine {
     }
 
     /// What an error of the engine says of a function: its own errors are told by their texts.
-    pub(super) fn told_by_engine<'a>(
+    pub(in crate::engine) fn told_by_engine<'a>(
         &mut self,
         call: &FunctionCall,
         error: &'a ErrorBody,
@@ -169,7 +180,7 @@ impl Engine {
     }
 
     /// The engine has told which functions there are, or could not. Its triggers came before.
-    pub(super) fn functions_listed(&mut self, answered: Answered<'_>) {
+    pub(in crate::engine) fn functions_listed(&mut self, answered: Answered<'_>) {
         if matches!(answered, Answered::Gone(_)) {
             return; // the link is lost: the next one asks again
         }
@@ -197,7 +208,7 @@ impl Engine {
     }
 
     /// The engine may hand us triggers of our own types only.
-    pub(super) fn check_handed_over(&self, trigger_type: &str) -> Result<(), ErrorBody> {
+    pub(in crate::engine) fn check_handed_over(&self, trigger_type: &str) -> Result<(), ErrorBody> {
         let is_ours = TriggerType::from_id(trigger_type)
             .is_some_and(|trigger_type| TRIGGER_TYPES.contains(&trigger_type));
         if self.attached.is_none() || is_ours {
