@@ -41,7 +41,7 @@ pub(super) struct Unsent {
     /// What it holds, together with `held`: frames, and answers that are not written out.
     frames_bytes: usize,
     answers_bytes: usize,
-    /// Answers that may not leave before their time.
+    /// Answers that may not leave before their time, and what was sent after them.
     held: VecDeque<(Instant, Behind)>,
     /// What is sent after all else: a close frame, or an HTTP answer that refuses.
     last: Vec<u8>,
@@ -95,8 +95,11 @@ impl Unsent {
         self.held.front().map(|(until, _)| *until)
     }
 
-    /// Appends one message as a frame: behind answers that are not written out yet.
+    /// Appends one message: behind answers that are held, or not written out yet.
     pub(super) fn push(&mut self, text: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        if let Some((until, _)) = self.held.back() {
+            return self.push_held(*until, text, write);
+        }
         self.write_out(text); // what was answered before goes before
         if self.behind.is_empty() {
             return push_message(&mut self.out, self.masks.as_mut(), text, write);
@@ -135,10 +138,14 @@ impl Unsent {
             return self.push(text, |out| caller.write_answer(out, function_id, body));
         };
         let is_to_engine = self.masks.is_some();
-        let mut frames = Vec::new();
-        push_message(&mut frames, self.masks.as_mut(), text, |out| {
+        self.push_held(until, text, |out| {
             write_answer(out, caller, function_id, body, is_to_engine);
         });
+    }
+
+    fn push_held(&mut self, until: Instant, text: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut frames = Vec::new();
+        push_message(&mut frames, self.masks.as_mut(), text, write);
         self.frames_bytes += frames.len();
         self.held.push_back((until, Behind::Frames(frames)));
     }
@@ -435,11 +442,12 @@ mod tests {
         });
         assert_eq!(unsent.held_until(), Some(later));
         assert!(!unsent.release(now));
-        assert_eq!(messages(&mut unsent), ["{\"type\":\"pong\"}"]);
+        assert!(messages(&mut unsent).is_empty());
         assert!(unsent.bytes() > 0, "they hold bytes");
         assert!(unsent.release(later));
         let messages = messages(&mut unsent);
         assert!(messages[0].contains("stream::get") && messages[1].contains("\"f\""));
+        assert_eq!(messages[2], "{\"type\":\"pong\"}");
         assert_eq!((unsent.bytes(), unsent.held_until()), (0, None));
     }
 

@@ -57,7 +57,7 @@ fn answers_longer_than_a_frame_of_an_engine_arrive() {
     }
     link.start("stream::list", group);
     let error = &link.next()["error"];
-    assert_eq!(error["code"], "STREAM_LIST_ERROR", "{error}");
+    assert_eq!(error["code"], "STREAM_GET_GROUP_ERROR", "{error}");
     assert!(
         error["message"].as_str().unwrap().contains("67108864"),
         "{error}"
