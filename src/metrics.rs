@@ -2,7 +2,9 @@
 //!
 //! Uses nothing of ours. A counter costs its thread one plain addition.
 
+use std::array;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A number that one thread adds to.
 #[derive(Debug, Default)]
@@ -48,6 +50,50 @@ impl Flag {
     }
 }
 
+/// How long the turns of one thread's loop took: a count for each power of two of microseconds.
+#[derive(Debug)]
+pub struct LoopTurns {
+    /// The first one counts those below 1 µs, each further one those below twice as much.
+    counts: [Counter; LoopTurns::STEPS],
+    longest_ns: Counter,
+}
+
+impl LoopTurns {
+    /// The last step holds everything from some 8 s on.
+    const STEPS: usize = 24;
+
+    /// A turn has ended. Only the owning thread may.
+    pub fn note(&self, took: Duration) {
+        let micros = took.as_micros().min(u128::from(u64::MAX)) as u64;
+        let step = (u64::BITS - micros.leading_zeros()) as usize;
+        self.counts[step.min(LoopTurns::STEPS - 1)].increment();
+        self.longest_ns
+            .raise_to(took.as_nanos().min(u128::from(u64::MAX)) as u64);
+    }
+
+    /// For each step the upper bound of its turns, and how many took less than that and no less than
+    /// the one before.
+    pub fn steps(&self) -> impl Iterator<Item = (Duration, u64)> {
+        let bound = |step| Duration::from_micros(1_u64 << step);
+        let counts = self.counts.iter().enumerate();
+        counts.map(move |(step, count)| (bound(step), count.get()))
+    }
+
+    /// The longest one.
+    pub fn longest(&self) -> Duration {
+        Duration::from_nanos(self.longest_ns.get())
+    }
+}
+
+impl Default for LoopTurns {
+    fn default() -> LoopTurns {
+        LoopTurns {
+            counts: array::from_fn(|_| Counter::default()),
+            longest_ns: Counter::default(),
+        }
+    }
+}
+
 /// What one worker counts.
 #[derive(Debug, Default)]
 pub struct WorkerMetrics {
@@ -75,6 +121,8 @@ pub struct WorkerMetrics {
     pub slow_readers_closed: Counter,
     /// The furthest that a group's time has run ahead of the clock, in ms.
     pub time_ahead_ms: Counter,
+    /// How long its turns took.
+    pub loop_turns: LoopTurns,
     /// The store has refused its latest write.
     pub store_refuses: Flag,
 }
@@ -96,4 +144,26 @@ pub struct EngineMetrics {
     pub trigger_calls_dropped: Counter,
     /// Calls that found their owner's mailbox full and waited.
     pub calls_parked: Counter,
+    /// How long its turns took.
+    pub loop_turns: LoopTurns,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_counts_in_the_step_that_holds_it() {
+        let turns = LoopTurns::default();
+        for nanos in [0, 999, 1_000, 1_999, 2_000, 1_000_000, u64::MAX] {
+            turns.note(Duration::from_nanos(nanos));
+        }
+        let steps: Vec<(u128, u64)> = turns
+            .steps()
+            .filter(|(_, count)| *count > 0)
+            .map(|(below, count)| (below.as_micros(), count))
+            .collect();
+        assert_eq!(steps, [(1, 2), (2, 2), (4, 1), (1024, 1), (1 << 23, 1)]);
+        assert_eq!(turns.longest(), Duration::from_nanos(u64::MAX));
+    }
 }

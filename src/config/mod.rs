@@ -61,6 +61,11 @@ pub const WORKER_CONNECTIONS_MAX: usize = 10_000;
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// Both ports: a longer head is answered 431.
 pub const HANDSHAKE_BYTES_MAX: usize = 64 * KIB;
+/// Subscribers that are not let in yet: without a whole head, or waiting for `auth_function`; above:
+/// the oldest is ended.
+pub const HANDSHAKES_MAX: usize = 10_000;
+/// What those have sent and wait with; above: the oldest is ended.
+pub const HANDSHAKES_BYTES_MAX: usize = 64 * MIB;
 /// One message from a subscriber; larger: close 1009.
 pub const MESSAGE_BYTES_MAX: usize = MIB;
 /// One message from an SDK worker; larger: close 1009. Deployed workers send up to this.
@@ -76,14 +81,22 @@ pub const VALUE_BYTES_MAX: usize = 16 * MIB;
 pub const UPDATE_OPS_MAX: usize = 1000;
 /// Subscriptions of one connection; a further join is answered `unauthorized`.
 pub const SUBSCRIPTIONS_MAX: usize = 10_000;
-/// How far a subscription may be behind in its group's list; further: close 1013.
+/// Subscriptions of one connection to the same group and item; a further join is answered
+/// `unauthorized`.
+pub const EQUAL_SUBSCRIPTIONS_MAX: usize = 64;
+/// How far a reader may be behind, in all its groups together; further: close 1013.
 pub const BEHIND_BYTES_MAX: usize = MIB;
+/// What all readers of one worker may hold up; above: those that are furthest behind go first.
+pub const BEHIND_BYTES_WORKER_MAX: usize = 256 * MIB;
 /// Messages in one mailbox; full: its senders pause reading.
 pub const MAILBOX_LEN_MAX: usize = 4096;
 /// What the messages of one mailbox hold; an empty mailbox takes any one message.
 pub const MAILBOX_BYTES_MAX: usize = 16 * MIB;
 /// Calls that wait for an SDK worker's function, in all; above: `server is overloaded`.
 pub const CALLS_IN_FLIGHT_MAX: usize = 100_000;
+/// Joins that wait for functions, in all; a further one is answered `unauthorized`. Their calls count
+/// here and not among [`CALLS_IN_FLIGHT_MAX`].
+pub const JOINS_IN_FLIGHT_MAX: usize = 100_000;
 /// What waits unsent for one slow SDK worker; above: its socket is not read, calls to it are
 /// refused.
 pub const CALL_QUEUE_BYTES_MAX: usize = 64 * MIB;
@@ -288,6 +301,10 @@ pub struct Limits {
     pub handshake_ms: u64,
     /// See [`HANDSHAKE_BYTES_MAX`].
     pub handshake_bytes: usize,
+    /// See [`HANDSHAKES_MAX`].
+    pub handshakes: usize,
+    /// See [`HANDSHAKES_BYTES_MAX`].
+    pub handshakes_bytes: usize,
     /// See [`MESSAGE_BYTES_MAX`].
     pub message_bytes: usize,
     /// See [`CALL_BYTES_MAX`].
@@ -302,14 +319,20 @@ pub struct Limits {
     pub update_ops: usize,
     /// See [`SUBSCRIPTIONS_MAX`].
     pub subscriptions: usize,
+    /// See [`EQUAL_SUBSCRIPTIONS_MAX`].
+    pub equal_subscriptions: usize,
     /// See [`BEHIND_BYTES_MAX`].
     pub behind_bytes: usize,
+    /// See [`BEHIND_BYTES_WORKER_MAX`].
+    pub behind_bytes_worker: usize,
     /// See [`MAILBOX_LEN_MAX`]. A file asks for 8 or more; a test may set less.
     pub mailbox_len: usize,
     /// See [`MAILBOX_BYTES_MAX`].
     pub mailbox_bytes: usize,
     /// See [`CALLS_IN_FLIGHT_MAX`].
     pub calls_in_flight: usize,
+    /// See [`JOINS_IN_FLIGHT_MAX`].
+    pub joins_in_flight: usize,
     /// See [`CALL_QUEUE_BYTES_MAX`].
     pub call_queue_bytes: usize,
 }
@@ -321,6 +344,8 @@ impl Default for Limits {
             worker_connections: WORKER_CONNECTIONS_MAX,
             handshake_ms: HANDSHAKE_MS_MAX,
             handshake_bytes: HANDSHAKE_BYTES_MAX,
+            handshakes: HANDSHAKES_MAX,
+            handshakes_bytes: HANDSHAKES_BYTES_MAX,
             message_bytes: MESSAGE_BYTES_MAX,
             call_bytes: CALL_BYTES_MAX,
             name_bytes: NAME_BYTES_MAX,
@@ -328,10 +353,13 @@ impl Default for Limits {
             value_bytes: VALUE_BYTES_MAX,
             update_ops: UPDATE_OPS_MAX,
             subscriptions: SUBSCRIPTIONS_MAX,
+            equal_subscriptions: EQUAL_SUBSCRIPTIONS_MAX,
             behind_bytes: BEHIND_BYTES_MAX,
+            behind_bytes_worker: BEHIND_BYTES_WORKER_MAX,
             mailbox_len: MAILBOX_LEN_MAX,
             mailbox_bytes: MAILBOX_BYTES_MAX,
             calls_in_flight: CALLS_IN_FLIGHT_MAX,
+            joins_in_flight: JOINS_IN_FLIGHT_MAX,
             call_queue_bytes: CALL_QUEUE_BYTES_MAX,
         }
     }

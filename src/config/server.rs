@@ -59,6 +59,12 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
         &mut limits.handshake_bytes,
         MESSAGE_BYTES,
     );
+    keys.integer("handshakes", &mut limits.handshakes, COUNTS);
+    keys.bytes(
+        "handshakes_bytes",
+        &mut limits.handshakes_bytes,
+        WAITING_BYTES,
+    );
     keys.bytes("message_bytes", &mut limits.message_bytes, MESSAGE_BYTES);
     keys.bytes("call_bytes", &mut limits.call_bytes, MESSAGE_BYTES);
     keys.bytes("name_bytes", &mut limits.name_bytes, MESSAGE_BYTES);
@@ -70,7 +76,17 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     keys.bytes("value_bytes", &mut limits.value_bytes, MESSAGE_BYTES);
     keys.integer("update_ops", &mut limits.update_ops, COUNTS);
     keys.integer("subscriptions", &mut limits.subscriptions, COUNTS);
+    keys.integer(
+        "equal_subscriptions",
+        &mut limits.equal_subscriptions,
+        COUNTS,
+    );
     keys.bytes("behind_bytes", &mut limits.behind_bytes, WAITING_BYTES);
+    keys.bytes(
+        "behind_bytes_worker",
+        &mut limits.behind_bytes_worker,
+        WAITING_BYTES,
+    );
     keys.integer(
         "mailbox_len",
         &mut limits.mailbox_len,
@@ -78,6 +94,7 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     );
     keys.bytes("mailbox_bytes", &mut limits.mailbox_bytes, WAITING_BYTES);
     keys.integer("calls_in_flight", &mut limits.calls_in_flight, COUNTS);
+    keys.integer("joins_in_flight", &mut limits.joins_in_flight, COUNTS);
     keys.bytes(
         "call_queue_bytes",
         &mut limits.call_queue_bytes,

@@ -46,7 +46,7 @@ use crate::net::{self, Ready};
 use crate::protocol::custom;
 use crate::protocol::origin::OriginRule;
 use crate::shard::{CustomCall, Fired};
-use crate::time::{Deadlines, Now, Rarely, sleep_until};
+use crate::time::{Deadlines, Now, Rarely, TurnClock, sleep_until};
 
 pub use link::{Attach, AttachError};
 pub use listeners::{Listener, Rules};
@@ -213,6 +213,7 @@ impl Engine {
         let mut events = Events::with_capacity(256);
         while !self.is_done() {
             self.wait_for_events(&mut events)?; // the thread sleeps here and nowhere else
+            let turn = TurnClock::begin();
             self.now = Now::read(); // the turn's one look at the clocks
             self.read_mailbox();
             self.deliver_parked(); // what found its owner full, before anything after it
@@ -229,6 +230,7 @@ impl Engine {
             self.write_sockets(); // one write a socket
             self.tell_all_hooks(); // what has ended since may have been a hook or an answer
             self.flush();
+            self.ports.shared.engine.loop_turns.note(turn.elapsed());
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ use crate::net::{self, Listener, Ready, listener_token};
 use crate::protocol::origin::OriginRule;
 use crate::shard::hooks::Hooks;
 use crate::shard::{Answer, Ask, Command, Delivered, Effects, Learned, Shard, Store, Verdict};
-use crate::time::{Deadlines, Now, Rarely, sleep_until};
+use crate::time::{Deadlines, Now, Rarely, TurnClock, sleep_until};
 
 pub use auth::Auth;
 use connections::Connections;
@@ -152,6 +152,7 @@ impl Worker {
         let mut events = Events::with_capacity(1024);
         while !self.ports.shared.stopping.load(Ordering::Acquire) {
             self.wait_for_events(&mut events)?; // the thread sleeps here and nowhere else
+            let turn = TurnClock::begin();
             self.now = Now::read(); // the turn's one look at the clocks
             self.read_open_mailbox(); // first, and whatever else has to wait
             self.read_command_mailbox(); // while what follows from commands finds room
@@ -167,6 +168,7 @@ impl Worker {
             self.follow_up(); // sockets that are dead or too slow, groups that nobody follows
             self.settle_debts(); // leaves, as many as the engine has room for
             self.flush();
+            self.metrics().loop_turns.note(turn.elapsed());
         }
         Ok(())
     }
