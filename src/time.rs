@@ -53,7 +53,10 @@ impl TurnClock {
             rustix::time::ClockId::Monotonic
         };
         let time = rustix::time::clock_gettime(id);
-        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+        Duration::new(
+            time.tv_sec.unsigned_abs(),
+            time.tv_nsec.unsigned_abs() as u32,
+        )
     }
 }
 

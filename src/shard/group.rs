@@ -53,8 +53,7 @@ pub(super) struct Group {
     pub(super) stream: u32,
     pub(super) place_in_stream: u32,
     items: Items,
-    /// The highest time given out. Events are later, `sync`s not earlier.
-    last_time: u64,
+    last: Last,
     listeners: Vec<Listener>,
     /// Made when somebody listens or a trigger follows.
     names: Option<Box<GroupNames>>,
@@ -65,6 +64,26 @@ pub(super) struct Group {
     /// The `sync` of the whole group, while it is still what the group is.
     sync: Option<(u64, Weak<SyncFrame>)>,
     warmth: Warmth,
+}
+
+/// The latest times that were given out.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Last {
+    /// Of all: events are later.
+    pub(super) time: u64,
+    /// Of events: a `sync` is not earlier. It may be earlier than another `sync`, so joins alone move
+    /// nothing.
+    pub(super) event: u64,
+}
+
+impl Last {
+    /// The later of both.
+    pub(super) fn max(self, other: Last) -> Last {
+        Last {
+            time: self.time.max(other.time),
+            event: self.event.max(other.event),
+        }
+    }
 }
 
 /// What a group that nobody follows keeps of the texts of its list.
@@ -94,7 +113,7 @@ struct Listener {
 }
 
 impl Group {
-    pub(super) fn new(key: GroupKey, hash: u64, birth: u64, last_time: u64) -> Group {
+    pub(super) fn new(key: GroupKey, hash: u64, birth: u64, last: Last) -> Group {
         Group {
             key,
             hash,
@@ -102,7 +121,7 @@ impl Group {
             stream: 0,
             place_in_stream: 0,
             items: Items::default(),
-            last_time,
+            last,
             listeners: Vec::new(),
             names: None,
             under_way: None,
@@ -112,8 +131,8 @@ impl Group {
         }
     }
 
-    pub(super) fn last_time(&self) -> u64 {
-        self.last_time
+    pub(super) fn last(&self) -> Last {
+        self.last
     }
 
     pub(super) fn has_items(&self) -> bool {
@@ -134,9 +153,15 @@ impl Group {
         std::mem::replace(&mut self.items, items)
     }
 
-    /// It had given out this time before the process began.
+    /// It had given out this time before the process began, and nobody knows whether it was an event's.
     pub(super) fn restore(&mut self, time: u64) {
-        self.last_time = self.last_time.max(time);
+        let event = time;
+        self.last = self.last.max(Last { time, event });
+    }
+
+    /// Events may have passed unseen: the next `sync` is later than all that was shown.
+    pub(super) fn has_missed_events(&mut self) {
+        self.last.event = self.last.time;
     }
 
     /// Nothing of it is worth keeping but its time.
@@ -329,16 +354,18 @@ impl Group {
         self.under_way.get_or_insert_with(|| flight.take_spare())
     }
 
-    /// `max(now, last + 1)`: the time of an event.
+    /// The time of an event: later than that of every event and `sync` before it.
     pub(super) fn event_time(&mut self, now: u64) -> u64 {
-        self.last_time = now.max(self.last_time + 1);
-        self.last_time
+        let time = now.max(self.last.time.saturating_add(1));
+        self.last = Last { time, event: time };
+        time
     }
 
     /// The time of a `sync`: a group's may be that of the last event, an item's is later.
     pub(super) fn sync_time(&mut self, of_item: bool, now: u64) -> u64 {
-        self.last_time = now.max(self.last_time + u64::from(of_item));
-        self.last_time
+        let time = now.max(self.last.event.saturating_add(u64::from(of_item)));
+        self.last.time = self.last.time.max(time);
+        time
     }
 
     /// The last time is given out with what comes next, and no write bears it: where the store has not
@@ -346,7 +373,7 @@ impl Group {
     pub(super) fn keep_time(&mut self, turn: &mut Turn<'_>) {
         if turn
             .flight
-            .keep_time(self.last_time, Some(turn.slot), turn.out)
+            .keep_time(self.last.time, Some(turn.slot), turn.out)
         {
             let waiting = Waiting::Times { is_kept: false };
             self.under_way(turn.flight).push(waiting);

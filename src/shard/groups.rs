@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use crate::collections::{Index, Slots};
 use crate::id::GroupKey;
 
-use super::group::Group;
+use super::group::{Group, Last};
 
 #[derive(Default)]
 pub(super) struct Groups {
@@ -17,8 +17,8 @@ pub(super) struct Groups {
     by_key: Index,
     streams: Slots<Stream>,
     by_stream: Index,
-    /// The highest time of all groups that were let go: a group that appears begins above it.
-    time_let_go: u64,
+    /// The latest of all groups that were let go: a group that appears begins there.
+    let_go: Last,
     /// Groups that have ever appeared.
     born: u64,
 }
@@ -59,7 +59,7 @@ impl Groups {
         let hash = self.hasher.hash_one(&key);
         let stream = self.enter_stream(key.stream());
         self.born += 1;
-        let group = Group::new(key, hash, self.born, self.time_let_go);
+        let group = Group::new(key, hash, self.born, self.let_go);
         let slot = self.slots.insert(group);
         if let (Some(group), Some(found)) = (self.slots.get_mut(slot), self.streams.get_mut(stream))
         {
@@ -87,13 +87,14 @@ impl Groups {
         self.slots.end()
     }
 
-    pub(super) fn time_let_go(&self) -> u64 {
-        self.time_let_go
+    pub(super) fn let_go(&self) -> Last {
+        self.let_go
     }
 
     /// Every group's time is at least this, those of groups to come included.
     pub(super) fn raise_times(&mut self, time: u64) {
-        self.time_let_go = self.time_let_go.max(time);
+        let event = time;
+        self.let_go = self.let_go.max(Last { time, event });
         for slot in 0..self.slots.end() {
             if let Some(group) = self.slots.get_mut(slot) {
                 group.restore(time);
@@ -113,7 +114,7 @@ impl Groups {
         let Some(group) = self.slots.remove(slot) else {
             return;
         };
-        self.time_let_go = self.time_let_go.max(group.last_time());
+        self.let_go = self.let_go.max(group.last());
         self.by_key.remove(group.hash, |found| found == slot);
         let Some(stream) = self.streams.get_mut(group.stream) else {
             return;

@@ -141,7 +141,7 @@ impl Shard {
     /// The next accepted items from `cursor` on.
     pub fn slice(&self, cursor: Cursor, limits: SliceLimits) -> Slice {
         let mut slice = Slice {
-            time_let_go: self.groups.time_let_go(),
+            time_let_go: self.groups.let_go().time,
             ..Slice::default()
         };
         let mut left = limits;
@@ -223,7 +223,7 @@ impl Shard {
             let (items, next) = group.items().piece(from, &mut left.items, &mut left.bytes);
             pieces.push(Piece {
                 key: group.key.clone(),
-                time: group.last_time(),
+                time: group.last().time,
                 is_first: from == 0,
                 is_unnamed: false,
                 items,

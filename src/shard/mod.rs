@@ -281,8 +281,9 @@ impl Shard {
             return false;
         }
         let group = self.groups.find(key).and_then(|slot| self.groups.get(slot));
-        let last = group.map_or(self.groups.time_let_go(), Group::last_time);
-        self.flight.keep_time(now.max(last + 1), None, out)
+        let last = group.map_or(self.groups.let_go(), Group::last);
+        let time = now.max(last.event.saturating_add(1));
+        self.flight.keep_time(time, None, out)
     }
 
     /// The store has kept what it could. The times are those that it has.
@@ -500,7 +501,7 @@ impl Shard {
             len: self.held.len + holds.len - held.len,
             bytes: self.held.bytes + holds.bytes - held.bytes,
         };
-        self.ahead_ms = self.ahead_ms.max(group.last_time().saturating_sub(now));
+        self.ahead_ms = self.ahead_ms.max(group.last().time.saturating_sub(now));
         if group.begins_to_cool() {
             self.cooling.push_back((now, slot));
         }

@@ -262,7 +262,7 @@ impl Group {
     }
 
     fn start_afresh(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
-        let told = self.sync_time(true, time);
+        let told = self.event_time(time); // what has changed meanwhile had no events
         self.fill(items.clone(), time, turn);
         let snapshot = Arc::new(Snapshot {
             names: GroupNames::new(&self.key),
@@ -306,6 +306,10 @@ impl Group {
 
     /// The channel is lost: nothing is known of the store's items until they are read again.
     pub(super) fn lost(&mut self, turn: &mut Turn<'_>) {
+        if self.shared.is_none() {
+            return;
+        }
+        self.has_missed_events();
         let Some(shared) = self.shared.as_deref_mut() else {
             return;
         };

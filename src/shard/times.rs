@@ -44,8 +44,8 @@ impl Times {
 
 #[cfg(test)]
 mod tests {
-    use crate::shard::tests::{Local, call, join, outcomes, set, times};
-    use crate::shard::{Ask, Decides, RequestKind, Verdict};
+    use crate::shard::tests::{Local, call, join, leave, outcomes, set, times};
+    use crate::shard::{Ask, Decides, Question, RequestKind, Verdict};
 
     fn local(kept: u64) -> Local {
         let mut local = Local::new(Decides::Owner);
@@ -60,6 +60,67 @@ mod tests {
             data: "1".into(),
             call: Some(call(n)),
         }
+    }
+
+    fn join_item() -> Ask {
+        join(Some("u1"))
+    }
+
+    #[test]
+    fn joins_without_an_event_between_them_move_nothing() {
+        for decides in [Decides::Owner, Decides::Store, Decides::Shared] {
+            let mut local = Local::new(decides);
+            let told = |local: &mut Local, group: &str, ask: Ask| {
+                let mut out = local.ask(group, 100, ask);
+                while !local.asked.is_empty() {
+                    let verdict = match &local.asked[0].kind {
+                        RequestKind::Decide(Question::Follow { .. }) => Verdict::Cut {
+                            items: Vec::new(),
+                            time: 100,
+                        },
+                        RequestKind::Decide(Question::Get { .. }) => Verdict::Found(None),
+                        RequestKind::Decide(Question::Send { .. }) => Verdict::Decided {
+                            old: None,
+                            new: None,
+                            errors: Vec::new(),
+                            time: 100,
+                        },
+                        RequestKind::Decide(_) => Verdict::Listed(Vec::new()),
+                        _ => Verdict::Accepted,
+                    };
+                    let more = local.answer(100, verdict);
+                    out.deliveries.extend(more.deliveries);
+                }
+                times(&out)
+            };
+            let _ = told(&mut local, "g", send(1));
+            let first = told(&mut local, "g", join_item());
+            for n in 0..1000 {
+                assert_eq!(told(&mut local, "g", join_item()), first, "join {n}");
+            }
+            let _ = told(&mut local, "g", leave());
+            // The group is let go and appears again, as others do.
+            for group in ["g", "h", "g"] {
+                let again = told(&mut local, group, join_item());
+                assert!(again <= vec![first[0] + 1], "{again:?} after {first:?}");
+                let _ = told(&mut local, group, leave());
+            }
+            assert!(local.shard.take_ahead_ms() <= 2, "{decides:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_is_later_than_every_sync_and_a_sync_than_the_last_event() {
+        let mut local = local(u64::MAX);
+        assert_eq!(times(&local.ask("g", 100, join(None))), [100]);
+        let _ = local.ask("g", 100, set("1", 1));
+        assert_eq!(times(&local.answer(100, Verdict::Accepted)), [101]);
+        assert_eq!(times(&local.ask("g", 100, join_item())), [102]);
+        assert_eq!(times(&local.ask("g", 100, join(None))), [101]);
+        assert_eq!(times(&local.ask("g", 100, join_item())), [102]);
+        let _ = local.ask("g", 100, set("2", 2));
+        assert_eq!(times(&local.answer(100, Verdict::Accepted)), [103]);
+        assert_eq!(times(&local.ask("g", 50, join_item())), [104]);
     }
 
     /// The times that the store was asked to keep and has not answered.

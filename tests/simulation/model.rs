@@ -40,6 +40,8 @@ pub(crate) struct Model {
     to_be_asked: Option<GroupKey>,
     /// What each worker has to tell of, in order.
     owed: Vec<VecDeque<Leave>>,
+    /// The highest that the clock has been.
+    clock_most: u64,
 }
 
 /// An event of which no frame has been seen.
@@ -71,8 +73,9 @@ pub(crate) struct Group {
     pub(crate) items: Vec<(ItemId, Text)>,
     queue: VecDeque<Waiting>,
     pub(crate) history: Vec<Event>,
-    /// The highest timestamp that anybody was shown.
+    /// The highest timestamp that anybody was shown, and that of the last event.
     last_time: u64,
+    last_event: u64,
 }
 
 /// Something that subscribers hear.
@@ -145,7 +148,13 @@ impl Model {
             hooks: Arc::default(),
             to_be_asked: None,
             owed: (0..workers).map(|_| VecDeque::new()).collect(),
+            clock_most: 0,
         }
+    }
+
+    /// What the clock shows in the turn that begins.
+    pub(crate) fn see_clock(&mut self, now: u64) {
+        self.clock_most = self.clock_most.max(now);
     }
 
     pub(crate) fn set_hooks(&mut self, hooks: &Arc<Hooks>) {
@@ -570,6 +579,7 @@ impl Model {
             event.time = Some(message.time);
             event.wire_len = fired.frame.wire().len();
             group.last_time = group.last_time.max(message.time);
+            group.last_event = group.last_event.max(message.time);
         }
     }
 
@@ -592,7 +602,7 @@ impl Model {
         );
         let event = &mut group.history[found];
         (event.time, event.wire_len) = (Some(message.time), wire_len);
-        group.last_time = message.time;
+        (group.last_time, group.last_event) = (message.time, message.time);
     }
 
     fn check_entered(&mut self, id: JoinId, sync: Option<Message>) {
@@ -607,10 +617,10 @@ impl Model {
             entered.sync
         );
         let group = self.groups.get_mut(&entered.group).expect("it was joined");
-        let least = group.last_time + u64::from(entered.item.is_some());
+        let least = group.last_event + u64::from(entered.item.is_some());
         assert!(sync.time >= least, "a sync is not older than what was sent");
         entered.time = Some(sync.time);
-        group.last_time = sync.time;
+        group.last_time = group.last_time.max(sync.time);
     }
 
     /// The join has its effect at its worker.

@@ -255,6 +255,7 @@ impl Worker {
 
     pub(crate) fn turn(&mut self, around: &mut Around<'_>) {
         self.now = around.now;
+        around.model.see_clock(self.now);
         self.events_bytes = 0;
         let open = &around.mesh.open[self.id.index()];
         for _ in 0..around.pace.up_to(open.len()) {
