@@ -2,9 +2,21 @@
 //!
 //! Checks texts and changes none. Resolves no name, and knows nothing of files and their places.
 
-use std::net::Ipv6Addr;
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv6Addr};
 
 const SCHEMES_ENGINE: [&str; 2] = ["ws://", "wss://"];
+/// Those that people write where an address is expected.
+const SCHEMES: [&str; 8] = [
+    "ws://",
+    "wss://",
+    "redis://",
+    "rediss://",
+    "http://",
+    "https://",
+    "tcp://",
+    "unix://",
+];
 /// Stands where something secret is left out.
 const HIDDEN: &str = "***";
 
@@ -14,16 +26,20 @@ pub(super) fn check_engine(url: &str) -> Result<(), String> {
         .iter()
         .find_map(|scheme| url.strip_prefix(scheme))
         .is_some_and(|rest| {
-            let authority = &rest[..authority_len(rest)];
+            let (authority, behind) = rest.split_at(authority_len(rest));
             let host = authority.rsplit_once('@').map_or(authority, |(_, at)| at);
-            is_host_and_port(host) && !url.contains(|char: char| char.is_whitespace())
+            let path = &behind[..behind.find(['?', '#']).unwrap_or(behind.len())];
+            is_host_and_port(host)
+                && !path.contains('@')
+                && !url.contains(|char: char| char.is_whitespace())
         });
     if is_engine {
         Ok(())
     } else {
         Err(format!(
-            "{:?} is no address of an engine, expected ws://host:port or wss://host:port",
-            without_secrets(url)
+            "{:?} is no address of an engine, expected ws://host:port or wss://host:port{}",
+            of_no_address(url),
+            hint(url)
         ))
     }
 }
@@ -45,25 +61,94 @@ pub(super) fn check_origin(text: &str) -> Result<(), String> {
         _ if !text.is_ascii() => " (write the host as browsers send it, xn--...)",
         _ => "",
     };
+    // Nothing of what a browser sends has a user.
+    let text = match text.contains('@') {
+        true => of_no_address(text),
+        false => text.to_owned(),
+    };
     Err(format!(
         "{text:?} is no origin, expected scheme://host, scheme://host:port, *.domain or \"null\"{hint}"
     ))
 }
 
-/// The URL for a log: without the user and password in it, and without the values of its query.
+/// The URL for a log: without the user and password in it, and without the values of its query. An
+/// `@` behind the host may be the end of a password that a `/`, `?` or `#` has cut: then it is shown
+/// as what is no address.
 pub fn without_secrets(url: &str) -> String {
-    let start = url.find("://").map_or(0, |found| found + "://".len());
-    let end = start + authority_len(&url[start..]);
-    let (scheme, authority, rest) = (&url[..start], &url[start..end], &url[end..]);
+    let (scheme, rest) = url.split_at(url.find("://").map_or(0, |found| found + "://".len()));
+    let (authority, behind) = rest.split_at(authority_len(rest));
+    if behind.contains('@') {
+        return of_no_address(url);
+    }
     let (user, host) = match authority.rsplit_once('@') {
         Some((_, host)) => ("***@", host),
         None => ("", authority),
     };
-    let (path, query) = match rest.split_once(['?', '#']) {
+    let (path, query) = match behind.split_once(['?', '#']) {
         Some((path, _)) => (path, format!("?{HIDDEN}")),
-        None => (rest, String::new()),
+        None => (behind, String::new()),
     };
     format!("{scheme}{user}{host}{path}{query}")
+}
+
+/// A text that should be an address and is none, for a message: nobody can tell what in it is secret.
+/// Shown are its scheme, the host behind the last `@`, and a host that stands alone.
+pub(super) fn of_no_address(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let known = SCHEMES.iter().find(|scheme| text.starts_with(**scheme));
+    let scheme = known.copied().unwrap_or_default();
+    let rest = &text[scheme.len()..];
+    let host_in = |text: &str| {
+        let host = &text[..authority_len(text)];
+        is_host_and_port(host).then(|| host.to_owned())
+    };
+    // What could be a login without a host is not shown.
+    let is_plain_host = split_host(rest).is_some_and(|(host, port)| {
+        (host == "localhost" || host.parse::<IpAddr>().is_ok()) && port.is_none_or(is_port)
+    });
+    if is_plain_host {
+        return text.to_owned();
+    }
+    match rest.rsplit_once('@') {
+        // It may stand in a token of the query as well.
+        Some((before, _))
+            if before
+                .split_once('?')
+                .is_some_and(|(_, query)| query.contains('=')) =>
+        {
+            format!("{scheme}{HIDDEN}")
+        }
+        Some((_, after)) => match host_in(after) {
+            Some(host) => format!("{scheme}{HIDDEN}@{host}"),
+            None => format!("{scheme}{HIDDEN}"),
+        },
+        None => match host_in(rest).filter(|_| !scheme.is_empty()) {
+            Some(host) if host.len() == rest.len() => format!("{scheme}{host}"),
+            Some(host) => format!("{scheme}{host}/{HIDDEN}"),
+            None => format!("{scheme}{HIDDEN}"),
+        },
+    }
+}
+
+/// What is written otherwise inside a user name or password, where that may be what is wrong.
+pub(super) fn hint(text: &str) -> &'static str {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    match rest[authority_len(rest)..].contains('@') || rest.contains('%') {
+        true => {
+            " (in a user name or password write / as %2F, ? as %3F, # as %23, @ as %40, % as %25)"
+        }
+        false => "",
+    }
+}
+
+/// Any text of the file, for a message: what may be an address, and hold a password, not whole.
+pub(super) fn shown(text: &str) -> Cow<'_, str> {
+    match text.contains("://") || text.contains('@') {
+        true => of_no_address(text).into(),
+        false => text.into(),
+    }
 }
 
 /// What follows `://` up to the path, query or fragment.
@@ -158,11 +243,62 @@ mod tests {
                 "{url}: {what}"
             );
         }
-        assert!(
-            !check_engine("http://user:secret@host?token=secret")
-                .err()
-                .unwrap_or_default()
-                .contains("secret")
+    }
+
+    /// What a person types who does not know that a password has to be escaped.
+    #[test]
+    fn no_message_about_an_address_shows_a_secret_of_it() {
+        for secret in [
+            "sec/ret",
+            "sec?ret",
+            "sec#ret",
+            "/secret",
+            "12/secret",
+            "12?secret",
+            "s@c/ret",
+            "%zz/secret",
+            "sec ret",
+            "sec\\ret/",
+        ] {
+            for text in [
+                format!("redis://:{secret}@host:6379"),
+                format!("redis://me:{secret}@host:6379/0"),
+                format!("rediss://{secret}@host"),
+                format!("ws://me:{secret}@host:49134/path"),
+                format!("wss://{secret}@host/a/b"),
+                format!("http://me:{secret}@host"),
+                format!("me:{secret}@host"),
+                format!("redis://:{secret}"),
+                format!("redis://host:6379/{secret}"),
+                secret.to_owned(),
+            ] {
+                if secret.contains('@') && !text.contains("@host") {
+                    continue; // a host and a path, for all that anybody can tell
+                }
+                let engine = check_engine(&text).err();
+                let messages = [
+                    Some(without_secrets(&text)).filter(|_| text.contains('@')),
+                    engine,
+                    Some(of_no_address(&text)),
+                    Some(shown(&text).into_owned()).filter(|_| text.contains('@')),
+                    check_origin(&text).err().filter(|_| text.contains('@')),
+                ];
+                for message in messages.into_iter().flatten() {
+                    for word in ["sec", "ret", "s@c", "zz"] {
+                        assert!(
+                            !message.replace("me:", "").contains(word),
+                            "{text}: {message}"
+                        );
+                    }
+                }
+            }
+        }
+        let token = "wss://host:49134?token=x@secret";
+        assert_eq!(without_secrets(token), "wss://***");
+        assert_eq!(
+            check_engine("ws://u:a/b@h:1").err().unwrap(),
+            "\"ws://***@h:1\" is no address of an engine, expected ws://host:port or wss://host:port (in a user \
+             name or password write / as %2F, ? as %3F, # as %23, @ as %40, % as %25)"
         );
     }
 
@@ -189,7 +325,6 @@ mod tests {
             ("1a://example.com", ""),
             ("https://example.com/", " (remove the last /)"),
             ("https://example.com/path", ""),
-            ("https://user@example.com", ""),
             ("https://example.com:", ""),
             ("https://example.com:70000", ""),
             ("https://*.example.com", ""),
@@ -209,6 +344,8 @@ mod tests {
             );
             assert_eq!(check_origin(text), Err(expected));
         }
+        let what = check_origin("https://user:word@example.com").unwrap_err();
+        assert!(what.starts_with("\"https://***@example.com\" is no origin"));
     }
 
     #[test]
@@ -218,7 +355,8 @@ mod tests {
             ("wss://u:p@host:1/path", "wss://***@host:1/path"),
             ("wss://u:p@q@host", "wss://***@host"),
             ("ws://host/path?token=x", "ws://host/path?***"),
-            ("ws://host?a@b", "ws://host?***"),
+            ("ws://host?a@b", "ws://***@b"),
+            ("ws://host?a=c@b", "ws://***"),
             ("u:p@host", "***@host"),
             ("", ""),
         ] {

@@ -2,6 +2,7 @@
 //!
 //! May not know what any key of ours means.
 
+use super::address::shown;
 use super::report::Report;
 use super::section::{Section, mismatch, nearest};
 use super::yaml::{Node, Value};
@@ -62,7 +63,11 @@ pub(super) fn entries<'t>(report: &mut Report, tree: &'t Node) -> Vec<Entry<'t>>
                 .map(|known| format!("; did you mean {known}?"))
                 .unwrap_or_default();
             let what = "unknown key at the top level, expected workers (a worker's settings belong under workers[].config)";
-            report.fault(key.at, &key.text, format_args!("{what}{suggestion}"));
+            report.fault(
+                key.at,
+                &shown(&key.text),
+                format_args!("{what}{suggestion}"),
+            );
         }
     }
     let mut top = Section::new(report, String::new(), String::new(), Some(tree));

@@ -5,6 +5,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::address::shown;
 use super::engine::{FileKind, Said};
 use super::entries::{Entry, MANAGER, STREAM, entries, is_old_name, old_name, only, open, skipped};
 use super::manager;
@@ -202,7 +203,8 @@ pub(super) fn endpoint(keys: &mut Section<'_, '_>, endpoint: &mut Endpoint) {
     keys.read("host", &mut endpoint.host, |node| match &node.value {
         Value::Text(text) if is_host(text) => Ok(text.clone()),
         Value::Text(text) => Err(format!(
-            "{text:?} is no host, expected an IP address or a name, without port"
+            "{:?} is no host, expected an IP address or a name, without port",
+            shown(text)
         )),
         _ => Err(mismatch(node, "an IP address or a name")),
     });
@@ -228,7 +230,10 @@ fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> Lasting {
             "kv" | "redis" => Ok(text.clone()),
             "bridge" => Err(format!("{text} {NOT_YET}, expected kv or redis")),
             _ if is_old_name(text) => Err(old_name(node, "")),
-            _ => Err(format!("{text} is not known, expected kv, redis or bridge")),
+            _ => Err(format!(
+                "{} is not known, expected kv, redis or bridge",
+                shown(text)
+            )),
         },
         _ => Err(mismatch(node, "kv, redis or bridge")),
     });

@@ -4,6 +4,7 @@
 
 use serde_json::Value as Json;
 
+use super::address::shown;
 use super::entries::{Entry, MANAGER, open};
 use super::file::{endpoint, function_id};
 use super::report::Report;
@@ -93,7 +94,7 @@ fn filter(report: &mut Report, path: String, node: &Node) -> Option<FunctionFilt
     let what = match &node.value {
         Value::Text(text) => match pattern(text) {
             Some(pattern) => return Some(FunctionFilter::Id(pattern.to_owned())),
-            None => format!("expected match(\"pattern\"), got: {text}"),
+            None => format!("expected match(\"pattern\"), got: {}", shown(text)),
         },
         Value::Mapping(_) => return metadata_filter(report, path, node),
         _ => mismatch(node, "match(\"pattern\") or a mapping with metadata"),

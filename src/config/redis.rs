@@ -66,6 +66,11 @@ impl RedisAddress {
             Some(rest) => (true, rest),
             None => (false, url.strip_prefix("redis://")?),
         };
+        // It would end a password that a `/`, `?` or `#` has cut, and the host be another one.
+        let behind = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        if rest[behind..].contains('@') {
+            return None;
+        }
         let rest = rest.split(['?', '#']).next()?;
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, host) = match authority.rsplit_once('@') {
@@ -96,6 +101,18 @@ impl RedisAddress {
     /// For messages: without user and password.
     pub fn shown(&self) -> String {
         without_secrets(&self.url)
+    }
+
+    /// What Redis says, without the login that it may repeat: a server that does not know a command
+    /// quotes what came with it.
+    pub fn without_login(&self, said: &str) -> String {
+        let said = said
+            .find(", with args beginning with")
+            .map_or(said, |cut| &said[..cut]);
+        match &self.password {
+            Some(password) => said.replace(password.as_str(), "***"),
+            None => said.to_owned(),
+        }
     }
 }
 
@@ -172,6 +189,10 @@ mod tests {
             "redis://[::1",
             "redis://a b",
             "redis://%zz@h",
+            "redis://:a/b@h",
+            "redis://:12?b@h",
+            "redis://:12#b@h",
+            "redis://h/1?x=@",
         ] {
             assert_eq!(parts(url), None, "{url}");
         }
@@ -179,8 +200,15 @@ mod tests {
 
     #[test]
     fn no_message_shows_a_password() {
-        let store = RedisStore::at("redis://me:secret@host:1/2");
+        let store = RedisStore::at("redis://me:secret@host:1/2").unwrap();
         let shown = format!("{store:?}");
         assert!(shown.contains("redis://***@host:1/2") && !shown.contains("secret"));
+        let said = "ERR unknown command `AUTH`, with args beginning with: `me`, `secret`, ";
+        assert_eq!(
+            store.address.without_login(said),
+            "ERR unknown command `AUTH`"
+        );
+        let said = "ERR 'secret' is wrong";
+        assert_eq!(store.address.without_login(said), "ERR '***' is wrong");
     }
 }

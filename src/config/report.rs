@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use serde_json::Value as Json;
 
+use super::address::without_secrets;
 use super::env::{Expanded, From};
 
 /// One thing that is wrong, as one line.
@@ -106,6 +107,10 @@ impl Report {
     /// `range` is where the value stands. None: it is a default.
     pub(super) fn setting(&mut self, key: String, value: Json, range: Option<&Range<usize>>) {
         let origin = range.map_or_else(|| "default".to_owned(), |range| self.origin(range));
+        let value = match value {
+            Json::String(text) if text.contains("://") => without_secrets(&text).into(),
+            other => other,
+        };
         self.settings.push(Setting { key, value, origin });
     }
 

@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use serde_json::Value as Json;
 
+use super::address::shown;
 use super::report::{Report, Setting};
 use super::yaml::{Key, Node, Value};
 
@@ -294,8 +295,9 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     pub(super) fn path_of(&self, key: &str) -> String {
+        let key = shown(key); // where a space is missing a value reads as a key
         if self.path.is_empty() {
-            key.to_owned()
+            key.into_owned()
         } else {
             format!("{}.{key}", self.path)
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::address::without_secrets;
+use super::address::{hint, of_no_address, shown, without_secrets};
 use super::redis::{REDIS_URL, RedisAddress, RedisStore};
 use super::section::{Section, mismatch};
 use super::server::TIMES_MS;
@@ -95,7 +95,8 @@ pub(super) fn read(mut keys: Section<'_, '_>, store: &mut StoreConfig) -> bool {
     keys.read("store_method", &mut method, |node| match &node.value {
         Value::Text(text) if text == "in_memory" || text == "file_based" => Ok(text.clone()),
         Value::Text(text) => Err(format!(
-            "{text} is not known, expected in_memory or file_based"
+            "{} is not known, expected in_memory or file_based",
+            shown(text)
         )),
         _ => Err(mismatch(node, "in_memory or file_based")),
     });
@@ -120,18 +121,18 @@ pub(super) fn read(mut keys: Section<'_, '_>, store: &mut StoreConfig) -> bool {
 /// The keys of `adapter.config` for `redis`.
 pub(super) fn read_redis(mut keys: Section<'_, '_>) -> Option<RedisStore> {
     let mut url = REDIS_URL.to_owned();
-    let shown = |url: &str| without_secrets(url);
     let read = keys.value("redis_url", url.clone(), |node| match &node.value {
         Value::Text(text) if RedisAddress::parse(text).is_some() => Ok(text.clone()),
         Value::Text(text) => Err(format!(
-            "{:?} is no address of a Redis, expected redis://[user:password@]host[:port][/db] or rediss://",
-            shown(text)
+            "{:?} is no address of a Redis, expected redis://[user:password@]host[:port][/db] or rediss://{}",
+            of_no_address(text),
+            hint(text)
         )),
         // As the reference takes it.
         _ => Ok(REDIS_URL.to_owned()),
     });
     if let Some(read) = read {
-        keys.show("redis_url", shown(&read).into());
+        keys.show("redis_url", without_secrets(&read).into());
         url = read;
     }
     for key in [
@@ -173,7 +174,7 @@ fn fsync(node: &Node) -> Result<Fsync, String> {
             "interval" => Ok(Fsync::Interval),
             "always" => Ok(Fsync::Always),
             "never" => Ok(Fsync::Never),
-            _ => Err(format!("{text} is not known, expected {expected}")),
+            _ => Err(format!("{} is not known, expected {expected}", shown(text))),
         },
         _ => Err(mismatch(node, expected)),
     }

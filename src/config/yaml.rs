@@ -10,6 +10,7 @@ use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
 
+use super::address::shown;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 /// How deep values may be, aliases followed. The parser has the same bound for what is written out.
@@ -58,7 +59,7 @@ impl fmt::Display for Node {
             Value::Bool(value) => write!(f, "{value} is a boolean"),
             Value::Integer(value) => write!(f, "{value} is an integer"),
             Value::Decimal(text) => write!(f, "{text} is a decimal number"),
-            Value::Text(text) => write!(f, "{text:?} is a text"),
+            Value::Text(text) => write!(f, "{:?} is a text", shown(text)),
             Value::List(_) => f.write_str("is a list"),
             Value::Mapping(_) => f.write_str("is a mapping"),
             Value::Tagged(tag) => write!(f, "has the tag {tag}"),

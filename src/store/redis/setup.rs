@@ -125,6 +125,7 @@ impl Redis {
 
     pub(super) fn take_step(&mut self, step: Step, value: Value, now: Instant) {
         let error = answers::error_of(&value);
+        let error = error.map(|said| self.settings.address.without_login(&said));
         match (step, error) {
             // Not allowed to ask, or an old server: nothing rests on it.
             (Step::Info | Step::Policy, Some(_)) => {}
