@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 /// Our version, and that of the engine that we stand in for.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (speaks iii 0.11.6-next.3)");
+const SPEAKS: &str = concat!(env!("CARGO_PKG_VERSION"), " (speaks iii 0.11.6-next.3)");
+/// Our version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,6 +35,14 @@ Variables, as an engine gives them; a flag wins over each:
   III_STREAM_CONFIG, III_CONFIG    stand for --config; the second names one worker's config
   III_URL, III_ENGINE_URL          stand for --engine, unless a whole file says what to serve
   III_WORKER_NAME, III_NAMESPACE   how the engine is to list this server
+
+Log:
+  On stderr. RUST_LOG=debug shows who connects, joins, leaves, registers and is refused;
+  RUST_LOG=warn only what is wrong. Lines that nobody reads in time are lost and counted.
+
+Signals:
+  SIGTERM, SIGINT: close all sockets and end; a second one ends at once. SIGHUP: taken, nothing is
+  read again yet. SIGUSR1, SIGUSR2: passed over.
 
 Exit codes:
   0   stopped by SIGTERM or SIGINT; check found no fault; the command did its work
@@ -71,7 +81,7 @@ Exit codes: 0 nothing is damaged, or it was recovered; 1 damaged and left as it 
 /// Real-time streams and presence for very many subscribers: a drop-in server for the streams
 /// worker of an iii engine.
 #[derive(Debug, Parser)]
-#[command(name = "iii-stream", version = VERSION, after_help = EXAMPLES)]
+#[command(name = "iii-stream", version = SPEAKS, after_help = EXAMPLES)]
 #[command(disable_version_flag = true, disable_help_subcommand = true)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Cli {
@@ -173,6 +183,6 @@ mod tests {
     #[test]
     fn command_line_holds_together() {
         Cli::command().debug_assert();
-        assert!(VERSION.contains(crate::config::ENGINE_VERSION));
+        assert!(SPEAKS.contains(crate::config::ENGINE_VERSION));
     }
 }

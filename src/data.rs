@@ -5,10 +5,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use iii_stream::log::{counted, say as complain};
 use iii_stream::store::files::{self, Report};
 use serde_json::json;
 
-use crate::{complain, say};
+use crate::say;
 
 /// `inspect DIR [--json]`.
 pub(crate) fn inspect(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -28,10 +29,10 @@ pub(crate) fn export(data: &Path, out: &Path, skip: bool) -> anyhow::Result<Exit
         complain(&format!("left out: {group}"));
     }
     say(&format!(
-        "{}: {} groups with {} items written\n",
+        "{}: {} with {} written\n",
         out.display(),
-        exported.groups,
-        exported.items
+        counted(exported.groups, "group"),
+        counted(exported.items, "item")
     ))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -52,7 +53,7 @@ pub(crate) fn recover(data: &Path, does: bool) -> anyhow::Result<ExitCode> {
 
 fn shown(report: &Report) -> String {
     let mut text = format!(
-        "groups      {}\nitems       {}\nitem bytes  {}\nlog         {} bytes, to write {}\nsnapshot    {} bytes\n",
+        "groups      {}\nitems       {}\nitem bytes  {}\nlog         {} bytes, last write {}\nsnapshot    {} bytes\n",
         report.groups,
         report.items,
         report.bytes,

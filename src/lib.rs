@@ -40,7 +40,7 @@
 //! ```text
 //! main → server → worker | store | engine → net → mesh → shard | fanout → protocol → id
 //! ```
-//! Arrows point right only; `tests/layers.rs` holds them to it. `config`, `metrics`, `time` and
+//! Arrows point right only; `tests/layers.rs` holds them to it. `config`, `log`, `metrics`, `time` and
 //! `collections` know nothing of the others. `protocol`, `shard` and `fanout` are pure.
 
 pub mod cli;
@@ -49,6 +49,7 @@ pub mod config;
 pub mod engine;
 pub mod fanout;
 pub mod id;
+pub mod log;
 pub mod mesh;
 pub mod metrics;
 pub mod net;

@@ -6,20 +6,22 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use iii_stream::cli::{Cli, Command};
+use iii_stream::cli::{self, Cli, Command};
 use iii_stream::config::{self, Config, Fault, Sources};
+use iii_stream::log::{self, Lines, counted};
 use iii_stream::server::{self, Options, Server};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
 /// Clap ends the process itself: 0 after help and version, 2 on wrong arguments.
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| wrong_arguments(&error));
     let variable = |name: &str| std::env::var(name).ok();
     let read = |path: &std::path::Path| std::fs::read(path);
     let file = match &cli.command {
@@ -45,13 +47,36 @@ fn main() -> ExitCode {
         }) => or_fault(data::export(&data, &reference, skip)),
         Some(Command::Recover { data, yes }) => or_fault(data::recover(&data, yes)),
         None => match config::load(&sources) {
-            Ok(config) => or_fault(serve(&config)),
+            Ok(mut config) => {
+                let lowered = server::fit_open_files(&mut config);
+                config.warnings.extend(lowered);
+                or_fault(serve(&config))
+            }
             Err(faults) => {
                 show(&faults);
                 ExitCode::FAILURE
             }
         },
     }
+}
+
+/// Ends the process. An address among the arguments may hold a password, and a message quotes what it
+/// does not understand.
+fn wrong_arguments(error: &clap::Error) -> ! {
+    let arguments = std::env::args_os().skip(1);
+    let texts: Vec<String> = arguments
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .filter(|text| text.contains("://"))
+        .collect();
+    if texts.is_empty() || !error.use_stderr() {
+        error.exit();
+    }
+    let mut message = error.to_string();
+    for text in texts {
+        message = message.replace(&text, &config::without_secrets(&text));
+    }
+    complain(message.trim_end());
+    std::process::exit(error.exit_code())
 }
 
 /// An error is one line.
@@ -85,20 +110,22 @@ fn say(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// One line on stderr. Where that cannot be written, the exit code has to do.
+/// One line on stderr.
 fn complain(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    log::say(line);
+    log::flush();
 }
 
 /// Serves until a signal ends it. A second one ends it at once, as does one that comes while it starts.
 fn serve(config: &Config) -> anyhow::Result<ExitCode> {
-    start_log();
+    start_log().context("cannot start a thread for the log")?;
     server::end_process_on_panic();
-    // A file that reaches its limit is a write that fails, not the end of the process.
-    let passed_over = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGXFSZ, passed_over).context("cannot take a signal")?;
-    // Taken before the first thread starts, so that a signal that comes early is not lost.
-    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot listen for signals")?;
+    // Taken before the next thread starts, so that a signal that comes early is not lost.
+    let signals = signals().context("cannot listen for signals")?;
+    match &config.file {
+        Some(file) => tracing::info!("iii-stream {} starts with {file}", cli::VERSION),
+        None => tracing::info!("iii-stream {} starts with no config file", cli::VERSION),
+    }
     config
         .notices
         .iter()
@@ -110,46 +137,81 @@ fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let (tell, told) = channel();
     let serves = Arc::new(AtomicBool::new(false));
     let is_first = Arc::clone(&serves);
-    std::thread::spawn(move || {
-        for _ in signals.forever() {
-            // While it starts nothing was promised to anybody, and whatever is being read stays as it is.
-            if !is_first.swap(false, Ordering::AcqRel) || tell.send(()).is_err() {
-                tracing::info!("ended at once");
-                std::process::exit(0);
-            }
-        }
-    });
+    std::thread::spawn(move || hear_signals(signals, &is_first, &tell));
     let options = Options {
         serves,
         ..Options::default()
     };
     let server = Server::start(config, options)?;
-    told.recv().context("nobody listens for signals")?;
+    let signal = told.recv().context("nobody listens for signals")?;
     tracing::info!(
-        "ending: closing all sockets over {} ms; once more ends at once",
-        config.drain_ms
+        "{signal}: closing {} within {:?}, calls under way have {:?}; a second signal ends at once",
+        counted(server.sockets_len(), "socket"),
+        server.drain_for(),
+        Duration::from_millis(config.drain_ms)
     );
     server.drain();
     tracing::info!("ended");
+    log::flush();
     Ok(ExitCode::SUCCESS)
 }
 
-/// Human lines on stderr, at `info` or as `RUST_LOG` says. A line that cannot be written, for its reader
-/// is gone or its disk full, is lost, and nothing else.
-fn start_log() {
+/// Takes those that mean something here. Those that others send to have logs or settings read again,
+/// or to be told something, would end the process by default; a file that reaches its limit is a write
+/// that fails. Signals that stop a process, dump it or limit its time stay what they are.
+fn signals() -> std::io::Result<Signals> {
+    let passed_over = Arc::new(AtomicBool::new(false));
+    for signal in [SIGXFSZ, SIGUSR1, SIGUSR2] {
+        signal_hook::flag::register(signal, Arc::clone(&passed_over))?;
+    }
+    Signals::new([SIGTERM, SIGINT, SIGHUP])
+}
+
+/// The thread's life.
+fn hear_signals(mut signals: Signals, is_first: &AtomicBool, tell: &Sender<&'static str>) {
+    for signal in signals.forever() {
+        let name = match signal {
+            SIGHUP => {
+                tracing::info!(
+                    "SIGHUP: nothing is read again yet; a change of the settings takes a restart"
+                );
+                continue;
+            }
+            SIGINT => "SIGINT",
+            _ => "SIGTERM",
+        };
+        // While it starts nothing was promised to anybody, and whatever is being read stays as it is.
+        if !is_first.swap(false, Ordering::AcqRel) || tell.send(name).is_err() {
+            tracing::info!("{name}: ended at once");
+            log::end_process(0);
+        }
+    }
+}
+
+/// Human lines on stderr, at `info` or as `RUST_LOG` says. Nobody waits for whoever reads them.
+fn start_log() -> std::io::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let has_colour = std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
+    let lines = Lines::start(std::io::stderr(), |lost| {
+        tracing::warn!(
+            "{} of the log were lost: nobody read them in time",
+            counted(lost as usize, "line")
+        );
+    })?;
+    lines.install();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(has_colour)
-        .with_writer(std::io::stderr)
+        .with_writer(move || lines.clone())
         .log_internal_errors(false)
         .init();
+    Ok(())
 }
 
 fn check(sources: &Sources<'_>, json: bool) -> anyhow::Result<ExitCode> {
-    let reading = config::read(sources);
+    let mut reading = config::read(sources);
+    reading.fit(server::fit_open_files);
     if json {
         say(&format!("{}\n", config::json(&reading)))?;
     } else {

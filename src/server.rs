@@ -4,6 +4,7 @@
 
 mod cores;
 mod listeners;
+mod open_files;
 mod rules;
 mod scheduling;
 mod values;
@@ -21,6 +22,7 @@ use mio::{Poll, Waker};
 use crate::config::{AuthFailure, Config};
 use crate::engine::{self, Attach, AttachError, Engine};
 use crate::id::WorkerId;
+use crate::log;
 use crate::mesh::{self, Owners, Shared, Wake};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
 use crate::net::WAKE;
@@ -32,6 +34,7 @@ use crate::store::redis::RedisError;
 use crate::worker::{self, Worker};
 
 use cores::Cores;
+use open_files::OpenFiles;
 use values::Values;
 
 /// The exit code when a thread has panicked: the supervisor should start us again.
@@ -132,8 +135,11 @@ impl Server {
             .map(|listener| listener.socket.local_addr())
             .collect::<io::Result<_>>()?;
         let mode = mode(attach.as_ref(), &worker_addresses);
+        open_files::raise();
+        let files = OpenFiles::of(config, workers);
         let mut limits = config.limits.clone();
-        limits.connections = limits.connections.min(cores::raise_open_files());
+        limits.connections = limits.connections.min(files.subscribers);
+        limits.worker_connections = limits.worker_connections.min(files.sdk_workers);
 
         let threads = workers + 1 + usize::from(values.store.is_some());
         let (polls, wakes) = polls(threads)?;
@@ -142,6 +148,8 @@ impl Server {
             wakes,
             connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
             let_in: AtomicUsize::new(0),
+            sdk_sockets: AtomicUsize::new(0),
+            room: files.room,
             workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
             engine: EngineMetrics::default(),
             owed: AtomicUsize::new(0),
@@ -218,8 +226,7 @@ impl Server {
             _ => None,
         };
         tracing::info!(
-            "iii-stream {} serves subscribers on {stream_address}{mode}; {}; {}",
-            env!("CARGO_PKG_VERSION"),
+            "serves subscribers on {stream_address}{mode}; {}; {}",
             cores.described(),
             values.described,
         );
@@ -253,6 +260,16 @@ impl Server {
     /// What all threads may look at.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// How many sockets there are, of subscribers and SDK workers.
+    pub fn sockets_len(&self) -> usize {
+        self.shared.sockets_len()
+    }
+
+    /// Over how long [`Server::drain`] spreads the ends of subscribers' sockets.
+    pub fn drain_for(&self) -> Duration {
+        worker::drain_for(self.drain, self.shared.connections_len())
     }
 
     /// Stops accepting, answers what is under way, closes every socket with 1012 and ends all
@@ -300,6 +317,13 @@ fn attach_of(config: &Config) -> Option<Result<Attach, AttachError>> {
     let known_as = config.known_as.clone();
     let name = known_as.name.unwrap_or_else(default);
     Some(Attach::new(url, name, known_as.namespace))
+}
+
+/// Lowers limits of sockets to what the limit of open files leaves room for. Gives the line about
+/// that, for log and check.
+pub fn fit_open_files(config: &mut Config) -> Option<String> {
+    let workers = Cores::of(config).map_or(1, |cores| cores.workers);
+    OpenFiles::of(config, workers).lower(config)
 }
 
 /// Who decides about subscribers' sockets, for the engine thread.
@@ -380,16 +404,21 @@ fn spawn(
         }
         if let Err(error) = run() {
             tracing::error!("{name} cannot go on: {error}");
-            std::process::exit(PANICKED);
+            log::end_process(PANICKED);
         }
     })
 }
 
 /// From now on a panic in any thread ends the process, with its message and exit code 70.
 pub fn end_process_on_panic() {
-    let tell = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        tell(info);
-        std::process::exit(PANICKED);
+    std::panic::set_hook(Box::new(|info| {
+        let thread = std::thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        log::say(&format!("thread {name} {info}"));
+        let backtrace = std::backtrace::Backtrace::capture();
+        if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+            backtrace.to_string().lines().for_each(log::say);
+        }
+        log::end_process(PANICKED);
     }));
 }

@@ -52,8 +52,130 @@ fn outcome(output: Output) -> (i32, String, String) {
     (
         output.status.code().unwrap(),
         text(output.stdout),
-        text(output.stderr),
+        text(output.stderr)
+            .split_inclusive('\n')
+            .filter(|line| !line.starts_with("warning: open files ")) // this system's
+            .collect(),
     )
+}
+
+#[test]
+fn no_output_shows_a_password_that_was_not_escaped() {
+    let url = "redis://me:s3c/r3t@redis.internal:6379/0";
+    let adapter = |rest: &str| {
+        format!("workers:\n- name: iii-stream\n  config:\n    adapter:\n      name: redis\n{rest}")
+    };
+    let files = [
+        adapter(&format!("      config: {{redis_url: \"{url}\"}}\n")),
+        adapter(&format!("      config: {{redis_url: {url}}}\n")),
+        adapter("      config: {redis_url: \"${REDIS}\"}\n"),
+        adapter(&format!("      config:\n        redis_url:{url}\n")),
+        adapter(&format!("      config: {url}\n")),
+        adapter(&format!("      config: [{url}]\n")),
+        adapter(&format!("      config: {{{url}: x}}\n")),
+        adapter(&format!("      config: {{redis_url: \"{url}\n")),
+        format!("workers:\n- name: iii-stream\n  config: {{adapter: {url}}}\n"),
+        format!("workers:\n- name: iii-stream\n  config: {{adapter: {{name: {url}}}}}\n"),
+        format!("workers:\n- name: iii-stream\n  config: {{host: {url}}}\n"),
+        format!("workers:\n- name: iii-stream\n  config: {{port: {url}}}\n"),
+        format!("workers:\n- name: iii-stream\n  server: {{engine: {url}}}\n"),
+        format!(
+            "workers:\n- name: iii-stream\n  server: {{engine: {}}}\n",
+            url.replace("redis", "ws")
+        ),
+        format!("workers:\n- name: iii-stream\n  server: {{allowed_origins: [{url}]}}\n"),
+        format!("workers:\n- {url}\n"),
+        format!("{url}\n"),
+        format!("{url}: 1\n"),
+    ];
+    for file in files {
+        let directory = Directory::new("secret").with_file(&file);
+        for arguments in [&[][..], &["check"], &["check", "--json"]] {
+            let output = command(&directory.0, arguments).env("REDIS", url).output();
+            let (code, out, error) = outcome(output.unwrap());
+            assert_eq!(code, 1, "{file}");
+            let said = out + &error;
+            assert!(
+                !said.contains("s3c") && !said.contains("r3t"),
+                "{file}: {said}"
+            );
+            assert!(!said.is_empty());
+        }
+    }
+    let directory = Directory::new("secret-hint").with_file(&adapter(&format!(
+        "      config: {{redis_url: \"{url}\"}}\n"
+    )));
+    let (_, _, error) = run(&directory, &[]);
+    assert!(
+        error.contains("\"redis://***@redis.internal:6379\"") && error.contains("%2F"),
+        "{error}"
+    );
+    let engine = "wss://me:s3c/r3t@engine:1";
+    let unknown = format!("--engin={engine}");
+    for arguments in [
+        &["--engine", engine][..],
+        &["check", "--engine", engine],
+        &["check", "--json", "--engine", engine],
+        &[&unknown],
+        &["check", engine],
+        &[engine],
+    ] {
+        let directory = Directory::new("secret-flag");
+        let (code, out, error) = run(&directory, arguments);
+        assert!(code != 0, "{arguments:?}");
+        let said = out + &error;
+        assert!(
+            !said.contains("s3c") && !said.contains("r3t"),
+            "{arguments:?}: {said}"
+        );
+        for variable in ["III_URL", "III_ENGINE_URL"] {
+            let output = command(&directory.0, &["check"])
+                .env(variable, engine)
+                .output();
+            let (code, out, error) = outcome(output.unwrap());
+            let said = out + &error;
+            assert!(
+                code == 1 && !said.contains("s3c") && !said.contains("r3t"),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn check_shows_the_limits_that_open_files_leave() {
+    let directory = Directory::new("files-checked");
+    let outcome = |arguments: &str| {
+        let line = format!(
+            "ulimit -n 1024 && exec {} {arguments}",
+            env!("CARGO_BIN_EXE_iii-stream")
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).current_dir(&directory.0);
+        let output = command.env_remove("III_URL").output().unwrap();
+        (
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (out, error) = outcome("check");
+    assert!(error.starts_with("warning: open files 1024: 9"), "{error}");
+    let line = out
+        .lines()
+        .find(|line| line.contains("limits.connections "))
+        .unwrap();
+    assert!(
+        line.contains("= 9") && line.contains("# open files (default: 1000000)"),
+        "{line}"
+    );
+    let (out, _) = outcome("check --json");
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let warnings = value["warnings"].as_array().unwrap();
+    assert!(
+        warnings
+            .iter()
+            .any(|line| line.as_str().unwrap().starts_with("open files 1024: "))
+    );
 }
 
 #[test]

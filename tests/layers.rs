@@ -3,7 +3,7 @@
 //! ```text
 //! main → server → worker | store | engine → net → mesh → shard | fanout → protocol → collections → id
 //! ```
-//! Beside `id` at the end stand `config`, `metrics` and `time`: they name nothing of ours, and all
+//! Beside `id` at the end stand `config`, `log`, `metrics` and `time`: they name nothing of ours, and all
 //! may use them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Who may be named by whom: only what has a higher number, and itself.
-const LAYERS: [(&str, u32); 18] = [
+const LAYERS: [(&str, u32); 19] = [
     ("main", 0),
     ("data", 0),
     ("cli", 1),
@@ -28,6 +28,7 @@ const LAYERS: [(&str, u32); 18] = [
     ("collections", 6),
     ("id", 7),
     ("config", 7),
+    ("log", 7),
     ("metrics", 7),
     ("time", 7),
     ("lib", 8),

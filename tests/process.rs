@@ -5,11 +5,10 @@
 mod support;
 
 use std::cell::RefCell;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -35,13 +34,23 @@ impl Process {
     }
 
     fn with(test: &str, server: &str) -> Process {
-        let directory =
-            std::env::temp_dir().join(format!("iii-stream-{}-{test}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
+        let server = format!("threads: 2, {server}");
+        Process::of(Directory::new(test), &server, "", command)
+    }
+
+    /// `keys`: more of them under `config`.
+    fn of(
+        directory: Directory,
+        server: &str,
+        keys: &str,
+        command: impl FnOnce(&std::path::Path) -> Command,
+    ) -> Process {
         let config = format!(
             "workers:\n  - name: iii-worker-manager\n    config: {{host: 127.0.0.1, port: 0}}\n  \
-             - name: iii-stream\n    config: {{host: 127.0.0.1, port: 0}}\n    server: {{threads: 2, {server}}}\n"
+             - name: iii-stream\n    config: {{host: 127.0.0.1, port: 0, {keys}}}\n    server: {{{server}}}\n"
         );
+        // The process removes it.
+        let directory = std::mem::take(&mut std::mem::ManuallyDrop::new(directory).0);
         std::fs::write(directory.join("config.yaml"), config).unwrap();
         let mut child = command(&directory).spawn().unwrap();
         let stderr = lines(child.stderr.take().unwrap());
@@ -112,6 +121,23 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A directory of its own for each test, gone with it.
+struct Directory(std::path::PathBuf);
+
+impl Directory {
+    fn new(test: &str) -> Directory {
+        let path = std::env::temp_dir().join(format!("iii-stream-{}-{test}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -222,7 +248,7 @@ fn sigterm_closes_every_socket_with_1012_and_ends_with_0() {
             assert_eq!(close_code(subscriber), Some(1012));
         }
         assert_eq!(close_code(&mut sdk), Some(1012));
-        process.line_with("ending");
+        process.line_with(": closing ");
         assert_eq!(process.exit_code(), Some(0));
         process.line_with("ended");
     }
@@ -246,7 +272,7 @@ fn a_call_in_flight_is_answered_before_the_end() {
     );
     callee.read().unwrap();
     process.signal(Signal::TERM);
-    process.line_with("ending");
+    process.line_with(": closing ");
     send(
         &mut callee,
         json!({"type": "invocationresult", "invocation_id": id, "function_id": "f", "result": "in time"}),
@@ -261,21 +287,17 @@ fn a_call_in_flight_is_answered_before_the_end() {
 #[test]
 fn nobody_new_is_served_while_the_process_ends() {
     let process = Process::with("no-more", "drain_ms: 30000");
-    let mut held = [
-        process.subscriber(),
-        process.subscriber(),
-        process.subscriber(),
-        process.subscriber(),
-    ];
+    // 2 ms for each, so that the spread lasts.
+    let mut held: Vec<Socket> = (0..1000).map(|_| process.subscriber()).collect();
     process.signal(Signal::TERM);
-    process.line_with("ending");
+    process.line_with(": closing 1000 sockets within 2s, ");
     wait_until("the listeners are closed", || {
         std::net::TcpStream::connect(process.stream).map_or(true, |mut socket| {
             let mut byte = [0];
             matches!(socket.read(&mut byte), Ok(0) | Err(_))
         })
     });
-    // The spread of 30 s is far from over: some still hear what happens.
+    // The spread is not over: some still hear what happens.
     let hears = |socket: &mut Socket| {
         let joined = socket.send(Message::text(join("again", ("s", "g"), None)));
         joined.is_ok() && matches!(socket.read(), Ok(Message::Text(_)))
@@ -284,20 +306,198 @@ fn nobody_new_is_served_while_the_process_ends() {
 }
 
 #[test]
+fn few_sockets_do_not_hold_the_end_up() {
+    let mut process = Process::with("few", "drain_ms: 600000");
+    let mut subscribers: Vec<Socket> = (0..20).map(|_| process.subscriber()).collect();
+    process.signal(Signal::TERM);
+    process
+        .line_with("SIGTERM: closing 20 sockets within 40ms, calls under way have 600s; a second");
+    for subscriber in &mut subscribers {
+        assert_eq!(close_code(subscriber), Some(1012));
+    }
+    assert_eq!(process.exit_code(), Some(0));
+}
+
+/// A call that nobody answers holds the end up for as long as it may.
+fn call_for_good(process: &Process) -> [Socket; 2] {
+    let mut callee = process.sdk();
+    let mut caller = process.sdk();
+    let send = |socket: &mut Socket, message: serde_json::Value| {
+        socket.send(Message::text(message.to_string())).unwrap();
+    };
+    send(&mut callee, json!({"type": "registerfunction", "id": "f"}));
+    send(&mut callee, json!({"type": "ping"}));
+    callee.read().unwrap();
+    let id = "00000000-0000-4000-8000-000000000001";
+    send(
+        &mut caller,
+        json!({"type": "invokefunction", "invocation_id": id, "function_id": "f", "data": {}}),
+    );
+    callee.read().unwrap();
+    [callee, caller]
+}
+
+#[test]
 fn a_second_signal_ends_at_once() {
     let mut process = Process::with("twice", "drain_ms: 600000");
-    let _held = [
-        process.subscriber(),
-        process.subscriber(),
-        process.subscriber(),
-    ];
-    let _sdk = process.sdk();
+    let _sdk = call_for_good(&process);
     process.signal(Signal::TERM);
-    process.line_with("ending");
-    let began = Instant::now();
+    process.line_with("SIGTERM: closing 2 sockets");
+    process.signal(Signal::INT);
+    assert_eq!(process.exit_code(), Some(0));
+    process.line_with("SIGINT: ended at once");
+}
+
+#[test]
+fn signals_that_ask_for_something_else_end_nothing() {
+    let mut process = Process::start("others");
+    for signal in [Signal::USR1, Signal::USR2, Signal::XFSZ, Signal::PIPE] {
+        process.signal(signal);
+    }
+    for _ in 0..2 {
+        process.signal(Signal::HUP);
+        process.line_with("SIGHUP: nothing is read again yet");
+    }
+    process.subscriber();
     process.signal(Signal::TERM);
     assert_eq!(process.exit_code(), Some(0));
-    assert!(began.elapsed() < DEADLINE);
+}
+
+/// A pipe that nobody reads and that holds nothing more.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let size = 65_536; // a pipe's, unless it is changed
+    writer.write_all(&vec![b'.'; size]).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn a_log_reader_that_has_stopped_holds_nothing_up() {
+    let directory = Directory::new("stopped-log");
+    let free = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let (stream, worker) = (free(), free());
+    let config = format!(
+        "workers:\n  - name: iii-worker-manager\n    config: {{host: 127.0.0.1, port: {}}}\n  \
+         - name: iii-stream\n    config: {{host: 127.0.0.1, port: {}}}\n    server: {{threads: 2, drain_ms: 600000}}\n",
+        worker.port(),
+        stream.port()
+    );
+    std::fs::write(directory.0.join("config.yaml"), config).unwrap();
+    for signals in [1, 2] {
+        let (reader, writer) = full_pipe();
+        let mut process = Process {
+            child: command(&directory.0).stderr(writer).spawn().unwrap(),
+            stderr: channel().1,
+            log: RefCell::default(),
+            directory: directory.0.join("none"),
+            stream,
+            worker,
+        };
+        wait_until("it serves", || std::net::TcpStream::connect(worker).is_ok());
+        let mut subscriber = process.subscriber();
+        let sdk = call_for_good(&process);
+        // Each is a line.
+        for _ in 0..20 {
+            process.signal(Signal::HUP);
+        }
+        process.signal(Signal::TERM);
+        assert_eq!(close_code(&mut subscriber), Some(1012));
+        match signals {
+            1 => drop(sdk),
+            _ => process.signal(Signal::TERM),
+        }
+        assert_eq!(process.exit_code(), Some(0));
+        drop(reader);
+    }
+}
+
+#[test]
+fn a_start_that_fails_ends_also_where_nobody_reads_why() {
+    let directory = Directory::new("unread-why");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let config =
+        format!("workers:\n  - name: iii-stream\n    config: {{host: 127.0.0.1, port: {port}}}\n");
+    std::fs::write(directory.0.join("config.yaml"), config).unwrap();
+    let (_reader, writer) = full_pipe();
+    let mut child = command(&directory.0).stderr(writer).spawn().unwrap();
+    let mut status = None;
+    wait_until("the process has ended", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(1));
+}
+
+/// The binary under a limit of open files.
+fn limited(directory: &std::path::Path, files: usize) -> Command {
+    let mut limited = Command::new("sh");
+    let line = format!(
+        "ulimit -n {files} && exec {}",
+        env!("CARGO_BIN_EXE_iii-stream")
+    );
+    limited.args(["-c", &line]);
+    limited.current_dir(directory).stderr(Stdio::piped());
+    for variable in ["III_URL", "III_ENGINE_URL", "III_STREAM_CONFIG", "RUST_LOG"] {
+        limited.env_remove(variable);
+    }
+    limited
+}
+
+#[test]
+fn small_limits_of_open_files_are_used_and_said() {
+    let directory = Directory::new("few-files");
+    let process = Process::of(directory, "threads: 2, drain_ms: 500", "", |directory| {
+        limited(directory, 256)
+    });
+    let said = process.log.borrow().join("\n");
+    let line = "WARN open files 256: 183 subscribers at most, limits.connections is 1000000; 97 sockets on the \
+                worker port at most, limits.worker_connections is 10000; LimitNOFILE=";
+    assert!(said.contains(line), "{said}");
+    let mut held: Vec<Socket> = (0..183).map(|_| process.subscriber()).collect();
+    let mut one_more = raw::connect(process.stream);
+    one_more
+        .write_all(raw::upgrade_request("/", "").as_bytes())
+        .unwrap();
+    assert!(raw::read_head(&mut one_more).starts_with("HTTP/1.1 503 "));
+    assert!(held.pop().unwrap().send(Message::Ping("".into())).is_ok());
+}
+
+/// Sockets that say nothing take no file that the store needs.
+#[test]
+fn idle_connections_leave_the_store_its_files() {
+    let directory = Directory::new("idle-files");
+    let adapter = "adapter: {name: kv, config: {store_method: file_based, file_path: ./store, segment_bytes: 1MiB}}";
+    let process = Process::of(
+        directory,
+        "threads: 2, drain_ms: 500",
+        adapter,
+        |directory| limited(directory, 256),
+    );
+    let mut sdk = process.sdk();
+    let silent: Vec<_> = (0..300)
+        .map(|n| match n % 2 {
+            0 => raw::connect(process.stream),
+            _ => raw::connect(process.worker),
+        })
+        .collect();
+    process.line_with("sockets are open, and the last files are kept");
+    let value = "x".repeat(64 * 1024);
+    for n in 0..100 {
+        let id = format!("00000000-0000-4000-8000-{n:012}");
+        let input =
+            json!({"stream_name": "s", "group_id": "g", "item_id": n.to_string(), "data": value});
+        let call = json!({"type": "invokefunction", "invocation_id": id, "function_id": "stream::set", "data": input});
+        sdk.send(Message::text(call.to_string())).unwrap();
+        let answer = sdk.read().unwrap().into_text().unwrap();
+        assert!(answer.as_str().contains("new_value"), "{answer}");
+    }
+    let segments = std::fs::read_dir(process.directory.join("store")).unwrap();
+    assert!(segments.count() > 5, "many were opened meanwhile");
+    drop(silent);
 }
 
 #[test]
@@ -307,16 +507,37 @@ fn the_first_lines_say_what_is_served_where() {
     let worker = process.worker;
     assert!(stream.port() != 0 && worker.port() != 0 && stream.ip().is_loopback());
     let log = process.log.borrow();
-    assert_eq!(log.len(), 2, "{log:?}");
-    let warning =
-        "WARN config.yaml: no adapter in it: values live in memory and end with the process";
-    assert!(log[0].ends_with(warning), "{log:?}");
-    let started = format!(
-        "INFO iii-stream {} serves subscribers on {stream} and SDK workers on {worker}; 2 workers",
+    let starts = format!(
+        "INFO iii-stream {} starts with config.yaml",
         env!("CARGO_PKG_VERSION")
     );
-    assert!(log[1].contains(&started), "{log:?}");
-    assert!(log[1].ends_with("; values in memory"), "{log:?}");
+    assert!(log[0].ends_with(&starts), "{log:?}");
+    let warning =
+        "WARN config.yaml: no adapter in it: values live in memory and end with the process";
+    assert!(log[1].ends_with(warning), "{log:?}");
+    let more = &log[2..log.len() - 1];
+    assert!(
+        more.iter().all(|line| line.contains("WARN open files ")),
+        "{log:?}"
+    );
+    let last = log.last().unwrap();
+    let started =
+        format!("INFO serves subscribers on {stream} and SDK workers on {worker}; 2 threads");
+    assert!(last.contains(&started), "{log:?}");
+    assert!(last.ends_with("; values in memory"), "{log:?}");
+}
+
+#[test]
+fn without_a_file_the_first_line_says_so() {
+    let directory = Directory::new("no-file");
+    let mut child = command(&directory.0)
+        .arg("--use-default-config")
+        .spawn()
+        .unwrap();
+    let first = lines(child.stderr.take().unwrap()).recv_timeout(DEADLINE);
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(first.unwrap().ends_with(" starts with no config file"));
 }
 
 #[test]
@@ -339,7 +560,7 @@ fn a_call_that_fails_and_that_nobody_waits_for_leaves_a_line_in_the_log() {
     sdk.send(Message::text(r#"{"type":"ping"}"#)).unwrap();
     assert_eq!(sdk.read().unwrap().to_text().unwrap(), r#"{"type":"pong"}"#);
     process.signal(Signal::TERM);
-    process.line_with("ending");
+    process.line_with(": closing ");
     let log = process.log.borrow();
     let warnings = log.iter().filter(|line| line.contains("stream::send"));
     assert_eq!(warnings.count(), 1, "{log:?}");

@@ -8,7 +8,7 @@
 
 use serde_json::Value as Json;
 
-use super::address::{check_engine, without_secrets};
+use super::address::{check_engine, shown, without_secrets};
 use super::entries::STREAM;
 use super::report::Setting;
 use super::section::{Section, mismatch};
@@ -134,7 +134,8 @@ fn known_as(server: &mut Section<'_, '_>, config: &mut Config, said: &Said) {
 fn check_name(text: &str) -> Result<(), String> {
     if text.is_empty() || text.len() > NAME_BYTES_MAX || text.contains(char::is_control) {
         return Err(format!(
-            "{text:?} is no name, expected 1 to {NAME_BYTES_MAX} bytes without control characters"
+            "{:?} is no name, expected 1 to {NAME_BYTES_MAX} bytes without control characters",
+            shown(text)
         ));
     }
     Ok(())

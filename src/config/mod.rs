@@ -153,6 +153,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// What is refused, closed or cut off, and from where on.
     pub limits: Limits,
+    /// The file that was read, as named. None: no file.
+    pub file: Option<String>,
     /// Lines for the log at start, at `warn`.
     pub warnings: Vec<String>,
     /// Lines for the log at start, at `info`.
@@ -178,6 +180,7 @@ impl Default for Config {
             drain_ms: DRAIN_MS,
             store: StoreConfig::Memory,
             limits: Limits::default(),
+            file: None,
             warnings: Vec::new(),
             notices: Vec::new(),
         }

@@ -231,8 +231,28 @@ fn read_text(given: &Given, source: String, sources: &Sources<'_>, said: &Said) 
 }
 
 impl Reading {
-    fn of(mut report: Report, config: Config) -> Self {
+    /// Has limits lowered to what the system allows; what is in force is shown, and whence it comes.
+    pub fn fit(&mut self, lower: impl FnOnce(&mut Config) -> Option<String>) {
+        let warning = lower(&mut self.config);
+        let limits = &self.config.limits;
+        for (key, limit) in [
+            ("connections", limits.connections),
+            ("worker_connections", limits.worker_connections),
+        ] {
+            let key = format!("iii-stream.server.limits.{key}");
+            for setting in self.settings.iter_mut().filter(|it| it.key == key) {
+                if setting.value != limit {
+                    setting.origin = format!("open files ({}: {})", setting.origin, setting.value);
+                    setting.value = limit.into();
+                }
+            }
+        }
+        self.config.warnings.extend(warning);
+    }
+
+    fn of(mut report: Report, mut config: Config) -> Self {
         report.sort();
+        config.file = Some(report.file).filter(|file| !file.is_empty());
         Reading {
             config,
             settings: report.settings,

@@ -249,6 +249,7 @@ impl Engine {
     pub(super) fn end(&mut self, id: SlotId) {
         self.forget(id);
         self.peers.remove(id, self.poll.registry());
+        self.count_sockets();
     }
 
     /// Ends what has had its time: sockets without a head, closing ones, calls.

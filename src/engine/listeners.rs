@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::Registry;
@@ -80,6 +81,11 @@ impl Engine {
         for number in 0..self.listeners.0.len() {
             for _ in 0..ACCEPTS_A_TURN {
                 let listener = &mut self.listeners.0[number].listener;
+                let shared = &self.ports.shared;
+                if listener.is_due() && !shared.has_room_for_socket() {
+                    listener.rest(self.now.monotonic, &shared.no_room());
+                    break;
+                }
                 let Some(stream) = listener.accept(self.now.monotonic) else {
                     break;
                 };
@@ -98,11 +104,18 @@ impl Engine {
         }
     }
 
+    /// Has all threads know how many sockets there are here.
+    pub(super) fn count_sockets(&self) {
+        let len = self.peers.len();
+        self.ports.shared.sdk_sockets.store(len, Ordering::Relaxed);
+    }
+
     fn enter_socket(&mut self, number: usize, stream: TcpStream) {
         let until = self.now.monotonic + Duration::from_millis(self.limits.handshake_ms);
         match self.peers.insert(stream, number, self.poll.registry()) {
             Ok(id) => self.handshakes.push(until, id),
             Err(error) => tracing::warn!("cannot watch an SDK worker's socket: {error}"),
         }
+        self.count_sockets();
     }
 }

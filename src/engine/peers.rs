@@ -274,6 +274,10 @@ impl Peers {
         self.slots.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Counts a socket among those that are let in, if fewer than `most` are.
     pub(super) fn count_in(&mut self, id: SlotId, most: usize) -> bool {
         let Some(peer) = self.slots.get_mut(id).filter(|_| self.let_in < most) else {

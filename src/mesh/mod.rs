@@ -196,6 +196,10 @@ pub struct Shared {
     pub connections: Vec<AtomicUsize>,
     /// Those of them that were let in, on all workers: what `limits.connections` bounds.
     pub let_in: AtomicUsize,
+    /// Sockets of the engine thread, the link to another engine included.
+    pub sdk_sockets: AtomicUsize,
+    /// How many sockets may be accepted.
+    pub room: SocketRoom,
     /// What each worker counts.
     pub workers: Vec<WorkerMetrics>,
     /// What the engine thread counts.
@@ -210,7 +214,47 @@ pub struct Shared {
     pub steered_to: AtomicUsize,
 }
 
+/// How many sockets may be open, in whatever phase: beyond, those that wait are not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketRoom {
+    /// On all ports.
+    pub all: usize,
+    /// On the stream port, so that SDK workers find room beside.
+    pub stream: usize,
+}
+
+impl SocketRoom {
+    /// For tests: as many as the system lets.
+    pub const UNLIMITED: SocketRoom = SocketRoom {
+        all: usize::MAX,
+        stream: usize::MAX,
+    };
+}
+
 impl Shared {
+    /// All sockets.
+    pub fn sockets_len(&self) -> usize {
+        self.connections_len() + self.sdk_sockets.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more socket may be accepted on the stream port.
+    pub fn has_room_for_subscriber(&self) -> bool {
+        self.connections_len() < self.room.stream && self.has_room_for_socket()
+    }
+
+    /// The same on the worker port.
+    pub fn has_room_for_socket(&self) -> bool {
+        self.sockets_len() < self.room.all
+    }
+
+    /// Why none may be, for the log.
+    pub fn no_room(&self) -> String {
+        format!(
+            "{} sockets are open, and the last files are kept for the store",
+            self.sockets_len()
+        )
+    }
+
     /// Sockets of all workers.
     pub fn connections_len(&self) -> usize {
         let counts = self

@@ -3,6 +3,7 @@
 //!
 //! May not know what becomes of the sockets.
 
+use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -103,7 +104,8 @@ impl Listener {
         }
     }
 
-    fn rest(&mut self, now: Instant, why: &io::Error) {
+    /// No accept for a while, for that reason.
+    pub fn rest(&mut self, now: Instant, why: &dyn fmt::Display) {
         self.rests_until = Some(now + REST);
         if self.said_until.is_some_and(|until| until > now) {
             return;

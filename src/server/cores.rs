@@ -1,13 +1,9 @@
-//! How many workers there are, which cores the threads run on, and how many files may be open.
-
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+//! How many workers there are, and which cores the threads run on.
 
 use crate::config::{Config, Pin, Threads};
+use crate::log::counted;
 
 use super::StartError;
-
-/// Descriptors that are not subscribers': polls, listeners, wake-ups, SDK workers, logs.
-const FILES_KEPT: u64 = 256;
 
 /// The threads' places.
 pub(super) struct Cores {
@@ -69,15 +65,16 @@ impl Cores {
 
     /// For the log.
     pub(super) fn described(&self) -> String {
-        let workers = match self.workers {
-            1 => "1 worker".to_owned(),
-            several => format!("{several} workers"),
-        };
+        let threads = counted(self.workers, "thread");
         if self.pinned.is_empty() {
-            return format!("{workers}, not pinned");
+            return format!("{threads}, not pinned");
         }
         let cores: Vec<String> = self.pinned.iter().map(usize::to_string).collect();
-        format!("{workers} on core {}", cores.join(", "))
+        let core = match cores.len() {
+            1 => "core",
+            _ => "cores",
+        };
+        format!("{threads} on {core} {}", cores.join(", "))
     }
 }
 
@@ -96,22 +93,6 @@ fn named(cores: &[usize], workers: usize, usable: &[usize]) -> Result<Vec<usize>
         )));
     }
     Ok(pinned.to_vec())
-}
-
-/// Raises the limit of open files as far as the system allows; gives how many sockets fit.
-pub(super) fn raise_open_files() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current < limit.maximum {
-        let raised = Rlimit {
-            current: limit.maximum,
-            ..limit
-        };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!("the limit of open files stays as it is: {error}");
-        }
-    }
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    usize::try_from(files.saturating_sub(FILES_KEPT).max(1)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

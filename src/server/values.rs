@@ -7,6 +7,7 @@ use mio::Poll;
 
 use crate::config::{Config, FileStore, Fsync, StoreConfig};
 use crate::id::WorkerId;
+use crate::log::counted;
 use crate::mesh::{Owners, StorePorts};
 use crate::shard::{Decides, Shard, Store, ValueLimits};
 use crate::store;
@@ -96,7 +97,8 @@ impl Values {
         let path = settings.path.display();
         if records > 0 {
             let took_ms = began.elapsed().as_millis();
-            tracing::info!("{path}: {groups} groups read in {took_ms} ms");
+            let groups = counted(groups, "group");
+            tracing::info!("{path}: {groups} read in {took_ms} ms");
         }
         self.described = format!("values in {path}, {}", described(settings));
         self.store = Some(Keeper::AtOnce(Box::new(started.files)));

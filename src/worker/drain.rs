@@ -15,8 +15,17 @@ use super::Worker;
 /// How often it goes on while it lasts.
 const STEP: Duration = Duration::from_millis(10);
 
+/// For each socket; so few are closed sooner than many.
+const SPREAD_A_SOCKET: Duration = Duration::from_millis(2);
+
+/// Over how long so many closes are spread.
+pub fn drain_for(drain: Duration, sockets: usize) -> Duration {
+    let sockets = u32::try_from(sockets).unwrap_or(u32::MAX);
+    drain.min(SPREAD_A_SOCKET.saturating_mul(sockets))
+}
+
 pub(super) struct Drain {
-    /// Closes are spread over this.
+    /// Closes are spread over this at most.
     spread: Duration,
     drained: Sender<WorkerId>,
     state: State,
@@ -26,6 +35,7 @@ enum State {
     Serving,
     Closing {
         began: Instant,
+        spread: Duration,
         left: Vec<SlotId>,
         total: usize,
         next_at: Instant,
@@ -62,6 +72,8 @@ impl Worker {
             if !self.ports.shared.draining.load(Ordering::Acquire) {
                 return;
             }
+            // All workers together, for they all come back to the same place.
+            let sockets = self.ports.shared.connections_len();
             self.accept_rest();
             // Sockets that were handed over meanwhile are among the commands.
             while let Some(message) = self.ports.commands.take() {
@@ -74,6 +86,7 @@ impl Worker {
             let left = self.connections.ids();
             self.drain.state = State::Closing {
                 began: self.now.monotonic,
+                spread: drain_for(self.drain.spread, sockets),
                 total: left.len(),
                 left,
                 next_at: self.now.monotonic,
@@ -89,6 +102,7 @@ impl Worker {
         }
         let State::Closing {
             began,
+            spread,
             left,
             total,
             next_at,
@@ -101,7 +115,7 @@ impl Worker {
         }
         *next_at = self.now.monotonic + STEP;
         let elapsed = self.now.monotonic.saturating_duration_since(*began);
-        let share = elapsed.as_secs_f64() / self.drain.spread.as_secs_f64().max(0.001);
+        let share = elapsed.as_secs_f64() / spread.as_secs_f64().max(0.001);
         // The first one is closed at once, so that one alone does not hold the process up.
         let may_be_left = (*total as f64 * (1.0 - share)).ceil() as usize;
         let keep = may_be_left.saturating_sub(1).min(left.len());

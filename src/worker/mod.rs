@@ -34,6 +34,7 @@ use crate::time::{Deadlines, Now, Rarely, TurnClock, sleep_until};
 pub use auth::Auth;
 use connections::Connections;
 use drain::Drain;
+pub use drain::drain_for;
 use leaves::Debts;
 
 /// What one turn does at most before it looks at everything else again: commands, by the bytes that

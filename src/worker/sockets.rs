@@ -26,6 +26,10 @@ impl Worker {
             return;
         }
         for _ in 0..ACCEPTS_A_TURN {
+            if self.listener.is_due() && !self.ports.shared.has_room_for_subscriber() {
+                let why = self.ports.shared.no_room();
+                return self.listener.rest(self.now.monotonic, &why);
+            }
             let Some(stream) = self.listener.accept(self.now.monotonic) else {
                 return;
             };

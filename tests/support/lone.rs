@@ -11,7 +11,8 @@ use crossbeam_channel::Receiver;
 use iii_stream::config::Limits;
 use iii_stream::id::WorkerId;
 use iii_stream::mesh::{
-    self, EnginePorts, Owners, Presence, Shared, ToEngine, ToOwner, ToWorker, Wake, engine_thread,
+    self, EnginePorts, Owners, Presence, Shared, SocketRoom, ToEngine, ToOwner, ToWorker, Wake,
+    engine_thread,
 };
 use iii_stream::metrics::{EngineMetrics, WorkerMetrics};
 use iii_stream::net::WAKE;
@@ -54,6 +55,8 @@ impl LoneWorker {
             wakes: vec![worker_wake, engine_wake],
             connections: vec![AtomicUsize::new(0)],
             let_in: AtomicUsize::new(0),
+            sdk_sockets: AtomicUsize::new(0),
+            room: SocketRoom::UNLIMITED,
             workers: vec![WorkerMetrics::default()],
             engine: EngineMetrics::default(),
             owed: AtomicUsize::new(0),

@@ -1,0 +1,145 @@
+//! How many sockets the limit of open files leaves room for, and who may have them.
+//!
+//! Store, Redis and the link to an engine open files at any time, so a part of the limit is no
+//! socket's that somebody else opens, in whatever phase it is. Opens nothing.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Config;
+use crate::mesh::SocketRoom;
+
+/// No accepted socket gets the last of these: standard streams, segments and snapshots of the file
+/// store, both connections of Redis, the link to an engine, the resolver's sockets, and some to spare.
+const KEPT: usize = 48;
+/// For each thread: its poll, what wakes it, its listener.
+const KEPT_A_THREAD: usize = 3;
+/// Of the rest one part in so many is for SDK workers and for sockets that are not let in yet.
+const SHARE: usize = 16;
+const SHARE_MIN: usize = 8;
+const SHARE_MAX: usize = 256;
+
+/// What the limit leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OpenFiles {
+    /// The limit itself.
+    limit: usize,
+    /// Sockets of subscribers that are let in.
+    pub(super) subscribers: usize,
+    /// Sockets on the worker port that are let in.
+    pub(super) sdk_workers: usize,
+    /// All sockets.
+    pub(super) room: SocketRoom,
+}
+
+impl OpenFiles {
+    /// By the limit that the process may raise its own to.
+    pub(super) fn of(config: &Config, workers: usize) -> OpenFiles {
+        let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        OpenFiles::within(limit, workers, config.worker_listeners.len())
+    }
+
+    fn within(limit: usize, workers: usize, worker_listeners: usize) -> OpenFiles {
+        let kept = KEPT + KEPT_A_THREAD * (workers + 2) + worker_listeners;
+        // A limit so small serves somebody all the same.
+        let all = limit - kept.min(limit / 2);
+        let share = (all / SHARE).clamp(SHARE_MIN, SHARE_MAX).min(all / 2);
+        OpenFiles {
+            limit,
+            subscribers: (all - share).max(1),
+            sdk_workers: (all / 2).max(1),
+            room: SocketRoom {
+                all,
+                stream: all - share / 2,
+            },
+        }
+    }
+
+    /// Lowers the limits that are beyond it. Gives the line about that.
+    pub(super) fn lower(&self, config: &mut Config) -> Option<String> {
+        let limits = &mut config.limits;
+        let settings = [
+            (
+                "connections",
+                "subscribers",
+                &mut limits.connections,
+                self.subscribers,
+            ),
+            (
+                "worker_connections",
+                "sockets on the worker port",
+                &mut limits.worker_connections,
+                self.sdk_workers,
+            ),
+        ];
+        let mut lowered = Vec::new();
+        for (key, of, limit, most) in settings {
+            if *limit > most {
+                lowered.push(format!("{most} {of} at most, limits.{key} is {limit}"));
+                *limit = most;
+            }
+        }
+        (!lowered.is_empty()).then(|| {
+            format!(
+                "open files {}: {}; LimitNOFILE= (systemd), --ulimit nofile= (docker) or ulimit -n \
+                 raises it",
+                self.limit,
+                lowered.join("; ")
+            )
+        })
+    }
+}
+
+/// Raises the limit of open files as far as the system allows.
+pub(super) fn raise() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current < limit.maximum {
+        let raised = Rlimit {
+            current: limit.maximum,
+            ..limit
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!("the limit of open files stays as it is: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_of_any_limit_is_for_subscribers_and_never_all() {
+        for (limit, subscribers) in [
+            (64, 24),
+            (256, 183),
+            (1024, 903),
+            (20_000, 19_683),
+            (1_048_576, 1_048_259),
+        ] {
+            let files = OpenFiles::within(limit, 2, 1);
+            assert_eq!(files.subscribers, subscribers, "{files:?}");
+            assert!(files.subscribers < files.room.stream && files.room.stream < files.room.all);
+            assert!(files.room.all + 32 <= limit);
+        }
+        for limit in 0..300 {
+            OpenFiles::within(limit, 256, 8);
+        }
+        let unlimited = OpenFiles::within(usize::MAX, 2, 1);
+        assert!(unlimited.subscribers > 1 << 40);
+    }
+
+    #[test]
+    fn what_is_lowered_is_said_once() {
+        let mut config = Config::default();
+        config.limits.worker_connections = 100;
+        let files = OpenFiles::within(1024, 2, 1);
+        let line = files.lower(&mut config).unwrap();
+        assert!(
+            line.starts_with("open files 1024: 903 subscribers at most, limits.connections is 1000000; LimitNOFILE="),
+            "{line}"
+        );
+        assert_eq!(config.limits.connections, 903);
+        assert_eq!(files.lower(&mut config), None);
+    }
+}
