@@ -445,3 +445,153 @@ fn telemetry_is_counted_only_of_those_who_are_let_in() {
     worker.settle();
     assert_eq!(server.shared().engine.telemetry_frames.get(), 1);
 }
+
+/// Fires that topic, and gives the functions of `sdk` that were called before the marker.
+fn told_of(sdk: &mut SdkWorker, topic: &str) -> Vec<String> {
+    sdk.void("publish", json!({"topic": topic, "data": 1}));
+    sdk.void("marker", json!({}));
+    let mut told = Vec::new();
+    loop {
+        let call = sdk.next_call();
+        match call["function_id"].as_str().unwrap() {
+            "marker" => return told,
+            function => told.push(function.to_owned()),
+        }
+    }
+}
+
+fn subscribe(worker: &mut SdkWorker, id: &str, function: &str, topic: &str) {
+    worker.trigger(id, "subscribe", function, json!({"topic": topic}));
+}
+
+fn end_trigger(worker: &mut SdkWorker, id: &str) {
+    worker.send(&json!({"type": "unregistertrigger", "id": id}));
+    worker.settle();
+}
+
+#[test]
+fn a_trigger_of_a_worker_with_rules_calls_what_is_its_own_or_may_be_called() {
+    let (_server, mut sdk, guarded) = with_rules(rules(None, exposed("open::*")));
+    for function in ["open::f", "closed::f", "closed::ask", "marker"] {
+        sdk.register(function);
+    }
+    let mut worker = SdkWorker::over(guarded, "/");
+    worker.wait_for_hello();
+    subscribe(&mut worker, "a", "open::f", "t");
+    for (id, function) in [("b", "closed::f"), ("c", "stream::set"), ("d", "publish")] {
+        subscribe(&mut worker, id, function, "t");
+        let (refused, code, _) = worker.refusal();
+        assert_eq!((&*refused, &*code), (id, "FORBIDDEN"));
+    }
+    // One that nobody has yet may come to be its own, or somebody else's.
+    for (id, function) in [("e", "mine"), ("f", "closed::late")] {
+        subscribe(&mut worker, id, function, "t");
+    }
+    worker.register("mine");
+    sdk.register("closed::late");
+    assert_eq!(told_of(&mut sdk, "t"), ["open::f"]);
+    assert_eq!(worker.next_call()["function_id"], "mine");
+    // A condition is a call as well.
+    let watched = json!({"stream_name": "s", "condition_function_id": "closed::ask"});
+    worker.trigger("g", "stream", "mine", watched);
+    sdk.set(("s", "g"), "i", json!(1));
+    assert!(told_of(&mut sdk, "other").is_empty());
+    // Where there are no rules everything may be called.
+    subscribe(&mut sdk, "h", "closed::f", "u");
+    assert_eq!(told_of(&mut sdk, "u"), ["closed::f"]);
+}
+
+#[test]
+fn a_worker_with_rules_neither_replaces_nor_ends_what_is_another_s() {
+    let (_server, mut sdk, guarded) = with_rules(rules(None, exposed("*")));
+    for function in ["f", "marker"] {
+        sdk.register(function);
+    }
+    sdk.send(&json!({"type": "registertriggertype", "id": "kind", "description": "d"}));
+    subscribe(&mut sdk, "t", "f", "topic");
+    let mut worker = SdkWorker::over(guarded, "/");
+    worker.wait_for_hello();
+    subscribe(&mut worker, "t", "f", "elsewhere");
+    let (id, code, message) = worker.refusal();
+    assert_eq!((&*id, &*code), ("t", "trigger_registration_failed"));
+    assert_eq!(message, "the id is that of a trigger of another worker");
+    end_trigger(&mut worker, "t");
+    worker.register("f");
+    for kind in ["kind", "subscribe"] {
+        worker.send(&json!({"type": "registertriggertype", "id": kind, "description": "d"}));
+    }
+    worker.settle();
+    assert_eq!(told_of(&mut sdk, "topic"), ["f"]);
+    worker.trigger("k", "kind", "f", json!({}));
+    assert_eq!(sdk.next()["type"], "registertrigger", "it serves the type");
+
+    // A program of the same port that has connected anew goes on with its own.
+    let mut newer = SdkWorker::over(guarded, "/");
+    newer.wait_for_hello();
+    for worker in [&mut worker, &mut newer] {
+        worker.register("mine");
+        subscribe(worker, "m", "mine", "topic");
+    }
+    end_trigger(&mut worker, "m");
+    assert_eq!(told_of(&mut sdk, "topic"), ["f"]);
+    assert_eq!(newer.next_call()["function_id"], "mine");
+    subscribe(&mut worker, "m", "mine", "other");
+    assert_eq!(worker.refusal().0, "m");
+    // Whoever has no rules may end it.
+    end_trigger(&mut sdk, "m");
+    assert_eq!(told_of(&mut sdk, "topic"), ["f"]);
+    newer.settle();
+    newer.void("mine", json!("marker"));
+    assert_eq!(newer.next_call()["data"], "marker");
+}
+
+#[test]
+fn functions_that_decide_and_those_of_other_ports_are_not_taken_over() {
+    let server = TestServer::with(ONE_WORKER, |config| {
+        config.auth.function = Some("door".to_owned());
+        config
+            .worker_listeners
+            .push(rules(Some("auth"), exposed("*")));
+    });
+    let mut sdk = SdkWorker::connect(&server);
+    let guarded = server.workers()[1];
+    for function in ["auth", "f", "stream::get(chat)"] {
+        sdk.register(function);
+    }
+    sdk.trigger("j", "stream:join", "gate", json!({"stream_name": "chat"}));
+    let mut worker = admitted(&mut sdk, guarded, json!({}));
+    let taken = [
+        "auth",
+        "door",
+        "gate",
+        "f",
+        "stream::get(chat)",
+        "stream::set(chat)",
+        "stream::set",
+    ];
+    for function in taken {
+        worker.register(function);
+    }
+    worker.register("stream::get(free)");
+    let workers = sdk.call("engine::functions::list", json!({"include_internal": true}));
+    let listed = workers["result"]["functions"].as_array().unwrap().iter();
+    let ids: Vec<&str> = listed
+        .map(|entry| entry["function_id"].as_str().unwrap())
+        .collect();
+    for function in ["door", "gate", "stream::set(chat)"] {
+        assert!(!ids.contains(&function), "{function}");
+    }
+    assert!(ids.contains(&"stream::get(free)"));
+    let id = worker.start("f", json!({}));
+    let call = sdk.next_call_of("f");
+    sdk.answer(&call, json!({"result": "still"}));
+    assert_eq!(worker.result(&id)["result"], "still");
+    sdk.set(("chat", "g"), "i", json!(1));
+    // One that comes later has it all the same.
+    sdk.register("door");
+    sdk.register("gate");
+    let mut again = SdkWorker::over(guarded, "/");
+    let call = sdk.next_call_of("auth");
+    sdk.answer(&call, json!({"result": {}}));
+    again.wait_for_hello();
+}

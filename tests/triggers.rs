@@ -187,6 +187,32 @@ fn an_id_is_enough_to_unregister_and_unknown_ones_do_nothing() {
 }
 
 #[test]
+fn a_late_word_of_an_older_socket_does_not_end_what_a_newer_one_has_taken_over() {
+    let server = TestServer::start(ONE_WORKER);
+    let mut older = with_functions(&server);
+    let mut newer = with_functions(&server);
+    let watching = json!({"stream_name": "chat"});
+    older.trigger("t", "stream", "f", watching.clone());
+    newer.trigger("t", "stream", "f", watching.clone());
+    older.send(&json!({"type": "unregistertrigger", "id": "t"}));
+    older.settle();
+    newer.set(ROOM, "a", json!(1));
+    assert_eq!(functions(&mut newer, ROOM), ["f"]);
+    // Whoever has never had it may end it, and the older one what it has taken back.
+    let mut third = SdkWorker::connect(&server);
+    third.send(&json!({"type": "unregistertrigger", "id": "t"}));
+    third.settle();
+    newer.set(ROOM, "a", json!(2));
+    assert!(functions(&mut newer, ROOM).is_empty());
+    newer.trigger("t", "stream", "f", watching.clone());
+    older.trigger("t", "stream", "f", watching);
+    older.send(&json!({"type": "unregistertrigger", "id": "t"}));
+    older.settle();
+    newer.set(ROOM, "a", json!(3));
+    assert!(functions(&mut newer, ROOM).is_empty());
+}
+
+#[test]
 fn a_trigger_goes_with_who_registered_it_and_not_with_its_function() {
     on_each_shape(|shape| {
         let server = TestServer::start(shape);

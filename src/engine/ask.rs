@@ -97,6 +97,9 @@ impl Engine {
     /// Calls the handler of a trigger, once its condition has let it.
     pub(super) fn fire(&mut self, condition: Option<&str>, handler: Handler) {
         match condition {
+            Some(condition) if !self.may_fire(handler.on_behalf, condition) => {
+                self.warn_of_trigger(&handler, condition);
+            }
             Some(condition) => {
                 let payload = Text::clone(&handler.payload);
                 self.ask(condition, &payload, Awaits::Condition(Box::new(handler)));
@@ -108,6 +111,9 @@ impl Engine {
     /// Calls the handler of a trigger. Nobody waits for its answer; an error is logged.
     fn call_handler(&mut self, handler: &Handler) {
         let function_id = &*handler.function_id;
+        if !self.may_fire(handler.on_behalf, function_id) {
+            return self.warn_of_trigger(handler, function_id);
+        }
         let callee = match self.callee_of(function_id) {
             Callee::Peer(callee) => callee,
             Callee::Nobody => return self.call_own_handler(handler),
@@ -128,6 +134,13 @@ impl Engine {
             self.send_call(callee, &call, Awaits::Nobody, function_id);
         } else {
             self.write_call(callee, &Uuid::new_v4(), &call);
+        }
+    }
+
+    fn warn_of_trigger(&mut self, handler: &Handler, function_id: &str) {
+        if let Some(owner) = handler.on_behalf {
+            let why = format!("a trigger of it calls {function_id}, which it may not: not called");
+            self.warn(owner, &why);
         }
     }
 

@@ -103,6 +103,8 @@ pub(super) struct Handler {
     pub(super) payload: Text,
     /// It is a debt, not to be dropped whatever waits for its worker.
     pub(super) is_owed: bool,
+    /// A worker with rules, whose trigger it is.
+    pub(super) on_behalf: Option<SlotId>,
 }
 
 /// How a call of a function ended.

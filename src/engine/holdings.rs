@@ -27,6 +27,11 @@ impl Holdings {
         held + ENTRY_BYTES + text_bytes <= REGISTERED_BYTES_MAX
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn add(&mut self, owner: SlotId, text_bytes: usize) {
         *self.0.entry(owner).or_insert(0) += ENTRY_BYTES + text_bytes;
     }
@@ -59,6 +64,6 @@ mod tests {
         assert!(!holdings.has_room(owner(1), 0) && holdings.has_room(owner(2), half));
         holdings.remove(owner(1), half);
         holdings.remove(owner(1), half);
-        assert!(holdings.0.is_empty());
+        assert!(holdings.is_empty());
     }
 }

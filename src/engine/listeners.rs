@@ -71,6 +71,13 @@ impl Listeners {
         rests.min()
     }
 
+    /// Whether that function is asked about sockets of some listener.
+    pub(super) fn ask(&self, function_id: &str) -> bool {
+        let rules = self.0.iter().filter_map(|open| open.rules.as_ref());
+        let mut asked = rules.filter_map(|rules| rules.auth_function.as_deref());
+        asked.any(|asked| asked == function_id)
+    }
+
     pub(super) fn rules_of(&self, number: usize) -> Option<&Arc<Rules>> {
         self.0.get(number)?.rules.as_ref()
     }

@@ -67,7 +67,7 @@ impl Engine {
                 self.register_trigger(id, &asked, &access.outer_id(&asked.function_id));
             }
             EngineMessage::UnregisterTrigger { id: trigger, .. } => {
-                self.unregister_trigger(&trigger);
+                self.unregister_trigger(id, &trigger);
             }
             EngineMessage::RegisterTriggerType {
                 id: trigger_type,
@@ -85,6 +85,9 @@ impl Engine {
                     trigger_request_format: trigger_request_format.map(ToOwned::to_owned),
                     call_request_format: call_request_format.map(ToOwned::to_owned),
                 };
+                if let Some(why) = self.why_not_served(id, &trigger_type) {
+                    return self.warn(id, &format!("trigger type {trigger_type} is refused: {why}"));
+                }
                 if !self
                     .triggers
                     .has_room(id, trigger_type.len() + served.held_bytes())
@@ -122,6 +125,9 @@ impl Engine {
                 Shown(function_id)
             );
             return self.warn(id, &why);
+        }
+        if let Some(why) = self.why_not_registered(id, function_id) {
+            return self.warn(id, &format!("function {function_id} is refused: {why}"));
         }
         if self.has_own(function_id) && self.functions.owner_of(function_id).is_none() {
             self.warn(
@@ -206,11 +212,13 @@ impl Engine {
         let mut trigger = Trigger::new(&asked.id, trigger_type, function_id, id, since);
         trigger.config = asked.config.map(ToOwned::to_owned);
         trigger.metadata = asked.metadata.map(ToOwned::to_owned);
+        trigger.guard = self.guard_of(id);
         // Other workers read both: in listings, and whoever serves the type.
         let texts = [asked.config, asked.metadata].into_iter().flatten();
         self.check_all_passed_on(texts)
             .map_err(|why| ErrorBody::new("trigger_registration_failed", why))?;
         self.check_handed_over(trigger_type)?;
+        self.check_called_by_trigger(id, function_id)?;
         self.check_server_of(trigger_type, id)?;
         self.check_room_for(id, &trigger)?;
         let (slot, replaced) = self.triggers.register(trigger)?;
@@ -233,8 +241,10 @@ impl Engine {
         });
     }
 
-    pub(super) fn unregister_trigger(&mut self, trigger_id: &str) {
-        if let Some(trigger) = self.triggers.unregister(trigger_id) {
+    /// The worker `id` wants that trigger to end.
+    pub(super) fn unregister_trigger(&mut self, id: SlotId, trigger_id: &str) {
+        let has_rules = self.guard_of(id).is_some();
+        if let Some(trigger) = self.triggers.unregister(trigger_id, id, has_rules) {
             self.trigger_gone(&trigger);
         }
     }
@@ -274,8 +284,10 @@ impl Engine {
     }
 
     fn serve_type(&mut self, id: SlotId, trigger_type: &str, served: ServedType) {
-        let triggers = self.triggers.serve_type(trigger_type, served);
+        self.triggers.serve_type(trigger_type, served);
         self.hooks.change();
+        let until = self.triggers.next_order();
+        let (triggers, _) = self.triggers.retype(trigger_type, 0, until, usize::MAX);
         for trigger in triggers {
             self.hand_over(id, trigger);
         }
@@ -342,10 +354,12 @@ impl Engine {
         for call in self.calls.forget_peer(id) {
             self.hear_call(call, Answered::Gone(&error));
         }
-        for trigger in self.triggers.forget_owner(id) {
+        for trigger in self.triggers.forget_some_of(id, usize::MAX) {
             self.trigger_gone(&trigger);
         }
-        if self.triggers.forget_types_of(id) {
+        for trigger_type in self.triggers.forget_types_of(id) {
+            let until = self.triggers.next_order();
+            self.triggers.retype(&trigger_type, 0, until, usize::MAX);
             self.hooks.change();
         }
         self.worker_has_gone(id);

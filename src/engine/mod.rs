@@ -11,6 +11,7 @@ mod available;
 mod calls;
 mod embedded;
 mod followers;
+mod guard;
 mod holdings;
 mod hooks;
 mod link;
@@ -335,6 +336,7 @@ impl Engine {
                 function_id: called.function_id,
                 payload: Text::clone(&payload),
                 is_owed: false,
+                on_behalf: called.on_behalf,
             };
             self.fire(called.condition.as_deref(), handler);
         }

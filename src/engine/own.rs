@@ -10,6 +10,7 @@ use crate::protocol::logs::Severity;
 
 use super::Engine;
 use super::calls::{Caller, Handler};
+use super::trigger::Called;
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,13 +82,14 @@ impl Done {
 }
 
 /// The calls that tell all these functions the same.
-pub(super) fn handlers(functions: Vec<Box<str>>, payload: &Text) -> Vec<Handler> {
-    let handler = |function_id| Handler {
-        function_id,
+pub(super) fn handlers(called: Vec<Called>, payload: &Text) -> Vec<Handler> {
+    let handler = |called: Called| Handler {
+        function_id: called.function_id,
         payload: Text::clone(payload),
         is_owed: false,
+        on_behalf: called.on_behalf,
     };
-    functions.into_iter().map(handler).collect()
+    called.into_iter().map(handler).collect()
 }
 
 impl Engine {

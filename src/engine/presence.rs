@@ -58,6 +58,10 @@ impl Engine {
             was_answered: false,
         });
         for handler in asked {
+            if !self.may_call_all_of(&handler) {
+                self.join_heard(join, Word::Unasked);
+                continue;
+            }
             match handler.condition {
                 Some(condition) => {
                     let awaits = Awaits::JoinCondition(join, handler.function_id);
@@ -245,6 +249,7 @@ impl Engine {
                     function_id: handler.function_id,
                     payload: Text::clone(&payload),
                     is_owed: true,
+                    on_behalf: handler.on_behalf,
                 },
             );
         }

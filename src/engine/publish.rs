@@ -15,8 +15,9 @@ impl Engine {
         let published = inputs::publish(data)?;
         let mut functions = self.triggers.of_topic(&published.topic);
         if id.is_none() {
-            functions.retain(|function| {
-                &**function != inputs::PUBLISH || self.functions.owner_of(function).is_some()
+            functions.retain(|called| {
+                let function = &*called.function_id;
+                function != inputs::PUBLISH || self.functions.owner_of(function).is_some()
             });
         }
         let payload = Text::from(published.data);

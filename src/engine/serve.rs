@@ -49,7 +49,7 @@ impl Engine {
         self.fail(Some(id), caller, &invoke.function_id, &error);
     }
 
-    fn may_call(&self, id: SlotId, function_id: &str) -> Result<(), ErrorBody> {
+    pub(super) fn may_call(&self, id: SlotId, function_id: &str) -> Result<(), ErrorBody> {
         let metadata = self.functions.metadata_of(function_id);
         let peer = self.peers.get(id);
         peer.map_or(Ok(()), |peer| peer.access.may_call(function_id, metadata))

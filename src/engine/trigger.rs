@@ -18,11 +18,26 @@ pub(super) struct Trigger {
     pub(super) config: Option<Box<RawValue>>,
     pub(super) metadata: Option<Box<RawValue>>,
     pub(super) owner: SlotId,
+    /// The number of its owner's listener, if that has rules: then it calls only what its owner has
+    /// or may call.
+    pub(super) guard: Option<usize>,
+    /// The newer and the older one of its id, of workers whose listener has rules: the newest fires.
+    pub(super) above: Option<SlotId>,
+    pub(super) below: Option<SlotId>,
     /// It hears of events that happened in this state of the hooks, or later.
     pub(super) since: u64,
     pub(super) order: u64,
     pub(super) matcher: Matcher,
     pub(super) rate: Rate,
+}
+
+/// What is to be called, and what is asked before.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Called {
+    pub(super) function_id: Box<str>,
+    pub(super) condition: Option<Box<str>>,
+    /// A worker with rules, which has to have both or to be allowed to call them.
+    pub(super) on_behalf: Option<SlotId>,
 }
 
 /// What a trigger listens to.
@@ -73,10 +88,46 @@ impl Trigger {
             config: None,
             metadata: None,
             owner,
+            guard: None,
+            above: None,
+            below: None,
             since,
             order: 0,
             matcher: Matcher::Elsewhere,
             rate: Rate::default(),
+        }
+    }
+
+    /// The function that is called for it, on behalf of whom.
+    pub(super) fn called(&self) -> Called {
+        Called {
+            function_id: self.function_id.clone(),
+            condition: self.condition().map(Box::from),
+            on_behalf: self.guard.map(|_| self.owner),
+        }
+    }
+
+    /// Whether another one of its id would do just the same.
+    pub(super) fn is_same_as(&self, other: &Trigger) -> bool {
+        let json = |trigger: &Trigger| {
+            let texts = [&trigger.config, &trigger.metadata];
+            texts.map(|json| json.as_deref().map(RawValue::get).map(str::to_owned))
+        };
+        self.trigger_type == other.trigger_type
+            && self.function_id == other.function_id
+            && json(self) == json(other)
+    }
+
+    /// Functions that it names: its condition, and the one that it calls.
+    pub(super) fn functions(&self) -> impl Iterator<Item = &str> {
+        self.condition().into_iter().chain([&*self.function_id])
+    }
+
+    fn condition(&self) -> Option<&str> {
+        match &self.matcher {
+            Matcher::Event(matcher) => matcher.condition.as_deref(),
+            Matcher::Join(matcher) | Matcher::Leave(matcher) => matcher.condition.as_deref(),
+            _ => None,
         }
     }
 
@@ -89,12 +140,7 @@ impl Trigger {
 
     /// Ids are kept for every call under way: none may be long.
     pub(super) fn check_ids(&self) -> Result<(), ErrorBody> {
-        let condition = match &self.matcher {
-            Matcher::Event(matcher) => matcher.condition.as_deref(),
-            Matcher::Join(matcher) | Matcher::Leave(matcher) => matcher.condition.as_deref(),
-            _ => None,
-        };
-        let len = self.function_id.len().max(condition.map_or(0, str::len));
+        let len = self.functions().map(str::len).max().unwrap_or(0);
         if len <= ID_BYTES_MAX {
             return Ok(());
         }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde_json::value::RawValue;
 
 use crate::collections::Named;
@@ -19,64 +19,164 @@ use crate::shard::hooks::Streams;
 
 use super::followers::{Followers, OfPresence};
 use super::holdings::Holdings;
-use super::trigger::{Matcher, ServedType, Trigger};
+use super::trigger::{Called, Matcher, ServedType, Trigger};
 
 #[derive(Default)]
 pub(super) struct Triggers {
     triggers: Named<Trigger>,
+    /// The newest of each id.
     by_id: HashMap<Box<str>, SlotId>,
     /// Of each worker, in order of registration.
     by_owner: HashMap<SlotId, BTreeMap<u64, SlotId>>,
+    /// Of each type, likewise.
+    by_type: HashMap<Box<str>, BTreeMap<u64, SlotId>>,
+    /// Ids that a worker had and that a newer one has taken over.
+    lost: HashMap<SlotId, HashSet<Box<str>>>,
     /// Those of our own types, by what they follow.
     followers: Followers,
+    /// Functions that joins are put to, by the listeners with rules of those who want it; none: of
+    /// one without.
+    join_functions: HashMap<Box<str>, HashMap<Option<usize>, usize>>,
     /// Types that workers serve.
     types: HashMap<Box<str>, ServedType>,
+    types_by_owner: HashMap<SlotId, HashSet<Box<str>>>,
     /// What each worker's triggers and types hold.
     holdings: Holdings,
     next_order: u64,
 }
 
-/// What is to be called, and what is asked before.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Called {
-    pub(super) function_id: Box<str>,
-    pub(super) condition: Option<Box<str>>,
-}
+/// Triggers of workers with rules that may stand over each other under one id.
+const OF_ONE_ID_MAX: usize = 8;
 
 impl Triggers {
     /// Enters a trigger in place of an older one of its id, which is given back. The error is for
-    /// whoever registers it.
+    /// whoever registers it. A worker with rules takes over nobody else's: of its own kind it may
+    /// stand over one that does the same, as a program does that has connected again.
     pub(super) fn register(
         &mut self,
         mut trigger: Trigger,
     ) -> Result<(SlotId, Option<Trigger>), ErrorBody> {
         trigger.matcher = self.matcher_of(&trigger.trigger_type, trigger.config.as_deref())?;
         trigger.check_ids()?;
+        let replaced = match trigger.guard {
+            Some(_) => self.make_way_for_guarded(&trigger)?,
+            None => self.make_way(&trigger.id, trigger.owner),
+        };
+        self.forget_lost(trigger.owner, &trigger.id);
         trigger.order = self.next_order;
         self.next_order += 1;
-        let replaced = self.unregister(&trigger.id);
         let (id, owner, order) = (trigger.id.clone(), trigger.owner, trigger.order);
+        trigger.below = self.by_id.get(&id).copied();
+        let (below, trigger_type) = (trigger.below, trigger.trigger_type.clone());
         self.holdings.add(owner, trigger.held_bytes());
         let slot = self.triggers.insert(trigger);
+        if let Some(below) = below {
+            self.stop_following(below);
+            if let Some(below) = self.triggers.get_mut(below) {
+                below.above = Some(slot);
+            }
+        }
         self.by_id.insert(id, slot);
         self.by_owner.entry(owner).or_default().insert(order, slot);
+        self.by_type
+            .entry(trigger_type)
+            .or_default()
+            .insert(order, slot);
         self.set_following(slot);
         Ok((slot, replaced))
     }
 
-    /// Ends a trigger, whoever registered it.
-    pub(super) fn unregister(&mut self, id: &str) -> Option<Trigger> {
-        let slot = self.by_id.remove(id)?;
+    /// Ends all triggers of an id, and remembers who has lost it to somebody else.
+    fn make_way(&mut self, id: &str, to: SlotId) -> Option<Trigger> {
+        let mut replaced = None;
+        while let Some(older) = self.by_id.get(id).and_then(|slot| self.triggers.get(*slot)) {
+            let owner = older.owner;
+            if owner != to {
+                self.lost.entry(owner).or_default().insert(id.into());
+                self.holdings.add(owner, id.len());
+            }
+            replaced = self.end_of(id, owner).or(replaced);
+        }
+        replaced
+    }
+
+    /// Ends an older one of the same worker. Those of others stay, if they do the same.
+    fn make_way_for_guarded(&mut self, trigger: &Trigger) -> Result<Option<Trigger>, ErrorBody> {
+        let others: Vec<&Trigger> = self
+            .of_id(&trigger.id)
+            .filter(|older| older.owner != trigger.owner)
+            .collect();
+        let may_stand =
+            |older: &&Trigger| older.guard == trigger.guard && older.is_same_as(trigger);
+        if others.len() < OF_ONE_ID_MAX && others.iter().all(may_stand) {
+            return Ok(self.end_of(&trigger.id, trigger.owner));
+        }
+        let message = "the id is that of a trigger of another worker";
+        Err(ErrorBody::new("trigger_registration_failed", message))
+    }
+
+    /// The newest of that id, then those below.
+    fn of_id(&self, id: &str) -> impl Iterator<Item = &Trigger> {
+        let newest = self.by_id.get(id).and_then(|slot| self.triggers.get(*slot));
+        std::iter::successors(newest, |trigger| self.triggers.get(trigger.below?))
+    }
+
+    /// A worker wants the trigger to end, which may be anybody's: but an id that a newer one has taken
+    /// over is not the older one's any more, and who has rules ends its own only. Given back once
+    /// nobody has it.
+    pub(super) fn unregister(&mut self, id: &str, by: SlotId, has_rules: bool) -> Option<Trigger> {
+        let is_own = self.of_id(id).any(|trigger| trigger.owner == by);
+        let has_lost = self.lost.get(&by).is_some_and(|lost| lost.contains(id));
+        if is_own {
+            return self.end_of(id, by);
+        }
+        if has_rules || has_lost {
+            return None;
+        }
+        let owners: Vec<SlotId> = self.of_id(id).map(|trigger| trigger.owner).collect();
+        let ended = owners.into_iter().map(|owner| self.end_of(id, owner));
+        ended.last().flatten()
+    }
+
+    /// Ends that worker's trigger of that id. Given back when no other one stands below or above.
+    fn end_of(&mut self, id: &str, owner: SlotId) -> Option<Trigger> {
+        let mut slot = *self.by_id.get(id)?;
+        while self.triggers.get(slot)?.owner != owner {
+            slot = self.triggers.get(slot)?.below?;
+        }
+        self.stop_following(slot);
         let trigger = self.triggers.remove(slot)?;
-        self.followers.remove(trigger.order, &trigger.matcher);
         self.holdings.remove(trigger.owner, trigger.held_bytes());
-        if let Some(owned) = self.by_owner.get_mut(&trigger.owner) {
-            owned.remove(&trigger.order);
-            if owned.is_empty() {
-                self.by_owner.remove(&trigger.owner);
+        take_from(&mut self.by_owner, &trigger.owner, trigger.order);
+        take_from(&mut self.by_type, &trigger.trigger_type, trigger.order);
+        if let Some(below) = trigger.below.and_then(|below| self.triggers.get_mut(below)) {
+            below.above = trigger.above;
+        }
+        match (trigger.above, trigger.below) {
+            (Some(above), below) => {
+                if let Some(above) = self.triggers.get_mut(above) {
+                    above.below = below;
+                }
+                None
+            }
+            (None, Some(below)) => {
+                self.by_id.insert(id.into(), below);
+                self.set_following(below);
+                None
+            }
+            (None, None) => {
+                self.by_id.remove(id);
+                Some(trigger)
             }
         }
-        Some(trigger)
+    }
+
+    fn forget_lost(&mut self, owner: SlotId, id: &str) {
+        if let Some(lost) = self.lost.get_mut(&owner)
+            && lost.remove(id)
+        {
+            self.holdings.remove(owner, id.len());
+        }
     }
 
     /// Whether a worker may register one more trigger, or a type, with texts of so many bytes.
@@ -84,44 +184,53 @@ impl Triggers {
         self.holdings.has_room(owner, text_bytes)
     }
 
-    /// A worker is gone: its triggers go, and are given back.
-    pub(super) fn forget_owner(&mut self, owner: SlotId) -> Vec<Trigger> {
-        let owned = self.by_owner.remove(&owner).unwrap_or_default();
-        let ids = owned
-            .into_values()
-            .filter_map(|slot| Some(self.triggers.get(slot)?.id.clone()));
-        let ids: Vec<Box<str>> = ids.collect();
-        ids.iter().filter_map(|id| self.unregister(id)).collect()
-    }
-
-    /// A worker serves a type from now on. Gives the triggers of the type that are there already:
-    /// they are to be handed to it.
-    pub(super) fn serve_type(&mut self, id: &str, served: ServedType) -> Vec<SlotId> {
-        self.holdings
-            .add(served.owner, id.len() + served.held_bytes());
-        if let Some(older) = self.types.insert(id.into(), served) {
-            self.holdings
-                .remove(older.owner, id.len() + older.held_bytes());
+    /// A worker is gone: so many of its triggers go. Those are given back whose ids nobody has now.
+    pub(super) fn forget_some_of(&mut self, owner: SlotId, most: usize) -> Vec<Trigger> {
+        for id in self.lost.remove(&owner).unwrap_or_default() {
+            self.holdings.remove(owner, id.len());
         }
-        self.retype(id)
+        let slots = self.by_owner.get(&owner).into_iter();
+        let ids: Vec<Box<str>> = slots
+            .flat_map(|owned| owned.values().take(most))
+            .filter_map(|slot| Some(self.triggers.get(*slot)?.id.clone()))
+            .collect();
+        ids.iter().filter_map(|id| self.end_of(id, owner)).collect()
     }
 
-    /// A worker is gone: types that it served are ours again where they are built in. True when it
-    /// served any.
-    pub(super) fn forget_types_of(&mut self, owner: SlotId) -> bool {
-        let ids: Vec<Box<str>> = self
-            .types
-            .iter()
-            .filter(|(_, served)| served.owner == owner)
-            .map(|(id, _)| id.clone())
-            .collect();
+    /// A worker serves a type from now on: its triggers are to be read again.
+    pub(super) fn serve_type(&mut self, id: &str, served: ServedType) {
+        let owner = served.owner;
+        self.holdings.add(owner, id.len() + served.held_bytes());
+        if let Some(older) = self.types.insert(id.into(), served) {
+            self.leave_type(id, &older);
+        }
+        self.types_by_owner
+            .entry(owner)
+            .or_default()
+            .insert(id.into());
+    }
+
+    /// A worker is gone: types that it served are ours again where they are built in, and given: their
+    /// triggers are to be read again.
+    pub(super) fn forget_types_of(&mut self, owner: SlotId) -> Vec<Box<str>> {
+        let ids = self.types_by_owner.remove(&owner).unwrap_or_default();
         for id in &ids {
             if let Some(gone) = self.types.remove(id) {
                 self.holdings.remove(owner, id.len() + gone.held_bytes());
             }
-            self.retype(id);
         }
-        !ids.is_empty()
+        ids.into_iter().collect()
+    }
+
+    fn leave_type(&mut self, id: &str, older: &ServedType) {
+        self.holdings
+            .remove(older.owner, id.len() + older.held_bytes());
+        if let Some(ids) = self.types_by_owner.get_mut(&older.owner) {
+            ids.remove(id);
+            if ids.is_empty() {
+                self.types_by_owner.remove(&older.owner);
+            }
+        }
     }
 
     /// The worker that serves the type, if one does.
@@ -165,10 +274,7 @@ impl Triggers {
             if trigger.since > version || !matcher.matches(stream, group, item) {
                 continue;
             }
-            called.push(Called {
-                function_id: trigger.function_id.clone(),
-                condition: matcher.condition.clone(),
-            });
+            called.push(trigger.called());
             if trigger.rate.goes_in_a_circle(second) {
                 circles.push(trigger.id.clone());
             }
@@ -209,9 +315,9 @@ impl Triggers {
         })
     }
 
-    /// Functions that hear of entries of that severity.
-    pub(super) fn of_log(&self, severity_text: &str) -> Vec<Box<str>> {
-        self.functions_of(self.followers.logs.iter(), |matcher| match matcher {
+    /// What hears of entries of that severity.
+    pub(super) fn of_log(&self, severity_text: &str) -> Vec<Called> {
+        self.called(self.followers.logs.iter(), |matcher| match matcher {
             Matcher::Log(matcher) => matcher.matches(severity_text),
             _ => false,
         })
@@ -223,18 +329,18 @@ impl Triggers {
     }
 
     /// Functions that hear of what is published under that topic.
-    pub(super) fn of_topic(&self, topic: &str) -> Vec<Box<str>> {
-        self.functions_of(self.followers.of_topic(topic), |_| true)
+    pub(super) fn of_topic(&self, topic: &str) -> Vec<Called> {
+        self.called(self.followers.of_topic(topic), |_| true)
     }
 
     /// Functions that hear of changes in the set of functions.
-    pub(super) fn of_functions_available(&self) -> Vec<Box<str>> {
-        self.functions_of(self.followers.functions_available.iter(), |_| true)
+    pub(super) fn of_functions_available(&self) -> Vec<Called> {
+        self.called(self.followers.functions_available.iter(), |_| true)
     }
 
     /// Functions that hear of workers that come and go.
-    pub(super) fn of_workers_available(&self) -> Vec<Box<str>> {
-        self.functions_of(self.followers.workers_available.iter(), |_| true)
+    pub(super) fn of_workers_available(&self) -> Vec<Called> {
+        self.called(self.followers.workers_available.iter(), |_| true)
     }
 
     /// The streams that some trigger follows: events, joins, leaves.
@@ -248,24 +354,28 @@ impl Triggers {
             let (Matcher::Join(matcher) | Matcher::Leave(matcher)) = &trigger.matcher else {
                 return None;
             };
-            matcher.matches(stream).then(|| Called {
-                function_id: trigger.function_id.clone(),
-                condition: matcher.condition.clone(),
-            })
+            matcher.matches(stream).then(|| trigger.called())
         });
         called.collect()
     }
 
-    fn functions_of(
+    fn called(
         &self,
         slots: impl Iterator<Item = SlotId>,
         matches: impl Fn(&Matcher) -> bool,
-    ) -> Vec<Box<str>> {
+    ) -> Vec<Called> {
         let found = slots.filter_map(|slot| self.triggers.get(slot));
         found
             .filter(|trigger| matches(&trigger.matcher))
-            .map(|trigger| trigger.function_id.clone())
+            .map(Trigger::called)
             .collect()
+    }
+
+    /// Whether a join is put to that function because of a worker that came to another listener than
+    /// this one, which has rules.
+    pub(super) fn is_join_function_of_others(&self, function_id: &str, listener: usize) -> bool {
+        let wanted = self.join_functions.get(function_id);
+        wanted.is_some_and(|wanted| wanted.keys().any(|by| *by != Some(listener)))
     }
 
     fn matcher_of(
@@ -293,30 +403,93 @@ impl Triggers {
         })
     }
 
-    /// A type has changed hands: its triggers are read again. Gives all of them.
-    fn retype(&mut self, trigger_type: &str) -> Vec<SlotId> {
-        let of_type = self
-            .triggers
-            .iter()
-            .filter(|(_, trigger)| *trigger.trigger_type == *trigger_type);
-        let slots: Vec<SlotId> = of_type.map(|(slot, _)| slot).collect();
-        for slot in &slots {
+    /// Triggers of that type from the `from`th registration on, so many of those that were there
+    /// before `until`: they are read again, for their type has changed hands. Gives them, and where
+    /// to go on.
+    pub(super) fn retype(
+        &mut self,
+        trigger_type: &str,
+        from: u64,
+        until: u64,
+        most: usize,
+    ) -> (Vec<SlotId>, Option<u64>) {
+        let of_type = self.by_type.get(trigger_type).into_iter();
+        let slots: Vec<(u64, SlotId)> = of_type
+            .flat_map(|of_type| of_type.range(from..until))
+            .map(|(order, slot)| (*order, *slot))
+            .take(most)
+            .collect();
+        for (_, slot) in &slots {
             let config = self.triggers.get(*slot).and_then(|t| t.config.clone());
             // Of a type that nobody serves, or with a config that says nothing to us, it waits.
             let matcher = self.matcher_of(trigger_type, config.as_deref());
+            self.stop_following(*slot);
             if let Some(trigger) = self.triggers.get_mut(*slot) {
-                self.followers.remove(trigger.order, &trigger.matcher);
                 trigger.matcher = matcher.unwrap_or(Matcher::Elsewhere);
             }
             self.set_following(*slot);
         }
-        slots
+        let next = slots.last().filter(|_| slots.len() == most);
+        let next = next.map(|(order, _)| order + 1);
+        (slots.into_iter().map(|(_, slot)| slot).collect(), next)
+    }
+
+    /// The number of the next registration.
+    pub(super) fn next_order(&self) -> u64 {
+        self.next_order
     }
 
     /// What the trigger follows calls it from now on, in its place by order of registration.
     fn set_following(&mut self, slot: SlotId) {
-        if let Some(trigger) = self.triggers.get(slot) {
-            self.followers.add(trigger.order, slot, &trigger.matcher);
+        let Some(trigger) = self.triggers.get(slot) else {
+            return;
+        };
+        if trigger.above.is_some() {
+            return; // the one above it is called
+        }
+        self.followers.add(trigger.order, slot, &trigger.matcher);
+        if let Matcher::Join(_) = trigger.matcher {
+            for function in trigger.functions() {
+                let wanted = self.join_functions.entry(function.into()).or_default();
+                *wanted.entry(trigger.guard).or_insert(0) += 1;
+            }
+        }
+    }
+
+    fn stop_following(&mut self, slot: SlotId) {
+        let Some(trigger) = self.triggers.get(slot) else {
+            return;
+        };
+        if trigger.above.is_some() {
+            return;
+        }
+        self.followers.remove(trigger.order, &trigger.matcher);
+        if let Matcher::Join(_) = trigger.matcher {
+            for function in trigger.functions() {
+                let Some(wanted) = self.join_functions.get_mut(function) else {
+                    continue;
+                };
+                if let Some(count) = wanted.get_mut(&trigger.guard) {
+                    *count -= 1;
+                }
+                wanted.retain(|_, count| *count > 0);
+                if wanted.is_empty() {
+                    self.join_functions.remove(function);
+                }
+            }
+        }
+    }
+}
+
+fn take_from<K, Q>(lists: &mut HashMap<K, BTreeMap<u64, SlotId>>, key: &Q, order: u64)
+where
+    K: Eq + std::hash::Hash + std::borrow::Borrow<Q>,
+    Q: Eq + std::hash::Hash + ?Sized,
+{
+    if let Some(list) = lists.get_mut(key) {
+        list.remove(&order);
+        if list.is_empty() {
+            lists.remove(key);
         }
     }
 }
@@ -393,11 +566,80 @@ mod tests {
         assert!(events(&mut triggers, "g", None).is_empty());
         assert_eq!(triggers.of_join("any").len(), 1);
         assert!(
-            triggers.forget_owner(peer(1)).is_empty(),
+            triggers.forget_some_of(peer(1), 9).is_empty(),
             "it is the newer owner's"
         );
-        assert_eq!(triggers.forget_owner(peer(2)).len(), 1);
+        assert_eq!(triggers.forget_some_of(peer(2), 9).len(), 1);
         assert!(triggers.of_join("any").is_empty());
+    }
+
+    #[test]
+    fn an_id_that_a_newer_worker_has_taken_over_is_not_ended_by_the_older_one() {
+        let mut triggers = Triggers::default();
+        let config = r#"{"stream_name":"s"}"#;
+        triggers
+            .register(trigger("a", "stream", config, 1))
+            .unwrap();
+        triggers
+            .register(trigger("a", "stream", config, 2))
+            .unwrap();
+        assert!(triggers.unregister("a", peer(1), false).is_none());
+        assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+        triggers
+            .register(trigger("a", "stream", config, 1))
+            .unwrap();
+        assert!(triggers.unregister("a", peer(2), false).is_none());
+        assert!(
+            triggers.unregister("a", peer(1), false).is_some(),
+            "again its own"
+        );
+        triggers
+            .register(trigger("a", "stream", config, 2))
+            .unwrap();
+        assert!(
+            triggers.unregister("a", peer(3), false).is_some(),
+            "anybody may"
+        );
+        for owner in 1..=3 {
+            triggers.forget_some_of(peer(owner), 9);
+        }
+        assert!(triggers.lost.is_empty() && triggers.holdings.is_empty());
+    }
+
+    #[test]
+    fn a_worker_with_rules_neither_replaces_nor_ends_what_others_have() {
+        let mut triggers = Triggers::default();
+        let config = r#"{"stream_name":"s"}"#;
+        let guarded = |config: &str, owner| {
+            let mut trigger = trigger("a", "stream", config, owner);
+            trigger.guard = Some(1);
+            trigger
+        };
+        triggers
+            .register(trigger("a", "stream", config, 1))
+            .unwrap();
+        assert!(triggers.register(guarded(config, 2)).is_err());
+        assert!(triggers.unregister("a", peer(2), true).is_none());
+        assert!(triggers.unregister("a", peer(1), false).is_some());
+
+        // Of its own kind the newest fires, and the one below when it has ended.
+        triggers.register(guarded(config, 2)).unwrap();
+        triggers.register(guarded(config, 3)).unwrap();
+        assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+        let other = r#"{"stream_name":"s","group_id":"g"}"#;
+        assert!(triggers.register(guarded(other, 4)).is_err());
+        assert!(triggers.unregister("a", peer(4), true).is_none());
+        assert!(triggers.forget_some_of(peer(3), 9).is_empty());
+        assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+        triggers.register(guarded(config, 3)).unwrap();
+        assert!(
+            triggers.unregister("a", peer(2), true).is_none(),
+            "the one below"
+        );
+        assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+        assert!(triggers.unregister("a", peer(3), true).is_some());
+        assert!(events(&mut triggers, "g", None).is_empty());
+        assert!(triggers.by_type.is_empty() && triggers.holdings.is_empty());
     }
 
     #[test]
@@ -423,18 +665,22 @@ mod tests {
             trigger_request_format: None,
             call_request_format: None,
         };
-        assert_eq!(
-            triggers.serve_type("stream", served).len(),
-            1,
-            "it is handed over"
-        );
+        triggers.serve_type("stream", served);
+        let (handed_over, _) = triggers.retype("stream", 0, 9, 9);
+        assert_eq!(handed_over.len(), 1, "it is handed over");
         assert_eq!(triggers.server_of("stream"), Some(peer(9)));
         triggers
             .register(trigger("b", "stream", r#"{"stream_name":"s"}"#, 1))
             .unwrap();
         triggers.register(trigger("c", "stream", "[]", 1)).unwrap();
         assert!(events(&mut triggers, "g", None).is_empty());
-        triggers.forget_types_of(peer(9));
+        assert_eq!(
+            triggers.forget_types_of(peer(9)),
+            [Box::<str>::from("stream")]
+        );
+        let (first, next) = triggers.retype("stream", 0, 9, 2);
+        assert_eq!((first.len(), next), (2, Some(2)));
+        assert_eq!(triggers.retype("stream", 2, 9, 2).0.len(), 1);
         assert_eq!(
             events(&mut triggers, "g", None),
             ["f-a", "f-b"],
@@ -454,8 +700,11 @@ mod tests {
             .register(trigger("c", "subscribe", r#"{"topic":""}"#, 1))
             .unwrap();
         assert_eq!(triggers.of_topic("t").len(), 2);
-        triggers.unregister("a");
-        assert_eq!(triggers.of_topic("t"), [Box::<str>::from("f-b")]);
+        triggers.unregister("a", peer(1), false);
+        assert_eq!(
+            triggers.of_topic("t")[0].function_id,
+            Box::<str>::from("f-b")
+        );
         assert!(triggers.of_topic("").is_empty());
     }
 

@@ -147,6 +147,11 @@ impl Access {
         }
     }
 
+    /// Whether the listener has rules: who comes to it is not trusted with what others have.
+    pub fn has_rules(&self) -> bool {
+        self.rules.is_some()
+    }
+
     /// Whether it may call a function. `metadata`: the function's, a JSON text, if it has some.
     ///
     /// Err: what the caller is to be told.

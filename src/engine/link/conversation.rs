@@ -76,7 +76,7 @@ impl Engine {
                 self.register_trigger(id, &asked, &asked.function_id);
             }
             EngineMessage::UnregisterTrigger { id: trigger, .. } => {
-                self.unregister_trigger(&trigger);
+                self.unregister_trigger(id, &trigger);
             }
             EngineMessage::Ping => self.peers.send(id, answer::pong),
             EngineMessage::Ignored => self.on_greeting(id, text),

@@ -1,0 +1,108 @@
+//! What workers of a listener with rules may not do to others: take over what others have, or have a
+//! trigger call what they may not call themselves.
+//!
+//! What such a worker may call and register at all stands in `protocol::rbac`.
+
+use crate::id::SlotId;
+use crate::protocol::call::ErrorBody;
+use crate::protocol::custom;
+use crate::protocol::input::StreamFunction;
+use crate::protocol::trigger::TriggerType;
+
+use super::Engine;
+use super::trigger::Called;
+
+impl Engine {
+    /// The number of the worker's listener, if that has rules.
+    pub(super) fn guard_of(&self, id: SlotId) -> Option<usize> {
+        let peer = self.peers.get(id)?;
+        peer.access.has_rules().then_some(peer.listener)
+    }
+
+    /// Whether a trigger may call that function. `on_behalf`: whose trigger it is, if its owner's
+    /// listener has rules.
+    pub(super) fn may_fire(&self, on_behalf: Option<SlotId>, function_id: &str) -> bool {
+        on_behalf.is_none_or(|owner| {
+            let is_there = self.peers.get(owner).is_some();
+            let is_own = self.functions.owner_of(function_id) == Some(owner);
+            is_there && (is_own || self.may_call(owner, function_id).is_ok())
+        })
+    }
+
+    /// The same for its condition as well.
+    pub(super) fn may_call_all_of(&self, called: &Called) -> bool {
+        let named = [called.condition.as_deref(), Some(&*called.function_id)];
+        let mut named = named.into_iter().flatten();
+        named.all(|function_id| self.may_fire(called.on_behalf, function_id))
+    }
+
+    /// The same at the registration: a function that nobody has yet may come to be its own.
+    pub(super) fn check_called_by_trigger(
+        &self,
+        id: SlotId,
+        function_id: &str,
+    ) -> Result<(), ErrorBody> {
+        let owner = self.functions.owner_of(function_id);
+        let is_others = owner.is_some_and(|owner| owner != id) || self.has_own(function_id);
+        match is_others {
+            true => self.may_call(id, function_id),
+            false => Ok(()),
+        }
+    }
+
+    /// Why a worker may not register a function of that id, if it may not.
+    pub(super) fn why_not_registered(&self, id: SlotId, function_id: &str) -> Option<&'static str> {
+        let listener = self.guard_of(id)?;
+        let asks_for_sockets = self.listeners.ask(function_id)
+            || self
+                .auth
+                .as_ref()
+                .is_some_and(|auth| auth.function_id == function_id);
+        if asks_for_sockets {
+            return Some("it decides who may connect");
+        }
+        if self.has_own(function_id) {
+            return Some("it is the server's own");
+        }
+        if self.is_of_another_listener(function_id, listener)
+            || self.is_stored_by_another_listener(function_id, listener)
+        {
+            return Some("a worker of another listener has it");
+        }
+        self.triggers
+            .is_join_function_of_others(function_id, listener)
+            .then_some("it decides about joins")
+    }
+
+    /// Why a worker may not serve that trigger type, if it may not.
+    pub(super) fn why_not_served(&self, id: SlotId, trigger_type: &str) -> Option<&'static str> {
+        self.guard_of(id)?;
+        if TriggerType::from_id(trigger_type).is_some() {
+            return Some("it is the server's own");
+        }
+        let server = self.triggers.server_of(trigger_type);
+        server
+            .is_some_and(|server| server != id)
+            .then_some("another worker serves it")
+    }
+
+    fn is_of_another_listener(&self, function_id: &str, listener: usize) -> bool {
+        let owner = self.functions.owner_of(function_id);
+        let owner = owner.and_then(|owner| self.peers.get(owner));
+        owner.is_some_and(|owner| owner.listener != listener)
+    }
+
+    /// Whether it is a function of a stream that has others in place of ours.
+    fn is_stored_by_another_listener(&self, function_id: &str, listener: usize) -> bool {
+        let Some((_, stream)) = custom::parse_id(function_id) else {
+            return false;
+        };
+        let Some(functions) = self.functions.custom().get(stream) else {
+            return false;
+        };
+        StreamFunction::ALL.iter().any(|function| {
+            functions.has(*function)
+                && self.is_of_another_listener(&custom::function_id(*function, stream), listener)
+        })
+    }
+}
