@@ -40,7 +40,8 @@
 //! ```text
 //! main → server → worker | store | engine → net → mesh → shard | fanout → protocol → id
 //! ```
-//! Arrows point right only; `tests/layers.rs` holds them to it. `config`, `log`, `metrics`, `time` and
+//! Arrows point right only; `tests/layers.rs` holds them to it. `config` stands beside `shard`: what it
+//! holds is parsed once, into what `protocol` goes by. `log`, `metrics`, `time` and
 //! `collections` know nothing of the others. `protocol`, `shard` and `fanout` are pure.
 
 pub mod cli;

@@ -5,7 +5,6 @@
 mod cores;
 mod listeners;
 mod open_files;
-mod rules;
 mod scheduling;
 mod values;
 
@@ -26,7 +25,6 @@ use crate::log;
 use crate::mesh::{self, Owners, Shared, Wake};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
 use crate::net::WAKE;
-use crate::protocol::origin::OriginRule;
 use crate::shard::Store;
 use crate::store::Memory;
 use crate::store::files::StoreError;
@@ -85,16 +83,6 @@ pub enum StartError {
     /// The workers cannot run where they should.
     #[error("server.pin: {0}")]
     Pin(String),
-    /// A page's origin in a setting is none.
-    #[error(
-        "{key}: {origin:?} is no origin: expected `scheme://host[:port]`, `*.domain` or `null`"
-    )]
-    Origin {
-        /// The setting.
-        key: &'static str,
-        /// The text.
-        origin: String,
-    },
     /// A thread or a poll could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -116,8 +104,6 @@ impl Server {
     /// Opens the ports and starts all threads. When it returns, clients are served.
     pub fn start(config: &Config, options: Options) -> Result<Server, StartError> {
         let cores = Cores::of(config)?;
-        let allowed_origins = origin_rules("server.allowed_origins", &config.allowed_origins)?;
-        let worker_origins = origin_rules("server.worker_origins", &config.worker_origins)?;
         let workers = cores.workers;
         let count = workers as u16;
         let owners = if options.steered {
@@ -185,7 +171,7 @@ impl Server {
             poll: next_poll()?,
             listeners: sdk_workers,
             attach,
-            origins: worker_origins,
+            origins: config.worker_origins.clone(),
             ports: engine_ports,
             limits: limits.clone(),
             call_timeout: Duration::from_millis(config.call_timeout_ms),
@@ -205,7 +191,7 @@ impl Server {
                 store_here: (!has_store).then(|| Box::new(Memory) as Box<dyn Store>),
                 shard,
                 auth: auth.clone(),
-                allowed_origins: allowed_origins.clone(),
+                allowed_origins: config.allowed_origins.clone(),
                 limits: limits.clone(),
                 drain,
                 drained: drained_sender.clone(),
@@ -307,7 +293,7 @@ impl Server {
 
 /// Whom to attach to, and as whom.
 fn attach_of(config: &Config) -> Option<Result<Attach, AttachError>> {
-    let url = config.engine.as_deref()?;
+    let address = config.engine.clone()?;
     // A process id alone is the same in every container.
     let default = || {
         let uname = rustix::system::uname();
@@ -316,7 +302,7 @@ fn attach_of(config: &Config) -> Option<Result<Attach, AttachError>> {
     };
     let known_as = config.known_as.clone();
     let name = known_as.name.unwrap_or_else(default);
-    Some(Attach::new(url, name, known_as.namespace))
+    Some(Attach::new(address, name, known_as.namespace))
 }
 
 /// Lowers limits of sockets to what the limit of open files leaves room for. Gives the line about
@@ -334,18 +320,6 @@ fn auth_of(config: &Config) -> Option<engine::Auth> {
         timeout: Duration::from_millis(config.auth.timeout_ms),
         lets_in: config.auth.failure == AuthFailure::Allow,
     })
-}
-
-/// The rules that these texts are.
-fn origin_rules(key: &'static str, texts: &[String]) -> Result<Vec<OriginRule>, StartError> {
-    let rule_of = |text: &String| {
-        let rule = text.parse();
-        rule.map_err(|_| StartError::Origin {
-            key,
-            origin: text.clone(),
-        })
-    };
-    texts.iter().map(rule_of).collect()
 }
 
 /// What the server is to SDK workers, for people.

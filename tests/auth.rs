@@ -178,7 +178,10 @@ fn a_client_that_goes_away_while_it_is_asked_about_leaves_nothing() {
 #[test]
 fn pages_from_elsewhere_are_refused_before_anybody_is_asked() {
     let mut settings = asking(false);
-    settings.allowed_origins = vec!["https://app.example".to_owned(), "*.test".to_owned()];
+    settings.allowed_origins = vec![
+        "https://app.example".parse().unwrap(),
+        "*.test".parse().unwrap(),
+    ];
     let mut lone = LoneWorker::with(Hooks::default(), settings);
     for origin in ["https://evil.example", "null", "http://app.example"] {
         let mut stream = lone.request("/", &format!("Origin: {origin}\r\n"));

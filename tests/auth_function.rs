@@ -153,7 +153,7 @@ fn paths_are_told_as_sent_and_without_their_query() {
 #[test]
 fn nobody_is_asked_about_what_is_no_upgrade_or_comes_from_elsewhere() {
     let server = asking(ONE_WORKER, AuthFailure::Refuse, |config| {
-        config.allowed_origins = vec!["https://app.example".to_owned()];
+        config.allowed_origins = vec!["https://app.example".parse().unwrap()];
     });
     let mut sdk = with_functions(&server);
     let plain = raw::ask(

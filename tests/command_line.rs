@@ -5,6 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use iii_stream::config::{self, Config, Endpoint, Sources, StoreConfig};
+use iii_stream::server::{Options, Server};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
 /// A directory of its own for each test, gone with it.
 struct Directory(PathBuf);
 
@@ -463,4 +468,150 @@ fn check_json_is_one_object_on_one_line() {
         value["errors"][0],
         "config.yaml:1:10: workers: 5 is an integer, expected a list"
     );
+}
+
+/// What texts of addresses, origins and patterns are made of, and what spoils them.
+const PIECES: [&str; 40] = [
+    "a",
+    "B",
+    "x1",
+    "example",
+    ".com",
+    ".",
+    "..",
+    "-",
+    "_",
+    "1",
+    "127.0.0.1",
+    "300.1.1.1",
+    "0",
+    "[::1]",
+    "[",
+    "]",
+    ":",
+    ":80",
+    ":0",
+    ":65536",
+    ":+1",
+    "*",
+    "*.",
+    "/",
+    "//",
+    "?t=1",
+    "#f",
+    "@",
+    "u:p@",
+    " ",
+    "%",
+    "%41",
+    "\u{e9}",
+    "\\0",
+    "\\n",
+    "null",
+    "localhost",
+    "match(",
+    "'",
+    ")",
+];
+
+/// A text, sound as often as not.
+fn text(random: &mut SmallRng, starts: &[&str]) -> String {
+    let mut text = starts[random.random_range(0..starts.len())].to_owned();
+    for _ in 0..random.random_range(0..5) {
+        text += PIECES[random.random_range(0..PIECES.len())];
+    }
+    text
+}
+
+/// What the settings of a whole file, or the faults in it, come to.
+fn checked(file: &str) -> Result<Config, String> {
+    let bytes = file.as_bytes();
+    let reading = config::read(&Sources {
+        config: Some("config.yaml".into()),
+        engine: None,
+        namespace: None,
+        expand_env: false,
+        default_config: false,
+        variable: &|_| None,
+        read: &|path| match path == Path::new("config.yaml") {
+            true => Ok(bytes.to_vec()),
+            false => Err(std::io::ErrorKind::NotFound.into()),
+        },
+    });
+    match reading.faults.first() {
+        None => Ok(reading.config),
+        Some(fault) => Err(fault.to_string()),
+    }
+}
+
+#[test]
+fn a_start_takes_all_that_check_takes() {
+    let directory = Directory::new("random");
+    let mut random = SmallRng::seed_from_u64(15);
+    let mut taken = [0; 6];
+    for _ in 0..3000 {
+        let kind = random.random_range(0..taken.len());
+        let (key, start): (_, &[&str]) = match kind {
+            0 => ("allowed_origins", &["https://", "*.", "a://b", "null", ""]),
+            1 => ("worker_origins", &["http://a", "*.b", "x-1://", ""]),
+            2 => (
+                "engine",
+                &["ws://", "ws://a", "ws://u:p@b", "ws://127.0.0.1", ""],
+            ),
+            3 => ("expose_functions", &["match('", "match(", "a::", ""]),
+            4 => ("file_path", &["", "a/", "./", "b"]),
+            _ => ("host", &["127.0.0.1", "[::1]", "::1", "localhost", "a", ""]),
+        };
+        let end = if kind == 3 && random.random() {
+            "*')"
+        } else {
+            ""
+        };
+        let value = format!("\"{}{end}\"", text(&mut random, start));
+        let in_server = |list: &str| format!("server: {{{list}}}");
+        let file = match kind {
+            0 | 1 => in_server(&format!("{key}: [{value}]")),
+            2 => in_server(&format!("{key}: {value}")),
+            3 => {
+                format!("}}\n- {{name: iii-worker-manager, config: {{rbac: {{{key}: [{value}]}}}}")
+            }
+            4 => format!(
+                "config: {{adapter: {{name: kv, config: {{store_method: file_based, {key}: {value}}}}}}}"
+            ),
+            _ => format!("config: {{{key}: {value}}}"),
+        };
+        let Ok(mut config) = checked(&format!("workers:\n- {{name: iii-stream, {file}}}\n")) else {
+            continue;
+        };
+        taken[kind] += 1;
+        if kind == 5 {
+            // Whether a name can be looked up is the machine's affair, and so is what is listened on.
+            if config.stream.host.parse::<std::net::Ipv4Addr>().is_ok() {
+                assert!(config.stream.addresses().is_ok(), "{value}");
+            }
+            continue;
+        }
+        if taken[kind] > 40 {
+            continue;
+        }
+        config.stream = Endpoint::new("127.0.0.1", 0);
+        config.threads = config::Threads::Count(1);
+        config.drain_ms = 1;
+        for listener in &mut config.worker_listeners {
+            listener.endpoint = Endpoint::new("127.0.0.1", 0);
+        }
+        if let StoreConfig::Files(files) = &mut config.store {
+            // What leaves the test's directory is not tried.
+            let path = files.path.to_string_lossy();
+            if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+                continue;
+            }
+            files.path = directory.0.join(&files.path);
+        }
+        let started = Server::start(&config, Options::default());
+        started
+            .map(Server::drain)
+            .unwrap_or_else(|error| unreachable!("{file}: {error}"));
+    }
+    assert!(taken.iter().all(|count| *count > 20), "{taken:?}");
 }

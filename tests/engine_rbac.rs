@@ -11,13 +11,14 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 use uuid::Uuid;
 
-use iii_stream::config::{Config, Endpoint, FunctionFilter, MetadataMatch, Rbac, WorkerListener};
+use iii_stream::config::{Config, Endpoint, Rbac, WorkerListener};
+use iii_stream::protocol::rbac::{Filter, Wanted};
 use iii_stream::server::{Options, Server, StartError};
 
 use support::clients::error_in;
 use support::{ONE_WORKER, SdkWorker, TestServer, raw};
 
-fn rules(auth_function: Option<&str>, expose_functions: Vec<FunctionFilter>) -> WorkerListener {
+fn rules(auth_function: Option<&str>, expose_functions: Vec<Filter>) -> WorkerListener {
     WorkerListener {
         endpoint: Endpoint::new("127.0.0.1", 0),
         rbac: Some(Rbac {
@@ -27,8 +28,8 @@ fn rules(auth_function: Option<&str>, expose_functions: Vec<FunctionFilter>) -> 
     }
 }
 
-fn exposed(pattern: &str) -> Vec<FunctionFilter> {
-    vec![FunctionFilter::Id(pattern.to_owned())]
+fn exposed(pattern: &str) -> Vec<Filter> {
+    vec![Filter::of_id(pattern)]
 }
 
 /// A server with a listener without rules and one with these, and an SDK worker on the first.
@@ -123,7 +124,10 @@ fn a_taken_port_of_any_listener_ends_the_start() {
 fn pages_from_elsewhere_are_refused_where_there_are_no_rules() {
     let server = TestServer::with(ONE_WORKER, |config| {
         config.worker_listeners.push(rules(None, Vec::new()));
-        config.worker_origins = vec!["https://app.example".to_owned(), "*.in.example".to_owned()];
+        config.worker_origins = vec![
+            "https://app.example".parse().unwrap(),
+            "*.in.example".parse().unwrap(),
+        ];
     });
     let [open, guarded] = *server.workers() else {
         panic!("two listeners");
@@ -281,11 +285,11 @@ fn an_auth_function_that_says_nothing_lets_nobody_in() {
 
 #[test]
 fn what_may_be_called_is_what_is_granted_or_exposed_and_not_forbidden() {
-    let metadata = FunctionFilter::Metadata(vec![(
-        "public".to_owned(),
-        MetadataMatch::Equal("true".to_owned()),
-    )]);
-    let exposed = vec![FunctionFilter::Id("open::*".to_owned()), metadata];
+    let metadata = Filter {
+        metadata: vec![("public".into(), Wanted::Equal(true.into()))],
+        ..Filter::default()
+    };
+    let exposed = vec![Filter::of_id("open::*"), metadata];
     let (_server, mut sdk, guarded) = with_rules(rules(Some("auth"), exposed));
     sdk.register("auth");
     for function in ["open::a", "open::no", "granted", "closed"] {

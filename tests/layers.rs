@@ -3,8 +3,8 @@
 //! ```text
 //! main → server → worker | store | engine → net → mesh → shard | fanout → protocol → collections → id
 //! ```
-//! Beside `id` at the end stand `config`, `log`, `metrics` and `time`: they name nothing of ours, and all
-//! may use them.
+//! `config` stands beside `shard` and `fanout`: its settings are made of what `protocol` goes by. Beside
+//! `id` at the end stand `log`, `metrics` and `time`: they name nothing of ours, and all may use them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 
@@ -27,7 +27,7 @@ const LAYERS: [(&str, u32); 19] = [
     ("protocol", 5),
     ("collections", 6),
     ("id", 7),
-    ("config", 7),
+    ("config", 4),
     ("log", 7),
     ("metrics", 7),
     ("time", 7),

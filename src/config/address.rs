@@ -1,12 +1,20 @@
 //! What stands in a URL before its path: the address of an engine, the origin of a web page.
 //!
-//! Checks texts and changes none. Resolves no name, and knows nothing of files and their places.
+//! Takes texts apart, once. Resolves no name, and knows nothing of files and their places.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
 
-const SCHEMES_ENGINE: [&str; 2] = ["ws://", "wss://"];
-/// Those that people write where an address is expected.
+use rustls::pki_types::ServerName;
+
+use crate::protocol::origin::OriginRule;
+
+/// What a name, and a part of it between dots, may have (RFC 1035).
+const NAME_LEN_MAX: usize = 253;
+const LABEL_LEN_MAX: usize = 63;
+/// Schemes that people write where an address is expected.
 const SCHEMES: [&str; 8] = [
     "ws://",
     "wss://",
@@ -20,55 +28,115 @@ const SCHEMES: [&str; 8] = [
 /// Stands where something secret is left out.
 const HIDDEN: &str = "***";
 
-/// `ws://host[:port][/path]`, or the same with `wss`. Err: what is wrong, and what is expected.
-pub(super) fn check_engine(url: &str) -> Result<(), String> {
-    let is_engine = SCHEMES_ENGINE
-        .iter()
-        .find_map(|scheme| url.strip_prefix(scheme))
-        .is_some_and(|rest| {
-            let (authority, behind) = rest.split_at(authority_len(rest));
-            let host = authority.rsplit_once('@').map_or(authority, |(_, at)| at);
-            let path = &behind[..behind.find(['?', '#']).unwrap_or(behind.len())];
-            is_host_and_port(host)
-                && !path.contains('@')
-                && !url.contains(|char: char| char.is_whitespace())
-        });
-    if is_engine {
-        Ok(())
-    } else {
-        Err(format!(
-            "{:?} is no address of an engine, expected ws://host:port or wss://host:port{}",
-            of_no_address(url),
-            hint(url)
-        ))
+/// `ws://[user:password@]host[:port][/target]`, or the same with `wss`: where a running engine is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EngineAddress {
+    /// The whole for people: without secrets.
+    pub shown: String,
+    /// Whose certificate the engine has to show. None: it is no `wss`.
+    pub server_name: Option<ServerName<'static>>,
+    /// `host[:port]` as it stands there, for the `host` header.
+    pub authority: String,
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// 80 or 443 where none is named.
+    pub port: u16,
+    /// `user:password`, a secret.
+    pub credentials: Option<String>,
+    /// Path and query, in which a secret may stand.
+    pub target: String,
+}
+
+impl fmt::Debug for EngineAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
     }
 }
 
-/// `scheme://host[:port]`, `*.domain` or `null`, as it is compared with what a browser sends.
-pub(super) fn check_origin(text: &str) -> Result<(), String> {
-    let is_origin = match (text, text.strip_prefix("*."), text.split_once("://")) {
-        ("null", ..) => true,
-        (_, Some(domain), _) => is_name(domain),
-        (_, _, Some((scheme, host))) => is_scheme(scheme) && is_host_and_port(host),
-        _ => false,
-    };
-    if is_origin {
-        return Ok(());
+impl FromStr for EngineAddress {
+    /// What is wrong, and what is expected.
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<EngineAddress, String> {
+        engine_address(url).ok_or_else(|| {
+            format!(
+                "{:?} is no address of an engine, expected ws://host:port or wss://host:port{}",
+                of_no_address(url),
+                hint(url)
+            )
+        })
     }
-    let hint = match text.trim_end_matches('/') {
-        "*" => " (leave the key out to allow all)",
-        shorter if shorter != text && check_origin(shorter).is_ok() => " (remove the last /)",
-        _ if !text.is_ascii() => " (write the host as browsers send it, xn--...)",
-        _ => "",
+}
+
+fn engine_address(url: &str) -> Option<EngineAddress> {
+    let (is_tls, rest) = match url.strip_prefix("ws://") {
+        Some(rest) => (false, rest),
+        None => (true, url.strip_prefix("wss://")?),
     };
-    // Nothing of what a browser sends has a user.
-    let text = match text.contains('@') {
-        true => of_no_address(text),
-        false => text.to_owned(),
+    if url.contains(|char: char| char.is_whitespace() || char.is_control()) {
+        return None;
+    }
+    let (whole, rest) = rest.split_at(authority_len(rest));
+    let target = rest.split('#').next().unwrap_or_default();
+    let (credentials, authority) = match whole.rsplit_once('@') {
+        Some((credentials, authority)) => (Some(credentials.to_owned()), authority),
+        None => (None, whole),
     };
-    Err(format!(
-        "{text:?} is no origin, expected scheme://host, scheme://host:port, *.domain or \"null\"{hint}"
-    ))
+    // It would end a password that a `/` has cut, and the host be another one.
+    if target
+        .split('?')
+        .next()
+        .is_some_and(|path| path.contains('@'))
+    {
+        return None;
+    }
+    let (host, port) = host_and_port(authority)?;
+    let default = if is_tls { 443 } else { 80 };
+    Some(EngineAddress {
+        shown: without_secrets(url),
+        server_name: match is_tls {
+            true => Some(server_name(host)?),
+            false => None,
+        },
+        authority: authority.to_owned(),
+        host: host.to_owned(),
+        port: port.unwrap_or(default),
+        credentials,
+        target: match target.strip_prefix('/') {
+            Some(_) => target.to_owned(),
+            None => format!("/{target}"),
+        },
+    })
+}
+
+/// What a certificate would have to name. None: none can.
+pub(super) fn server_name(host: &str) -> Option<ServerName<'static>> {
+    ServerName::try_from(host.to_owned()).ok()
+}
+
+/// `scheme://host[:port]`, `*.domain` or `null`, as it is compared with what a browser sends.
+pub(super) fn origin_rule(text: &str) -> Result<OriginRule, String> {
+    let is_rule = |text: &str| text.parse::<OriginRule>().is_ok();
+    text.parse().map_err(|_| {
+        let shorter = text.trim_end_matches(['/', '.']);
+        let hint = match text {
+            "*" => " (leave the key out to allow all)",
+            _ if shorter != text && is_rule(shorter) => match text.ends_with('/') {
+                true => " (remove the last /)",
+                false => " (remove the last dot)",
+            },
+            _ if !text.is_ascii() => " (write the host as browsers send it, xn--...)",
+            _ => "",
+        };
+        // Nothing of what a browser sends has a user.
+        let text = match text.contains('@') {
+            true => of_no_address(text),
+            false => text.to_owned(),
+        };
+        format!(
+            "{text:?} is no origin, expected scheme://host, scheme://host:port, *.domain or \"null\"{hint}"
+        )
+    })
 }
 
 /// The URL for a log: without the user and password in it, and without the values of its query. An
@@ -102,11 +170,12 @@ pub(super) fn of_no_address(text: &str) -> String {
     let rest = &text[scheme.len()..];
     let host_in = |text: &str| {
         let host = &text[..authority_len(text)];
-        is_host_and_port(host).then(|| host.to_owned())
+        host_and_port(host).is_some().then(|| host.to_owned())
     };
     // What could be a login without a host is not shown.
     let is_plain_host = split_host(rest).is_some_and(|(host, port)| {
-        (host == "localhost" || host.parse::<IpAddr>().is_ok()) && port.is_none_or(is_port)
+        (host == "localhost" || host.parse::<IpAddr>().is_ok())
+            && port.is_none_or(|port| port_of(port).is_some())
     });
     if is_plain_host {
         return text.to_owned();
@@ -156,27 +225,22 @@ fn authority_len(rest: &str) -> usize {
     rest.find(['/', '?', '#']).unwrap_or(rest.len())
 }
 
-fn is_scheme(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
-}
-
-/// `host`, `host:port`, `[::1]` or `[::1]:port`.
-fn is_host_and_port(text: &str) -> bool {
-    let Some((host, port)) = split_host(text) else {
-        return false;
-    };
+/// The parts of `host`, `host:port`, `[::1]` or `[::1]:port`, checked.
+pub(super) fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = split_host(text)?;
     let is_host = match text.starts_with('[') {
         true => host.parse::<Ipv6Addr>().is_ok(),
         false => is_name(host),
     };
-    is_host && port.is_none_or(is_port)
+    let port = match port {
+        Some(digits) => Some(port_of(digits)?),
+        None => None,
+    };
+    is_host.then_some((host, port))
 }
 
 /// Takes `host`, `host:port`, `[::1]` or `[::1]:port` apart, without brackets. Neither part is checked.
-pub fn split_host(text: &str) -> Option<(&str, Option<&str>)> {
+fn split_host(text: &str) -> Option<(&str, Option<&str>)> {
     let (host, rest) = match text.strip_prefix('[') {
         Some(inside) => inside.split_once(']')?,
         None => text.split_at(text.find(':').unwrap_or(text.len())),
@@ -187,23 +251,34 @@ pub fn split_host(text: &str) -> Option<(&str, Option<&str>)> {
     }
 }
 
-/// Also an IPv4 address. A dot stands between two letters or at the end.
-fn is_name(text: &str) -> bool {
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    !text.is_empty()
-        && text.bytes().all(is_letter)
-        && !text.starts_with('.')
-        && !text.contains("..")
+/// A name that could be looked up, or an IPv4 address. One that ends in a number is an address or nothing.
+pub(super) fn is_name(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let is_label =
+        |label: &str| (1..=LABEL_LEN_MAX).contains(&label.len()) && label.bytes().all(is_letter);
+    let ends_in_number = || {
+        let last = name.rsplit('.').next().unwrap_or_default();
+        last.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    name.len() <= NAME_LEN_MAX
+        && name.split('.').all(is_label)
+        && (!ends_in_number() || text.parse::<Ipv4Addr>().is_ok())
 }
 
-fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit())
-        && text.parse::<u16>().is_ok_and(|port| port != 0)
+fn port_of(digits: &str) -> Option<u16> {
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|port| is_number && *port != 0)
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
+
+    fn refusal(url: &str) -> String {
+        url.parse::<EngineAddress>().err().unwrap_or_default()
+    }
 
     #[test]
     fn engines_are_reached_over_web_sockets_only() {
@@ -213,10 +288,13 @@ mod tests {
             "wss://engine.example.com/",
             "ws://127.0.0.1:1/a/path?token=x",
             "ws://[::1]:49134",
+            "wss://[::1]:49134",
             "wss://user:p@ss@host:1",
+            "ws://host.:1",
         ] {
-            assert_eq!(check_engine(url), Ok(()), "{url}");
+            assert_eq!(refusal(url), "", "{url}");
         }
+        let long = format!("ws://{}", "a".repeat(64));
         for url in [
             "",
             "localhost:49134",
@@ -234,8 +312,15 @@ mod tests {
             "ws://[host]:1",
             "ws://a b",
             "ws://host/a b",
+            "ws://host/a\0b",
+            "ws://300.1.1.1",
+            "ws://1.2.3",
+            "ws://a..b",
+            "ws://.",
+            "wss://-host",
+            &long,
         ] {
-            let what = check_engine(url).err().unwrap_or_default();
+            let what = refusal(url);
             assert!(
                 what.ends_with(
                     "is no address of an engine, expected ws://host:port or wss://host:port"
@@ -243,6 +328,7 @@ mod tests {
                 "{url}: {what}"
             );
         }
+        assert!(!refusal("http://user:secret@host?token=secret").contains("secret"));
     }
 
     /// What a person types who does not know that a password has to be escaped.
@@ -275,13 +361,13 @@ mod tests {
                 if secret.contains('@') && !text.contains("@host") {
                     continue; // a host and a path, for all that anybody can tell
                 }
-                let engine = check_engine(&text).err();
+                let engine = text.parse::<EngineAddress>().err();
                 let messages = [
                     Some(without_secrets(&text)).filter(|_| text.contains('@')),
                     engine,
                     Some(of_no_address(&text)),
                     Some(shown(&text).into_owned()).filter(|_| text.contains('@')),
-                    check_origin(&text).err().filter(|_| text.contains('@')),
+                    origin_rule(&text).err().filter(|_| text.contains('@')),
                 ];
                 for message in messages.into_iter().flatten() {
                     for word in ["sec", "ret", "s@c", "zz"] {
@@ -296,10 +382,35 @@ mod tests {
         let token = "wss://host:49134?token=x@secret";
         assert_eq!(without_secrets(token), "wss://***");
         assert_eq!(
-            check_engine("ws://u:a/b@h:1").err().unwrap(),
+            refusal("ws://u:a/b@h:1"),
             "\"ws://***@h:1\" is no address of an engine, expected ws://host:port or wss://host:port (in a user \
              name or password write / as %2F, ? as %3F, # as %23, @ as %40, % as %25)"
         );
+    }
+
+    #[test]
+    fn an_address_of_an_engine_is_taken_apart() {
+        let parse = |url: &str| url.parse::<EngineAddress>().unwrap();
+        let plain = parse("ws://localhost:49134");
+        assert_eq!((&*plain.host, plain.port), ("localhost", 49134));
+        assert_eq!(
+            (&*plain.authority, &*plain.target),
+            ("localhost:49134", "/")
+        );
+        assert!(plain.server_name.is_none() && plain.credentials.is_none());
+        let full = parse("wss://u:p@ss@[::1]:1/a/b?token=x#f");
+        assert_eq!((&*full.host, full.port), ("::1", 1));
+        assert_eq!(
+            (&*full.authority, &*full.target),
+            ("[::1]:1", "/a/b?token=x")
+        );
+        assert!(full.server_name.is_some());
+        assert_eq!(full.credentials.as_deref(), Some("u:p@ss"));
+        assert_eq!(full.shown, "wss://***@[::1]:1/a/b?***");
+        assert_eq!(format!("{full:?}"), full.shown);
+        assert_eq!(parse("wss://h").port, 443);
+        assert_eq!(parse("ws://h").port, 80);
+        assert_eq!(parse("ws://h?x=1").target, "/?x=1");
     }
 
     #[test]
@@ -315,7 +426,8 @@ mod tests {
             "*.example.com",
             "null",
         ] {
-            assert_eq!(check_origin(text), Ok(()), "{text}");
+            let shown = origin_rule(text).map(|rule| rule.to_string());
+            assert_eq!(shown.as_deref(), Ok(text));
         }
         for (text, hint) in [
             ("", ""),
@@ -324,6 +436,8 @@ mod tests {
             ("://example.com", ""),
             ("1a://example.com", ""),
             ("https://example.com/", " (remove the last /)"),
+            ("https://example.com.", " (remove the last dot)"),
+            ("*.example.com.", " (remove the last dot)"),
             ("https://example.com/path", ""),
             ("https://example.com:", ""),
             ("https://example.com:70000", ""),
@@ -342,9 +456,9 @@ mod tests {
             let expected = format!(
                 "{text:?} is no origin, expected scheme://host, scheme://host:port, *.domain or \"null\"{hint}"
             );
-            assert_eq!(check_origin(text), Err(expected));
+            assert_eq!(origin_rule(text), Err(expected));
         }
-        let what = check_origin("https://user:word@example.com").unwrap_err();
+        let what = origin_rule("https://user:word@example.com").unwrap_err();
         assert!(what.starts_with("\"https://***@example.com\" is no origin"));
     }
 

@@ -8,7 +8,7 @@
 
 use serde_json::Value as Json;
 
-use super::address::{check_engine, shown, without_secrets};
+use super::address::{EngineAddress, shown};
 use super::entries::STREAM;
 use super::report::Setting;
 use super::section::{Section, mismatch};
@@ -61,7 +61,8 @@ impl Said {
 
 /// Where the engine is, and who says so.
 struct Address {
-    url: String,
+    /// Err: what is wrong with it.
+    parsed: Result<EngineAddress, String>,
     from: From,
 }
 
@@ -77,7 +78,7 @@ enum From {
 pub(super) fn read(server: &mut Section<'_, '_>, config: &mut Config, kind: FileKind, said: &Said) {
     let in_file = server.value("engine", None, |node| match &node.value {
         Value::Null => Ok(None),
-        Value::Text(url) => check_engine(url).map(|()| Some(url.clone())),
+        Value::Text(url) => url.parse().map(Some),
         _ => Err(mismatch(node, "ws://host:port or wss://host:port")),
     });
     let Some(in_file) = in_file else {
@@ -88,7 +89,7 @@ pub(super) fn read(server: &mut Section<'_, '_>, config: &mut Config, kind: File
         .notices
         .extend(passed_over(&server.report.file, said, address.as_ref()));
     show(server, address.as_ref());
-    config.engine = address.map(|address| address.url);
+    config.engine = address.and_then(|address| address.parsed.ok());
     known_as(server, config, said);
 }
 
@@ -142,20 +143,20 @@ fn check_name(text: &str) -> Result<(), String> {
 }
 
 /// The first of those that count.
-fn choose(kind: FileKind, said: &Said, in_file: Option<String>) -> Option<Address> {
-    let flag = said.flag.clone().map(|url| (url, From::Flag));
-    let file = in_file.map(|url| (url, From::File));
+fn choose(kind: FileKind, said: &Said, in_file: Option<EngineAddress>) -> Option<Address> {
+    let flag = said.flag.as_ref().map(|url| (url.parse(), From::Flag));
+    let file = in_file.map(|address| (Ok(address), From::File));
     let variable = said.variables.first();
-    let variable = variable.map(|(name, url)| (url.clone(), From::Variable(name)));
+    let variable = variable.map(|(name, url)| (url.parse(), From::Variable(name)));
     let chosen = match kind {
         FileKind::NoFile => flag.or(variable),
         FileKind::Whole => flag.or(file),
         FileKind::Bare => {
-            let default = (URL_DEFAULT.to_owned(), From::Default);
+            let default = (URL_DEFAULT.parse(), From::Default);
             flag.or(file).or(variable).or(Some(default))
         }
     };
-    chosen.map(|(url, from)| Address { url, from })
+    chosen.map(|(parsed, from)| Address { parsed, from })
 }
 
 /// The line about variables that lose.
@@ -172,17 +173,19 @@ fn passed_over(file: &str, said: &Said, address: Option<&Address>) -> Option<Str
 
 /// Among the settings; or, for what does not stand in the file, what is wrong with it.
 fn show(server: &mut Section<'_, '_>, address: Option<&Address>) {
-    let Some(Address { url, from }) = address else {
+    let Some(Address { parsed, from }) = address else {
         return server.show("engine", Json::Null);
     };
-    let shown = Json::from(without_secrets(url));
     let (name, origin) = match from {
-        From::File | From::Default => return server.show("engine", shown),
-        From::Flag => ("--engine", "flag".to_owned()),
-        From::Variable(name) => (*name, format!("variable {name}")),
+        From::File | From::Default => ("server.engine", None),
+        From::Flag => ("--engine", Some("flag".to_owned())),
+        From::Variable(name) => (*name, Some(format!("variable {name}"))),
     };
-    match check_engine(url) {
-        Ok(()) => server.show_from("engine", shown, origin),
-        Err(what) => server.report.fault_without_place(format!("{name}: {what}")),
+    match (parsed, origin) {
+        (Ok(address), None) => server.show("engine", address.shown.as_str().into()),
+        (Ok(address), Some(origin)) => {
+            server.show_from("engine", address.shown.as_str().into(), origin);
+        }
+        (Err(what), _) => server.report.fault_without_place(format!("{name}: {what}")),
     }
 }

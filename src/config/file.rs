@@ -5,7 +5,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::address::shown;
+use super::address::{is_name, shown};
 use super::engine::{FileKind, Said};
 use super::entries::{Entry, MANAGER, STREAM, entries, is_old_name, old_name, only, open, skipped};
 use super::manager;
@@ -212,11 +212,7 @@ pub(super) fn endpoint(keys: &mut Section<'_, '_>, endpoint: &mut Endpoint) {
 
 /// An address, or what could be a name; whether it resolves is seen at start.
 fn is_host(text: &str) -> bool {
-    let is_name = || {
-        text.chars()
-            .all(|char| char.is_alphanumeric() || matches!(char, '-' | '_' | '.'))
-    };
-    !text.is_empty() && (ip_address(text).is_some() || is_name())
+    ip_address(text).is_some() || is_name(text)
 }
 
 /// All that passes is `kv` and `redis`.
@@ -268,6 +264,8 @@ mod tests {
     use std::time::Duration;
 
     use serde_json::Value as Json;
+
+    use crate::protocol::origin::OriginRule;
 
     use super::super::env::expand;
     use super::super::{Auth, Factor, Fsync, Limits, Pin, RedisStore, Threads, yaml};
@@ -755,11 +753,14 @@ workers:
             timeout_ms: 7,
         };
         assert_eq!(config.auth, expected);
+        let rules = |texts: &[&str]| -> Vec<OriginRule> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
         assert_eq!(
             config.allowed_origins,
-            ["https://example.com", "*.example.org", "null"]
+            rules(&["https://example.com", "*.example.org", "null"])
         );
-        assert_eq!(config.worker_origins, ["http://localhost:1"]);
+        assert_eq!(config.worker_origins, rules(&["http://localhost:1"]));
         assert_eq!(config.warnings, [""; 0]);
     }
 

@@ -4,15 +4,15 @@
 
 use serde_json::Value as Json;
 
+use crate::protocol::rbac::{Filter, Pattern, Wanted};
+
 use super::address::shown;
 use super::entries::{Entry, MANAGER, open};
 use super::file::{endpoint, function_id};
 use super::report::Report;
 use super::section::{Section, mismatch};
 use super::yaml::{Node, Value};
-use super::{
-    Endpoint, FunctionFilter, HOST_OF_FILE, MetadataMatch, Rbac, WORKER_PORT, WorkerListener,
-};
+use super::{Endpoint, HOST_OF_FILE, Rbac, WORKER_PORT, WorkerListener};
 
 const LISTENERS_MAX: usize = 8;
 
@@ -70,10 +70,10 @@ fn rbac(keys: &mut Section<'_, '_>) -> Option<Rbac> {
     }
     let mut auth_function = None;
     section.read("auth_function_id", &mut auth_function, function_id);
-    let expected = "a list of match(\"pattern\") and of mappings with metadata";
+    let expected = "a list of match(\"pattern\") and of mappings with match or metadata";
     let filters = section.items("expose_functions", expected, filter);
     if let Some(filters) = &filters {
-        section.show("expose_functions", filters.iter().map(Json::from).collect());
+        section.show("expose_functions", filters.iter().map(written).collect());
     }
     for key in [
         "on_function_registration_function_id",
@@ -90,66 +90,88 @@ fn rbac(keys: &mut Section<'_, '_>) -> Option<Rbac> {
 }
 
 /// None: it is at fault, and the report says so.
-fn filter(report: &mut Report, path: String, node: &Node) -> Option<FunctionFilter> {
+fn filter(report: &mut Report, path: String, node: &Node) -> Option<Filter> {
     let what = match &node.value {
         Value::Text(text) => match pattern(text) {
-            Some(pattern) => return Some(FunctionFilter::Id(pattern.to_owned())),
+            Some(pattern) => return Some(Filter::of_id(pattern)),
             None => format!("expected match(\"pattern\"), got: {}", shown(text)),
         },
-        Value::Mapping(_) => return metadata_filter(report, path, node),
-        _ => mismatch(node, "match(\"pattern\") or a mapping with metadata"),
+        Value::Mapping(_) => return filter_of_keys(report, path, node),
+        _ => mismatch(
+            node,
+            "match(\"pattern\") or a mapping with match or metadata",
+        ),
     };
     report.fault(node.span.start, &path, what);
     None
 }
 
-/// Doubled keys are refused here, for each of them narrows what is exposed.
-fn metadata_filter(report: &mut Report, path: String, node: &Node) -> Option<FunctionFilter> {
-    let metadata_path = format!("{path}.metadata");
+/// Doubled keys are refused here, for each of them narrows what is exposed; all of them do together.
+fn filter_of_keys(report: &mut Report, path: String, node: &Node) -> Option<Filter> {
     let mut section = Section::new(report, path.clone(), String::new(), Some(node));
     section.refuse_doubled();
+    let id = section.value("match", None, |node| match &node.value {
+        Value::Null => Ok(None),
+        Value::Text(text) if pattern(text).is_some() => Err(format!(
+            "{:?} stands for itself here, expected the pattern alone",
+            shown(text)
+        )),
+        Value::Text(text) => Ok(Some(Pattern::new(text))),
+        _ => Err(mismatch(node, "a pattern on the id of a function")),
+    });
+    let namespace = section.value("namespace", None, |node| match &node.value {
+        Value::Null => Ok(None),
+        Value::Text(text) if !text.is_empty() => Ok(Some(text.as_str().into())),
+        _ => Err(mismatch(node, "the name of a namespace")),
+    });
     let metadata = section.node("metadata");
     section.done();
-    let pairs = match metadata.map(|metadata| &metadata.value) {
-        Some(Value::Mapping(pairs)) if !pairs.is_empty() => pairs,
+    let metadata = match metadata.filter(|metadata| !matches!(metadata.value, Value::Null)) {
+        Some(metadata) => conditions(report, &format!("{path}.metadata"), metadata)?,
+        None => Vec::new(),
+    };
+    let (id, namespace) = (id?, namespace?);
+    if id.is_none() && metadata.is_empty() {
+        let what =
+            "expected a 'match' key with a pattern, or a 'metadata' key with filter conditions";
+        report.fault(node.span.start, &path, what);
+        return None;
+    }
+    Some(Filter {
+        id,
+        metadata,
+        namespace,
+    })
+}
+
+/// What the metadata has to hold: at least one key.
+fn conditions(report: &mut Report, path: &str, node: &Node) -> Option<Vec<(Box<str>, Wanted)>> {
+    let pairs = match &node.value {
+        Value::Mapping(pairs) if !pairs.is_empty() => pairs,
         _ => {
-            let (at, path) = match metadata {
-                Some(metadata) => (metadata.span.start, metadata_path),
-                None => (node.span.start, path),
-            };
-            report.fault(
-                at,
-                &path,
-                "expected a 'metadata' key with filter conditions",
-            );
+            let what = "expected a 'metadata' key with filter conditions";
+            report.fault(node.span.start, path, what);
             return None;
         }
     };
-    Section::new(report, metadata_path.clone(), String::new(), metadata).refuse_doubled();
-    let conditions: Vec<Option<(String, MetadataMatch)>> = pairs
+    Section::new(report, path.to_owned(), String::new(), Some(node)).refuse_doubled();
+    let expected = "a text, a number, a boolean, null or match(\"pattern\")";
+    let conditions: Vec<Option<(Box<str>, Wanted)>> = pairs
         .iter()
         .map(|(key, value)| {
-            let found = metadata_match(value);
+            let found = wanted(value);
             if found.is_none() {
-                let what = mismatch(
-                    value,
-                    "a text, a number, a boolean, null or match(\"pattern\")",
-                );
-                report.fault(
-                    value.span.start,
-                    &format!("{metadata_path}.{}", key.text),
-                    what,
-                );
+                let path = format!("{path}.{}", key.text);
+                report.fault(value.span.start, &path, mismatch(value, expected));
             }
-            found.map(|found| (key.text.clone(), found))
+            found.map(|found| (key.text.as_str().into(), found))
         })
         .collect();
-    let conditions: Option<Vec<_>> = conditions.into_iter().collect();
-    conditions.map(FunctionFilter::Metadata)
+    conditions.into_iter().collect()
 }
 
 /// None: nothing that JSON has, or that a filter can ask for.
-fn metadata_match(node: &Node) -> Option<MetadataMatch> {
+fn wanted(node: &Node) -> Option<Wanted> {
     let json = match &node.value {
         Value::Null => Json::Null,
         Value::Bool(value) => (*value).into(),
@@ -163,12 +185,12 @@ fn metadata_match(node: &Node) -> Option<MetadataMatch> {
             Json::Number(number?)
         }
         Value::Text(text) => match pattern(text) {
-            Some(pattern) => return Some(MetadataMatch::Pattern(pattern.to_owned())),
+            Some(pattern) => return Some(Wanted::Fits(Pattern::new(pattern))),
             None => text.as_str().into(),
         },
         Value::List(_) | Value::Mapping(_) | Value::Tagged(_) => return None,
     };
-    Some(MetadataMatch::Equal(json.to_string()))
+    Some(Wanted::Equal(json))
 }
 
 /// `match("x::*")` → `x::*`.
@@ -181,31 +203,32 @@ fn pattern(text: &str) -> Option<&str> {
 }
 
 /// As it would be written.
-impl From<&FunctionFilter> for Json {
-    fn from(filter: &FunctionFilter) -> Json {
-        let written = |pattern: &str| {
-            let quote = if pattern.contains('"') { '\'' } else { '"' };
-            Json::from(format!("match({quote}{pattern}{quote})"))
-        };
-        match filter {
-            FunctionFilter::Id(pattern) => written(pattern),
-            FunctionFilter::Metadata(conditions) => {
-                let metadata: serde_json::Map<String, Json> = conditions
-                    .iter()
-                    .map(|(key, value)| {
-                        let value = match value {
-                            MetadataMatch::Pattern(pattern) => written(pattern),
-                            MetadataMatch::Equal(text) => {
-                                serde_json::from_str(text).unwrap_or_default()
-                            }
-                        };
-                        (key.clone(), value)
-                    })
-                    .collect();
-                serde_json::json!({ "metadata": metadata })
-            }
-        }
+fn written(filter: &Filter) -> Json {
+    let matching = |pattern: &Pattern| {
+        let pattern = pattern.to_string();
+        let quote = if pattern.contains('"') { '\'' } else { '"' };
+        Json::from(format!("match({quote}{pattern}{quote})"))
+    };
+    if let (Some(id), true, None) = (&filter.id, filter.metadata.is_empty(), &filter.namespace) {
+        return matching(id);
     }
+    let mut keys = serde_json::Map::new();
+    if let Some(id) = &filter.id {
+        keys.insert("match".to_owned(), id.to_string().into());
+    }
+    if let Some(namespace) = &filter.namespace {
+        keys.insert("namespace".to_owned(), (**namespace).into());
+    }
+    if !filter.metadata.is_empty() {
+        let wanted = |wanted: &Wanted| match wanted {
+            Wanted::Fits(pattern) => matching(pattern),
+            Wanted::Equal(value) => value.clone(),
+        };
+        let metadata = filter.metadata.iter();
+        let metadata = metadata.map(|(key, value)| (key.to_string(), wanted(value)));
+        keys.insert("metadata".to_owned(), metadata.collect());
+    }
+    keys.into()
 }
 
 #[cfg(test)]
@@ -324,23 +347,27 @@ mod tests {
             r#"expose_functions: ['match("a::*")', "match('b\"c')", {metadata: {public: true, level: 3, half: .5,
                none: ~, text: "1", area: 'match("eu-*")', odd: match(x)}}]"#,
         ));
-        let equal = |key: &str, json: &str| (key.to_owned(), MetadataMatch::Equal(json.to_owned()));
+        let equal = |key: &str, json: Json| (key.into(), Wanted::Equal(json));
         let rbac = listeners[0].rbac.clone().unwrap();
+        let metadata = vec![
+            equal("public", true.into()),
+            equal("level", 3.into()),
+            equal("half", 0.5.into()),
+            equal("none", Json::Null),
+            equal("text", "1".into()),
+            ("area".into(), Wanted::Fits(Pattern::new("eu-*"))),
+            equal("odd", "match(x)".into()),
+        ];
         let expected = [
-            FunctionFilter::Id("a::*".to_owned()),
-            FunctionFilter::Id("b\"c".to_owned()),
-            FunctionFilter::Metadata(vec![
-                equal("public", "true"),
-                equal("level", "3"),
-                equal("half", "0.5"),
-                equal("none", "null"),
-                equal("text", "\"1\""),
-                ("area".to_owned(), MetadataMatch::Pattern("eu-*".to_owned())),
-                equal("odd", "\"match(x)\""),
-            ]),
+            Filter::of_id("a::*"),
+            Filter::of_id("b\"c"),
+            Filter {
+                metadata,
+                ..Filter::default()
+            },
         ];
         assert_eq!(rbac.expose_functions, expected);
-        let shown: Json = expected.iter().map(Json::from).collect();
+        let shown: Json = expected.iter().map(written).collect();
         assert_eq!(
             shown,
             serde_json::json!([
@@ -348,6 +375,41 @@ mod tests {
                 "match('b\"c')",
                 {"metadata": {"public": true, "level": 3, "half": 0.5, "none": null, "text": "1",
                     "area": "match(\"eu-*\")", "odd": "match(x)"}}
+            ])
+        );
+    }
+
+    #[test]
+    fn filters_of_newer_engines_are_narrowed_by_each_key() {
+        let listeners = checked(rbac_of(
+            "expose_functions: [{match: 'link::*', namespace: browser}, {match: a, metadata: {public: true}}, \
+             {namespace: ~, metadata: {public: true}}, {match: '*', metadata: ~}]",
+        ));
+        let public = || vec![("public".into(), Wanted::Equal(true.into()))];
+        let expected = [
+            Filter {
+                namespace: Some("browser".into()),
+                ..Filter::of_id("link::*")
+            },
+            Filter {
+                metadata: public(),
+                ..Filter::of_id("a")
+            },
+            Filter {
+                metadata: public(),
+                ..Filter::default()
+            },
+            Filter::of_id("*"),
+        ];
+        let rbac = listeners[0].rbac.clone().unwrap();
+        assert_eq!(rbac.expose_functions, expected);
+        assert_eq!(
+            expected.iter().map(written).collect::<Json>(),
+            serde_json::json!([
+                {"match": "link::*", "namespace": "browser"},
+                {"match": "a", "metadata": {"public": true}},
+                {"metadata": {"public": true}},
+                "match(\"*\")",
             ])
         );
     }
@@ -382,7 +444,7 @@ mod tests {
             ),
             (
                 "expose_functions: x",
-                "37: rbac.expose_functions: \"x\" is a text, expected a list of match(\"pattern\") and of mappings with metadata",
+                "37: rbac.expose_functions: \"x\" is a text, expected a list of match(\"pattern\") and of mappings with match or metadata",
             ),
             (
                 "expose_functions: [x::*]",
@@ -394,11 +456,27 @@ mod tests {
             ),
             (
                 "expose_functions: [5]",
-                "38: rbac.expose_functions[0]: 5 is an integer, expected match(\"pattern\") or a mapping with metadata",
+                "38: rbac.expose_functions[0]: 5 is an integer, expected match(\"pattern\") or a mapping with match or metadata",
             ),
             (
                 "expose_functions: [{}]",
-                "38: rbac.expose_functions[0]: expected a 'metadata' key with filter conditions",
+                "38: rbac.expose_functions[0]: expected a 'match' key with a pattern, or a 'metadata' key with filter conditions",
+            ),
+            (
+                "expose_functions: [{namespace: a}]",
+                "38: rbac.expose_functions[0]: expected a 'match' key with a pattern, or a 'metadata' key with filter conditions",
+            ),
+            (
+                "expose_functions: [{match: a, namespace: 5}]",
+                "60: rbac.expose_functions[0].namespace: 5 is an integer, expected the name of a namespace",
+            ),
+            (
+                "expose_functions: [{match: a, metadata: {}}]",
+                "59: rbac.expose_functions[0].metadata: expected a 'metadata' key with filter conditions",
+            ),
+            (
+                "expose_functions: [{match: 'match(\"a\")'}]",
+                "46: rbac.expose_functions[0].match: \"match(\\\"a\\\")\" stands for itself here, expected the pattern alone",
             ),
             (
                 "expose_functions: [{metadata: {}}]",
@@ -418,7 +496,7 @@ mod tests {
             ),
             (
                 "expose_functions: [{metadata: {a: 1}, b: 2}]",
-                "57: rbac.expose_functions[0].b: unknown key, expected metadata",
+                "57: rbac.expose_functions[0].b: unknown key, expected match, namespace or metadata",
             ),
         ] {
             let (_, report) = rbac_of(rbac);

@@ -31,12 +31,15 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
-pub use address::{split_host, without_secrets};
+pub use address::{EngineAddress, without_secrets};
 pub use check::{human, json};
 pub use redis::{RedisAddress, RedisStore};
 pub use report::{Fault, Setting};
 pub use sources::{Reading, Sources, load, read};
 pub use store::{Factor, FileStore, Fsync, StoreConfig};
+
+use crate::protocol::origin::OriginRule;
+use crate::protocol::rbac::Filter;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -118,25 +121,24 @@ const HOST_OF_FILE: &str = "0.0.0.0";
 const FILE_BYTES_MAX: usize = 4 * MIB;
 
 /// All that the server is told at its start.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where subscribers connect.
     pub stream: Endpoint,
     /// Where SDK workers connect: each with its own rules, one set of tables behind them. Empty when
     /// there is an engine, for its worker port serves them then.
     pub worker_listeners: Vec<WorkerListener>,
-    /// The engine to attach to, `ws://…` or `wss://…`. None: we are the engine. May hold secrets:
-    /// [`without_secrets`].
-    pub engine: Option<String>,
+    /// The engine to attach to. None: we are the engine.
+    pub engine: Option<EngineAddress>,
     /// By what that engine knows this server.
     pub known_as: KnownAs,
     /// Who may subscribe.
     pub auth: Auth,
     /// Web pages from which subscribers may connect: `scheme://host[:port]`, `*.domain`, `null`;
     /// without case. Empty: all.
-    pub allowed_origins: Vec<String>,
+    pub allowed_origins: Vec<OriginRule>,
     /// The same for SDK workers, on a listener without rules. Empty: loopback hosts only.
-    pub worker_origins: Vec<String>,
+    pub worker_origins: Vec<OriginRule>,
     /// Streams that nobody joins unless a function was asked and answered.
     pub join_required: Vec<String>,
     /// How many workers there are.
@@ -197,7 +199,7 @@ pub struct KnownAs {
 }
 
 /// One port for SDK workers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WorkerListener {
     /// Where it is.
     pub endpoint: Endpoint,
@@ -216,31 +218,12 @@ impl From<Endpoint> for WorkerListener {
 }
 
 /// The rules of one listener for SDK workers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Rbac {
     /// Asked when a worker connects.
     pub auth_function: Option<String>,
-    /// A function may be called when one of these matches it.
-    pub expose_functions: Vec<FunctionFilter>,
-}
-
-/// Which functions are meant. In a pattern `*` stands for any run of characters, all else for
-/// itself, and the whole text must match.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FunctionFilter {
-    /// A pattern on the function's id.
-    Id(String),
-    /// Each key must be in the function's metadata and match. At least one.
-    Metadata(Vec<(String, MetadataMatch)>),
-}
-
-/// What the value of one key of a function's metadata must be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MetadataMatch {
-    /// This value, as JSON text: a string, a number, a boolean or null.
-    Equal(String),
-    /// A string that matches this pattern.
-    Pattern(String),
+    /// A function may be called when one of these exposes it.
+    pub expose_functions: Vec<Filter>,
 }
 
 /// Who may subscribe.

@@ -5,7 +5,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::address::{split_host, without_secrets};
+use rustls::pki_types::ServerName;
+
+use super::address::{host_and_port, server_name, without_secrets};
 
 /// Where the reference looks when nothing else is said.
 pub(super) const REDIS_URL: &str = "redis://localhost:6379";
@@ -14,6 +16,7 @@ pub(super) const CONNECT_TIMEOUT_MS: u64 = 5000;
 /// Scripts under way on one connection; above: calls wait.
 pub(super) const IN_FLIGHT: usize = 1024;
 
+const HOST: &str = "localhost";
 const PORT: u16 = 6379;
 
 /// The Redis store.
@@ -45,8 +48,8 @@ impl RedisStore {
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisAddress {
     url: String,
-    /// Through TLS.
-    pub is_tls: bool,
+    /// Whose certificate it has to show. None: it is no `rediss`.
+    pub server_name: Option<ServerName<'static>>,
     /// A name, or an address without brackets.
     pub host: String,
     /// 6379 unless it is written.
@@ -82,12 +85,19 @@ impl RedisAddress {
             Some((user, password)) => (decoded(user)?, decoded(password)?),
             None => (String::new(), String::new()),
         };
-        let (host, port) = host_and_port(host)?;
+        let (host, port) = match host.strip_prefix(':') {
+            Some(_) => host_and_port(&format!("{HOST}{host}")).map(|(_, port)| (HOST, port))?,
+            None if host.is_empty() => (HOST, None),
+            None => host_and_port(host)?,
+        };
         Some(RedisAddress {
             url: url.to_owned(),
-            is_tls,
+            server_name: match is_tls {
+                true => Some(server_name(host)?),
+                false => None,
+            },
             host: host.to_owned(),
-            port,
+            port: port.unwrap_or(PORT),
             user: Some(user).filter(|user| !user.is_empty()),
             password: Some(password).filter(|password| !password.is_empty()),
             database: if path.is_empty() {
@@ -122,19 +132,6 @@ impl fmt::Debug for RedisAddress {
     }
 }
 
-fn host_and_port(text: &str) -> Option<(&str, u16)> {
-    let (host, port) = split_host(text)?;
-    let is_blank = |char: char| char.is_whitespace() || char.is_control();
-    if host.contains(is_blank) {
-        return None;
-    }
-    let port = match port {
-        Some(port) => port.parse().ok().filter(|port| *port != 0)?,
-        None => PORT,
-    };
-    Some((if host.is_empty() { "localhost" } else { host }, port))
-}
-
 /// With `%40` and the like as what they stand for.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
@@ -160,7 +157,13 @@ mod tests {
         let parts = |url| {
             let read = RedisAddress::parse(url)?;
             let login = (read.user, read.password);
-            Some((read.is_tls, read.host, read.port, login, read.database))
+            Some((
+                read.server_name.is_some(),
+                read.host,
+                read.port,
+                login,
+                read.database,
+            ))
         };
         let host = |is_tls, host: &str, port| {
             let login = (None, None);
@@ -188,6 +191,10 @@ mod tests {
             "redis://h/x",
             "redis://[::1",
             "redis://a b",
+            "redis://[host]",
+            "redis://300.1.1.1",
+            "redis://h\u{fc}",
+            "rediss://-h",
             "redis://%zz@h",
             "redis://:a/b@h",
             "redis://:12?b@h",

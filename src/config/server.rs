@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::address::check_origin;
+use crate::protocol::origin::OriginRule;
+
+use super::address::origin_rule;
 use super::engine::{self, FileKind, Said};
 use super::redis::{CONNECT_TIMEOUT_MS, IN_FLIGHT};
 use super::report::Report;
@@ -150,7 +152,7 @@ fn join_required(server: &mut Section<'_, '_>, config: &mut Config) {
 fn origins(
     server: &mut Section<'_, '_>,
     key: &'static str,
-    target: &mut Vec<String>,
+    target: &mut Vec<OriginRule>,
     default: &str,
 ) {
     let expected = "a list of origins, as https://example.com";
@@ -162,16 +164,19 @@ fn origins(
             key,
             format_args!("is an empty list, expected an origin or no such key ({default})"),
         ),
-        Some(Value::List(_)) => server.show(key, origins.clone().into()),
+        Some(Value::List(_)) => {
+            let shown: Vec<String> = origins.iter().map(OriginRule::to_string).collect();
+            server.show(key, shown.into());
+        }
         _ => server.show(key, default.into()),
     }
     *target = origins;
 }
 
 /// None: it is at fault, and the report says so.
-fn origin(report: &mut Report, path: String, node: &Node) -> Option<String> {
+fn origin(report: &mut Report, path: String, node: &Node) -> Option<OriginRule> {
     let checked = match &node.value {
-        Value::Text(text) => check_origin(text).map(|()| text.clone()),
+        Value::Text(text) => origin_rule(text),
         Value::Null => Err("is null, expected an origin (\"null\" in quotes is one)".to_owned()),
         _ => Err(mismatch(node, "an origin, as https://example.com")),
     };

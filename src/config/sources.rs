@@ -375,7 +375,10 @@ mod tests {
         assert_eq!(faults(reading), [""; 0]);
         let config = &reading.config;
         assert_eq!(config.engine.is_some(), config.worker_listeners.is_empty());
-        (config.engine.as_deref(), config.stream.to_string())
+        (
+            config.engine.as_ref().map(|engine| &*engine.shown),
+            config.stream.to_string(),
+        )
     }
 
     fn origin_of_engine(reading: &Reading) -> &str {
@@ -589,7 +592,7 @@ mod tests {
         let reading = reading(("a.yaml", file), &VARIABLES[1..], |sources| {
             sources.config = Some("a.yaml".into());
         });
-        let expected = (Some("ws://u:p@file?token=t"), "0.0.0.0:3112".to_owned());
+        let expected = (Some("ws://***@file?***"), "0.0.0.0:3112".to_owned());
         assert_eq!(attached(&reading), expected);
         assert_eq!(
             reading.config.notices,

@@ -16,6 +16,10 @@ const SEGMENTS_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 30;
 const PERCENT_MIN: f64 = 120.0;
 const PERCENT_MAX: f64 = 10_000.0;
 
+/// `PATH_MAX` and `NAME_MAX` of the kernel.
+const PATH_LEN_MAX: usize = 4096;
+const PATH_PART_LEN_MAX: usize = 255;
+
 /// Where the store is when neither a file nor a key says so.
 pub(super) const FILE_PATH_EMBEDDED: &str = "./data/stream_store";
 /// Where it is when a file asks for one and names no path, as the reference has it.
@@ -154,8 +158,9 @@ pub(super) fn read_redis(mut keys: Section<'_, '_>) -> Option<RedisStore> {
 fn read_files(keys: &mut Section<'_, '_>, files: &mut FileStore) {
     let mut path = files.path.display().to_string();
     keys.read("file_path", &mut path, |node| match &node.value {
-        Value::Text(text) if !text.is_empty() => Ok(text.clone()),
-        Value::Text(_) => Err("is empty, expected a directory".to_owned()),
+        Value::Text(text) if text.is_empty() => Err("is empty, expected a directory".to_owned()),
+        Value::Text(text) if is_path(text) => Ok(text.clone()),
+        Value::Text(text) => Err(format!("{text:?} can be no path, expected a directory")),
         _ => Err(mismatch(node, "a directory")),
     });
     files.path = path.into();
@@ -165,6 +170,13 @@ fn read_files(keys: &mut Section<'_, '_>, files: &mut FileStore) {
     keys.read("fsync", &mut files.fsync, fsync);
     keys.bytes("segment_bytes", &mut files.segment_bytes, SEGMENTS_BYTES);
     keys.read("snapshot_factor", &mut files.snapshot_factor, factor);
+}
+
+/// What no file system takes is none.
+fn is_path(text: &str) -> bool {
+    text.len() < PATH_LEN_MAX
+        && !text.contains('\0')
+        && text.split('/').all(|part| part.len() <= PATH_PART_LEN_MAX)
 }
 
 fn fsync(node: &Node) -> Result<Fsync, String> {

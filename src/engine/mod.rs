@@ -3,7 +3,6 @@
 //! [`Engine::run`] is the order of work in one turn. May not know a worker or the store but through
 //! the messages of `mesh`.
 
-mod address;
 mod admission;
 mod ask;
 mod attached;

@@ -2,6 +2,7 @@
 //!
 //! May not know the settings that hold the rules, nor which of them a port goes by.
 
+use std::fmt;
 use std::str::FromStr;
 
 use httparse::{EMPTY_HEADER, Request};
@@ -74,6 +75,16 @@ impl OriginRule {
             Rule::Below(suffix) => Parts::of(origin).is_some_and(|Parts { host, .. }| {
                 host.len() > suffix.len() && host.to_ascii_lowercase().ends_with(&**suffix)
             }),
+        }
+    }
+}
+
+/// As it would be written.
+impl fmt::Display for OriginRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Rule::Whole(whole) => f.write_str(whole),
+            Rule::Below(suffix) => write!(f, "*{suffix}"),
         }
     }
 }

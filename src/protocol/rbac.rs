@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-pub use self::filter::{Filter, FilterError};
+pub use self::filter::{Filter, NAMESPACE_DEFAULT, Pattern, Wanted};
 use super::call::ErrorBody;
 use super::{phrase, text};
 
@@ -164,7 +164,9 @@ impl Access {
         }
         let may = lists(&grant.allowed_functions, id)
             || ALWAYS_EXPOSED.contains(&id)
-            || exposed.iter().any(|filter| filter.matches(id, metadata));
+            || exposed
+                .iter()
+                .any(|filter| filter.matches(NAMESPACE_DEFAULT, id, metadata));
         match may {
             true => Ok(()),
             false => Err(forbidden(id, "add to rbac.expose_functions")),
@@ -239,9 +241,8 @@ pub fn write_auth_error(out: &mut Vec<u8>, message: &str) {
 mod tests {
     use super::*;
 
-    fn limited(grant: &str, filters: &[&str]) -> Access {
-        let exposed = filters.iter().map(|filter| Filter::read(filter).unwrap());
-        Access::limited(Grant::read(Some(grant)).unwrap(), exposed.collect())
+    fn limited(grant: &str, filters: &[Filter]) -> Access {
+        Access::limited(Grant::read(Some(grant)).unwrap(), filters.into())
     }
 
     fn refusal(access: &Access, id: &str) -> String {
@@ -328,8 +329,11 @@ mod tests {
         let access = limited(
             r#"{"allowed_functions":["a","both"],"forbidden_functions":["both","stream::set","engine::log::info"]}"#,
             &[
-                r#""match(\"stream::*\")""#,
-                r#"{"metadata":{"public":true}}"#,
+                Filter::of_id("stream::*"),
+                Filter {
+                    metadata: vec![("public".into(), Wanted::Equal(true.into()))],
+                    ..Filter::default()
+                },
             ],
         );
         for id in [

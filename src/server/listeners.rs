@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{BACKLOG_LEN, Config, Endpoint, WorkerListener};
-use crate::engine::Listener;
+use crate::config::{BACKLOG_LEN, Config, Endpoint, Rbac, WorkerListener};
+use crate::engine::{Listener, Rules};
 
-use super::{StartError, rules};
+use super::StartError;
 
 /// One listener a worker on the stream port, without a gap for a second server: the first binds and
 /// listens without SO_REUSEPORT, so it fails if anybody has the port, and nobody else can open it
@@ -50,10 +50,17 @@ pub(super) fn workers(config: &Config) -> Result<Vec<Listener>, StartError> {
         .map(|listener| {
             Ok(Listener {
                 socket: worker(listener, config)?,
-                rules: listener.rbac.as_ref().map(rules::of_listener),
+                rules: listener.rbac.as_ref().map(rules_of),
             })
         })
         .collect()
+}
+
+fn rules_of(rbac: &Rbac) -> Rules {
+    Rules {
+        auth_function: rbac.auth_function.clone(),
+        exposed: rbac.expose_functions.as_slice().into(),
+    }
 }
 
 fn worker(listener: &WorkerListener, config: &Config) -> Result<TcpListener, StartError> {

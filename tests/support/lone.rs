@@ -16,6 +16,7 @@ use iii_stream::mesh::{
 };
 use iii_stream::metrics::{EngineMetrics, WorkerMetrics};
 use iii_stream::net::WAKE;
+use iii_stream::protocol::origin::OriginRule;
 use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{Command, Shard, Store as _, ValueLimits};
 use iii_stream::store::Memory;
@@ -28,7 +29,7 @@ use super::{DEADLINE, raw};
 #[derive(Default)]
 pub(crate) struct Settings {
     pub(crate) auth: Option<Auth>,
-    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) allowed_origins: Vec<OriginRule>,
     pub(crate) limits: Limits,
 }
 
@@ -74,7 +75,6 @@ impl LoneWorker {
         listener.set_nonblocking(true).unwrap();
         let stream = listener.local_addr().unwrap();
         let (drained_sender, drained) = crossbeam_channel::bounded(1);
-        let origins = settings.allowed_origins.iter();
         let values = ValueLimits {
             json_depth: limits.json_depth,
             value_bytes: limits.value_bytes,
@@ -86,7 +86,7 @@ impl LoneWorker {
             store_here: Some(Box::new(Memory)),
             shard: Shard::new(WorkerId(0), Memory.decides(), values),
             auth: settings.auth,
-            allowed_origins: origins.map(|origin| origin.parse().unwrap()).collect(),
+            allowed_origins: settings.allowed_origins,
             limits,
             drain: Duration::from_millis(50),
             drained: drained_sender,

@@ -82,7 +82,7 @@ impl TestServer {
         change: impl FnOnce(&mut Config),
     ) -> TestServer {
         TestServer::with(shape, |config| {
-            config.engine = Some(url.to_owned());
+            config.engine = Some(url.parse().unwrap());
             config.worker_listeners.clear();
             change(config);
         })

@@ -16,6 +16,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tungstenite::handshake::client::generate_key;
 
+use crate::config::EngineAddress;
 use crate::id::SlotId;
 use crate::mesh::engine_thread;
 use crate::net::channel::{self, Channel};
@@ -23,7 +24,6 @@ use crate::protocol::connection::Connection;
 use crate::protocol::dial;
 
 use super::Engine;
-use super::address::EngineAddress;
 use super::outgoing::Chance;
 use super::peers::Phase;
 
@@ -57,9 +57,6 @@ pub struct Attach {
 /// Why nothing can be attached to, ever.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// The configuration lets no such address pass.
-    #[error("{0} is no address of an engine, expected ws://host:port or wss://host:port")]
-    Address(String),
     /// Nobody vouches for any server.
     #[error(
         "cannot attach to {address}: no certificates to trust ({cause}); install the system's \
@@ -74,19 +71,21 @@ pub enum AttachError {
 }
 
 impl Attach {
-    /// Reads the address and, for `wss`, what the operating system trusts.
-    pub fn new(url: &str, name: String, namespace: Option<String>) -> Result<Attach, AttachError> {
-        let wrong = || AttachError::Address(crate::config::without_secrets(url));
-        let address = EngineAddress::parse(url).ok_or_else(wrong)?;
-        let tls = if address.is_tls {
-            let name = ServerName::try_from(address.host.clone()).map_err(|_| wrong())?;
-            let config = channel::trust().map_err(|cause| AttachError::Trust {
-                address: address.shown.clone(),
-                cause,
-            })?;
-            Some((config, name))
-        } else {
-            None
+    /// Reads, for `wss`, what the operating system trusts.
+    pub fn new(
+        address: EngineAddress,
+        name: String,
+        namespace: Option<String>,
+    ) -> Result<Attach, AttachError> {
+        let tls = match &address.server_name {
+            Some(server_name) => {
+                let config = channel::trust().map_err(|cause| AttachError::Trust {
+                    address: address.shown.clone(),
+                    cause,
+                })?;
+                Some((config, server_name.clone()))
+            }
+            None => None,
         };
         Ok(Attach {
             address,
@@ -402,7 +401,7 @@ mod tests {
 
     fn link(now: Instant) -> Link {
         Link::new(
-            Attach::new("ws://localhost:1", "me".to_owned(), None).unwrap(),
+            Attach::new("ws://localhost:1".parse().unwrap(), "me".to_owned(), None).unwrap(),
             now,
         )
     }

@@ -1,94 +1,64 @@
-//! One entry of `expose_functions`: a pattern on a function's id, or what its metadata must hold.
+//! One entry of `expose_functions`: which functions it exposes, by id, metadata and namespace.
+//!
+//! May not know how files write it.
+
+use std::fmt;
 
 use serde_json::Value;
 
-use crate::protocol::{raw, text};
+/// Where a function is that names no namespace.
+pub const NAMESPACE_DEFAULT: &str = "default";
 
-/// Which functions are exposed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Filter(Kind);
-
-#[derive(Debug, Clone, PartialEq)]
-enum Kind {
-    /// Those whose whole id it fits.
-    Id(Pattern),
-    /// Those whose metadata has all these keys, each with what is wanted.
-    Metadata(Vec<(Box<str>, Wanted)>),
+/// Which functions are exposed: those that fit all that is said here. One that says neither an id nor
+/// metadata exposes nothing.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Filter {
+    /// What the whole id fits.
+    pub id: Option<Pattern>,
+    /// Keys that the metadata has, each with what is wanted.
+    pub metadata: Vec<(Box<str>, Wanted)>,
+    /// Where the function is. None: in [`NAMESPACE_DEFAULT`].
+    pub namespace: Option<Box<str>>,
 }
 
 /// What a key of a function's metadata must have.
 #[derive(Debug, Clone, PartialEq)]
-enum Wanted {
+pub enum Wanted {
     /// This value. A tree, for it is only compared.
     Equal(Value),
     /// A string that the pattern fits.
     Fits(Pattern),
 }
 
-/// A text that is no filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected `match(\"…\")`, or a mapping with `metadata` and at least one key in it")]
-pub struct FilterError;
-
 impl Filter {
-    /// Reads one entry of the list, as a JSON text.
-    pub fn read(json: &str) -> Result<Filter, FilterError> {
-        let json = json.trim_ascii();
-        if json.starts_with('"') {
-            let pattern = text::read_string(json).map_err(|text::LoneSurrogate| FilterError)?;
-            let pattern = Pattern::read(&pattern).ok_or(FilterError)?;
-            return Ok(Filter(Kind::Id(pattern)));
-        }
-        let mut has_others = false;
-        let mut metadata = None;
-        raw::members(json, |key, value| match text::read_string(key).as_deref() {
-            Ok("metadata") => metadata = Some(value),
-            _ => has_others = true,
-        })
-        .map_err(|_| FilterError)?;
-        match metadata {
-            Some(metadata) if !has_others => Ok(Filter(Kind::Metadata(wanted(metadata.get())?))),
-            _ => Err(FilterError),
+    /// Those whose id fits, in the default namespace.
+    pub fn of_id(pattern: &str) -> Filter {
+        Filter {
+            id: Some(Pattern::new(pattern)),
+            ..Filter::default()
         }
     }
 
     /// Whether a function is among them. `metadata`: the function's, a JSON text, if it has some.
-    pub fn matches(&self, id: &str, metadata: Option<&str>) -> bool {
-        match &self.0 {
-            Kind::Id(pattern) => pattern.fits(id),
-            Kind::Metadata(wanted) => {
-                let given = metadata.and_then(|json| serde_json::from_str::<Value>(json).ok());
-                let Some(Value::Object(given)) = given else {
-                    return false;
-                };
-                wanted
-                    .iter()
-                    .all(|(key, wanted)| given.get(&**key).is_some_and(|given| wanted.is(given)))
-            }
-        }
+    pub fn matches(&self, namespace: &str, id: &str, metadata: Option<&str>) -> bool {
+        let says_which = self.id.is_some() || !self.metadata.is_empty();
+        says_which
+            && self.namespace.as_deref().unwrap_or(NAMESPACE_DEFAULT) == namespace
+            && self.id.as_ref().is_none_or(|pattern| pattern.fits(id))
+            && (self.metadata.is_empty() || self.has_all(metadata))
     }
-}
 
-fn wanted(metadata: &str) -> Result<Vec<(Box<str>, Wanted)>, FilterError> {
-    let metadata: Value = serde_json::from_str(metadata).map_err(|_| FilterError)?;
-    match metadata {
-        // Without a key it would expose whatever has metadata: hardly what was meant.
-        Value::Object(members) if !members.is_empty() => Ok(members
-            .into_iter()
-            .map(|(key, value)| (key.into(), Wanted::read(value)))
-            .collect()),
-        _ => Err(FilterError),
+    fn has_all(&self, metadata: Option<&str>) -> bool {
+        let given = metadata.and_then(|json| serde_json::from_str::<Value>(json).ok());
+        let Some(Value::Object(given)) = given else {
+            return false;
+        };
+        let mut wanted = self.metadata.iter();
+        wanted.all(|(key, wanted)| given.get(&**key).is_some_and(|given| wanted.is(given)))
     }
 }
 
 impl Wanted {
-    fn read(value: Value) -> Wanted {
-        match value.as_str().and_then(Pattern::read) {
-            Some(pattern) => Wanted::Fits(pattern),
-            None => Wanted::Equal(value),
-        }
-    }
-
     fn is(&self, given: &Value) -> bool {
         match self {
             Wanted::Equal(value) => value == given,
@@ -97,9 +67,9 @@ impl Wanted {
     }
 }
 
-/// `match("…")`: `*` stands for any run of characters, all else for itself.
-#[derive(Debug, Clone, PartialEq)]
-struct Pattern {
+/// A text in which `*` stands for any run of characters, all else for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
     /// What stands before the first `*`.
     start: Box<str>,
     /// What stands between and behind the others. Empty: there is no `*`.
@@ -107,14 +77,13 @@ struct Pattern {
 }
 
 impl Pattern {
-    fn read(text: &str) -> Option<Pattern> {
-        let content = text.strip_prefix("match(")?.strip_suffix(')')?;
-        let unquoted = |quote: char| content.strip_prefix(quote)?.strip_suffix(quote);
-        let mut parts = unquoted('"').or_else(|| unquoted('\''))?.split('*');
-        Some(Pattern {
-            start: parts.next()?.into(),
-            rest: parts.map(Box::from).collect(),
-        })
+    /// Every text is one.
+    pub fn new(text: &str) -> Pattern {
+        let mut parts = text.split('*').map(Box::from);
+        Pattern {
+            start: parts.next().unwrap_or_default(),
+            rest: parts.collect(),
+        }
     }
 
     fn fits(&self, text: &str) -> bool {
@@ -135,53 +104,67 @@ impl Pattern {
     }
 }
 
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
-mod tests {
-    use super::*;
-
-    fn id_matches(pattern: &str, id: &str) -> bool {
-        let json = serde_json::to_string(pattern).unwrap();
-        Filter::read(&json).unwrap().matches(id, None)
+/// As it was written.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.start)?;
+        self.rest.iter().try_for_each(|part| write!(f, "*{part}"))
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
 
     #[test]
     fn a_pattern_fits_the_whole_id() {
         let rows = [
-            (r#"match("a::b")"#, "a::b", true),
-            ("match('a::b')", "a::b", true),
-            (r#"match("a::b")"#, "a::bc", false),
-            (r#"match("a::b")"#, "xa::b", false),
-            (r#"match("")"#, "", true),
-            (r#"match("")"#, "a", false),
-            (r#"match("*")"#, "", true),
-            (r#"match("*")"#, "anything::é", true),
-            (r#"match("a::*")"#, "a::", true),
-            (r#"match("a::*")"#, "a::b::c", true),
-            (r#"match("a::*")"#, "b::a::", false),
-            (r#"match("*::get")"#, "stream::get", true),
-            (r#"match("*::get")"#, "stream::get_all", false),
-            (r#"match("a*a")"#, "a", false),
-            (r#"match("a*a")"#, "aa", true),
-            (r#"match("a*b*c")"#, "a-b-c-b-c", true),
-            (r#"match("a*b*c")"#, "acb", false),
-            (r#"match("a**c")"#, "ac", true),
-            (r#"match("*ab*ab")"#, "ab", false),
-            (r#"match("*ab*ab")"#, "abab", true),
-            (r#"match("a.c")"#, "abc", false),
-            (r#"match("a?[b]")"#, "a?[b]", true),
+            ("a::b", "a::b", true),
+            ("a::b", "a::bc", false),
+            ("a::b", "xa::b", false),
+            ("", "", true),
+            ("", "a", false),
+            ("*", "", true),
+            ("*", "anything::é", true),
+            ("a::*", "a::", true),
+            ("a::*", "a::b::c", true),
+            ("a::*", "b::a::", false),
+            ("*::get", "stream::get", true),
+            ("*::get", "stream::get_all", false),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("a*b*c", "a-b-c-b-c", true),
+            ("a*b*c", "acb", false),
+            ("a**c", "ac", true),
+            ("*ab*ab", "ab", false),
+            ("*ab*ab", "abab", true),
+            ("a.c", "abc", false),
+            ("a?[b]", "a?[b]", true),
         ];
         for (pattern, id, fits) in rows {
-            assert_eq!(id_matches(pattern, id), fits, "{pattern} {id}");
+            let filter = Filter::of_id(pattern);
+            assert_eq!(filter.matches("default", id, None), fits, "{pattern} {id}");
+            assert_eq!(Pattern::new(pattern).to_string(), pattern);
         }
+    }
+
+    fn equal(key: &str, value: Value) -> (Box<str>, Wanted) {
+        (key.into(), Wanted::Equal(value))
     }
 
     #[test]
     fn metadata_must_have_every_key_equal() {
-        let filter = Filter::read(
-            r#"{"metadata":{"public":true,"tier":"match('gold*')","n":1,"l":[1,{"a":null}]}}"#,
-        )
-        .unwrap();
+        let filter = Filter {
+            metadata: vec![
+                equal("public", json!(true)),
+                ("tier".into(), Wanted::Fits(Pattern::new("gold*"))),
+                equal("n", json!(1)),
+                equal("l", json!([1, {"a": null}])),
+            ],
+            ..Filter::default()
+        };
         let rows = [
             (
                 r#"{"public":true,"tier":"golden","n":1,"l":[1,{"a":null}],"x":5}"#,
@@ -209,31 +192,34 @@ mod tests {
             ("null", false),
         ];
         for (metadata, matches) in rows {
-            assert_eq!(filter.matches("any", Some(metadata)), matches, "{metadata}");
+            let found = filter.matches("default", "any", Some(metadata));
+            assert_eq!(found, matches, "{metadata}");
         }
-        assert!(!filter.matches("any", None));
+        assert!(!filter.matches("default", "any", None));
     }
 
     #[test]
-    fn what_is_no_filter_is_told_so() {
-        for json in [
-            r#""stream::*""#,
-            r#""match(stream::*)""#,
-            r#""match(\"x')""#,
-            r#""match(\")""#,
-            r#""match(\"x\") ""#,
-            r#""""#,
-            "{}",
-            r#"{"metadata":{}}"#,
-            r#"{"metadata":5}"#,
-            r#"{"metadata":{"a":1},"other":1}"#,
-            r#"{"id":"x"}"#,
-            "5",
-            "null",
-            "[]",
-            "",
+    fn all_that_is_said_has_to_fit_and_nothing_said_exposes_nothing() {
+        let filter = Filter {
+            id: Some(Pattern::new("link::*")),
+            metadata: vec![equal("public", json!(true))],
+            namespace: Some("browser".into()),
+        };
+        let public = Some(r#"{"public":true}"#);
+        for (namespace, id, metadata, fits) in [
+            ("browser", "link::create", public, true),
+            ("default", "link::create", public, false),
+            ("browser", "other::create", public, false),
+            ("browser", "link::create", None, false),
         ] {
-            assert_eq!(Filter::read(json), Err(FilterError), "{json}");
+            assert_eq!(filter.matches(namespace, id, metadata), fits);
         }
+        // Where no namespace is named, no other one is meant.
+        assert!(!Filter::of_id("*").matches("browser", "a", None));
+        let says_nothing = Filter {
+            namespace: Some("default".into()),
+            ..Filter::default()
+        };
+        assert!(!says_nothing.matches("default", "a", public));
     }
 }

@@ -40,7 +40,6 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Registry};
 use redis::Value;
-use rustls::pki_types::ServerName;
 use uuid::Uuid;
 
 use crate::config::RedisStore;
@@ -249,17 +248,12 @@ fn plain(cause: &str) -> String {
 }
 
 fn tls_of(settings: &RedisStore, shown: &str) -> Result<Option<Tls>, RedisError> {
-    if !settings.address.is_tls {
+    let Some(name) = settings.address.server_name.clone() else {
         return Ok(None);
-    }
+    };
     let config = trust().map_err(|cause| RedisError::Trust {
         address: shown.to_owned(),
         cause,
-    })?;
-    let name = ServerName::try_from(settings.address.host.clone());
-    let name = name.map_err(|_| RedisError::Unfit {
-        address: shown.to_owned(),
-        cause: "its host can be in no certificate".to_owned(),
     })?;
     Ok(Some((Arc::clone(&config), name)))
 }
