@@ -48,6 +48,8 @@ pub struct Options {
     pub store: Option<Box<dyn Store>>,
     /// Groups named `…@2` belong to worker 2.
     pub steered: bool,
+    /// An engine that is attached to is pinged so often.
+    pub ping_every: Option<Duration>,
     /// Set before the first thread serves anybody: from then on only [`Server::drain`] may end it.
     pub serves: Arc<AtomicBool>,
 }
@@ -113,7 +115,10 @@ impl Server {
         };
         let values = Values::open(config, owners, workers, options.store)?;
         let stream = listeners::stream(config, workers)?;
-        let attach = attach_of(config).transpose()?;
+        let mut attach = attach_of(config).transpose()?;
+        if let (Some(attach), Some(every)) = (&mut attach, options.ping_every) {
+            attach.ping_every(every);
+        }
         let sdk_workers = listeners::workers(config)?;
         let stream_address = stream[0].local_addr()?;
         let worker_addresses: Vec<SocketAddr> = sdk_workers

@@ -50,15 +50,12 @@ fn the_first_write_introduces_the_server_and_asks_for_the_functions() {
             (message["type"].as_str().unwrap(), id.as_str().unwrap())
         })
         .collect();
-    let changed = kinds[11].1;
+    let changed = kinds[8].1;
     assert!(changed.starts_with("iii-stream::functions-changed::"));
-    let trigger_id = kinds[12].1;
+    let (of_functions, of_workers) = (kinds[9].1, kinds[10].1);
     assert_eq!(
         kinds,
         [
-            ("registertriggertype", "stream"),
-            ("registertriggertype", "stream:join"),
-            ("registertriggertype", "stream:leave"),
             ("registerfunction", "stream::set"),
             ("registerfunction", "stream::get"),
             ("registerfunction", "stream::delete"),
@@ -68,17 +65,13 @@ fn the_first_write_introduces_the_server_and_asks_for_the_functions() {
             ("registerfunction", "stream::send"),
             ("registerfunction", "stream::update"),
             ("registerfunction", changed),
-            ("registertrigger", trigger_id),
+            ("registertrigger", of_functions),
+            ("registertrigger", of_workers),
             ("invokefunction", "engine::workers::register"),
             ("invokefunction", "engine::functions::list"),
         ]
     );
-    for of_type in &said[..3] {
-        assert!(of_type["description"].is_string(), "{of_type}");
-        assert!(of_type["trigger_request_format"].is_object(), "{of_type}");
-        assert!(of_type["call_request_format"].is_object(), "{of_type}");
-    }
-    for function in &said[3..11] {
+    for function in &said[..8] {
         assert!(function["description"].is_string(), "{function}");
         assert!(function["request_format"].is_object(), "{function}");
         assert!(function.get("metadata").is_none(), "{function}");
@@ -87,11 +80,17 @@ fn the_first_write_introduces_the_server_and_asks_for_the_functions() {
         let has_none = ["get", "list", "list_groups", "send"].map(|name| format!("stream::{name}"));
         assert_eq!(has_result, !has_none.iter().any(|none| none == id), "{id}");
     }
-    assert_eq!(
-        said[12],
-        json!({"type": "registertrigger", "id": trigger_id, "trigger_type": "engine::functions-available",
-            "function_id": changed, "config": {}})
-    );
+    assert_eq!(said[8]["metadata"], json!({"internal": true}));
+    for (said, id, of_type) in [
+        (&said[9], of_functions, "engine::functions-available"),
+        (&said[10], of_workers, "engine::workers-available"),
+    ] {
+        assert_eq!(
+            *said,
+            json!({"type": "registertrigger", "id": id, "trigger_type": of_type,
+                "function_id": changed, "config": {}})
+        );
+    }
     let pid = std::process::id();
     // A process id alone is the same in every container.
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
@@ -102,14 +101,24 @@ fn the_first_write_introduces_the_server_and_asks_for_the_functions() {
         std::env::consts::ARCH,
         std::env::consts::FAMILY
     );
-    assert_eq!(said[13]["invocation_id"], Value::Null);
-    assert_eq!(said[13]["action"], json!({"type": "void"}));
+    assert_eq!(said[11]["invocation_id"], Value::Null);
+    assert_eq!(said[11]["action"], json!({"type": "void"}));
     assert_eq!(
-        said[13]["data"],
+        said[11]["data"],
         json!({"runtime": "rust", "version": env!("CARGO_PKG_VERSION"), "name": name,
             "os": os, "pid": pid, "telemetry": {"framework": "iii-stream"}})
     );
-    assert!(said[14]["invocation_id"].is_string() && said[14]["data"] == json!({}));
+    assert!(said[12]["invocation_id"].is_string() && said[12]["data"] == json!({}));
+    // The types follow when the engine has told that the functions are ours.
+    link.answer_list(&said[12], &[]);
+    for id in ["stream", "stream:join", "stream:leave"] {
+        let of_type = link.next();
+        assert_eq!(of_type["type"], "registertriggertype", "{of_type}");
+        assert_eq!(of_type["id"], id);
+        assert!(of_type["description"].is_string(), "{of_type}");
+        assert!(of_type["trigger_request_format"].is_object(), "{of_type}");
+        assert!(of_type["call_request_format"].is_object(), "{of_type}");
+    }
     drop(server);
 }
 
@@ -139,6 +148,8 @@ fn what_an_engine_sends_is_answered_as_it_expects() {
     let mut link = engine.accept();
     let list = link.registrations().pop().unwrap();
     link.send(&json!({"type": "workerregistered", "worker_id": uuid::Uuid::new_v4().to_string()}));
+    link.answer_list(&list, &[]);
+    let list = link.types();
     link.answer_list(&list, &[]);
 
     link.send(&trigger(
@@ -207,7 +218,9 @@ fn custom_stores_follow_the_engine_s_list_and_go_when_it_does_not_find_them() {
     let server = attached(&engine.url(), |_| {});
     let mut link = engine.accept();
     let said = link.registrations();
-    link.answer_list(&said[14], &["stream::get(chat)", "f"]);
+    link.answer_list(&said[12], &["stream::get(chat)", "f"]);
+    let list = link.types();
+    link.answer_list(&list, &["stream::get(chat)", "f"]);
     link.settle();
     let id = link.start("stream::get", item_input(ROOM, "i"));
     let call = link.next_call("stream::get(chat)");
@@ -220,7 +233,7 @@ fn custom_stores_follow_the_engine_s_list_and_go_when_it_does_not_find_them() {
     assert_eq!(link.next()["result"], "theirs");
 
     // The set of functions changes: asked again, and answered.
-    let changed = said[11]["id"].as_str().unwrap().to_owned();
+    let changed = said[8]["id"].as_str().unwrap().to_owned();
     let id = link.start(&changed, json!({"event": "functions_changed"}));
     let answer = link.next();
     assert_eq!(
@@ -261,6 +274,8 @@ fn a_join_asked_while_the_link_is_down_waits_for_it_and_its_triggers() {
     subscriber.join("other", ("free", "g"));
     let mut link = engine.accept();
     let list = link.registrations().pop().unwrap();
+    link.answer_list(&list, &[]);
+    let list = link.types();
     link.send(&gate);
     assert_eq!(link.next()["type"], "triggerregistrationresult");
     link.answer_list(&list, &[]);
@@ -359,8 +374,10 @@ fn calls_of_custom_functions_wait_for_the_link_and_those_under_way_end() {
     let mut link = engine.accept();
     let list = link.registrations().pop().unwrap();
     let call = link.next_call("stream::list(chat)");
-    link.answer_list(&list, &functions);
     link.answer(&call, json!({"result": [1]}));
+    link.answer_list(&list, &functions);
+    let list = link.types();
+    link.answer_list(&list, &functions);
     assert_eq!(second.sync().data, json!([1]));
     link.start(
         "stream::send",
@@ -629,11 +646,13 @@ fn a_server_starts_before_its_engine_does() {
     drop(free);
     let server = attached(&format!("ws://localhost:{port}"), |_| {});
     let mut subscriber = Subscriber::connect(&server);
-    assert_eq!(subscriber.join("s", ROOM).data, json!([]));
+    // Nothing is known of gates yet.
+    subscriber.start_join("s", ROOM, None);
     let engine = TestServer::with(ONE_WORKER, |config| {
         config.worker_listeners = vec![Endpoint::new("127.0.0.1", port).into()];
     });
     let mut sdk = SdkWorker::connect(&engine);
+    assert_eq!(subscriber.sync().data, json!([]));
     wait_for_link(&mut sdk, &mut subscriber);
     sdk.set(ROOM, "i", json!(1));
     assert_eq!(subscriber.next().told(), ("create", Some("i"), &json!(1)));

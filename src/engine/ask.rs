@@ -239,6 +239,8 @@ impl Engine {
             Awaits::Caller(caller) => self.answer_caller(caller, function_id, answered),
             Awaits::Nobody => self.log_failure(function_id, answered),
             Awaits::Functions => self.functions_listed(answered),
+            Awaits::Workers => self.workers_listed(answered),
+            Awaits::TriggerTypes => self.trigger_types_listed(answered),
             Awaits::Condition(handler) => match answered {
                 Answered::Result(result) if is_false(result) => {}
                 Answered::Result(_) => self.call_handler(&handler),

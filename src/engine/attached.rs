@@ -10,28 +10,35 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::id::SlotId;
-use crate::mesh::JoinRequest;
+use crate::mesh::{JoinRequest, ToWorker};
 use crate::protocol::attached::functions_changed_id;
 use crate::protocol::call::ErrorBody;
 use crate::shard::hooks::Streams;
 
 use super::Engine;
 use super::calls::{Answered, Awaits};
-use super::link::{Attach, Link};
+use super::link::{Attach, Gates, Link, Standing};
 use super::peers::Peer;
 use super::serve::OVERLOADED;
 
 /// How often calls that are refused for want of room are told in the log.
 const REFUSALS_SAID_EVERY: Duration = Duration::from_secs(60);
 
+/// How long a join waits while another server has the functions of streams: long enough for ours to take
+/// over when that one has just ended.
+const STANDS_BY_FOR: Duration = Duration::from_secs(5);
+
 /// Our side of an engine that others run.
 pub(super) struct Attached {
     pub(super) link: Link,
-    /// The function that the engine calls when the set of functions has changed, and its trigger.
+    /// The function that the engine calls when functions or workers have changed, and its triggers.
     pub(super) functions_changed: String,
-    pub(super) trigger: Uuid,
+    pub(super) triggers: [Uuid; 2],
+    pub(super) standing: Standing,
     /// The engine has handed over the triggers that it knows, and told which functions there are.
     is_settled: bool,
+    /// It has once.
+    was_settled: bool,
     /// What was followed when the link was lost, until it is known anew.
     lost: Lost,
     /// Leaves wait for a trigger to be known again: at most until then, once the link is there.
@@ -51,6 +58,10 @@ struct Lost {
     events: Streams,
     joins: Streams,
     leaves: Streams,
+    /// The functions that joins were put to.
+    gates: Gates,
+    /// When those that have not come back are forgotten, once the link is settled.
+    gates_until: Option<Instant>,
 }
 
 /// Whether leaves wait for a `stream:leave` trigger.
@@ -101,8 +112,10 @@ impl Attached {
         Attached {
             link: Link::new(to, now),
             functions_changed: functions_changed_id(&id),
-            trigger: Uuid::new_v4(),
+            triggers: [Uuid::new_v4(), Uuid::new_v4()],
+            standing: Standing::new(),
             is_settled: false,
+            was_settled: false,
             lost: Lost::default(),
             leaves: LeavesWait::No,
             joins: VecDeque::new(),
@@ -120,7 +133,9 @@ impl Attached {
         };
         let join = self.joins.front().map(|(until, _)| *until);
         let call = self.waiting.calls.front().map(|call| call.until);
-        [leaves, join, call].into_iter().flatten().min()
+        let gates = self.lost.gates_until;
+        let times = [leaves, join, call, gates, self.standing.next_at()];
+        times.into_iter().flatten().min()
     }
 
     /// The link is there. Leaves wait until then for a trigger to be known again.
@@ -141,6 +156,12 @@ impl Attached {
         }
         self.refused_said_at = Some(now);
         Some(std::mem::take(&mut self.refused))
+    }
+
+    /// Whether a join has to wait.
+    fn holds(&self, request: &JoinRequest) -> bool {
+        let stream = request.presence.key.stream();
+        !self.is_settled || self.lost.gates.are_missed_by(stream)
     }
 
     fn lets_leaves_go(&self) -> bool {
@@ -205,20 +226,39 @@ impl Engine {
         }
     }
 
-    /// The link is lost: all triggers are forgotten, and what they followed is remembered until they
-    /// are known again.
-    pub(super) fn detach(&mut self, why: &str) {
+    /// The link is lost, or somebody else has our functions: nothing is known until it is told anew.
+    pub(super) fn unsettle(&mut self, is_link_lost: bool) {
         let (events, joins, leaves) = self.triggers.streams();
+        let until = self.now.monotonic + self.call_timeout;
         let Some(attached) = &mut self.attached else {
             return;
         };
-        attached.is_settled = false;
-        attached.lost.events.add(&events);
-        attached.lost.joins.add(&joins);
-        attached.lost.leaves.add(&leaves);
-        if !attached.lost.leaves.is_empty() {
-            attached.leaves = LeavesWait::ForLink;
+        let was_settled = std::mem::replace(&mut attached.is_settled, false);
+        if !was_settled && events.is_empty() && joins.is_empty() && leaves.is_empty() {
+            return; // nothing more is lost
         }
+        let lost = &mut attached.lost;
+        lost.events.add(&events);
+        lost.joins.add(&joins);
+        lost.leaves.add(&leaves);
+        lost.gates_until = None;
+        for (stream, function_id) in self.triggers.join_functions() {
+            lost.gates.lose(stream, function_id);
+        }
+        if !lost.leaves.is_empty() {
+            attached.leaves = match is_link_lost {
+                true => LeavesWait::ForLink,
+                false => LeavesWait::Until(until),
+            };
+        }
+        self.hooks.change();
+    }
+
+    /// The link is lost, and is to be there again.
+    pub(super) fn detach(&mut self, why: &str) {
+        let Some(attached) = &self.attached else {
+            return;
+        };
         tracing::warn!(
             "lost the engine at {}: {why}. Subscribers stay and hear what they are owed when it is back; \
              until then nothing changes and no function is called. Trying again: is the engine running?",
@@ -234,6 +274,8 @@ impl Engine {
             None => (events, joins, leaves),
             Some(attached) => {
                 let lost = &attached.lost;
+                // Of a server that knows nothing yet, or whose calls go to another, every join waits.
+                joins.all |= !attached.was_settled || attached.standing.is_by();
                 (
                     events.with_lost(&lost.events),
                     joins.with_lost(&lost.joins),
@@ -263,15 +305,18 @@ impl Engine {
         if std::mem::replace(&mut attached.is_settled, true) {
             return;
         }
+        attached.was_settled = true;
         attached.link.has_settled();
         tracing::info!("attached to the engine at {}", attached.link.shown());
         attached.lost.events = Streams::default();
-        attached.lost.joins = Streams::default();
-        self.hooks.change();
-        let joins = std::mem::take(&mut attached.joins);
-        for (_, request) in joins {
-            self.decide_join(request);
+        match attached.lost.gates.is_empty() {
+            true => attached.lost.joins = Streams::default(),
+            // Their workers may have to find the engine again, as we had.
+            false => attached.lost.gates_until = Some(self.now.monotonic + self.call_timeout),
         }
+        self.hooks.change();
+        self.tell_all_hooks(); // before the joins that are decided now
+        self.decide_waiting_joins();
         self.look_for_leave_triggers();
     }
 
@@ -308,14 +353,74 @@ impl Engine {
 
     /// Keeps a join until its functions can be asked; gives it back when they can be now.
     pub(super) fn hold_join(&mut self, request: Box<JoinRequest>) -> Option<Box<JoinRequest>> {
-        let until = self.now.monotonic + self.call_timeout;
+        let now = self.now.monotonic;
         let max = self.limits.calls_in_flight;
-        match &mut self.attached {
-            Some(attached) if !attached.is_settled && attached.joins.len() < max => {
-                attached.joins.push_back((until, request));
-                None
+        let Some(attached) = &mut self.attached else {
+            return Some(request);
+        };
+        if !attached.holds(&request) {
+            return Some(request);
+        }
+        if attached.joins.len() >= max {
+            self.metrics().calls_refused.increment();
+            self.tell(request.worker, ToWorker::Joined(request, false));
+            return None;
+        }
+        let wait = match attached.standing.is_by() {
+            true => self.call_timeout.min(STANDS_BY_FOR),
+            false => self.call_timeout,
+        };
+        attached.joins.push_back((now + wait, request));
+        None
+    }
+
+    /// Joins that wait, as far as they need to wait no longer.
+    fn decide_waiting_joins(&mut self) {
+        let Some(attached) = &mut self.attached else {
+            return;
+        };
+        for (until, request) in std::mem::take(&mut attached.joins) {
+            match &mut self.attached {
+                Some(attached) if attached.holds(&request) => {
+                    attached.joins.push_back((until, request));
+                }
+                _ => self.ask_join_functions(request),
             }
-            _ => Some(request),
+        }
+    }
+
+    /// Joins are refused soon: another server has the functions.
+    pub(super) fn shorten_waits_of_joins(&mut self) {
+        let latest = self.now.monotonic + STANDS_BY_FOR;
+        if let Some(attached) = &mut self.attached {
+            for (until, _) in &mut attached.joins {
+                *until = latest.min(*until);
+            }
+        }
+    }
+
+    /// A trigger was handed over: joins may have waited for its function, or leaves for it.
+    pub(super) fn look_for_what_waits(&mut self, trigger: SlotId) {
+        let gate = self.triggers.join_function(trigger);
+        if let (Some(attached), Some((stream, function_id))) = (&mut self.attached, gate)
+            && attached.lost.gates.find(stream, function_id)
+            && attached.is_settled
+        {
+            if attached.lost.gates.is_empty() {
+                self.forget_gates();
+            }
+            self.decide_waiting_joins();
+        }
+        self.look_for_leave_triggers();
+    }
+
+    /// Join functions that have not come back by now are gone.
+    fn forget_gates(&mut self) {
+        if let Some(attached) = &mut self.attached {
+            attached.lost.gates = Gates::default();
+            attached.lost.gates_until = None;
+            attached.lost.joins = Streams::default();
+            self.hooks.change();
         }
     }
 
@@ -370,7 +475,20 @@ impl Engine {
         while let Some(attached) = &mut self.attached
             && let Some((_, request)) = attached.joins.pop_front_if(|(until, _)| *until <= now)
         {
-            self.join_unasked(request);
+            match attached.is_settled {
+                // A function of it is missing still: the others are asked.
+                true => self.ask_join_functions(request),
+                false if attached.standing.is_by() => {
+                    self.tell(request.worker, ToWorker::Joined(request, false));
+                }
+                false => self.join_unasked(request),
+            }
+        }
+        if let Some(attached) = &mut self.attached
+            && attached.lost.gates_until.is_some_and(|until| until <= now)
+        {
+            self.forget_gates();
+            self.decide_waiting_joins();
         }
         if let Some(attached) = &mut self.attached
             && matches!(attached.leaves, LeavesWait::Until(until) if until <= now)

@@ -74,8 +74,10 @@ pub(super) enum Awaits {
     Caller(Caller),
     /// Only an error is of interest, for the log.
     Nobody,
-    /// Which functions a running engine has.
+    /// Which functions, workers and trigger types a running engine has.
     Functions,
+    Workers,
+    TriggerTypes,
     /// The handler is called unless the condition says no.
     Condition(Box<Handler>),
     /// One function's word on a join.

@@ -186,7 +186,7 @@ impl Engine {
                 }
                 if self.is_link(id) {
                     self.tell_registration(id, asked, None);
-                    self.look_for_leave_triggers();
+                    self.look_for_what_waits(slot);
                 }
             }
             Err(error) => {
@@ -335,6 +335,7 @@ impl Engine {
     /// A peer is gone, or about to be: what is its own goes, and who waits for it is told.
     pub(super) fn forget(&mut self, id: SlotId) {
         let error = if self.is_link(id) {
+            self.unsettle(true);
             if let Some(why) = self.link_ended(id) {
                 self.detach(&why);
             }

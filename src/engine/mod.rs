@@ -219,6 +219,7 @@ impl Engine {
             self.deliver_parked(); // what found its owner full, before anything after it
             self.accept();
             self.tend_link();
+            self.tend_standing();
             self.read_sockets(); // bytes → messages → commands
             self.take_leaves(); // what is owed to functions, as far as they have room
             self.tell_functions();

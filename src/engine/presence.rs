@@ -43,9 +43,12 @@ pub(super) enum Word {
 impl Engine {
     /// Asks all functions that a join of that stream is put to, at once.
     pub(super) fn decide_join(&mut self, request: Box<JoinRequest>) {
-        let Some(request) = self.hold_join(request) else {
-            return;
-        };
+        if let Some(request) = self.hold_join(request) {
+            self.ask_join_functions(request);
+        }
+    }
+
+    pub(super) fn ask_join_functions(&mut self, request: Box<JoinRequest>) {
         let asked = self.triggers.of_join(request.presence.key.stream());
         if asked.is_empty() {
             return self.join_unasked(request);

@@ -287,6 +287,21 @@ impl Triggers {
         self.of_presence(&self.followers.joins, stream)
     }
 
+    /// All functions that joins are put to, and of which stream; none: of all.
+    pub(super) fn join_functions(&self) -> impl Iterator<Item = (Option<&str>, &str)> {
+        let slots = self.followers.joins.iter();
+        slots.filter_map(|slot| self.join_function(slot))
+    }
+
+    /// The function that a trigger puts joins to, and of which stream.
+    pub(super) fn join_function(&self, slot: SlotId) -> Option<(Option<&str>, &str)> {
+        let trigger = self.triggers.get(slot)?;
+        match &trigger.matcher {
+            Matcher::Join(matcher) => Some((matcher.stream.as_deref(), &*trigger.function_id)),
+            _ => None,
+        }
+    }
+
     /// What a leave of that stream is told to.
     pub(super) fn of_leave(&self, stream: &str) -> Vec<Called> {
         self.of_presence(&self.followers.leaves, stream)

@@ -18,8 +18,13 @@ pub const TRIGGER_TYPES: [TriggerType; 3] =
 const REGISTER_WORKER: &str = "engine::workers::register";
 /// The engine's function that tells which functions there are.
 pub const LIST_FUNCTIONS: &str = "engine::functions::list";
-/// Fires when they change.
-const FUNCTIONS_AVAILABLE: &str = "engine::functions-available";
+/// The engine's function that tells which workers there are.
+pub const LIST_WORKERS: &str = "engine::workers::list";
+/// The engine's function that tells which trigger types there are.
+pub const LIST_TRIGGER_TYPES: &str = "engine::trigger-types::list";
+/// Fire when the set of functions has changed, some seconds later, and when a worker has come, told
+/// something of itself, or gone: at once.
+const FOLLOWED: [&str; 2] = ["engine::functions-available", "engine::workers-available"];
 /// How the functions begin that are called when they change.
 const FUNCTIONS_CHANGED: &str = "iii-stream::functions-changed::";
 
@@ -46,13 +51,35 @@ pub fn functions_changed_id(id: &Uuid) -> String {
     format!("{FUNCTIONS_CHANGED}{id}")
 }
 
-/// All that is said before anything is asked, message by message. `functions`: our eight, as
-/// listings give them; `changed`: the function that hears of changes, and the id of its trigger.
+/// Whether that is the function of an attached server that hears of changes: of this one or another.
+pub fn is_functions_changed(function_id: &str) -> bool {
+    function_id.starts_with(FUNCTIONS_CHANGED)
+}
+
+/// All that is said before anything is asked, message by message: but for the trigger types, which are
+/// registered when the functions are known to be ours. `functions`: our eight, as listings give them;
+/// `changed`: the function that hears of changes, and the ids of its triggers.
 pub fn registrations(
     functions: &str,
-    changed: (&str, &Uuid),
+    changed: (&str, [&Uuid; 2]),
     process: &Process<'_>,
 ) -> Vec<String> {
+    let mut messages = function_registrations(functions);
+    let function_id = quoted(changed.0);
+    messages.push(format!(
+        r#"{{"type":"registerfunction","id":{function_id},"metadata":{{"internal":true}}}}"#
+    ));
+    for (id, trigger_type) in changed.1.iter().zip(FOLLOWED) {
+        messages.push(format!(
+            r#"{{"type":"registertrigger","id":"{id}","trigger_type":"{trigger_type}","function_id":{function_id},"config":{{}}}}"#
+        ));
+    }
+    messages.push(self_description(process));
+    messages
+}
+
+/// The registrations of our three trigger types.
+pub fn type_registrations() -> Vec<String> {
     let mut messages = Vec::new();
     for trigger_type in TRIGGER_TYPES {
         let fields = [
@@ -68,6 +95,12 @@ pub fn registrations(
             fields,
         ));
     }
+    messages
+}
+
+/// The registrations of our eight functions.
+pub fn function_registrations(functions: &str) -> Vec<String> {
+    let mut messages = Vec::new();
     for function in StreamFunction::ALL {
         let fields = ["description", "request_format", "response_format"];
         let entry = entry_of(functions, "function_id", function.id());
@@ -78,15 +111,15 @@ pub fn registrations(
             fields,
         ));
     }
-    let (function_id, trigger_id) = (quoted(changed.0), changed.1);
-    messages.push(format!(
-        r#"{{"type":"registerfunction","id":{function_id}}}"#
-    ));
-    messages.push(format!(
-        r#"{{"type":"registertrigger","id":"{trigger_id}","trigger_type":"{FUNCTIONS_AVAILABLE}","function_id":{function_id},"config":{{}}}}"#
-    ));
-    messages.push(self_description(process));
     messages
+}
+
+/// The first message of a link: that it takes the place of an older one.
+pub fn reattach(older: &Greeting) -> Option<String> {
+    let (id, token) = (&older.worker_id, quoted(older.reattach_token.as_deref()?));
+    Some(format!(
+        r#"{{"type":"reattach","previous_worker_id":"{id}","reattach_token":{token}}}"#
+    ))
 }
 
 fn self_description(process: &Process<'_>) -> String {
@@ -141,10 +174,171 @@ pub fn listed_functions(result: &str) -> Result<Vec<String>, serde_json::Error> 
     Ok(ids)
 }
 
-/// The id that the engine calls us by, if the message tells it.
-pub fn greeted_as(message: &str) -> Option<Uuid> {
-    let [kind, id] = strings_at(message, ["type", "worker_id"])?;
-    (kind? == "workerregistered").then(|| Uuid::parse_str(&id?).ok())?
+/// A function in the engine's answer to [`LIST_FUNCTIONS`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct ListedFunction {
+    /// Its id.
+    pub id: String,
+    /// The worker that serves it, which newer engines tell.
+    pub worker_name: Option<String>,
+}
+
+/// The functions in the engine's answer to [`LIST_FUNCTIONS`] that stand in our own namespace (`ours`;
+/// none: `default`), or in none. Err: it is no such answer.
+pub fn read_functions(
+    result: &str,
+    ours: Option<&str>,
+) -> Result<Vec<ListedFunction>, serde_json::Error> {
+    let mut listed = Vec::new();
+    read_rows(result, "functions", |entry| {
+        let keys = ["function_id", "namespace", "worker_name"];
+        if let Some([Some(id), namespace, worker_name]) = strings_at(entry.get(), keys)
+            && namespace.is_none_or(|name| name == ours.unwrap_or("default"))
+        {
+            listed.push(ListedFunction { id, worker_name });
+        }
+    })?;
+    Ok(listed)
+}
+
+/// A worker in the engine's answer to [`LIST_WORKERS`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct ListedWorker {
+    /// Its id.
+    pub id: String,
+    /// What it calls itself.
+    pub name: Option<String>,
+    /// Since when, in ms since 1970.
+    pub connected_at_ms: u64,
+    /// Functions of streams are among its own.
+    pub has_streams: bool,
+}
+
+/// The workers in the engine's answer to [`LIST_WORKERS`] that have a connection: not the engine's own
+/// parts. Err: it is no such answer.
+pub fn read_workers(result: &str) -> Result<Vec<ListedWorker>, serde_json::Error> {
+    let mut listed = Vec::new();
+    read_rows(result, "workers", |entry| {
+        let Some([Some(id), name, runtime]) = strings_at(entry.get(), ["id", "name", "runtime"])
+        else {
+            return;
+        };
+        let Ok([functions, connected]) = raw::pick(entry.get(), ["functions", "connected_at_ms"])
+        else {
+            return;
+        };
+        let mut has_streams = false;
+        let looked = raw::elements(functions.map_or("[]", RawValue::get), |function| {
+            let id = string_of(function);
+            has_streams |= id.is_some_and(|id| StreamFunction::from_id(&id).is_some());
+            true
+        });
+        if looked.is_ok() && runtime.as_deref() != Some("engine") {
+            listed.push(ListedWorker {
+                id,
+                name,
+                connected_at_ms: connected
+                    .and_then(|at| at.get().parse().ok())
+                    .unwrap_or_default(),
+                has_streams,
+            });
+        }
+    })?;
+    Ok(listed)
+}
+
+/// The ids in the engine's answer to [`LIST_TRIGGER_TYPES`]. Err: it is no such answer.
+pub fn read_trigger_types(result: &str) -> Result<Vec<String>, serde_json::Error> {
+    let mut ids = Vec::new();
+    read_rows(result, "trigger_types", |entry| {
+        ids.extend(string_at(entry, "id"));
+    })?;
+    Ok(ids)
+}
+
+fn read_rows(
+    result: &str,
+    key: &str,
+    mut read: impl FnMut(&RawValue),
+) -> Result<(), serde_json::Error> {
+    let [rows] = raw::pick(result, [key])?;
+    raw::elements(rows.map_or("[]", RawValue::get), |entry| {
+        read(entry);
+        true
+    })?;
+    Ok(())
+}
+
+/// What the engine says first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Greeting {
+    /// The id that it calls us by.
+    pub worker_id: Uuid,
+    /// With which a later link takes the place of this one; older engines give none.
+    pub reattach_token: Option<String>,
+}
+
+/// The engine's greeting, if the message is one.
+pub fn greeting(message: &str) -> Option<Greeting> {
+    let [kind, id, reattach_token] = strings_at(message, ["type", "worker_id", "reattach_token"])?;
+    (kind? == "workerregistered").then_some(())?;
+    Some(Greeting {
+        worker_id: Uuid::parse_str(&id?).ok()?,
+        reattach_token,
+    })
+}
+
+/// What the engine does not let us register, since somebody else has it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// For programs.
+    pub code: String,
+    /// A function; none: our own name.
+    pub function_id: Option<String>,
+    /// That name, or none.
+    pub worker_name: Option<String>,
+    /// Where both stand.
+    pub namespace: Option<String>,
+    /// The worker that has it.
+    pub owner: Option<String>,
+}
+
+/// The rejection, if the message is one.
+pub fn rejection(message: &str) -> Option<Rejection> {
+    let keys = [
+        "type",
+        "code",
+        "function_id",
+        "worker_name",
+        "namespace",
+        "owner_worker_id",
+    ];
+    let [kind, code, function_id, worker_name, namespace, owner] = strings_at(message, keys)?;
+    (kind? == "registrationrejected").then(|| Rejection {
+        code: code.unwrap_or_default(),
+        function_id,
+        worker_name,
+        namespace,
+        owner,
+    })
+}
+
+impl std::fmt::Display for Rejection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.code)?;
+        match (&self.function_id, &self.worker_name) {
+            (Some(id), _) => write!(f, ": function {id}")?,
+            (None, Some(name)) => write!(f, ": the name {name}")?,
+            (None, None) => {}
+        }
+        if let Some(namespace) = &self.namespace {
+            write!(f, " of namespace {namespace}")?;
+        }
+        if let Some(owner) = &self.owner {
+            write!(f, " belongs to worker {owner}")?;
+        }
+        Ok(())
+    }
 }
 
 /// The engine's reason for refusing us, if the message tells one.
@@ -193,25 +387,28 @@ mod tests {
         };
         let id = Uuid::nil();
         let changed = functions_changed_id(&id);
-        let messages = registrations(functions, (&changed, &id), &process);
-        assert_eq!(messages.len(), 3 + 8 + 3);
-        let stream: serde_json::Value = serde_json::from_str(&messages[0]).unwrap();
+        let types = type_registrations();
+        assert_eq!(types.len(), 3);
+        let stream: serde_json::Value = serde_json::from_str(&types[0]).unwrap();
         assert_eq!(
             (&stream["id"], &stream["description"]),
             (&"stream".into(), &"Stream trigger".into())
         );
         assert!(stream["trigger_request_format"].is_object());
-        assert!(messages[1].starts_with(r#"{"type":"registertriggertype","id":"stream:join","description":"Stream join trigger","trigger_request_format":{"#));
-        assert!(messages[2].contains(r#""id":"stream:leave""#));
+        assert!(types[1].starts_with(r#"{"type":"registertriggertype","id":"stream:join","description":"Stream join trigger","trigger_request_format":{"#));
+        assert!(types[2].contains(r#""id":"stream:leave""#));
+        let messages = registrations(functions, (&changed, [&id, &id]), &process);
+        assert_eq!(messages.len(), 8 + 4);
         assert_eq!(
-            messages[3],
+            messages[0],
             r#"{"type":"registerfunction","id":"stream::set","description":"Set","request_format":{"a":1}}"#
         );
         assert_eq!(
-            messages[11..],
+            messages[8..],
             [
-                r#"{"type":"registerfunction","id":"iii-stream::functions-changed::00000000-0000-0000-0000-000000000000"}"#,
+                r#"{"type":"registerfunction","id":"iii-stream::functions-changed::00000000-0000-0000-0000-000000000000","metadata":{"internal":true}}"#,
                 r#"{"type":"registertrigger","id":"00000000-0000-0000-0000-000000000000","trigger_type":"engine::functions-available","function_id":"iii-stream::functions-changed::00000000-0000-0000-0000-000000000000","config":{}}"#,
+                r#"{"type":"registertrigger","id":"00000000-0000-0000-0000-000000000000","trigger_type":"engine::workers-available","function_id":"iii-stream::functions-changed::00000000-0000-0000-0000-000000000000","config":{}}"#,
                 r#"{"type":"invokefunction","invocation_id":null,"function_id":"engine::workers::register","data":{"runtime":"rust","version":"1.2.3","name":"iii-stream:h:7","os":"linux x86_64 (unix)","pid":7,"telemetry":{"framework":"iii-stream"}},"action":{"type":"void"}}"#,
             ]
         );
@@ -240,14 +437,69 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_and_a_refusal_are_told_apart() {
+    fn a_list_of_functions_names_who_serves_them_where_that_is_told() {
+        let list = r#"{"functions":[{"function_id":"stream::get(a\"b)","description":null},{"other":1},5,
+            {"function_id":"f","worker_name":"w","namespace":"default"},
+            {"function_id":"g","worker_name":null,"namespace":"orders"}]}"#;
+        let ids = |ours| -> Vec<String> {
+            let listed = read_functions(list, ours).unwrap();
+            listed.into_iter().map(|function| function.id).collect()
+        };
+        assert_eq!(ids(None), ["stream::get(a\"b)", "f"]);
+        assert_eq!(ids(Some("orders")), ["stream::get(a\"b)", "g"]);
+        let f = &read_functions(list, None).unwrap()[1];
+        assert_eq!(f.worker_name.as_deref(), Some("w"));
+        assert!(read_functions("[]", None).is_err());
+        assert!(read_functions("{}", None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_list_of_workers_names_those_with_a_connection() {
+        let list = r#"{"timestamp":1,"workers":[
+            {"id":"a","name":"x:1","connected_at_ms":5,"functions":["f","stream::set"],"runtime":"rust"},
+            {"id":"b","name":null,"functions":["f"]},{"id":"c","functions":5},7,
+            {"id":"iii-stream","name":"iii-stream","functions":["stream::set"],"runtime":"engine"}]}"#;
+        let listed = read_workers(list).unwrap();
+        assert_eq!(listed.len(), 2);
+        assert!(listed[0].has_streams && listed[0].connected_at_ms == 5);
+        assert_eq!(listed[0].name.as_deref(), Some("x:1"));
+        assert!(!listed[1].has_streams && listed[1].name.is_none());
+        assert!(read_workers("5").is_err());
+    }
+
+    #[test]
+    fn a_greeting_may_hold_what_a_later_link_says_first() {
         let id = Uuid::from_u128(5);
-        let greeting = format!(r#"{{"type":"workerregistered","worker_id":"{id}"}}"#);
-        assert_eq!(greeted_as(&greeting), Some(id));
-        assert_eq!(refused_because(&greeting), None);
+        let plain = format!(r#"{{"type":"workerregistered","worker_id":"{id}"}}"#);
+        let greeted = greeting(&plain).unwrap();
+        assert_eq!((greeted.worker_id, &greeted.reattach_token), (id, &None));
+        assert_eq!(reattach(&greeted), None);
+        assert_eq!(refused_because(&plain), None);
+        let newer = plain.replace('}', r#","reattach_token":"t\"1"}"#);
+        let said = reattach(&greeting(&newer).unwrap()).unwrap();
+        assert_eq!(
+            said,
+            format!(r#"{{"type":"reattach","previous_worker_id":"{id}","reattach_token":"t\"1"}}"#)
+        );
+    }
+
+    #[test]
+    fn refusals_and_rejections_are_told_apart() {
         let refusal = r#"{"error":{"code":"AUTH_ERROR","message":"no"},"type":"error"}"#;
         assert_eq!(refused_because(refusal), Some("no".to_owned()));
-        assert_eq!(greeted_as(refusal), None);
-        assert_eq!(greeted_as(r#"{"type":5}"#), None);
+        assert_eq!(greeting(refusal), None);
+        assert_eq!(greeting(r#"{"type":5}"#), None);
+        assert_eq!(rejection(refusal), None);
+        let of_name = r#"{"type":"registrationrejected","code":"WORKER_NAMESPACE_CONFLICT","namespace":"default",
+            "worker_name":"iii-stream:1","owner_worker_id":"w"}"#;
+        assert_eq!(
+            rejection(of_name).unwrap().to_string(),
+            "WORKER_NAMESPACE_CONFLICT: the name iii-stream:1 of namespace default belongs to worker w"
+        );
+        let of_function =
+            r#"{"type":"registrationrejected","code":"C","function_id":"stream::set"}"#;
+        let of_function = rejection(of_function).unwrap();
+        assert_eq!(of_function.to_string(), "C: function stream::set");
+        assert_eq!(of_function.owner, None);
     }
 }

@@ -88,6 +88,19 @@ impl TestServer {
         })
     }
 
+    /// The same, which pings its engine so often.
+    pub(crate) fn attached_with_ping(shape: Shape, url: &str, every: Duration) -> TestServer {
+        let options = Options {
+            ping_every: Some(every),
+            ..Options::default()
+        };
+        let attached = |config: &mut Config| {
+            config.engine = Some(url.to_owned());
+            config.worker_listeners.clear();
+        };
+        TestServer::build(shape, attached, options)
+    }
+
     /// On the store double, which does as its cues say.
     pub(crate) fn on_double(shape: Shape, decides: Decides, cues: &SharedCues) -> TestServer {
         TestServer::on_double_with(shape, decides, cues, |_| {})

@@ -9,6 +9,18 @@ use tungstenite::{Message, WebSocket, accept};
 
 use super::{DEADLINE, wait_until};
 
+/// What the server registers, in this order.
+pub(crate) const STREAM_FUNCTIONS: [&str; 8] = [
+    "stream::set",
+    "stream::get",
+    "stream::delete",
+    "stream::list",
+    "stream::list_groups",
+    "stream::list_all",
+    "stream::send",
+    "stream::update",
+];
+
 pub(crate) struct ScriptedEngine {
     listener: TcpListener,
 }
@@ -50,13 +62,16 @@ impl ScriptedEngine {
     pub(crate) fn accept(&self) -> ScriptedLink {
         ScriptedLink {
             socket: accept(self.accept_bare()).unwrap(),
+            deferred: None,
         }
     }
 
-    /// The next socket, its registrations taken and its question about functions answered.
+    /// The next socket, its registrations taken and its questions answered.
     pub(crate) fn attach(&self, triggers: &[Value], functions: &[&str]) -> ScriptedLink {
         let mut link = self.accept();
         let list = link.registrations().pop().unwrap();
+        link.answer_list(&list, functions);
+        let list = link.types();
         for trigger in triggers {
             link.send(trigger);
         }
@@ -75,6 +90,8 @@ impl ScriptedEngine {
 /// The engine's end of the link.
 pub(crate) struct ScriptedLink {
     pub(crate) socket: WebSocket<TcpStream>,
+    /// A question that is answered together with the next one about functions.
+    deferred: Option<(Value, Value)>,
 }
 
 impl ScriptedLink {
@@ -104,13 +121,36 @@ impl ScriptedLink {
         }
     }
 
+    /// The types follow when the first list has been answered. Answers the question about them, and
+    /// gives the second one about functions: what is said before its answer is known with it.
+    pub(crate) fn types(&mut self) -> Value {
+        let types = ["stream", "stream:join", "stream:leave"];
+        for id in types {
+            let message = self.next();
+            assert_eq!(message["type"], "registertriggertype", "{message}");
+            assert_eq!(message["id"], id);
+        }
+        let asked = self.next_call("engine::trigger-types::list");
+        let list = self.next_call("engine::functions::list");
+        let listed = types.map(|id| json!({"id": id, "description": ""}));
+        self.deferred = Some((asked, json!({"result": {"trigger_types": listed}})));
+        list
+    }
+
+    /// Tells of the eight functions of streams, which are the server's, and of these.
     pub(crate) fn answer_list(&mut self, call: &Value, functions: &[&str]) {
+        let ours = STREAM_FUNCTIONS.iter().chain(functions);
+        let entries = ours.map(|id| json!({"function_id": id, "description": null}));
+        self.answer_rows(call, entries.collect());
+    }
+
+    /// Tells of just these functions.
+    pub(crate) fn answer_rows(&mut self, call: &Value, rows: Vec<Value>) {
         assert_eq!(call["function_id"], "engine::functions::list");
-        let entries: Vec<Value> = functions
-            .iter()
-            .map(|id| json!({"function_id": id, "description": null}))
-            .collect();
-        self.answer(call, json!({"result": {"functions": entries}}));
+        if let Some((asked, answer)) = self.deferred.take() {
+            self.answer(&asked, answer);
+        }
+        self.answer(call, json!({"result": {"functions": rows}}));
     }
 
     pub(crate) fn answer(&mut self, call: &Value, fields: Value) {

@@ -7,15 +7,15 @@ use std::time::Duration;
 use crate::id::SlotId;
 use crate::protocol::answer::{self, ResultBody};
 use crate::protocol::attached::{
-    self, LIST_FUNCTIONS, Process, TRIGGER_TYPES, greeted_as, listed_functions, refused_because,
+    self, Process, TRIGGER_TYPES, greeting, refused_because, rejection,
 };
 use crate::protocol::call::{self, Action, EngineMessage, ErrorBody, Invoke};
 use crate::protocol::input::{StreamFunction, failed};
 use crate::protocol::trigger::TriggerType;
 
 use crate::engine::Engine;
-use crate::engine::ask::Outgoing;
 use crate::engine::calls::{Answered, Awaits, Caller, FunctionCall, function_not_found};
+use crate::engine::embedded::Shown;
 use crate::engine::outgoing::SENT_BYTES_MAX;
 use crate::engine::peers::Peer;
 use crate::engine::registry::OURS;
@@ -49,18 +49,16 @@ impl Engine {
             os: &os,
             version: env!("CARGO_PKG_VERSION"),
         };
-        let changed = (&*attached.functions_changed, &attached.trigger);
-        for message in attached::registrations(OURS, changed, &process) {
+        let [functions, workers] = &attached.triggers;
+        let changed = (&*attached.functions_changed, [functions, workers]);
+        let reattach = attached.link.older().and_then(attached::reattach);
+        let registrations = attached::registrations(OURS, changed, &process);
+        for message in reattach.into_iter().chain(registrations) {
             self.peers
                 .send(id, |out| out.extend_from_slice(message.as_bytes()));
         }
-        self.ask_for_functions(id);
+        self.begin_standing(id);
         self.ask_what_waited();
-    }
-
-    fn ask_for_functions(&mut self, id: SlotId) {
-        let call = Outgoing::own(LIST_FUNCTIONS, "{}");
-        self.send_call(id, &call, Awaits::Functions, LIST_FUNCTIONS);
     }
 
     /// A message of the engine.
@@ -88,17 +86,21 @@ impl Engine {
     }
 
     fn on_greeting(&mut self, id: SlotId, text: &str) {
-        if let Some(worker_id) = greeted_as(text) {
+        let Some(attached) = &mut self.attached else {
+            return;
+        };
+        if let Some(greeting) = greeting(text) {
+            let worker_id = greeting.worker_id;
             tracing::debug!("the engine calls this server worker {worker_id}");
+            attached.link.greeted(greeting);
             if let Some(peer) = self.peers.get_mut(id) {
                 peer.worker_id = worker_id;
             }
-        } else if let Some(why) = refused_because(text)
-            && let Some(attached) = &mut self.attached
-        {
-            attached
-                .link
-                .refused_because(format!("it refuses us: {why}"));
+        } else if let Some(rejection) = rejection(text) {
+            self.registration_rejected(id, &rejection);
+        } else if let Some(why) = refused_because(text) {
+            let why = format!("it refuses us: {}", Shown(&why));
+            attached.link.refused_because(why);
         }
     }
 
@@ -128,7 +130,7 @@ impl Engine {
             .is_some_and(|attached| attached.functions_changed == function_id);
         if has_changed {
             self.answer(caller, function_id, ResultBody::Json("null"));
-            return self.ask_for_functions(id);
+            return self.look_at_functions(id);
         }
         self.answer_error(caller, function_id, &function_not_found(function_id));
     }
@@ -177,34 +179,6 @@ impl Engine {
             return Answered::Gone(error);
         }
         Answered::Failed(error)
-    }
-
-    /// The engine has told which functions there are, or could not. Its triggers came before.
-    pub(in crate::engine) fn functions_listed(&mut self, answered: Answered<'_>) {
-        if matches!(answered, Answered::Gone(_)) {
-            return; // the link is lost: the next one asks again
-        }
-        let listed = match answered {
-            Answered::Result(list) => {
-                listed_functions(list.unwrap_or("null")).map_err(|error| error.to_string())
-            }
-            _ => {
-                let error = answered.error(LIST_FUNCTIONS);
-                Err(error.map_or_else(String::new, |error| error.message))
-            }
-        };
-        match listed {
-            Ok(ids) => {
-                if self.functions.set_custom(ids.iter().map(|id| &**id)) {
-                    self.hooks.change();
-                }
-            }
-            Err(why) => tracing::warn!(
-                "the engine does not tell which functions there are ({why}): custom stores are those known \
-                 before"
-            ),
-        }
-        self.settle();
     }
 
     /// The engine may hand us triggers of our own types only.

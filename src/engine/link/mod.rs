@@ -4,6 +4,9 @@
 //! the question: it is the one system call here that can take its time.
 
 mod conversation;
+mod gates;
+mod silence;
+mod standing;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -20,12 +23,17 @@ use crate::config::EngineAddress;
 use crate::id::SlotId;
 use crate::mesh::engine_thread;
 use crate::net::channel::{self, Channel};
-use crate::protocol::connection::Connection;
+use crate::protocol::attached::Greeting;
+use crate::protocol::connection::{Connection, ping_frame};
 use crate::protocol::dial;
 
 use super::Engine;
 use super::outgoing::Chance;
 use super::peers::Phase;
+use silence::{PING_EVERY, Silence, Step};
+
+pub(super) use gates::Gates;
+pub(super) use standing::Standing;
 
 /// How soon the link is tried again, at the least and at the most: by chance, so that many servers do
 /// not come at once. Some engines forget the triggers of workers that are back before we are, and the
@@ -48,6 +56,8 @@ pub(super) const LINK_MESSAGE_BYTES_MAX: usize = 72 * 1024 * 1024;
 pub struct Attach {
     address: EngineAddress,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// How often it is pinged.
+    ping_every: Duration,
     /// What we are called there.
     pub(super) name: String,
     /// Where we are listed there. None: the engine's own default.
@@ -90,9 +100,15 @@ impl Attach {
         Ok(Attach {
             address,
             tls,
+            ping_every: PING_EVERY,
             name,
             namespace,
         })
+    }
+
+    /// For tests: it is pinged so often, and given up after three times that without a word.
+    pub fn ping_every(&mut self, every: Duration) {
+        self.ping_every = every;
     }
 
     /// Where, without secrets.
@@ -111,6 +127,11 @@ pub(super) struct Link {
     why: Option<String>,
     /// The engine itself has given that reason.
     is_refused: bool,
+    /// What the engine said first on this link, and on the last one that it did not refuse: the next
+    /// one takes that one's place.
+    greeting: Option<Greeting>,
+    older: Option<Greeting>,
+    silence: Silence,
     said: Said,
     chance: Chance,
 }
@@ -136,12 +157,16 @@ enum State {
 impl Link {
     /// Due at once.
     pub(super) fn new(to: Attach, now: Instant) -> Link {
+        let silence = Silence::new(to.ping_every, now);
         Link {
             to,
             state: State::Waiting(now),
             tried_since: Some(now),
             why: None,
             is_refused: false,
+            greeting: None,
+            older: None,
+            silence,
             said: Said::default(),
             chance: Chance::default(),
         }
@@ -177,8 +202,19 @@ impl Link {
     pub(super) fn next_at(&self) -> Option<Instant> {
         match self.state {
             State::Waiting(at) => Some(at),
+            State::Up(_) => Some(self.silence.next_at()),
             _ => None,
         }
+    }
+
+    /// What the engine has said first.
+    pub(super) fn greeted(&mut self, greeting: Greeting) {
+        self.greeting = Some(greeting);
+    }
+
+    /// The link whose place the next one takes.
+    pub(super) fn older(&self) -> Option<&Greeting> {
+        self.older.as_ref()
     }
 
     /// The engine has taken us in: the next loss is a new one.
@@ -235,6 +271,10 @@ impl Engine {
         };
         match &attached.link.state {
             State::Waiting(at) if *at <= now && !is_ending => self.resolve(),
+            State::Up(id) => {
+                let id = *id;
+                self.look_for_silence(id);
+            }
             State::Resolving(answer) => match answer.try_recv() {
                 Ok(Ok(addresses)) => self.dial(addresses),
                 Ok(Err(error)) => self.not_connected(&error.to_string()),
@@ -242,6 +282,22 @@ impl Engine {
                 Err(TryRecvError::Empty) => {}
             },
             _ => {}
+        }
+    }
+
+    fn look_for_silence(&mut self, id: SlotId) {
+        let now = self.now.monotonic;
+        let Some(attached) = &mut self.attached else {
+            return;
+        };
+        let heard_at = self.peers.get(id).map_or(now, |peer| peer.heard_at);
+        match attached.link.silence.step(now, heard_at) {
+            Some(Step::Ping) => self.peers.send_control(id, &ping_frame()),
+            Some(Step::GiveUp(silent_for)) => {
+                let seconds = silent_for.as_secs_f32();
+                self.end_link(id, format!("nothing has come from it for {seconds:.0} s"));
+            }
+            None => {}
         }
     }
 
@@ -333,8 +389,11 @@ impl Engine {
             dial::Answer::Upgraded { consumed } => {
                 let mut kept = std::mem::take(bytes);
                 peer.phase = Phase::Work(Connection::default());
+                let now = self.now.monotonic;
                 if let Some(attached) = &mut self.attached {
-                    attached.link.state = State::Up(id);
+                    let link = &mut attached.link;
+                    link.state = State::Up(id);
+                    link.silence = Silence::new(link.to.ping_every, now);
                 }
                 self.attach();
                 self.received_frames(id, &mut kept[consumed..]);
@@ -358,6 +417,10 @@ impl Engine {
             .get_mut(id)
             .and_then(|peer| peer.socket.take_error());
         let link = &mut self.attached.as_mut()?.link;
+        // What the engine has refused has taken nobody's place.
+        if let Some(greeting) = link.greeting.take().filter(|_| !link.is_refused) {
+            link.older = Some(greeting);
+        }
         let why = link.why.take().or(fault);
         let why = why.unwrap_or_else(|| "it ended the connection".to_owned());
         match std::mem::replace(&mut link.state, State::Waiting(self.now.monotonic)) {
