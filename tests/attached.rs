@@ -5,10 +5,16 @@
 
 mod support;
 
+#[path = "attached/beside.rs"]
+mod beside;
+#[path = "attached/gates.rs"]
+mod gates;
 #[path = "attached/large.rs"]
 mod large;
 #[path = "attached/pace.rs"]
 mod pace;
+#[path = "attached/silence.rs"]
+mod silence;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -365,7 +365,7 @@ impl Engine {
             attached.link.shown()
         );
         self.unsettle(false);
-        self.triggers.forget_owner(id);
+        self.triggers.forget_some_of(id, usize::MAX);
         for message in attached::function_registrations(OURS) {
             self.send_text(id, &message);
         }
