@@ -95,7 +95,7 @@ impl TestServer {
             ..Options::default()
         };
         let attached = |config: &mut Config| {
-            config.engine = Some(url.to_owned());
+            config.engine = Some(url.parse().unwrap());
             config.worker_listeners.clear();
         };
         TestServer::build(shape, attached, options)
