@@ -17,7 +17,7 @@ use crate::fanout::{Socket, Written};
 use crate::id::SlotId;
 
 pub use listener::{ACCEPTS_A_TURN, Listener};
-pub use ready::{Ready, WAKE, listener_token, wait};
+pub use ready::{Ready, Unread, WAKE, listener_token, wait};
 
 /// How long a closing socket may take to send its last bytes and end.
 pub const LINGER: Duration = Duration::from_secs(2);

@@ -66,20 +66,27 @@ fn what_stands_in_redis_is_what_a_reference_engine_would_have_put_there() {
     assert!(time.parse::<u64>().unwrap() > 1_700_000_000_000);
     assert_eq!(
         tail,
-        r#""chat","groupId":"room:1","id":"ü/1","event":{"type":"create","data":{"b":[1,"é"]}},"iii-stream":"new"}"#
+        r#""chat","groupId":"room:1","id":"ü/1","event":{"type":"create","data":{"b":[1,"é"]}},"iii-stream-db":0,"iii-stream":"new"}"#
     );
     let index = hash(&redis, "iii-stream:groups");
     assert_eq!(index[KEY], r#"["chat","room:1"]"#);
     assert_eq!(hash(&redis, "iii-stream:times")[KEY], time);
 
     sdk.set(ROOM, "ü/1", json!(2));
-    assert!(heard().ends_with(r#""event":{"type":"update","data":2},"iii-stream":""}"#));
+    assert!(
+        heard()
+            .ends_with(r#""event":{"type":"update","data":2},"iii-stream-db":0,"iii-stream":""}"#)
+    );
     sdk.send_event(ROOM, None, "ping", json!({"x": 1}));
     assert!(heard().ends_with(
-        r#""id":null,"event":{"type":"event","event":{"type":"ping","data":{"x":1}}},"iii-stream":""}"#
+        r#""id":null,"event":{"type":"event","event":{"type":"ping","data":{"x":1}}},"iii-stream-db":0,"iii-stream":""}"#
     ));
     sdk.delete(ROOM, "ü/1");
-    assert!(heard().ends_with(r#""event":{"type":"delete","data":2},"iii-stream":"gone"}"#));
+    assert!(
+        heard().ends_with(
+            r#""event":{"type":"delete","data":2},"iii-stream-db":0,"iii-stream":"gone"}"#
+        )
+    );
     sdk.delete(ROOM, "ü/1");
     wait_until("nothing of the group is left", || {
         let keys: Vec<String> = redis.ask(&["KEYS", "*"]);

@@ -23,8 +23,7 @@ impl Engine {
     /// The poll says that bytes, or the end, are there.
     pub(super) fn has_bytes(&mut self, id: SlotId, ends: bool) {
         if let Some(peer) = self.peers.get_mut(id) {
-            peer.is_readable = true;
-            peer.is_ending |= ends;
+            peer.unread.is_told(ends);
             self.queue(id);
         }
     }
@@ -35,7 +34,7 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(id)
             && !peer.is_queued
             && !peer.is_held(held_at)
-            && (peer.is_readable || peer.phase.is_paused())
+            && (peer.unread.is_there() || peer.phase.is_paused())
         {
             peer.is_queued = true;
             self.readable.push_back(id);
@@ -76,7 +75,7 @@ impl Engine {
             self.received(id, 0);
             return SOCKET_COST_BYTES;
         }
-        if !peer.is_readable {
+        if !peer.unread.is_there() {
             return 0;
         }
         if matches!(peer.phase, Phase::Dial { .. })
@@ -92,16 +91,16 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(id) else {
             return 0;
         };
+        peer.unread.was_read(&received);
         match received {
-            Received::Bytes { len, more } => {
+            Received::Bytes { len, .. } => {
                 if peer.is_link() {
                     peer.heard_at = Instant::now(); // the turn's time may be long ago
                 }
-                peer.is_readable = more || peer.is_ending;
                 self.received(id, len);
                 return len;
             }
-            Received::Nothing => peer.is_readable = false,
+            Received::Nothing => {}
             Received::End => self.end(id),
         }
         0
@@ -305,7 +304,7 @@ impl Engine {
                 self.close_with(id, &close_frame(Some(1012), ""));
                 continue;
             }
-            let has_unread = peer.is_readable
+            let has_unread = peer.unread.is_there()
                 || peer.phase.is_paused()
                 || !peer.parked.is_empty()
                 || peer.held_until().is_some();

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::collections::Named;
 use crate::fanout::Written;
 use crate::id::SlotId;
+use crate::net::Unread;
 use crate::net::channel::Channel;
 use crate::protocol::answer::ResultBody;
 use crate::protocol::connection::{self, Sender};
@@ -64,10 +65,7 @@ pub(super) struct Peer {
     pub(super) heard_at: Instant,
     unsent: Unsent,
     is_blocked: bool,
-    pub(super) is_readable: bool,
-    /// The poll has told of the end. It tells once, and data may stand before it: so reading goes on
-    /// until the end is read.
-    pub(super) is_ending: bool,
+    pub(super) unread: Unread,
     pub(super) is_queued: bool,
     /// It stands among those that are to be written to.
     is_dirty: bool,
@@ -114,8 +112,7 @@ impl Peer {
             heard_at: Instant::now(),
             unsent: Unsent::default(),
             is_blocked: false,
-            is_readable: false,
-            is_ending: false,
+            unread: Unread::default(),
             is_queued: false,
             is_dirty: false,
         }

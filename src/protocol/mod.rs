@@ -15,6 +15,7 @@ pub mod attached;
 pub mod auth;
 pub mod call;
 pub mod checked;
+pub mod compare;
 pub mod connection;
 pub mod custom;
 pub mod dial;

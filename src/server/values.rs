@@ -71,7 +71,7 @@ impl Values {
                 values.read_files(settings, owners)?;
             }
             StoreConfig::Redis(settings) if values.store.is_none() => {
-                let redis = Redis::start(settings, limits)?;
+                let redis = Redis::start(settings, limits, config.limits.name_bytes)?;
                 values.described = redis.described();
                 values.store = Some(Keeper::Redis(Box::new(redis)));
             }

@@ -276,6 +276,8 @@ pub enum FromChannel {
         time: u64,
         /// The group had no items before it.
         is_first: bool,
+        /// A server of ours has made it, in one step with the change.
+        is_ours: bool,
     },
     /// The group was read again at this point between its events.
     Read {

@@ -4,10 +4,11 @@
 //! An answer makes the reply and fires triggers; events come from the channel alone. While somebody
 //! follows the group its items are kept for joins, and for nothing else.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::id::{ItemId, LocalGroupId, Text, WorkerId};
+use crate::protocol::compare::is_same;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 use crate::protocol::input::StreamFunction;
 
@@ -23,6 +24,12 @@ use super::under_way::{Asked, InFlight, Waiting};
 pub(super) struct Shared {
     /// Its items are all that the store has, up to what was heard last.
     is_whole: bool,
+    /// Until then: what those who follow single items were last told of them.
+    singles: HashMap<ItemId, Option<Text>>,
+    /// Items of which clients may have passed over the last event.
+    passed_over: HashSet<Box<str>>,
+    /// Somebody has entered without a `sync`: the next reading is one.
+    owes_sync: bool,
     /// All items were asked for; joins wait for the answer.
     is_asked: bool,
     /// Joins that have not entered.
@@ -106,8 +113,10 @@ impl Group {
         shared.joins = shared.joins.saturating_sub(1);
         shared.is_asked &= join.item.is_some();
         let Verdict::Cut { items, time } = verdict else {
+            shared.owes_sync = true;
             return self.enter(&join, None, turn.out);
         };
+        self.catch_up(join.item.as_ref(), &items, time, turn);
         let told = self.sync_time(join.item.is_some(), time);
         let sync = match &join.item {
             None => {
@@ -116,6 +125,7 @@ impl Group {
             }
             Some(item) => {
                 let value = items.first().map(|(_, value)| value);
+                self.note_single(item, value);
                 let names = self.names();
                 Arc::new(SyncFrame::of_item(names, told, item, value))
             }
@@ -124,12 +134,50 @@ impl Group {
         self.enter_behind(turn);
     }
 
+    fn note_single(&mut self, item: &ItemId, value: Option<&Text>) {
+        let shared = self.shared.get_or_insert_default();
+        if !shared.is_whole {
+            let value = value.cloned();
+            shared.singles.insert(ItemId::clone(item), value);
+        }
+    }
+
+    /// What a join has read may differ from what those who follow single items were told.
+    fn catch_up(
+        &mut self,
+        item: Option<&ItemId>,
+        items: &[(ItemId, Text)],
+        time: u64,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(shared) = self.shared.as_deref() else {
+            return;
+        };
+        if shared.is_whole || shared.singles.is_empty() {
+            return;
+        }
+        let Some(item) = item else {
+            return self.tell_difference(items, time, turn);
+        };
+        let old = shared.singles.get(item).cloned();
+        let new = items.first().map(|(_, value)| value);
+        let event = match (old, new) {
+            (Some(Some(old)), None) => HeardEvent::Delete(old),
+            (Some(Some(old)), Some(new)) if is_same(new, &old) => return,
+            (Some(Some(_)), Some(new)) => HeardEvent::Update(Text::clone(new)),
+            (Some(None), Some(new)) => HeardEvent::Create(Text::clone(new)),
+            (Some(None) | None, _) => return,
+        };
+        self.take_event(Some(item), &event, time, turn);
+    }
+
     /// A join has its turn; it is answered from the items, if they are what the store has.
     pub(super) fn enter_shared(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
         let mut is_whole = false;
         if let Some(shared) = self.shared.as_deref_mut() {
             shared.joins = shared.joins.saturating_sub(1);
             is_whole = shared.is_whole;
+            shared.owes_sync |= !is_whole;
         }
         let sync = is_whole.then(|| {
             let time = self.sync_time(join.item.is_some(), turn.now);
@@ -172,11 +220,16 @@ impl Group {
                 event,
                 time,
                 is_first,
+                is_ours,
             } => {
                 if is_first {
                     self.drop_others(item.as_deref(), time, turn);
                 }
-                self.take_event(item.as_deref(), &event, time, turn);
+                if is_ours {
+                    self.take_event(item.as_deref(), &event, time, turn);
+                } else {
+                    self.take_foreign(item.as_deref(), &event, time, turn);
+                }
             }
             FromChannel::Read {
                 items,
@@ -197,14 +250,47 @@ impl Group {
             return;
         };
         shared.heard = shared.heard.max(time);
-        if shared.is_whole
-            && let Some(item) = item
-        {
-            self.note_event(item, event, turn);
-        }
+        let held = item.and_then(|item| self.note_event(item, event, turn));
+        let told = match (event, held) {
+            // Others have written past everybody: clients pass over what does not fit what they hold.
+            (HeardEvent::Create(value), Some(true)) => Event::Update(value),
+            (HeardEvent::Update(value), Some(false)) => Event::Create(value),
+            _ => event.borrowed(),
+        };
+        self.tell_elsewhere(item, told, time, turn);
+    }
+
+    fn tell_elsewhere(
+        &mut self,
+        item: Option<&str>,
+        event: Event<'_>,
+        time: u64,
+        turn: &mut Turn<'_>,
+    ) {
         let told = self.event_time(time);
-        self.tell(item, event.borrowed(), told, Whose::Elsewhere, turn);
+        self.tell(item, event, told, Whose::Elsewhere, turn);
         self.enter_behind(turn);
+    }
+
+    /// One that others have set and published apart is told as they put it. Clients pass over a
+    /// `create` of what they hold: when the group is read again, they are told in a way that counts.
+    fn take_foreign(
+        &mut self,
+        item: Option<&str>,
+        event: &HeardEvent,
+        time: u64,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(shared) = self.shared.as_deref_mut() else {
+            return;
+        };
+        shared.heard = shared.heard.max(time);
+        let held = item.and_then(|item| self.note_event(item, event, turn));
+        if let (Some(item), Some(true), HeardEvent::Create(_)) = (item, held, event) {
+            let shared = self.shared.get_or_insert_default();
+            shared.passed_over.insert(item.into());
+        }
+        self.tell_elsewhere(item, event.borrowed(), time, turn);
     }
 
     /// The group had no items, whatever is thought here: the store has lost them, as one does that
@@ -217,23 +303,41 @@ impl Group {
         }
     }
 
-    /// The items that are thought to be in the store.
+    /// The items that subscribers are thought to hold.
     fn known(&self) -> Vec<(Box<str>, Text)> {
+        if let Some(shared) = self.shared.as_deref().filter(|shared| !shared.is_whole) {
+            let singles = shared.singles.iter();
+            let known = singles.filter_map(|(name, value)| Some(((**name).into(), value.clone()?)));
+            let mut known: Vec<(Box<str>, Text)> = known.collect();
+            known.sort_unstable();
+            return known;
+        }
         let (mut all_items, mut all_bytes) = (usize::MAX, usize::MAX);
         let (known, _) = self.items().piece(0, &mut all_items, &mut all_bytes);
         known
     }
 
-    fn note_event(&mut self, item: &str, event: &HeardEvent, turn: &Turn<'_>) {
+    /// Whether subscribers hold the item before that event; `None`: it is not known, or no matter.
+    fn note_event(&mut self, item: &str, event: &HeardEvent, turn: &Turn<'_>) -> Option<bool> {
+        let value = match event {
+            HeardEvent::Create(value) | HeardEvent::Update(value) => Some(value),
+            HeardEvent::Delete(_) => None,
+            HeardEvent::Custom { .. } => return None,
+        };
+        let shared = self.shared.as_deref_mut()?;
+        if !shared.is_whole {
+            let single = shared.singles.get_mut(item)?;
+            let before = std::mem::replace(single, value.cloned());
+            return Some(before.is_some());
+        }
         let hash = turn.hash(item);
-        match event {
-            HeardEvent::Create(value) | HeardEvent::Update(value) => {
-                self.items_mut().put(hash, item, Text::clone(value));
-            }
-            HeardEvent::Delete(_) => self.items_mut().remove(hash, item),
-            HeardEvent::Custom { .. } => return,
+        let is_held = self.items().get(hash, item).is_some();
+        match value {
+            Some(value) => self.items_mut().put(hash, item, Text::clone(value)),
+            None => self.items_mut().remove(hash, item),
         }
         self.forget_sync();
+        Some(is_held)
     }
 
     /// The group was read again: after a loss everybody gets a fresh `sync`, else what differs.
@@ -253,10 +357,10 @@ impl Group {
         if !self.has_listeners() || is_custom.contains(&true) {
             return;
         }
-        if is_after_loss || !shared.is_whole {
+        if is_after_loss || shared.owes_sync {
             self.start_afresh(items, time, turn);
         } else {
-            self.tell_difference(items, time, turn);
+            self.tell_difference(&items, time, turn);
         }
         self.enter_behind(turn);
     }
@@ -264,6 +368,7 @@ impl Group {
     fn start_afresh(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
         let told = self.event_time(time); // what has changed meanwhile had no events
         self.fill(items.clone(), time, turn);
+        self.shared.get_or_insert_default().owes_sync = false;
         let snapshot = Arc::new(Snapshot {
             names: GroupNames::new(&self.key),
             time: told,
@@ -278,20 +383,33 @@ impl Group {
         turn.out.deliveries.extend(self.listeners().map(afresh));
     }
 
-    fn tell_difference(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
+    fn tell_difference(&mut self, items: &[(ItemId, Text)], time: u64, turn: &mut Turn<'_>) {
         let mut now: HashMap<&str, &Text> =
             items.iter().map(|(name, value)| (&**name, value)).collect();
         let mut events = Vec::new();
+        let shared = self.shared.as_deref_mut();
+        let passed_over = shared.map(|shared| std::mem::take(&mut shared.passed_over));
+        let passed_over = passed_over.unwrap_or_default();
         for (name, old) in self.known() {
             match now.remove(&*name) {
                 None => events.push((name, HeardEvent::Delete(old))),
-                Some(new) if *new != old => {
+                Some(new) if passed_over.contains(&name) => {
                     events.push((name, HeardEvent::Update(Text::clone(new))));
                 }
-                Some(_) => {}
+                Some(new) if *new == old => {}
+                // Others write a value anew, in their own form: nothing to tell, but what lists show.
+                Some(new) if is_same(new, &old) => {
+                    let event = HeardEvent::Update(Text::clone(new));
+                    self.note_event(&name, &event, turn);
+                }
+                Some(new) => events.push((name, HeardEvent::Update(Text::clone(new)))),
             }
         }
-        let is_new = |(name, _): &&(ItemId, Text)| now.contains_key(&**name);
+        let shared = self.shared.as_deref();
+        let is_followed = |name: &str| {
+            shared.is_some_and(|shared| shared.is_whole || shared.singles.contains_key(name))
+        };
+        let is_new = |(name, _): &&(ItemId, Text)| now.contains_key(&**name) && is_followed(name);
         for (name, value) in items.iter().filter(is_new) {
             let event = HeardEvent::Create(Text::clone(value));
             events.push(((**name).into(), event));
@@ -314,6 +432,9 @@ impl Group {
             return;
         };
         shared.is_whole = false;
+        shared.owes_sync = true;
+        shared.singles.clear();
+        shared.passed_over.clear();
         (shared.heard, shared.answered) = (0, 0);
         let behind = std::mem::take(&mut shared.behind);
         self.items_mut().clear();
@@ -342,6 +463,7 @@ impl Group {
         self.forget_sync();
         let shared = self.shared.get_or_insert_default();
         shared.is_whole = true;
+        shared.singles = HashMap::new();
         shared.heard = shared.heard.max(time);
     }
 }
@@ -371,6 +493,7 @@ mod tests {
             event,
             time,
             is_first: false,
+            is_ours: true,
         };
         tell(local, Learned::Channel(GroupKey::new("s", "g"), from))
     }
@@ -545,6 +668,7 @@ mod tests {
             event: HeardEvent::Create("1".into()),
             time: 200,
             is_first: true,
+            is_ours: true,
         };
         let out = tell(&mut local, Learned::Channel(GroupKey::new("s", "g"), from));
         assert_eq!(
@@ -556,6 +680,105 @@ mod tests {
         );
         let out = local.ask("g", 400, join(None));
         assert_eq!(told(&out), [r#"{"type":"sync","data":[1]}}"#]);
+    }
+
+    fn foreign(local: &mut Local, item: &str, event: HeardEvent, time: u64) -> Effects {
+        let from = FromChannel::Event {
+            item: Some(item.into()),
+            event,
+            time,
+            is_first: false,
+            is_ours: false,
+        };
+        tell(local, Learned::Channel(GroupKey::new("s", "g"), from))
+    }
+
+    #[test]
+    fn a_holder_is_told_of_an_update_whatever_redis_had_lost_or_gained() {
+        let mut local = followed();
+        let out = event(&mut local, HeardEvent::Create("8".into()), 150);
+        assert_eq!(told(&out), [r#"{"type":"update","data":8}}"#]);
+        let gone = event(&mut local, HeardEvent::Delete("8".into()), 151);
+        assert_eq!(told(&gone), [r#"{"type":"delete","data":8}}"#]);
+        let out = event(&mut local, HeardEvent::Update("9".into()), 152);
+        assert_eq!(told(&out), [r#"{"type":"create","data":9}}"#]);
+    }
+
+    #[test]
+    fn who_follows_one_item_is_told_the_same() {
+        let mut local = Local::new(Decides::Shared);
+        let _ = local.ask("g", 100, join(Some("u1")));
+        let _ = local.answer(100, cut(&[("u1", "7")], 90));
+        let out = event(&mut local, HeardEvent::Create("8".into()), 150);
+        assert_eq!(told(&out), [r#"{"type":"update","data":8}}"#]);
+        let out = read(&mut local, &[("u1", "9"), ("u2", "1")], false);
+        assert_eq!(
+            told(&out),
+            [r#"{"type":"update","data":9}}"#],
+            "and no sync"
+        );
+        assert!(read(&mut local, &[("u1", "9")], false).is_empty());
+        let out = read(&mut local, &[], false);
+        assert_eq!(told(&out), [r#"{"type":"delete","data":9}}"#]);
+        let out = read(&mut local, &[("u1", "1")], false);
+        assert_eq!(told(&out), [r#"{"type":"create","data":1}}"#]);
+        // What a join has read that nobody was told of.
+        let _ = local.ask("g", 100, join(Some("u1")));
+        let out = local.answer(100, cut(&[("u1", "2")], 400));
+        assert_eq!(
+            told(&out),
+            [
+                r#"{"type":"update","data":2}}"#,
+                r#"{"type":"sync","data":2}}"#
+            ]
+        );
+    }
+
+    #[test]
+    fn a_value_in_another_form_is_no_event_and_lists_show_the_stored_one() {
+        let mut local = Local::new(Decides::Shared);
+        let _ = local.ask("g", 100, join(None));
+        let _ = local.answer(100, cut(&[("u1", r#"{"a":1,"b":2}"#)], 90));
+        assert!(read(&mut local, &[("u1", r#"{"b":2,"a":1.0}"#)], false).is_empty());
+        let out = local.ask("g", 400, join(None));
+        assert_eq!(told(&out), [r#"{"type":"sync","data":[{"b":2,"a":1.0}]}}"#]);
+    }
+
+    #[test]
+    fn what_clients_pass_over_of_others_is_told_again_in_a_way_that_counts() {
+        let mut local = followed();
+        let out = foreign(&mut local, "u1", HeardEvent::Create("8".into()), 150);
+        assert_eq!(
+            told(&out),
+            [r#"{"type":"create","data":8}}"#],
+            "as they put it"
+        );
+        let out = read(&mut local, &[("u1", "8")], false);
+        assert_eq!(told(&out), [r#"{"type":"update","data":8}}"#]);
+        assert!(read(&mut local, &[("u1", "8")], false).is_empty());
+    }
+
+    #[test]
+    fn whoever_has_entered_without_a_sync_gets_it_with_the_next_reading() {
+        let mut local = Local::new(Decides::Shared);
+        let _ = local.ask("g", 100, join(None));
+        let out = local.answer(100, Verdict::Refused("timed out".into()));
+        assert_eq!(told(&out), [""]);
+        let out = read(&mut local, &[("u1", "9")], false);
+        assert_eq!(told(&out), [r#"{"type":"sync","data":[9]}}"#]);
+        assert!(read(&mut local, &[("u1", "9")], false).is_empty());
+    }
+
+    #[test]
+    fn a_time_at_the_end_of_all_times_overflows_nothing() {
+        let mut local = followed();
+        let out = event(&mut local, HeardEvent::Update("8".into()), u64::MAX);
+        assert_eq!(times(&out), [u64::MAX]);
+        let out = event(&mut local, HeardEvent::Update("9".into()), u64::MAX);
+        assert_eq!(times(&out), [u64::MAX]);
+        assert_eq!(times(&local.ask("g", 100, join(Some("u1")))), [u64::MAX]);
+        let _ = local.ask("g", 100, leave());
+        let _ = local.ask("h", 100, join(None));
     }
 
     #[test]

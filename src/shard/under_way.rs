@@ -449,7 +449,7 @@ impl Flight {
         let must_wait = time > self.times.kept;
         if must_wait || self.times.run_low(time) {
             let slot = slot.filter(|_| must_wait);
-            let time = time + Times::AHEAD_MS;
+            let time = time.saturating_add(Times::AHEAD_MS);
             self.times.asked = self.times.asked.max(time);
             self.request(
                 InFlight::Times { time, slot },

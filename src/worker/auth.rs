@@ -98,7 +98,7 @@ impl Worker {
     /// Keeps an upgrade, and what came behind it, for the auth function's word.
     pub(super) fn wait_for_auth(&mut self, id: SlotId, upgrade: Upgrade, frames: &[u8]) {
         if let Some(connection) = self.connections.get_mut(id) {
-            if connection.is_ending {
+            if connection.unread.has_end() {
                 // The poll has told of the end together with the head, and tells it once.
                 return self.end(id);
             }

@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use crate::collections::Named;
 use crate::fanout::{self, Reader};
 use crate::id::SlotId;
-use crate::net::Tcp;
+use crate::net::{Tcp, Unread};
 use crate::protocol;
 use crate::protocol::handshake::{HeadReader, Upgrade};
 
@@ -28,11 +28,7 @@ pub(super) struct Connection {
     pub(super) joins: Option<Box<Joins>>,
     /// What the auth function said of it, for the functions that are told of its joins and leaves.
     pub(super) context: Option<Arc<str>>,
-    /// Bytes may be there: the poll has said so and no read since has found the end of them.
-    pub(super) is_readable: bool,
-    /// The poll has told of the end. It tells once, and data may stand before it: so reading goes on
-    /// until the end is read.
-    pub(super) is_ending: bool,
+    pub(super) unread: Unread,
     /// It stands in the worker's queue of sockets to be read.
     pub(super) is_queued: bool,
     /// It stands among those with something queued to be written.
@@ -115,8 +111,7 @@ impl Connections {
             phase: Phase::Handshake(Box::default()),
             joins: None,
             context: None,
-            is_readable: false,
-            is_ending: false,
+            unread: Unread::default(),
             is_queued: false,
             is_to_write: false,
             is_let_in: false,

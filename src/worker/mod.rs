@@ -353,7 +353,7 @@ impl Worker {
     fn shard_now(&self) -> u64 {
         self.store_clock.map_or(self.now.wall_ms, |(ms, at)| {
             let since = self.now.monotonic.saturating_duration_since(at);
-            ms + since.as_millis() as u64
+            ms.saturating_add(since.as_millis() as u64)
         })
     }
 

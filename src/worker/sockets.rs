@@ -119,8 +119,7 @@ impl Worker {
     /// The poll says that bytes, or the end, are there.
     pub(super) fn has_bytes(&mut self, id: SlotId, ends: bool) {
         if let Some(connection) = self.connections.get_mut(id) {
-            connection.is_readable = true;
-            connection.is_ending |= ends;
+            connection.unread.is_told(ends);
             if ends && matches!(connection.phase, Phase::Asking(_)) {
                 return self.end(id); // nobody is there for the answer
             }
@@ -133,7 +132,7 @@ impl Worker {
         if let Some(connection) = self.connections.get_mut(id)
             && !connection.is_queued
             && !connection.is_held()
-            && (connection.is_readable || connection.phase.is_paused())
+            && (connection.unread.is_there() || connection.phase.is_paused())
         {
             connection.is_queued = true;
             self.readable.push_back(id);
@@ -191,16 +190,17 @@ impl Worker {
             self.received(id, 0);
             return SOCKET_COST_BYTES;
         }
-        if !connection.is_readable {
+        if !connection.unread.is_there() {
             return 0;
         }
-        match connection.socket.read(&mut self.buffer) {
-            Received::Bytes { len, more } => {
-                connection.is_readable = more || connection.is_ending;
+        let received = connection.socket.read(&mut self.buffer);
+        connection.unread.was_read(&received);
+        match received {
+            Received::Bytes { len, .. } => {
                 self.received(id, len);
                 return len;
             }
-            Received::Nothing => connection.is_readable = false,
+            Received::Nothing => {}
             Received::End => self.end(id),
         }
         0

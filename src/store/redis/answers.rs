@@ -6,6 +6,12 @@ use crate::id::{ItemId, Text};
 
 use super::message::stored;
 
+/// Clients keep times as doubles, which count no further.
+const TIME_MAX: u64 = 1 << 53;
+/// A time so far ahead of Redis's clock is nobody's who means well. The scripts believe up to an hour,
+/// and may go on from there.
+const AHEAD_MS_MAX: u64 = 61 * 60 * 1000;
+
 /// What one of the scripts for changes says.
 pub(super) enum Changed {
     Done {
@@ -39,6 +45,7 @@ pub(super) fn changed(value: Value) -> Result<Changed, String> {
         b"other" => Changed::Other(next()),
         b"done" => {
             let time = parts.next().and_then(number).ok_or_else(unexpected)?;
+            let time = time.min(TIME_MAX);
             let old = parts.next().and_then(bytes);
             let state = parts.next().and_then(bytes).unwrap_or_default();
             let is_empty = matches!(&*state, b"gone" | b"none");
@@ -71,7 +78,8 @@ pub(super) fn cut(value: Value, item: Option<&ItemId>) -> Result<Cut, String> {
         return Err(error);
     }
     let now = parts.next().and_then(time).ok_or_else(unexpected)?;
-    let last = parts.next().and_then(number).unwrap_or(0);
+    let last = parts.next().and_then(number);
+    let last = last.and_then(|last| believed(last, now)).unwrap_or(0);
     let mut unreadable = 0;
     let mut found = Vec::new();
     let pairs = match (items, item) {
@@ -120,7 +128,22 @@ pub(super) fn time(value: Value) -> Option<u64> {
         return None;
     };
     let mut parts = parts.into_iter().filter_map(number);
-    Some(parts.next()? * 1000 + parts.next()? / 1000)
+    let ms = parts.next()?.saturating_mul(1000);
+    Some(ms.saturating_add(parts.next()? / 1000).min(TIME_MAX))
+}
+
+/// Of ROLE; whoever does not say so is taken for one.
+pub(super) fn is_master(value: Value) -> bool {
+    let Value::Array(parts) = value else {
+        return true;
+    };
+    let role = parts.into_iter().next().and_then(bytes);
+    role.is_none_or(|role| role == b"master")
+}
+
+/// A time that somebody gives, if it is to be believed at Redis's time `now`.
+pub(super) fn believed(time: u64, now: u64) -> Option<u64> {
+    (time <= TIME_MAX && time <= now.saturating_add(AHEAD_MS_MAX)).then_some(time)
 }
 
 pub(super) fn number(value: Value) -> Option<u64> {
@@ -165,4 +188,38 @@ pub(super) fn of_each(value: Value, len: usize) -> Vec<Value> {
 
 pub(super) fn unexpected() -> String {
     "Redis answered something else".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_nobody_can_mean_are_not_believed() {
+        let now = 1_800_000_000_000;
+        assert_eq!(believed(now + 3_600_000, now), Some(now + 3_600_000));
+        for time in [now + 3_700_000, (1 << 53) + 1, u64::MAX] {
+            assert_eq!(believed(time, now), None);
+        }
+        assert_eq!(believed(u64::MAX, u64::MAX), None);
+        assert_eq!(believed(5, now), Some(5), "the past is raised elsewhere");
+    }
+
+    #[test]
+    fn no_time_that_redis_gives_overflows() {
+        let parts = |parts: [i64; 2]| Value::Array(parts.map(Value::Int).to_vec());
+        assert_eq!(time(parts([17, 1500])), Some(17001));
+        assert_eq!(time(parts([i64::MAX, i64::MAX])), Some(TIME_MAX));
+        let kept = Value::BulkString(u64::MAX.to_string().into_bytes());
+        let cut = cut(
+            Value::Array(vec![
+                Value::Array(Vec::new()),
+                parts([17, 0]),
+                kept,
+                Value::Int(1),
+            ]),
+            None,
+        );
+        assert_eq!(cut.map(|cut| cut.time), Ok(17000));
+    }
 }

@@ -16,12 +16,11 @@ use crate::shard::{Answer, Learned, Question, Request, RequestKind, Verdict};
 use super::Redis;
 use super::answers;
 use super::changes::{Change, Update, What};
+use super::loading::Piece;
 use super::refusals::{function_of, with_cause};
 use super::scripts::Script;
 use super::setup::Step;
 
-/// The cause that callers get whose change may or may not have been stored.
-const UNKNOWN: &str = "connection lost, unknown whether the change was stored";
 /// Changes in one command: Redis serves nobody else meanwhile, which is a millisecond or so.
 const BATCH_LEN_MAX: usize = 128;
 /// A command with so much in it takes no further change.
@@ -40,8 +39,8 @@ pub(super) struct Asker {
 
 /// One thing to be done in Redis.
 pub(super) struct Job {
-    /// Nobody waits longer.
-    pub(super) until: Instant,
+    /// Nobody waits longer. None: it is ours, and waits as long as Redis lives.
+    pub(super) until: Option<Instant>,
     pub(super) work: Work,
 }
 
@@ -51,23 +50,44 @@ pub(super) enum Work {
     Read(Box<Update>),
     Get(Asker, GroupKey, ItemId),
     List(Asker, GroupKey),
-    /// Items at a point that the channel tells: the number of the cut.
-    Cut(u64, GroupKey, Option<ItemId>),
+    /// Items at a point that the channel tells.
+    Cut(Box<CutOf>),
     /// Only the point.
     Mark(u64),
-    /// A point, and the time.
+    /// A point, the time, and how many keys there are.
     Beat(u64),
+    /// How many items each has.
+    Look(Vec<GroupKey>),
+    /// Whether a group of which others have told is there.
+    Find(GroupKey),
+    /// Whose the key of these names is.
+    Owner(GroupKey),
     /// Removes what is kept of a group without items, by its joined name; and tells us of it in the
     /// order of the channel.
     Forget(String, bool),
+    /// A piece of the names of all groups.
+    Names(Piece),
     Setup(Step),
+    /// Nobody waits for its answer any more.
+    GivenUp,
+}
+
+/// A reading at one point of the channel.
+pub(super) struct CutOf {
+    /// The number of the cut.
+    pub(super) mark: u64,
+    pub(super) key: GroupKey,
+    /// None: all items.
+    pub(super) item: Option<ItemId>,
+    /// By a script, for Redis has refused the transaction.
+    pub(super) by_script: bool,
 }
 
 /// What waits, and what is under way.
 #[derive(Default)]
 pub(super) struct Calls {
-    to_send: VecDeque<Job>,
-    under_way: VecDeque<UnderWay>,
+    pub(super) to_send: VecDeque<Job>,
+    pub(super) under_way: VecDeque<UnderWay>,
     /// Jobs under way.
     len: usize,
     /// Commands of changes under way.
@@ -75,30 +95,48 @@ pub(super) struct Calls {
     /// What failed because Redis had forgotten a script, and what was read behind it, in order: again
     /// before all others, once all that was sent has been answered. The answers of a group keep their
     /// order, and a caller reads what it has written.
-    failed: VecDeque<Job>,
+    pub(super) failed: VecDeque<Job>,
     /// Groups with a call of several steps, by joined name, and what waits behind it.
-    busy: HashMap<String, VecDeque<(Asker, Question, Instant)>>,
+    pub(super) busy: HashMap<String, VecDeque<(Asker, Question, Instant)>>,
+    /// Since when something is under way.
+    asked_at: Option<Instant>,
+    /// When it is looked next for what has waited too long.
+    pub(super) sweep_at: Option<Instant>,
 }
 
 /// One command, or one transaction.
-struct UnderWay {
+pub(super) struct UnderWay {
     /// Never empty. More than one: changes.
-    jobs: Vec<Job>,
+    pub(super) jobs: Vec<Job>,
     got: Vec<Value>,
+    answers_len: usize,
+    is_batch: bool,
+    /// Where it begins among the bytes of the connection.
+    pub(super) begins_at: u64,
 }
 
 impl Job {
+    /// One of our own.
+    pub(super) fn own(work: Work) -> Job {
+        Job { until: None, work }
+    }
+
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+
     /// How many answers it has.
     fn answers_len(&self) -> usize {
-        match self.work {
-            Work::Cut(..) => 6,
-            Work::Beat(_) => 2,
+        match &self.work {
+            Work::Cut(cut) if !cut.by_script => 6,
+            Work::Beat(_) => 3,
+            Work::Look(keys) => keys.len(),
             _ => 1,
         }
     }
 
     /// The change, if it is one for the script.
-    fn change(&self) -> Option<&Change> {
+    pub(super) fn change(&self) -> Option<&Change> {
         match &self.work {
             Work::Change(change) => Some(change),
             _ => None,
@@ -111,20 +149,6 @@ impl Job {
             self.work,
             Work::Read(_) | Work::Get(..) | Work::List(..) | Work::Cut(..)
         )
-    }
-}
-
-impl UnderWay {
-    fn answers_len(&self) -> usize {
-        self.jobs.first().map_or(0, Job::answers_len)
-    }
-
-    fn until(&self) -> Option<Instant> {
-        self.jobs.first().map(|job| job.until)
-    }
-
-    fn is_batch(&self) -> bool {
-        self.jobs.first().is_some_and(|job| job.change().is_some())
     }
 }
 
@@ -141,23 +165,9 @@ impl Calls {
         self.to_send.push_front(job);
     }
 
-    /// When the first of those that wait has waited long enough.
-    pub(super) fn next_at(&self) -> Option<Instant> {
-        let under_way = self.under_way.front().and_then(UnderWay::until);
-        let to_send = self.to_send.front().map(|job| job.until);
-        let behind = self.busy.values().filter_map(|queue| queue.front());
-        let behind = behind.map(|(_, _, until)| *until);
-        [under_way, to_send]
-            .into_iter()
-            .flatten()
-            .chain(behind)
-            .min()
-    }
-
-    /// Whether Redis has not answered for so long that nobody waits for it any more.
-    pub(super) fn is_overdue(&self, now: Instant) -> bool {
-        let front = self.under_way.front().and_then(UnderWay::until);
-        front.is_some_and(|until| until <= now)
+    /// Since when answers have been awaited without a break; `None`: none is.
+    pub(super) fn asked_at(&self) -> Option<Instant> {
+        self.asked_at
     }
 
     /// What goes out next as one command.
@@ -184,14 +194,19 @@ impl Calls {
         Some(self.to_send.drain(..len).collect())
     }
 
-    fn has_sent(&mut self, jobs: Vec<Job>) {
+    fn has_sent(&mut self, jobs: Vec<Job>, begins_at: u64, now: Instant) {
+        let first = jobs.first();
         let under_way = UnderWay {
             got: Vec::new(),
+            answers_len: first.map_or(0, Job::answers_len),
+            is_batch: first.is_some_and(|job| job.change().is_some()),
+            begins_at,
             jobs,
         };
         self.len += under_way.jobs.len();
-        self.batches_len += usize::from(under_way.is_batch());
+        self.batches_len += usize::from(under_way.is_batch);
         self.under_way.push_back(under_way);
+        self.asked_at.get_or_insert(now);
     }
 
     /// Whose answers are whole with this one. Err: nobody waits for any.
@@ -200,13 +215,16 @@ impl Calls {
             return Err(value);
         };
         front.got.push(value);
-        if front.got.len() < front.answers_len() {
+        if front.got.len() < front.answers_len {
             return Ok(None);
         }
         let answered = self.under_way.pop_front();
         if let Some(answered) = &answered {
             self.len -= answered.jobs.len();
-            self.batches_len -= usize::from(answered.is_batch());
+            self.batches_len -= usize::from(answered.is_batch);
+        }
+        if self.under_way.is_empty() {
+            self.asked_at = None;
         }
         Ok(answered)
     }
@@ -252,6 +270,9 @@ impl Redis {
                 what,
             }))
         };
+        if !self.names_are_whole() {
+            self.ask_owner(&question);
+        }
         let work = match question {
             Question::Get { group, item } => Work::Get(asker, group, item),
             Question::List { group } => Work::List(asker, group),
@@ -274,12 +295,20 @@ impl Redis {
             }
             Question::Follow { group, item } => {
                 self.hold(&group);
-                let cut = self.hearing.cut_for_join(asker, &group);
-                Work::Cut(cut, group, item)
+                let mark = self.hearing.cut_for_join(asker, &group);
+                Work::Cut(Box::new(CutOf {
+                    mark,
+                    key: group,
+                    item,
+                    by_script: false,
+                }))
             }
-            Question::Groups { stream } => Work::Mark(self.hearing.mark_for_listing(asker, stream)),
+            Question::Groups { stream } => {
+                Work::Mark(self.hearing.mark_for_listing(asker, stream, until))
+            }
             Question::Unfollow { .. } => return,
         };
+        let until = Some(until);
         self.calls.push(Job { until, work });
     }
 
@@ -304,10 +333,11 @@ impl Redis {
 
     /// Packs what may go out. The socket is not written to yet.
     pub(super) fn send(&mut self, now: Instant) {
-        self.load_what_is_forgotten(now);
+        self.load_what_is_forgotten();
         while self.link.has_room()
             && let Some(jobs) = self.calls.next_to_send(self.settings.in_flight)
         {
+            let begins_at = self.link.packed();
             match &jobs[..] {
                 [job] => self.pack(&job.work, now),
                 jobs => {
@@ -316,48 +346,20 @@ impl Redis {
                     self.link.queue(&command);
                 }
             }
-            self.calls.has_sent(jobs);
+            self.calls.has_sent(jobs, begins_at, now);
         }
     }
 
     /// All that was sent has been answered, and some of it because Redis had forgotten a script.
-    fn load_what_is_forgotten(&mut self, now: Instant) {
+    fn load_what_is_forgotten(&mut self) {
         if self.calls.failed.is_empty() || !self.calls.under_way.is_empty() {
             return;
         }
-        let until = now + self.settings.call_timeout;
-        let load = |script| Job {
-            until,
-            work: Work::Setup(Step::Load(script)),
-        };
+        let load = |script| Job::own(Work::Setup(Step::Load(script)));
         let mut again: VecDeque<Job> = Script::ALL.map(load).into();
         again.append(&mut self.calls.failed);
         again.append(&mut self.calls.to_send);
         self.calls.to_send = again;
-    }
-
-    /// What waits behind a call of several steps, or for the socket, for too long.
-    pub(super) fn expire(&mut self, now: Instant) {
-        let calls = &mut self.calls;
-        let mut late = Vec::new();
-        for queue in [&mut calls.failed, &mut calls.to_send] {
-            while let Some(job) = queue.pop_front_if(|job| job.until <= now) {
-                late.push(job);
-            }
-        }
-        for job in late {
-            self.give_up(job, "timed out");
-        }
-        let mut late = Vec::new();
-        for queue in self.calls.busy.values_mut() {
-            while let Some((asker, question, _)) = queue.pop_front_if(|(_, _, until)| *until <= now)
-            {
-                late.push((asker, function_of(&question)));
-            }
-        }
-        for (asker, function) in late {
-            self.refuse(asker, function, "timed out");
-        }
     }
 
     /// The next answer on the connection for commands. Err: it is out of step.
@@ -369,8 +371,12 @@ impl Redis {
                 return Err(answers::error_of(&value).unwrap_or_else(answers::unexpected));
             }
         };
-        let is_batch = answered.is_batch();
-        let UnderWay { jobs, mut got } = answered;
+        let UnderWay {
+            jobs,
+            mut got,
+            is_batch,
+            ..
+        } = answered;
         let Some(value) = got.pop() else {
             return Ok(());
         };
@@ -379,7 +385,7 @@ impl Redis {
         if is_forgotten || is_behind {
             for job in jobs {
                 let again = self.renewed(job, now);
-                self.calls.failed.push_back(again);
+                self.calls.failed.extend(again);
             }
         } else if is_batch {
             let values = answers::of_each(value, jobs.len());
@@ -392,47 +398,22 @@ impl Redis {
         Ok(())
     }
 
-    /// As it is done again: a cut at another point.
-    fn renewed(&mut self, job: Job, now: Instant) -> Job {
-        let Work::Cut(mark, key, item) = job.work else {
-            return job;
-        };
-        let mark = self.renew_cut(mark, &key, now);
-        Job {
-            until: job.until,
-            work: Work::Cut(mark, key, item),
+    /// As it is done again, if somebody waits for it: a cut at another point.
+    fn renewed(&mut self, mut job: Job, now: Instant) -> Option<Job> {
+        match &mut job.work {
+            Work::GivenUp => return None,
+            Work::Cut(cut) => cut.mark = self.renew_cut(cut.mark, &cut.key, now),
+            _ => {}
         }
+        Some(job)
     }
 
-    /// The connection is lost. What was not sent has not happened; of what was, nobody knows.
-    pub(super) fn drop_calls(&mut self, cause: &str, now: Instant) {
-        let calls = std::mem::take(&mut self.calls);
-        for job in calls.under_way.into_iter().flat_map(|sent| sent.jobs) {
-            let cause = match (job.until <= now, job.change()) {
-                (true, _) => "timed out",
-                (_, None) => cause,
-                (_, Some(_)) => UNKNOWN,
-            };
-            self.give_up(job, cause);
-        }
-        for job in calls.failed.into_iter().chain(calls.to_send) {
-            self.give_up(job, cause);
-        }
-        for (asker, question, _) in calls.busy.into_values().flatten() {
-            self.refuse(asker, function_of(&question), cause);
-        }
-    }
-
-    fn give_up(&mut self, job: Job, cause: &str) {
-        match job.work {
-            Work::Change(change) => self.end_refused(&change, cause),
-            Work::Read(update) => self.end_update(&update, cause),
-            Work::Get(asker, ..) => self.refuse(asker, StreamFunction::Get, cause),
-            Work::List(asker, ..) => self.refuse(asker, StreamFunction::List, cause),
-            Work::Cut(cut, key, _) => self.refuse_cut(cut, &key, cause),
-            Work::Mark(mark) => self.refuse_mark(mark, cause),
-            Work::Beat(_) | Work::Forget(..) | Work::Setup(_) => {}
-        }
+    /// Redis is full and refuses every transaction: what one would have read, by a script.
+    pub(super) fn cut_by_script(&mut self, mut cut: CutOf, until: Option<Instant>, now: Instant) {
+        cut.mark = self.renew_cut(cut.mark, &cut.key, now);
+        cut.by_script = true;
+        let work = Work::Cut(Box::new(cut));
+        self.calls.push_first(Job { until, work });
     }
 
     pub(super) fn answer(&mut self, asker: Asker, verdict: Verdict) {
@@ -449,7 +430,7 @@ impl Redis {
     }
 }
 
-fn group_of(question: &Question) -> Option<&GroupKey> {
+pub(super) fn group_of(question: &Question) -> Option<&GroupKey> {
     match question {
         Question::Set { group, .. }
         | Question::Update { group, .. }
@@ -480,7 +461,7 @@ mod tests {
     }
 
     fn push(calls: &mut Calls, work: Work) {
-        let until = Instant::now();
+        let until = Some(Instant::now());
         calls.push(Job { until, work });
     }
 
@@ -503,7 +484,7 @@ mod tests {
         let mut lens = Vec::new();
         while let Some(jobs) = calls.next_to_send(in_flight) {
             lens.push(jobs.len());
-            calls.has_sent(jobs);
+            calls.has_sent(jobs, 0, Instant::now());
         }
         lens
     }

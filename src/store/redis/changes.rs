@@ -127,7 +127,7 @@ impl Redis {
         &mut self,
         change: Change,
         value: Value,
-        until: Instant,
+        until: Option<Instant>,
         now: Instant,
     ) {
         if let Some(error) = answers::error_of(&value) {
@@ -143,6 +143,9 @@ impl Redis {
                 old,
                 is_empty,
             } => {
+                if !matches!(change.what, What::Send { .. }) {
+                    self.has_accepted();
+                }
                 if is_empty {
                     self.forget_later(change.key.joined().to_owned(), false, now);
                 }
@@ -188,7 +191,7 @@ impl Redis {
         self.end(change, verdict);
     }
 
-    pub(super) fn take_read(&mut self, update: Update, value: Value, until: Instant) {
+    pub(super) fn take_read(&mut self, update: Update, value: Value, until: Option<Instant>) {
         match answers::error_of(&value) {
             Some(error) => self.end_update(&update, &error),
             None => self.compute(update, answers::bytes(value), until),
@@ -196,7 +199,7 @@ impl Redis {
     }
 
     /// The next step of an update, on what was there a moment ago.
-    fn compute(&mut self, update: Update, old: Option<Vec<u8>>, until: Instant) {
+    fn compute(&mut self, update: Update, old: Option<Vec<u8>>, until: Option<Instant>) {
         let readable = match old.as_deref().map(stored).transpose() {
             Ok(_) if self.names.is_of_another(&update.key) => None,
             Ok(readable) => readable,

@@ -4,7 +4,7 @@
 //! May not know how the connections come about.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use redis::Value;
@@ -18,6 +18,7 @@ use super::Redis;
 use super::answers;
 use super::calls::{Job, Work};
 use super::cuts::Pending;
+use super::looks::{Looks, Notices};
 use super::message::{self, EVENTS, Mark};
 
 /// How often a group is read again in which others set and publish apart.
@@ -34,8 +35,18 @@ pub(super) struct Hearing {
     pub(super) next_mark: u64,
     /// Marks on their way, in the order in which they will be heard.
     pub(super) marks: VecDeque<(u64, Instant)>,
-    /// Groups to be read again.
-    again: Vec<(Instant, GroupKey)>,
+    /// Groups to be read again, when it is time.
+    again: BTreeMap<(Instant, u64), GroupKey>,
+    /// Numbers for those of one time.
+    next_again: u64,
+    /// Those whose time has come, and whether the channel was lost before.
+    pub(super) to_read: VecDeque<(GroupKey, bool)>,
+    /// Readings of our own under way.
+    pub(super) own_reads: usize,
+    /// Groups of which others have told, that are being looked for.
+    pub(super) finding: HashSet<String>,
+    pub(super) looks: Looks,
+    pub(super) notices: Notices,
     /// Joined names of groups that may have no items any more, and whether we are to be told.
     to_forget: VecDeque<(Instant, String, bool)>,
     are_to_forget: HashSet<String>,
@@ -44,8 +55,7 @@ pub(super) struct Hearing {
     joined: String,
     told_unreadable: HashSet<String>,
     odd_messages: Rarely,
-    /// While the index is loaded: what was heard of meanwhile counts more.
-    pub(super) touched: Option<HashSet<String>>,
+    odd_times: Rarely,
 }
 
 /// A group with subscribers here.
@@ -56,7 +66,16 @@ pub(super) struct Followed {
     /// Waits behind a cut whose answer has not come.
     pub(super) held: VecDeque<Held>,
     pub(super) read_at: Option<Instant>,
-    is_due: bool,
+    /// It is to be read again.
+    pub(super) is_due: bool,
+    /// Events told, and cuts in between change nothing.
+    pub(super) told: u64,
+    /// What it held when it was last read, and what had been told then.
+    pub(super) seen: Option<(u64, u64)>,
+    /// How many bytes that were.
+    pub(super) bytes: usize,
+    /// How many items it had when that was last asked, and what had been told then.
+    pub(super) counted: Option<(u64, u64)>,
 }
 
 pub(super) enum Held {
@@ -71,14 +90,20 @@ impl Hearing {
             cuts: HashMap::new(),
             next_mark: 0,
             marks: VecDeque::new(),
-            again: Vec::new(),
+            again: BTreeMap::new(),
+            next_again: 0,
+            to_read: VecDeque::new(),
+            own_reads: 0,
+            finding: HashSet::new(),
+            looks: Looks::default(),
+            notices: Notices::default(),
             to_forget: VecDeque::new(),
             are_to_forget: HashSet::new(),
             cut_channel: format!("iii-stream:cut:{process}"),
             joined: String::new(),
             told_unreadable: HashSet::new(),
             odd_messages: Rarely::default(),
-            touched: None,
+            odd_times: Rarely::default(),
         }
     }
 
@@ -91,6 +116,10 @@ impl Hearing {
                 held: VecDeque::new(),
                 read_at: None,
                 is_due: false,
+                told: 0,
+                seen: None,
+                bytes: 0,
+                counted: None,
             });
         }
     }
@@ -115,7 +144,7 @@ impl Hearing {
     }
 
     pub(super) fn next_at(&self) -> Option<Instant> {
-        let again = self.again.iter().map(|(at, _)| *at).min();
+        let again = self.again.keys().next().map(|(at, _)| *at);
         let forget = self.to_forget.front().map(|(at, ..)| *at);
         [again, forget].into_iter().flatten().min()
     }
@@ -125,7 +154,7 @@ impl Redis {
     /// One message of the channel connection. Err: it is no subscription any more.
     pub(super) fn take_heard(&mut self, value: Value, now: Instant) -> Result<(), String> {
         if let Some(error) = answers::error_of(&value) {
-            return Err(error);
+            return self.notices_are_refused().ok_or(error);
         }
         let parts = match value {
             Value::Array(parts) | Value::Push { data: parts, .. } => parts,
@@ -136,9 +165,15 @@ impl Redis {
         let (channel, payload) = (parts.next().unwrap_or_default(), parts.next());
         match (&*kind, payload) {
             (b"subscribe", _) => self.has_subscribed(now),
+            (b"psubscribe", _) => self.hearing.notices.stand(),
+            (b"pmessage", Some(channel)) => {
+                let what = parts.next().unwrap_or_default();
+                self.hear_notice(&channel, &what, now);
+            }
             (b"message", Some(payload)) => {
                 let text = String::from_utf8_lossy(&payload);
                 if channel != EVENTS.as_bytes() {
+                    self.settle_notice(None, now);
                     self.hear_own(&text, now);
                 } else {
                     self.hear(&text, matches!(text, Cow::Borrowed(_)), now);
@@ -153,6 +188,13 @@ impl Redis {
         let Some(seen) = message::glance(text) else {
             return self.pass_over("it names no group", now);
         };
+        let is_ours = seen.database == Some(self.settings.address.database);
+        if seen.database.is_some() && !is_ours {
+            return; // of another database: its groups are none of ours
+        }
+        if seen.stream.len().max(seen.group.len()) > self.name_bytes {
+            return self.pass_over("its names are longer than limits.name_bytes", now);
+        }
         let joined = &mut self.hearing.joined;
         joined.clear();
         joined.push_str(&seen.stream);
@@ -164,63 +206,94 @@ impl Redis {
         };
         let followed = with_name.and_then(|with_name| with_name.iter().find(is_it));
         let is_followed = followed.is_some_and(|followed| followed.is_on);
+        if self.hearing.notices.waits() {
+            let joined = std::mem::take(&mut self.hearing.joined);
+            self.settle_notice(is_ours.then_some(&joined), now);
+            self.hearing.joined = joined;
+        }
         if seen.mark == Mark::Stays && !is_followed {
             return;
         }
         let key = GroupKey::new(&seen.stream, &seen.group);
         match seen.mark {
-            Mark::New | Mark::Named => self.names.enter(&key),
-            Mark::Gone => self.names.remove(&key),
+            Mark::New | Mark::Named => self.enter_name(&key),
+            Mark::Gone => self.remove_name(&key),
             Mark::Foreign | Mark::Stays => {}
-        }
-        if seen.mark != Mark::Stays
-            && let Some(touched) = &mut self.hearing.touched
-        {
-            touched.insert(key.joined().into());
         }
         if !is_followed && seen.mark != Mark::Foreign {
             return;
         }
-        let Some(read) = message::read(text).filter(|_| is_utf8) else {
+        let read = message::read(text).filter(|read| is_utf8 && self.is_within_limits(read));
+        let Some(read) = read else {
             self.read_soon(&key, now);
-            return self.pass_over("it is of no known form", now);
+            return self.pass_over("it is of no known form, or beyond a limit", now);
         };
         if seen.mark == Mark::Foreign {
             self.note_foreign(&key, &read.event, now);
         }
         if is_followed {
+            let time = self.believed(read.time, now);
             let event = FromChannel::Event {
                 item: read.item,
                 event: read.event,
-                time: read.time,
+                time,
                 is_first: seen.mark == Mark::New,
+                is_ours: seen.mark != Mark::Foreign,
             };
             self.forward(&key, event);
+        }
+    }
+
+    fn is_within_limits(&self, read: &message::Message) -> bool {
+        let item_len = read.item.as_ref().map_or(0, |item| item.len());
+        let kind_len = match &read.event {
+            HeardEvent::Custom { kind, .. } => kind.len(),
+            _ => 0,
+        };
+        item_len.max(kind_len) <= self.name_bytes
+    }
+
+    /// The time of a message. One that nobody can mean is taken for none: it is raised to the group's.
+    fn believed(&mut self, time: u64, now: Instant) -> u64 {
+        let by_redis = self.redis_time(now).unwrap_or(0);
+        match answers::believed(time, by_redis) {
+            Some(time) => time,
+            None => {
+                if let Some(more) = self.hearing.odd_times.ask(now) {
+                    tracing::warn!(
+                        "a message on {EVENTS} gives the time {time}, far ahead of Redis's clock: Redis's \
+                         own is told in its place; {more} more since the last such line"
+                    );
+                }
+                by_redis
+            }
         }
     }
 
     /// Others set and publish apart, and keep no index.
     fn note_foreign(&mut self, key: &GroupKey, event: &HeardEvent, now: Instant) {
         match event {
-            HeardEvent::Create(_) | HeardEvent::Update(_) => self.names.enter(key),
-            HeardEvent::Delete(_) => self.forget_later(key.joined().to_owned(), true, now),
+            HeardEvent::Create(_) | HeardEvent::Update(_) => self.find_later(key),
+            HeardEvent::Delete(_) if self.names.has(key) => {
+                self.forget_later(key.joined().to_owned(), true, now);
+            }
+            HeardEvent::Delete(_) => {}
             HeardEvent::Custom { .. } => return,
         }
         self.read_soon(key, now);
     }
 
     /// What was heard of the group may not be what it holds.
-    fn read_soon(&mut self, key: &GroupKey, now: Instant) {
+    pub(super) fn read_soon(&mut self, key: &GroupKey, now: Instant) {
         let hearing = &mut self.hearing;
         if let Some(followed) = hearing.find(key)
-            && followed.is_on
             && !followed.is_due
         {
             followed.is_due = true;
             let since = followed.read_at.unwrap_or(now);
-            hearing
-                .again
-                .push((now.max(since + READ_AGAIN), key.clone()));
+            let at = now.max(since + READ_AGAIN);
+            hearing.again.insert((at, hearing.next_again), key.clone());
+            hearing.next_again += 1;
         }
     }
 
@@ -229,7 +302,11 @@ impl Redis {
             Some(followed) if !followed.held.is_empty() => {
                 followed.held.push_back(Held::Event(event));
             }
-            _ => self.learned.push(Learned::Channel(key.clone(), event)),
+            Some(followed) => {
+                followed.told = followed.told.wrapping_add(1);
+                self.learned.push(Learned::Channel(key.clone(), event));
+            }
+            None => {}
         }
     }
 
@@ -244,7 +321,7 @@ impl Redis {
     /// A message of this process to itself.
     fn hear_own(&mut self, text: &str, now: Instant) {
         if let Some(joined) = text.strip_prefix("gone:") {
-            self.names.remove_joined(joined);
+            self.remove_joined_name(joined);
             return;
         }
         let Ok(mark) = text.parse::<u64>() else {
@@ -265,10 +342,15 @@ impl Redis {
             followed.is_on = false;
             followed.is_due = false;
             followed.held.clear();
+            followed.seen = None;
         }
         hearing.marks.clear();
         hearing.again.clear();
-        hearing.touched = None;
+        hearing.to_read.clear();
+        hearing.own_reads = 0;
+        hearing.finding.clear();
+        hearing.looks = Looks::default();
+        hearing.notices = Notices::default();
         let cuts = std::mem::take(&mut hearing.cuts);
         for pending in cuts.into_values() {
             self.refuse_pending(&pending.of, cause);
@@ -277,22 +359,18 @@ impl Redis {
 
     /// What is due by itself.
     pub(super) fn tend_groups(&mut self, now: Instant) {
-        let again = std::mem::take(&mut self.hearing.again).into_iter();
-        let (due, rest): (Vec<_>, Vec<_>) = again.partition(|(at, _)| *at <= now);
-        self.hearing.again = rest;
-        for (_, key) in due {
-            if let Some(followed) = self.hearing.find(&key) {
-                followed.is_due = false;
-                self.read_again(key, false, now);
-            }
+        let hearing = &mut self.hearing;
+        while let Some(entry) = hearing.again.first_entry()
+            && entry.key().0 <= now
+        {
+            hearing.to_read.push_back((entry.remove(), false));
         }
+        self.read_again();
         while let Some((_, joined, tells)) =
             self.hearing.to_forget.pop_front_if(|(at, ..)| *at <= now)
         {
             self.hearing.are_to_forget.remove(&joined);
-            let until = now + self.settings.call_timeout;
-            let work = Work::Forget(joined, tells);
-            self.calls.push(Job { until, work });
+            self.calls.push(Job::own(Work::Forget(joined, tells)));
         }
     }
 

@@ -12,7 +12,7 @@ use crate::shard::Verdict;
 
 use super::Redis;
 use super::answers;
-use super::calls::{Asker, Job, Work};
+use super::calls::{Asker, CutOf, Job, Work};
 use super::message::stored;
 use super::names::{PREFIX, redis_key};
 use super::scripts::Script;
@@ -35,7 +35,21 @@ impl Redis {
             Work::List(_, key) => {
                 self.link.queue(redis::cmd("HVALS").arg(redis_key(key)));
             }
-            Work::Cut(mark, key, item) => {
+            Work::Cut(cut) if cut.by_script => {
+                let mut command = redis::cmd("EVALSHA");
+                command.arg(self.scripts.sha(Script::Cut)).arg(2);
+                command.arg(redis_key(&cut.key)).arg(TIMES);
+                command.arg(cut_channel).arg(cut.mark);
+                if let Some(item) = &cut.item {
+                    command.arg(&**item);
+                }
+                self.link.queue(&command);
+                self.hearing.has_sent(cut.mark, now);
+            }
+            Work::Cut(cut) => {
+                let CutOf {
+                    mark, key, item, ..
+                } = &**cut;
                 let redis_key = redis_key(key);
                 self.link.queue(&redis::cmd("MULTI"));
                 match item {
@@ -54,9 +68,21 @@ impl Redis {
                 self.hearing.has_sent(*mark, now);
             }
             Work::Beat(mark) => {
+                self.link.queue(&redis::cmd("DBSIZE"));
                 self.link.queue(&redis::cmd("TIME"));
                 self.link.queue(&publish(cut_channel, *mark));
                 self.hearing.has_sent(*mark, now);
+            }
+            Work::Look(keys) => {
+                for key in keys {
+                    self.link.queue(redis::cmd("HLEN").arg(redis_key(key)));
+                }
+            }
+            Work::Find(key) => self.link.queue(redis::cmd("HLEN").arg(redis_key(key))),
+            Work::Owner(key) => self.link.queue(&Redis::pack_owner(key)),
+            Work::Names(piece) => {
+                let command = self.pack_piece(piece);
+                self.link.queue(&command);
             }
             Work::Forget(joined, tells) => {
                 let redis_key = format!("{}{joined}", PREFIX);
@@ -70,6 +96,7 @@ impl Redis {
                 let command = self.pack_step(step);
                 self.link.queue(&command);
             }
+            Work::GivenUp => debug_assert!(false, "it was never sent"),
         }
     }
 
@@ -82,17 +109,20 @@ impl Redis {
     ) {
         let until = job.until;
         if answers::code_of(&value) == Some("READONLY") {
-            // Another server is the master by now, under the same name.
-            self.link.has_wrong_server(answers::error_of(&value));
+            self.is_read_only(now);
         }
         match job.work {
             Work::Change(change) => self.take_changed(*change, value, until, now),
             Work::Read(update) => self.take_read(*update, value, until),
             Work::Get(asker, key, _) => self.take_found(asker, &key, value),
             Work::List(asker, key) => self.take_list(asker, &key, value),
-            Work::Cut(cut, key, item) => {
-                let result = answers::cut(value, item.as_ref());
-                self.take_cut(cut, &key, result, now);
+            Work::Cut(cut) => {
+                let is_refused = |value| answers::code_of(value) == Some("OOM");
+                if !cut.by_script && before.iter().any(is_refused) {
+                    return self.cut_by_script(*cut, until, now);
+                }
+                let result = answers::cut(value, cut.item.as_ref());
+                self.take_cut(cut.mark, &cut.key, result, now);
             }
             Work::Mark(mark) => {
                 if let Some(error) = answers::error_of(&value) {
@@ -100,15 +130,23 @@ impl Redis {
                 }
             }
             Work::Beat(_) => {
-                let time = before.pop().and_then(answers::time);
-                self.clock = time.map(|ms| (ms, now)).or(self.clock);
+                self.take_time(before.pop().and_then(answers::time), now);
+                self.take_keys_len(before.pop().and_then(answers::number));
             }
+            Work::Look(keys) => {
+                before.push(value);
+                self.take_looks(keys, before);
+            }
+            Work::Find(key) => self.take_find(&key, value),
+            Work::Owner(_) => self.take_owner(value),
+            Work::Names(piece) => self.take_piece(piece, value, now),
             Work::Forget(joined, tells) => {
                 if answers::bytes(value).as_deref() == Some(b"wait") {
                     self.forget_later(joined, tells, now);
                 }
             }
             Work::Setup(step) => self.take_step(step, value, now),
+            Work::GivenUp => {}
         }
     }
 

@@ -4,16 +4,21 @@
 //! place among the events where the mark is heard; what is heard behind it waits until its answer has
 //! come by the other connection. May not know what events say.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
 use std::time::Instant;
 
-use crate::id::GroupKey;
+use crate::id::{GroupKey, ItemId, Text};
 use crate::protocol::input::StreamFunction;
 use crate::shard::{FromChannel, Learned, Verdict};
 
 use super::Redis;
 use super::answers::Cut;
-use super::calls::{Asker, Job, Work};
+use super::calls::{Asker, CutOf, Job, Work};
 use super::channel::{Hearing, Held};
+
+/// Readings of our own under way at once: calls of others are served between them.
+const OWN_READS_MAX: usize = 64;
 
 /// A mark on its way, or a cut whose answer is.
 pub(super) struct Pending {
@@ -26,8 +31,11 @@ pub(super) struct Pending {
 
 pub(super) enum Of {
     Join(Asker),
-    Again { is_after_loss: bool },
-    Listing(Asker, Option<Box<str>>),
+    Again {
+        is_after_loss: bool,
+    },
+    /// Nobody waits for it longer than that.
+    Listing(Asker, Option<Box<str>>, Instant),
     Beat,
 }
 
@@ -37,8 +45,13 @@ impl Hearing {
         self.pending(Of::Join(asker), Some(key.clone()))
     }
 
-    pub(super) fn mark_for_listing(&mut self, asker: Asker, stream: Option<Box<str>>) -> u64 {
-        self.pending(Of::Listing(asker, stream), None)
+    pub(super) fn mark_for_listing(
+        &mut self,
+        asker: Asker,
+        stream: Option<Box<str>>,
+        until: Instant,
+    ) -> u64 {
+        self.pending(Of::Listing(asker, stream, until), None)
     }
 
     pub(super) fn mark_for_beat(&mut self) -> u64 {
@@ -73,11 +86,10 @@ impl Redis {
             Of::Beat => {
                 self.hearing.cuts.remove(&mark);
             }
-            Of::Listing(asker, stream) => {
-                let asker = *asker;
-                let keys = self.names.list(stream.as_deref());
+            Of::Listing(asker, stream, until) => {
+                let (asker, stream, until) = (*asker, stream.clone(), *until);
                 self.hearing.cuts.remove(&mark);
-                self.answer(asker, Verdict::Groups(keys));
+                self.list(asker, stream, until);
             }
             Of::Join(_) | Of::Again { .. } => {
                 let has_answer = pending.answer.is_some();
@@ -133,7 +145,10 @@ impl Redis {
             && let Some(held) = followed.held.pop_front()
         {
             match held {
-                Held::Event(event) => self.learned.push(Learned::Channel(key.clone(), event)),
+                Held::Event(event) => {
+                    followed.told = followed.told.wrapping_add(1);
+                    self.learned.push(Learned::Channel(key.clone(), event));
+                }
                 Held::Cut(mark) => {
                     let pending = self.hearing.cuts.get(&mark);
                     if pending.is_some_and(|pending| pending.answer.is_none()) {
@@ -168,8 +183,18 @@ impl Redis {
                 self.go_on(key);
             }
             Of::Again { is_after_loss } => {
-                if let Some(followed) = self.hearing.find(key) {
-                    followed.read_at = Some(now);
+                self.hearing.own_reads -= 1;
+                let Some(followed) = self.hearing.find(key) else {
+                    return;
+                };
+                let bytes = items.iter().map(|(name, value)| name.len() + value.len());
+                let seen = (digest(&items), followed.told);
+                let is_as_before = followed.seen == Some(seen);
+                followed.read_at = Some(now);
+                followed.bytes = bytes.sum();
+                followed.seen = Some(seen);
+                if is_as_before && !is_after_loss {
+                    return; // nobody is to be told anything
                 }
                 let read = FromChannel::Read {
                     items,
@@ -194,13 +219,21 @@ impl Redis {
 
     pub(super) fn refuse_cut(&mut self, mark: u64, key: &GroupKey, cause: &str) {
         let pending = self.hearing.cuts.remove(&mark);
+        let is_up = self.link.is_up();
         if let Some(followed) = self.hearing.find(key) {
-            followed.is_on = self.link.is_up();
+            followed.is_on = is_up;
+            followed.seen = None;
+            if is_up {
+                // Whoever waited for it has no `sync`: the next reading is one.
+                self.read_soon(key, Instant::now());
+            }
         }
         if let Some(pending) = pending {
             self.refuse_pending(&pending.of, cause);
-            if matches!(pending.of, Of::Join(_)) {
-                self.go_on(key);
+            match pending.of {
+                Of::Join(_) => self.go_on(key),
+                Of::Again { .. } => self.hearing.own_reads -= 1,
+                Of::Listing(..) | Of::Beat => {}
             }
         }
     }
@@ -215,27 +248,45 @@ impl Redis {
     pub(super) fn refuse_pending(&mut self, of: &Of, cause: &str) {
         let (asker, function) = match of {
             Of::Join(asker) => (asker, StreamFunction::List),
-            Of::Listing(asker, Some(_)) => (asker, StreamFunction::ListGroups),
-            Of::Listing(asker, None) => (asker, StreamFunction::ListAll),
+            Of::Listing(asker, Some(_), _) => (asker, StreamFunction::ListGroups),
+            Of::Listing(asker, None, _) => (asker, StreamFunction::ListAll),
             Of::Again { .. } | Of::Beat => return,
         };
         self.refuse(*asker, function, cause);
     }
 
-    /// The connections stand: every followed group is read.
-    pub(super) fn read_all_again(&mut self, now: Instant) {
+    /// The connections stand: every followed group is read, a few at a time.
+    pub(super) fn read_all_again(&mut self) {
         let followed = self.hearing.followed.values().flatten();
-        let keys: Vec<GroupKey> = followed.map(|followed| followed.key.clone()).collect();
-        for key in keys {
-            self.read_again(key, true, now);
-        }
+        let keys = followed.map(|followed| (followed.key.clone(), true));
+        self.hearing.to_read = keys.collect();
     }
 
-    pub(super) fn read_again(&mut self, key: GroupKey, is_after_loss: bool, now: Instant) {
-        let of = Of::Again { is_after_loss };
-        let mark = self.hearing.pending(of, Some(key.clone()));
-        let until = now + self.settings.call_timeout;
-        let work = Work::Cut(mark, key, None);
-        self.calls.push(Job { until, work });
+    /// Sends what is to be read, as far as there is room.
+    pub(super) fn read_again(&mut self) {
+        while self.hearing.own_reads < OWN_READS_MAX
+            && let Some((key, is_after_loss)) = self.hearing.to_read.pop_front()
+        {
+            let Some(followed) = self.hearing.find(&key) else {
+                continue;
+            };
+            followed.is_due = false;
+            self.hearing.own_reads += 1;
+            let of = Of::Again { is_after_loss };
+            let mark = self.hearing.pending(of, Some(key.clone()));
+            self.calls.push(Job::own(Work::Cut(Box::new(CutOf {
+                mark,
+                key,
+                item: None,
+                by_script: false,
+            }))));
+        }
     }
+}
+
+/// The same for the same items in the same order.
+fn digest(items: &[(ItemId, Text)]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    items.hash(&mut hasher);
+    hasher.finish()
 }

@@ -1,15 +1,13 @@
 //! The two connections: finding the address, connecting, and trying again.
 //!
-//! One lost is both lost: what the channel did not tell would be missing from then on. Names are
-//! resolved on a thread that lives no longer than the question.
+//! One lost is both lost: what the channel did not tell would be missing from then on. Redis is dead
+//! when nothing at all has come for too long, however many answers are awaited.
 
-use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError};
 use mio::Registry;
 use redis::Cmd;
 
@@ -18,43 +16,54 @@ use crate::shard::Learned;
 
 use super::Redis;
 use super::calls::{Job, Work};
+use super::read_only::ReadOnly;
+use super::resolve::Resolving;
+use super::setup::CHANNELS_LEN;
 use super::wire::{Tls, Wire};
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How often an idle connection is heard.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
-/// How often it is looked whether a name has been resolved.
-const RESOLVE_LOOK: Duration = Duration::from_millis(10);
+/// So long without an answer, and it is said.
+const QUIET: Duration = Duration::from_secs(1);
 
 pub(super) struct Link {
     state: State,
     tls: Option<Tls>,
     commands: Option<Wire>,
     pub(super) channel: Option<Wire>,
+    /// Where they lead.
+    address: Option<SocketAddr>,
     /// Attempts, each with names of its own in the poll.
     attempts: u32,
     /// In a row that came to nothing.
     failures: u32,
     pub(super) subscribed_len: usize,
-    /// Groups that the index names, while it is loaded, and those whose keys were found.
-    pub(super) indexed: HashSet<String>,
-    pub(super) found: HashSet<String>,
+    /// All that is said first was answered.
+    pub(super) is_told: bool,
     /// Why it is down.
     cause: String,
     /// It cannot be used, now or later.
     pub(super) fatal: Option<String>,
-    /// The server answers that it must not be written to.
+    /// The server answers what makes these connections useless.
     wrong_server: Option<String>,
+    /// It has not answered for a while, and that was said.
+    was_quiet: bool,
+    pub(super) is_replica: bool,
+    pub(super) read_only: ReadOnly,
+    /// The setting of Redis: what it gives notices of.
+    pub(super) notices: String,
     was_up: bool,
     pub(super) has_warned: bool,
+    pub(super) has_named_rights: bool,
     chance: RandomState,
 }
 
 enum State {
     Down(Instant),
-    Resolving(Receiver<io::Result<Vec<SocketAddr>>>, Instant),
-    /// Connecting, and all that is said first; until when.
+    Resolving(Resolving),
+    /// Connecting, and all that is said first; since when.
     Opening(Instant),
     Up {
         beat_at: Instant,
@@ -68,16 +77,21 @@ impl Link {
             tls,
             commands: None,
             channel: None,
+            address: None,
             attempts: 0,
             failures: 0,
             subscribed_len: 0,
-            indexed: HashSet::new(),
-            found: HashSet::new(),
+            is_told: false,
             cause: "not connected yet".to_owned(),
             fatal: None,
             wrong_server: None,
+            was_quiet: false,
+            is_replica: false,
+            read_only: ReadOnly::default(),
+            notices: String::new(),
             was_up: false,
             has_warned: false,
+            has_named_rights: false,
             chance: RandomState::new(),
         }
     }
@@ -99,8 +113,9 @@ impl Link {
         self.fatal.as_deref()
     }
 
-    pub(super) fn has_wrong_server(&mut self, cause: Option<String>) {
-        self.wrong_server = cause;
+    /// The first that is said counts.
+    pub(super) fn has_wrong_server(&mut self, cause: String) {
+        self.wrong_server.get_or_insert(cause);
     }
 
     pub(super) fn take_wrong_server(&mut self) -> Option<String> {
@@ -117,8 +132,27 @@ impl Link {
         }
     }
 
+    pub(super) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
+    }
+
+    /// Where the next command begins among the bytes of its connection.
+    pub(super) fn packed(&self) -> u64 {
+        self.commands.as_ref().map_or(0, Wire::packed)
+    }
+
+    /// When Redis last gave a sign of life while the connections were made.
+    pub(super) fn opening_heard_at(&self) -> Option<Instant> {
+        let State::Opening(since) = self.state else {
+            return None;
+        };
+        let wires = self.commands.iter().chain(&self.channel);
+        wires.map(Wire::heard_at).max().or(Some(since))
+    }
+
     fn wires(&mut self) -> impl Iterator<Item = &mut Wire> {
-        self.commands.iter_mut().chain(&mut self.channel)
+        let pair = self.commands.iter_mut().chain(&mut self.channel);
+        pair.chain(self.read_only.wire())
     }
 
     pub(super) fn commands(&mut self) -> Option<&mut Wire> {
@@ -130,10 +164,10 @@ impl Link {
     }
 
     /// The poll says that one of the two has something.
-    pub(super) fn is_ready(&mut self, id: SlotId) {
+    pub(super) fn is_ready(&mut self, id: SlotId, ends: bool) {
         self.wires()
             .filter(|wire| wire.id() == id)
-            .for_each(Wire::is_ready);
+            .for_each(|wire| wire.is_ready(ends));
     }
 
     pub(super) fn has_more(&mut self) -> bool {
@@ -153,11 +187,15 @@ impl Link {
         self.wires().try_for_each(Wire::flush)
     }
 
-    pub(super) fn next_at(&self) -> Instant {
+    pub(super) fn next_at(&self, now: Instant) -> Instant {
         match &self.state {
-            State::Down(at) | State::Opening(at) => *at,
-            State::Resolving(_, until) => (*until).min(Instant::now() + RESOLVE_LOOK),
-            State::Up { beat_at } => *beat_at,
+            State::Down(at) => *at,
+            State::Opening(_) => now + QUIET,
+            State::Resolving(resolving) => resolving.look_at(now),
+            State::Up { beat_at } => self
+                .read_only
+                .next_at(now)
+                .map_or(*beat_at, |at| at.min(*beat_at)),
         }
     }
 
@@ -175,59 +213,72 @@ impl Redis {
     /// Goes on with connecting, and looks after what stands.
     pub(super) fn tend_link(&mut self, registry: &Registry, now: Instant) {
         match &self.link.state {
-            State::Down(at) if *at <= now => self.resolve(registry, now),
-            State::Down(_) => {}
-            State::Resolving(answer, until) => match answer.try_recv() {
-                Ok(Ok(addresses)) => self.open(&addresses, registry, now),
-                Ok(Err(error)) => self.lose(&error.to_string(), registry, now),
-                Err(TryRecvError::Empty) if *until > now => {}
-                Err(_) => self.lose("its name could not be resolved", registry, now),
-            },
-            State::Opening(until) if *until <= now => self.lose("timed out", registry, now),
-            State::Opening(_) => {}
-            State::Up { beat_at } => {
-                let timeout = self.settings.call_timeout;
-                let is_deaf = self
-                    .hearing
-                    .waits_since()
-                    .is_some_and(|at| at + timeout <= now);
-                if self.calls.is_overdue(now) || is_deaf {
-                    return self.lose("timed out", registry, now);
-                }
-                if *beat_at <= now {
-                    let mark = self.hearing.mark_for_beat();
-                    let until = now + timeout;
-                    let work = Work::Beat(mark);
-                    self.calls.push(Job { until, work });
-                    self.link.state = State::Up {
-                        beat_at: now + BEAT,
-                    };
-                }
+            State::Down(at) if *at <= now => {
+                let resolving = Resolving::begin(&self.settings, now);
+                self.link.state = State::Resolving(resolving);
+                self.tend_link(registry, now);
             }
+            State::Down(_) | State::Opening(_) => {}
+            State::Resolving(resolving) => match resolving.look(now) {
+                Some(Ok(addresses)) => self.open(&addresses, registry, now),
+                Some(Err(cause)) => self.lose(&cause, registry, now),
+                None => {}
+            },
+            State::Up { beat_at } if *beat_at <= now => {
+                let mark = self.hearing.mark_for_beat();
+                self.calls.push(Job::own(Work::Beat(mark)));
+                self.look();
+                self.tend_names(now);
+                self.link.state = State::Up {
+                    beat_at: now + BEAT,
+                };
+            }
+            State::Up { .. } => self.tend_read_only(registry, now),
         }
     }
 
-    fn resolve(&mut self, registry: &Registry, now: Instant) {
-        let address = &self.settings.address;
-        if let Ok(ip) = address.host.parse::<IpAddr>() {
-            return self.open(&[SocketAddr::new(ip, address.port)], registry, now);
+    /// After what has come was read: whether Redis still lives.
+    pub(super) fn tend_silence(&mut self, registry: &Registry, now: Instant) {
+        let timeout = match self.link.state {
+            State::Down(_) | State::Resolving(_) => return,
+            State::Opening(_) => self.settings.connect_timeout,
+            State::Up { .. } => self.settings.call_timeout,
+        };
+        let quiet = self.silence(now);
+        if quiet >= timeout {
+            return self.lose("timed out", registry, now);
         }
-        let name = (address.host.clone(), address.port);
-        let (sender, answer) = crossbeam_channel::bounded(1);
-        let spawned = std::thread::Builder::new()
-            .name("resolve".to_owned())
-            .spawn(move || {
-                let found = name.to_socket_addrs().map(Iterator::collect);
-                // Nobody asks any more when the process ends.
-                let _ = sender.send(found);
-            });
-        match spawned {
-            Ok(_) => {
-                let until = now + self.settings.connect_timeout;
-                self.link.state = State::Resolving(answer, until);
-            }
-            Err(error) => self.lose(&error.to_string(), registry, now),
+        let is_quiet = quiet >= QUIET && self.link.is_up();
+        if is_quiet && !self.link.was_quiet {
+            tracing::warn!(
+                "{}: no answer for {} ms; calls wait, up to call_timeout_ms",
+                self.shown,
+                quiet.as_millis()
+            );
+        } else if !is_quiet && self.link.was_quiet {
+            tracing::info!("{}: answers again", self.shown);
         }
+        self.link.was_quiet = is_quiet;
+    }
+
+    /// For how long nothing has come though something should.
+    fn silence(&self, now: Instant) -> Duration {
+        let link = &self.link;
+        let since = |asked: Option<Instant>, wire: Option<&Wire>| {
+            let at = asked?.max(wire?.heard_at());
+            Some(now.saturating_duration_since(at))
+        };
+        let asked = match link.state {
+            State::Opening(at) => Some(at),
+            _ => self.calls.asked_at(),
+        };
+        let commands = since(asked, link.commands.as_ref());
+        let heard = match link.state {
+            State::Opening(at) => (link.subscribed_len < CHANNELS_LEN).then_some(at),
+            _ => self.hearing.waits_since(),
+        };
+        let channel = since(heard, link.channel.as_ref());
+        commands.max(channel).unwrap_or_default()
     }
 
     fn open(&mut self, addresses: &[SocketAddr], registry: &Registry, now: Instant) {
@@ -250,13 +301,17 @@ impl Redis {
             }
         }
         self.link.subscribed_len = 0;
-        self.link.state = State::Opening(now + self.settings.connect_timeout);
-        self.say_first(now);
+        self.link.is_told = false;
+        self.link.address = Some(*address);
+        self.link.state = State::Opening(now);
+        self.say_first();
     }
 
     pub(super) fn is_up_again(&mut self, now: Instant) {
-        self.hearing.touched = None;
-        self.link.failures = 0;
+        // One that takes no writes is not well: it is back for good once it has taken one.
+        if !self.link.read_only.is_on() {
+            self.link.failures = 0;
+        }
         self.link.state = State::Up {
             beat_at: now + BEAT,
         };
@@ -264,7 +319,10 @@ impl Redis {
             tracing::info!("{}: connected again", self.shown);
         }
         self.link.was_up = true;
-        self.read_all_again(now);
+        let notices = std::mem::take(&mut self.link.notices);
+        self.ask_for_notices(&notices);
+        self.read_all_again();
+        self.load_names();
     }
 
     /// The connections are of no use any more: both go, and it is tried again a little later.
@@ -273,13 +331,17 @@ impl Redis {
         for wire in self.link.wires() {
             wire.leave(registry);
         }
+        let written = self.link.commands.as_ref().map_or(0, Wire::written);
         (self.link.commands, self.link.channel) = (None, None);
+        self.link.read_only.give_up(now);
         self.link.cause = cause.to_owned();
         self.link.wrong_server = None;
         let wait = self.link.wait();
         self.link.state = State::Down(now + wait);
-        self.drop_calls(cause, now);
+        self.link.was_quiet = false;
+        self.drop_calls(cause, written, now);
         self.drop_hearing(cause);
+        self.drop_names(cause);
         if was_up {
             self.learned.push(Learned::Lost);
             tracing::error!(

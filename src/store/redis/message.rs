@@ -1,5 +1,6 @@
-//! What goes over the channel `stream::events`: the message that subscribers get, and one key of ours
-//! behind it.
+//! What goes over the channel `stream::events`: the message that subscribers get, and two keys of ours
+//! behind it: the database that it is about, for one channel serves all of them, and what became of the
+//! group.
 //!
 //! Written in pieces, for the script puts time and kind in. Read in two steps: a glance finds the
 //! names, and only a message that somebody here wants is read whole.
@@ -14,6 +15,8 @@ use crate::shard::HeardEvent;
 
 /// The channel of all hosts.
 pub(super) const EVENTS: &str = "stream::events";
+/// How long the keys of ours are at most.
+const OURS_BYTES_MAX: usize = 64;
 
 /// Both names as the index keeps them: `["<stream>","<group>"]`.
 pub(super) fn names_of(key: &GroupKey) -> Vec<u8> {
@@ -80,6 +83,8 @@ pub(super) struct Glance<'m> {
     pub(super) stream: Cow<'m, str>,
     pub(super) group: Cow<'m, str>,
     pub(super) mark: Mark,
+    /// None: who wrote it does not say.
+    pub(super) database: Option<u32>,
 }
 
 /// `None`: it is no message.
@@ -94,10 +99,14 @@ fn glance_at_head(message: &str) -> Option<Glance<'_>> {
     let (stream, rest) = string(rest.strip_prefix(r#","streamName":"#)?)?;
     let (group, rest) = string(rest.strip_prefix(r#","groupId":"#)?)?;
     rest.strip_prefix(r#","id":"#)?;
+    let (database, mark) = ours(message).map_or((None, Mark::Foreign), |(database, mark)| {
+        (Some(database), mark)
+    });
     Some(Glance {
         stream: read_string(stream).ok()?,
         group: read_string(group).ok()?,
-        mark: mark(message),
+        mark,
+        database,
     })
 }
 
@@ -107,6 +116,7 @@ fn glance_at_all(message: &str) -> Option<Glance<'_>> {
         stream: text(stream?.get())?,
         group: text(group?.get())?,
         mark: Mark::Foreign,
+        database: None,
     })
 }
 
@@ -126,16 +136,20 @@ fn string(text: &str) -> Option<(&str, &str)> {
     }
 }
 
-fn mark(message: &str) -> Mark {
-    let before_end = message.strip_suffix("\"}");
-    let found = before_end.and_then(|message| message.rsplit_once(r#","iii-stream":""#));
-    match found {
-        Some((_, "" | "none")) => Mark::Stays,
-        Some((_, "new")) => Mark::New,
-        Some((_, "named")) => Mark::Named,
-        Some((_, "gone")) => Mark::Gone,
-        _ => Mark::Foreign,
-    }
+/// The keys of ours at the end, if both are there.
+fn ours(message: &str) -> Option<(u32, Mark)> {
+    let from = message.len().saturating_sub(OURS_BYTES_MAX);
+    let end = &message[message.ceil_char_boundary(from)..];
+    let (_, ours) = end.rsplit_once(r#","iii-stream-db":"#)?;
+    let (database, mark) = ours.strip_suffix("\"}")?.split_once(r#","iii-stream":""#)?;
+    let mark = match mark {
+        "" | "none" => Mark::Stays,
+        "new" => Mark::New,
+        "named" => Mark::Named,
+        "gone" => Mark::Gone,
+        _ => return None,
+    };
+    Some((database.parse().ok()?, mark))
 }
 
 /// A whole message.
@@ -149,7 +163,7 @@ pub(super) struct Message {
 /// `None`: a reference engine would drop it too, or it is of a kind that nobody here can use.
 pub(super) fn read(message: &str) -> Option<Message> {
     let [kind, time, id, event] = raw::pick(message, ["type", "timestamp", "id", "event"]).ok()?;
-    kind?;
+    text(kind?.get())?;
     let id = match id.map(|id| id.get()) {
         None | Some("null") => None,
         Some(id) => Some(text(id)?.into()),
@@ -207,7 +221,7 @@ mod tests {
 
     fn message(key: &GroupKey, kind: &str, state: Option<&str>) -> String {
         let head = String::from_utf8(change_head(key, "ü/1")).unwrap();
-        let ours = state.map(|state| format!(r#","iii-stream":"{state}""#));
+        let ours = state.map(|state| format!(r#","iii-stream-db":7,"iii-stream":"{state}""#));
         let ours = ours.unwrap_or_default();
         format!(r#"{{"type":"stream","timestamp":17{head}{kind}","data":{{"b":[1]}}}}{ours}}}"#)
     }
@@ -242,6 +256,8 @@ mod tests {
                 let seen = glance(&message).unwrap();
                 assert_eq!((&*seen.stream, &*seen.group), (stream, group));
                 assert_eq!(seen.mark, mark, "{message}");
+                let database = (mark != Mark::Foreign).then_some(7);
+                assert_eq!(seen.database, database, "{message}");
             }
         }
         let other_order = r#" {"groupId":"g", "id":null,"streamName":"\u0073"} "#;
@@ -260,8 +276,21 @@ mod tests {
 
     #[test]
     fn what_a_value_holds_is_taken_for_no_mark() {
-        let text = r#"{"type":"stream","timestamp":1,"streamName":"s","groupId":"g","id":"i","event":{"type":"create","data":{"x":",\"iii-stream\":\""}}}"#;
-        assert_eq!(glance(text).map(|seen| seen.mark), Some(Mark::Foreign));
+        for inside in [
+            r#""x":",\"iii-stream-db\":7,\"iii-stream\":\"""#,
+            r#""x":0,"iii-stream-db":7,"iii-stream":"new""#,
+            r#""iii-stream-db":7,"iii-stream":"gone""#,
+        ] {
+            let text = format!(
+                r#"{{"type":"stream","timestamp":1,"streamName":"s","groupId":"g","id":"i","event":{{"type":"create","data":{{{inside}}}}}}}"#
+            );
+            let seen = glance(&text).map(|seen| (seen.mark, seen.database));
+            assert_eq!(seen, Some((Mark::Foreign, None)), "{text}");
+        }
+        // A server of ours that does not say which database it is about.
+        let older = message(&GroupKey::new("s", "g"), "create", None);
+        let older = older.replace("}}", r#"}},"iii-stream":"new"}"#);
+        assert_eq!(glance(&older).map(|seen| seen.mark), Some(Mark::Foreign));
     }
 
     #[test]
@@ -280,6 +309,8 @@ mod tests {
         for text in [
             "not JSON",
             r#"{"timestamp":1,"event":{"type":"create","data":1}}"#,
+            r#"{"type":5,"timestamp":1,"event":{"type":"create","data":1}}"#,
+            r#"{"type":"stream","timestamp":18446744073709551616,"event":{"type":"create","data":1}}"#,
             r#"{"type":"stream","timestamp":1.5,"event":{"type":"create","data":1}}"#,
             r#"{"type":"stream","timestamp":1,"event":{"type":"other","data":1}}"#,
             r#"{"type":"stream","timestamp":1,"event":{"type":"create","data":1e999}}"#,

@@ -8,13 +8,18 @@
 //! answers    what Redis says, as values of ours
 //! refusals   what callers read when it fails
 //! wire       one connection: bytes and answers
+//! resolve    a name's addresses
 //! link       both connections: up, down, up again
+//! read_only  a Redis that takes no writes
 //! setup      what is said on them before the first call
+//! loading    the names of all groups, read while calls are served
 //! calls      who waits, in which order commands go out, whose an answer is
+//! late       what has waited too long, and what a lost connection leaves
 //! commands   what a call becomes, and what its answer means
 //! changes    what a change becomes, and what its answer means
 //! channel    events of all hosts
 //! cuts       where among them something was read
+//! looks      what others do past the channel
 //! thread     the store thread's life
 //! ```
 //! Two connections: one for commands, many of them under way, and one for the channel. An answer
@@ -26,10 +31,15 @@ mod changes;
 mod channel;
 mod commands;
 mod cuts;
+mod late;
 mod link;
+mod loading;
+mod looks;
 mod message;
 mod names;
+mod read_only;
 mod refusals;
+mod resolve;
 mod scripts;
 mod setup;
 mod thread;
@@ -44,7 +54,7 @@ use uuid::Uuid;
 
 use crate::config::RedisStore;
 use crate::net::channel::trust;
-use crate::net::{self, id_of};
+use crate::net::{self, Ready};
 use crate::shard::{Learned, Request, ValueLimits};
 use crate::time::sleep_until;
 
@@ -53,6 +63,7 @@ pub use thread::run;
 use calls::Calls;
 use channel::Hearing;
 use link::Link;
+use loading::Known;
 use names::Names;
 use scripts::Scripts;
 use wire::Tls;
@@ -107,16 +118,25 @@ pub struct Redis {
     calls: Calls,
     hearing: Hearing,
     names: Names,
+    known: Known,
+    /// `limits.name_bytes`.
+    name_bytes: usize,
     buffer: Vec<u8>,
     /// For the shards, in order.
     learned: Vec<Learned>,
     /// Redis's time and when it was that, if there is news of it.
     clock: Option<(u64, Instant)>,
+    /// The same, as it was last told.
+    told_clock: Option<(u64, Instant)>,
 }
 
 impl Redis {
     /// Connects, or gives up after `connect_timeout`.
-    pub fn start(settings: &RedisStore, limits: ValueLimits) -> Result<Redis, RedisError> {
+    pub fn start(
+        settings: &RedisStore,
+        limits: ValueLimits,
+        name_bytes: usize,
+    ) -> Result<Redis, RedisError> {
         let shown = settings.address.shown();
         let tls = tls_of(settings, &shown)?;
         let began = Instant::now();
@@ -125,14 +145,17 @@ impl Redis {
             settings: settings.clone(),
             shown,
             limits,
-            scripts: Scripts::new(process),
+            scripts: Scripts::new(process, settings.address.database),
             link: Link::new(tls, began),
             calls: Calls::default(),
             hearing: Hearing::new(process),
             names: Names::default(),
+            known: Known::default(),
+            name_bytes,
             buffer: vec![0; BUFFER_BYTES],
             learned: Vec::new(),
             clock: None,
+            told_clock: None,
         };
         redis.wait_until_up(began)?;
         Ok(redis)
@@ -141,9 +164,13 @@ impl Redis {
     fn wait_until_up(&mut self, began: Instant) -> Result<(), RedisError> {
         let mut poll = Poll::new()?;
         let mut events = Events::with_capacity(4);
-        let until = began + self.settings.connect_timeout;
+        let timeout = self.settings.connect_timeout;
+        let mut until = began + timeout;
         while !self.link.is_up() {
             let now = Instant::now();
+            if let Some(heard_at) = self.link.opening_heard_at() {
+                until = until.max(heard_at + timeout);
+            }
             if let Some(cause) = self.link.fatal() {
                 return Err(RedisError::Unfit {
                     address: self.shown.clone(),
@@ -154,7 +181,7 @@ impl Redis {
                 return Err(RedisError::Connect {
                     address: self.shown.clone(),
                     cause: plain(self.link.cause()),
-                    after: in_words(self.settings.connect_timeout),
+                    after: in_words(timeout),
                 });
             }
             let rest = self.turn(poll.registry(), now);
@@ -181,7 +208,9 @@ impl Redis {
 
     fn take_events(&mut self, events: &Events) {
         for event in events {
-            self.link.is_ready(id_of(event.token()));
+            if let Ready::Socket { id, ends, .. } = Ready::from(event) {
+                self.link.is_ready(id, ends);
+            }
         }
     }
 
@@ -194,6 +223,8 @@ impl Redis {
         if let Some(cause) = self.link.take_wrong_server() {
             self.lose(&cause, registry, now);
         }
+        self.read_role(registry, now);
+        self.tend_silence(registry, now);
         if self.link.is_up() {
             self.tend_groups(now);
         }
@@ -205,26 +236,43 @@ impl Redis {
         if self.link.has_more() {
             return Duration::ZERO;
         }
+        let waits = self.has_lists();
         let times = [
-            Some(self.link.next_at()),
-            self.calls.next_at(),
+            Some(self.link.next_at(now)),
+            self.calls.next_at(waits, now),
             self.hearing.next_at(),
         ];
         sleep_until(times).unwrap_or(link::BEAT)
+    }
+
+    fn take_time(&mut self, ms: Option<u64>, now: Instant) {
+        if let Some(ms) = ms {
+            self.clock = Some((ms, now));
+            self.told_clock = self.clock;
+        }
+    }
+
+    /// By Redis's clock, as far as it was told, in ms since 1970.
+    fn redis_time(&self, now: Instant) -> Option<u64> {
+        let (ms, at) = self.told_clock?;
+        let since = now.saturating_duration_since(at).as_millis();
+        Some(ms.saturating_add(since as u64))
     }
 
     /// The channel first: what it has told by now counts before the answers.
     fn read(&mut self, now: Instant) -> Result<(), String> {
         let mut heard: Vec<Value> = Vec::new();
         let channel = self.link.channel();
-        let outcome = channel.map_or(Ok(()), |wire| wire.read(&mut self.buffer, &mut heard));
+        let outcome = channel.map_or(Ok(()), |wire| wire.read(&mut self.buffer, &mut heard, now));
         for value in heard {
             self.take_heard(value, now)?;
         }
         outcome?;
         let mut answers: Vec<Value> = Vec::new();
         let commands = self.link.commands();
-        let outcome = commands.map_or(Ok(()), |wire| wire.read(&mut self.buffer, &mut answers));
+        let outcome = commands.map_or(Ok(()), |wire| {
+            wire.read(&mut self.buffer, &mut answers, now)
+        });
         for value in answers {
             self.take_answer(value, now)?;
         }

@@ -41,6 +41,12 @@ impl Names {
         groups.insert(key.group().into());
     }
 
+    /// Whether that group is known by these names.
+    pub(super) fn has(&self, key: &GroupKey) -> bool {
+        let groups = self.streams.get(key.stream());
+        groups.is_some_and(|groups| groups.contains(key.group()))
+    }
+
     /// A key is there that nobody of ours has made.
     pub(super) fn enter_unnamed(&mut self, joined: &str) {
         match joined.matches(':').count() {

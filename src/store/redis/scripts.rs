@@ -1,5 +1,6 @@
 //! The scripts that run in Redis: changes, so that value, index, time and event are one step, in one
-//! order for all hosts; and what is done when a group has no items any more.
+//! order for all hosts; what is done when a group has no items any more; cuts of a Redis that is full;
+//! and what its user may do.
 //!
 //! Texts and their names by SHA; what they are called with stands in `changes` and `calls`.
 
@@ -12,10 +13,15 @@ pub(super) enum Script {
     Change,
     /// Removes what is kept of a group without items.
     Forget,
+    /// Reads at a point that the channel tells.
+    Cut,
+    /// Says what the user may not do.
+    Rights,
 }
 
 impl Script {
-    pub(super) const ALL: [Script; 2] = [Script::Change, Script::Forget];
+    pub(super) const ALL: [Script; 4] =
+        [Script::Change, Script::Forget, Script::Cut, Script::Rights];
 }
 
 /// Their texts and names, made once.
@@ -27,15 +33,17 @@ impl Scripts {
     /// The changes of each process go by a name of their own. So when Redis has forgotten the script
     /// nobody else loads it, and all that was sent fails until this process does: no change overtakes
     /// one that failed.
-    pub(super) fn new(process: Uuid) -> Scripts {
+    pub(super) fn new(process: Uuid, database: u32) -> Scripts {
         let common = include_str!("lua/common.lua");
         let loaded = Script::ALL.map(|script| {
             let text = match script {
                 Script::Change => {
                     let own = include_str!("lua/change.lua");
-                    format!("-- {process}\n{common}\n{own}")
+                    format!("-- {process}\nlocal database = {database}\n{common}\n{own}")
                 }
                 Script::Forget => format!("{common}\n{}", include_str!("lua/forget.lua")),
+                Script::Cut => include_str!("lua/cut.lua").to_owned(),
+                Script::Rights => include_str!("lua/rights.lua").to_owned(),
             };
             let sha = redis::Script::new(&text).get_hash().to_owned();
             (text, sha)
@@ -60,7 +68,7 @@ mod tests {
 
     #[test]
     fn each_process_has_a_name_of_its_own_for_its_changes() {
-        let [one, other] = [1, 2].map(|n| Scripts::new(Uuid::from_u128(n)));
+        let [one, other] = [1, 2].map(|n| Scripts::new(Uuid::from_u128(n), 0));
         let sha = |scripts: &Scripts, script| scripts.sha(script).to_owned();
         assert_ne!(sha(&one, Script::Change), sha(&other, Script::Change));
         assert_eq!(sha(&one, Script::Forget), sha(&other, Script::Forget));

@@ -1,9 +1,8 @@
-//! What is said on fresh connections before the first call: login, what kind of server it is, scripts,
-//! and which groups there are.
+//! What is said on fresh connections before the first call: login, what kind of server it is, what its
+//! user may do, and the scripts.
 //!
 //! Calls go out once all of it has been answered. May not know how the connections come about.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
 use redis::{Cmd, Value};
@@ -12,14 +11,12 @@ use super::Redis;
 use super::answers;
 use super::calls::{Job, Work};
 use super::commands::{GROUPS, TIMES};
-use super::message::{EVENTS, read_names};
+use super::message::EVENTS;
 use super::names::PREFIX;
 use super::scripts::Script;
 
 /// Channels that are followed.
-const CHANNELS_LEN: usize = 2;
-/// Keys that Redis looks at for one answer of SCAN.
-const SCAN_COUNT: usize = 1000;
+pub(super) const CHANNELS_LEN: usize = 2;
 
 /// What is said before the first call.
 #[derive(Debug, Clone)]
@@ -29,19 +26,19 @@ pub(super) enum Step {
     /// Whether it is a cluster.
     Info,
     Policy,
+    /// Whether it gives notices of what is done to keys.
+    Notices,
+    /// Whether it takes writes.
+    Role,
     Load(Script),
+    /// What its user may not do.
+    Rights,
+    /// The last.
     Time,
-    /// The names that ours have given.
-    Index,
-    /// The keys that there are, whoever made them.
-    Scan(String),
-    /// The groups whose last time is kept.
-    Times,
 }
 
 impl Redis {
-    pub(super) fn say_first(&mut self, now: Instant) {
-        let until = now + self.settings.connect_timeout;
+    pub(super) fn say_first(&mut self) {
         let has_login = self.settings.address.password.is_some();
         let has_database = self.settings.address.database != 0;
         let steps = [
@@ -49,12 +46,14 @@ impl Redis {
             has_database.then_some(Step::Select),
             Some(Step::Info),
             Some(Step::Policy),
-            Some(Step::Time),
+            Some(Step::Notices),
+            Some(Step::Role),
         ];
         let loads = Script::ALL.map(|script| Some(Step::Load(script)));
-        for step in steps.into_iter().chain(loads).flatten() {
-            let work = Work::Setup(step);
-            self.calls.push(Job { until, work });
+        let last = [Some(Step::Rights), Some(Step::Time)];
+        let steps = steps.into_iter().chain(loads).chain(last);
+        for step in steps.flatten() {
+            self.calls.push(Job::own(Work::Setup(step)));
         }
         let login = has_login.then(|| self.pack_step(&Step::Login));
         let cut_channel = &self.hearing.cut_channel;
@@ -92,35 +91,35 @@ impl Redis {
             Step::Time => {
                 command.arg("TIME");
             }
-            Step::Index => {
-                command.arg("HGETALL").arg(GROUPS);
+            Step::Notices => {
+                command.arg("CONFIG").arg("GET");
+                command.arg("notify-keyspace-events");
             }
-            Step::Scan(cursor) => {
-                command.arg("SCAN").arg(cursor);
-                command.arg("MATCH").arg(format!("{PREFIX}*"));
-                command.arg("COUNT").arg(SCAN_COUNT);
+            Step::Role => {
+                command.arg("ROLE");
             }
-            Step::Times => {
-                command.arg("HKEYS").arg(TIMES);
+            Step::Rights => {
+                command.arg("EVALSHA").arg(self.scripts.sha(Script::Rights));
+                command.arg(0).arg(format!("{PREFIX}a:b"));
+                command.arg(GROUPS).arg(TIMES).arg(EVENTS);
+                command.arg(&self.hearing.cut_channel);
             }
         }
         command
     }
 
-    /// Both channels are followed: from here on nothing is missed, and the names can be loaded.
+    /// Once both channels are followed nothing is missed.
     pub(super) fn has_subscribed(&mut self, now: Instant) {
         self.link.subscribed_len += 1;
-        if self.link.subscribed_len == CHANNELS_LEN {
-            self.names = Default::default();
-            self.hearing.touched = Some(HashSet::new());
-            self.push_step(Step::Index, now);
-        }
+        self.may_be_up(now);
     }
 
-    fn push_step(&mut self, step: Step, now: Instant) {
-        let until = now + self.settings.connect_timeout;
-        let work = Work::Setup(step);
-        self.calls.push(Job { until, work });
+    fn may_be_up(&mut self, now: Instant) {
+        let link = &self.link;
+        let is_fit = link.is_told && link.fatal().is_none();
+        if link.subscribed_len == CHANNELS_LEN && is_fit && !link.is_up() {
+            self.is_up_again(now);
+        }
     }
 
     pub(super) fn take_step(&mut self, step: Step, value: Value, now: Instant) {
@@ -128,9 +127,9 @@ impl Redis {
         let error = error.map(|said| self.settings.address.without_login(&said));
         match (step, error) {
             // Not allowed to ask, or an old server: nothing rests on it.
-            (Step::Info | Step::Policy, Some(_)) => {}
+            (Step::Info | Step::Policy | Step::Notices | Step::Role, Some(_)) => {}
             (Step::Load(_), None) => {}
-            (_, Some(error)) => self.link.has_wrong_server(Some(error)),
+            (_, Some(error)) => self.link.has_wrong_server(error),
             (Step::Login | Step::Select, None) => {}
             (Step::Info, None) => {
                 let info = answers::bytes(value).unwrap_or_default();
@@ -143,24 +142,19 @@ impl Redis {
                 }
             }
             (Step::Policy, None) => self.take_policy(value),
+            (Step::Notices, None) => self.link.notices = setting(value),
+            (Step::Role, None) => self.take_role(value),
+            (Step::Rights, None) => self.take_rights(value),
             (Step::Time, None) => {
-                self.clock = answers::time(value).map(|ms| (ms, now)).or(self.clock);
+                self.take_time(answers::time(value), now);
+                self.link.is_told = true;
+                self.may_be_up(now);
             }
-            (Step::Index, None) => {
-                self.take_index(value);
-                self.push_step(Step::Scan("0".to_owned()), now);
-            }
-            (Step::Scan(_), None) => self.take_scanned(value, now),
-            (Step::Times, None) => self.take_times(value, now),
         }
     }
 
     fn take_policy(&mut self, value: Value) {
-        let pairs = answers::pairs(value).into_iter();
-        let policy = pairs
-            .filter_map(|(_, policy)| answers::bytes(policy))
-            .next();
-        let policy = String::from_utf8(policy.unwrap_or_default()).unwrap_or_default();
+        let policy = setting(value);
         if policy.starts_with("allkeys-") && !self.link.has_warned {
             self.link.has_warned = true;
             tracing::warn!(
@@ -170,69 +164,46 @@ impl Redis {
         }
     }
 
-    fn take_index(&mut self, value: Value) {
-        self.link.indexed.clear();
-        self.link.found.clear();
-        for (_, names) in answers::pairs(value) {
-            let key = answers::bytes(names).and_then(|names| read_names(&names));
-            if let Some(key) = key
-                && !self.was_touched(key.joined())
-            {
-                self.link.indexed.insert(key.joined().to_owned());
-                self.names.enter(&key);
-            }
+    fn take_role(&mut self, value: Value) {
+        let is_replica = !answers::is_master(value);
+        if is_replica && !self.link.is_replica {
+            tracing::warn!(
+                "{}: is a replica: values are read, and every change is refused until it is a master or \
+                 another server answers at its address",
+                self.shown
+            );
         }
+        self.link.is_replica = is_replica;
     }
 
-    fn was_touched(&self, joined: &str) -> bool {
-        let touched = self.hearing.touched.as_ref();
-        touched.is_some_and(|touched| touched.contains(joined))
-    }
-
-    fn take_scanned(&mut self, value: Value, now: Instant) {
-        let Value::Array(parts) = value else {
-            return self.link.has_wrong_server(Some(answers::unexpected()));
+    fn take_rights(&mut self, value: Value) {
+        let Value::Array(lists) = value else {
+            return self.link.has_wrong_server(answers::unexpected());
         };
-        let mut parts = parts.into_iter();
-        let cursor = parts.next().and_then(answers::bytes);
-        let cursor = cursor.and_then(|bytes| String::from_utf8(bytes).ok());
-        let cursor = cursor.unwrap_or_else(|| "0".to_owned());
-        if let Some(Value::Array(keys)) = parts.next() {
-            for key in keys.into_iter().filter_map(answers::bytes) {
-                let key = String::from_utf8(key).unwrap_or_default();
-                let Some(joined) = key.strip_prefix(PREFIX) else {
-                    continue;
-                };
-                if !self.link.indexed.contains(joined) && !self.was_touched(joined) {
-                    self.names.enter_unnamed(joined);
-                }
-                self.link.found.insert(joined.to_owned());
-            }
+        let mut lists = lists.into_iter().map(|list| {
+            let list = answers::bytes(list).unwrap_or_default();
+            String::from_utf8_lossy(&list).into_owned()
+        });
+        let (must, should) = (lists.next(), lists.next());
+        if let Some(must) = must.filter(|must| !must.is_empty()) {
+            let cause = format!("its user may not {must}, which this server needs");
+            self.link.fatal.get_or_insert(cause.clone());
+            return self.link.has_wrong_server(cause);
         }
-        if cursor == "0" {
-            self.push_step(Step::Times, now);
-        } else {
-            self.push_step(Step::Scan(cursor), now);
+        if let Some(should) = should.filter(|should| !should.is_empty())
+            && !std::mem::replace(&mut self.link.has_named_rights, true)
+        {
+            tracing::warn!(
+                "{}: its user may not {should}: what that would tell is not looked at",
+                self.shown
+            );
         }
     }
+}
 
-    /// The last step. Groups that others have emptied, and times that a crash left behind, go.
-    fn take_times(&mut self, value: Value, now: Instant) {
-        let found = std::mem::take(&mut self.link.found);
-        let indexed = std::mem::take(&mut self.link.indexed);
-        for joined in indexed.difference(&found) {
-            self.forget_later(joined.clone(), true, now);
-        }
-        if let Value::Array(keys) = value {
-            for key in keys.into_iter().filter_map(answers::bytes) {
-                let key = String::from_utf8(key).unwrap_or_default();
-                if let Some(joined) = key.strip_prefix(PREFIX)
-                    && !found.contains(joined)
-                {
-                    self.forget_later(joined.to_owned(), false, now);
-                }
-            }
-        }
-        self.is_up_again(now);
-    }
+/// The one setting that was asked for.
+fn setting(value: Value) -> String {
+    let pairs = answers::pairs(value).into_iter();
+    let found = pairs.filter_map(|(_, value)| answers::bytes(value)).next();
+    String::from_utf8(found.unwrap_or_default()).unwrap_or_default()
 }

@@ -6,6 +6,7 @@
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use mio::Registry;
 use mio::net::TcpStream;
@@ -15,8 +16,8 @@ use rustls::pki_types::ServerName;
 
 use crate::fanout::Written;
 use crate::id::SlotId;
-use crate::net::Received;
 use crate::net::channel::Channel;
+use crate::net::{Received, Unread};
 
 /// What is read in one turn before everything else has its turn again.
 const READ_BYTES_A_TURN: usize = 1024 * 1024;
@@ -33,11 +34,16 @@ pub(super) struct Wire {
     /// Of `unsent`.
     sent: usize,
     parser: Parser,
-    is_readable: bool,
+    unread: Unread,
     /// The poll has said something of it: it stands, or could not connect.
     is_known: bool,
     /// Something has come over it, so it stands.
     has_heard: bool,
+    /// When something last came, or it was begun.
+    heard_at: Instant,
+    /// Bytes packed, and bytes handed to the socket, since it was begun.
+    packed: u64,
+    written: u64,
 }
 
 impl Wire {
@@ -62,9 +68,12 @@ impl Wire {
             unsent: Vec::new(),
             sent: 0,
             parser: Parser::new(),
-            is_readable: false,
+            unread: Unread::default(),
             is_known: false,
             has_heard: false,
+            heard_at: Instant::now(),
+            packed: 0,
+            written: 0,
         })
     }
 
@@ -74,7 +83,7 @@ impl Wire {
     }
 
     pub(super) fn enter(&mut self, registry: &Registry) -> io::Result<()> {
-        self.is_readable = true;
+        self.unread.is_told(false);
         self.socket.register(self.id, registry)
     }
 
@@ -87,18 +96,35 @@ impl Wire {
     }
 
     pub(super) fn queue(&mut self, command: &Cmd) {
+        let before = self.unsent.len();
         command.write_packed_command(&mut self.unsent);
+        self.packed += (self.unsent.len() - before) as u64;
     }
 
-    /// The poll says that something is there, or that it has room again.
-    pub(super) fn is_ready(&mut self) {
+    /// Where the next command begins among all bytes.
+    pub(super) fn packed(&self) -> u64 {
+        self.packed
+    }
+
+    /// What begins behind it has never left.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// When Redis last gave a sign of life on it, or it was begun.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
+    /// The poll says that something is there, the end with it or not, or that it has room again.
+    pub(super) fn is_ready(&mut self, ends: bool) {
         self.is_known = true;
-        self.is_readable = true;
+        self.unread.is_told(ends);
     }
 
     /// Whether there may be more to read.
     pub(super) fn has_more(&self) -> bool {
-        self.is_readable
+        self.unread.is_there()
     }
 
     /// Writes what it takes. Err: why it is broken.
@@ -110,12 +136,15 @@ impl Wire {
             return Err(self.fault());
         }
         while self.sent < self.unsent.len() {
-            match self.socket.write(&self.unsent[self.sent..]) {
-                Written::All => self.sent = self.unsent.len(),
+            let rest = self.unsent.len() - self.sent;
+            let taken = match self.socket.write(&self.unsent[self.sent..]) {
+                Written::All => rest,
                 Written::Part(0) => break,
-                Written::Part(len) => self.sent += len,
+                Written::Part(len) => len,
                 Written::Gone => return Err(self.fault()),
-            }
+            };
+            self.sent += taken;
+            self.written += taken as u64;
         }
         if self.sent == self.unsent.len() {
             self.unsent.clear();
@@ -130,23 +159,26 @@ impl Wire {
         &mut self,
         buffer: &mut [u8],
         answers: &mut Vec<Value>,
+        now: Instant,
     ) -> Result<(), String> {
-        if self.is_readable
+        if self.unread.is_there()
             && !self.has_heard
             && let Some(error) = self.socket.take_error()
         {
             return Err(error); // what kept it from connecting; a read would not tell
         }
         let mut read = 0;
-        while self.is_readable && read < READ_BYTES_A_TURN {
-            match self.socket.read(buffer) {
-                Received::Bytes { len, more } => {
-                    self.is_readable = more;
+        while self.unread.is_there() && read < READ_BYTES_A_TURN {
+            let received = self.socket.read(buffer);
+            self.unread.was_read(&received);
+            match received {
+                Received::Bytes { len, .. } => {
                     self.has_heard = true;
+                    self.heard_at = now;
                     read += len;
                     self.parse(&buffer[..len], answers)?;
                 }
-                Received::Nothing => self.is_readable = false,
+                Received::Nothing => {}
                 Received::End => return Err(self.fault()),
             }
         }

@@ -1,5 +1,6 @@
 -- Changes, in their order, each by itself: one that fails changes nothing and keeps no other from
--- being made.
+-- being made. What may be refused is done before the event goes out, which cannot be taken back; what
+-- was done by then can, and is.
 -- KEYS: iii-stream:groups, iii-stream:times, the groups.
 -- ARGV: of each group its names, as the index has them, and whether the key may be two pairs' ('1');
 -- then of each change what it does, the number of its group, the message from behind its time up to its
@@ -10,38 +11,52 @@ local call = redis.call
 local index, times = KEYS[1], KEYS[2]
 local now = clock()
 local lasts, given = {}, {} -- by key: the group's last time, and the same if it is new
+local undo -- how what the change under way has done is taken back, in its order
+
+-- If they are no hashes, nothing is done at all.
+call('HLEN', index)
+call('HLEN', times)
+
+local function write(back, ...)
+  call(...)
+  undo[#undo + 1] = back
+end
 
 -- Before a change, so that what fails here has changed nothing.
 local function look_up_time(key)
-  lasts[key] = lasts[key] or tonumber(call('HGET', times, key) or 0)
+  lasts[key] = lasts[key] or believed(call('HGET', times, key), now)
 end
 
 -- `event` is the message from behind its time up to the keys of our own.
 local function publish(key, event, state)
   local time = math.max(now, lasts[key] + 1)
+  call('PUBLISH', 'stream::events', '{"type":"stream","timestamp":' .. time .. event
+    .. ',"iii-stream-db":' .. database .. ',"iii-stream":"' .. state .. '"}')
   lasts[key], given[key] = time, time
-  call('PUBLISH', 'stream::events',
-    '{"type":"stream","timestamp":' .. time .. event .. ',"iii-stream":"' .. state .. '"}')
   return time
 end
 
 -- A key that may be two pairs' gets its owner, if it has none.
 local function name(group)
-  return group.is_ambiguous and call('HSETNX', index, group.key, group.names) == 1 and 'named' or ''
+  if not group.is_ambiguous or call('HEXISTS', index, group.key) == 1 then
+    return ''
+  end
+  write({'HDEL', index, group.key}, 'HSET', index, group.key, group.names)
+  return 'named'
 end
 
 local function put(group, head, item, old, value)
-  look_up_time(group.key)
-  call('HSET', group.key, item, value)
-  local state
-  if not old and call('HLEN', group.key) == 1 then
-    call('HSET', index, group.key, group.names)
+  local key, state = group.key, nil
+  look_up_time(key)
+  if not old and call('EXISTS', key) == 0 then
+    write({'HDEL', index, key}, 'HSET', index, key, group.names)
     state = 'new'
   else
     state = name(group)
   end
+  write(old and {'HSET', key, item, old} or {'HDEL', key, item}, 'HSET', key, item, value)
   local kind = old and 'update","data":' or 'create","data":'
-  local time = publish(group.key, head .. kind .. value .. '}', state)
+  local time = publish(key, head .. kind .. value .. '}', state)
   return {'done', time, old, state}
 end
 
@@ -69,22 +84,22 @@ function kinds.make(group, head, item, value)
 end
 
 function kinds.delete(group, head, item)
-  local old = call('HGET', group.key, item)
+  local key, state = group.key, nil
+  local old = call('HGET', key, item)
   if not old then
     return {'nothing'}
   elseif not pcall(cjson.decode, old) then
     return {'odd', old}
   end
-  look_up_time(group.key)
-  call('HDEL', group.key, item)
-  local state
-  if call('EXISTS', group.key) == 0 then
-    call('HDEL', index, group.key)
+  look_up_time(key)
+  write({'HSET', key, item, old}, 'HDEL', key, item)
+  if call('EXISTS', key) == 0 then
+    write({'HSET', index, key, group.names}, 'HDEL', index, key)
     state = 'gone'
   else
     state = name(group)
   end
-  local time = publish(group.key, head .. 'delete","data":' .. old .. '}', state)
+  local time = publish(key, head .. 'delete","data":' .. old .. '}', state)
   return {'done', time, old, state}
 end
 
@@ -115,14 +130,21 @@ cjson.decode_invalid_numbers(false) -- nan is no JSON; others see the switch as 
 local answers = {}
 for at = 2 * #groups + 1, #ARGV, 6 do
   local group = groups[tonumber(ARGV[at + 1])]
+  undo = {}
   local is_done, answer = pcall(change, group, ARGV[at], unpack(ARGV, at + 2, at + 5))
-  if not is_done and type(answer) ~= 'table' then
-    answer = {err = answer} -- before Redis 7
+  if not is_done then
+    for step = #undo, 1, -1 do
+      redis.pcall(unpack(undo[step]))
+    end
+    if type(answer) ~= 'table' then
+      answer = {err = answer} -- before Redis 7
+    end
   end
   answers[#answers + 1] = answer
 end
 cjson.decode_invalid_numbers(was_lax)
+-- Refused where only events were sent, to a Redis that is full or takes no writes: they need no memory.
 for key, time in pairs(given) do
-  call('HSET', times, key, string.format('%.0f', time))
+  redis.pcall('HSET', times, key, string.format('%.0f', time))
 end
 return answers

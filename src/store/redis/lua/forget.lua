@@ -10,8 +10,8 @@ redis.call('HDEL', groups, group)
 if ARGV[1] ~= '' then
   redis.call('PUBLISH', ARGV[1], 'gone:' .. string.sub(group, 8))
 end
-local last = redis.call('HGET', times, group)
-if last and tonumber(last) >= clock() then
+local now = clock()
+if believed(redis.call('HGET', times, group), now) >= now then
   return 'wait'
 end
 redis.call('HDEL', times, group)

@@ -1,0 +1,394 @@
+//! The names of all groups, read in pieces while calls are served: after each connect, and when keys
+//! have vanished.
+//!
+//! What is heard meanwhile counts more than what was read. Lists of groups wait until all names are
+//! there; whose key a read is of is asked for one by one until then.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, Value};
+
+use crate::id::GroupKey;
+use crate::shard::{Question, Verdict};
+use crate::time::Rarely;
+
+use super::Redis;
+use super::answers;
+use super::calls::{Asker, Job, Work, group_of};
+use super::commands::{GROUPS, TIMES};
+use super::cuts::Of;
+use super::message::read_names;
+use super::names::{Names, PREFIX, is_ambiguous, redis_key};
+
+/// Entries that Redis looks at for one answer.
+const PIECE_LEN: usize = 1000;
+/// Groups of which others have told, that are looked for at once; beyond them all names are read again.
+const FINDING_MAX: usize = 1024;
+/// How often it is said how far the reading is, and how often all is read again for others' sake.
+const SAY_EVERY: Duration = Duration::from_secs(2);
+const AGAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// Where the reading is; each from its cursor on.
+#[derive(Debug, Clone)]
+pub(super) enum Piece {
+    /// The names that ours have given.
+    Index(String),
+    /// The keys that there are, whoever made them.
+    Keys(String),
+    /// The groups whose last time is kept.
+    Times(String),
+}
+
+/// All names while they are read.
+pub(super) struct Loading {
+    names: Names,
+    /// Joined names that were heard of meanwhile.
+    touched: HashSet<String>,
+    /// Groups that the index names, and those whose keys were found.
+    indexed: HashSet<String>,
+    found: HashSet<String>,
+    began: Instant,
+    say: Rarely,
+    has_said: bool,
+}
+
+/// What is known of names as a whole.
+pub(super) struct Known {
+    /// Nothing was missed since they were read.
+    is_whole: bool,
+    loading: Option<Box<Loading>>,
+    /// Lists that wait for them, and how long.
+    lists: Vec<(Asker, Option<Box<str>>, Instant)>,
+    /// It can be told only hashes of keys: Redis 6.
+    by_type: bool,
+    /// Others have told of more groups than can be looked for.
+    is_due: bool,
+    read_at: Option<Instant>,
+}
+
+impl Default for Known {
+    fn default() -> Known {
+        Known {
+            is_whole: false,
+            loading: None,
+            lists: Vec::new(),
+            by_type: true,
+            is_due: false,
+            read_at: None,
+        }
+    }
+}
+
+impl Redis {
+    pub(super) fn names_are_whole(&self) -> bool {
+        self.known.is_whole
+    }
+
+    /// Reads them all, beside what else is done.
+    pub(super) fn load_names(&mut self) {
+        let began = Instant::now();
+        if self.known.loading.is_some() || !self.link.is_up() {
+            return;
+        }
+        let mut say = Rarely::every(SAY_EVERY);
+        say.ask(began);
+        self.known.is_due = false;
+        self.known.loading = Some(Box::new(Loading {
+            names: Names::default(),
+            touched: HashSet::new(),
+            indexed: HashSet::new(),
+            found: HashSet::new(),
+            began,
+            say,
+            has_said: false,
+        }));
+        self.push_piece(Piece::Index("0".to_owned()));
+    }
+
+    fn push_piece(&mut self, piece: Piece) {
+        self.calls.push(Job::own(Work::Names(piece)));
+    }
+
+    pub(super) fn pack_piece(&self, piece: &Piece) -> Cmd {
+        let mut command = Cmd::new();
+        match piece {
+            Piece::Index(cursor) => command.arg("HSCAN").arg(GROUPS).arg(cursor),
+            Piece::Times(cursor) => command.arg("HSCAN").arg(TIMES).arg(cursor),
+            Piece::Keys(cursor) => {
+                command.arg("SCAN").arg(cursor);
+                command.arg("MATCH").arg(format!("{PREFIX}*"))
+            }
+        };
+        command.arg("COUNT").arg(PIECE_LEN);
+        if matches!(piece, Piece::Keys(_)) && self.known.by_type {
+            command.arg("TYPE").arg("hash");
+        }
+        command
+    }
+
+    pub(super) fn take_piece(&mut self, piece: Piece, value: Value, now: Instant) {
+        if let Some(error) = answers::error_of(&value) {
+            if matches!(piece, Piece::Keys(_)) && self.known.by_type {
+                self.known.by_type = false;
+                return self.push_piece(piece);
+            }
+            return self.cannot_load(&error, now);
+        }
+        let Some((cursor, entries)) = piece_of(value) else {
+            return self.cannot_load(&answers::unexpected(), now);
+        };
+        let is_last = cursor == "0";
+        let next = match piece {
+            Piece::Index(_) => {
+                self.take_index(entries);
+                if is_last {
+                    Piece::Keys(cursor)
+                } else {
+                    Piece::Index(cursor)
+                }
+            }
+            Piece::Keys(_) => {
+                self.take_keys(entries);
+                if is_last {
+                    Piece::Times(cursor)
+                } else {
+                    Piece::Keys(cursor)
+                }
+            }
+            Piece::Times(_) => {
+                self.take_times(entries, now);
+                if is_last {
+                    return self.has_loaded(now);
+                }
+                Piece::Times(cursor)
+            }
+        };
+        self.say_how_far(now);
+        self.push_piece(next);
+    }
+
+    fn take_index(&mut self, entries: Vec<Value>) {
+        let Some(loading) = &mut self.known.loading else {
+            return;
+        };
+        for names in entries.into_iter().skip(1).step_by(2) {
+            let key = answers::bytes(names).and_then(|names| read_names(&names));
+            if let Some(key) = key
+                && !loading.touched.contains(key.joined())
+            {
+                loading.indexed.insert(key.joined().to_owned());
+                loading.names.enter(&key);
+            }
+        }
+    }
+
+    fn take_keys(&mut self, entries: Vec<Value>) {
+        let Some(loading) = &mut self.known.loading else {
+            return;
+        };
+        for key in entries.into_iter().filter_map(answers::bytes) {
+            let key = String::from_utf8(key).unwrap_or_default();
+            let Some(joined) = key.strip_prefix(PREFIX) else {
+                continue;
+            };
+            if !loading.indexed.contains(joined) && !loading.touched.contains(joined) {
+                loading.names.enter_unnamed(joined);
+            }
+            loading.found.insert(joined.to_owned());
+        }
+    }
+
+    /// Times that a crash left behind, of groups that are no more, go.
+    fn take_times(&mut self, entries: Vec<Value>, now: Instant) {
+        let keys = entries.into_iter().step_by(2).filter_map(answers::bytes);
+        for key in keys {
+            let key = String::from_utf8(key).unwrap_or_default();
+            let found = self.known.loading.as_ref().map(|loading| &loading.found);
+            if let Some(joined) = key.strip_prefix(PREFIX)
+                && found.is_some_and(|found| !found.contains(joined))
+            {
+                self.forget_later(joined.to_owned(), false, now);
+            }
+        }
+    }
+
+    /// So do groups that others have emptied.
+    fn has_loaded(&mut self, now: Instant) {
+        let Some(loading) = self.known.loading.take() else {
+            return;
+        };
+        for joined in loading.indexed.difference(&loading.found) {
+            self.forget_later(joined.clone(), true, now);
+        }
+        if loading.has_said {
+            tracing::info!(
+                "{}: the names of all {} groups are read, in {} ms",
+                self.shown,
+                loading.found.len(),
+                now.saturating_duration_since(loading.began).as_millis(),
+            );
+        }
+        self.names = loading.names;
+        self.known.is_whole = true;
+        self.known.read_at = Some(now);
+        for (asker, stream, _) in std::mem::take(&mut self.known.lists) {
+            let keys = self.names.list(stream.as_deref());
+            self.answer(asker, Verdict::Groups(keys));
+        }
+    }
+
+    fn say_how_far(&mut self, now: Instant) {
+        let Some(loading) = &mut self.known.loading else {
+            return;
+        };
+        if loading.say.ask(now).is_some() {
+            loading.has_said = true;
+            tracing::info!(
+                "{}: reading the names of groups, {} of them so far; lists of groups wait, all else is \
+                 served",
+                self.shown,
+                loading.found.len().max(loading.indexed.len()),
+            );
+        }
+    }
+
+    /// It is tried again when it was long enough ago.
+    fn cannot_load(&mut self, cause: &str, now: Instant) {
+        tracing::warn!("{}: cannot read the names of groups: {cause}", self.shown);
+        self.known.loading = None;
+        self.known.is_due = true;
+        self.known.read_at = Some(now);
+        for (asker, stream, until) in std::mem::take(&mut self.known.lists) {
+            self.refuse_pending(&Of::Listing(asker, stream, until), cause);
+        }
+    }
+
+    /// The connections are lost: what others do now is not heard of.
+    pub(super) fn drop_names(&mut self, cause: &str) {
+        self.known.is_whole = false;
+        self.known.loading = None;
+        self.known.read_at = None;
+        for (asker, stream, until) in std::mem::take(&mut self.known.lists) {
+            self.refuse_pending(&Of::Listing(asker, stream, until), cause);
+        }
+    }
+
+    /// A list, at a point where everything before it was heard.
+    pub(super) fn list(&mut self, asker: Asker, stream: Option<Box<str>>, until: Instant) {
+        if !self.known.is_whole {
+            return self.known.lists.push((asker, stream, until));
+        }
+        let keys = self.names.list(stream.as_deref());
+        self.answer(asker, Verdict::Groups(keys));
+    }
+
+    pub(super) fn expire_listings(&mut self, now: Instant) {
+        let lists = std::mem::take(&mut self.known.lists);
+        let (late, left) = lists.into_iter().partition(|(.., until)| *until <= now);
+        self.known.lists = left;
+        let late: Vec<_> = late;
+        for (asker, stream, until) in late {
+            let cause = "timed out, the names of groups are still being read";
+            self.refuse_pending(&Of::Listing(asker, stream, until), cause);
+        }
+    }
+
+    pub(super) fn has_lists(&self) -> bool {
+        !self.known.lists.is_empty()
+    }
+
+    // What is heard and found out beside.
+
+    pub(super) fn enter_name(&mut self, key: &GroupKey) {
+        self.names.enter(key);
+        if let Some(loading) = &mut self.known.loading {
+            loading.names.enter(key);
+            loading.touched.insert(key.joined().to_owned());
+        }
+    }
+
+    pub(super) fn remove_name(&mut self, key: &GroupKey) {
+        self.names.remove(key);
+        if let Some(loading) = &mut self.known.loading {
+            loading.names.remove(key);
+            loading.touched.insert(key.joined().to_owned());
+        }
+    }
+
+    pub(super) fn remove_joined_name(&mut self, joined: &str) {
+        self.names.remove_joined(joined);
+        if let Some(loading) = &mut self.known.loading {
+            loading.names.remove_joined(joined);
+            loading.touched.insert(joined.to_owned());
+        }
+    }
+
+    /// Others have told of a group. It has a name here once it was found.
+    pub(super) fn find_later(&mut self, key: &GroupKey) {
+        if self.names.has(key) || self.hearing.finding.contains(key.joined()) {
+            return;
+        }
+        if self.hearing.finding.len() >= FINDING_MAX {
+            self.known.is_due = true;
+            return;
+        }
+        self.hearing.finding.insert(key.joined().to_owned());
+        self.calls.push(Job::own(Work::Find(key.clone())));
+    }
+
+    pub(super) fn take_find(&mut self, key: &GroupKey, value: Value) {
+        self.hearing.finding.remove(key.joined());
+        // Whose a key is that may be two pairs', no stranger's message says.
+        if answers::number(value).is_some_and(|len| len > 0) && !self.names.is_of_another(key) {
+            self.enter_name(key);
+        }
+    }
+
+    /// With each beat: what could not be found one by one.
+    pub(super) fn tend_names(&mut self, now: Instant) {
+        let read_at = self.known.read_at;
+        if self.known.is_due && read_at.is_none_or(|at| at + AGAIN_EVERY <= now) {
+            self.load_names();
+        }
+    }
+
+    /// Before a read of a key that may be two pairs': whose it is.
+    pub(super) fn ask_owner(&mut self, question: &Question) {
+        let key = match question {
+            Question::Get { .. }
+            | Question::List { .. }
+            | Question::Follow { .. }
+            | Question::Update { .. } => group_of(question),
+            _ => None,
+        };
+        if let Some(key) = key.filter(|key| is_ambiguous(key)) {
+            self.calls.push(Job::own(Work::Owner(key.clone())));
+        }
+    }
+
+    pub(super) fn pack_owner(key: &GroupKey) -> Cmd {
+        let mut command = redis::cmd("HGET");
+        command.arg(GROUPS).arg(redis_key(key));
+        command
+    }
+
+    pub(super) fn take_owner(&mut self, value: Value) {
+        if let Some(owner) = answers::bytes(value).and_then(|names| read_names(&names)) {
+            self.names.enter(&owner);
+        }
+    }
+}
+
+/// The next cursor, and the entries.
+fn piece_of(value: Value) -> Option<(String, Vec<Value>)> {
+    let Value::Array(parts) = value else {
+        return None;
+    };
+    let mut parts = parts.into_iter();
+    let cursor = parts.next().and_then(answers::bytes)?;
+    let Some(Value::Array(entries)) = parts.next() else {
+        return None;
+    };
+    Some((String::from_utf8(cursor).ok()?, entries))
+}
