@@ -9,12 +9,15 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use support::redis::{RedisServer, free_port};
 use support::tls::Localhost;
-use support::{Heard, SdkWorker, Subscriber};
+use support::{Heard, SdkWorker, Subscriber, wait_until};
 
 const ROOM: (&str, &str) = ("chat", "room");
 
@@ -24,6 +27,8 @@ struct Host {
     directory: PathBuf,
     stream: SocketAddr,
     worker: SocketAddr,
+    /// All that it has said so far.
+    log: Arc<Mutex<String>>,
 }
 
 impl Host {
@@ -32,13 +37,19 @@ impl Host {
         let directory = std::env::temp_dir().join(name);
         let mut child = spawn(&directory, url, variables);
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(String::new()));
         let started = lines
             .by_ref()
             .map_while(Result::ok)
+            .inspect(|line| *log.lock().unwrap() += &format!("{line}\n"))
             .find(|line| line.contains("serves subscribers on "))
             .expect("it starts");
-        // Nobody reads on, and it must not stop for that.
-        std::thread::spawn(move || lines.for_each(drop));
+        let said = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                *said.lock().unwrap() += &format!("{line}\n");
+            }
+        });
         let address = |behind: &str| {
             let rest = started.split_once(behind).unwrap().1;
             rest[..rest.find([' ', ';']).unwrap()].parse().unwrap()
@@ -48,7 +59,12 @@ impl Host {
             worker: address("SDK workers on "),
             child,
             directory,
+            log,
         }
+    }
+
+    fn says(&self, what: &str) -> bool {
+        self.log.lock().unwrap().contains(what)
     }
 
     fn sdk(&self) -> SdkWorker {
@@ -235,4 +251,32 @@ fn hosts_whose_clocks_are_5_s_apart_show_every_client_what_redis_has() {
             assert_eq!(model.value, last, "the clock is at {offset}");
         }
     }
+}
+
+#[test]
+fn a_redis_that_hangs_is_warned_of_long_before_calls_fail() {
+    let redis = RedisServer::start();
+    let host = Host::start("hang", &redis.url(), &[]);
+    redis.signal(Signal::STOP);
+    let began = Instant::now();
+    wait_until("it is said", || host.says("no answer for 1"));
+    let waited = began.elapsed();
+    redis.signal(Signal::CONT);
+    assert!(waited < Duration::from_millis(3500), "{waited:?}");
+    wait_until("so is its end", || host.says("answers again"));
+    assert!(!host.says("connection lost"));
+}
+
+#[test]
+fn a_start_on_a_replica_says_so_and_so_does_a_refused_change() {
+    let redis = RedisServer::start();
+    let _: () = redis.ask(&["REPLICAOF", "127.0.0.1", "1"]);
+    let host = Host::start("replica", &redis.url(), &[]);
+    assert!(host.says("is a replica"));
+    let input = support::clients::set_input(ROOM, "i", json!(1));
+    host.sdk().error_of("stream::set", input);
+    wait_until("it is said", || host.says("takes no writes"));
+    let _: () = redis.ask(&["REPLICAOF", "NO", "ONE"]);
+    host.sdk().set(ROOM, "i", json!(1));
+    wait_until("it is said", || host.says("takes writes again"));
 }

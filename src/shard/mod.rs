@@ -399,6 +399,12 @@ impl Shard {
                 self.flight.request(who, RequestKind::Decide(question), out);
                 return;
             }
+            // Items that are kept for joins make no group beside the store's.
+            let outcome = match stream {
+                Some(_) => Outcome::Groups(Vec::new()),
+                None => Outcome::All(Vec::new()),
+            };
+            return out.replies.push(Reply { call, outcome });
         }
         let outcome = match stream {
             Some(stream) => {

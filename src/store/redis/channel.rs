@@ -154,7 +154,10 @@ impl Redis {
     /// One message of the channel connection. Err: it is no subscription any more.
     pub(super) fn take_heard(&mut self, value: Value, now: Instant) -> Result<(), String> {
         if let Some(error) = answers::error_of(&value) {
-            return self.notices_are_refused().ok_or(error);
+            if self.notices_are_refused() {
+                return Ok(());
+            }
+            return Err(self.channel_error(error));
         }
         let parts = match value {
             Value::Array(parts) | Value::Push { data: parts, .. } => parts,
@@ -182,6 +185,17 @@ impl Redis {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Redis does not say which channel it is.
+    fn channel_error(&mut self, error: String) -> String {
+        if self.link.is_up() || !error.to_lowercase().starts_with("noperm") {
+            return error;
+        }
+        let cut_channel = &self.hearing.cut_channel;
+        let cause = format!("its user may not SUBSCRIBE {EVENTS} {cut_channel}: {error}");
+        self.link.fatal.get_or_insert(cause.clone());
+        cause
     }
 
     fn hear(&mut self, text: &str, is_utf8: bool, now: Instant) {

@@ -27,7 +27,7 @@ const PIECE_LEN: usize = 1000;
 const FINDING_MAX: usize = 1024;
 /// How often it is said how far the reading is, and how often all is read again for others' sake.
 const SAY_EVERY: Duration = Duration::from_secs(2);
-const AGAIN_EVERY: Duration = Duration::from_secs(60);
+const AGAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// Where the reading is; each from its cursor on.
 #[derive(Debug, Clone)]

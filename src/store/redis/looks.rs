@@ -148,9 +148,12 @@ impl Redis {
     }
 
     /// An error on the channel, which is that they are not allowed if they were asked for.
-    pub(super) fn notices_are_refused(&mut self) -> Option<()> {
+    pub(super) fn notices_are_refused(&mut self) -> bool {
         let was_asked = matches!(self.hearing.notices, Notices::Asked);
-        was_asked.then(|| self.hearing.notices = Notices::Off)
+        if was_asked {
+            self.hearing.notices = Notices::Off;
+        }
+        was_asked
     }
 
     /// Something was done to a key. A change of ours, and of other servers, is followed by its message.

@@ -30,6 +30,8 @@ pub(super) struct ReadOnly {
     wait: Duration,
     /// When the question may be asked again.
     next: Option<Instant>,
+    /// A write was refused, and none was taken since.
+    is_on: bool,
     asked: u32,
 }
 
@@ -43,9 +45,8 @@ enum State {
 }
 
 impl ReadOnly {
-    /// Writes were refused, and none was taken since.
     pub(super) fn is_on(&self) -> bool {
-        self.next.is_some()
+        self.is_on
     }
 
     pub(super) fn wire(&mut self) -> Option<&mut Wire> {
@@ -81,7 +82,7 @@ impl Redis {
     /// Redis has refused to write.
     pub(super) fn is_read_only(&mut self, now: Instant) {
         let read_only = &mut self.link.read_only;
-        if read_only.next.is_none() {
+        if !std::mem::replace(&mut read_only.is_on, true) {
             tracing::warn!(
                 "{}: takes no writes; every change is refused until it does, or a master answers there; \
                  reads go on",
@@ -97,8 +98,9 @@ impl Redis {
     pub(super) fn has_accepted(&mut self) {
         if self.link.read_only.is_on() {
             tracing::info!("{}: takes writes again", self.shown);
-            self.link.read_only.wait = Duration::ZERO;
-            self.link.read_only.next = None;
+            let read_only = &mut self.link.read_only;
+            (read_only.wait, read_only.next) = (Duration::ZERO, None);
+            read_only.is_on = false;
         }
     }
 
