@@ -27,8 +27,8 @@ Ports (defaults):
 Settings:
   In the file, under the entry `name: iii-stream`: `config` holds what an iii engine reads too
   (port, host, auth_function, adapter), `server` what is ours (engine, threads, pin, backlog,
-  auth_failure, auth_timeout_ms, join_required, allowed_origins, worker_origins,
-  call_timeout_ms, drain_ms, redis, limits). `iii-stream check` lists them all.
+  auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins,
+  worker_origins, call_timeout_ms, drain_ms, redis, limits). `iii-stream check` lists them all.
   ${NAME:default} in the file is filled in from the environment.
 
 Variables, as an engine gives them; a flag wins over each:
@@ -122,6 +122,16 @@ pub struct FileArgs {
 /// What to do other than to serve.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// What is done without any command
+    #[command(hide = true)]
+    Serve {
+        /// What to serve.
+        #[command(flatten)]
+        file: FileArgs,
+        /// Read no file, also if ./config.yaml is there
+        #[arg(long, conflicts_with = "config")]
+        use_default_config: bool,
+    },
     /// Read everything, show every setting and where it came from, open nothing
     Check {
         /// What to read.
@@ -184,5 +194,12 @@ mod tests {
     fn command_line_holds_together() {
         Cli::command().debug_assert();
         assert!(SPEAKS.contains(crate::config::ENGINE_VERSION));
+        let is_listed = |key: &str| {
+            let mut words = EXAMPLES.split(|char: char| !char.is_alphanumeric() && char != '_');
+            words.any(|word| word == key)
+        };
+        for key in crate::config::KEYS_OF_SERVER {
+            assert!(is_listed(key), "{key}");
+        }
     }
 }

@@ -24,16 +24,20 @@ fn main() -> ExitCode {
     let cli = Cli::try_parse().unwrap_or_else(|error| wrong_arguments(&error));
     let variable = |name: &str| std::env::var(name).ok();
     let read = |path: &std::path::Path| std::fs::read(path);
-    let file = match &cli.command {
-        Some(Command::Check { file, .. }) => file,
-        _ => &cli.file,
+    let (file, default_config) = match &cli.command {
+        Some(Command::Check { file, .. }) => (file, false),
+        Some(Command::Serve {
+            file,
+            use_default_config,
+        }) => (file, *use_default_config),
+        _ => (&cli.file, cli.use_default_config),
     };
     let sources = Sources {
         config: file.config.clone(),
         engine: file.engine.clone(),
         namespace: file.namespace.clone(),
         expand_env: file.expand_env,
-        default_config: cli.use_default_config,
+        default_config,
         variable: &variable,
         read: &read,
     };
@@ -46,7 +50,7 @@ fn main() -> ExitCode {
             skip,
         }) => or_fault(data::export(&data, &reference, skip)),
         Some(Command::Recover { data, yes }) => or_fault(data::recover(&data, yes)),
-        None => match config::load(&sources) {
+        None | Some(Command::Serve { .. }) => match config::load(&sources) {
             Ok(mut config) => {
                 let lowered = server::fit_open_files(&mut config);
                 config.warnings.extend(lowered);

@@ -182,6 +182,7 @@ impl Server {
             call_timeout: Duration::from_millis(config.call_timeout_ms),
             auth: auth_of(config),
             join_required: config.join_required.clone(),
+            refuses_failed_joins: config.join_failure == AuthFailure::Refuse,
             drain,
         })?;
         options.serves.store(true, Ordering::Release);

@@ -269,7 +269,7 @@ fn wrong_arguments_exit_with_two() {
     let directory = Directory::new("wrong");
     for arguments in [
         &["--confg", "x"][..],
-        &["serve"],
+        &["serve", "--yaml"],
         &["--config"],
         &["check", "--yaml"],
         &["--use-default-config", "--config", "x"],
@@ -278,6 +278,14 @@ fn wrong_arguments_exit_with_two() {
         assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");
         assert!(!error.is_empty());
     }
+}
+
+#[test]
+fn serve_is_what_is_done_without_a_command() {
+    let directory = Directory::new("serve").with_file("workers: 5\n");
+    let without = run(&directory, &[]);
+    assert_eq!(run(&directory, &["serve"]), without);
+    assert_eq!(run(&directory, &["serve", "-c", "config.yaml"]), without);
 }
 
 #[test]
@@ -390,7 +398,7 @@ fn what_is_no_address_of_an_engine_is_refused_in_one_line() {
 
 #[test]
 fn check_warns_where_everybody_is_let_in() {
-    let file = "workers:\n- name: iii-stream\n  config: {auth_function: f, adapter: {name: kv}}\n  server: {auth_failure: allow}\n";
+    let file = "workers:\n- name: iii-stream\n  config: {auth_function: f, adapter: {name: kv}}\n  server: {auth_failure: allow}\n- {name: iii-worker-manager, config: {host: 127.0.0.1}}\n";
     let directory = Directory::new("allow").with_file(file);
     let (code, _, error) = run(&directory, &["check"]);
     assert_eq!(code, 0);
@@ -425,7 +433,7 @@ fn all_faults_of_a_file_are_shown() {
 
 #[test]
 fn check_shows_each_setting_and_where_it_came_from() {
-    let file = "workers:\n- name: iii-stream\n  config: {adapter: {name: kv}}\n  server:\n    limits: {message_bytes: 64KiB, connections: ${COUNT:5}}\n";
+    let file = "workers:\n- name: iii-stream\n  config: {adapter: {name: kv}}\n  server:\n    limits: {message_bytes: 64KiB, connections: ${COUNT:5}}\n- {name: iii-worker-manager, config: {host: '::1'}}\n";
     let directory = Directory::new("check").with_file(file);
     let output = command(&directory.0, &["check", "-c", "config.yaml"])
         .env("COUNT", "7")

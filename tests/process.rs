@@ -178,13 +178,21 @@ fn a_port_in_use_ends_the_start_and_says_by_whom_it_may_be() {
     std::fs::create_dir_all(&directory).unwrap();
     let stream = first.stream.port();
     let worker = first.worker.port();
+    let or_outgoing = |port: u16| {
+        format!(
+            ", or an outgoing connection holds it (ss -tanp 'sport = :{port}'; \
+             sysctl net.ipv4.ip_local_reserved_ports={port} keeps it free)\n"
+        )
+    };
+    // Ports that the kernel has picked are of those that it gives to outgoing connections.
     let lines = [
         (
             stream,
             0,
             format!(
                 "address 127.0.0.1:{stream} is already in use; another iii-stream or an iii engine \
-                 may be running (ss -ltnp 'sport = :{stream}')\n"
+                 may be running (ss -ltnp 'sport = :{stream}'){}",
+                or_outgoing(stream)
             ),
         ),
         (
@@ -192,7 +200,8 @@ fn a_port_in_use_ends_the_start_and_says_by_whom_it_may_be() {
             worker,
             format!(
                 "address 127.0.0.1:{worker} is already in use; an iii engine may be running, which \
-                 --engine ws://127.0.0.1:{worker} would attach to (ss -ltnp 'sport = :{worker}')\n"
+                 --engine ws://127.0.0.1:{worker} would attach to (ss -ltnp 'sport = :{worker}'){}",
+                or_outgoing(worker)
             ),
         ),
     ];

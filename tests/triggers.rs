@@ -9,13 +9,14 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use iii_stream::config::AuthFailure;
 use iii_stream::shard::Decides;
 use serde_json::{Value, json};
 
 use support::clients::{item_input, set_input};
 use support::{
-    ONE_WORKER, SdkWorker, Shape, SharedCues, Subscriber, TestServer, on_each_shape, raw,
-    wait_until,
+    ONE_WORKER, SdkWorker, Shape, SharedCues, Subscriber, THREE_WORKERS, TestServer, on_each_shape,
+    raw, wait_until,
 };
 
 const ROOM: (&str, &str) = ("chat", "room");
@@ -871,6 +872,40 @@ fn the_join_that_a_path_implies_is_put_to_functions_as_any_other() {
         assert_eq!(refused.next().kind, "unauthorized");
         refused.join("s", ("other", "room")); // the socket stays open
     });
+}
+
+#[test]
+fn a_join_whose_function_fails_is_admitted_or_refused_as_the_settings_say() {
+    for (failure, kind) in [
+        (AuthFailure::Allow, "sync"),
+        (AuthFailure::Refuse, "unauthorized"),
+    ] {
+        let server = TestServer::with(THREE_WORKERS, |config| config.join_failure = failure);
+        let mut sdk = with_functions(&server);
+        sdk.trigger("j", "stream:join", "f", json!({"stream_name": "chat"}));
+        let mut client = Subscriber::connect(&server);
+        let mut joined = |sdk: &mut SdkWorker, answer: Value| {
+            client.start_join("s", ROOM, None);
+            let asked = sdk.next_call_of("f");
+            sdk.answer(&asked, answer);
+            client.next().kind
+        };
+        let error = json!({"error": {"code": "x", "message": "boom"}});
+        assert_eq!(joined(&mut sdk, error), kind);
+        assert_eq!(joined(&mut sdk, json!({"result": null})), "sync");
+        // A second function that is not there.
+        sdk.trigger("k", "stream:join", "nobody", json!({}));
+        sdk.settle();
+        assert_eq!(joined(&mut sdk, json!({"result": null})), kind);
+        sdk.send(&json!({"type": "unregistertrigger", "id": "k"}));
+        // Its worker goes while it is asked; without any function nobody is refused.
+        sdk.settle();
+        client.start_join("s", ROOM, None);
+        sdk.next_call_of("f");
+        drop(sdk);
+        assert_eq!(client.next().kind, kind);
+        client.join("s", ROOM);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! May not know what any key of ours means.
 
 use super::address::shown;
-use super::report::Report;
+use super::report::{Place, Report};
 use super::section::{Section, mismatch, nearest};
 use super::yaml::{Node, Value};
 
@@ -36,6 +36,11 @@ impl Entry<'_> {
         self.name.split('#').next() == Some(worker)
     }
 
+    /// Where it stands.
+    pub(super) fn place(&self, report: &Report) -> Place {
+        report.place_of(self.name_at)
+    }
+
     /// A fault of the entry as such.
     pub(super) fn fault_name(&self, report: &mut Report, what: &str) {
         report.fault(self.name_at, &format!("{}.name", self.path), what);
@@ -56,7 +61,24 @@ pub(super) fn entries<'t>(report: &mut Report, tree: &'t Node) -> Vec<Entry<'t>>
             return Vec::new();
         }
     };
-    for (key, _) in pairs {
+    for (key, value) in pairs {
+        match (key.text.as_str(), &value.value) {
+            ("port", _) => {
+                let (file, line) = (&report.file, report.line_of(key.at));
+                report.warnings.push(format!(
+                    "{file}:{line}: port at the top level passed over: SDK workers connect on {MANAGER}.config.port"
+                ));
+                continue;
+            }
+            // Newer engines wait so long for a worker of another namespace; nobody waits here.
+            ("registration_namespace_grace_ms", Value::Integer(0..) | Value::Null) => continue,
+            ("registration_namespace_grace_ms", _) => {
+                let what = mismatch(value, "an integer of milliseconds");
+                report.fault(value.span.start, &key.text, what);
+                continue;
+            }
+            _ => {}
+        }
         if !matches!(key.text.as_str(), "workers" | "modules") {
             let suggestion = nearest(&key.text, &["workers", "modules"]);
             let suggestion = suggestion
@@ -221,5 +243,6 @@ pub(super) fn open<'r, 't>(
     let path = entry.map(|entry| entry.path.clone()).unwrap_or_default();
     let mut section = Section::new(report, path, shown, entry.map(|entry| entry.node));
     section.refuse("image", &format!("{worker} is built in, expected no image"));
+    section.warn_of_strays();
     section
 }

@@ -14,6 +14,7 @@ const ENGINE_VERSION_DEFAULT: &str = "__III_ENGINE_VERSION__";
 const MISSING: &str = "missing";
 
 /// The text with its variables filled in.
+#[derive(Clone)]
 pub(super) struct Expanded {
     /// What YAML reads.
     pub(super) text: String,
@@ -22,6 +23,7 @@ pub(super) struct Expanded {
 }
 
 /// One `${…}` and what came in its place.
+#[derive(Clone)]
 pub(super) struct Fill {
     /// In the source, from `$` to behind `}`.
     pub(super) source: Range<usize>,

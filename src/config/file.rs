@@ -9,10 +9,12 @@ use super::address::{is_name, shown};
 use super::engine::{FileKind, Said};
 use super::entries::{Entry, MANAGER, STREAM, entries, is_old_name, old_name, only, open, skipped};
 use super::manager;
-use super::report::Report;
+use super::ports::{self, Wanted};
+use super::report::{Place, Report};
 use super::section::{Section, mismatch, nearest};
 use super::server;
 use super::store::{self, FileStore, StoreConfig};
+use super::stored::{self, VALUE};
 use super::yaml::{Node, Value};
 use super::{AuthFailure, Config, Endpoint, HOST_EMBEDDED, HOST_OF_FILE, ip_address};
 
@@ -20,8 +22,8 @@ const NOT_YET: &str = "is not supported by this version of iii-stream";
 
 /// The keys by which the config of one worker is known.
 const KEYS_BARE: [&str; 5] = ["port", "host", "auth_function", "adapter", "server"];
-/// Where newer engines keep that config in a file of its own.
-const VALUE: &str = "value";
+/// All that the adapter may be.
+const ADAPTERS: &str = "kv or redis";
 
 const PORTS: RangeInclusive<u64> = 0..=65_535;
 
@@ -52,6 +54,10 @@ pub(super) fn read(report: &mut Report, tree: Option<&Node>, said: &Said) -> Con
             }
         }
     }
+    if report.faults.is_empty() {
+        ports::check(report);
+    }
+    warn_of_open_ports(report, &mut config);
     let skipped = skipped(&entries);
     if !skipped.is_empty() {
         config.warnings.push(format!(
@@ -61,6 +67,20 @@ pub(super) fn read(report: &mut Report, tree: Option<&Node>, said: &Said) -> Con
         ));
     }
     config
+}
+
+/// Whoever reaches a worker port without rules sets values, and serves functions that others rely on.
+fn warn_of_open_ports(report: &Report, config: &mut Config) {
+    for listener in &config.worker_listeners {
+        let address = ip_address(&listener.endpoint.host);
+        if listener.rbac.is_none() && address.is_some_and(|address| address.is_unspecified()) {
+            config.warnings.push(format!(
+                "{}: SDK workers may connect on all addresses ({}) and there is no rbac: whoever reaches it sets \
+                 values and serves functions, auth_function among them; {MANAGER} takes host: 127.0.0.1, or rbac",
+                report.file, listener.endpoint
+            ));
+        }
+    }
 }
 
 /// No entry is ours; perhaps one was meant to be.
@@ -99,7 +119,7 @@ pub(super) fn read_bare(report: &mut Report, tree: Option<&Node>, said: &Said) -
     };
     let name = format!("{STREAM}.config");
     let mut keys = Section::new(report, path, name, tree);
-    let lasting = stream_keys(&mut keys, &mut config);
+    let lasting = stream_keys(&mut keys, &mut config, None);
     let server_node = keys.node("server");
     let path = keys.path_of("server");
     keys.done();
@@ -143,12 +163,24 @@ fn stream_entry(
     kind: FileKind,
     said: &Said,
 ) {
+    let place = entry.map(|entry| entry.place(report));
+    let has_notices = report.notices.len();
     let mut section = open(report, entry, STREAM, STREAM.to_owned());
-    let mut keys = section.section("config");
-    let lasting = stream_keys(&mut keys, config);
-    keys.done();
+    let lasting = stored::config_of(&mut section, STREAM, |keys| {
+        stream_keys(keys, config, place)
+    });
+    let lasting = lasting.unwrap_or(Lasting::AsSaid);
+    let config_node = section.node("config");
+    let is_silent = config_node.is_none_or(|node| matches!(node.value, Value::Null));
     server::read(section.section("server"), config, kind, said);
     warn(report, config, entry.map_or(Lasting::AsSaid, |_| lasting));
+    // Newer engines leave such an entry behind, and keep elsewhere who may subscribe.
+    if entry.is_some() && is_silent && report.notices.len() == has_notices {
+        report.warnings.push(format!(
+            "{}: {STREAM} has no config: whoever reaches {} may subscribe",
+            report.file, config.stream
+        ));
+    }
 }
 
 /// Whether it was said how long values last.
@@ -161,8 +193,8 @@ enum Lasting {
 }
 
 /// The keys of `config`.
-fn stream_keys(keys: &mut Section<'_, '_>, config: &mut Config) -> Lasting {
-    endpoint(keys, &mut config.stream);
+fn stream_keys(keys: &mut Section<'_, '_>, config: &mut Config, entry: Option<Place>) -> Lasting {
+    endpoint(keys, &mut config.stream, entry);
     keys.read("auth_function", &mut config.auth.function, function_id);
     adapter(keys, &mut config.store)
 }
@@ -198,7 +230,8 @@ pub(super) fn function_id(node: &Node) -> Result<Option<String>, String> {
     }
 }
 
-pub(super) fn endpoint(keys: &mut Section<'_, '_>, endpoint: &mut Endpoint) {
+/// `entry`: where the entry stands, for what it leaves out.
+pub(super) fn endpoint(keys: &mut Section<'_, '_>, endpoint: &mut Endpoint, entry: Option<Place>) {
     keys.integer("port", &mut endpoint.port, PORTS);
     keys.read("host", &mut endpoint.host, |node| match &node.value {
         Value::Text(text) if is_host(text) => Ok(text.clone()),
@@ -207,6 +240,18 @@ pub(super) fn endpoint(keys: &mut Section<'_, '_>, endpoint: &mut Endpoint) {
             shown(text)
         )),
         _ => Err(mismatch(node, "an IP address or a name")),
+    });
+    let node = keys.node("port").or(keys.node("host"));
+    let place = node.map(|node| keys.report.place_of(node.span.start));
+    let place = place.or(entry);
+    let who = match place {
+        Some(_) => keys.path_of("port"),
+        None => keys.name_of("port"),
+    };
+    keys.report.wanted.push(Wanted {
+        who,
+        endpoint: endpoint.clone(),
+        place,
     });
 }
 
@@ -224,21 +269,18 @@ fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> Lasting {
     adapter.read("name", &mut name, |node| match &node.value {
         Value::Text(text) => match text.as_str() {
             "kv" | "redis" => Ok(text.clone()),
-            "bridge" => Err(format!("{text} {NOT_YET}, expected kv or redis")),
+            "bridge" => Err(format!("{text} {NOT_YET}, expected {ADAPTERS}")),
             _ if is_old_name(text) => Err(old_name(node, "")),
-            _ => Err(format!(
-                "{} is not known, expected kv, redis or bridge",
-                shown(text)
-            )),
+            _ => Err(format!("{} is not known, expected {ADAPTERS}", shown(text))),
         },
-        _ => Err(mismatch(node, "kv, redis or bridge")),
+        _ => Err(mismatch(node, ADAPTERS)),
     });
     if let Some(class) = class {
-        adapter.fault_at_key("class", old_name(class, "kv, redis or bridge"));
+        adapter.fault_at_key("class", old_name(class, ADAPTERS));
     }
     let named = adapter.node("name");
     if is_there && class.is_none() && named.is_none() {
-        adapter.fault_missing("has no name, expected name: kv, redis or bridge");
+        adapter.fault_missing(&format!("has no name, expected name: {ADAPTERS}"));
     }
     let is_kv = named.is_none_or(|node| matches!(&node.value, Value::Text(text) if text == "kv"));
     let keys = adapter.section("config");
@@ -300,8 +342,9 @@ mod tests {
     }
 
     fn config(text: &str) -> Config {
-        let (config, report) = read_file(text);
+        let (mut config, report) = read_file(text);
         assert_eq!(report.faults, [], "{text}");
+        config.warnings.splice(0..0, report.warnings);
         config
     }
 
@@ -318,7 +361,10 @@ mod tests {
     }
 
     fn stream_config(entry: &str) -> Config {
-        config(&format!("workers: [{{name: iii-stream, {entry}}}]"))
+        let manager = "{name: iii-worker-manager, config: {host: 127.0.0.1}}";
+        config(&format!(
+            "workers: [{{name: iii-stream, {entry}}}, {manager}]"
+        ))
     }
 
     #[test]
@@ -351,7 +397,11 @@ mod tests {
         );
         assert_eq!(
             config.warnings,
-            ["config.yaml: no adapter in it: values live in memory and end with the process"]
+            [
+                "config.yaml: iii-stream has no config: whoever reaches 0.0.0.0:3112 may subscribe",
+                "config.yaml: no adapter in it: values live in memory and end with the process",
+                "config.yaml: SDK workers may connect on all addresses (0.0.0.0:49134) and there is no rbac: whoever reaches it sets values and serves functions, auth_function among them; iii-worker-manager takes host: 127.0.0.1, or rbac",
+            ]
         );
         assert_eq!(config.notices, [""; 0]);
         assert_eq!(config.limits, Limits::default());
@@ -391,7 +441,7 @@ workers:
             faults(file),
             [
                 "config.yaml:5:13: workers[1].config.port: \"3112\" is a text, expected an integer from 0 to 65535 (remove the quotes)",
-                "config.yaml:7:15: workers[1].config.adapter.name: rocksdb is not known, expected kv, redis or bridge",
+                "config.yaml:7:15: workers[1].config.adapter.name: rocksdb is not known, expected kv or redis",
                 "config.yaml:10:9: workers[1].server.limits.conections: unknown key; did you mean connections?",
             ]
         );
@@ -401,8 +451,8 @@ workers:
                 "config.yaml:3:5: workers[0].class: is from version 0.10; write name: iii-stream",
             ),
             (
-                "port: 1\nworkers: [{name: iii-stream}]\n",
-                "config.yaml:1:1: port: unknown key at the top level, expected workers (a worker's settings belong under workers[].config)",
+                "host: 1\nworkers: [{name: iii-stream}]\n",
+                "config.yaml:1:1: host: unknown key at the top level, expected workers (a worker's settings belong under workers[].config)",
             ),
             (
                 "worker: []\n",
@@ -519,7 +569,7 @@ workers:
             ),
             (
                 "config: {threads: 2}",
-                "config.threads: unknown key, expected port, host, auth_function or adapter",
+                "config.threads: unknown key here; it belongs under server",
             ),
             (
                 "config: {<<: {port: 1}}",
@@ -531,15 +581,15 @@ workers:
             ),
             (
                 "config: {adapter: {}}",
-                "config.adapter: has no name, expected name: kv, redis or bridge",
+                "config.adapter: has no name, expected name: kv or redis",
             ),
             (
                 "config: {adapter: {name: KV}}",
-                "config.adapter.name: KV is not known, expected kv, redis or bridge",
+                "config.adapter.name: KV is not known, expected kv or redis",
             ),
             (
                 "config: {adapter: {name: 5}}",
-                "config.adapter.name: 5 is an integer, expected kv, redis or bridge",
+                "config.adapter.name: 5 is an integer, expected kv or redis",
             ),
             (
                 "config: {adapter: {name: redis, config: {redis_url: 'http://u:secret@h'}}}",
@@ -592,6 +642,10 @@ workers:
             (
                 "config: {adapter: {name: kv, config: {save_interval_ms: 0}}}",
                 "config.adapter.config.save_interval_ms: 0 is too small, expected an integer from 1 to 86400000",
+            ),
+            (
+                "config: {adapter: {name: kv, config: {save_interval_ms: 5s}}}",
+                "config.adapter.config.save_interval_ms: \"5s\" is a text, expected an integer from 1 to 86400000, without a unit",
             ),
             (
                 "config: {adapter: {name: kv, config: {file_path: 1}}}",
@@ -831,11 +885,31 @@ workers:
             ),
             (
                 "drain_ms: 0",
-                "drain_ms: 0 is too small, expected an integer from 1 to 86400000",
+                "drain_ms: 0 is too small, expected milliseconds from 1 to 86400000, as 5000 or 5s",
             ),
             (
-                "drain_ms: 5s",
-                "drain_ms: \"5s\" is a text, expected an integer from 1 to 86400000",
+                "drain_ms: 5 s",
+                "drain_ms: \"5 s\" is a text, expected milliseconds from 1 to 86400000, as 5000 or 5s",
+            ),
+            (
+                "drain_ms: 25h",
+                "drain_ms: 25h is too large, expected milliseconds from 1 to 86400000, as 5000 or 5s",
+            ),
+            (
+                "limits: {connections: 1G}",
+                "limits.connections: \"1G\" is a text, expected an integer from 1 to 1000000000, as 100000 or 100k",
+            ),
+            (
+                "backlog: 1k",
+                "backlog: \"1k\" is a text, expected an integer from 1 to 2147483647, without a unit",
+            ),
+            (
+                "host: ::1",
+                "host: unknown key here; it belongs under config",
+            ),
+            (
+                "message_bytes: 1",
+                "message_bytes: unknown key here; it belongs under server.limits",
             ),
             (
                 "engine: 'http://x'",
@@ -851,7 +925,7 @@ workers:
             ),
             (
                 "auth_timeout_ms: 0",
-                "auth_timeout_ms: 0 is too small, expected an integer from 1 to 86400000",
+                "auth_timeout_ms: 0 is too small, expected milliseconds from 1 to 86400000, as 5000 or 5s",
             ),
             (
                 "join_required: chat",
@@ -883,7 +957,7 @@ workers:
             ),
             (
                 "admin: none",
-                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, allowed_origins, worker_origins, call_timeout_ms, drain_ms, redis or limits",
+                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins, worker_origins, call_timeout_ms, drain_ms, redis or limits",
             ),
             ("limits: 5", "limits: 5 is an integer, expected a mapping"),
             (
@@ -983,6 +1057,6 @@ workers:
             origin("iii-stream.server.join_required").unwrap(),
             "[] # default"
         );
-        assert_eq!(report.settings.len(), 41);
+        assert_eq!(report.settings.len(), 42);
     }
 }

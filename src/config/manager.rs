@@ -11,6 +11,7 @@ use super::entries::{Entry, MANAGER, open};
 use super::file::{endpoint, function_id};
 use super::report::Report;
 use super::section::{Section, mismatch};
+use super::stored;
 use super::yaml::{Node, Value};
 use super::{Endpoint, HOST_OF_FILE, Rbac, WORKER_PORT, WorkerListener};
 
@@ -49,16 +50,18 @@ pub(super) fn listener(
     name: String,
     host: &str,
 ) -> WorkerListener {
+    let place = entry.map(|entry| entry.place(report));
     let mut section = open(report, entry, MANAGER, name);
-    let mut keys = section.section("config");
     let mut address = Endpoint::new(host, WORKER_PORT);
-    endpoint(&mut keys, &mut address);
-    keys.refuse("middleware_function_id", NOT_BESIDE_OURS);
-    let rbac = rbac(&mut keys);
-    keys.done();
+    let rbac = stored::config_of(&mut section, MANAGER, |keys| {
+        endpoint(keys, &mut address, place);
+        keys.refuse("middleware_function_id", NOT_BESIDE_OURS);
+        rbac(keys)
+    });
     WorkerListener {
         endpoint: address,
-        rbac,
+        // What is at fault opens nothing: nobody starts with it.
+        rbac: rbac.unwrap_or_default(),
     }
 }
 
@@ -320,7 +323,9 @@ mod tests {
 
     #[test]
     fn there_are_eight_listeners_at_most() {
-        let eight = "- name: iii-worker-manager\n".repeat(8);
+        let entry =
+            |number| format!("- {{name: iii-worker-manager, config: {{port: {number}}}}}\n");
+        let eight: String = (1..=8).map(entry).collect();
         assert_eq!(checked(read_entries(&eight)).len(), 8);
         let (_, report) = read_entries(&format!("{eight}- name: iii-worker-manager\n"));
         assert_eq!(

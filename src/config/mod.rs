@@ -14,17 +14,21 @@
 
 mod address;
 mod check;
+mod doubled;
 mod engine;
 mod entries;
 mod env;
 mod file;
+mod homes;
 mod manager;
+mod ports;
 mod redis;
 mod report;
 mod section;
 mod server;
 mod sources;
 mod store;
+mod stored;
 mod yaml;
 
 use std::fmt;
@@ -33,6 +37,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 pub use address::{EngineAddress, without_secrets};
 pub use check::{human, json};
+pub use homes::KEYS_OF_SERVER;
 pub use redis::{RedisAddress, RedisStore};
 pub use report::{Fault, Setting};
 pub use sources::{Reading, Sources, load, read};
@@ -141,6 +146,8 @@ pub struct Config {
     pub worker_origins: Vec<OriginRule>,
     /// Streams that nobody joins unless a function was asked and answered.
     pub join_required: Vec<String>,
+    /// What holds when a join function fails, or is not there.
+    pub join_failure: AuthFailure,
     /// How many workers there are.
     pub threads: Threads,
     /// Which cores they run on.
@@ -175,6 +182,7 @@ impl Default for Config {
             allowed_origins: Vec::new(),
             worker_origins: Vec::new(),
             join_required: Vec::new(),
+            join_failure: AuthFailure::Allow,
             threads: Threads::Auto,
             pin: Pin::Auto,
             backlog: None,
@@ -247,10 +255,11 @@ impl Default for Auth {
     }
 }
 
-/// What becomes of a subscriber whom the auth function does not admit.
+/// What becomes of a subscriber whom the auth function does not admit, and of a join whose function
+/// fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthFailure {
-    /// 401 or 503.
+    /// 401 or 503; `unauthorized`.
     Refuse,
     /// Let in, as the reference does.
     Allow,

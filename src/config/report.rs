@@ -5,11 +5,14 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::rc::Rc;
 
 use serde_json::Value as Json;
 
 use super::address::without_secrets;
 use super::env::{Expanded, From};
+use super::ports::Wanted;
+use super::stored::Stored;
 
 /// One thing that is wrong, as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +59,21 @@ pub(super) struct Report {
     lacking: Vec<usize>,
     pub(super) faults: Vec<Fault>,
     pub(super) settings: Vec<Setting>,
+    /// Lines for the log, at `warn` and at `info`.
+    pub(super) warnings: Vec<String>,
+    pub(super) notices: Vec<String>,
+    /// What an engine has moved out of this file.
+    pub(super) stored: Vec<Rc<Stored>>,
+    /// Where its entries want to listen.
+    pub(super) wanted: Vec<Wanted>,
+}
+
+/// A place in a file as written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    file: String,
+    pub(super) line: usize,
+    column: usize,
 }
 
 impl Report {
@@ -67,6 +85,10 @@ impl Report {
             lacking: Vec::new(),
             faults: Vec::new(),
             settings: Vec::new(),
+            warnings: Vec::new(),
+            notices: Vec::new(),
+            stored: Vec::new(),
+            wanted: Vec::new(),
         }
     }
 
@@ -89,6 +111,43 @@ impl Report {
             self.expanded.source_of(at),
             format_args!("{path}{separator}{what}"),
         );
+    }
+
+    /// A fault at a place that was kept. None: it stands in no file.
+    pub(super) fn fault_at(&mut self, place: Option<&Place>, path: &str, what: String) {
+        let Some(Place { file, line, column }) = place else {
+            return self.fault_without_place(format!("{path}: {what}"));
+        };
+        self.faults.push(Fault {
+            at: Some((*line, *column)),
+            line: format!("{file}:{line}:{column}: {path}: {what}"),
+        });
+    }
+
+    pub(super) fn place_of(&self, at: usize) -> Place {
+        let (line, column) = place(&self.source, self.expanded.source_of(at));
+        Place {
+            file: self.file.clone(),
+            line,
+            column,
+        }
+    }
+
+    pub(super) fn line_of(&self, at: usize) -> usize {
+        self.place_of(at).line
+    }
+
+    /// Adds what came of a further file. Its faults stand behind those of this one.
+    pub(super) fn take(&mut self, further: Report) {
+        let last = |fault: Fault| Fault {
+            at: fault.at.map(|(line, _)| (usize::MAX, line)),
+            ..fault
+        };
+        self.faults.extend(further.faults.into_iter().map(last));
+        self.settings.extend(further.settings);
+        self.warnings.extend(further.warnings);
+        self.notices.extend(further.notices);
+        self.wanted.extend(further.wanted);
     }
 
     fn fault_in_source(&mut self, at: usize, what: fmt::Arguments<'_>) {

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use serde_json::Value as Json;
 
 use super::address::shown;
+use super::homes::home_of;
 use super::report::{Report, Setting};
 use super::yaml::{Key, Node, Value};
 
@@ -205,6 +206,34 @@ impl<'r, 't> Section<'r, 't> {
         self.read(key, target, |node| integer(node, &range, &expected));
     }
 
+    /// An integer of milliseconds, or a text with a unit.
+    pub(super) fn time_ms(
+        &mut self,
+        key: &'static str,
+        target: &mut u64,
+        range: RangeInclusive<u64>,
+    ) {
+        let (min, max) = (range.start(), range.end());
+        let expected = format!("milliseconds from {min} to {max}, as 5000 or 5s");
+        self.read(key, target, |node| {
+            quantity(node, &UNITS_TIME, &range, &expected)
+        });
+    }
+
+    /// A count, which may be written with `k` or `M`.
+    pub(super) fn count(
+        &mut self,
+        key: &'static str,
+        target: &mut usize,
+        range: RangeInclusive<u64>,
+    ) {
+        let (min, max) = (range.start(), range.end());
+        let expected = format!("an integer from {min} to {max}, as 100000 or 100k");
+        self.read(key, target, |node| {
+            quantity(node, &UNITS_COUNT, &range, &expected)
+        });
+    }
+
     /// An integer of bytes, or a text with a unit.
     pub(super) fn bytes(
         &mut self,
@@ -214,12 +243,8 @@ impl<'r, 't> Section<'r, 't> {
     ) {
         let (min, max) = (with_unit(*range.start()), with_unit(*range.end()));
         let expected = format!("bytes from {min} to {max}, as 65536 or 64KiB");
-        self.read(key, target, |node| match &node.value {
-            Value::Text(text) => match bytes(text) {
-                Some(value) => in_range(value, &range, text, &expected),
-                None => Err(mismatch(node, &expected)),
-            },
-            _ => integer(node, &range, &expected),
+        self.read(key, target, |node| {
+            quantity(node, &UNITS, &range, &expected)
         });
     }
 
@@ -261,6 +286,18 @@ impl<'r, 't> Section<'r, 't> {
         self.report.settings.truncate(len);
     }
 
+    /// Keys of ours that stand beside the name of an entry, where nobody reads them.
+    pub(super) fn warn_of_strays(&mut self) {
+        for (key, _) in self.pairs() {
+            if let Some(home) = home_of(&key.text) {
+                let (file, line) = (&self.report.file, self.report.line_of(key.at));
+                let path = self.path_of(&key.text);
+                let line = format!("{file}:{line}: {path} passed over: it belongs under {home}");
+                self.report.warnings.push(line);
+            }
+        }
+    }
+
     /// Names the keys that nobody asked for.
     pub(super) fn done(self) {
         for (key, _) in self.pairs() {
@@ -268,9 +305,10 @@ impl<'r, 't> Section<'r, 't> {
             if self.known.contains(&text) || self.other.contains(&text) {
                 continue;
             }
-            let what = match nearest(text, &self.known) {
-                Some(known) => format!("unknown key; did you mean {known}?"),
-                None => format!("unknown key, expected {}", any_of(&self.known)),
+            let what = match (home_of(text), nearest(text, &self.known)) {
+                (Some(home), _) => format!("unknown key here; it belongs under {home}"),
+                (None, Some(known)) => format!("unknown key; did you mean {known}?"),
+                (None, None) => format!("unknown key, expected {}", any_of(&self.known)),
             };
             self.report.fault(key.at, &self.path_of(text), what);
         }
@@ -295,16 +333,20 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     pub(super) fn path_of(&self, key: &str) -> String {
-        let key = shown(key); // where a space is missing a value reads as a key
-        if self.path.is_empty() {
-            key.into_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        joined(&self.path, key)
     }
 
-    fn name_of(&self, key: &str) -> String {
+    pub(super) fn name_of(&self, key: &str) -> String {
         format!("{}.{key}", self.name)
+    }
+}
+
+/// The path of a key.
+pub(super) fn joined(path: &str, key: &str) -> String {
+    let key = shown(key); // where a space is missing a value reads as a key
+    match path.is_empty() {
+        true => key.into_owned(),
+        false => format!("{path}.{key}"),
     }
 }
 
@@ -316,8 +358,33 @@ pub(super) fn integer<T: TryFrom<i128>>(
 ) -> Result<T, String> {
     match node.value {
         Value::Integer(value) => in_range(value, range, &value.to_string(), expected),
+        Value::Text(ref text) if has_unit(text) => {
+            Err(format!("{}, without a unit", mismatch(node, expected)))
+        }
         _ => Err(mismatch(node, expected)),
     }
+}
+
+/// An integer in `range`, which a unit may follow.
+fn quantity<T: TryFrom<i128>>(
+    node: &Node,
+    units: &[(&str, u64)],
+    range: &RangeInclusive<u64>,
+    expected: &str,
+) -> Result<T, String> {
+    match &node.value {
+        Value::Text(text) => match with_units(text, units) {
+            Some(value) => in_range(value, range, text, expected),
+            None => Err(mismatch(node, expected)),
+        },
+        _ => integer(node, range, expected),
+    }
+}
+
+/// `5s`, `1M`.
+fn has_unit(text: &str) -> bool {
+    let number = text.trim_end_matches(|char: char| char.is_ascii_alphabetic() || char == ' ');
+    number.len() < text.len() && number.parse::<f64>().is_ok()
 }
 
 /// `3112.0 is a decimal number, expected …`, with a hint where quotes are all that is wrong.
@@ -354,11 +421,21 @@ const UNITS: [(&str, u64); 4] = [
     ("B", 1),
 ];
 
+const UNITS_TIME: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("min", 60_000),
+    ("s", 1000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+];
+
+const UNITS_COUNT: [(&str, u64); 3] = [("k", 1000), ("K", 1000), ("M", 1_000_000)];
+
 /// `64KiB` → 65536. None: no such text, or a number without a unit.
-fn bytes(text: &str) -> Option<i128> {
-    let (digits, unit) = UNITS
+fn with_units(text: &str, units: &[(&str, u64)]) -> Option<i128> {
+    let (digits, unit) = units
         .iter()
-        .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)))?;
+        .find_map(|(unit, size)| Some((text.strip_suffix(unit)?, *size)))?;
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number
         .then(|| digits.parse::<u64>().ok())
@@ -440,8 +517,21 @@ mod tests {
                 Some(u64::MAX as i128 * (1 << 30)),
             ),
         ] {
-            assert_eq!(bytes(text), expected, "{text}");
+            assert_eq!(with_units(text, &UNITS), expected, "{text}");
         }
+        for (text, expected) in [
+            ("5s", Some(5000)),
+            ("5000ms", Some(5000)),
+            ("2min", Some(120_000)),
+            ("2m", Some(120_000)),
+            ("1h", Some(3_600_000)),
+            ("1.5s", None),
+            ("s", None),
+        ] {
+            assert_eq!(with_units(text, &UNITS_TIME), expected, "{text}");
+        }
+        assert_eq!(with_units("1M", &UNITS_COUNT), Some(1_000_000));
+        assert_eq!(with_units("100k", &UNITS_COUNT), Some(100_000));
         assert_eq!(
             [0, 1, 1000, 1024, 3 << 20].map(with_unit),
             ["0", "1", "1000", "1KiB", "3MiB"]

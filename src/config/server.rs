@@ -36,8 +36,9 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     server.integer("backlog", &mut backlog, 1..=i32::MAX as u64);
     config.backlog = server.node("backlog").map(|_| backlog);
     server.read("auth_failure", &mut config.auth.failure, auth_failure);
-    server.integer("auth_timeout_ms", &mut config.auth.timeout_ms, TIMES_MS);
+    server.time_ms("auth_timeout_ms", &mut config.auth.timeout_ms, TIMES_MS);
     join_required(&mut server, config);
+    server.read("join_failure", &mut config.join_failure, auth_failure);
     origins(
         &mut server,
         "allowed_origins",
@@ -46,22 +47,22 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     );
     let worker_origins = &mut config.worker_origins;
     origins(&mut server, "worker_origins", worker_origins, "loopback");
-    server.integer("call_timeout_ms", &mut config.call_timeout_ms, TIMES_MS);
-    server.integer("drain_ms", &mut config.drain_ms, TIMES_MS);
+    server.time_ms("call_timeout_ms", &mut config.call_timeout_ms, TIMES_MS);
+    server.time_ms("drain_ms", &mut config.drain_ms, TIMES_MS);
 
     redis(server.section("redis"), config);
     let limits = &mut config.limits;
     let mut keys = server.section("limits");
     keys.refuse_doubled();
-    keys.integer("connections", &mut limits.connections, COUNTS);
-    keys.integer("worker_connections", &mut limits.worker_connections, COUNTS);
-    keys.integer("handshake_ms", &mut limits.handshake_ms, TIMES_MS);
+    keys.count("connections", &mut limits.connections, COUNTS);
+    keys.count("worker_connections", &mut limits.worker_connections, COUNTS);
+    keys.time_ms("handshake_ms", &mut limits.handshake_ms, TIMES_MS);
     keys.bytes(
         "handshake_bytes",
         &mut limits.handshake_bytes,
         MESSAGE_BYTES,
     );
-    keys.integer("handshakes", &mut limits.handshakes, COUNTS);
+    keys.count("handshakes", &mut limits.handshakes, COUNTS);
     keys.bytes(
         "handshakes_bytes",
         &mut limits.handshakes_bytes,
@@ -76,9 +77,9 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
         1..=super::JSON_DEPTH_MAX as u64,
     );
     keys.bytes("value_bytes", &mut limits.value_bytes, MESSAGE_BYTES);
-    keys.integer("update_ops", &mut limits.update_ops, COUNTS);
-    keys.integer("subscriptions", &mut limits.subscriptions, COUNTS);
-    keys.integer(
+    keys.count("update_ops", &mut limits.update_ops, COUNTS);
+    keys.count("subscriptions", &mut limits.subscriptions, COUNTS);
+    keys.count(
         "equal_subscriptions",
         &mut limits.equal_subscriptions,
         COUNTS,
@@ -95,8 +96,8 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
         MAILBOX_LEN_MIN as u64..=1 << 20,
     );
     keys.bytes("mailbox_bytes", &mut limits.mailbox_bytes, WAITING_BYTES);
-    keys.integer("calls_in_flight", &mut limits.calls_in_flight, COUNTS);
-    keys.integer("joins_in_flight", &mut limits.joins_in_flight, COUNTS);
+    keys.count("calls_in_flight", &mut limits.calls_in_flight, COUNTS);
+    keys.count("joins_in_flight", &mut limits.joins_in_flight, COUNTS);
     keys.bytes(
         "call_queue_bytes",
         &mut limits.call_queue_bytes,
@@ -111,8 +112,8 @@ fn redis(mut keys: Section<'_, '_>, config: &mut Config) {
     keys.refuse_doubled();
     let mut connect_timeout_ms = CONNECT_TIMEOUT_MS;
     let mut in_flight = IN_FLIGHT;
-    keys.integer("connect_timeout_ms", &mut connect_timeout_ms, TIMES_MS);
-    keys.integer("in_flight", &mut in_flight, COUNTS);
+    keys.time_ms("connect_timeout_ms", &mut connect_timeout_ms, TIMES_MS);
+    keys.count("in_flight", &mut in_flight, COUNTS);
     keys.done();
     if let StoreConfig::Redis(store) = &mut config.store {
         store.connect_timeout = Duration::from_millis(connect_timeout_ms);

@@ -3,11 +3,13 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::engine::{FileKind, Said};
-use super::entries::{STREAM, has_only_others};
+use super::entries::{MANAGER, STREAM, has_only_others};
 use super::env::{Expanded, expand};
 use super::report::{Fault, Report, Setting};
+use super::stored::Stored;
 use super::{Config, FILE_BYTES_MAX, file, yaml};
 
 /// Read without `--config` when it is there.
@@ -223,6 +225,11 @@ fn read_text(given: &Given, source: String, sources: &Sources<'_>, said: &Said) 
         return Reading::beside_file_of_others(&report.file, said);
     }
     report.fault_variables(&scalars);
+    if !is_bare {
+        let beside = |worker| Stored::beside(&given.path, worker, sources.read, sources.variable);
+        let stored = [STREAM, MANAGER].into_iter().filter_map(beside);
+        report.stored = stored.map(Rc::new).collect();
+    }
     let config = match is_bare {
         true => file::read_bare(&mut report, tree, said),
         false => file::read(&mut report, tree, said),
@@ -252,6 +259,8 @@ impl Reading {
 
     fn of(mut report: Report, mut config: Config) -> Self {
         report.sort();
+        config.warnings.splice(0..0, report.warnings);
+        config.notices.splice(0..0, report.notices);
         config.file = Some(report.file).filter(|file| !file.is_empty());
         Reading {
             config,
@@ -433,7 +442,12 @@ mod tests {
             notice(&|sources| sources.default_config = true, &[]),
             "config.yaml passed over: --use-default-config asks for no file"
         );
-        let other = |sources: &mut Sources<'_>| sources.read = &|_| Ok(STREAM.into());
+        let other = |sources: &mut Sources<'_>| {
+            sources.read = &|path| match path.starts_with("config") {
+                true => Err(io::ErrorKind::NotFound.into()),
+                false => Ok(STREAM.into()),
+            };
+        };
         assert_eq!(
             notice(&other, &[("III_CONFIG", "a.yaml")]),
             "config.yaml passed over: III_CONFIG names a.yaml"
@@ -822,5 +836,189 @@ mod tests {
             let expected = format!("Failed to read config file 'config.yaml': {cause}");
             assert_eq!(faults(&read(&sources)), [expected]);
         }
+    }
+
+    /// What comes of files that lie beside each other; `config.yaml` is the first.
+    fn reading_of(files: &[(&str, &str)]) -> Reading {
+        let read = |path: &Path| {
+            let found = files.iter().find(|(name, _)| path == Path::new(name));
+            found
+                .map(|(_, text)| text.as_bytes().to_vec())
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
+        };
+        super::read(&Sources {
+            config: Some(files[0].0.into()),
+            engine: None,
+            namespace: None,
+            expand_env: false,
+            default_config: false,
+            variable: &|name| (name == "PORT").then(|| "7".to_owned()),
+            read: &read,
+        })
+    }
+
+    const EMPTIED: &str =
+        "workers:\n- name: iii-stream\n  # moved\n- name: iii-worker-manager\n  config:\n";
+
+    #[test]
+    fn what_an_engine_has_moved_out_of_its_file_is_read() {
+        let reading = reading_of(&[
+            ("d/config.yaml", EMPTIED),
+            (
+                "d/config/iii-stream.yaml",
+                "id: iii-stream\nvalue:\n  port: ${PORT}\n  host: 127.0.0.1\n  auth_function: f\n  adapter: {name: kv, config: {store_method: file_based}}\n",
+            ),
+            (
+                "d/config/iii-worker-manager.yaml",
+                "value: {port: 8, rbac: {auth_function_id: g}}\n",
+            ),
+        ]);
+        assert_eq!(faults(&reading), [""; 0]);
+        let config = &reading.config;
+        assert_eq!(config.stream.to_string(), "127.0.0.1:7");
+        assert_eq!(config.auth.function.as_deref(), Some("f"));
+        assert!(matches!(config.store, StoreConfig::Files(_)));
+        let listener = &config.worker_listeners[0];
+        let asked = listener.rbac.as_ref();
+        let asked = asked.and_then(|rbac| rbac.auth_function.as_deref());
+        assert_eq!((listener.endpoint.port, asked), (8, Some("g")));
+        assert_eq!(config.warnings, [""; 0]);
+        assert_eq!(
+            config.notices,
+            [
+                "iii-stream: settings read from d/config/iii-stream.yaml, for d/config.yaml has no config of it",
+                "iii-worker-manager: settings read from d/config/iii-worker-manager.yaml, for d/config.yaml has no config of it",
+            ]
+        );
+        let key = "iii-stream.config.host";
+        let shown = reading.settings.iter().find(|setting| setting.key == key);
+        assert_eq!(
+            shown.map(|shown| &*shown.origin),
+            Some("d/config/iii-stream.yaml:4")
+        );
+    }
+
+    #[test]
+    fn what_was_moved_is_as_strict_and_never_passed_over_in_silence() {
+        for (text, expected) in [
+            (
+                "value: {prot: 1}",
+                "config/iii-stream.yaml:1:9: value.prot: unknown key; did you mean port?",
+            ),
+            (
+                "port: 1\n",
+                "config/iii-stream.yaml:1:1: has no value, expected value: with the config of iii-stream",
+            ),
+            (
+                "",
+                "config/iii-stream.yaml:1:1: has no value, expected value: with the config of iii-stream",
+            ),
+            (
+                "value: 5\n",
+                "config/iii-stream.yaml:1:8: value: 5 is an integer, expected a mapping",
+            ),
+            (
+                "value: {host: \"${NO}\"}\n",
+                "config/iii-stream.yaml:1:16: environment variable NO is not set and has no default",
+            ),
+        ] {
+            let reading = reading_of(&[("config.yaml", EMPTIED), ("config/iii-stream.yaml", text)]);
+            assert_eq!(faults(&reading), [expected], "{text}");
+        }
+        let both = reading_of(&[
+            (
+                "config.yaml",
+                "workers: [{name: iii-stream, config: {port: 1}}]",
+            ),
+            ("config/iii-stream.yaml", "value: {port: 2}"),
+        ]);
+        assert_eq!(both.config.stream.port, 1);
+        assert_eq!(
+            both.config.warnings[0],
+            "config/iii-stream.yaml passed over: workers[0].config in config.yaml has the settings of iii-stream"
+        );
+        // Also where the file has no entry at all: an engine adds this one by itself.
+        let added = reading_of(&[
+            ("config.yaml", "workers: [{name: iii-stream}]"),
+            (
+                "config/iii-worker-manager.yaml",
+                "value: {host: 127.0.0.1, port: 6}",
+            ),
+        ]);
+        assert_eq!(
+            added.config.worker_listeners[0].endpoint.to_string(),
+            "127.0.0.1:6"
+        );
+    }
+
+    #[test]
+    fn two_entries_on_one_port_are_at_fault_with_both_lines() {
+        let file = |stream: &str, managers: &[&str]| {
+            let entry =
+                |config: &&str| format!("- name: iii-worker-manager\n  config: {{{config}}}\n");
+            let managers: String = managers.iter().map(entry).collect();
+            format!("workers:\n- name: iii-stream\n  config: {{{stream}}}\n{managers}")
+        };
+        for (stream, managers, expected) in [
+            (
+                "port: 5",
+                &["port: 5"][..],
+                "config.yaml:5:18: workers[1].config.port: 0.0.0.0:5 is taken by 0.0.0.0:5 (workers[0].config.port, line 3), expected another port",
+            ),
+            (
+                "port: 1",
+                &["host: 127.0.0.1", ""],
+                "config.yaml:6:9: workers[2].config.port: 0.0.0.0:49134 is taken by 127.0.0.1:49134 (workers[1].config.port, line 5), expected another port",
+            ),
+            (
+                "port: 49134",
+                &[],
+                "config.yaml:3:18: workers[0].config.port: 0.0.0.0:49134 is taken by 0.0.0.0:49134 (iii-worker-manager.config.port, by default), expected another port",
+            ),
+            (
+                "port: 1",
+                &["host: localhost", "host: LOCALHOST"],
+                "config.yaml:7:18: workers[2].config.port: LOCALHOST:49134 is taken by localhost:49134 (workers[1].config.port, line 5), expected another port",
+            ),
+        ] {
+            assert_eq!(faults_of(&file(stream, managers), &[]), [expected]);
+        }
+        for (stream, managers) in [
+            ("port: 0", &["port: 0"][..]),
+            ("port: 5, host: 127.0.0.1", &["port: 5, host: 127.0.0.2"]),
+            ("port: 5", &["port: 6"]),
+        ] {
+            assert_eq!(faults_of(&file(stream, managers), &[]), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn what_is_passed_over_in_a_file_is_told_with_its_lines() {
+        let warnings = |text: &str| {
+            let mut warnings = reading_of(&[("config.yaml", text)]).config.warnings;
+            warnings.retain(|line| line.contains("stands") || line.contains("passed over"));
+            warnings
+        };
+        let file = "port: 49134\nregistration_namespace_grace_ms: 500\nworkers:\n- name: iii-stream\n  port: 5\n  config:\n    port: 1\n    adapter: {name: kv, name: kv}\n    port: 2\n  threads: 2\n";
+        assert_eq!(
+            warnings(file),
+            [
+                "config.yaml:1: port at the top level passed over: SDK workers connect on iii-worker-manager.config.port",
+                "config.yaml:5: workers[0].port passed over: it belongs under config",
+                "config.yaml:10: workers[0].threads passed over: it belongs under server",
+                "config.yaml: workers[0].config.port stands in lines 7 and 9: the last one counts",
+                "config.yaml: workers[0].config.adapter.name stands twice in line 8: the last one counts",
+            ]
+        );
+        assert_eq!(reading_of(&[("config.yaml", file)]).faults, []);
+        // What aliases name again and again costs what it takes to write.
+        let mut bomb = "workers: [{name: iii-stream, config: {adapter: {name: kv, config: {channel_size: &a0 {a: 1, a: 2}".to_owned();
+        for level in 1..40 {
+            let below = format!("*a{}", level - 1);
+            bomb += &format!(", x{level}: &a{level} [{below}, {below}, {below}, {below}]");
+        }
+        assert_eq!(warnings(&format!("{bomb}}}}}}}}}]")).len(), 1);
+        let faulty = "registration_namespace_grace_ms: soon\nworkers: [{name: iii-stream}]";
+        assert_eq!(faults_of(faulty, &[]).len(), 1);
     }
 }

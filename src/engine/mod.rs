@@ -98,6 +98,8 @@ pub struct Parts {
     pub auth: Option<Auth>,
     /// Streams that nobody joins unless a function was asked and answered.
     pub join_required: Vec<String>,
+    /// Whether a join is refused whose function fails or is not there.
+    pub refuses_failed_joins: bool,
     /// How long calls under way have at the end of the process.
     pub drain: Duration,
 }
@@ -122,6 +124,7 @@ pub struct Engine {
     auth: Option<Auth>,
     /// Streams that nobody joins unless a function was asked and answered.
     join_required: PersistentSet,
+    refuses_failed_joins: bool,
     /// The engine whose worker we are. None: we are the engine.
     attached: Option<Box<Attached>>,
     /// Joins whose functions are asked.
@@ -183,6 +186,7 @@ impl Engine {
             hooks: HooksState::new(workers),
             auth: parts.auth,
             join_required,
+            refuses_failed_joins: parts.refuses_failed_joins,
             attached,
             deciding: Named::default(),
             owing: VecDeque::new(),

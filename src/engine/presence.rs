@@ -95,7 +95,8 @@ impl Engine {
     }
 
     /// One function's word. The join is decided when all have answered; one refusal is enough. A
-    /// function that fails admits, for many only log, where nobody has to be asked.
+    /// function that fails admits, for many only log, unless somebody has to be asked or the settings
+    /// say otherwise.
     pub(super) fn join_heard(&mut self, join: SlotId, word: Word) {
         let Some(deciding) = self.deciding.get_mut(join) else {
             return;
@@ -103,7 +104,8 @@ impl Engine {
         let must_ask = self
             .join_required
             .contains(deciding.request.presence.key.stream());
-        deciding.is_refused |= word == Word::Refuses || (word == Word::Fails && must_ask);
+        deciding.is_refused |= word == Word::Refuses
+            || (word == Word::Fails && (must_ask || self.refuses_failed_joins));
         deciding.was_answered |= word == Word::Admits;
         deciding.left -= 1;
         if deciding.left == 0

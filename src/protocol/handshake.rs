@@ -345,8 +345,11 @@ fn stream_target(path: &str) -> Option<Target> {
     })
 }
 
+/// A proxy may keep the prefix `/ws` by which it knows this port.
 fn worker_target(path: &str) -> Result<Target, Refusal> {
     match path {
+        "/ws" | "/ws/" => Ok(Target::Worker),
+        "/ws/otel" => Ok(Target::Telemetry),
         "/" => Ok(Target::Worker),
         "/otel" => Ok(Target::Telemetry),
         _ if path.starts_with("/ws/channels/") => Err(Refusal::ChannelNotFound),
@@ -647,6 +650,13 @@ mod tests {
     fn the_worker_port_has_paths_of_its_own() {
         assert_eq!(target(Port::Worker, "/?x=y"), Some(Target::Worker));
         assert_eq!(target(Port::Worker, "/otel?x"), Some(Target::Telemetry));
+        for path in ["/ws", "/ws/", "/ws?token=x", "http://h/ws"] {
+            assert_eq!(target(Port::Worker, path), Some(Target::Worker), "{path}");
+        }
+        assert_eq!(target(Port::Worker, "/ws/otel"), Some(Target::Telemetry));
+        for path in ["/wsx", "/ws/x", "/ws//"] {
+            assert_eq!(target(Port::Worker, path), None, "{path}");
+        }
         for path in ["/x", "//", "/otel/", "/stream/s/g", "/ws/channels"] {
             assert_eq!(target(Port::Worker, path), None, "{path}");
         }

@@ -17,8 +17,9 @@ use super::StartError;
 pub(super) fn stream(config: &Config, workers: usize) -> Result<Vec<TcpListener>, StartError> {
     let hint = |address: SocketAddr| {
         format!(
-            "another iii-stream or an iii engine may be running (ss -ltnp 'sport = :{}')",
-            address.port()
+            "another iii-stream or an iii engine may be running (ss -ltnp 'sport = :{}'){}",
+            address.port(),
+            or_outgoing(address.port())
         )
     };
     warn_of_cut_backlog(config);
@@ -67,7 +68,8 @@ fn worker(listener: &WorkerListener, config: &Config) -> Result<TcpListener, Sta
     let hint = |address: SocketAddr| {
         let port = address.port();
         format!(
-            "an iii engine may be running, which --engine ws://127.0.0.1:{port} would attach to (ss -ltnp 'sport = :{port}')"
+            "an iii engine may be running, which --engine ws://127.0.0.1:{port} would attach to (ss -ltnp 'sport = :{port}'){}",
+            or_outgoing(port)
         )
     };
     listen_first(&listener.endpoint, config, hint).map(TcpListener::from)
@@ -130,6 +132,20 @@ fn warn_of_cut_backlog(config: &Config) {
         tracing::warn!(
             "server.backlog is {asked}, but the kernel cuts it to {most} (net.core.somaxconn)"
         );
+    }
+}
+
+/// What else may have a port: one of those that the kernel gives to outgoing connections.
+fn or_outgoing(port: u16) -> String {
+    const RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+    let read = std::fs::read_to_string(RANGE).unwrap_or_default();
+    let ends: Vec<u16> = read.split_whitespace().flat_map(str::parse).collect();
+    match ends[..] {
+        [first, last] if (first..=last).contains(&port) => format!(
+            ", or an outgoing connection holds it (ss -tanp 'sport = :{port}'; \
+             sysctl net.ipv4.ip_local_reserved_ports={port} keeps it free)"
+        ),
+        _ => String::new(),
     }
 }
 

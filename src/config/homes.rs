@@ -1,0 +1,111 @@
+//! Where each key of ours stands, for those who write it elsewhere.
+
+/// The keys by their places.
+const HOMES: [(&str, &[&str]); 6] = [
+    ("server", &KEYS_OF_SERVER),
+    (
+        "server.limits",
+        &[
+            "connections",
+            "worker_connections",
+            "handshake_ms",
+            "handshake_bytes",
+            "handshakes",
+            "handshakes_bytes",
+            "message_bytes",
+            "call_bytes",
+            "name_bytes",
+            "json_depth",
+            "value_bytes",
+            "update_ops",
+            "subscriptions",
+            "equal_subscriptions",
+            "behind_bytes",
+            "behind_bytes_worker",
+            "mailbox_len",
+            "mailbox_bytes",
+            "calls_in_flight",
+            "joins_in_flight",
+            "call_queue_bytes",
+        ],
+    ),
+    ("server.redis", &["connect_timeout_ms", "in_flight"]),
+    ("config", &["port", "host", "auth_function", "adapter"]),
+    (
+        "adapter.config",
+        &[
+            "store_method",
+            "file_path",
+            "save_interval_ms",
+            "fsync",
+            "segment_bytes",
+            "snapshot_factor",
+            "redis_url",
+        ],
+    ),
+    (
+        "config of iii-worker-manager",
+        &["rbac", "middleware_function_id"],
+    ),
+];
+
+/// What stands under `server`.
+pub const KEYS_OF_SERVER: [&str; 14] = [
+    "engine",
+    "threads",
+    "pin",
+    "backlog",
+    "auth_failure",
+    "auth_timeout_ms",
+    "join_required",
+    "join_failure",
+    "allowed_origins",
+    "worker_origins",
+    "call_timeout_ms",
+    "drain_ms",
+    "redis",
+    "limits",
+];
+
+/// Where that key stands. None: it is none of ours.
+pub(super) fn home_of(key: &str) -> Option<&'static str> {
+    let mut homes = HOMES.iter();
+    homes
+        .find(|(_, keys)| keys.contains(&key))
+        .map(|(home, _)| *home)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Sources, read};
+    use super::*;
+
+    #[test]
+    fn every_setting_is_known_by_its_home() {
+        let file = "workers: [{name: iii-stream, config: {adapter: {name: kv, config: {store_method: file_based}}}}]";
+        let reading = read(&Sources {
+            config: Some("c.yaml".into()),
+            engine: None,
+            namespace: None,
+            expand_env: false,
+            default_config: false,
+            variable: &|_| None,
+            read: &|path| match path.ends_with("c.yaml") {
+                true => Ok(file.into()),
+                false => Err(std::io::ErrorKind::NotFound.into()),
+            },
+        });
+        assert!(reading.settings.len() > 40);
+        for setting in reading.settings {
+            let (home, key) = setting.key.rsplit_once('.').unwrap_or_default();
+            if key != "name" && !home.starts_with("iii-worker-manager") {
+                let found = home_of(key).unwrap_or_default();
+                assert!(
+                    home.ends_with(found) && !found.is_empty(),
+                    "{}",
+                    setting.key
+                );
+            }
+        }
+    }
+}
