@@ -74,7 +74,8 @@ Examples:
   iii-stream recover --data ./data/stream_store        what would be saved, and what is lost
   iii-stream recover --data ./data/stream_store --yes  do it; then start the server
 
-What is moved aside ends in .damaged (our files) or .refused (files of an engine).
+What is moved aside ends in .damaged (our files), .other (files of another store) or .refused (files
+of an engine). It also says which writes are missing: items that they changed are older then.
 
 Exit codes: 0 nothing is damaged, or it was recovered; 1 damaged and left as it is";
 

@@ -41,6 +41,7 @@ pub(crate) fn export(data: &Path, out: &Path, skip: bool) -> anyhow::Result<Exit
 pub(crate) fn recover(data: &Path, does: bool) -> anyhow::Result<ExitCode> {
     let report = files::recover(data, does)?;
     let outcome = match (report.is_healthy(), does) {
+        (true, true) if !report.aside.is_empty() => "recovered before; the rest was moved aside",
         (true, _) => "nothing is damaged: nothing to do",
         (false, true) => "recovered: what is whole was kept, the rest moved aside",
         (false, false) => {
@@ -52,6 +53,17 @@ pub(crate) fn recover(data: &Path, does: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn shown(report: &Report) -> String {
+    if report.engine_files > 0 {
+        let files = match report.engine_files {
+            1 => "1 file".to_owned(),
+            files => format!("{files} files"),
+        };
+        let mut text = format!("engine      {files} of an engine, not taken over yet\n");
+        for fault in &report.faults {
+            text += &format!("damaged     {}: {}\n", fault.name, fault.what);
+        }
+        return text;
+    }
     let mut text = format!(
         "groups      {}\nitems       {}\nitem bytes  {}\nlog         {} bytes, last write {}\nsnapshot    {} bytes\n",
         report.groups,
@@ -72,8 +84,19 @@ fn shown(report: &Report) -> String {
             loss.name, loss.bytes, loss.offset
         );
     }
-    for fault in &report.faults {
-        text += &format!("damaged     {}: {}\n", fault.name, fault.what);
+    for lack in &report.lacking {
+        text += &match lack.to {
+            Some(to) if to == lack.from => format!("missing     write {to}: "),
+            Some(to) => format!("missing     writes {} to {to}: ", lack.from),
+            None => format!("missing     all writes from {} on: ", lack.from),
+        };
+        text += "the items that they changed are older, or still there, or not there yet\n";
+    }
+    for name in &report.strangers {
+        text += &format!("other       {name}: of another store or another log, and left out\n");
+    }
+    for name in &report.aside {
+        text += &format!("superseded  {name}: does not count any more; a start keeps it aside\n");
     }
     text
 }
@@ -84,6 +107,8 @@ fn as_json(report: &Report) -> serde_json::Value {
     let faults = report.faults.iter();
     json!({
         "healthy": report.is_healthy(),
+        "store": report.store,
+        "engine_files": report.engine_files,
         "groups": report.groups,
         "items": report.items,
         "item_bytes": report.bytes,
@@ -91,6 +116,11 @@ fn as_json(report: &Report) -> serde_json::Value {
         "log_bytes": report.log_bytes,
         "snapshot_bytes": report.snapshot_bytes,
         "torn": torn.map(|(name, offset, bytes)| json!({"file": name, "offset": offset, "bytes": bytes})),
+        "missing_writes": report.lacking.iter()
+            .map(|lack| json!({"from": lack.from, "to": lack.to}))
+            .collect::<Vec<_>>(),
+        "other_files": report.strangers,
+        "superseded_files": report.aside,
         "damaged": losses
             .map(|loss| json!({"file": loss.name, "offset": loss.offset, "bytes": loss.bytes}))
             .chain(faults.map(|fault| json!({"file": fault.name, "what": fault.what})))

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::StoreError;
-use super::disk::{Directory, Disk};
+use super::directory::Directory;
+use super::disk::Disk;
 use super::layout::Layout;
-use super::lock::Lock;
 use super::offline::Offline;
 use super::reference;
 
@@ -24,13 +24,13 @@ pub struct Exported {
 /// Writes all groups in `data` to `out`, which is made, or empty. Groups that the reference could not
 /// read stop it before anything is written, or are left out with `skip`.
 pub fn export(data: &Path, out: &Path, skip: bool) -> Result<Exported, StoreError> {
-    let directory = Directory::at(data).map_err(|source| StoreError::io(data, source))?;
+    let mut directory = Directory::at(data).map_err(|source| StoreError::io(data, source))?;
     if Layout::read(&directory)?.is_empty() {
         return Err(StoreError::Nothing {
             directory: data.to_owned(),
         });
     }
-    let _lock = Lock::take(data)?;
+    directory.lock()?;
     let offline = Offline::read_whole(&directory)?;
     let mut exported = Exported::default();
     let names = names(&offline, &mut exported)?;
@@ -39,8 +39,11 @@ pub fn export(data: &Path, out: &Path, skip: bool) -> Result<Exported, StoreErro
             groups: exported.left_out,
         });
     }
-    let mut disk = Directory::make(out).map_err(|source| StoreError::io(out, source))?;
-    if std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+    let mut disk = Directory::make(out)?;
+    if !disk
+        .is_empty()
+        .map_err(|cause| StoreError::io(out, cause))?
+    {
         return Err(StoreError::NotEmpty {
             directory: out.to_owned(),
         });

@@ -10,6 +10,7 @@ use crate::shard::Piece;
 
 use super::StoreError;
 use super::disk::Disk;
+use super::identity::StoreId;
 use super::reference::{self, Items, Named};
 use super::snapshot::{Follows, Writer};
 
@@ -81,7 +82,7 @@ pub(super) fn faults(disk: &dyn Disk, found: &Found) -> Result<Vec<Fault>, Store
 }
 
 /// Makes the snapshot, if the directory holds files of the reference. Whether it does.
-pub(super) fn import(disk: &mut dyn Disk) -> Result<bool, StoreError> {
+pub(super) fn import(disk: &mut dyn Disk, store: StoreId) -> Result<bool, StoreError> {
     let found = look(disk)?;
     if found.groups.is_empty() {
         return Ok(false);
@@ -91,7 +92,7 @@ pub(super) fn import(disk: &mut dyn Disk) -> Result<bool, StoreError> {
         let directory = disk.path().to_owned();
         return Err(StoreError::Reference { directory, faults });
     }
-    let mut writer = Writer::begin(disk, SEQUENCE, Follows::Nothing)?;
+    let mut writer = Writer::begin(disk, store, SEQUENCE, Follows::Nothing)?;
     let (mut groups, mut items_len) = (0, 0);
     for (joined, names) in &found.groups {
         let Items(items) = items(disk, &names[0])?.map_err(|what| StoreError::Reference {

@@ -3,24 +3,25 @@
 //! It changes nothing. A tail of the log that is not whole is where the last batch was cut off; damage
 //! anywhere else is an error that names file and offset, or, when salvaging, is passed over and noted.
 
-use std::io::{BufReader, Read};
-
 use crate::shard::Restored;
 
 use super::StoreError;
 use super::disk::Disk;
+use super::head::FileKind;
+use super::histories::Histories;
+use super::identity::StoreId;
 use super::layout::Layout;
 use super::log::{self, Closed};
-use super::record::{self, Content, FileKind, HEAD_BYTES, Head, HeadFault, Looked};
-use super::records::{Batch, Records, Step};
+use super::reader::Reader;
+use super::record::{self, Content};
+use super::records::{Batch, Step};
 use super::snapshot;
-use super::unwritten;
-
-const BUFFER_BYTES: usize = 1024 * 1024;
 
 /// What was read.
 #[derive(Debug, Default)]
 pub(super) struct Loaded {
+    /// Which store it is, if anything says so.
+    pub(super) store: Option<StoreId>,
     /// The last number that was given out.
     pub(super) last_sequence: u64,
     /// The log ends below it: a loss of power took its end, and the snapshot holds later writes.
@@ -35,6 +36,12 @@ pub(super) struct Loaded {
     pub(super) segments: Vec<Closed>,
     /// Files that a newer snapshot has made superfluous.
     pub(super) superfluous: Vec<String>,
+    /// Files below a snapshot that was made of what could be saved of them: they are kept aside.
+    pub(super) aside: Vec<String>,
+    /// Files that are of no history with the rest. Only salvaging passes them over.
+    pub(super) strangers: Vec<String>,
+    /// Numbers whose writes salvaging has not found.
+    pub(super) lacking: Vec<Lack>,
     /// What was cut off at the end of the log.
     pub(super) torn: Option<Torn>,
 }
@@ -59,6 +66,15 @@ pub struct Loss {
     pub bytes: u64,
 }
 
+/// Writes that salvaging has not found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lack {
+    /// The number of the first.
+    pub from: u64,
+    /// That of the last; none where nothing tells of it.
+    pub to: Option<u64>,
+}
+
 /// What to do about damage.
 pub(super) enum Damage<'a> {
     Stops,
@@ -71,13 +87,26 @@ pub(super) fn load(
     restore: &mut dyn FnMut(Restored),
     damage: Damage<'_>,
 ) -> Result<Loaded, StoreError> {
-    let layout = Layout::read(disk)?;
+    let mut layout = Layout::read(disk)?;
+    let histories = Histories::read(disk, &layout)?;
+    let mut loaded = Loaded {
+        store: histories.store()?,
+        ..Loaded::default()
+    };
+    match damage {
+        Damage::Stops => histories.check()?,
+        Damage::IsNoted(_) => {
+            loaded.strangers = histories.take_strangers(loaded.store, &mut layout)?;
+        }
+    }
     let mut loading = Loading {
         disk,
+        reader: Reader { disk },
         restore,
         damage,
         held: 0,
-        loaded: Loaded::default(),
+        seen: None,
+        loaded,
     };
     loading.snapshot(&layout)?;
     loading.log(&layout)?;
@@ -86,10 +115,13 @@ pub(super) fn load(
 
 struct Loading<'a> {
     disk: &'a dyn Disk,
+    reader: Reader<'a>,
     restore: &'a mut dyn FnMut(Restored),
     damage: Damage<'a>,
     /// The number of the last write that the snapshot holds.
     held: u64,
+    /// The last number that was found, or that the snapshot stands for.
+    seen: Option<u64>,
     loaded: Loaded,
 }
 
@@ -98,26 +130,30 @@ impl Loading<'_> {
         let Some((newest, older)) = layout.snapshots.split_last() else {
             return Ok(());
         };
-        let older = older.iter().map(|number| snapshot::name_of(*number));
-        self.loaded.superfluous.extend(older);
         let name = snapshot::name_of(*newest);
-        let bytes = self.len_of(&name)?;
+        let bytes = self.reader.len_of(&name)?;
         self.loaded.snapshot = Some((*newest, bytes));
         self.loaded.last_sequence = *newest;
-        let mut records = match self.open(&name, FileKind::Snapshot)? {
+        let mut records = match self.reader.open(&name, FileKind::Snapshot, bytes)? {
             Ok((head, records)) if head.sequence == *newest => {
                 self.loaded.is_followed = head.before.is_some();
                 records
             }
             _ => {
-                self.damaged(&name, 0, HEAD_BYTES as u64)?;
-                self.records_behind(&name, HEAD_BYTES as u64, bytes)?
+                let next = self.reader.first_record(&name, bytes)?.unwrap_or(bytes);
+                self.damaged(&name, 0, next)?;
+                self.reader.records(&name, next, bytes)?
             }
         };
+        let older = older.iter().map(|number| snapshot::name_of(*number));
+        match self.loaded.is_followed {
+            true => self.loaded.superfluous.extend(older),
+            false => self.loaded.aside.extend(older),
+        }
         let mut pieces = 0;
         loop {
             let at = records.at;
-            match self.step(&mut records, &name)? {
+            match self.reader.step(&mut records, &name)? {
                 Step::Record => match record::decode(&records.payload) {
                     Some(Content::Restored(restored @ Restored::Piece { sequence, .. })) => {
                         pieces += 1;
@@ -136,10 +172,10 @@ impl Loading<'_> {
                     return self.damaged(&name, at, 0);
                 }
                 Step::Fault => {
-                    let next = self.next_record(&name, at, 0)?;
+                    let next = self.reader.next_record(&name, at + 1, bytes, 0)?;
                     let end = next.unwrap_or(bytes);
                     self.damaged(&name, at, end - at)?;
-                    records = self.records_behind(&name, end, bytes)?;
+                    records = self.reader.records(&name, end, bytes)?;
                 }
                 Step::End => {
                     // It has its name only with its end.
@@ -153,10 +189,21 @@ impl Loading<'_> {
         let snapshot_to = self.loaded.last_sequence;
         // What a damaged snapshot has lost may still stand in a segment.
         let begun = if self.is_whole() { snapshot_to } else { 0 };
+        self.seen = self.is_whole().then_some(snapshot_to);
+        // Behind a snapshot that nothing followed, a log begins with the next number: what is below is what
+        // the snapshot was made of.
+        let is_made_of_them = self.loaded.snapshot.is_some() && !self.loaded.is_followed;
+        let of_snapshot = match is_made_of_them && self.is_whole() {
+            true => layout.logs.partition_point(|number| *number <= snapshot_to),
+            false => 0,
+        };
+        let (aside, logs) = layout.logs.split_at(of_snapshot);
+        let aside = aside.iter().map(|number| log::name_of(*number));
+        self.loaded.aside.extend(aside);
         // A segment counts unless its successor begins where the snapshot does, or before.
-        let is_needed = |at: &usize| layout.logs.get(at + 1).is_none_or(|next| *next > begun + 1);
-        let first = (0..layout.logs.len()).find(is_needed).unwrap_or_default();
-        let (superfluous, logs) = layout.logs.split_at(first);
+        let is_needed = |at: &usize| logs.get(at + 1).is_none_or(|next| *next > begun + 1);
+        let first = (0..logs.len()).find(is_needed).unwrap_or_default();
+        let (superfluous, logs) = logs.split_at(first);
         let superfluous = superfluous.iter().map(|number| log::name_of(*number));
         self.loaded.superfluous.extend(superfluous);
         if let Some(first) = logs.first()
@@ -168,9 +215,14 @@ impl Loading<'_> {
         if logs.is_empty() && self.loaded.is_followed {
             self.missing(snapshot_to + 1, snapshot_to + 1)?;
         }
+        let mut last = None;
         for (at, number) in logs.iter().enumerate() {
+            if last.is_some_and(|last| *number <= last) {
+                // The one before has these numbers as well: one of them is of another history.
+                self.damaged(&log::name_of(*number), 0, 0)?;
+            }
             let successor = logs.get(at + 1).copied();
-            self.segment(*number, successor, begun)?;
+            last = Some(self.segment(*number, successor, begun)?);
         }
         // A number that the snapshot holds is not given out anew: its write would be passed over.
         self.loaded.is_log_behind = self.held > self.loaded.last_sequence;
@@ -178,43 +230,43 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// One segment. `begun`: the number up to which the snapshot holds everything.
+    /// One segment, and its last number. `begun`: the number up to which the snapshot holds everything.
     fn segment(
         &mut self,
         number: u64,
         successor: Option<u64>,
         begun: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<u64, StoreError> {
         let name = log::name_of(number);
-        let file_bytes = self.len_of(&name)?;
+        let file_bytes = self.reader.len_of(&name)?;
         let end = match successor {
             None => file_bytes,
             Some(next) => self.stated_end(number, next, file_bytes)?,
         };
         let is_last = successor.is_none();
-        let mut records = match self.open(&name, FileKind::Log)? {
-            Ok((head, records)) if head.sequence == number => records,
+        let (mut records, head_bytes) = match self.reader.open(&name, FileKind::Log, end)? {
+            Ok((head, records)) if head.sequence == number => (records, head.bytes()),
             _ => {
-                let next = self.next_record(&name, 0, 0)?;
-                if is_last && self.is_end_torn(&name, 0, next, number - 1)? {
+                let next = self.reader.first_record(&name, end)?;
+                if is_last && self.is_end_torn(&name, 0, next, file_bytes, number - 1)? {
                     self.tear(name, 0, file_bytes);
-                    return Ok(());
+                    return Ok(number - 1);
                 }
-                self.damaged(&name, 0, HEAD_BYTES as u64)?;
-                self.records_behind(&name, HEAD_BYTES as u64, end)?
+                let next = next.unwrap_or(end);
+                self.damaged(&name, 0, next)?;
+                (self.reader.records(&name, next, end)?, next)
             }
         };
-        records.end = end;
         if number > self.loaded.last_sequence + 1 && number != self.held + 1 {
             self.missing(self.loaded.last_sequence + 1, number)?;
         }
         // The numbers of a segment that the snapshot holds in part begin below it.
         let mut last = number - 1;
-        let mut whole_to = HEAD_BYTES as u64;
+        let mut whole_to = head_bytes;
         let mut batch = Batch::default();
         loop {
             let at = records.at;
-            let step = self.step(&mut records, &name)?;
+            let step = self.reader.step(&mut records, &name)?;
             let place = match step {
                 Step::Record => record::place_of(&records.payload),
                 Step::Fault => None,
@@ -224,6 +276,8 @@ impl Loading<'_> {
                         self.tear(name.clone(), whole_to, file_bytes - whole_to);
                     } else {
                         self.damaged(&name, whole_to, end - whole_to)?;
+                        // What is whole of a batch is better than nothing.
+                        self.take_batch(&mut batch, begun, &name, at)?;
                     }
                     break;
                 }
@@ -241,10 +295,9 @@ impl Loading<'_> {
                     }
                 }
                 _ => {
-                    let next = self
-                        .next_record(&name, at, last)?
-                        .filter(|next| *next < end);
-                    if is_last && self.is_end_torn(&name, at, next, last)? {
+                    // A record that may not stand here is passed over like one that is none.
+                    let next = self.reader.next_record(&name, at + 1, end, last)?;
+                    if is_last && self.is_end_torn(&name, at, next, file_bytes, last)? {
                         self.tear(name.clone(), whole_to, file_bytes - whole_to);
                         break;
                     }
@@ -254,15 +307,16 @@ impl Loading<'_> {
                     self.take_batch(&mut batch, begun, &name, at)?;
                     last = last.max(self.loaded.last_sequence);
                     whole_to = next;
-                    records = self.records_behind(&name, next, end)?;
+                    records = self.reader.records(&name, next, end)?;
                 }
             }
         }
         self.loaded.segments.push(Closed {
             sequence: number,
             bytes: whole_to,
+            head_bytes,
         });
-        Ok(())
+        Ok(last)
     }
 
     /// Whether what is not whole at `from`, and whatever comes behind, is the end of the log that a kill
@@ -273,6 +327,7 @@ impl Loading<'_> {
         name: &str,
         from: u64,
         next: Option<u64>,
+        end: u64,
         last: u64,
     ) -> Result<bool, StoreError> {
         let Some(next) = next else {
@@ -280,8 +335,8 @@ impl Loading<'_> {
         };
         // Where there is other damage, all that is whole is to be salvaged.
         let may_be = self.is_whole() && self.disk.may_have_lost_power();
-        let is_unwritten = may_be && self.is_unwritten(name, from, next)?;
-        Ok(is_unwritten && self.synced_to(name, next, last)? <= last)
+        let is_unwritten = may_be && self.reader.is_unwritten(name, from, next)?;
+        Ok(is_unwritten && self.reader.synced_to(name, next, end, last)? <= last)
     }
 
     /// No damage was found so far.
@@ -290,42 +345,6 @@ impl Loading<'_> {
             Damage::Stops => true,
             Damage::IsNoted(losses) => losses.is_empty(),
         }
-    }
-
-    /// Whether a block between the two did not reach the disk.
-    fn is_unwritten(&self, name: &str, from: u64, to: u64) -> Result<bool, StoreError> {
-        let failed = |source| StoreError::of(self.disk, name, source);
-        let mut input = self.disk.open(name, from).map_err(failed)?.take(to - from);
-        let mut search = unwritten::Search::new(from);
-        let mut part = vec![0; BUFFER_BYTES];
-        while !search.is_found() {
-            match input.read(&mut part).map_err(failed)? {
-                0 => return Ok(false),
-                bytes => search.take(&part[..bytes]),
-            }
-        }
-        Ok(true)
-    }
-
-    /// The highest number that whole records from `from` on say was synced.
-    fn synced_to(&self, name: &str, from: u64, last: u64) -> Result<u64, StoreError> {
-        let end = self.len_of(name)?;
-        let mut synced_to = 0;
-        let mut next = Some(from);
-        while let Some(from) = next {
-            let mut records = self.records_behind(name, from, end)?;
-            next = loop {
-                match self.step(&mut records, name)? {
-                    Step::Record => {
-                        let said = unwritten::synced_to(&records.payload);
-                        synced_to = synced_to.max(said.unwrap_or_default());
-                    }
-                    Step::Fault => break self.next_record(name, records.at + 1, last)?,
-                    Step::End => break None,
-                }
-            };
-        }
-        Ok(synced_to)
     }
 
     /// When salvaging, numbers may be left out.
@@ -348,6 +367,7 @@ impl Loading<'_> {
             if sequence <= begun {
                 continue;
             }
+            self.see(sequence);
             match record::decode(payload) {
                 Some(Content::Restored(Restored::Piece { .. }) | Content::End { .. }) | None => {
                     self.damaged(name, at, payload.len() as u64)?;
@@ -361,10 +381,23 @@ impl Loading<'_> {
         Ok(())
     }
 
+    /// Takes note of a number, and of those before it that were not found.
+    fn see(&mut self, sequence: u64) {
+        if let Some(seen) = self
+            .seen
+            .replace(self.seen.unwrap_or_default().max(sequence))
+            && sequence > seen + 1
+            && sequence != self.held + 1
+        {
+            let (from, to) = (seen + 1, Some(sequence - 1));
+            self.loaded.lacking.push(Lack { from, to });
+        }
+    }
+
     /// Where the head of segment `next` says that segment `number` ends.
     fn stated_end(&mut self, number: u64, next: u64, bytes: u64) -> Result<u64, StoreError> {
-        let opened = self.open(&log::name_of(next), FileKind::Log)?;
-        let before = opened.ok().and_then(|(head, _)| head.before);
+        let head = self.reader.head(&log::name_of(next), FileKind::Log)?;
+        let before = head.ok().and_then(|head| head.before);
         let stated = before.filter(|before| before.sequence == number);
         let Some(stated) = stated else {
             return Ok(bytes);
@@ -410,6 +443,10 @@ impl Loading<'_> {
                     bytes: 0,
                 });
                 self.loaded.last_sequence = to - 1;
+                let from = self.seen.map_or(from, |seen| seen + 1);
+                let to = (to > from).then(|| to - 1);
+                self.seen = Some(to.unwrap_or(from));
+                self.loaded.lacking.push(Lack { from, to });
                 Ok(())
             }
         }
@@ -422,76 +459,6 @@ impl Loading<'_> {
                 offset,
                 bytes,
             });
-        }
-    }
-
-    fn len_of(&self, name: &str) -> Result<u64, StoreError> {
-        let len = self.disk.len(name);
-        len.map_err(|source| StoreError::of(self.disk, name, source))
-    }
-
-    /// A file's head, and its records; the inner error: the head is damaged.
-    fn open(
-        &self,
-        name: &str,
-        kind: FileKind,
-    ) -> Result<Result<(Head, Records), HeadFault>, StoreError> {
-        let end = self.len_of(name)?;
-        let failed = |source| StoreError::of(self.disk, name, source);
-        let file = self.disk.open(name, 0).map_err(failed)?;
-        let mut input = BufReader::with_capacity(BUFFER_BYTES, file);
-        let mut head = Vec::with_capacity(HEAD_BYTES);
-        let mut first = input.by_ref().take(HEAD_BYTES as u64);
-        first.read_to_end(&mut head).map_err(failed)?;
-        match Head::decode(kind, &head) {
-            Err(HeadFault::Newer(version)) => Err(StoreError::Newer {
-                file: self.disk.path().join(name),
-                version,
-            }),
-            Err(fault) => Ok(Err(fault)),
-            Ok(head) => Ok(Ok((head, Records::new(input, HEAD_BYTES as u64, end)))),
-        }
-    }
-
-    fn step(&self, records: &mut Records, name: &str) -> Result<Step, StoreError> {
-        let step = records.step();
-        step.map_err(|source| StoreError::of(self.disk, name, source))
-    }
-
-    /// The records from that offset on.
-    fn records_behind(&self, name: &str, offset: u64, end: u64) -> Result<Records, StoreError> {
-        let failed = |source| StoreError::of(self.disk, name, source);
-        let file = self.disk.open(name, offset).map_err(failed)?;
-        let input = BufReader::with_capacity(BUFFER_BYTES, file);
-        Ok(Records::new(input, offset, end))
-    }
-
-    /// The offset of the first whole record behind `offset` whose number is above `after`.
-    fn next_record(&self, name: &str, offset: u64, after: u64) -> Result<Option<u64>, StoreError> {
-        let failed = |source| StoreError::of(self.disk, name, source);
-        let end = self.len_of(name)?;
-        let mut input = self.disk.open(name, offset).map_err(failed)?;
-        // A part of the file, from that byte on.
-        let mut part = Vec::new();
-        let mut at = offset;
-        let mut wanted = BUFFER_BYTES;
-        loop {
-            let more = wanted.saturating_sub(part.len()) as u64;
-            let read = input.by_ref().take(more).read_to_end(&mut part);
-            let is_all = (read.map_err(failed)? as u64) < more;
-            let left = match is_all {
-                true => part.len() as u64,
-                false => end.saturating_sub(at),
-            };
-            match record::find(&part, left, after) {
-                Looked::Found(start) => return Ok(Some(at + start as u64)),
-                Looked::Nothing => return Ok(None),
-                Looked::Needs { start, bytes } => {
-                    part.drain(..start);
-                    at += start as u64;
-                    wanted = bytes.max(BUFFER_BYTES);
-                }
-            }
         }
     }
 }

@@ -4,68 +4,65 @@
 //!
 //! May not look at any other file of the directory.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 
-use super::StoreError;
-use super::boot::{self, LOCK};
-use super::disk::Identity;
+use super::{StoreError, boot};
+
+/// Its file, which has the process in its first line.
+pub(super) const LOCK: &str = "lock";
 
 /// Held as long as it lives.
 #[derive(Debug)]
-pub struct Lock {
+pub(super) struct Lock {
     file: File,
-    /// Locked as well, where that can be done: nobody removes it without being noticed.
-    directory: File,
+    /// Locked as well, where that can be done: nobody removes the file without being noticed.
+    _directory: OwnedFd,
 }
 
 impl Lock {
-    /// Takes the directory, or says which process has it.
-    pub fn take(directory: &Path) -> Result<Lock, StoreError> {
-        let path = directory.join(LOCK);
-        let failed = |source: io::Error| StoreError::io(&path, source);
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).read(true).write(true);
-        let mut file = options.open(&path).map_err(failed)?;
-        let itself = File::open(directory).map_err(|source| StoreError::io(directory, source))?;
+    /// Takes an open directory, or says which process has it.
+    pub(super) fn take(directory: BorrowedFd<'_>, path: &Path) -> Result<Lock, StoreError> {
+        let failed = |cause: Errno| StoreError::create(&path.join(LOCK), cause.into());
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = openat(directory, LOCK, flags, Mode::from_raw_mode(0o666));
+        let mut file = File::from(file.map_err(failed)?);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let itself = openat(directory, ".", flags, Mode::empty());
+        let itself = itself.map_err(|cause| StoreError::io(path, cause.into()))?;
         let of_directory = flock(&itself, FlockOperation::NonBlockingLockExclusive);
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) if of_directory != Err(Errno::WOULDBLOCK) => {}
-            Ok(()) | Err(Errno::WOULDBLOCK) => return Err(locked(directory, &mut file)),
-            Err(error) => return Err(failed(error.into())),
+            Ok(()) | Err(Errno::WOULDBLOCK) => return Err(locked(path, &mut file)),
+            Err(cause) => return Err(StoreError::io(&path.join(LOCK), cause.into())),
         }
-        let noted = boot::noted(directory);
+        let mut text = String::new();
+        // What cannot be read says nothing.
+        let _ = file.read_to_string(&mut text);
         let mut lock = Lock {
             file,
-            directory: itself,
+            _directory: itself,
         };
-        // Without it the lock holds all the same.
-        let _ = lock.write(noted.as_deref());
+        lock.note(boot::noted(&text).as_deref());
         Ok(lock)
     }
 
-    /// What was written before this start of the machine is in order, or was put in order: from here on
-    /// no loss of power has come between.
-    pub fn note_boot(&mut self) {
-        let _ = self.write(boot::current().as_deref());
+    /// Notes the process, and since when the machine has been up.
+    pub(super) fn note(&mut self, boot: Option<&str>) {
+        // Without it the lock holds all the same.
+        let _ = self.write(boot);
     }
 
     fn write(&mut self, boot: Option<&str>) -> io::Result<()> {
         let text = format!("{}\n{}\n", std::process::id(), boot.unwrap_or_default());
         self.file.set_len(0)?;
         self.file.write_all_at(text.as_bytes(), 0)
-    }
-
-    /// Whether that is still the directory that was taken.
-    pub fn is_of(&self, directory: &Path) -> bool {
-        let of_path = std::fs::metadata(directory).map(Identity::from);
-        let taken = self.directory.metadata().map(Identity::from);
-        matches!((of_path, taken), (Ok(of_path), Ok(taken)) if of_path == taken)
     }
 }
 
@@ -85,31 +82,52 @@ fn locked(directory: &Path, file: &mut File) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use super::boot::may_have_lost_power;
+    use super::super::directory::Directory;
+    use super::super::disk::Disk;
     use super::*;
 
     #[test]
     fn a_directory_is_locked_for_everybody_else_until_the_lock_is_gone() {
-        let directory = std::env::temp_dir().join(format!("iii-lock-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        assert!(may_have_lost_power(&directory));
-        let mut lock = Lock::take(&directory).unwrap();
-        assert!(may_have_lost_power(&directory), "nobody has said otherwise");
-        lock.note_boot();
-        assert!(!may_have_lost_power(&directory));
-        let refused = Lock::take(&directory).unwrap_err().to_string();
+        let path = std::env::temp_dir().join(format!("iii-lock-{}", std::process::id()));
+        let mut directory = Directory::make(&path).unwrap();
+        assert!(directory.may_have_lost_power());
+        directory.lock().unwrap();
+        assert!(directory.may_have_lost_power(), "nobody has said otherwise");
+        directory.note_boot();
+        assert!(!directory.may_have_lost_power());
+        let taken = || Directory::at(&path).unwrap().lock();
+        let refused = taken().unwrap_err().to_string();
         let pid = std::process::id();
-        let expected = format!("{}: locked by process {pid}", directory.display());
+        let expected = format!("{}: locked by process {pid}", path.display());
         assert_eq!(refused, expected);
-        std::fs::remove_file(directory.join(LOCK)).unwrap();
-        Lock::take(&directory).unwrap_err();
-        assert!(lock.is_of(&directory));
-        drop(lock);
-        let lock = Lock::take(&directory).unwrap();
-        std::fs::remove_dir_all(&directory).unwrap();
-        assert!(!lock.is_of(&directory));
-        std::fs::create_dir(&directory).unwrap();
-        assert!(!lock.is_of(&directory), "another of that name");
-        std::fs::remove_dir_all(&directory).unwrap();
+        directory.remove(LOCK).unwrap();
+        taken().unwrap_err();
+        assert!(directory.is_at_path().unwrap());
+        drop(directory);
+        taken().unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_stays_the_same_when_it_is_moved() {
+        let path = std::env::temp_dir().join(format!("iii-moved-{}", std::process::id()));
+        let moved = path.with_extension("moved");
+        let mut directory = Directory::make(&path).unwrap();
+        directory.lock().unwrap();
+        std::fs::rename(&path, &moved).unwrap();
+        assert!(directory.is_at_path().is_err(), "nothing is there");
+        std::fs::create_dir(&path).unwrap();
+        assert!(!directory.is_at_path().unwrap(), "another of that name");
+        directory.at_path().unwrap().lock().unwrap();
+        directory.create("made").unwrap();
+        directory.rename("made", "renamed").unwrap();
+        directory.sync().unwrap();
+        assert!(moved.join("renamed").exists());
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 1, "its lock");
+        directory.begin_remove(vec!["renamed".to_owned()]);
+        drop(directory);
+        assert!(!moved.join("renamed").exists());
+        std::fs::remove_dir_all(&path).unwrap();
+        std::fs::remove_dir_all(&moved).unwrap();
     }
 }

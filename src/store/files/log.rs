@@ -11,7 +11,8 @@ use crate::config::Fsync;
 
 use super::StoreError;
 use super::disk::{Disk, DiskFile, Syncing};
-use super::record::{Before, FileKind, HEAD_BYTES, Head};
+use super::head::{Before, FileKind, HEAD_BYTES, Head};
+use super::identity::StoreId;
 
 /// The new file's name until its head is whole.
 pub(super) const NEW: &str = "new.log";
@@ -22,8 +23,11 @@ const UNSYNCED_BYTES_MAX: u64 = 1024 * 1024;
 /// The same once a sync was begun for that, beside which more was written.
 const UNSYNCED_MEANWHILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
+/// What the names of segments end in.
+pub(super) const EXTENSION: &str = ".log";
+
 pub(super) fn name_of(sequence: u64) -> String {
-    format!("{sequence:020}.log")
+    format!("{sequence:020}{EXTENSION}")
 }
 
 /// A segment that is closed.
@@ -32,9 +36,13 @@ pub(super) struct Closed {
     /// Its first sequence number.
     pub(super) sequence: u64,
     pub(super) bytes: u64,
+    /// Of which those of its head.
+    pub(super) head_bytes: u64,
 }
 
 pub(super) struct Log {
+    /// Whose it is.
+    store: StoreId,
     fsync: Fsync,
     segment_bytes: u64,
     closed: Vec<Closed>,
@@ -69,11 +77,22 @@ struct Open {
     bytes: u64,
 }
 
+impl Open {
+    fn as_closed(&self) -> Closed {
+        Closed {
+            sequence: self.sequence,
+            bytes: self.bytes,
+            head_bytes: HEAD_BYTES as u64,
+        }
+    }
+}
+
 impl Log {
-    /// Goes on behind segments that were read: in the last one, if the next number `goes_on` from there
-    /// and it has room.
+    /// Goes on behind segments that were read: in the last one, if the next number `goes_on` from there,
+    /// it has room and says whose it is.
     pub(super) fn resume(
         disk: &mut dyn Disk,
+        store: StoreId,
         fsync: Fsync,
         segment_bytes: usize,
         mut segments: Vec<Closed>,
@@ -85,7 +104,13 @@ impl Log {
             // A process that was killed may not have synced them, and other settings never did.
             sync_all(disk, &segments)?;
         }
-        let last = segments.pop_if(|last| goes_on && last.bytes < segment_bytes);
+        let last = segments.pop_if(|last| {
+            goes_on && last.bytes < segment_bytes && last.head_bytes == HEAD_BYTES as u64
+        });
+        // One without records is no predecessor: its successor has its name, and takes its place.
+        let is_empty =
+            |last: &mut Closed| last.bytes <= last.head_bytes && last.sequence == next_sequence;
+        let _ = segments.pop_if(is_empty);
         let open = match last {
             None => None,
             Some(last) => {
@@ -99,6 +124,7 @@ impl Log {
             }
         };
         Ok(Log {
+            store,
             fsync,
             segment_bytes,
             closed: segments,
@@ -198,10 +224,7 @@ impl Log {
             return;
         };
         if std::mem::take(&mut self.is_dirty) {
-            let up_to = Closed {
-                sequence: open.sequence,
-                bytes: open.bytes,
-            };
+            let up_to = open.as_closed();
             let names = std::mem::take(&mut self.is_name_unsynced).then(|| disk.names_syncer());
             self.beside = Some(Beside {
                 up_to,
@@ -347,7 +370,13 @@ impl Log {
             sequence: last.sequence,
             bytes: last.bytes,
         });
-        let head = Head { sequence, before }.encode(FileKind::Log);
+        let store = Some(self.store);
+        let head = Head {
+            sequence,
+            before,
+            store,
+        };
+        let head = head.encode(FileKind::Log);
         let created = create(disk, &name_of(sequence), &head, is_lasting);
         let file = created.map_err(|source| StoreError::of(disk, &name_of(sequence), source))?;
         self.is_undecided = false;
@@ -361,47 +390,53 @@ impl Log {
         Ok(())
     }
 
-    /// What is not as it was written, if somebody else has removed, replaced or cut a file: it is
-    /// closed, and the log suspect.
-    pub(super) fn check(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
-        let is_whole = |closed: &Closed| {
-            let bytes = disk.len(&name_of(closed.sequence))?;
-            (bytes >= closed.bytes).then_some(()).ok_or_else(changed)
-        };
-        let mut outcome = self.closed.iter().try_for_each(|closed| {
-            let failed = |source| StoreError::of(disk, &name_of(closed.sequence), source);
-            is_whole(closed).map_err(failed)
-        });
-        if let Some(open) = &self.open {
-            let name = name_of(open.sequence);
-            let is_intact = || {
-                let is_it = disk.identity(&name)? == open.file.identity()?;
-                let is_whole = disk.len(&name)? == open.bytes;
-                (is_it && is_whole).then_some(()).ok_or_else(changed)
-            };
-            let found = is_intact().map_err(|source| StoreError::of(disk, &name, source));
-            outcome = outcome.and(found);
-        }
-        if outcome.is_err() {
-            self.is_suspect = true;
-            self.close();
-        }
-        outcome
+    /// There is a segment to write to.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
     }
 
-    /// Forgets the segments all of whose records have numbers up to `sequence`. Gives their names.
-    pub(super) fn take_up_to(&mut self, sequence: u64) -> Vec<String> {
-        let mut names = Vec::new();
+    /// All segments, with their lengths.
+    pub(super) fn segments(&self) -> impl Iterator<Item = Closed> {
+        let open = self.open.as_ref().map(Open::as_closed);
+        self.closed.iter().copied().chain(open)
+    }
+
+    /// Whether the open segment still has its name, and is as long as it was written. `None`: there is none.
+    pub(super) fn has_intact_end(&self, disk: &dyn Disk) -> Option<bool> {
+        let open = self.open.as_ref()?;
+        let name = name_of(open.sequence);
+        let is_it = match (disk.inode(&name), open.file.inode()) {
+            (Ok(named), Ok(open)) => named == open,
+            _ => false,
+        };
+        Some(is_it && disk.len(&name).is_ok_and(|len| len == open.bytes))
+    }
+
+    /// Somebody else has removed or cut a file: the open one is closed, and everything in doubt.
+    pub(super) fn distrust(&mut self) {
+        self.is_suspect = true;
+        self.close();
+    }
+
+    /// The directory is another, with nothing in it: begins anew there, with the same numbers.
+    pub(super) fn leave(&mut self) {
+        self.distrust();
+        self.closed.clear();
+        self.beside = None;
+    }
+
+    /// Forgets the segments all of whose records have numbers up to `sequence`, and gives them.
+    pub(super) fn take_up_to(&mut self, sequence: u64) -> Vec<Closed> {
+        let mut taken = Vec::new();
         let open = self.open.as_ref().map(|open| open.sequence);
-        while let Some(first) = self.closed.first() {
+        while !self.closed.is_empty() {
             let next = self.closed.get(1).map(|next| next.sequence).or(open);
             if next.is_none_or(|next| next > sequence + 1) {
                 break;
             }
-            names.push(name_of(first.sequence));
-            self.closed.remove(0);
+            taken.push(self.closed.remove(0));
         }
-        names
+        taken
     }
 
     /// Closes the segment, behind whose end something may stand that was refused: until a successor
@@ -422,10 +457,7 @@ impl Log {
             .open
             .take()
             .filter(|open| open.bytes > HEAD_BYTES as u64);
-        self.closed.extend(open.map(|open| Closed {
-            sequence: open.sequence,
-            bytes: open.bytes,
-        }));
+        self.closed.extend(open.map(|open| open.as_closed()));
     }
 }
 
@@ -438,11 +470,6 @@ fn sync_all(disk: &mut dyn Disk, segments: &[Closed]) -> Result<(), StoreError> 
     }
     disk.sync()
         .map_err(|source| StoreError::io(disk.path(), source))
-}
-
-/// What is said of a file that is not as it was written.
-pub(super) fn changed() -> io::Error {
-    io::Error::other("replaced or changed by somebody else")
 }
 
 /// A new segment is there with its whole head, or is not there; after a loss of power as well if it is

@@ -1,12 +1,16 @@
 //! `kv`, `file_based`: an append-only log, and snapshots beside it.
 //!
 //! ```text
-//! disk      the few things done with files, and the directory that does them
+//! disk      the few things done with files; directory: what does them; error: why not
 //! lock      one process a directory; boot: which start of the machine wrote there last
-//! record    how heads and records are written, with checksums
+//! identity  whose a directory and its files are; held: which of them this process has made
+//! watch     whether they still are what it has left there
+//! head      how a file begins; record: and what follows, with checksums
 //! log       batches appended, cut back when they fail
-//! snapshot  pieces of groups, beside the running log; pace: how fast
-//! layout    which files are the store's; records: one file's, one after another
+//! snapshot  pieces of groups, beside the running log; pace: how fast; taking: when, and what goes then
+//! room      how much of the disk is kept for it
+//! layout    which files are the store's; histories: which of them go together
+//! reader    one of them opened; records: its records, one after another
 //! load      all of it read back; unwritten: what a loss of power leaves of its end
 //! start     what is made of that before the first request
 //! reference the reference's names, bytes and spelling; import: a directory of it taken over;
@@ -18,8 +22,14 @@
 //! shard go the way that answers go, a slice holds just what was accepted when it was asked for.
 
 mod boot;
+mod directory;
 mod disk;
+mod error;
 mod export;
+mod head;
+mod held;
+mod histories;
+mod identity;
 mod import;
 mod layout;
 mod load;
@@ -27,21 +37,23 @@ mod lock;
 mod log;
 mod offline;
 mod pace;
+mod reader;
 mod record;
 mod records;
 mod recover;
 mod reference;
+mod room;
 mod snapshot;
 mod start;
+mod taking;
 #[cfg(test)]
 mod test_disk;
 #[cfg(test)]
 mod test_store;
 mod unwritten;
+mod watch;
 
 use std::collections::HashMap;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,25 +64,25 @@ use crate::shard::{
 };
 use crate::time::{Now, Rarely};
 
-pub use disk::{Directory, Disk, DiskFile, SyncNames};
+pub use directory::Directory;
+pub use disk::{Disk, DiskFile, SyncNames};
+pub use error::StoreError;
 pub use export::{Exported, export};
 pub use import::Fault;
-pub use load::Loss;
-pub use lock::Lock;
+pub use load::{Lack, Loss};
 pub use recover::{Report, inspect, recover};
 pub use start::Started;
 
+use held::Held;
+use identity::StoreId;
 use log::Log;
-use pace::Pace;
 use record::Write;
-use snapshot::{Follows, Writer};
+use room::Room;
+use taking::Taking;
+use watch::Watch;
 
-/// How long to wait after a snapshot or a sync has failed.
-const RETRY: Duration = Duration::from_secs(5);
 /// What is due in less is waited for in one go.
 const REST_LEAST: Duration = Duration::from_millis(1);
-/// While a snapshot is made the log may grow by this part of what it may have at all.
-const GROWTH_DIVISOR: u64 = 2;
 /// How often to look whether a sync is over.
 const WHILE_SYNCING: Duration = Duration::from_millis(2);
 /// How often to try to decide what became of a batch.
@@ -80,83 +92,12 @@ const CHECK_MIN: Duration = Duration::from_secs(1);
 /// How often to say what goes on and on.
 const RARELY: Duration = Duration::from_secs(60);
 
-/// Why the store cannot do what it should.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the fields are what the messages name")]
-pub enum StoreError {
-    /// The operating system refuses.
-    #[error("{}: {cause}", path.display())]
-    Io { path: PathBuf, cause: io::Error },
-    /// Somebody else has the directory.
-    #[error("{}: locked by {by}", directory.display())]
-    Locked { directory: PathBuf, by: String },
-    /// A file is not as it was written.
-    #[error(
-        "{}: damaged at byte {offset}; `iii-stream recover --data {}` says what can be saved",
-        file.display(), directory.display()
-    )]
-    Damaged {
-        file: PathBuf,
-        offset: u64,
-        directory: PathBuf,
-    },
-    /// A file is not there.
-    #[error(
-        "{}: missing; `iii-stream recover --data {}` says what can be saved",
-        file.display(), directory.display()
-    )]
-    Missing { file: PathBuf, directory: PathBuf },
-    /// Written by a version that knows more.
-    #[error("{}: written by a newer version of iii-stream (format {version}, this one reads {})", file.display(), record::VERSION)]
-    Newer { file: PathBuf, version: u32 },
-    /// Files of the reference that are not whole.
-    #[error("{}", reference_faults(directory, faults))]
-    Reference {
-        directory: PathBuf,
-        faults: Vec<Fault>,
-    },
-    /// Groups that the reference could not read.
-    #[error("{}; --skip goes on without them", groups.join("\n"))]
-    Unreadable { groups: Vec<String> },
-    /// An export would mix with what is there.
-    #[error("{}: not empty; name a directory that is, or that is not there yet", directory.display())]
-    NotEmpty { directory: PathBuf },
-    /// A directory without a file of ours.
-    #[error("{}: holds no log and no snapshot of iii-stream", directory.display())]
-    Nothing { directory: PathBuf },
-}
-
-fn reference_faults(directory: &Path, faults: &[Fault]) -> String {
-    let line = |fault: &Fault| format!("{}: {}", directory.join(&fault.name).display(), fault.what);
-    let mut lines: Vec<String> = faults.iter().map(line).collect();
-    lines.push(format!(
-        "{}: cannot be taken over; `iii-stream recover --data {0}` says how to go on without these files",
-        directory.display()
-    ));
-    lines.join("\n")
-}
-
-impl StoreError {
-    fn io(path: &Path, source: io::Error) -> StoreError {
-        let path = path.to_owned();
-        StoreError::Io {
-            path,
-            cause: source,
-        }
-    }
-
-    fn of(disk: &dyn Disk, name: &str, source: io::Error) -> StoreError {
-        StoreError::io(&disk.path().join(name), source)
-    }
-}
-
 /// The file store.
 pub struct Files {
-    disk: Box<dyn Disk>,
-    /// None in tests without a directory.
-    lock: Option<Lock>,
-    /// Another directory has its path, or none: nothing is written until that is locked, too.
-    is_lock_lost: bool,
+    disk: Held,
+    store: StoreId,
+    watch: Watch,
+    room: Room,
     workers: usize,
     fsync: Fsync,
     save_interval: Duration,
@@ -213,32 +154,6 @@ impl Default for Notes {
     }
 }
 
-/// A snapshot that is being made.
-struct Taking {
-    writer: Writer,
-    pace: Pace,
-    /// The shard whose turn it is, and where in it.
-    shard: usize,
-    cursor: Cursor,
-    /// It was asked, when the log had come so far.
-    asked_at: Option<u64>,
-    /// How far the log had come when the last was asked.
-    held: u64,
-}
-
-impl Taking {
-    /// What was written is being synced: more would only wait for it.
-    fn is_busy(&self) -> bool {
-        self.writer.is_syncing()
-    }
-
-    /// When to ask for the next slice, if nothing else comes before.
-    fn rests_until(&self) -> Option<Instant> {
-        let rests = self.asked_at.is_none() && !self.is_busy();
-        rests.then_some(self.pace.rests_until)
-    }
-}
-
 impl Store for Files {
     fn decides(&self) -> Decides {
         Decides::Owner
@@ -291,7 +206,7 @@ impl Store for Files {
             if self.log.is_nearly_synced() {
                 self.begin_snapshot(now);
             } else {
-                self.log.begin_sync(&*self.disk);
+                self.log.begin_sync(&self.disk);
             }
         }
         self.ask_for_slice(asks, now);
@@ -313,57 +228,35 @@ impl Store for Files {
     }
 
     fn take_slice(&mut self, shard: WorkerId, slice: Slice) {
-        let Some(taking) = &mut self.taking else {
-            return; // of a snapshot that was given up
-        };
-        let Some(sequence) = taking.asked_at.take_if(|_| taking.shard == shard.index()) else {
-            return;
-        };
-        let before = taking.writer.bytes();
-        let added = taking
-            .writer
-            .add(&*self.disk, sequence, &slice.pieces, slice.time_let_go);
-        if let Err(error) = added {
-            return self.give_snapshot_up(&error);
-        }
-        taking
-            .pace
-            .wrote(taking.writer.bytes() - before, Instant::now());
-        match slice.next {
-            Some(cursor) => taking.cursor = cursor,
-            None => {
-                taking.shard += 1;
-                taking.cursor = Cursor::default();
-            }
-        }
-        if taking.shard == self.workers
-            && let Err(error) = taking.writer.end(&*self.disk, self.time_kept)
-        {
-            self.give_snapshot_up(&error);
-        }
+        self.add_slice(shard, slice);
     }
 
     fn close(&mut self) {
-        // What was given out to subscribers without a write, at the latest.
-        let now = Now::read().wall_ms;
-        self.batch.clear();
-        record::time(&mut self.batch, self.log.next_sequence(), now, true);
-        let held = self.hold_directory();
-        let written = held.and_then(|()| self.log.append(&mut *self.disk, &self.batch, 1));
-        if let Err(error) = written {
-            tracing::warn!("the time of the end was not kept: {error}");
+        // Beside what somebody else has put there nothing is written. Another directory of that name is
+        // not looked at.
+        let may_write = self.look_thoroughly() && self.has_intact_end();
+        if may_write {
+            // What was given out to subscribers without a write, at the latest.
+            let now = Now::read().wall_ms;
+            self.batch.clear();
+            record::time(&mut self.batch, self.log.next_sequence(), now, true);
+            if let Err(error) = self.log.append(&mut self.disk, &self.batch, 1) {
+                tracing::warn!("the time of the end was not kept: {error}");
+            }
         }
         // What was accepted is synced, also where there is no room for more.
-        if let Err(error) = self.log.finish(&mut *self.disk) {
+        if let Err(error) = self.log.finish(&mut self.disk) {
             tracing::error!("the end of the log is not on the disk: {error}");
             return;
         }
-        // A block that is missing at the next start was there. Who cannot write that says nothing new.
-        let sequence = self.log.next_sequence();
-        self.batch.clear();
-        record::synced(&mut self.batch, sequence, sequence - 1, true);
-        let told = self.log.append(&mut *self.disk, &self.batch, 1);
-        let _ = told.and_then(|()| self.log.finish(&mut *self.disk));
+        if may_write {
+            // A block that is missing at the next start was there. Who cannot write that says nothing new.
+            let sequence = self.log.next_sequence();
+            self.batch.clear();
+            record::synced(&mut self.batch, sequence, sequence - 1, true);
+            let told = self.log.append(&mut self.disk, &self.batch, 1);
+            let _ = told.and_then(|()| self.log.finish(&mut self.disk));
+        }
     }
 }
 
@@ -374,8 +267,8 @@ impl Files {
             return;
         }
         let is_decided = |files: &mut Files| {
-            files.hold_directory()?;
-            files.log.roll_for_good(&mut *files.disk)
+            files.hold()?;
+            files.log.roll_for_good(&mut files.disk)
         };
         if self.log.is_undecided() && is_decided(self).is_err() {
             return;
@@ -442,8 +335,10 @@ impl Files {
             record::write(&mut self.batch, sequence, write, sequence + 1 == end);
             sequence += 1;
         }
-        self.hold_directory()?;
-        self.log.append(&mut *self.disk, &self.batch, records)?;
+        self.hold()?;
+        self.keep_room(requests)?;
+        self.log.append(&mut self.disk, &self.batch, records)?;
+        self.room.wrote(self.batch.len() as u64);
         if self.check_at.is_none() {
             self.check_at = Some(Instant::now() + self.save_interval.max(CHECK_MIN));
         }
@@ -460,7 +355,9 @@ impl Files {
 
     fn note_refusal(&mut self, cause: &str, requests: usize) {
         let now = Instant::now();
-        if !std::mem::replace(&mut self.is_refusing, true) {
+        if self.is_stopped() {
+            self.is_refusing = true; // which was said
+        } else if !std::mem::replace(&mut self.is_refusing, true) {
             let passed_over = self.notes.refusing.ask(now);
             if passed_over.is_some() {
                 tracing::error!("{requests} writes refused: {cause}");
@@ -482,15 +379,6 @@ impl Files {
         }
     }
 
-    /// Takes the directory that has the path now, if it is not the one that was taken.
-    fn hold_directory(&mut self) -> Result<(), StoreError> {
-        if self.is_lock_lost {
-            self.lock = Some(Lock::take(self.disk.path())?);
-            self.is_lock_lost = false;
-        }
-        Ok(())
-    }
-
     /// Looks, once so often after a write, whether somebody else has changed the files. What was in
     /// them is written anew.
     fn check_if_due(&mut self, now: Instant) {
@@ -500,32 +388,11 @@ impl Files {
             return;
         }
         self.check_at = None;
-        self.check_lock();
-        let found = self.log.check(&*self.disk).and(self.check_snapshot());
-        if let Err(error) = found {
-            self.is_to_write_anew = true;
-            tracing::error!("{error}: all is written anew");
+        if self.look_again()
+            && let Err(error) = self.identify()
+        {
+            tracing::warn!("{error}");
         }
-    }
-
-    fn check_lock(&mut self) {
-        let path = self.disk.path();
-        if self.lock.as_ref().is_some_and(|lock| !lock.is_of(path)) {
-            self.lock = None;
-            self.is_lock_lost = true;
-        }
-    }
-
-    fn check_snapshot(&self) -> Result<(), StoreError> {
-        if self.snapshot_sequence == 0 {
-            return Ok(());
-        }
-        let name = snapshot::name_of(self.snapshot_sequence);
-        let outcome = match self.disk.len(&name) {
-            Ok(bytes) if bytes != self.snapshot_bytes => Err(log::changed()),
-            found => found.map(drop),
-        };
-        outcome.map_err(|source| StoreError::of(&*self.disk, &name, source))
     }
 
     fn sync_if_due(&mut self, now: Instant) {
@@ -535,137 +402,18 @@ impl Files {
         }
         if !self.log.is_syncing() {
             self.dirty_since = None;
-            self.log.begin_sync(&*self.disk);
+            self.log.begin_sync(&self.disk);
         }
     }
 
     /// Takes the outcome of a sync of the log that is over.
     fn note_sync(&mut self) {
-        if let Err(error) = self.log.end_sync(&*self.disk) {
+        if let Err(error) = self.log.end_sync(&self.disk) {
             tracing::error!(
                 "{error}: writes of the last {:?} may not outlast a loss of power; all is written anew",
                 self.save_interval
             );
-            // The directory may be gone: what comes next is not written to another without its lock.
-            self.check_lock();
         }
-    }
-
-    /// Whether log and snapshot together exceed the live data, which the snapshot stands for, by
-    /// more than they may. A log below one segment is never too long.
-    fn is_snapshot_due(&self, now: Instant) -> bool {
-        if self.no_snapshot_before.is_some_and(|at| at > now) {
-            return false;
-        }
-        self.is_to_write_anew || self.log.bytes() > self.log_bytes_allowed()
-    }
-
-    fn log_bytes_allowed(&self) -> u64 {
-        let percent = u64::from(self.snapshot_factor.percent.saturating_sub(100));
-        (self.snapshot_bytes / 100 * percent).max(self.segment_bytes as u64)
-    }
-
-    fn begin_snapshot(&mut self, now: Instant) {
-        // Old segments end where it begins, so that they can go when it is there.
-        let begun = self.hold_directory().and_then(|()| {
-            self.log.roll(&mut *self.disk)?;
-            let sequence = self.log.next_sequence() - 1;
-            Writer::begin(&mut *self.disk, sequence, Follows::Log)
-        });
-        match begun {
-            Ok(writer) => {
-                let log_bytes = self.log.bytes();
-                // Until it is there, what was in doubt still is.
-                let growth_bytes_max = match std::mem::take(&mut self.is_to_write_anew) {
-                    true => 0,
-                    false => self.log_bytes_allowed() / GROWTH_DIVISOR,
-                };
-                self.taking = Some(Taking {
-                    writer,
-                    pace: Pace {
-                        log_bytes,
-                        growth_bytes_max,
-                        bytes_max: self.snapshot_bytes + log_bytes,
-                        rest: self.slice_rest,
-                        rests_until: now,
-                    },
-                    shard: 0,
-                    cursor: Cursor::default(),
-                    asked_at: None,
-                    held: 0,
-                });
-            }
-            Err(error) => {
-                self.note_no_snapshot("no snapshot could be begun", &error);
-                self.no_snapshot_before = Some(now + RETRY);
-            }
-        }
-    }
-
-    fn ask_for_slice(&mut self, asks: &mut Vec<(WorkerId, Cursor, SliceLimits)>, now: Instant) {
-        let (sequence, log_bytes) = (self.log.next_sequence() - 1, self.log.bytes());
-        if let Some(taking) = &mut self.taking
-            && taking.asked_at.is_none()
-            && taking.shard < self.workers
-            && !taking.is_busy()
-            && let Some(limits) = taking.pace.next(taking.writer.bytes(), log_bytes, now)
-        {
-            taking.asked_at = Some(sequence);
-            taking.held = sequence;
-            asks.push((WorkerId(taking.shard as u16), taking.cursor, limits));
-        }
-    }
-
-    fn finish_snapshot_if_synced(&mut self) {
-        let Some(taking) = &mut self.taking else {
-            return;
-        };
-        let writer = &mut taking.writer;
-        let mut outcome = writer.end_sync(&*self.disk);
-        if outcome.is_ok() && taking.shard == self.workers && !writer.is_syncing() {
-            if writer.is_named() {
-                return self.finish_snapshot();
-            }
-            // What it holds of a group in parts is only right together with the log up to there.
-            if !self.log.has_synced(taking.held) {
-                return self.log.begin_sync(&*self.disk);
-            }
-            outcome = writer.name(&mut *self.disk);
-        }
-        if let Err(error) = outcome {
-            self.give_snapshot_up(&error);
-        }
-    }
-
-    /// It is there, whatever happens: nothing older is needed any more.
-    fn finish_snapshot(&mut self) {
-        let Some(taking) = self.taking.take() else {
-            return;
-        };
-        self.snapshot_bytes = taking.writer.bytes();
-        let sequence = taking.writer.sequence();
-        self.snapshot_sequence = sequence;
-        self.no_snapshot_before = None;
-        // What is not removed now is at the next start.
-        let mut names = self.log.take_up_to(sequence);
-        names.extend(start::snapshots_below(&*self.disk, sequence));
-        self.disk.begin_remove(names);
-    }
-
-    fn note_no_snapshot(&mut self, what: &str, error: &StoreError) {
-        if self.notes.no_snapshot.ask(Instant::now()).is_some() {
-            tracing::warn!("{what}, the log grows: {error}");
-        }
-    }
-
-    fn give_snapshot_up(&mut self, error: &StoreError) {
-        self.note_no_snapshot("a snapshot was given up", error);
-        // Its file is emptied by the next one, and removed at the next start.
-        let _ = self.disk.remove(snapshot::NEW);
-        self.taking = None;
-        // Whatever had asked for it still does, and the end may have been a sync that failed.
-        self.is_to_write_anew = true;
-        self.no_snapshot_before = Some(Instant::now() + RETRY);
     }
 }
 

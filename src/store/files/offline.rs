@@ -23,6 +23,14 @@ pub(super) struct Offline {
 impl Offline {
     /// Reads what can be read.
     pub(super) fn read(disk: &dyn Disk) -> Result<Offline, StoreError> {
+        match Offline::read_whole(disk) {
+            Err(
+                StoreError::Damaged { .. }
+                | StoreError::Missing { .. }
+                | StoreError::Stranger { .. },
+            ) => {}
+            read => return read,
+        }
         let mut losses = Vec::new();
         Offline::with(disk, |disk, shard| {
             let mut restore = |restored| shard.restore(restored);

@@ -1,24 +1,18 @@
-//! How a log and a snapshot are written: the head of a file, and records with length and checksum.
+//! How the records of a log and a snapshot are written, with length and checksum.
 //!
 //! Pure: bytes in, values out. May not know a file, or which record may follow which.
 //!
 //! ```text
-//! head    magic 8 · version 4 · CRC32C of the rest 4 · sequence 8 · before: sequence 8, bytes 8
 //! record  payload's length 4 · CRC32C of length and payload 4 · payload
 //! payload sequence 8 · kind 1 · time, or a number, 8 · what the kind needs
 //! ```
-//! Integers are little-endian, texts UTF-8. A log's head names its first sequence number and says
-//! where its predecessor ends; a snapshot's head names the last sequence number before it began, and
-//! the segment that was there behind it.
+//! Integers are little-endian, texts UTF-8.
 
 use std::borrow::Cow;
 
 use crate::id::{GroupKey, ItemId, Text};
 use crate::shard::{Piece, Restored};
 
-/// What this version writes. It reads no other.
-pub(super) const VERSION: u32 = 1;
-pub(super) const HEAD_BYTES: usize = 40;
 /// Length and checksum.
 const FRAME_BYTES: usize = 8;
 /// Sequence number, kind and time.
@@ -36,97 +30,6 @@ const SYNCED: u8 = 6;
 const NUL: [u8; 2] = [0xc0, 0x80];
 /// Set in the kind of the last record of a batch: without it the batch was never accepted.
 const LAST: u8 = 0x80;
-
-/// What kind of file it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileKind {
-    Log,
-    Snapshot,
-}
-
-impl FileKind {
-    fn magic(self) -> &'static [u8; 8] {
-        match self {
-            FileKind::Log => b"iii-log\n",
-            FileKind::Snapshot => b"iii-snp\n",
-        }
-    }
-}
-
-/// The first bytes of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
-    /// Log: that of its first record. Snapshot: the log's last when the snapshot was begun.
-    pub(super) sequence: u64,
-    /// Log: where its predecessor ends. What stands there behind that was refused. Snapshot: the
-    /// segment behind it, if there was one; its bytes are not said.
-    pub(super) before: Option<Before>,
-}
-
-/// Where a log file ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Before {
-    /// Its first sequence number.
-    pub(super) sequence: u64,
-    pub(super) bytes: u64,
-}
-
-/// Why a head cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HeadFault {
-    Damaged,
-    /// A version that this one does not know.
-    Newer(u32),
-}
-
-impl Head {
-    pub(super) fn encode(&self, kind: FileKind) -> [u8; HEAD_BYTES] {
-        let before = self.before.unwrap_or(Before {
-            sequence: 0,
-            bytes: 0,
-        });
-        let mut head = [0; HEAD_BYTES];
-        head[..8].copy_from_slice(kind.magic());
-        head[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        head[16..24].copy_from_slice(&self.sequence.to_le_bytes());
-        head[24..32].copy_from_slice(&before.sequence.to_le_bytes());
-        head[32..].copy_from_slice(&before.bytes.to_le_bytes());
-        let sum = Head::sum(&head);
-        head[12..16].copy_from_slice(&sum.to_le_bytes());
-        head
-    }
-
-    pub(super) fn decode(kind: FileKind, bytes: &[u8]) -> Result<Head, HeadFault> {
-        let head: &[u8; HEAD_BYTES] = bytes.first_chunk().ok_or(HeadFault::Damaged)?;
-        let mut fields = Fields(&head[8..]);
-        let version = fields.u32().ok_or(HeadFault::Damaged)?;
-        if head[..8] != *kind.magic() {
-            return Err(HeadFault::Damaged);
-        }
-        // The rest of a later version's head may be anything. But if it is what this version wrote but for
-        // the number of the version, that has changed by itself.
-        let mut ours = *head;
-        ours[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        if version > VERSION && Head::sum(&ours).to_le_bytes() != head[12..16] {
-            return Err(HeadFault::Newer(version));
-        }
-        let mut read = || {
-            let sum = fields.u32()?;
-            let (sequence, before, bytes) = (fields.u64()?, fields.u64()?, fields.u64()?);
-            (sum == Head::sum(head) && version == VERSION).then_some((sequence, before, bytes))
-        };
-        let (sequence, before, bytes) = read().ok_or(HeadFault::Damaged)?;
-        let before = (before != 0).then_some(Before {
-            sequence: before,
-            bytes,
-        });
-        Ok(Head { sequence, before })
-    }
-
-    fn sum(head: &[u8]) -> u32 {
-        crc32c::crc32c_append(crc32c::crc32c(&head[..12]), &head[16..])
-    }
-}
 
 /// A write that the owner has decided, for the log.
 #[derive(Debug, Clone, Copy)]
@@ -487,41 +390,6 @@ mod tests {
         };
         write(&mut out, sequence, put, is_last);
         out
-    }
-
-    #[test]
-    fn a_head_is_read_back_and_no_changed_bit_passes() {
-        let head = Head {
-            sequence: 7,
-            before: Some(Before {
-                sequence: 3,
-                bytes: 1000,
-            }),
-        };
-        let bytes = head.encode(FileKind::Log);
-        assert_eq!(Head::decode(FileKind::Log, &bytes), Ok(head));
-        assert_eq!(
-            Head::decode(FileKind::Snapshot, &bytes),
-            Err(HeadFault::Damaged)
-        );
-        for bit in 0..HEAD_BYTES * 8 {
-            let mut changed = bytes;
-            changed[bit / 8] ^= 1 << (bit % 8);
-            assert!(Head::decode(FileKind::Log, &changed).is_err(), "bit {bit}");
-        }
-        for len in 0..HEAD_BYTES {
-            assert!(Head::decode(FileKind::Log, &bytes[..len]).is_err());
-        }
-        let mut newer = bytes;
-        newer[8] = 9;
-        let version_alone = Head::decode(FileKind::Log, &newer);
-        assert_eq!(version_alone, Err(HeadFault::Damaged));
-        let sum = Head::sum(&newer).to_le_bytes();
-        newer[12..16].copy_from_slice(&sum);
-        assert_eq!(
-            Head::decode(FileKind::Log, &newer),
-            Err(HeadFault::Newer(9))
-        );
     }
 
     #[test]

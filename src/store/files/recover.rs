@@ -1,16 +1,18 @@
 //! What can be saved of a damaged directory. Nothing is deleted: what does not count any more is moved
-//! aside.
+//! aside. Whoever is interrupted has left enough for the next start to go on with that.
 
 use std::path::Path;
 
-use super::disk::{Directory, Disk};
+use super::directory::Directory;
+use super::disk::Disk;
+use super::identity::{self, StoreId};
 use super::import::{self, Fault};
 use super::layout::Layout;
-use super::load::{Loss, Torn};
-use super::lock::Lock;
+use super::load::{Lack, Loss, Torn};
 use super::offline::Offline;
 use super::snapshot::{Follows, Writer};
-use super::{StoreError, log, snapshot, start};
+use super::start::move_all_aside;
+use super::{StoreError, log, snapshot};
 
 /// How often `inspect` begins anew when the files change under its eyes.
 const LOOKS_MAX: usize = 20;
@@ -18,6 +20,8 @@ const LOOKS_MAX: usize = 20;
 /// What stands in a directory.
 #[derive(Debug, Default)]
 pub struct Report {
+    /// Which store it is, if anything says so.
+    pub store: Option<String>,
     /// Groups with items that could be read.
     pub groups: usize,
     /// Their items.
@@ -34,6 +38,14 @@ pub struct Report {
     pub torn: Option<(String, u64, u64)>,
     /// What could not be read.
     pub losses: Vec<Loss>,
+    /// Writes that are in none of it: the items that they changed are older.
+    pub lacking: Vec<Lack>,
+    /// Files of another store, or of another log.
+    pub strangers: Vec<String>,
+    /// Files that do not count any more, which are still to be moved aside.
+    pub aside: Vec<String>,
+    /// The reference's files, where there are no others.
+    pub engine_files: usize,
     /// The reference's files that could not be taken over.
     pub faults: Vec<Fault>,
 }
@@ -41,7 +53,7 @@ pub struct Report {
 impl Report {
     /// Whether a server would start on it.
     pub fn is_healthy(&self) -> bool {
-        self.losses.is_empty() && self.faults.is_empty()
+        self.losses.is_empty() && self.faults.is_empty() && self.strangers.is_empty()
     }
 }
 
@@ -64,19 +76,27 @@ pub fn inspect(data: &Path) -> Result<Report, StoreError> {
 /// Says what can be saved, and with `does` saves it. The directory must not be in use.
 pub fn recover(data: &Path, does: bool) -> Result<Report, StoreError> {
     let mut directory = at(data)?;
-    let _lock = Lock::take(data)?;
-    let (report, offline) = read(&directory)?;
-    if does && !report.is_healthy() {
-        match offline {
-            Some(offline) => write_anew(&mut directory, &offline)?,
-            None => {
-                for fault in &report.faults {
-                    move_aside(&mut directory, &fault.name, "refused")?;
-                }
-            }
+    directory.lock()?;
+    recover_on(&mut directory, does)
+}
+
+/// The same on any disk, which is locked.
+pub(super) fn recover_on(disk: &mut dyn Disk, does: bool) -> Result<Report, StoreError> {
+    let (report, offline) = read(disk)?;
+    if !does {
+        return Ok(report);
+    }
+    match offline {
+        Some(offline) if !report.is_healthy() => write_anew(disk, &offline)?,
+        Some(_) => move_all_aside(disk, &report.aside, DAMAGED)?,
+        None => {
+            let names: Vec<String> = report
+                .faults
+                .iter()
+                .map(|fault| fault.name.clone())
+                .collect();
+            move_all_aside(disk, &names, "refused")?;
         }
-        let synced = directory.sync();
-        synced.map_err(|source| StoreError::io(data, source))?;
     }
     Ok(report)
 }
@@ -95,6 +115,7 @@ fn read(disk: &dyn Disk) -> Result<(Report, Option<Offline>), StoreError> {
         }
         let report = Report {
             groups: found.groups.len(),
+            engine_files: found.groups.values().map(Vec::len).sum(),
             faults: import::faults(disk, &found)?,
             ..Report::default()
         };
@@ -102,9 +123,13 @@ fn read(disk: &dyn Disk) -> Result<(Report, Option<Offline>), StoreError> {
     }
     let mut offline = Offline::read(disk)?;
     let losses = std::mem::take(&mut offline.losses);
-    let loaded = &offline.loaded;
+    let loaded = &mut offline.loaded;
     let torn = |torn: &Torn| (torn.name.clone(), torn.offset, torn.bytes);
     let mut report = Report {
+        store: loaded.store.map(|store| store.to_string()),
+        lacking: std::mem::take(&mut loaded.lacking),
+        strangers: loaded.strangers.clone(),
+        aside: loaded.aside.clone(),
         last_sequence: loaded.last_sequence,
         snapshot_bytes: loaded.snapshot.map_or(0, |(_, bytes)| bytes),
         log_bytes: loaded.segments.iter().map(|segment| segment.bytes).sum(),
@@ -127,13 +152,19 @@ fn read(disk: &dyn Disk) -> Result<(Report, Option<Offline>), StoreError> {
     Ok((report, Some(offline)))
 }
 
-/// A snapshot of what could be read, behind everything that is there; then the rest goes aside.
+/// A snapshot of what could be read, behind everything that is there; then the rest goes aside. Until the
+/// snapshot has its name everything counts that did, and from then on nothing else does.
 fn write_anew(disk: &mut dyn Disk, offline: &Offline) -> Result<(), StoreError> {
+    move_all_aside(disk, &offline.loaded.strangers, "other")?;
+    let store = offline.loaded.store.unwrap_or_else(StoreId::new);
+    if identity::read(disk)? != Some(store) {
+        identity::write(disk, store)?;
+    }
     let layout = Layout::read(disk)?;
     let numbers = layout.snapshots.iter().chain(&layout.logs);
     let last = numbers.copied().max().unwrap_or_default();
     let sequence = last.max(offline.loaded.last_sequence) + 1;
-    let mut writer = Writer::begin(disk, sequence, Follows::Nothing)?;
+    let mut writer = Writer::begin(disk, store, sequence, Follows::Nothing)?;
     offline.each_piece(|pieces, time| {
         let time = time.max(offline.loaded.time);
         writer.add(disk, sequence, pieces, time)
@@ -143,15 +174,9 @@ fn write_anew(disk: &mut dyn Disk, offline: &Offline) -> Result<(), StoreError> 
     let logs = layout.logs.iter().map(|number| log::name_of(*number));
     let snapshots = layout.snapshots.iter();
     let names = logs.chain(snapshots.map(|number| snapshot::name_of(*number)));
-    for name in names {
-        move_aside(disk, &name, "damaged")?;
-    }
-    Ok(())
+    let names: Vec<String> = names.collect();
+    move_all_aside(disk, &names, DAMAGED)
 }
 
-/// Gives a file a name that no other has.
-fn move_aside(disk: &mut dyn Disk, name: &str, ending: &str) -> Result<(), StoreError> {
-    let aside = start::free_name(disk, format!("{name}.{ending}"));
-    let moved = aside.and_then(|aside| disk.rename(name, &aside));
-    moved.map_err(|source| StoreError::of(disk, name, source))
-}
+/// What a file's name ends in that does not count any more.
+const DAMAGED: &str = "damaged";

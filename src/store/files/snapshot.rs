@@ -7,7 +7,9 @@ use crate::shard::Piece;
 
 use super::StoreError;
 use super::disk::{Disk, DiskFile, Syncing};
-use super::record::{self, Before, FileKind, Head};
+use super::head::{Before, FileKind, Head};
+use super::identity::StoreId;
+use super::record;
 
 /// Its name until it is whole.
 pub(super) const NEW: &str = "new.snapshot";
@@ -22,7 +24,8 @@ pub(super) fn name_of(sequence: u64) -> String {
 /// What stands behind a snapshot.
 pub(super) enum Follows {
     Log,
-    /// Nothing yet: the log is begun at the next start.
+    /// Nothing yet: the log is begun at the next start. What has lower numbers is no part of this history:
+    /// nobody removes it.
     Nothing,
 }
 
@@ -45,6 +48,7 @@ impl Writer {
     /// behind it, which is missed at a start if it is gone.
     pub(super) fn begin(
         disk: &mut dyn Disk,
+        store: StoreId,
         sequence: u64,
         follows: Follows,
     ) -> Result<Writer, StoreError> {
@@ -56,6 +60,7 @@ impl Writer {
                 sequence: sequence + 1,
                 bytes: 0,
             }),
+            store: Some(store),
         };
         let mut writer = Writer {
             file,
@@ -66,7 +71,7 @@ impl Writer {
             is_named: false,
             pieces: 0,
             time: 0,
-            buffer: head.encode(FileKind::Snapshot).to_vec(),
+            buffer: head.encode(FileKind::Snapshot),
         };
         writer.write(disk)?;
         Ok(writer)

@@ -3,16 +3,19 @@
 //! May not know what a record says; `load` does.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
 
 use crate::config::FileStore;
 use crate::shard::Restored;
 
-use super::disk::{Directory, Disk};
+use super::directory::Directory;
+use super::disk::Disk;
+use super::held::Held;
+use super::identity::{self, StoreId};
 use super::layout::Layout;
 use super::load::{self, Damage, Loaded, Torn};
-use super::lock::Lock;
 use super::log::{self, Log};
+use super::room::Room;
+use super::watch::Watch;
 use super::{Files, Notes, StoreError, import, snapshot};
 
 /// A store that can serve.
@@ -31,49 +34,50 @@ impl Files {
         workers: usize,
         restore: &mut dyn FnMut(Restored),
     ) -> Result<Started, StoreError> {
-        let path = &settings.path;
-        let directory = Directory::make(path);
-        let directory = directory.map_err(|source| StoreError::io(path, source))?;
-        let lock = Lock::take(path)?;
-        Files::on(Box::new(directory), Some(lock), settings, workers, restore)
+        let mut directory = Directory::make(&settings.path)?;
+        directory.lock()?;
+        Files::on(Box::new(directory), settings, workers, restore)
     }
 
-    /// The same on any disk.
+    /// The same on any disk, which is locked.
     pub fn on(
         mut disk: Box<dyn Disk>,
-        mut lock: Option<Lock>,
         settings: &FileStore,
         workers: usize,
         restore: &mut dyn FnMut(Restored),
     ) -> Result<Started, StoreError> {
-        if Layout::read(&*disk)?.is_empty() {
-            import::import(&mut *disk)?;
-        } else {
-            note_passed_over(&*disk)?;
-        }
-        let loaded = load::load(&*disk, restore, Damage::Stops)?;
+        let (loaded, store) = read(&mut *disk, restore)?;
         put_in_order(&mut *disk, &loaded)?;
-        if let Some(lock) = &mut lock {
-            lock.note_boot();
-        }
+        disk.note_boot();
         can_create(&mut *disk)?;
+        identify(&mut *disk, store)?;
+        let held = Held::new(disk);
+        let path = &settings.path;
+        let mut disk = held.map_err(|source| StoreError::io(path, source))?;
         let is_log_gone = loaded.is_followed && loaded.segments.is_empty();
         let mut log = Log::resume(
-            &mut *disk,
+            &mut disk,
+            store,
             settings.fsync,
             settings.segment_bytes,
             loaded.segments,
             loaded.last_sequence + 1,
             !loaded.is_log_behind,
         )?;
-        if is_log_gone {
-            // Its head was not whole. The next start looks for it.
-            log.roll(&mut *disk)?;
+        if !log.is_open()
+            && let Err(error) = log.roll(&mut disk)
+        {
+            // Without room what is kept can be read, and there may be some later. But a log whose head was
+            // not whole is looked for by the next start.
+            if is_log_gone || !error.is_for_room() {
+                return Err(error);
+            }
         }
         let files = Files {
             disk,
-            lock,
-            is_lock_lost: false,
+            store,
+            watch: Watch::default(),
+            room: Room::default(),
             workers,
             fsync: settings.fsync,
             save_interval: settings.save_interval,
@@ -104,15 +108,52 @@ impl Files {
     }
 }
 
+impl Files {
+    /// Says it anew where somebody has removed that.
+    pub(super) fn identify(&mut self) -> Result<(), StoreError> {
+        identify(&mut self.disk, self.store)
+    }
+}
+
+/// All that is there, and whose it is: where nothing says so, it is a store from now on.
+fn read(
+    disk: &mut dyn Disk,
+    restore: &mut dyn FnMut(Restored),
+) -> Result<(Loaded, StoreId), StoreError> {
+    let mut new = None;
+    if Layout::read(disk)?.is_empty() {
+        let store = identity::read(disk)?.unwrap_or_else(StoreId::new);
+        import::import(disk, store)?;
+        new = Some(store);
+    } else {
+        note_passed_over(disk)?;
+    }
+    let loaded = load::load(disk, restore, Damage::Stops)?;
+    let store = loaded.store.or(new).unwrap_or_else(StoreId::new);
+    Ok((loaded, store))
+}
+
+/// Says in the directory whose it is, unless it does. Without room the heads of its files have to do.
+fn identify(disk: &mut dyn Disk, store: StoreId) -> Result<(), StoreError> {
+    if identity::read(disk)? == Some(store) {
+        return Ok(());
+    }
+    match identity::write(disk, store) {
+        Err(error) if !error.is_for_room() => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// A directory in which nothing can be made would take writes only until the next segment. A full disk is
 /// another thing: what is kept can be read, and there may be room later.
 fn can_create(disk: &mut dyn Disk) -> Result<(), StoreError> {
     let made = disk.create(log::NEW).map(drop);
     match made.and_then(|()| disk.remove(log::NEW)) {
-        Err(source) if source.kind() != ErrorKind::StorageFull => {
-            Err(StoreError::of(disk, log::NEW, source))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(()),
+        Err(cause) => match StoreError::create(&disk.path().join(log::NEW), cause) {
+            error if error.is_for_room() => Ok(()),
+            error => Err(error),
+        },
     }
 }
 
@@ -128,12 +169,14 @@ fn note_passed_over(disk: &dyn Disk) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Cuts off what is not whole, and removes what is superfluous or was never finished.
+/// Cuts off what is not whole, and removes what is superfluous or was never finished. What a snapshot was
+/// saved from is kept aside: who has saved it was interrupted.
 fn put_in_order(disk: &mut dyn Disk, loaded: &Loaded) -> Result<(), StoreError> {
     if let Some(torn) = &loaded.torn {
         cut_off(disk, torn).map_err(|source| StoreError::of(disk, &torn.name, source))?;
     }
-    let unfinished = [log::NEW.to_owned(), snapshot::NEW.to_owned()];
+    move_all_aside(disk, &loaded.aside, "damaged")?;
+    let unfinished = [log::NEW, snapshot::NEW, identity::NEW].map(str::to_owned);
     let names = disk.list();
     let names = names.map_err(|source| StoreError::io(disk.path(), source))?;
     for name in loaded.superfluous.iter().chain(&unfinished) {
@@ -169,6 +212,32 @@ fn cut_off(disk: &mut dyn Disk, torn: &Torn) -> std::io::Result<()> {
     let mut log = disk.reopen(&torn.name)?;
     log.cut(torn.offset)?;
     log.sync()
+}
+
+/// Gives files names with that ending, which no other has, for good.
+pub(super) fn move_all_aside(
+    disk: &mut dyn Disk,
+    names: &[String],
+    ending: &str,
+) -> Result<(), StoreError> {
+    for name in names {
+        let aside = free_name(disk, format!("{name}.{ending}"));
+        let moved = aside.and_then(|aside| {
+            disk.rename(name, &aside)?;
+            Ok(aside)
+        });
+        let aside = moved.map_err(|source| StoreError::of(disk, name, source))?;
+        tracing::warn!(
+            "{}: does not count any more, and is kept in {aside}",
+            disk.path().join(name).display()
+        );
+    }
+    match names.is_empty() {
+        true => Ok(()),
+        false => disk
+            .sync()
+            .map_err(|source| StoreError::io(disk.path(), source)),
+    }
 }
 
 /// That name, or the next that no file has: what was kept aside before stays.

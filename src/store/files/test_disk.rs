@@ -6,19 +6,61 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use super::disk::{Disk, DiskFile, Identity, SyncNames, Syncing};
+use super::StoreError;
+use super::disk::{Disk, DiskFile, Inode, SyncNames, Syncing};
 
 /// What is written at a time, in whatever order, until a sync.
 const BLOCK_BYTES: usize = 512;
 
-/// Shared with the files that it has given out, and with the test.
+/// One directory, shared with the files that it has given out, and with the test.
+#[derive(Default)]
+pub(super) struct TestDisk {
+    state: Arc<Mutex<State>>,
+    /// This one has the lock, as long as it lives.
+    lock: Option<Arc<()>>,
+}
+
+/// Another one that has not locked it.
+impl Clone for TestDisk {
+    fn clone(&self) -> TestDisk {
+        TestDisk {
+            state: Arc::clone(&self.state),
+            lock: None,
+        }
+    }
+}
+
+/// A path, and the directory to which it leads.
 #[derive(Clone, Default)]
-pub(super) struct TestDisk(Arc<Mutex<State>>);
+pub(super) struct TestPath(Arc<Mutex<Option<TestDisk>>>);
+
+impl TestPath {
+    pub(super) fn leads_to(&self, disk: &TestDisk) {
+        disk.state().path = Some(self.clone());
+        *self.0.lock().unwrap() = Some(disk.clone());
+    }
+
+    pub(super) fn leads_nowhere(&self) {
+        *self.0.lock().unwrap() = None;
+    }
+
+    fn end(&self) -> io::Result<TestDisk> {
+        let end = self.0.lock().unwrap().clone();
+        end.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
 
 #[derive(Default)]
 struct State {
+    /// Where it was when it was opened; none: it stays where it is.
+    path: Option<TestPath>,
+    locked: Weak<()>,
+    /// So much fits into all files.
+    capacity: Option<usize>,
+    /// So many more changes, then the process is killed: none is made any more.
+    changes: Option<usize>,
     files: BTreeMap<String, Arc<Mutex<Bytes>>>,
     /// The names that a loss of power leaves.
     synced_names: BTreeMap<String, Arc<Mutex<Bytes>>>,
@@ -53,7 +95,43 @@ struct Bytes {
 
 impl TestDisk {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.state.lock().unwrap()
+    }
+
+    /// Before each change: whoever makes it has the lock, if anybody has.
+    fn change(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        let holder = state.locked.upgrade();
+        assert!(
+            holder.is_none_or(|holder| {
+                let mine = self.lock.as_ref();
+                mine.is_some_and(|mine| Arc::ptr_eq(mine, &holder))
+            }),
+            "changed without the lock"
+        );
+        state.changed()?;
+        Ok(state)
+    }
+
+    /// Somebody who asks for no lock changes it.
+    pub(super) fn unlocked<T>(&self, change: impl FnOnce(&mut TestDisk) -> T) -> T {
+        let locked = std::mem::take(&mut self.state().locked);
+        let changed = change(&mut self.clone());
+        self.state().locked = locked;
+        changed
+    }
+
+    pub(super) fn capacity(&self, bytes: usize) {
+        self.state().capacity = Some(bytes);
+    }
+
+    pub(super) fn kill_after(&self, changes: Option<usize>) {
+        self.state().changes = changes;
+    }
+
+    /// Whether it was killed.
+    pub(super) fn is_killed(&self) -> bool {
+        self.state().changes == Some(0)
     }
 
     pub(super) fn room(&self, bytes: Option<usize>) {
@@ -186,12 +264,45 @@ impl TestDisk {
 }
 
 impl Disk for TestDisk {
+    fn path(&self) -> &Path {
+        Path::new("disk")
+    }
+
+    fn is_at_path(&self) -> io::Result<bool> {
+        let path = self.state().path.clone();
+        let end = path.map_or_else(|| Ok(self.clone()), |path| path.end())?;
+        Ok(Arc::ptr_eq(&end.state, &self.state))
+    }
+
+    fn at_path(&self) -> io::Result<Box<dyn Disk>> {
+        let path = self.state().path.clone();
+        let end = path.map_or_else(|| Ok(self.clone()), |path| path.end())?;
+        Ok(Box::new(end))
+    }
+
+    fn lock(&mut self) -> Result<(), StoreError> {
+        let mut state = self.state();
+        if state.locked.upgrade().is_some() {
+            return Err(StoreError::Locked {
+                directory: "disk".into(),
+                by: "another process".to_owned(),
+            });
+        }
+        let lock = Arc::new(());
+        state.locked = Arc::downgrade(&lock);
+        drop(state);
+        self.lock = Some(lock);
+        Ok(())
+    }
+
+    fn note_boot(&mut self) {}
+
     fn may_have_lost_power(&self) -> bool {
         self.state().has_lost_power
     }
 
-    fn path(&self) -> &Path {
-        Path::new("disk")
+    fn free_bytes(&self) -> Option<u64> {
+        self.state().free().map(|free| free as u64)
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -202,8 +313,8 @@ impl Disk for TestDisk {
         Ok(self.find(name)?.lock().unwrap().now.len() as u64)
     }
 
-    fn identity(&self, name: &str) -> io::Result<Identity> {
-        self.find(name).map(|file| identity_of(&file))
+    fn inode(&self, name: &str) -> io::Result<Inode> {
+        self.find(name).map(|file| inode_of(&file))
     }
 
     fn open(&self, name: &str, from: u64) -> io::Result<Box<dyn Read>> {
@@ -221,11 +332,11 @@ impl Disk for TestDisk {
     }
 
     fn create(&mut self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        if self.state().creations_fail {
+        let mut state = self.change()?;
+        if state.creations_fail {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let file = Arc::new(Mutex::new(Bytes::default()));
-        let mut state = self.state();
         state.files.insert(name.to_owned(), Arc::clone(&file));
         drop(state);
         Ok(Box::new(TestFile {
@@ -236,7 +347,7 @@ impl Disk for TestDisk {
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         let file = self.find(from)?;
-        let mut state = self.state();
+        let mut state = self.change()?;
         state.files.remove(from);
         state.files.insert(to.to_owned(), file);
         Ok(())
@@ -244,13 +355,15 @@ impl Disk for TestDisk {
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         self.find(name)?;
-        self.state().files.remove(name);
+        self.change()?.files.remove(name);
         Ok(())
     }
 
     fn begin_remove(&mut self, names: Vec<String>) {
         for name in names {
-            self.state().files.remove(&name);
+            if let Ok(mut state) = self.change() {
+                state.files.remove(&name);
+            }
         }
     }
 
@@ -258,6 +371,7 @@ impl Disk for TestDisk {
         let disk = self.clone();
         Arc::new(move || {
             let mut state = disk.state();
+            state.changed()?;
             state.synced_names = state.files.clone();
             Ok(())
         })
@@ -269,22 +383,24 @@ struct TestFile {
     file: Arc<Mutex<Bytes>>,
 }
 
-fn identity_of(file: &Arc<Mutex<Bytes>>) -> Identity {
-    Identity {
+fn inode_of(file: &Arc<Mutex<Bytes>>) -> Inode {
+    Inode {
         device: 0,
-        inode: Arc::as_ptr(file) as u64,
+        number: Arc::as_ptr(file) as u64,
     }
 }
 
 impl DiskFile for TestFile {
-    fn identity(&self) -> io::Result<Identity> {
-        Ok(identity_of(&self.file))
+    fn inode(&self) -> io::Result<Inode> {
+        Ok(inode_of(&self.file))
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.state();
+        state.changed()?;
         state.writes += 1;
-        let fits = state.room.unwrap_or(bytes.len()).min(bytes.len());
+        let free = state.free().unwrap_or(bytes.len());
+        let fits = state.room.unwrap_or(bytes.len()).min(free).min(bytes.len());
         if let Some(room) = &mut state.room {
             *room -= fits;
         }
@@ -297,9 +413,12 @@ impl DiskFile for TestFile {
     }
 
     fn cut(&mut self, len: u64) -> io::Result<()> {
-        if self.disk.state().cuts_fail {
+        let mut state = self.disk.state();
+        state.changed()?;
+        if state.cuts_fail {
             return Err(io::Error::other("cut fails"));
         }
+        drop(state);
         self.file.lock().unwrap().now.truncate(len as usize);
         Ok(())
     }
@@ -326,7 +445,28 @@ impl DiskFile for TestFile {
 }
 
 impl State {
+    fn changed(&mut self) -> io::Result<()> {
+        match &mut self.changes {
+            None => return Ok(()),
+            Some(0) => {}
+            Some(left) => {
+                *left -= 1;
+                if *left > 0 {
+                    return Ok(());
+                }
+            }
+        }
+        Err(io::Error::other("killed"))
+    }
+
+    fn free(&self) -> Option<usize> {
+        let used = self.files.values();
+        let used = used.map(|file| file.lock().unwrap().now.len()).sum();
+        self.capacity.map(|capacity| capacity.saturating_sub(used))
+    }
+
     fn sync(&mut self, file: &Mutex<Bytes>, up_to: Vec<u8>) -> io::Result<()> {
+        self.changed()?;
         let mut file = file.lock().unwrap();
         match self.syncs {
             Some(0) => {

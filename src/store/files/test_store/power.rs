@@ -1,6 +1,6 @@
 //! Losses of power, and what only looks like one.
 
-use super::record::HEAD_BYTES;
+use super::head::HEAD_BYTES;
 use super::*;
 
 /// A log of which 3 writes are synced and 40 are not, in a file of many blocks. The last is of a batch
@@ -54,7 +54,7 @@ fn a_block_that_was_synced_and_is_gone_is_damage() {
     let mut world = with_unsynced(Fsync::Interval);
     let [a, ..] = keys();
     world.files.log.sync(&world.disk).unwrap();
-    let name = world.disk.names().pop().unwrap();
+    let name = names_with(&world.disk, ".log").pop().unwrap();
     let mut bytes = world.disk.read(&name);
     bytes[1024..1536].fill(0);
     // Nothing says yet that it was synced.
@@ -102,7 +102,7 @@ fn start_on(
 #[test]
 fn a_block_of_zeros_is_damage_where_the_machine_has_been_up_all_the_time() {
     let world = with_unsynced(Fsync::Interval);
-    let name = world.disk.names().pop().unwrap();
+    let name = names_with(&world.disk, ".log").pop().unwrap();
     let mut bytes = world.disk.read(&name);
     bytes[1024..1536].fill(0);
     let refused = start_on(&name, bytes.clone(), &world, false).unwrap_err();
@@ -115,7 +115,7 @@ fn after_a_clean_stop_a_block_of_zeros_is_damage_whatever_came_between() {
     for fsync in [Fsync::Always, Fsync::Interval, Fsync::Never] {
         let mut world = with_unsynced(fsync);
         world.files.close();
-        let name = world.disk.names().pop().unwrap();
+        let name = names_with(&world.disk, ".log").pop().unwrap();
         let bytes = world.disk.read(&name);
         for sector in 1..bytes.len() / 512 {
             let mut bytes = bytes.clone();
@@ -135,7 +135,7 @@ fn names_of_zeros_are_no_blocks_that_were_not_written() {
         world.change(&b, &name(n), Some(n.to_string()));
         world.turn_of_store(9);
     }
-    let file = world.disk.names().pop().unwrap();
+    let file = names_with(&world.disk, ".log").pop().unwrap();
     let mut bytes = world.disk.read(&file);
     let (_, mut shards) = start(&world.disk, &world.settings, 1).unwrap();
     let found = &listed(&mut shards)[&b];
@@ -187,7 +187,7 @@ fn a_name_that_holds_a_record_is_a_name() {
 #[test]
 fn with_other_damage_beside_it_everything_whole_is_salvaged() {
     let world = with_unsynced(Fsync::Never);
-    let name = world.disk.names().pop().unwrap();
+    let name = names_with(&world.disk, ".log").pop().unwrap();
     let mut bytes = world.disk.read(&name);
     bytes[HEAD_BYTES + 60] ^= 1;
     bytes[1024..1536].fill(0);
