@@ -222,6 +222,9 @@ fn check(sources: &Sources<'_>, json: bool) -> anyhow::Result<ExitCode> {
         say(&config::human(&reading))?;
         show(&reading.faults);
         if reading.faults.is_empty() {
+            for notice in &reading.config.notices {
+                complain(&format!("note: {notice}"));
+            }
             for warning in &reading.config.warnings {
                 complain(&format!("warning: {warning}"));
             }

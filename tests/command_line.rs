@@ -289,6 +289,16 @@ fn serve_is_what_is_done_without_a_command() {
 }
 
 #[test]
+fn check_says_what_is_passed_over() {
+    let file = "workers:\n- {name: iii-stream, config: {adapter: {name: kv}}}\n- {name: iii-worker-manager, config: {host: 127.0.0.1}}\n";
+    let directory = Directory::new("passed-over").with_file(file);
+    let mut command = command(&directory.0, &["check"]);
+    let (code, _, error) = outcome(command.env("III_URL", "ws://h").output().unwrap());
+    let line = "note: III_URL passed over: with config.yaml this server is the engine\n";
+    assert_eq!((code, error.as_str()), (0, line));
+}
+
+#[test]
 fn missing_file_exits_with_one_and_a_hint() {
     let directory = Directory::new("missing");
     let lines = "Config file not found: 'no.yaml'.\n\

@@ -966,7 +966,7 @@ workers:
             ),
             (
                 "limits: {mailbox_len: 7}",
-                "limits.mailbox_len: 7 is too small, expected an integer from 8 to 1048576",
+                "limits.mailbox_len: 7 is too small, expected an integer from 8 to 1048576, as 100000 or 100k",
             ),
             (
                 "limits: {json_depth: 126}",

@@ -22,6 +22,7 @@ mod file;
 mod homes;
 mod manager;
 mod ports;
+mod quantity;
 mod redis;
 mod report;
 mod section;

@@ -9,9 +9,10 @@ use crate::protocol::origin::OriginRule;
 
 use super::address::origin_rule;
 use super::engine::{self, FileKind, Said};
+use super::quantity::integer;
 use super::redis::{CONNECT_TIMEOUT_MS, IN_FLIGHT};
 use super::report::Report;
-use super::section::{Section, integer, mismatch};
+use super::section::{Section, mismatch};
 use super::store::StoreConfig;
 use super::yaml::{Node, Value};
 use super::{AuthFailure, BACKLOG_LEN, Config, MAILBOX_LEN_MIN, Pin, Threads};
@@ -90,7 +91,7 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
         &mut limits.behind_bytes_worker,
         WAITING_BYTES,
     );
-    keys.integer(
+    keys.count(
         "mailbox_len",
         &mut limits.mailbox_len,
         MAILBOX_LEN_MIN as u64..=1 << 20,
