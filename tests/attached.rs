@@ -254,18 +254,30 @@ fn custom_stores_follow_the_engine_s_list_and_go_when_it_does_not_find_them() {
     link.answer(&call, json!({"result": ["a"]}));
     assert_eq!(link.next()["result"], json!(["a"]));
 
-    // One that is not found is gone: from then on our own store is asked.
-    link.start("stream::get", item_input(ROOM, "i"));
-    let call = link.next_call("stream::get(chat)");
-    let gone =
-        json!({"code": "function_not_found", "message": "Function stream::get(chat) not found"});
-    link.answer(&call, json!({"error": gone}));
-    assert_eq!(link.next()["error"], gone);
+    // One that is not found is gone: that very call, and all later ones, are our own store's.
+    let gone = |id: &str| {
+        let message = format!("Function {id} not found");
+        json!({"error": {"code": "function_not_found", "message": message}})
+    };
     let id = link.start("stream::get", item_input(ROOM, "i"));
-    assert_eq!(
-        link.next(),
-        json!({"type": "invocationresult", "invocation_id": id, "function_id": "stream::get"})
-    );
+    let call = link.next_call("stream::get(chat)");
+    link.answer(&call, gone("stream::get(chat)"));
+    let nothing = |id: &str| json!({"type": "invocationresult", "invocation_id": id, "function_id": "stream::get"});
+    assert_eq!(link.next(), nothing(&id));
+    let id = link.start("stream::get", item_input(ROOM, "i"));
+    assert_eq!(link.next(), nothing(&id));
+    for asked_before in [true, false] {
+        let id = link.start("stream::list_groups", json!({"stream_name": "chat"}));
+        if asked_before {
+            let call = link.next_call("stream::list_groups(chat)");
+            link.answer(&call, gone("stream::list_groups(chat)"));
+        }
+        let answer = link.next();
+        assert_eq!(
+            (&answer["invocation_id"], &answer["result"]),
+            (&json!(id), &json!([]))
+        );
+    }
     drop(server);
 }
 

@@ -525,3 +525,73 @@ fn a_message_over_its_limit_ends_the_socket_with_a_reason() {
         "{reason}"
     );
 }
+
+/// Connects as a worker does that has lost its connection: `token` is what the older socket was given.
+fn reattached(server: &TestServer, older: &SdkWorker, token: &str) -> SdkWorker {
+    let mut newer = SdkWorker::connect(server);
+    newer.send(
+        &json!({"type": "reattach", "previous_worker_id": older.worker_id, "reattach_token": token}),
+    );
+    newer
+}
+
+#[test]
+fn a_worker_that_has_connected_again_takes_the_place_of_its_older_socket() {
+    let server = TestServer::start(ONE_WORKER);
+    let mut caller = SdkWorker::connect(&server);
+    let mut older = SdkWorker::connect(&server);
+    older.register("f");
+    older.register("g");
+    let token = older.reattach_token.clone();
+    assert_eq!(token.len(), 64);
+    let mut newer = reattached(&server, &older, &token);
+    assert_ne!(newer.reattach_token, token, "a token counts once");
+    newer.register("f");
+    // The older one is closed, and what it had alone is gone with it.
+    match older.next_message() {
+        Message::Close(Some(frame)) => assert_eq!(u16::from(frame.code), 1000),
+        other => panic!("expected a close frame, got {other:?}"),
+    }
+    let id = caller.start("f", json!({}));
+    let call = newer.next_call();
+    newer.answer(&call, json!({"result": 5}));
+    assert_eq!(caller.result(&id)["result"], 5);
+    assert_eq!(caller.error_of("g", json!({})).0, "function_not_found");
+}
+
+#[test]
+fn nobody_takes_the_place_of_another_without_its_token_or_later_than_first() {
+    let server = TestServer::start(ONE_WORKER);
+    let mut caller = SdkWorker::connect(&server);
+    let mut older = SdkWorker::connect(&server);
+    older.register("f");
+    let token = older.reattach_token.clone();
+    let others = caller.reattach_token.clone();
+    let mut tries = vec![
+        String::new(),
+        token[1..].to_owned(),
+        format!("{token}0"),
+        others,
+    ];
+    tries.push("0".repeat(64));
+    let mut workers: Vec<SdkWorker> = tries
+        .iter()
+        .map(|token| reattached(&server, &older, token))
+        .collect();
+    let mut late = SdkWorker::connect(&server);
+    late.register("other");
+    late.send(
+        &json!({"type": "reattach", "previous_worker_id": older.worker_id, "reattach_token": token}),
+    );
+    workers.push(late);
+    workers.iter_mut().for_each(SdkWorker::settle);
+    // One that is replaced afterwards is closed: the first one would have been before it.
+    let mut marker = SdkWorker::connect(&server);
+    let marked = reattached(&server, &marker, &marker.reattach_token);
+    assert!(matches!(marker.next_message(), Message::Close(_)));
+    let id = caller.start("f", json!({}));
+    let call = older.next_call();
+    older.answer(&call, json!({"result": 5}));
+    assert_eq!(caller.result(&id)["result"], 5);
+    drop(marked);
+}

@@ -599,3 +599,37 @@ fn functions_that_decide_and_those_of_other_ports_are_not_taken_over() {
     sdk.answer(&call, json!({"result": {}}));
     again.wait_for_hello();
 }
+
+#[test]
+fn a_token_gives_no_place_on_another_listener_nor_with_other_rights() {
+    let (server, mut sdk, guarded) = with_rules(rules(Some("auth"), exposed("*")));
+    sdk.register("auth");
+    let reattach = |newer: &mut SdkWorker, older: &SdkWorker| {
+        newer.send(
+            &json!({"type": "reattach", "previous_worker_id": older.worker_id,
+            "reattach_token": older.reattach_token}),
+        );
+        newer.settle();
+    };
+    let grant = json!({"context": {"user": 1}});
+    let mut older = admitted(&mut sdk, guarded, grant.clone());
+    older.register("mine");
+    // One from a listener without rules, and one that may do something else.
+    let mut strange = SdkWorker::connect(&server);
+    reattach(&mut strange, &older);
+    let mut other = admitted(&mut sdk, guarded, json!({"context": {"user": 2}}));
+    reattach(&mut other, &older);
+    let id = sdk.start("mine", json!({}));
+    let call = older.next_call();
+    older.answer(&call, json!({"result": 1}));
+    assert_eq!(sdk.result(&id)["result"], 1);
+    // The same user may.
+    let mut newer = admitted(&mut sdk, guarded, grant);
+    reattach(&mut newer, &older);
+    newer.register("mine");
+    assert!(matches!(older.next_message(), Message::Close(_)));
+    let id = sdk.start("mine", json!({}));
+    let call = newer.next_call();
+    newer.answer(&call, json!({"result": 2}));
+    assert_eq!(sdk.result(&id)["result"], 2);
+}

@@ -19,6 +19,7 @@ use super::Engine;
 use super::calls::{Answered, Awaits};
 use super::embedded::Also;
 use super::peers::Phase;
+use super::reattach::new_token;
 
 impl Engine {
     /// The head of a request is in order. `bytes`: all that has come, the head first.
@@ -148,8 +149,11 @@ impl Engine {
             false => Phase::Work(connection),
         };
         if !is_telemetry {
-            self.peers
-                .send(id, |out| answer::worker_registered(out, &worker_id));
+            let token = new_token();
+            peer.reattach_token = Some(token.as_str().into());
+            self.peers.send(id, |out| {
+                answer::worker_registered(out, &worker_id, &token);
+            });
             self.worker_has_come(id);
         }
         self.queue(id);

@@ -237,6 +237,10 @@ impl Engine {
     pub(super) fn hear(&mut self, awaits: Awaits, function_id: &str, answered: Answered<'_>) {
         match awaits {
             Awaits::Caller(caller) => self.answer_caller(caller, function_id, answered),
+            Awaits::Groups(caller, stream) => match answered {
+                Answered::NotFound => self.list_own_groups(caller, &stream),
+                _ => self.answer_caller(caller, function_id, answered),
+            },
             Awaits::Nobody => self.log_failure(function_id, answered),
             Awaits::Functions => self.functions_listed(answered),
             Awaits::Workers => self.workers_listed(answered),
@@ -278,6 +282,7 @@ impl Engine {
                 let answer = match answered {
                     Answered::Result(result) => CustomAnswer::Result(result.map(Text::from)),
                     Answered::Refused(cause) => CustomAnswer::Refused(cause.into()),
+                    Answered::NotFound => CustomAnswer::Gone,
                     _ => CustomAnswer::Failed(
                         answered
                             .error(function_id)

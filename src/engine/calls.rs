@@ -91,6 +91,8 @@ pub(super) enum Awaits {
     },
     /// Whether a socket on the worker port may open.
     Admission(SlotId),
+    /// An SDK worker has asked for the groups of that stream, which has a custom function.
+    Groups(Caller, Box<str>),
     /// The custom function of a stream, asked by a shard.
     Custom {
         shard: WorkerId,
@@ -389,7 +391,7 @@ impl Calls {
 impl Awaits {
     fn caller(&self) -> Option<&Caller> {
         match self {
-            Awaits::Caller(caller) => Some(caller),
+            Awaits::Caller(caller) | Awaits::Groups(caller, _) => Some(caller),
             _ => None,
         }
     }

@@ -263,6 +263,7 @@ impl Engine {
         while let Some(id) = self.closing.pop_due(self.now.monotonic) {
             self.end(id);
         }
+        self.end_replaced();
         self.end_overdue_calls();
         self.end_overdue_waits();
     }

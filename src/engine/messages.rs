@@ -25,9 +25,10 @@ impl Engine {
             Ok(message) => message,
             Err(why) => return self.drop_message(id, &why),
         };
-        let Some(peer) = self.peers.get(id) else {
+        let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
+        let is_first = !std::mem::replace(&mut peer.has_spoken, true);
         let access = Arc::clone(&peer.access);
         match message {
             EngineMessage::Invoke(invoke) => self.invoke(id, &invoke),
@@ -98,6 +99,7 @@ impl Engine {
                 self.serve_type(id, &trigger_type, served);
             }
             EngineMessage::Ping => self.peers.send(id, answer::pong),
+            EngineMessage::Ignored if is_first => self.reattach(id, text),
             EngineMessage::RegisterService | EngineMessage::Ignored => {}
         }
     }

@@ -24,6 +24,7 @@ mod parked;
 mod peers;
 mod presence;
 mod publish;
+mod reattach;
 mod registry;
 mod serve;
 mod trigger;
@@ -146,6 +147,8 @@ pub struct Engine {
     orphans: Parked,
     handshakes: Deadlines<SlotId>,
     closing: Deadlines<SlotId>,
+    /// Sockets whose place another one of the same worker takes.
+    replaced: Deadlines<SlotId>,
     /// When a change in the set of functions is told.
     functions_due: Option<Instant>,
     /// When this thread was made, in ms since 1970.
@@ -199,6 +202,7 @@ impl Engine {
             orphans: Parked::default(),
             handshakes: Deadlines::default(),
             closing: Deadlines::default(),
+            replaced: Deadlines::default(),
             functions_due: None,
             started_ms: now.wall_ms,
             drain_until: None,
@@ -286,6 +290,7 @@ impl Engine {
         sleep_until([
             self.handshakes.next_at(),
             self.closing.next_at(),
+            self.replaced.next_at(),
             self.listeners.rest_until(),
             self.calls.next_deadline(),
             parked,

@@ -38,6 +38,10 @@ pub(super) struct Peer {
     pub(super) phase: Phase,
     /// What it is called by everybody; given at the upgrade.
     pub(super) worker_id: Uuid,
+    /// Whoever says it takes its place. None: nobody can.
+    pub(super) reattach_token: Option<Box<str>>,
+    /// It has said something, so it takes nobody's place any more.
+    pub(super) has_spoken: bool,
     /// The number of the listener that it came to.
     pub(super) listener: usize,
     /// What it may do.
@@ -97,6 +101,8 @@ impl Peer {
             socket,
             phase,
             worker_id: Uuid::nil(),
+            reattach_token: None,
+            has_spoken: false,
             listener: 0,
             access: Arc::new(Access::unlimited()),
             ip: None,

@@ -185,7 +185,23 @@ impl Engine {
         asked.write(&mut input);
         let input = String::from_utf8(input).unwrap_or_default();
         let call = Outgoing::own(&function_id, &input);
-        self.send_call(callee, &call, Awaits::Caller(caller), function.id());
+        let awaits = Awaits::Groups(caller, stream.into());
+        self.send_call(callee, &call, awaits, function.id());
+    }
+
+    /// The groups of a stream that no custom function names any more.
+    pub(super) fn list_own_groups(&mut self, caller: Caller, stream: &str) {
+        let (id, function) = (caller.peer, StreamFunction::ListGroups);
+        let workers = self.ports.to_commands.len();
+        let call = self.begin_stream(caller, function, workers);
+        for worker in 0..workers {
+            let stream = stream.into();
+            self.send_command(
+                Some(id),
+                WorkerId(worker as u16),
+                Command::ListGroups { stream, call },
+            );
+        }
     }
 
     fn begin_stream(&mut self, caller: Caller, function: StreamFunction, workers: usize) -> CallId {

@@ -82,11 +82,13 @@ pub enum ResultBody<'a> {
     Error(&'a ErrorBody),
 }
 
-/// The greeting: the worker's own id.
-pub fn worker_registered(out: &mut Vec<u8>, worker_id: &Uuid) {
+/// The greeting: the worker's own id, and with which a later socket of its takes this one's place.
+pub fn worker_registered(out: &mut Vec<u8>, worker_id: &Uuid, reattach_token: &str) {
     push(out, r#"{"type":"workerregistered","worker_id":""#);
     write_uuid(out, worker_id);
-    push(out, "\"}");
+    push(out, r#"","reattach_token":"#);
+    text::write_string(out, reattach_token);
+    out.push(b'}');
 }
 
 /// The answer to a call.
@@ -392,7 +394,7 @@ mod tests {
     #[test]
     fn messages_have_the_keys_of_the_reference_in_its_order() {
         assert_eq!(
-            written(|out| worker_registered(out, &ID)),
+            written(|out| worker_registered(out, &ID, "t")),
             format!(r#"{{"type":"workerregistered","worker_id":"{ID_TEXT}"}}"#)
         );
         assert_eq!(written(pong), r#"{"type":"pong"}"#);

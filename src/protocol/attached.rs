@@ -288,6 +288,15 @@ pub fn greeting(message: &str) -> Option<Greeting> {
     })
 }
 
+/// What a worker says first that takes the place of an older socket of its own: what that one was
+/// called, and the token that it was given.
+pub fn reattachment(message: &str) -> Option<(Uuid, String)> {
+    let keys = ["type", "previous_worker_id", "reattach_token"];
+    let [kind, id, token] = strings_at(message, keys)?;
+    (kind? == "reattach").then_some(())?;
+    Some((Uuid::parse_str(&id?).ok()?, token?))
+}
+
 /// What the engine does not let us register, since somebody else has it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rejection {
@@ -474,9 +483,11 @@ mod tests {
         let greeted = greeting(&plain).unwrap();
         assert_eq!((greeted.worker_id, &greeted.reattach_token), (id, &None));
         assert_eq!(reattach(&greeted), None);
+        assert_eq!(reattachment(&plain), None);
         assert_eq!(refused_because(&plain), None);
         let newer = plain.replace('}', r#","reattach_token":"t\"1"}"#);
         let said = reattach(&greeting(&newer).unwrap()).unwrap();
+        assert_eq!(reattachment(&said), Some((id, "t\"1".to_owned())));
         assert_eq!(
             said,
             format!(r#"{{"type":"reattach","previous_worker_id":"{id}","reattach_token":"t\"1"}}"#)

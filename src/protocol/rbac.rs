@@ -140,6 +140,17 @@ impl Access {
         Access { rules: None }
     }
 
+    /// Whether both may do the same, on the same listener.
+    pub fn is_same_as(&self, other: &Access) -> bool {
+        match (&self.rules, &other.rules) {
+            (None, None) => true,
+            (Some(one), Some(other)) => {
+                one.grant == other.grant && Arc::ptr_eq(&one.exposed, &other.exposed)
+            }
+            _ => false,
+        }
+    }
+
     /// What is granted to this worker, and what the listener exposes to all.
     pub fn limited(grant: Grant, exposed: Arc<[Filter]>) -> Access {
         Access {

@@ -124,7 +124,7 @@ impl Command {
 }
 
 impl Ask {
-    fn held_bytes(&self) -> usize {
+    pub(super) fn held_bytes(&self) -> usize {
         match self {
             Ask::Set { item, data, .. } => item.len() + data.len(),
             Ask::Update { item, ops, .. } => {

@@ -16,7 +16,7 @@ use super::Decides;
 use super::command::{Ask, Join};
 use super::effects::{CustomAnswer, CustomCall, Reply};
 use super::group::{Group, Turn, Whose};
-use super::under_way::{Asked, Custom, Waiting};
+use super::under_way::{Custom, Waiting};
 
 impl Group {
     /// Asks the function in place of the store and keeps the command's place.
@@ -27,26 +27,16 @@ impl Group {
         decides: Decides,
         turn: &mut Turn<'_>,
     ) {
+        if matches!(ask, Ask::Send { .. } | Ask::Leave { .. }) {
+            return;
+        }
         let input = self.input_of(&ask);
-        let asked = match ask {
-            Ask::Set { item, call, .. }
-            | Ask::Update { item, call, .. }
-            | Ask::Delete { item, call } => Asked::Change {
-                function,
-                item,
-                call,
-            },
-            Ask::Get { call, .. } => Asked::Get { call },
-            Ask::List { call } => Asked::List { call },
-            Ask::Join(join) => Asked::Join(join),
-            Ask::Send { .. } | Ask::Leave { .. } => return,
-        };
         let time = match decides {
-            Decides::Owner => self.time_of(&asked, turn.now),
+            Decides::Owner => self.time_of(&ask, turn.now),
             Decides::Store | Decides::Shared => None,
         };
         if decides == Decides::Shared
-            && let Asked::Join(join) = &asked
+            && let Ask::Join(join) = &ask
         {
             self.follow_beside(join.item.as_ref(), turn);
         }
@@ -64,7 +54,7 @@ impl Group {
         });
         let custom = Custom {
             number,
-            asked,
+            ask,
             time,
             answer: None,
         };
@@ -77,29 +67,36 @@ impl Group {
         let Some(answer) = custom.answer else {
             return debug_assert!(false, "its turn has not come");
         };
+        if matches!(answer, CustomAnswer::Gone) {
+            turn.flight.repeats.push((self.key.clone(), custom.ask));
+            return;
+        }
         let time = custom
             .time
-            .or_else(|| self.time_of(&custom.asked, turn.now))
+            .or_else(|| self.time_of(&custom.ask, turn.now))
             .unwrap_or(turn.now);
-        match custom.asked {
-            Asked::Change {
-                function,
-                item,
-                call,
-            } => self.learn_written(function, &item, call, answer, time, turn),
-            Asked::Get { call } => {
+        let function = custom.ask.function().unwrap_or(StreamFunction::Set);
+        match custom.ask {
+            Ask::Set { item, call, .. }
+            | Ask::Update { item, call, .. }
+            | Ask::Delete { item, call } => {
+                self.learn_written(function, &item, call, answer, time, turn);
+            }
+            Ask::Get { call, .. } => {
                 let outcome = passed_on(StreamFunction::Get, answer);
                 turn.out.replies.push(Reply { call, outcome });
             }
-            Asked::List { call } => {
+            Ask::List { call } => {
                 let outcome = passed_on(StreamFunction::List, answer);
                 turn.out.replies.push(Reply { call, outcome });
             }
-            Asked::Join(join) => {
+            Ask::Join(join) => {
                 let sync = self.sync_told(&join, answer, time);
                 self.enter(&join, sync, turn.out);
             }
-            Asked::Send(_) => debug_assert!(false, "no custom store is asked"),
+            Ask::Send { .. } | Ask::Leave { .. } => {
+                debug_assert!(false, "no custom store is asked");
+            }
         }
     }
 
@@ -152,11 +149,11 @@ impl Group {
     }
 
     /// The time that it gives out: reads give out none.
-    fn time_of(&mut self, asked: &Asked, now: u64) -> Option<u64> {
-        match asked {
-            Asked::Change { .. } => Some(self.event_time(now)),
-            Asked::Join(join) => Some(self.sync_time(join.item.is_some(), now)),
-            Asked::Get { .. } | Asked::List { .. } | Asked::Send(_) => None,
+    fn time_of(&mut self, ask: &Ask, now: u64) -> Option<u64> {
+        match ask {
+            Ask::Set { .. } | Ask::Update { .. } | Ask::Delete { .. } => Some(self.event_time(now)),
+            Ask::Join(join) => Some(self.sync_time(join.item.is_some(), now)),
+            Ask::Get { .. } | Ask::List { .. } | Ask::Send { .. } | Ask::Leave { .. } => None,
         }
     }
 
@@ -188,6 +185,7 @@ fn written(
         CustomAnswer::Result(result) => Ok(result.as_deref()),
         CustomAnswer::Failed(error) => Err(error),
         CustomAnswer::Refused(cause) => return Err(failed(function, cause)),
+        CustomAnswer::Gone => return Err(failed(function, "it has gone")),
     };
     custom::written(function, answer, json_depth)
 }
@@ -200,6 +198,7 @@ fn passed_on(function: StreamFunction, answer: CustomAnswer) -> Outcome {
         }
         CustomAnswer::Failed(error) => Outcome::Failed(error),
         CustomAnswer::Refused(cause) => Outcome::Failed(failed(function, &cause)),
+        CustomAnswer::Gone => Outcome::Failed(failed(function, "it has gone")),
     }
 }
 
@@ -315,6 +314,42 @@ mod tests {
         assert_eq!(outcomes(&out), [(3, &Outcome::Deleted { old: None })]);
         assert!(out.fired.is_empty(), "nothing was there");
         assert_eq!(local.shard.groups_len(), 0, "nothing of it is kept here");
+    }
+
+    #[test]
+    fn what_a_function_that_has_gone_was_asked_our_own_store_is_asked() {
+        let mut local = local(Decides::Owner, &[Set, Get, List]);
+        let first = local.ask("g", 5, set("1", 1));
+        let second = local.ask("g", 5, set("2", 2));
+        let read = local.ask("g", 5, get(3));
+        let entering = local.ask("g", 5, join(None));
+        // In whatever order it is told, they keep theirs.
+        for asked in [&read, &second] {
+            assert!(tell(&mut local, asked, 6, CustomAnswer::Gone).is_empty());
+        }
+        assert!(tell(&mut local, &entering, 6, CustomAnswer::Gone).is_empty());
+        let mut out = tell(&mut local, &first, 7, CustomAnswer::Gone);
+        while !local.asked.is_empty() {
+            let mut later = local.answer(8, Verdict::Accepted);
+            out.replies.append(&mut later.replies);
+            out.deliveries.append(&mut later.deliveries);
+        }
+        let set_to = |new: &str, old: Option<&str>| Outcome::Set {
+            new: new.into(),
+            old: old.map(Text::from),
+        };
+        let got = Outcome::Got(value("2"));
+        assert_eq!(
+            outcomes(&out),
+            [
+                (1, &set_to("1", None)),
+                (2, &set_to("2", Some("1"))),
+                (3, &got)
+            ]
+        );
+        let sync = text(&sync(&out));
+        assert!(sync.ends_with(r#""data":[2]}}"#), "{sync}");
+        local.shard.check_invariants();
     }
 
     #[test]

@@ -363,6 +363,8 @@ pub enum CustomAnswer {
     Failed(ErrorBody),
     /// A limit of ours refuses the call: the cause, for the caller.
     Refused(Arc<str>),
+    /// There is no such function any more: our own store serves.
+    Gone,
 }
 
 impl Effects {
@@ -435,6 +437,7 @@ impl CustomAnswer {
             CustomAnswer::Result(result) => result.as_ref().map_or(0, |text| text.len()),
             CustomAnswer::Failed(error) => error.held_bytes(),
             CustomAnswer::Refused(cause) => cause.len(),
+            CustomAnswer::Gone => 0,
         }
     }
 }

@@ -246,6 +246,11 @@ impl Shard {
                 group.ask_custom(function, ask, decides, turn);
             });
         }
+        self.apply_to_own(key, ask, now, out);
+    }
+
+    /// The same of a group that our own store keeps.
+    fn apply_to_own(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
         if self.unnamed.is_empty() {
             return self.apply_to_named(key, ask, now, out);
         }
@@ -513,6 +518,12 @@ impl Shard {
         }
         self.groups.let_go_if_idle(slot);
         self.cool(now);
+        if !self.flight.repeats.is_empty() {
+            // None of these asks a custom function, so they bring about no more of them.
+            for (key, ask) in std::mem::take(&mut self.flight.repeats) {
+                self.apply_to_own(key, ask, now, out);
+            }
+        }
     }
 
     /// Gives back what the groups that have cooled long enough do not need.

@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
-use crate::id::{CallId, ItemId, Text, WorkerId};
+use crate::id::{CallId, GroupKey, ItemId, Text, WorkerId};
 use crate::protocol::answer::Outcome;
 use crate::protocol::input::{StreamFunction, failed};
 
-use super::command::Join;
+use super::command::{Ask, Join};
 use super::effects::{CustomAnswer, Effects, FromChannel, Reply, Request, RequestKind, Verdict};
 use super::times::Times;
 
@@ -123,7 +123,8 @@ pub(super) struct Heard {
 pub(super) struct Custom {
     /// The call's name within the shard.
     pub(super) number: u64,
-    pub(super) asked: Asked,
+    /// Kept whole: if the function has gone, our own store is asked the same.
+    pub(super) ask: Ask,
     /// Given out when it took its place, as those of the commands behind it; `None` where times are
     /// given out when commands have their turns.
     pub(super) time: Option<u64>,
@@ -174,7 +175,10 @@ impl Waiting {
             Waiting::Send(send) => send.data.len(),
             Waiting::Heard(heard) => len(&heard.new),
             Waiting::Channel(from) => from.held_bytes(),
-            Waiting::Custom(custom) => custom.answer.as_ref().map_or(0, CustomAnswer::held_bytes),
+            Waiting::Custom(custom) => {
+                let answer = custom.answer.as_ref();
+                custom.ask.held_bytes() + answer.map_or(0, CustomAnswer::held_bytes)
+            }
             Waiting::Asked(Asked::Send(send), _) => send.data.len(),
             _ => 0,
         }
@@ -399,6 +403,8 @@ pub(super) struct Flight {
     /// `None`: answered before older ones, of other groups.
     waiting: VecDeque<Option<InFlight>>,
     pub(super) times: Times,
+    /// Commands whose custom function has gone, for our own store.
+    pub(super) repeats: Vec<(GroupKey, Ask)>,
     /// Emptied queues, kept for the next group that needs one.
     #[allow(clippy::vec_box, reason = "the boxes themselves are what is kept")]
     spare: Vec<Box<UnderWay>>,
@@ -439,6 +445,7 @@ impl Flight {
             next_custom: 0,
             waiting: VecDeque::new(),
             times: Times::default(),
+            repeats: Vec::new(),
             spare: Vec::new(),
         }
     }

@@ -836,6 +836,7 @@ fn answered(answer: &CustomAnswer) -> Answered {
         CustomAnswer::Result(value) => Answered::Value(value.as_deref().map(parsed)),
         CustomAnswer::Failed(error) => Answered::Failed(error.code.to_string()),
         CustomAnswer::Refused(_) => Answered::Refused,
+        CustomAnswer::Gone => unreachable!("functions of the simulation stay"),
     }
 }
 

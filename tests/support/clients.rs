@@ -279,6 +279,8 @@ pub(crate) fn leave(subscription: &str) -> String {
 pub(crate) struct SdkWorker {
     socket: Socket,
     pub(crate) worker_id: String,
+    /// With which a later socket takes its place.
+    pub(crate) reattach_token: String,
     /// Came while something else was waited for.
     came: VecDeque<Value>,
 }
@@ -305,6 +307,7 @@ impl SdkWorker {
         SdkWorker {
             socket: open(stream, listener, path),
             worker_id: String::new(),
+            reattach_token: String::new(),
             came: VecDeque::new(),
         }
     }
@@ -314,6 +317,7 @@ impl SdkWorker {
         SdkWorker {
             socket: WebSocket::from_raw_socket(stream, Role::Client, None),
             worker_id: String::new(),
+            reattach_token: String::new(),
             came: VecDeque::new(),
         }
     }
@@ -322,6 +326,7 @@ impl SdkWorker {
         let hello = self.next();
         assert_eq!(hello["type"], "workerregistered", "{hello}");
         self.worker_id = hello["worker_id"].as_str().unwrap().to_owned();
+        self.reattach_token = hello["reattach_token"].as_str().unwrap().to_owned();
     }
 
     pub(crate) fn send(&mut self, message: &Value) {

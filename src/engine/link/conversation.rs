@@ -10,6 +10,7 @@ use crate::protocol::attached::{
     self, Process, TRIGGER_TYPES, greeting, refused_because, rejection,
 };
 use crate::protocol::call::{self, Action, EngineMessage, ErrorBody, Invoke};
+use crate::protocol::custom;
 use crate::protocol::input::{StreamFunction, failed};
 use crate::protocol::trigger::TriggerType;
 
@@ -167,9 +168,15 @@ impl Engine {
         call: &FunctionCall,
         error: &'a ErrorBody,
     ) -> Answered<'a> {
-        if *error == function_not_found(&call.function_id) {
-            if matches!(call.awaits, Awaits::Custom { .. })
-                && self.functions.drop_custom(&call.function_id)
+        let called = match &call.awaits {
+            Awaits::Groups(_, stream) => {
+                custom::function_id(StreamFunction::ListGroups, stream).into()
+            }
+            _ => call.function_id.clone(),
+        };
+        if *error == function_not_found(&called) {
+            if matches!(call.awaits, Awaits::Custom { .. } | Awaits::Groups(..))
+                && self.functions.drop_custom(&called)
             {
                 self.hooks.change();
             }
