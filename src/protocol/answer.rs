@@ -395,7 +395,9 @@ mod tests {
     fn messages_have_the_keys_of_the_reference_in_its_order() {
         assert_eq!(
             written(|out| worker_registered(out, &ID, "t")),
-            format!(r#"{{"type":"workerregistered","worker_id":"{ID_TEXT}"}}"#)
+            format!(
+                r#"{{"type":"workerregistered","worker_id":"{ID_TEXT}","reattach_token":"t"}}"#
+            )
         );
         assert_eq!(written(pong), r#"{"type":"pong"}"#);
         assert_eq!(
