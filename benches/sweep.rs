@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use iii_stream::collections::Named;
-use iii_stream::fanout::{Budget, Connections, Entry, Fanout, Reader, Socket, Written};
+use iii_stream::fanout::{Bounds, Budget, Connections, Entry, Fanout, Reader, Socket, Written};
 use iii_stream::id::{GroupKey, LocalGroupId, SlotId};
 use iii_stream::protocol::frame::{Event, EventFrame, GroupNames};
 
@@ -33,7 +33,10 @@ impl Connections for Sinks {
 
 /// So many sockets, each in every one of so many groups.
 fn rooms(sockets: usize, groups: usize) -> (Fanout, Sinks, Vec<LocalGroupId>) {
-    let mut fanout = Fanout::new(1 << 20);
+    let mut fanout = Fanout::new(Bounds {
+        reader: 1 << 20,
+        worker: usize::MAX,
+    });
     let mut sinks = Sinks::default();
     let ids: Vec<SlotId> = (0..sockets)
         .map(|_| sinks.0.insert(Default::default()))

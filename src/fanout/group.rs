@@ -50,6 +50,10 @@ pub(super) struct Sweep {
     pub(super) is_outrun: bool,
     /// The least place of those visited.
     pub(super) slowest: u64,
+    /// Frames from the one to before the other came between the beginnings of the last one and of
+    /// this: whoever is behind has them more to wait for.
+    pub(super) fresh_from: u64,
+    pub(super) fresh_to: u64,
     /// Bytes of the frames that came since it, or the last one, began.
     pub(super) fresh_bytes: usize,
     /// These were more than the bound: it counts among the fan-out's lagging ones.

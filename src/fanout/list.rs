@@ -50,6 +50,11 @@ impl List {
         (self.offset - begin) as usize
     }
 
+    /// Bytes of the frames from the one to before the other.
+    pub(super) fn bytes_between(&self, from: u64, to: u64) -> usize {
+        self.bytes_from(from).saturating_sub(self.bytes_from(to))
+    }
+
     /// Bytes of the frames that are here.
     pub(super) fn held_bytes(&self) -> usize {
         self.bytes_from(self.first)

@@ -46,11 +46,21 @@ pub struct Fanout {
     /// Groups into which frames come faster than they are swept.
     lagging_len: usize,
     joined: Joined,
-    /// `limits.behind_bytes`.
-    behind_bytes_max: usize,
+    bounds: Bounds,
+    /// Bytes of all lists.
+    held_bytes: usize,
     outcome: Outcome,
     /// Laid out and carried out within one write; kept for its memory.
     plan: Plan,
+}
+
+/// How much may wait for readers that are behind, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// For one reader, in all its groups together: `limits.behind_bytes`.
+    pub reader: usize,
+    /// For all readers: `limits.behind_bytes_worker`. Above, less may wait for each.
+    pub worker: usize,
 }
 
 /// What the worker has to do after it called: it takes these with [`Fanout::take_outcome`].
@@ -60,6 +70,8 @@ pub struct Outcome {
     pub slow: Vec<SlotId>,
     /// Sockets that died while they were written to.
     pub gone: Vec<SlotId>,
+    /// Sockets that lack more than there was budget for: they are to be drained again.
+    pub unfinished: Vec<SlotId>,
     /// Groups that nobody here follows any more: their owners are told.
     pub left: Vec<(GroupKey, LocalGroupId)>,
 }
@@ -67,7 +79,8 @@ pub struct Outcome {
 impl Outcome {
     /// Whether nothing has come up.
     pub fn is_empty(&self) -> bool {
-        self.slow.is_empty() && self.gone.is_empty() && self.left.is_empty()
+        let sockets = [&self.slow, &self.gone, &self.unfinished];
+        sockets.iter().all(|sockets| sockets.is_empty()) && self.left.is_empty()
     }
 }
 
@@ -82,8 +95,8 @@ pub struct Entry {
 }
 
 impl Fanout {
-    /// A fan-out with that bound on how far a reader may be behind, in bytes.
-    pub fn new(behind_bytes_max: usize) -> Fanout {
+    /// A fan-out with those bounds.
+    pub fn new(bounds: Bounds) -> Fanout {
         Fanout {
             groups: Named::default(),
             by_key: Index::default(),
@@ -91,7 +104,8 @@ impl Fanout {
             due: VecDeque::new(),
             lagging_len: 0,
             joined: Joined::default(),
-            behind_bytes_max,
+            bounds,
+            held_bytes: 0,
             outcome: Outcome::default(),
             plan: Plan::default(),
         }
@@ -123,16 +137,7 @@ impl Fanout {
     /// [`Fanout::enter`] or [`Fanout::give_up`].
     pub fn begin_join(&mut self, key: &GroupKey) -> LocalGroupId {
         let hash = self.hasher.hash_one(key);
-        let groups = &self.groups;
-        let id_of = |slot| {
-            groups
-                .id_at(slot)
-                .and_then(|id| Some((id, groups.get(id)?)))
-        };
-        let found = self.by_key.find(hash, |slot| {
-            id_of(slot).is_some_and(|(_, group)| group.key == *key)
-        });
-        let id = match found.and_then(|slot| self.groups.id_at(slot)) {
+        let id = match self.find(hash, key) {
             Some(id) => id,
             None => {
                 let id = self.groups.insert(LocalGroup::new(key.clone(), hash));
@@ -153,7 +158,33 @@ impl Fanout {
         id
     }
 
-    /// The socket of a join is gone.
+    /// How many subscriptions to that item, or to the whole group, the socket has beside that of the
+    /// id.
+    pub fn equal_len<C: Connections>(
+        &self,
+        connection: SlotId,
+        id: &str,
+        (key, item): (&GroupKey, Option<&ItemId>),
+        connections: &mut C,
+    ) -> usize {
+        let (Some(local), Some((reader, _))) = (
+            self.find(self.hasher.hash_one(key), key),
+            connections.parts(connection),
+        ) else {
+            return 0;
+        };
+        let membership = reader.membership(local);
+        let at = membership.map(|found| reader.memberships[found].at);
+        let Some(place) = at.and_then(|at| self.groups.get(local)?.place(at)) else {
+            return 0;
+        };
+        let own = reader.subscription(id);
+        let own = own.map(|found| &reader.subscriptions[found]);
+        let is_own = own.is_some_and(|own| own.local == local && own.item.as_ref() == item);
+        place.equal_len(item) - usize::from(is_own)
+    }
+
+    /// The join of a socket is void: the socket is gone, or has too much to take already.
     pub fn give_up(&mut self, local: LocalGroupId) {
         self.end_join(local);
         self.let_go_if_empty(local);
@@ -251,6 +282,10 @@ impl Fanout {
             let Some((reader, _)) = connections.parts(*id) else {
                 continue;
             };
+            if reader.blocked && reader.queue_bytes() > self.bounds.reader {
+                self.outcome.slow.push(*id); // it has not even taken the last ones
+                continue;
+            }
             let here = |subscription: &&Subscription| subscription.local == local;
             let of_group = reader.subscriptions.iter().filter(here);
             let entries: Vec<Entry> = of_group
@@ -354,8 +389,10 @@ impl Fanout {
         if group.has_nobody() || (group.members.is_empty() && group.due_watchers.is_empty()) {
             return;
         }
-        group.sweep.fresh_bytes += frame.wire().len();
-        let is_lagging = group.sweep.fresh_bytes > self.behind_bytes_max / LAG_PARTS_OF_BOUND;
+        let len = frame.wire().len();
+        self.held_bytes += len;
+        group.sweep.fresh_bytes += len;
+        let is_lagging = group.sweep.fresh_bytes > self.bounds.reader / LAG_PARTS_OF_BOUND;
         if is_lagging && !group.sweep.is_lagging {
             group.sweep.is_lagging = true;
             self.lagging_len += 1;
@@ -366,12 +403,13 @@ impl Fanout {
 
     /// Bytes of the frames that somebody here still lacks, or whose sweep has not ended.
     pub fn held_bytes(&self) -> usize {
-        let lists = self.groups.iter().map(|(_, group)| group.list.held_bytes());
-        lists.sum()
+        self.held_bytes
     }
 
     /// Panics where what should hold does not: for tests, since it looks at everyone.
     pub fn check_invariants<C: Connections>(&self, connections: &mut C) {
+        let lists = self.groups.iter().map(|(_, group)| group.list.held_bytes());
+        debug_assert_eq!(self.held_bytes, lists.sum::<usize>());
         let lagging = self
             .groups
             .iter()
@@ -419,6 +457,15 @@ impl Fanout {
                 }
             }
         }
+    }
+
+    fn find(&self, hash: u64, key: &GroupKey) -> Option<LocalGroupId> {
+        let group_at = |slot| {
+            let id = self.groups.id_at(slot)?;
+            self.groups.get(id)
+        };
+        let is_it = |slot| group_at(slot).is_some_and(|group| group.key == *key);
+        self.groups.id_at(self.by_key.find(hash, is_it)?)
     }
 
     fn make_due(&mut self, local: LocalGroupId) {
@@ -502,6 +549,7 @@ impl Fanout {
         }
         if let Some(group) = self.groups.remove(local) {
             self.by_key.remove(group.hash, |slot| slot == local.slot);
+            self.held_bytes -= group.list.held_bytes();
             self.outcome.left.push((group.key, local));
         }
     }

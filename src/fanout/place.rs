@@ -116,6 +116,20 @@ impl Place {
         (extra.whole + of_items) as usize + late
     }
 
+    /// Its subscriptions to that item, or to the whole group.
+    pub(super) fn equal_len(&self, item: Option<&ItemId>) -> usize {
+        let Some(extra) = &self.extra else {
+            return usize::from(item.is_none());
+        };
+        let standing = match item {
+            None => extra.whole,
+            Some(item) => extra.items.count(item),
+        };
+        let late = extra.entering.iter().flat_map(|entering| &entering.late);
+        let late = late.filter(|late| late.item.as_ref() == item);
+        standing as usize + late.count()
+    }
+
     /// Bytes of the `sync`s that wait in it.
     pub(super) fn waiting_bytes(&self) -> usize {
         let extra = self.extra.as_ref();

@@ -58,6 +58,9 @@ pub struct Reader {
     queue: Option<Box<Queue>>,
     /// The socket took less than it was given, and has not said that it takes more.
     pub(super) blocked: bool,
+    /// Bytes that came to wait for it since what waits was last summed up, as far as they fit here;
+    /// [`Reader::UNKNOWN`]: never.
+    pub(super) unsummed_bytes: u32,
 }
 
 /// One subscription, by the client's name for it.
@@ -130,6 +133,15 @@ enum What {
 }
 
 impl Reader {
+    /// More has come to wait for it than anybody has counted.
+    pub(super) const UNKNOWN: u32 = u32::MAX;
+
+    /// The socket took less than it was given.
+    pub(super) fn block(&mut self) {
+        self.blocked = true;
+        self.unsummed_bytes = Reader::UNKNOWN;
+    }
+
     /// Subscriptions that stand.
     pub fn subscriptions_len(&self) -> usize {
         self.subscriptions.len()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::collections::Named;
 use crate::id::{LocalGroupId, SlotId};
 
-use super::Fanout;
+use super::{Bounds, Fanout};
 use super::group::LocalGroup;
 use super::list::{Joined, List};
 use super::place::Place;
@@ -26,6 +26,10 @@ pub struct Budget {
 const WRITE_UNITS: usize = 32;
 /// Bytes that cost as much as a write.
 const WRITE_BYTES: usize = 8 * 1024;
+/// So many frames that are not for a socket, and that it moves over, cost as much as a look at one.
+const PASSED_FRAMES: u64 = 8;
+/// What waits for a reader is summed up again when so much of the bound has come.
+const SUM_PARTS_OF_BOUND: usize = 16;
 
 impl Budget {
     /// A budget of so many small writes.
@@ -35,12 +39,18 @@ impl Budget {
         }
     }
 
-    fn is_spent(&self) -> bool {
+    /// Nothing more is to be begun in this turn.
+    pub fn is_spent(&self) -> bool {
         self.units == 0
     }
 
     fn visited(&mut self) {
         self.units = self.units.saturating_sub(1);
+    }
+
+    fn passed(&mut self, frames: u64) {
+        let units = frames / PASSED_FRAMES;
+        self.units = self.units.saturating_sub(units as usize);
     }
 
     fn written(&mut self, bytes: usize) {
@@ -63,9 +73,16 @@ impl Fanout {
         }
     }
 
-    /// Writes what the socket lacks and what waits for it, until it takes no more.
-    pub fn drain<C: Connections>(&mut self, id: SlotId, connections: &mut C) {
-        self.drain_within(id, connections, &mut Budget::of_writes(0));
+    /// Writes what the socket lacks and what waits for it, until it takes no more or the budget is
+    /// spent: one write is always made, and what is left over is told in the outcome.
+    pub fn drain<C: Connections>(
+        &mut self,
+        id: SlotId,
+        connections: &mut C,
+        budget: &mut Budget,
+    ) {
+        budget.visited();
+        self.drain_within(id, connections, budget);
     }
 
     /// True when the group's sweep has ended.
@@ -104,7 +121,8 @@ impl Fanout {
             return;
         };
         let end = group.list.end();
-        if group.next_of(at) < end
+        let before = group.next_of(at);
+        if before < end
             && let Some(connection) = group.place(at).map(|place| place.connection)
             && let Some((reader, socket)) = connections.parts(connection)
         {
@@ -113,9 +131,7 @@ impl Fanout {
                 let next = group.next_of(at);
                 if next < end {
                     reader.note_group(local);
-                }
-                if next < end && behind_bytes(&group.list, next, reader) > self.behind_bytes_max {
-                    self.fell_behind(connection);
+                    self.check_behind(local, at, connection, connections);
                 }
             } else if let (MemberAt::Members(index), true) = (at, reader.is_plain())
                 && let Some(place) = group.members.get_mut(index as usize)
@@ -123,25 +139,79 @@ impl Fanout {
             {
                 let written =
                     write_plain(place, &group.list, &mut self.joined, reader, socket, budget);
-                if written == Written::Gone {
-                    self.outcome.gone.push(connection);
+                let is_unfinished = place.next < end && written == Written::All;
+                match written {
+                    Written::Gone => self.outcome.gone.push(connection),
+                    Written::All if is_unfinished => self.outcome.unfinished.push(connection),
+                    Written::All | Written::Part(_) => {}
+                }
+                if is_unfinished {
+                    self.check_behind(local, at, connection, connections);
                 }
             } else {
                 reader.note_group(local);
                 self.drain_within(connection, connections, budget);
+                self.check_behind(local, at, connection, connections);
             }
         }
         if let Some(group) = self.groups.get_mut(local) {
             let next = group.next_of(at);
+            budget.passed(next.saturating_sub(before));
             group.sweep.slowest = group.sweep.slowest.min(next);
             group.sweep.step(at);
         }
     }
 
-    /// What waits for this reader is more than the bound. For now the worker is told and closes it:
-    /// to be caught up by item takes the place of that, here.
-    fn fell_behind(&mut self, connection: SlotId) {
-        self.outcome.slow.push(connection);
+    /// Looks whether what waits for a reader is more than may, here or in all its groups together. For
+    /// now the worker is told and closes it: to be caught up by item takes the place of that, here.
+    fn check_behind<C: Connections>(
+        &mut self,
+        local: LocalGroupId,
+        at: MemberAt,
+        connection: SlotId,
+        connections: &mut C,
+    ) {
+        let (Some(group), Some((reader, _))) =
+            (self.groups.get(local), connections.parts(connection))
+        else {
+            return;
+        };
+        let next = group.next_of(at);
+        if next >= group.list.end() {
+            return;
+        }
+        let allowed = self.allowed_bytes();
+        if behind_bytes(&group.list, next, reader) > allowed {
+            return self.outcome.slow.push(connection);
+        }
+        if !reader.blocked || reader.memberships.len() == 1 {
+            return;
+        }
+        let sweep = &group.sweep;
+        let fresh = group
+            .list
+            .bytes_between(next.max(sweep.fresh_from), sweep.fresh_to.max(next));
+        let fresh = u32::try_from(fresh).unwrap_or(Reader::UNKNOWN);
+        reader.unsummed_bytes = reader.unsummed_bytes.saturating_add(fresh);
+        let is_worth_it = reader.unsummed_bytes == Reader::UNKNOWN
+            || reader.unsummed_bytes as usize > allowed / SUM_PARTS_OF_BOUND;
+        if is_worth_it {
+            reader.unsummed_bytes = 0;
+            if behind_bytes_of(&self.groups, reader) > allowed {
+                self.outcome.slow.push(connection);
+            }
+        }
+    }
+
+    /// What may wait for one reader now: less when all together hold up more than they may.
+    fn allowed_bytes(&self) -> usize {
+        let Bounds { reader, worker } = self.bounds;
+        let Some(over) = self.held_bytes.checked_sub(worker).filter(|over| *over > 0) else {
+            return reader;
+        };
+        let quarters = over / (worker / 4).max(1);
+        let shift = 2 + 2 * quarters.min(32);
+        reader.checked_shr(shift as u32).unwrap_or(0)
     }
 
     /// True when nobody lacks what came meanwhile.
@@ -151,14 +221,16 @@ impl Fanout {
         };
         group.retain_due();
         let LocalGroup { list, sweep, .. } = group;
+        let held_bytes = list.held_bytes();
         list.forget_before(sweep.slowest);
+        self.held_bytes -= held_bytes - list.held_bytes();
         sweep.is_begun = false;
         sweep.is_queued = sweep.is_outrun;
         !sweep.is_queued
     }
 
     /// Writes from the socket's queue and from the lists of its groups, in one vectored write after
-    /// another, until it lacks nothing or takes no more.
+    /// another, until it lacks nothing, takes no more, or the budget is spent.
     fn drain_within<C: Connections>(
         &mut self,
         id: SlotId,
@@ -184,16 +256,19 @@ impl Fanout {
             match written {
                 Written::All => plan.carry_out(bytes, groups, due, reader),
                 Written::Part(taken) => {
-                    reader.blocked = true;
+                    reader.block();
                     plan.carry_out(taken, groups, due, reader);
                 }
                 Written::Gone => {
-                    reader.blocked = true;
+                    reader.block();
                     self.outcome.gone.push(id);
                 }
             }
             if written == Written::All && covers_all {
                 return plan.finish(groups, due, reader);
+            }
+            if written == Written::All && budget.is_spent() {
+                return self.outcome.unfinished.push(id);
             }
         }
     }
@@ -205,6 +280,8 @@ impl super::group::Sweep {
             is_queued: true,
             is_begun: true,
             slowest: end,
+            fresh_from: self.fresh_to,
+            fresh_to: end,
             ..super::group::Sweep::default()
         };
     }
@@ -239,6 +316,25 @@ fn behind_bytes(list: &List, next: u64, reader: &Reader) -> usize {
     list.bytes_from(begun)
 }
 
+/// What waits for this reader in all its groups, without the one frame that is always sent.
+fn behind_bytes_of(groups: &Named<LocalGroup>, reader: &Reader) -> usize {
+    let mut bytes = 0;
+    let mut begun = usize::from(!reader.has_begun());
+    let candidates = (0..).map_while(|number| reader.candidate(number));
+    for membership in candidates {
+        let Membership { local, at, .. } = reader.memberships[membership];
+        let Some(group) = groups.get(local) else {
+            continue;
+        };
+        let next = group.next_of(at);
+        if next < group.list.end() {
+            bytes += group.list.bytes_from(next + begun as u64);
+            begun = 0;
+        }
+    }
+    bytes
+}
+
 /// The case that counts: one subscription, to a whole group, nothing else to send.
 fn write_plain<S: Socket>(
     place: &mut Place,
@@ -253,9 +349,14 @@ fn write_plain<S: Socket>(
         let written = socket.write(&[IoSlice::new(bytes)]);
         budget.written(bytes.len());
         match written {
-            Written::All => place.next = to,
+            Written::All => {
+                place.next = to;
+                if budget.is_spent() {
+                    return written;
+                }
+            }
             Written::Part(mut taken) => {
-                reader.blocked = true;
+                reader.block();
                 while let Some(frame) = list.frame(place.next) {
                     let len = frame.wire().len();
                     if taken < len {
@@ -271,7 +372,7 @@ fn write_plain<S: Socket>(
                 return written;
             }
             Written::Gone => {
-                reader.blocked = true;
+                reader.block();
                 return written;
             }
         }
@@ -547,7 +648,10 @@ mod tests {
 
         fn with_bound(behind_bytes_max: usize) -> Local {
             Local {
-                fanout: Fanout::new(behind_bytes_max),
+                fanout: Fanout::new(Bounds {
+                    reader: behind_bytes_max,
+                    worker: usize::MAX,
+                }),
                 sockets: Sockets::default(),
                 time: 0,
             }
@@ -578,7 +682,8 @@ mod tests {
                 sync: Some(Arc::new(sync)),
             };
             self.fanout.enter(at, local, entry, &mut self.sockets);
-            self.fanout.drain(at, &mut self.sockets);
+            let mut budget = Budget::of_writes(1000);
+            self.fanout.drain(at, &mut self.sockets, &mut budget);
             local
         }
 
@@ -617,7 +722,8 @@ mod tests {
         fn unblock_for(&mut self, at: SlotId, room: usize) {
             self.fake(at).room = room;
             self.sockets.slots.get_mut(at).unwrap().0.unblock();
-            self.fanout.drain(at, &mut self.sockets);
+            let mut budget = Budget::of_writes(1000);
+            self.fanout.drain(at, &mut self.sockets, &mut budget);
             self.sweep(1000);
         }
 
@@ -860,7 +966,7 @@ mod tests {
             local.fanout.take_outcome().slow.is_empty(),
             "one frame is always sent"
         );
-        local.fanout.behind_bytes_max = 2 * len;
+        local.fanout.bounds.reader = 2 * len;
         for _ in 0..2 {
             local.event(group, None);
             local.sweep(1000);
@@ -1057,7 +1163,7 @@ mod tests {
         }
         let group = group.unwrap();
         let len = local.event(group, None);
-        local.fanout.behind_bytes_max = 2 * len * LAG_PARTS_OF_BOUND;
+        local.fanout.bounds.reader = 2 * len * LAG_PARTS_OF_BOUND;
         local.sweep(2);
         local.event(group, None);
         local.event(group, None);
@@ -1097,7 +1203,7 @@ mod tests {
         let group = group.unwrap();
         let len = local.event(group, None);
         let bound = 40 * len;
-        local.fanout.behind_bytes_max = bound;
+        local.fanout.bounds.reader = bound;
         let mut came = 0;
         for _ in 0..2000 {
             while !local.fanout.is_lagging() {

@@ -122,10 +122,12 @@ impl Event<'_> {
     }
 }
 
-/// A `sync`: its own head, and the shared texts of the group's values.
+/// A `sync`: its own head, and the shared texts of the group's values, or of the item's.
 pub struct SyncFrame {
     head: Box<[u8]>,
     chunks: Box<[Chunk]>,
+    /// The comma that the first chunk begins with, where chunks begin with one.
+    comma_len: usize,
     tail: &'static [u8],
     /// Of the whole frame.
     len: usize,
@@ -137,7 +139,7 @@ impl SyncFrame {
         let mut head = Vec::with_capacity(128 + names.0.len());
         write_head(&mut head, names, time, None);
         head.extend_from_slice(br#""sync","data":["#);
-        SyncFrame::framed(head, chunks, b"]}}")
+        SyncFrame::framed(head, chunks, 1, b"]}}")
     }
 
     /// The `sync` of one item: its value, or null where there is none.
@@ -154,18 +156,25 @@ impl SyncFrame {
         value: Option<&Text>,
     ) -> SyncFrame {
         let names_len = names.0.len() + item.map_or(0, str::len);
-        let value_len = value.map_or(0, |value| value.len());
-        let mut head = Vec::with_capacity(128 + names_len + value_len);
+        let mut head = Vec::with_capacity(128 + names_len);
         write_head(&mut head, names, time, item);
         head.extend_from_slice(br#""sync","data":"#);
-        head.extend_from_slice(value.map_or(b"null", |value| value.as_bytes()));
-        SyncFrame::framed(head, Vec::new(), b"}}")
+        if value.is_none() {
+            head.extend_from_slice(b"null");
+        }
+        // Shared with the item itself: however many wait for it, it is held once.
+        SyncFrame::framed(head, value.cloned().into_iter().collect(), 0, b"}}")
     }
 
-    fn framed(head: Vec<u8>, chunks: Vec<Chunk>, tail: &'static [u8]) -> SyncFrame {
-        // Each chunk begins with a comma, which the first of them does without.
+    /// Of the first chunk `comma_len` bytes are left out.
+    fn framed(
+        head: Vec<u8>,
+        chunks: Vec<Chunk>,
+        comma_len: usize,
+        tail: &'static [u8],
+    ) -> SyncFrame {
         let chunks_len: usize = chunks.iter().map(|chunk| chunk.len()).sum();
-        let payload_len = head.len() + chunks_len.saturating_sub(1) + tail.len();
+        let payload_len = head.len() + chunks_len.saturating_sub(comma_len) + tail.len();
         let (header, header_len) = text_header(payload_len);
         let mut framed = Vec::with_capacity(header_len + head.len());
         framed.extend_from_slice(&header[..header_len]);
@@ -173,6 +182,7 @@ impl SyncFrame {
         SyncFrame {
             head: framed.into_boxed_slice(),
             chunks: chunks.into_boxed_slice(),
+            comma_len,
             tail,
             len: header_len + payload_len,
         }
@@ -193,7 +203,7 @@ impl SyncFrame {
         let chunks = self.chunks.iter().enumerate().map(|(number, chunk)| {
             let text = chunk.as_bytes();
             if number == 0 {
-                text.get(1..).unwrap_or_default()
+                text.get(self.comma_len..).unwrap_or_default()
             } else {
                 text
             }

@@ -201,21 +201,24 @@ impl Worker {
             .as_ref()
             .map_or(0, |joins| joins.pending_len());
         let is_known = connection.reader.has_subscription(&message.id);
-        let is_full = connection.reader.subscriptions_len() + pending >= self.limits.subscriptions;
-        if !fits || (is_full && !is_known) {
+        let joins_len = connection.reader.subscriptions_len() + pending;
+        let is_full = joins_len >= self.limits.subscriptions && !is_known;
+        let may_have_equals = joins_len >= self.limits.equal_subscriptions;
+        let names = (&key, item.as_ref());
+        if !fits || is_full || (may_have_equals && self.has_equals(id, &message.id, names)) {
             self.tell_unauthorized(id, &key, item.as_deref());
             return self.metrics().joins_refused.increment();
         }
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
         let joins = connection.joins.get_or_insert_default();
+        let names = (key.clone(), item.clone());
         if !self.hooks.joins.has(key.stream()) {
-            let stage = Stage::Entering {
-                key: key.clone(),
-                item: item.clone(),
-            };
-            let token = joins.begin(message.id, stage);
+            let token = joins.begin(message.id, names, Stage::Entering);
             return self.send_join(id, token, key, item);
         }
-        let token = joins.begin(message.id.clone(), Stage::Asked);
+        let token = joins.begin(message.id.clone(), names, Stage::Asked);
         let request = JoinRequest {
             worker: self.ports.id,
             connection: id,
@@ -246,7 +249,7 @@ impl Worker {
         match (joins, is_admitted) {
             (Some(joins), true) => {
                 let Presence { key, item, .. } = presence;
-                joins.admit(token, key.clone(), item.clone());
+                joins.move_to(token, Stage::Entering);
                 self.send_join(id, token, key, item);
             }
             (Some(joins), false) => {
@@ -260,8 +263,32 @@ impl Worker {
         }
     }
 
-    /// Has the group's owner let a join in.
+    /// Whether the socket has as many subscriptions to the same as it may; one that takes the place of
+    /// an equal one is none more.
+    fn has_equals(
+        &mut self,
+        id: SlotId,
+        subscription: &str,
+        (key, item): (&GroupKey, Option<&ItemId>),
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return false;
+        };
+        let joins = connection.joins.as_ref();
+        let joining = joins.map_or(0, |joins| joins.equal_len(key, item));
+        let (fanout, connections) = (&self.fanout, &mut self.connections);
+        let held = fanout.equal_len(id, subscription, (key, item), connections);
+        joining + held >= self.limits.equal_subscriptions
+    }
+
+    /// Has the group's owner let a join in, unless the client has too much to take already.
     fn send_join(&mut self, id: SlotId, token: u32, key: GroupKey, item: Option<ItemId>) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.has_much_to_take()
+            && let Some(joins) = &mut connection.joins
+        {
+            return joins.move_to(token, Stage::Parked);
+        }
         let join = Join {
             worker: self.ports.id,
             local: self.fanout.begin_join(&key),
@@ -288,15 +315,23 @@ impl Worker {
         token: u32,
         sync: Option<Arc<SyncFrame>>,
     ) {
-        let joins = self
-            .connections
-            .get_mut(id)
-            .and_then(|connection| connection.joins.as_mut());
+        let Some(connection) = self.connections.get_mut(id) else {
+            return self.fanout.give_up(local);
+        };
+        let has_much_to_take = connection.has_much_to_take();
+        let Some(joins) = &mut connection.joins else {
+            return self.fanout.give_up(local);
+        };
+        if has_much_to_take {
+            // Others of its joins were answered meanwhile. Kept, each answer could be of another time.
+            joins.move_to(token, Stage::Parked);
+            return self.fanout.give_up(local);
+        }
         let Some(Pending {
             id: subscription,
-            stage: Stage::Entering { item, .. },
+            item,
             ..
-        }) = joins.and_then(|joins| joins.end(token))
+        }) = joins.end(token)
         else {
             return self.fanout.give_up(local);
         };
@@ -308,6 +343,25 @@ impl Worker {
         self.fanout.enter(id, local, entry, &mut self.connections);
         self.write(id);
         self.go_on_with(id, &subscription);
+    }
+
+    /// The client has taken something: a join that waited for that goes to its owner.
+    pub(super) fn go_on_with_parked(&mut self, id: SlotId) {
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        if connection.has_much_to_take() {
+            return;
+        }
+        let Some(joins) = &mut connection.joins else {
+            return;
+        };
+        let Some(parked) = joins.first_parked() else {
+            return;
+        };
+        let (token, key, item) = (parked.token, parked.key.clone(), parked.item.clone());
+        joins.move_to(token, Stage::Entering);
+        self.send_join(id, token, key, item);
     }
 
     /// Every subscription of the group gets a `sync`, in place of what it has not been sent.

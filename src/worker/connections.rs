@@ -51,8 +51,8 @@ pub(super) enum Phase {
     Closing,
 }
 
-/// What a socket that reads slowly may have queued for itself before it is left unread: answers to
-/// joins, of which it could ask for more without end.
+/// What a socket that reads slowly may have queued for itself before it is left unread, and its joins
+/// unanswered: one answer more is always sent, whatever its size.
 const QUEUE_BYTES_MAX: usize = 256 * 1024;
 
 impl Connection {
@@ -63,7 +63,12 @@ impl Connection {
         self.is_asking()
             || joins_wait
             || self.is_behind_debts
-            || self.reader.queue_bytes() > QUEUE_BYTES_MAX
+            || self.has_much_to_take()
+    }
+
+    /// Whether it is answered nothing further until the client has taken some.
+    pub(super) fn has_much_to_take(&self) -> bool {
+        self.reader.queue_bytes() > QUEUE_BYTES_MAX
     }
 
     /// Whether its upgrade waits for the auth function.

@@ -23,15 +23,21 @@ pub(super) struct Joins {
 pub(super) struct Pending {
     pub(super) token: u32,
     pub(super) id: Box<str>,
+    pub(super) key: GroupKey,
+    pub(super) item: Option<ItemId>,
     pub(super) stage: Stage,
 }
 
 /// What a join waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Functions: the engine has its names.
+    /// Functions.
     Asked,
     /// The group's owner, which will let it in.
-    Entering { key: GroupKey, item: Option<ItemId> },
+    Entering,
+    /// The client, which has too much to take already: its owner is asked, or asked anew, when less
+    /// waits.
+    Parked,
 }
 
 /// One message of the client.
@@ -63,19 +69,43 @@ impl Joins {
     }
 
     /// Notes a join, and names it.
-    pub(super) fn begin(&mut self, id: Box<str>, stage: Stage) -> u32 {
+    pub(super) fn begin(
+        &mut self,
+        id: Box<str>,
+        (key, item): (GroupKey, Option<ItemId>),
+        stage: Stage,
+    ) -> u32 {
         let token = self.next_token;
         self.next_token = token.wrapping_add(1);
-        self.pending.push(Pending { token, id, stage });
+        self.pending.push(Pending {
+            token,
+            id,
+            key,
+            item,
+            stage,
+        });
         token
     }
 
-    /// The functions admit the join of that name: it waits for its owner now.
-    pub(super) fn admit(&mut self, token: u32, key: GroupKey, item: Option<ItemId>) {
+    /// The join of that name waits for something else now.
+    pub(super) fn move_to(&mut self, token: u32, stage: Stage) {
         let mut pending = self.pending.iter_mut();
         if let Some(pending) = pending.find(|pending| pending.token == token) {
-            pending.stage = Stage::Entering { key, item };
+            pending.stage = stage;
         }
+    }
+
+    /// The oldest join that is parked.
+    pub(super) fn first_parked(&self) -> Option<&Pending> {
+        let mut pending = self.pending.iter();
+        pending.find(|pending| pending.stage == Stage::Parked)
+    }
+
+    /// Joins to that item, or to the whole group, that are not done.
+    pub(super) fn equal_len(&self, key: &GroupKey, item: Option<&ItemId>) -> usize {
+        let is_equal =
+            |pending: &&Pending| pending.item.as_ref() == item && pending.key == *key;
+        self.pending.iter().filter(is_equal).count()
     }
 
     /// The socket ended: joins that were admitted and have not entered, in the order sent.
@@ -85,7 +115,7 @@ impl Joins {
         let pending = self.pending.into_iter();
         pending.filter_map(|pending| match pending.stage {
             Stage::Asked => None,
-            Stage::Entering { key, item } => Some((pending.id, key, item)),
+            Stage::Entering | Stage::Parked => Some((pending.id, pending.key, pending.item)),
         })
     }
 
@@ -124,11 +154,8 @@ impl Joins {
 mod tests {
     use super::*;
 
-    fn entering(group: &str) -> Stage {
-        Stage::Entering {
-            key: GroupKey::new("s", group),
-            item: None,
-        }
+    fn group(group: &str) -> (GroupKey, Option<ItemId>) {
+        (GroupKey::new("s", group), None)
     }
 
     fn leave(id: &str) -> Message {
@@ -144,11 +171,11 @@ mod tests {
     #[test]
     fn messages_of_an_id_wait_for_its_join_and_others_do_not() {
         let mut joins = Joins::default();
-        let token = joins.begin("a".into(), Stage::Asked);
+        let token = joins.begin("a".into(), group("g"), Stage::Asked);
         assert!(joins.holds("a") && !joins.holds("b"));
         joins.wait(leave("a"));
         assert!(joins.next_of("a").is_none());
-        joins.admit(token, GroupKey::new("s", "g"), None);
+        joins.move_to(token, Stage::Entering);
         assert!(joins.holds("a"), "admitted is not entered");
         assert!(joins.end(token).is_some_and(|pending| *pending.id == *"a"));
         assert!(joins.next_of("a").is_some() && joins.next_of("a").is_none());
@@ -158,11 +185,15 @@ mod tests {
     #[test]
     fn only_admitted_joins_are_owed_a_leave_when_the_socket_ends() {
         let mut joins = Joins::default();
-        let first = joins.begin("a".into(), Stage::Asked);
-        joins.begin("b".into(), entering("g"));
-        joins.begin("c".into(), Stage::Asked);
+        let first = joins.begin("a".into(), group("h"), Stage::Asked);
+        joins.begin("b".into(), group("g"), Stage::Parked);
+        joins.begin("c".into(), group("g"), Stage::Asked);
         joins.wait(leave("b"));
-        joins.admit(first, GroupKey::new("s", "h"), None);
+        assert!(joins.first_parked().is_some_and(|parked| *parked.id == *"b"));
+        let (key, _) = group("g");
+        assert_eq!(joins.equal_len(&key, None), 2);
+        assert_eq!(joins.equal_len(&key, Some(&"u".into())), 0);
+        joins.move_to(first, Stage::Entering);
         let owed = joins.into_admitted();
         let owed: Vec<_> = owed
             .map(|(id, key, _)| (id.to_string(), key.group().to_owned()))
@@ -177,7 +208,7 @@ mod tests {
     fn joins_that_are_asked_about_count_among_what_may_wait() {
         let mut joins = Joins::default();
         for n in 0..WAITING_MAX - 1 {
-            joins.begin(n.to_string().into(), Stage::Asked);
+            joins.begin(n.to_string().into(), group("g"), Stage::Asked);
         }
         assert!(!joins.is_full());
         joins.wait(leave("0"));

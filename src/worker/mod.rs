@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 
 use crate::config::Limits;
-use crate::fanout::{Budget, Fanout};
+use crate::fanout::{Bounds, Budget, Fanout};
 use crate::id::{GroupKey, LocalGroupId, SlotId, WorkerId};
 use crate::mesh::{Shared, ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
 use crate::metrics::WorkerMetrics;
@@ -94,7 +94,7 @@ pub struct Worker {
     /// Sockets with something to read, each once.
     readable: VecDeque<SlotId>,
     /// Sockets with something queued to be written.
-    to_write: Vec<SlotId>,
+    to_write: VecDeque<SlotId>,
     /// Commands of own sockets to the own shard.
     own_commands: VecDeque<Command>,
     effects: Effects,
@@ -121,7 +121,10 @@ impl Worker {
         Ok(Worker {
             shard: parts.shard,
             hooks: Arc::default(),
-            fanout: Fanout::new(parts.limits.behind_bytes),
+            fanout: Fanout::new(Bounds {
+                reader: parts.limits.behind_bytes,
+                worker: parts.limits.behind_bytes_worker,
+            }),
             poll: parts.poll,
             listener,
             ports: parts.ports,
@@ -134,7 +137,7 @@ impl Worker {
             store_clock: None,
             buffer: vec![0; READ_BUFFER_BYTES],
             readable: VecDeque::new(),
-            to_write: Vec::new(),
+            to_write: VecDeque::new(),
             own_commands: VecDeque::new(),
             effects: Effects::default(),
             handshakes: Deadlines::default(),
@@ -413,12 +416,16 @@ impl Worker {
     }
 
     fn sweep(&mut self) {
-        for id in std::mem::take(&mut self.to_write) {
+        let mut budget = Budget::of_writes(WRITES_A_TURN);
+        while !budget.is_spent()
+            && let Some(id) = self.to_write.pop_front()
+        {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.is_to_write = false;
             }
-            self.fanout.drain(id, &mut self.connections);
+            self.fanout.drain(id, &mut self.connections, &mut budget);
             self.finish_if_closing(id);
+            self.go_on_with_parked(id);
             self.queue(id); // it may have been left unread for what it had not taken
         }
         let mut budget = Budget::of_writes(WRITES_A_TURN);
@@ -435,6 +442,9 @@ impl Worker {
             }
             for id in outcome.gone {
                 self.end(id);
+            }
+            for id in outcome.unfinished {
+                self.write(id);
             }
             for id in outcome.slow {
                 self.metrics().slow_readers_closed.increment();

@@ -145,7 +145,7 @@ impl Worker {
             && !connection.is_to_write
         {
             connection.is_to_write = true;
-            self.to_write.push(id);
+            self.to_write.push_back(id);
         }
     }
 
