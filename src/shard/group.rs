@@ -216,9 +216,11 @@ impl Group {
     ) {
         let old = self.newest(hash, &item).cloned();
         let updated = update::apply(old.as_deref(), ops);
+        // What was there is no deeper: it was checked when it came.
+        let json_depth = turn.limits.json_depth;
         if let Err(cause) = update::check_limits(
             &updated.value,
-            turn.limits.json_depth,
+            update::may_deepen(ops, json_depth).then_some(json_depth),
             turn.limits.value_bytes,
         ) {
             let outcome = Outcome::Failed(failed(StreamFunction::Update, &cause));

@@ -4,8 +4,10 @@
 //! the value is kept or who hears of it.
 
 mod document;
+mod sparse;
 
-use self::document::{Kind, Node, Object};
+use self::document::{Kind, Node, Object, SPARSE_BYTES_MIN};
+use self::sparse::Wanted;
 use crate::protocol::answer::UpdateError;
 use crate::protocol::input::{AppendPath, UpdateOp, limit_exceeded};
 use crate::protocol::number::Number;
@@ -35,6 +37,10 @@ pub fn apply(old: Option<&str>, ops: &[UpdateOp]) -> Updated {
     let mut item = Item {
         root: Node::text(old.unwrap_or("{}").trim_ascii()),
         is_missing: old.is_none(),
+        wanted: match old {
+            Some(old) if old.len() >= SPARSE_BYTES_MIN => Wanted::of(ops),
+            _ => Wanted::all(),
+        },
     };
     let mut errors = Vec::new();
     for (op_index, op) in ops.iter().enumerate() {
@@ -51,9 +57,21 @@ pub fn apply(old: Option<&str>, ops: &[UpdateOp]) -> Updated {
     Updated { value, errors }
 }
 
-/// Err: the cause for which a value that an update made must not be stored.
-pub fn check_limits(value: &str, json_depth: usize, value_bytes: usize) -> Result<(), String> {
-    if let Some(depth) = value::depth_beyond(value, json_depth) {
+/// Whether a value of no more than that depth may become deeper.
+pub fn may_deepen(ops: &[UpdateOp], json_depth: usize) -> bool {
+    ops.iter().any(|op| depth_most(op) > json_depth)
+}
+
+/// Err: the cause for which a value that an update made must not be stored. `json_depth` is `None` where
+/// it cannot be too deep.
+pub fn check_limits(
+    value: &str,
+    json_depth: Option<usize>,
+    value_bytes: usize,
+) -> Result<(), String> {
+    if let Some(json_depth) = json_depth
+        && let Some(depth) = value::depth_beyond(value, json_depth)
+    {
         return Err(limit_exceeded("limits.json_depth", depth, json_depth));
     }
     if value.len() > value_bytes {
@@ -64,6 +82,22 @@ pub fn check_limits(value: &str, json_depth: usize, value_bytes: usize) -> Resul
         ));
     }
     Ok(())
+}
+
+/// How deep what the operation brings may come to stand, its own depth included.
+fn depth_most(op: &UpdateOp) -> usize {
+    let (keys, value) = match op {
+        UpdateOp::Set { value, .. } => (1, value),
+        UpdateOp::Append { path, value } => match path {
+            AppendPath::Key(_) => (1, value),
+            AppendPath::Keys(keys) => (keys.len(), value),
+        },
+        UpdateOp::Merge { path, value } => (path.len(), value),
+        UpdateOp::Increment { .. } | UpdateOp::Decrement { .. } | UpdateOp::Remove { .. } => {
+            return 1;
+        }
+    };
+    keys + 1 + value::depth(value)
 }
 
 /// Why one operation failed.
@@ -113,6 +147,8 @@ struct Item<'a> {
     root: Node<'a>,
     /// It was not there, and no operation has taken effect yet: `root` is `{}` for the time being.
     is_missing: bool,
+    /// The keys that any operation may look up.
+    wanted: Wanted<'a>,
 }
 
 impl<'a> Item<'a> {
@@ -188,9 +224,10 @@ impl<'a> Item<'a> {
             return self.append("", value);
         };
         let shown = format!("[{}]", keys.join(", "));
-        let mut object = self.object("append", &shown)?;
+        let wanted = &self.wanted;
+        let mut object = object_in(&mut self.root, wanted, "append", &shown)?;
         for parent in parents {
-            object = object.get_or_empty(parent).make_object();
+            object = object.get_or_empty(parent).make_object(wanted);
         }
         match object.get_mut(last) {
             Some(node) if parents.is_empty() || node.kind() != Kind::Null => {
@@ -214,15 +251,16 @@ impl<'a> Item<'a> {
     fn merge(&mut self, path: &'a [Box<str>], value: &'a str) -> Result<(), Fault> {
         check_keys(path)?;
         let source = check_merge_value(value)?;
+        let wanted = &self.wanted;
         let target = match path {
-            [] => match self.root.object_mut() {
+            [] => match self.root.object_mut(wanted) {
                 Some(object) => object,
                 None => return Ok(()), // what is no object stays as it is, and that is no error
             },
             segments => {
-                let mut object = self.root.make_object();
+                let mut object = self.root.make_object(wanted);
                 for segment in segments {
-                    object = object.get_or_empty(segment).make_object();
+                    object = object.get_or_empty(segment).make_object(wanted);
                 }
                 object
             }
@@ -233,10 +271,19 @@ impl<'a> Item<'a> {
 
     /// The root, in which `key` is to be changed.
     fn object(&mut self, verb: &str, key: &str) -> Result<&mut Object<'a>, Fault> {
-        let kind = self.root.kind();
-        let not_object = || Fault::target_not_object(verb, key, kind);
-        self.root.object_mut().ok_or_else(not_object)
+        object_in(&mut self.root, &self.wanted, verb, key)
     }
+}
+
+fn object_in<'o, 'a>(
+    root: &'o mut Node<'a>,
+    wanted: &Wanted<'_>,
+    verb: &str,
+    key: &str,
+) -> Result<&'o mut Object<'a>, Fault> {
+    let kind = root.kind();
+    let not_object = || Fault::target_not_object(verb, key, kind);
+    root.object_mut(wanted).ok_or_else(not_object)
 }
 
 /// Adds to a number: exact between integers, rounded when it is a float.
@@ -307,11 +354,11 @@ fn check_keys(path: &[Box<str>]) -> Result<(), Fault> {
 
 /// The object whose members are to be merged.
 fn check_merge_value(value: &str) -> Result<Object<'_>, Fault> {
-    let mut node = Node::text(value);
-    let Some(source) = node.object_mut() else {
+    if Kind::of(value) != Kind::Object {
         let message = "Merge value must be a JSON object";
         return Err(Fault::new("value.not_an_object", message));
-    };
+    }
+    let mut source = Object::open(value);
     let keys = source.len();
     if keys > MERGE_KEYS_MAX {
         let message =
@@ -331,7 +378,7 @@ fn check_merge_value(value: &str) -> Result<Object<'_>, Fault> {
             format!("Merge value JSON nesting depth {depth} exceeds maximum of {MERGE_DEPTH_MAX}");
         return Err(Fault::new("value.too_deep", message));
     }
-    Ok(std::mem::take(source))
+    Ok(source)
 }
 
 #[cfg(test)]
@@ -503,6 +550,58 @@ mod tests {
                 .collect();
             assert_eq!(told, errors, "{old:?} {ops_json}");
         }
+    }
+
+    #[test]
+    fn a_large_object_is_changed_as_a_small_one_and_only_what_is_named_is_opened() {
+        let rest = |from: u32, to: u32| -> String {
+            let members = (from..to).map(|n| format!(r#""k{n}":{{"n":[{n},"}}"]}}"#));
+            members.collect::<Vec<_>>().join(",")
+        };
+        let (before, after) = (rest(0, 1000), rest(1000, 2000));
+        let old = format!(r#"{{{before},"n":1,"in":{{{before},"\u006e":2}},"n":3,{after}}}"#);
+        let ops_json = r#"[{"type":"increment","path":"n","by":1},{"type":"remove","path":"k5"},
+            {"type":"set","path":"new","value":{"a":1}},{"type":"append","path":"k7","value":1},
+            {"type":"merge","path":["in"],"value":{"n":5,"":6}},{"type":"merge","value":{"":7}},
+            {"type":"merge","path":["new","b"],"value":{"c":1}}]"#;
+        let updated = apply(Some(&old), &ops(ops_json));
+        assert_eq!(updated.errors.len(), 1, "k7 is an object");
+        let mut expected: Value = serde_json::from_str(&old).unwrap();
+        expected["n"] = 4.into();
+        expected.as_object_mut().unwrap().remove("k5");
+        expected["in"]["n"] = 5.into();
+        expected["in"][""] = 6.into();
+        expected[""] = 7.into();
+        expected["new"] = serde_json::json!({"a": 1, "b": {"c": 1}});
+        let new: Value = serde_json::from_str(&updated.value).unwrap();
+        assert!(new == expected);
+        // The doubled key stands once, at the place of the first, with the value of the last.
+        let at = |text: &str| updated.value.match_indices(text).collect::<Vec<_>>();
+        assert_eq!(at(r#","n":"#).len(), 1);
+        assert!(at(r#","n":4,"in""#).len() == 1);
+    }
+
+    #[test]
+    fn an_increment_in_a_large_object_costs_about_what_its_bytes_do() {
+        let members = (0..200_000).map(|n| format!(r#""k{n:06}":1"#));
+        let old = format!("{{{}}}", members.collect::<Vec<_>>().join(","));
+        let by_one = ops(r#"[{"type":"increment","path":"k100000","by":1}]"#);
+        let turn = |of: &dyn Fn()| {
+            let least = (0..5).map(|_| {
+                let clock = crate::time::TurnClock::begin();
+                of();
+                clock.elapsed()
+            });
+            least.min().unwrap()
+        };
+        let scan = turn(&|| {
+            std::hint::black_box(serde_json::from_str::<serde::de::IgnoredAny>(&old).unwrap());
+        });
+        let update = turn(&|| {
+            let updated = apply(Some(&old), &by_one);
+            assert!(updated.value.len() == old.len() && updated.errors.is_empty());
+        });
+        assert!(update < 3 * scan, "{update:?}, where a scan takes {scan:?}");
     }
 
     #[test]
@@ -822,13 +921,13 @@ mod tests {
 
     #[test]
     fn the_new_value_is_checked_against_the_limits() {
-        assert_eq!(check_limits("[[1]]", 2, 5), Ok(()));
+        assert_eq!(check_limits("[[1]]", Some(2), 5), Ok(()));
         assert_eq!(
-            check_limits("[[1]]", 1, 5),
+            check_limits("[[1]]", Some(1), 5),
             Err("limits.json_depth exceeded: 2 > 1".into())
         );
         assert_eq!(
-            check_limits("[[1]]", 2, 4),
+            check_limits("[[1]]", Some(2), 4),
             Err("limits.value_bytes exceeded: 5 > 4".into())
         );
     }

@@ -8,12 +8,16 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
+use super::sparse::{Piece, Wanted, cut};
 use crate::protocol::number::Number;
 use crate::protocol::{raw, text};
 
 /// Up to so many members an object is searched from the front; from there on by hash, so that
 /// many operations on a large object stay cheap.
 const SEARCHED_LEN_MAX: usize = 16;
+
+/// From so many bytes on only the members that operations name are looked at.
+pub(super) const SPARSE_BYTES_MIN: usize = 16 * 1024;
 
 /// The kind of a value, as messages name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,12 +138,16 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The object that this is, opened. None: it is something else.
-    pub(super) fn object_mut(&mut self) -> Option<&mut Object<'a>> {
+    /// The object that this is, opened for whoever looks up no other keys than those that are wanted.
+    /// None: it is something else.
+    pub(super) fn object_mut(&mut self, wanted: &Wanted<'_>) -> Option<&mut Object<'a>> {
         if let Node::Text(Cow::Borrowed(json)) = *self
             && Kind::of(json) == Kind::Object
         {
-            *self = Node::Object(Object::open(json));
+            *self = Node::Object(match json.len() {
+                len if len < SPARSE_BYTES_MIN || wanted.is_all() => Object::open(json),
+                _ => Object::open_for(json, wanted),
+            });
         }
         match self {
             Node::Object(object) => Some(object),
@@ -148,8 +156,8 @@ impl<'a> Node<'a> {
     }
 
     /// The object that this is, or an empty one in its place.
-    pub(super) fn make_object(&mut self) -> &mut Object<'a> {
-        if self.object_mut().is_none() {
+    pub(super) fn make_object(&mut self, wanted: &Wanted<'_>) -> &mut Object<'a> {
+        if self.object_mut(wanted).is_none() {
             *self = Node::Object(Object::default());
         }
         match self {
@@ -162,9 +170,21 @@ impl<'a> Node<'a> {
         match self {
             Node::Text(json) => json.into_owned(),
             opened => {
-                let mut out = Vec::new();
+                let mut out = Vec::with_capacity(opened.len_about());
                 opened.write(&mut out);
                 String::from_utf8(out).expect("whole strings, one after another")
+            }
+        }
+    }
+
+    /// Bytes that it will have, or somewhat fewer.
+    fn len_about(&self) -> usize {
+        match self {
+            Node::Text(json) => json.len(),
+            Node::OpenString(open) | Node::OpenArray(open) => open.len() + 1,
+            Node::Object(object) => {
+                let members = object.members.iter().flatten();
+                members.map(|member| member.value.len_about() + 16).sum()
             }
         }
     }
@@ -194,7 +214,7 @@ impl<'a> Node<'a> {
 pub(super) struct Object<'a> {
     /// None: removed. A hole is left, so that no place changes.
     members: Vec<Option<Member<'a>>>,
-    /// How many members are there.
+    /// How many members are there, runs aside.
     len: usize,
     /// Where each key stands in `members`, once there are many.
     places: Option<Places>,
@@ -203,9 +223,16 @@ pub(super) struct Object<'a> {
 #[derive(Debug)]
 struct Member<'a> {
     key: Cow<'a, str>,
-    /// The key as it was written. None: an operation's path, not written yet.
+    /// The key as it was written. None: an operation's path, not written yet. Empty: a run of members,
+    /// whose keys nobody looks up.
     key_json: Option<&'a str>,
     value: Node<'a>,
+}
+
+impl Member<'_> {
+    fn is_run(&self) -> bool {
+        self.key_json == Some("")
+    }
 }
 
 /// A hash table from keys to their places. Its order reaches nothing.
@@ -216,7 +243,25 @@ struct Places {
 }
 
 impl<'a> Object<'a> {
-    fn open(json: &'a str) -> Object<'a> {
+    /// With each run of members that nobody looks up as it stands.
+    fn open_for(json: &'a str, wanted: &Wanted<'_>) -> Object<'a> {
+        let mut object = Object::default();
+        cut(json, wanted, |piece| match piece {
+            Piece::Member(key_json, key, value) => object.put(Member {
+                key,
+                key_json: Some(key_json),
+                value: Node::text(value),
+            }),
+            Piece::Run(run) => object.members.push(Some(Member {
+                key: Cow::Borrowed(""),
+                key_json: Some(""),
+                value: Node::text(run),
+            })),
+        });
+        object
+    }
+
+    pub(super) fn open(json: &'a str) -> Object<'a> {
         let mut object = Object::default();
         let opened = raw::members(json, |key_json, value| {
             object.put(Member {
@@ -295,7 +340,10 @@ impl<'a> Object<'a> {
     }
 
     fn place(&self, key: &str) -> Option<usize> {
-        let is_it = |member: &Option<Member<'_>>| member.as_ref().is_some_and(|m| m.key == key);
+        let is_it = |member: &Option<Member<'_>>| {
+            let member = member.as_ref();
+            member.is_some_and(|member| member.key == key && !member.is_run())
+        };
         match &self.places {
             None => self.members.iter().position(is_it),
             Some(places) => places.find(key, |place| is_it(&self.members[place])),
@@ -307,6 +355,10 @@ impl<'a> Object<'a> {
         for (i, member) in self.members.iter().flatten().enumerate() {
             if i > 0 {
                 out.push(b',');
+            }
+            if member.is_run() {
+                member.value.write(out);
+                continue;
             }
             match member.key_json {
                 Some(key) => out.extend_from_slice(key.as_bytes()),
@@ -323,7 +375,7 @@ impl Places {
     fn of(members: &[Option<Member<'_>>]) -> Places {
         let mut places = Places::default();
         for (place, member) in members.iter().enumerate() {
-            if let Some(member) = member {
+            if let Some(member) = member.as_ref().filter(|member| !member.is_run()) {
                 places.insert(&member.key, place, members);
             }
         }

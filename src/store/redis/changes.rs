@@ -210,7 +210,8 @@ impl Redis {
         };
         let updated = update::apply(readable.as_deref(), &update.ops);
         let limits = &self.limits;
-        let checked = update::check_limits(&updated.value, limits.json_depth, limits.value_bytes);
+        let checked =
+            update::check_limits(&updated.value, Some(limits.json_depth), limits.value_bytes);
         if let Err(cause) = checked {
             self.answer(update.asker, Verdict::Refused(cause.into()));
             return self.go_on(&update.key);
