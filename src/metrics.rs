@@ -103,8 +103,10 @@ pub struct WorkerMetrics {
     pub joins_refused: Counter,
     /// Joins answered `unauthorized` because a function said so.
     pub joins_unauthorized: Counter,
-    /// Upgrades answered with 503 because of `limits.connections`.
+    /// Upgrades answered with 503 because of `limits.connections` or `limits.handshakes`.
     pub connections_refused: Counter,
+    /// Sockets without a whole head that were ended because of `limits.handshakes` or its bytes.
+    pub handshakes_ended: Counter,
     /// Upgrades answered with 403: the page's origin is not among those allowed.
     pub origins_refused: Counter,
     /// Upgrades answered with 401: the auth function was asked and does not admit.

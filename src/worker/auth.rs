@@ -56,6 +56,12 @@ impl Worker {
             self.metrics().connections_refused.increment();
             return Admission::Refused(Refusal::Busy);
         }
+        if self.auth.is_some() && self.half_open.has_enough_asking() {
+            self.metrics().connections_refused.increment();
+            let reason = "too many wait for the auth function";
+            self.tell_refused(id, "limits.handshakes", reason);
+            return Admission::Refused(Refusal::Busy);
+        }
         let Some(auth) = &self.auth else {
             return Admission::Open;
         };
@@ -96,16 +102,23 @@ impl Worker {
     }
 
     /// Keeps an upgrade, and what came behind it, for the auth function's word.
-    pub(super) fn wait_for_auth(&mut self, id: SlotId, upgrade: Upgrade, frames: &[u8]) {
+    pub(super) fn wait_for_auth(
+        &mut self,
+        id: SlotId,
+        upgrade: Upgrade,
+        (head_len, frames): (usize, &[u8]),
+    ) {
         if let Some(connection) = self.connections.get_mut(id) {
             if connection.unread.has_end() {
                 // The poll has told of the end together with the head, and tells it once.
                 return self.end(id);
             }
-            connection.phase = Phase::Asking(Box::new(Asking {
+            let asking = Asking {
                 upgrade,
                 frames: frames.to_vec(),
-            }));
+                counted_bytes: head_len + frames.len(), // the engine has the head
+            };
+            self.change_phase(id, Phase::Asking(Box::new(asking)));
         }
     }
 
@@ -143,16 +156,17 @@ impl Worker {
 
     /// An upgrade that waited becomes a WebSocket.
     fn let_in(&mut self, id: SlotId) {
-        let Some(connection) = self.connections.get_mut(id) else {
+        let connection = self.connections.get_mut(id);
+        if !connection.is_some_and(|connection| connection.is_asking()) {
             return;
-        };
+        }
         // `Closing` stands in its place until `open` has put the next one there.
-        let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
-        let Phase::Asking(asking) = phase else {
-            connection.phase = phase;
+        let Some(Phase::Asking(asking)) = self.change_phase(id, Phase::Closing) else {
             return;
         };
-        let Asking { upgrade, frames } = *asking;
+        let Asking {
+            upgrade, frames, ..
+        } = *asking;
         self.open(id, &upgrade, connection::Connection::before(frames));
         self.queue(id); // it was left unread
     }
@@ -190,7 +204,7 @@ impl Worker {
     }
 
     /// A line in the log, once a second at most.
-    fn tell_refused(&mut self, id: SlotId, by: &str, reason: &str) {
+    pub(super) fn tell_refused(&mut self, id: SlotId, by: &str, reason: &str) {
         let Some(passed_over) = self.told_refused.ask(self.now.monotonic) else {
             return;
         };

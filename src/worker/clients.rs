@@ -58,6 +58,7 @@ impl Worker {
                 if !in_pieces {
                     handshake.bytes.extend_from_slice(input);
                 }
+                self.recount_head(id);
             }
             Head::Refused(refusal) => self.refuse(id, &refusal),
             Head::Upgrade(upgrade) => {
@@ -69,7 +70,7 @@ impl Worker {
                         self.open(id, &upgrade, Default::default());
                         self.received_frames(id, frames);
                     }
-                    Admission::Asked => self.wait_for_auth(id, upgrade, frames),
+                    Admission::Asked => self.wait_for_auth(id, upgrade, (head.len(), frames)),
                     Admission::Refused(refusal) => self.refuse(id, &refusal),
                     Admission::Gone => self.end(id),
                 }
@@ -80,10 +81,10 @@ impl Worker {
     /// All checks are passed: what comes from here on is frames.
     pub(super) fn open(&mut self, id: SlotId, upgrade: &Upgrade, frames: connection::Connection) {
         let date = self.now.wall;
+        self.change_phase(id, Phase::Open(frames));
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        connection.phase = Phase::Open(frames);
         connection
             .reader
             .push_head(upgrade.accepted(date).into_boxed_slice());

@@ -60,10 +60,7 @@ impl Connection {
     /// functions or owners, leaves for functions, or answers for the client to read them.
     pub(super) fn is_held(&self) -> bool {
         let joins_wait = self.joins.as_ref().is_some_and(|joins| joins.is_full());
-        self.is_asking()
-            || joins_wait
-            || self.is_behind_debts
-            || self.has_much_to_take()
+        self.is_asking() || joins_wait || self.is_behind_debts || self.has_much_to_take()
     }
 
     /// Whether it is answered nothing further until the client has taken some.
@@ -92,6 +89,8 @@ impl Phase {
 pub(super) struct Handshake {
     pub(super) bytes: Vec<u8>,
     pub(super) head: HeadReader,
+    /// With so many bytes it counts among those that are half open.
+    pub(super) counted_bytes: usize,
 }
 
 /// An upgrade that has passed every check but the last.
@@ -99,6 +98,8 @@ pub(super) struct Asking {
     pub(super) upgrade: Upgrade,
     /// What came behind the head.
     pub(super) frames: Vec<u8>,
+    /// With so many bytes it counts among those that are half open.
+    pub(super) counted_bytes: usize,
 }
 
 /// The live connections.

@@ -103,8 +103,7 @@ impl Joins {
 
     /// Joins to that item, or to the whole group, that are not done.
     pub(super) fn equal_len(&self, key: &GroupKey, item: Option<&ItemId>) -> usize {
-        let is_equal =
-            |pending: &&Pending| pending.item.as_ref() == item && pending.key == *key;
+        let is_equal = |pending: &&Pending| pending.item.as_ref() == item && pending.key == *key;
         self.pending.iter().filter(is_equal).count()
     }
 
@@ -189,7 +188,11 @@ mod tests {
         joins.begin("b".into(), group("g"), Stage::Parked);
         joins.begin("c".into(), group("g"), Stage::Asked);
         joins.wait(leave("b"));
-        assert!(joins.first_parked().is_some_and(|parked| *parked.id == *"b"));
+        assert!(
+            joins
+                .first_parked()
+                .is_some_and(|parked| *parked.id == *"b")
+        );
         let (key, _) = group("g");
         assert_eq!(joins.equal_len(&key, None), 2);
         assert_eq!(joins.equal_len(&key, Some(&"u".into())), 0);

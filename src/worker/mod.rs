@@ -8,6 +8,7 @@ mod auth;
 mod clients;
 mod connections;
 mod drain;
+mod half_open;
 mod joins;
 mod leaves;
 mod sockets;
@@ -35,6 +36,7 @@ pub use auth::Auth;
 use connections::Connections;
 use drain::Drain;
 pub use drain::drain_for;
+use half_open::HalfOpen;
 use leaves::Debts;
 
 /// What one turn does at most before it looks at everything else again: commands, by the bytes that
@@ -100,6 +102,8 @@ pub struct Worker {
     effects: Effects,
     /// Sockets without a whole head, in the order of their time limits.
     handshakes: Deadlines<SlotId>,
+    /// Sockets that are not let in yet.
+    half_open: HalfOpen,
     /// Closing sockets, in the order in which they are given up.
     closing: Deadlines<SlotId>,
     debts: Debts,
@@ -118,6 +122,7 @@ impl Worker {
     pub fn new(parts: Parts) -> io::Result<Worker> {
         let (token, registry) = (listener_token(0), parts.poll.registry());
         let listener = Listener::watch(parts.listener, token, registry, "subscribers")?;
+        let half_open = HalfOpen::new(&parts.limits, parts.ports.shared.connections.len());
         Ok(Worker {
             shard: parts.shard,
             hooks: Arc::default(),
@@ -141,6 +146,7 @@ impl Worker {
             own_commands: VecDeque::new(),
             effects: Effects::default(),
             handshakes: Deadlines::default(),
+            half_open,
             closing: Deadlines::default(),
             debts: Debts::default(),
             drain: Drain::new(parts.drain, parts.drained),

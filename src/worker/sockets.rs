@@ -104,7 +104,10 @@ impl Worker {
         }
         let until = self.now.monotonic + Duration::from_millis(self.limits.handshake_ms);
         match self.connections.insert(stream, self.poll.registry()) {
-            Ok(id) => self.handshakes.push(until, id),
+            Ok(id) => {
+                self.handshakes.push(until, id);
+                self.count_half_open(id);
+            }
             Err(error) => {
                 self.forget_count();
                 tracing::warn!("cannot watch a subscriber's socket: {error}");
@@ -229,7 +232,7 @@ impl Worker {
         if matches!(connection.phase, Phase::Closing) {
             return;
         }
-        connection.phase = Phase::Closing;
+        self.change_phase(id, Phase::Closing);
         self.end_subscriptions(id);
         if let Some((reader, _)) = self.connections.parts(id) {
             reader.push_last(last.into_boxed_slice());
@@ -251,6 +254,7 @@ impl Worker {
     /// The socket has ended, or is to end without a word.
     pub(super) fn end(&mut self, id: SlotId) {
         self.end_subscriptions(id); // what it owes is counted before it is not
+        self.change_phase(id, Phase::Closing);
         if let Some(connection) = self.connections.get_mut(id)
             && connection.is_let_in
         {
@@ -264,6 +268,7 @@ impl Worker {
     /// Ends what has had its time: sockets without a head or an answer to it, and closing ones.
     pub(super) fn end_overdue(&mut self) {
         while let Some(id) = self.handshakes.pop_due(self.now.monotonic) {
+            self.forget_head(id);
             match self
                 .connections
                 .get_mut(id)
