@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use iii_stream::shard::Decides;
 use serde_json::json;
 
-use support::clients::set_input;
+use support::clients::{self, set_input};
 use support::memory::resident_bytes;
 use support::{SdkWorker, SharedCues, Subscriber, THREE_WORKERS, TestServer, raw, wait_until};
 
@@ -84,6 +84,94 @@ fn a_burst_of_void_calls_at_a_slow_owner_is_held_back_and_none_is_lost() {
             assert_eq!(value[0], json!(n));
         }
     }
+}
+
+/// Joins that come together, whose answers nobody reads: the value is there once, and each client has one
+/// answer to take, however many it has asked for.
+#[test]
+fn joins_of_clients_that_read_nothing_hold_no_value_for_each() {
+    const VALUE_BYTES: usize = 900 * 1024;
+    const CLIENTS: usize = 10;
+    const JOINS: usize = 60;
+    /// The kernel's buffers count as well.
+    const GROWTH_BYTES_MAX: usize = 24 * 1024 * 1024;
+    let _alone = ALONE.lock();
+    for item in [Some("i"), None] {
+        let server = TestServer::start(THREE_WORKERS);
+        let mut sdk = SdkWorker::connect(&server);
+        let value = |n: usize| json!([n, "x".repeat(VALUE_BYTES)]);
+        sdk.set(("joins", "g@0"), "i", value(0));
+        let mut clients: Vec<Subscriber> = (0..CLIENTS)
+            .map(|_| Subscriber::over(raw::connect_narrow(server.stream()), &server))
+            .collect();
+        let joins = (0..JOINS).map(|n| {
+            let join = clients::join(&n.to_string(), ("joins", "g@0"), item);
+            raw::text(&join)
+        });
+        let joins = joins.collect::<Vec<_>>().concat();
+        let before = resident_bytes();
+        for client in &mut clients {
+            client.stream().write_all(&joins).unwrap();
+        }
+        sdk.set(("joins", "g@0"), "i", value(1)); // what is asked anew is answered with this
+        let mut marker = Subscriber::connect(&server);
+        for worker in 0..3 {
+            marker.join("m", ("joins", &format!("other@{worker}")));
+        }
+        let growth = resident_bytes().saturating_sub(before);
+        assert!(growth < GROWTH_BYTES_MAX, "{growth} bytes");
+        // Whoever reads gets all of its answers.
+        let mut client = clients.pop().unwrap();
+        drop(clients);
+        let mut syncs = 0;
+        let mut newest = 0;
+        while syncs < JOINS {
+            let heard = client.next();
+            let is_sync = heard.kind == "sync";
+            syncs += usize::from(is_sync);
+            let is_list = is_sync && item.is_none();
+            let data = if is_list { &heard.data[0] } else { &heard.data };
+            newest = newest.max(data[0].as_u64().unwrap());
+        }
+        assert_eq!(newest, 1);
+    }
+}
+
+/// A client that follows many groups and reads nothing: what waits for it counts in all of them.
+#[test]
+fn a_reader_of_many_groups_that_takes_nothing_holds_no_more_than_its_bound() {
+    const GROUPS: usize = 300;
+    const GROWTH_BYTES_MAX: usize = 24 * 1024 * 1024;
+    let _alone = ALONE.lock();
+    let server = TestServer::start(THREE_WORKERS);
+    let mut sdk = SdkWorker::connect(&server);
+    let stopped = raw::connect_narrow(server.stream());
+    let mut stopped = Subscriber::over(stopped, &server);
+    let group_of = |n: usize| format!("g{n}");
+    for n in 0..GROUPS {
+        stopped.join(&n.to_string(), ("many", &group_of(n)));
+    }
+    let closed = || -> u64 {
+        let workers = server.shared().workers.iter();
+        workers.map(|worker| worker.slow_readers_closed.get()).sum()
+    };
+    let before = resident_bytes();
+    let value = "x".repeat(32 * 1024);
+    let mut sent = 0;
+    'all: for round in 0..30 {
+        for n in 0..GROUPS {
+            // Nothing is kept, so all that grows is what waits.
+            sdk.send_event(("many", &group_of(n)), None, "k", json!([round, value]));
+            sent += 1;
+            if closed() > 0 {
+                break 'all;
+            }
+        }
+    }
+    assert_eq!(closed(), 1, "after {sent} events");
+    let growth = resident_bytes().saturating_sub(before);
+    assert!(growth < GROWTH_BYTES_MAX, "{growth} bytes for one reader");
+    assert_eq!(stopped.close_code(), Some(1013));
 }
 
 #[test]

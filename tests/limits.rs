@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 
 use support::clients::{error_in, item_input, set_input};
-use support::{SdkWorker, Subscriber, THREE_WORKERS, TestServer, on_each_shape, raw, wait_until};
+use support::{
+    ONE_WORKER, SdkWorker, Subscriber, THREE_WORKERS, TestServer, on_each_shape, raw, wait_until,
+};
 
 const ROOM: (&str, &str) = ("limits", "room");
 
@@ -178,6 +180,74 @@ fn a_subscription_too_many_is_refused_and_a_known_id_may_move() {
             .sum();
         assert_eq!(refused, 1);
     });
+}
+
+#[test]
+fn a_subscription_that_equals_too_many_is_refused_and_one_that_takes_the_place_of_its_like_is_not()
+{
+    on_each_shape(|shape| {
+        let server = TestServer::with(shape, |config| config.limits.equal_subscriptions = 3);
+        let mut subscriber = Subscriber::connect(&server);
+        for item in [None, Some("i")] {
+            for id in ["a", "b", "c", "d"] {
+                let id = format!("{id}{item:?}");
+                subscriber.start_join(&id, ROOM, item);
+            }
+            let mut kinds: Vec<String> = (0..4).map(|_| subscriber.next().kind).collect();
+            kinds.sort();
+            assert_eq!(kinds, ["sync", "sync", "sync", "unauthorized"]);
+            // Joined again, moved away and back: never more than three.
+            let moves = [
+                ("a", item, "sync"),
+                ("a", Some("elsewhere"), "sync"),
+                ("d", item, "sync"),
+                ("a", item, "unauthorized"),
+            ];
+            for (id, item_of, kind) in moves {
+                subscriber.start_join(&format!("{id}{item:?}"), ROOM, item_of);
+                assert_eq!(subscriber.next().kind, kind, "{id} {item_of:?}");
+            }
+        }
+        let mut sdk = SdkWorker::connect(&server);
+        sdk.set(ROOM, "i", json!(1));
+        let heard = subscriber.take(6);
+        assert!(heard.iter().all(|event| *event == heard[0]));
+        subscriber.start_join("marker", ("limits", "other"), None);
+        assert_eq!(subscriber.next().kind, "sync");
+    });
+}
+
+#[test]
+fn sockets_that_send_no_head_make_room_for_those_that_come_later() {
+    use std::io::Write;
+    let by_len = |config: &mut iii_stream::config::Config| config.limits.handshakes = 4;
+    let by_bytes =
+        |config: &mut iii_stream::config::Config| config.limits.handshakes_bytes = 40_000;
+    for (limit, begun) in [
+        (&by_len as &dyn Fn(&mut iii_stream::config::Config), 10),
+        (&by_bytes, 10_000),
+    ] {
+        let server = TestServer::with(ONE_WORKER, limit);
+        let request = raw::upgrade_request("/", &format!("x: {}\r\n", "y".repeat(20_000)));
+        let mut stopped: Vec<_> = (0..12)
+            .map(|_| {
+                let mut stream = raw::connect(server.stream());
+                stream.write_all(&request.as_bytes()[..begun]).unwrap();
+                stream
+            })
+            .collect();
+        let ended = || server.shared().workers[0].handshakes_ended.get();
+        wait_until("the oldest are ended", || ended() >= 8);
+        assert_eq!(raw::read_to_end(&mut stopped[0]), [0; 0]);
+        // The youngest may go on, and whoever comes is let in.
+        let youngest = stopped.last_mut().unwrap();
+        youngest.write_all(&request.as_bytes()[begun..]).unwrap();
+        assert!(raw::read_head(youngest).starts_with("HTTP/1.1 101 "));
+        for _ in 0..20 {
+            Subscriber::connect(&server).join("s", ROOM);
+        }
+        assert!(ended() <= 11, "{}", ended());
+    }
 }
 
 /// Mailboxes that hold less than one message take one at a time, and nothing is lost.

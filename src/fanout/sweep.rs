@@ -8,11 +8,11 @@ use std::sync::Arc;
 use crate::collections::Named;
 use crate::id::{LocalGroupId, SlotId};
 
-use super::{Bounds, Fanout};
 use super::group::LocalGroup;
 use super::list::{Joined, List};
 use super::place::Place;
 use super::reader::{Connections, MemberAt, Membership, Reader, Socket, Written};
+use super::{Bounds, Fanout};
 
 /// Pieces of one vectored write.
 const SLICES_MAX: usize = 64;
@@ -20,6 +20,8 @@ const SLICES_MAX: usize = 64;
 /// What a turn may still do: so that one large group does not hold up the rest.
 pub struct Budget {
     units: usize,
+    /// What was spent beyond it: the end of what had begun.
+    overspent: usize,
 }
 
 /// A write costs as much as looking at so many sockets that lack nothing.
@@ -36,6 +38,7 @@ impl Budget {
     pub fn of_writes(writes: usize) -> Budget {
         Budget {
             units: writes * WRITE_UNITS,
+            overspent: 0,
         }
     }
 
@@ -45,17 +48,30 @@ impl Budget {
     }
 
     fn visited(&mut self) {
-        self.units = self.units.saturating_sub(1);
+        self.spend(1);
     }
 
     fn passed(&mut self, frames: u64) {
-        let units = frames / PASSED_FRAMES;
-        self.units = self.units.saturating_sub(units as usize);
+        self.spend((frames / PASSED_FRAMES) as usize);
     }
 
     fn written(&mut self, bytes: usize) {
-        let units = WRITE_UNITS + bytes / WRITE_BYTES * WRITE_UNITS;
+        self.spend(WRITE_UNITS + bytes / WRITE_BYTES * WRITE_UNITS);
+    }
+
+    fn spend(&mut self, units: usize) {
+        self.overspent += units.saturating_sub(self.units);
         self.units = self.units.saturating_sub(units);
+    }
+
+    /// Panics where a turn has done more than it may: what is begun is one write of so many bytes.
+    pub fn check(&self, write_bytes_max: usize) {
+        let most = 2 + WRITE_UNITS + write_bytes_max / WRITE_BYTES * WRITE_UNITS;
+        debug_assert!(
+            self.overspent <= most,
+            "a turn was too long: {}",
+            self.overspent
+        );
     }
 }
 
@@ -75,12 +91,7 @@ impl Fanout {
 
     /// Writes what the socket lacks and what waits for it, until it takes no more or the budget is
     /// spent: one write is always made, and what is left over is told in the outcome.
-    pub fn drain<C: Connections>(
-        &mut self,
-        id: SlotId,
-        connections: &mut C,
-        budget: &mut Budget,
-    ) {
+    pub fn drain<C: Connections>(&mut self, id: SlotId, connections: &mut C, budget: &mut Budget) {
         budget.visited();
         self.drain_within(id, connections, budget);
     }
@@ -975,6 +986,110 @@ mod tests {
         local.event(group, None);
         local.sweep(1000);
         assert_eq!(local.fanout.take_outcome().slow, [at]);
+    }
+
+    #[test]
+    fn what_waits_for_a_reader_is_bounded_in_all_its_groups_together() {
+        const GROUPS: usize = 100;
+        let mut local = Local::new();
+        let at = local.socket();
+        let groups: Vec<LocalGroupId> = (0..GROUPS)
+            .map(|n| local.join(at, &n.to_string(), &n.to_string(), None))
+            .collect();
+        local.block(at, 0);
+        let len = local.event(groups[0], None);
+        let bound = 1000 * len;
+        local.fanout.bounds.reader = bound;
+        let mut came = len;
+        while local.fanout.take_outcome().slow.is_empty() {
+            for group in &groups {
+                came += local.event(*group, None);
+                let mut budget = Budget::of_writes(1000);
+                local.fanout.sweep(&mut local.sockets, &mut budget);
+            }
+            assert!(local.fanout.held_bytes() <= 2 * bound, "{came} came");
+        }
+        assert!(came > bound, "one that is within the bound is not slow");
+        local
+            .fanout
+            .disconnect(at, &mut local.sockets, |_, _, _| ());
+        local.sweep(1000);
+        assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn what_all_readers_hold_up_is_bounded_and_those_furthest_behind_go_first() {
+        let mut local = Local::new();
+        let sockets: Vec<SlotId> = (0..100).map(|_| local.socket()).collect();
+        let joins = sockets.iter().enumerate();
+        let groups: Vec<LocalGroupId> = joins
+            .map(|(n, at)| local.join(*at, "a", &n.to_string(), None))
+            .collect();
+        for at in &sockets {
+            local.block(*at, 0);
+        }
+        let len = local.event(groups[0], None);
+        local.fanout.bounds = Bounds {
+            reader: 1000 * len,
+            worker: 2000 * len,
+        };
+        let mut gone = Vec::new();
+        for round in 0..500 {
+            for (n, group) in groups.iter().enumerate() {
+                // The first of them hears more than the others.
+                for _ in 0..if n == 0 { 10 } else { 1 } {
+                    local.event(*group, None);
+                }
+            }
+            let mut budget = Budget::of_writes(1000);
+            local.fanout.sweep(&mut local.sockets, &mut budget);
+            for at in local.fanout.take_outcome().slow {
+                if !gone.contains(&at) {
+                    gone.push(at);
+                    local
+                        .fanout
+                        .disconnect(at, &mut local.sockets, |_, _, _| ());
+                }
+            }
+            local.sweep(1000);
+            let held = local.fanout.held_bytes();
+            assert!(held <= 2 * 2000 * len, "{held} in round {round}");
+        }
+        assert_eq!(gone.first(), Some(&sockets[0]));
+    }
+
+    #[test]
+    fn one_socket_takes_no_more_of_a_turn_than_there_is() {
+        let mut local = Local::new();
+        let (at, other) = (local.socket(), local.socket());
+        let mut group = None;
+        for n in 0..1000 {
+            group = Some(local.join(at, &n.to_string(), "g", None));
+        }
+        let others = local.join(other, "a", "h", None);
+        let writes = local.fake(at).writes;
+        local.heard(at);
+        local.heard(other);
+        local.event(group.unwrap(), None);
+        local.event(others, None);
+        local.sweep(2);
+        let first = local.heard(at).len();
+        assert!(first <= 2 * SLICES_MAX && first > 0, "{first}");
+        assert_eq!(local.fanout.take_outcome().unfinished, [at]);
+        local.sweep(2);
+        assert_eq!(local.heard(other).len(), 1, "others have their turns");
+        let mut turns = 0;
+        let mut heard = first;
+        while local.fanout.held_bytes() > 0 {
+            let mut budget = Budget::of_writes(2);
+            local.fanout.drain(at, &mut local.sockets, &mut budget);
+            local.sweep(2);
+            heard += local.heard(at).len();
+            turns += 1;
+        }
+        assert_eq!(heard, 1000, "each of its subscriptions, once");
+        let writes = local.fake(at).writes - writes;
+        assert!(writes <= 2 * (turns + 1), "{writes} in {turns} turns");
     }
 
     #[test]

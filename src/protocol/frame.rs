@@ -324,6 +324,12 @@ mod tests {
     #[test]
     fn an_item_s_sync_holds_its_value_or_null() {
         let value: Text = "[1]".into();
+        let large: Text = format!("\"{}\"", "x".repeat(1 << 20)).into();
+        let sync = SyncFrame::of_item(&names(), 7, "u", Some(&large));
+        assert!(
+            sync.len() > large.len() && sync.held_bytes() < 1000,
+            "it is shared"
+        );
         let sync = SyncFrame::of_item(&names(), 7, "", Some(&value));
         let whole = sync.pieces_from(0).collect::<Vec<_>>().concat();
         assert!(payload(&whole).ends_with(r#""id":"","event":{"type":"sync","data":[1]}}"#));

@@ -23,6 +23,8 @@ use crate::model::{Model, leave_of};
 use crate::pace::Pace;
 use crate::wire::Message;
 
+/// One write has no more than this.
+const WRITE_BYTES_MAX: usize = 64 * 1024;
 /// Messages that a mailbox holds.
 const MAILBOX_LEN: usize = 2;
 
@@ -60,7 +62,7 @@ pub(crate) struct Worker {
     /// How many it has room for.
     granted: Option<usize>,
     effects: Effects,
-    to_write: Vec<SlotId>,
+    to_write: VecDeque<SlotId>,
     behind_bytes_max: usize,
     /// Bytes of the events that came in this turn, and in the turn in which most did.
     events_bytes: usize,
@@ -246,7 +248,7 @@ impl Worker {
             is_told: false,
             granted: None,
             effects: Effects::default(),
-            to_write: Vec::new(),
+            to_write: VecDeque::new(),
             behind_bytes_max,
             events_bytes: 0,
             events_bytes_most: 0,
@@ -359,7 +361,7 @@ impl Worker {
         if connection.reader.is_blocked() {
             connection.reader.unblock();
             connection.blocked_since = None;
-            self.to_write.push(id);
+            self.to_write.push_back(id);
         }
     }
 
@@ -586,7 +588,7 @@ impl Worker {
             sync,
         };
         self.fanout.enter(id, local, entry, &mut self.sockets);
-        self.to_write.push(id);
+        self.to_write.push_back(id);
         while let Some(post) = self.next_of(id, &pending.id) {
             self.serve(id, post, around);
         }
@@ -652,7 +654,7 @@ impl Worker {
             What::Ping => {
                 connection.client.pinged();
                 connection.reader.push_pong(pong_frame(b"?").into());
-                return self.to_write.push(id);
+                return self.to_write.push_back(id);
             }
             What::Close => return self.close(id, around.model),
         };
@@ -737,7 +739,7 @@ impl Worker {
             .is_refused(&subscription, &key, item.as_ref());
         let answer = unauthorized(&key, self.now, item.as_deref());
         connection.reader.push_own(answer);
-        self.to_write.push(id);
+        self.to_write.push_back(id);
         while let Some(post) = self.next_of(id, &subscription) {
             self.serve(id, post, around);
         }
@@ -769,16 +771,20 @@ impl Worker {
             let last = close_frame(Some(1013), "");
             connection.reader.push_last(last.into());
         }
-        self.to_write.push(id);
+        self.to_write.push_back(id);
     }
 
     fn sweep(&mut self, around: &mut Around<'_>) {
         let mut budget = Budget::of_writes(around.pace.up_to(8));
-        for id in std::mem::take(&mut self.to_write) {
+        while !budget.is_spent()
+            && let Some(id) = self.to_write.pop_front()
+        {
             self.fanout.drain(id, &mut self.sockets, &mut budget);
         }
+        budget.check(WRITE_BYTES_MAX);
         let mut budget = Budget::of_writes(around.pace.up_to(8));
         self.fanout.sweep(&mut self.sockets, &mut budget);
+        budget.check(WRITE_BYTES_MAX);
         let ids: Vec<SlotId> = self.sockets.0.iter().map(|(id, _)| id).collect();
         for id in &ids {
             if let Some(connection) = self.sockets.0.get_mut(*id) {
@@ -828,7 +834,9 @@ impl Worker {
             "a reader that takes all is not slow"
         );
         let groups: BTreeSet<&GroupKey> = connection.groups().collect();
-        let behind = groups.into_iter().map(|group| self.behind(connection, group, model).1);
+        let behind = groups
+            .into_iter()
+            .map(|group| self.behind(connection, group, model).1);
         let is_far = behind.sum::<usize>() > self.behind_bytes_max;
         assert!(is_far, "it is not far behind: {:?}", connection.client);
     }
