@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::event::EventReader;
 use crate::faults::{Fault, Faults, excerpt};
-use crate::message::{Answer, Asked, CallWriter, EventReader};
+use crate::message::{Answer, Asked, CallWriter};
 use crate::model::Model;
+use crate::stamp::Value;
 
 /// Shown for a value that another run left behind.
 pub(crate) const FOREIGN: u32 = u32::MAX;
@@ -67,19 +69,14 @@ impl Audit {
         self.to_ask.len() + self.under_way
     }
 
-    pub(crate) fn hear(
-        &mut self,
-        answer: &Answer<'_>,
-        events: &mut EventReader,
-        faults: &mut Faults,
-    ) {
+    pub(crate) fn hear(&mut self, answer: &Answer<'_>, events: &EventReader, faults: &mut Faults) {
         let number = u32::try_from(answer.number).ok();
         let Some(group) = number.and_then(|group| self.groups.get_mut(&group)) else {
             return;
         };
         let who = format_args!("group {}", answer.number);
         let mut items = Items::new();
-        for (stamp, is_whole) in events.stamps(answer.text) {
+        for Value { stamp, is_whole } in events.values(answer.text) {
             if stamp.run != self.run {
                 continue;
             }
@@ -173,7 +170,8 @@ fn said(sequence: Option<u32>) -> String {
 #[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
-    use crate::message::{AnswerReader, VALUE_BYTES_MIN};
+    use crate::message::AnswerReader;
+    use crate::stamp::VALUE_BYTES_MIN;
 
     const RUN: u32 = 0xfeed_0001;
 
@@ -196,7 +194,7 @@ mod tests {
         let writer = CallWriter::new(RUN, "load", VALUE_BYTES_MIN, false);
         let (group, _) = audit.next_calls(&writer).unwrap();
         assert_eq!(group, 3);
-        let mut events = EventReader::new(VALUE_BYTES_MIN);
+        let events = EventReader::new("load", VALUE_BYTES_MIN);
         for (asked, result) in [("9000", list), ("a000", get)] {
             let text = format!(
                 r#"{{"type":"invocationresult","invocation_id":"feed0001-0000-4000-{asked}-000000000003"{result}}}"#
@@ -204,7 +202,7 @@ mod tests {
             let mut answers = AnswerReader::new(RUN);
             audit.hear(
                 &answers.read(text.as_bytes()).unwrap(),
-                &mut events,
+                &events,
                 &mut faults,
             );
         }

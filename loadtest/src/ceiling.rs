@@ -18,18 +18,18 @@ use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Message, WebSocket};
 
 use crate::audit::Truth;
-use crate::client::Clock;
+use crate::client::{Clock, wall_ms};
 use crate::driver::Driver;
 use crate::fanout;
-use crate::message::{self, GroupId, ItemId, Stamp};
+use crate::message::GroupId;
 use crate::proc;
 use crate::received::Received;
 use crate::run::Run;
 use crate::scenario::{Order, Pace, RunError, Setup, Shared, new_run};
+use crate::stamp::{self, ItemId, Stamp};
 use crate::target::Target;
 
 const STREAM_NAME: &str = "load";
-const FIRST_MS: u64 = 1_795_474_467_000;
 /// Frames that a server coalesces into one write: none, some, many.
 const FRAMES_PER_WRITE: [u32; 5] = [1, 4, 16, 64, 256];
 const ROUNDS_UNDER_WAY: u64 = 2;
@@ -173,6 +173,7 @@ struct Feeder {
     run: u32,
     padding: String,
     frames_per_write: u32,
+    first_ms: u64,
     /// Of the next frame.
     sequence: u32,
     text: Vec<u8>,
@@ -188,12 +189,13 @@ impl Feeder {
         let mut feeder = Self {
             sockets: Vec::new(),
             run: load.setup.run,
-            padding: message::padding(load.setup.value_bytes),
+            padding: stamp::padding(load.setup.value_bytes),
             frames_per_write,
+            first_ms: wall_ms(),
             sequence: 0,
             text: Vec::new(),
         };
-        feeder.begin_text(FIRST_MS, "null", "sync");
+        feeder.begin_text(feeder.first_ms, "null", "sync");
         feeder.text.extend_from_slice(b"[]}}");
         let sync = String::from_utf8_lossy(&feeder.text).into_owned();
         while feeder.sockets.len() < load.connections_in_all() {
@@ -240,7 +242,7 @@ impl Feeder {
                 "update"
             };
             let id = format!("\"{}\"", ItemId(0));
-            self.begin_text(FIRST_MS + u64::from(self.sequence), &id, kind);
+            self.begin_text(self.first_ms + u64::from(self.sequence), &id, kind);
             let stamp = Stamp {
                 run: self.run,
                 sequence: self.sequence,
@@ -366,7 +368,7 @@ impl Display for Ceiling {
 #[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
-    use crate::message::VALUE_BYTES_MIN;
+    use crate::stamp::VALUE_BYTES_MIN;
 
     #[test]
     fn all_that_is_fed_is_heard() {

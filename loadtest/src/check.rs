@@ -9,7 +9,6 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::faults::{Fault, Faults};
-use crate::message::Stamp;
 use crate::scenario::Order;
 
 /// What one more sequence number means.
@@ -32,7 +31,7 @@ impl Verdict {
 }
 
 /// The numbers one subscriber has heard.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Checker {
     synced: bool,
     latest_ms: u64,
@@ -154,20 +153,21 @@ impl Checker {
     }
 }
 
-/// Whether what was due at the time of its stamp came within `longest`.
+/// Whether what was due at `sent_ns` came within `longest`.
 #[inline]
 pub(crate) fn judge_wait(
-    stamp: &Stamp,
+    sent_ns: u64,
+    sequence: u32,
     now_ns: u64,
     longest: Duration,
     who: impl Display,
     faults: &mut Faults,
 ) {
-    let waited_ns = now_ns.saturating_sub(stamp.sent_ns);
+    let waited_ns = now_ns.saturating_sub(sent_ns);
     if waited_ns > longest.as_nanos() as u64 {
         faults.tell(Fault::Late, who, || {
             let waited_ms = waited_ns / 1_000_000;
-            format!("sequence {} came after {waited_ms} ms", stamp.sequence)
+            format!("sequence {sequence} came after {waited_ms} ms")
         });
     }
 }

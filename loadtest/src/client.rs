@@ -5,7 +5,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::time::Instant;
+use std::ops::Range;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -13,7 +14,7 @@ use mio::{Interest, Registry, Token};
 use socket2::{Domain, Socket, Type};
 
 use crate::target::Target;
-use crate::wire::{self, Frame, WireError};
+use crate::wire::{self, Frame, Message, WireError};
 
 /// Room for what a server coalesces into one write, and small enough to stay in the cache.
 const READ_BYTES: usize = 256 * 1024;
@@ -65,6 +66,12 @@ impl Clock {
     }
 }
 
+/// This machine's clock, in milliseconds since 1970.
+pub(crate) fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}
+
 /// The read buffer that all connections of a thread share.
 pub(crate) struct ReadBuffer {
     bytes: Vec<u8>,
@@ -84,6 +91,41 @@ impl ReadBuffer {
         }
         self.bytes[..rest.len()].copy_from_slice(rest);
         &mut self.bytes
+    }
+
+    /// Puts `begun` right before the bytes at `filled`, and lets that begin with it.
+    fn put_before(&mut self, filled: &mut Range<usize>, begun: &[u8]) {
+        if filled.start < begun.len() {
+            let moved = begun.len()..begun.len() + filled.len();
+            self.bytes.resize(self.bytes.len().max(moved.end), 0);
+            self.bytes.copy_within(filled.clone(), moved.start);
+            *filled = moved;
+        }
+        let start = filled.start - begun.len();
+        self.bytes[start..filled.start].copy_from_slice(begun);
+        filled.start = start;
+    }
+}
+
+/// Who hears what comes on a connection. Times are those at which a read returned.
+pub(crate) trait Ear {
+    /// Bytes that came where no frame was begun. How many of them need no look at their frames; where
+    /// these end inside a frame and others follow, `begun` gets what came of it.
+    fn follow(&mut self, now_ns: u64, bytes: &[u8], begun: &mut Vec<u8>) -> usize;
+
+    fn hear(&mut self, now_ns: u64, message: Message<'_>);
+}
+
+/// One that wants nothing but texts.
+struct Texts<F>(F);
+
+impl<F: FnMut(u64, &[u8])> Ear for Texts<F> {
+    fn follow(&mut self, _: u64, _: &[u8], _: &mut Vec<u8>) -> usize {
+        0
+    }
+
+    fn hear(&mut self, now_ns: u64, message: Message<'_>) {
+        (self.0)(now_ns, message.text);
     }
 }
 
@@ -172,14 +214,25 @@ impl Client {
         Ok(self.stream.shutdown(Shutdown::Write)?)
     }
 
-    /// Does what `event` allows. Each message goes to `sink` with the time at which the read that
+    /// Does what `event` allows. Each text goes to `sink` with the time at which the read that
     /// completed it returned.
     pub(crate) fn turn(
         &mut self,
         event: &Event,
         buffer: &mut ReadBuffer,
         clock: &Clock,
-        mut sink: impl FnMut(u64, &[u8]),
+        sink: impl FnMut(u64, &[u8]),
+    ) -> Result<(), ClientError> {
+        self.turn_with(event, buffer, clock, &mut Texts(sink))
+    }
+
+    /// The same for an ear that knows what is to come.
+    pub(crate) fn turn_with(
+        &mut self,
+        event: &Event,
+        buffer: &mut ReadBuffer,
+        clock: &Clock,
+        ear: &mut impl Ear,
     ) -> Result<(), ClientError> {
         if event.is_writable() {
             self.flush()?;
@@ -199,10 +252,21 @@ impl Client {
                 Err(e) => return Err(e.into()),
             };
             let now_ns = clock.now_ns();
-            let filled = &bytes[..kept + read];
-            let used = self.take(filled, |text| sink(now_ns, text))?;
-            self.rest.clear();
-            self.rest.extend_from_slice(&filled[used..]);
+            let mut followed = 0;
+            if self.is_open && kept == 0 {
+                followed = ear.follow(now_ns, &bytes[..read], &mut self.rest);
+            }
+            if followed < read {
+                let mut filled = followed..kept + read;
+                if kept == 0 && !self.rest.is_empty() {
+                    let begun = std::mem::take(&mut self.rest);
+                    buffer.put_before(&mut filled, &begun);
+                }
+                let filled = &buffer.bytes[filled];
+                let used = self.take(filled, now_ns, ear)?;
+                self.rest.clear();
+                self.rest.extend_from_slice(&filled[used..]);
+            }
             // A short read emptied the socket, and what comes later is a new event: the call that
             // would only say so is saved. An end already announced needs the read that sees it.
             if read < room && !event.is_read_closed() {
@@ -212,7 +276,12 @@ impl Client {
     }
 
     /// Takes what is whole off the front of `bytes`: the answer to the upgrade, then frames.
-    fn take(&mut self, bytes: &[u8], mut sink: impl FnMut(&[u8])) -> Result<usize, ClientError> {
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        now_ns: u64,
+        ear: &mut impl Ear,
+    ) -> Result<usize, ClientError> {
         let mut used = 0;
         if !self.is_open {
             let Some(answer_bytes) = wire::read_answer(bytes)? else {
@@ -224,7 +293,7 @@ impl Client {
         let mut close = None;
         let unsent = &mut self.unsent;
         used += wire::split(&bytes[used..], |frame| match frame {
-            Frame::Message(text) => sink(text),
+            Frame::Message(message) => ear.hear(now_ns, message),
             Frame::Ping(payload) => wire::write_pong(payload, unsent),
             Frame::Pong => {}
             Frame::Close(code) => {

@@ -243,8 +243,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::message::VALUE_BYTES_MIN;
     use crate::scenario::{Order, new_run};
+    use crate::stamp::VALUE_BYTES_MIN;
     use crate::target::Target;
     use crate::test_server::{Planted, serve};
 
@@ -349,6 +349,7 @@ mod tests {
             (Planted::Refuses(7), "calls refused 1"),
             (Planted::AnswersNot(7), "calls unanswered 1"),
             (Planted::HangsUp(7), "disconnected 8"),
+            (Planted::FlipsBit(30, 80), "altered 1,"),
             (Planted::StampsAlike(5), "model differs 12"),
             (Planted::GoesBack(7), "time went back 4"),
             (Planted::LiesInList, "altered"),

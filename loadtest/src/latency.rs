@@ -24,7 +24,13 @@ pub(crate) fn new_histogram(digits: u8) -> Histogram<u64> {
 /// Records the time from `begin_ns`, when it was due, to `end_ns`.
 #[inline]
 pub(crate) fn record(histogram: &mut Histogram<u64>, begin_ns: u64, end_ns: u64) {
-    histogram.saturating_record(end_ns.saturating_sub(begin_ns) / 1_000);
+    record_many(histogram, begin_ns, end_ns, 1);
+}
+
+/// Records that time for each of `count`.
+#[inline]
+pub(crate) fn record_many(histogram: &mut Histogram<u64>, begin_ns: u64, end_ns: u64, count: u64) {
+    histogram.saturating_record_n(end_ns.saturating_sub(begin_ns) / 1_000, count);
 }
 
 /// Microseconds.

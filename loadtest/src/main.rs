@@ -23,6 +23,8 @@ mod client;
 mod compare;
 mod cost;
 mod driver;
+mod ear;
+mod event;
 mod fanout;
 mod faults;
 mod latency;
@@ -40,11 +42,13 @@ mod rooms;
 mod run;
 mod scenario;
 mod sdk;
+mod stamp;
 mod subscribers;
 mod sweep;
 mod target;
 #[cfg(test)]
 mod test_server;
+mod transcript;
 mod waiting;
 mod wire;
 

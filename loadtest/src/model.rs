@@ -15,7 +15,7 @@ struct Shown {
 }
 
 /// The items of one group by number.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Model {
     items: Vec<Shown>,
     /// Of the last `update`, `delete` or `sync` that was accepted.

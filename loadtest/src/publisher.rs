@@ -11,10 +11,11 @@ use mio::event::Event;
 
 use crate::audit::Audit;
 use crate::client::{ClientError, Clock, ReadBuffer};
+use crate::event::EventReader;
 use crate::fanout::Plan;
 use crate::faults::{Fault, Faults, excerpt};
 use crate::latency::{self, DIGITS, DIGITS_BY_SECOND, new_histogram};
-use crate::message::{AnswerReader, Asked, EventReader};
+use crate::message::{AnswerReader, Asked};
 use crate::pace::{Schedule, SetsUnderWay};
 use crate::scenario::{Pace, Shared, Window};
 use crate::sdk::SdkSockets;
@@ -63,7 +64,7 @@ impl Publisher {
         Ok(Self {
             sockets: SdkSockets::connect(&plan.setup, plan.void, registry, first_token)?,
             answers: AnswerReader::new(plan.setup.run),
-            values: EventReader::new(plan.setup.value_bytes),
+            values: EventReader::new(&plan.setup.stream_name, plan.setup.value_bytes),
             faults: Faults::default(),
             sets: SetsUnderWay::new(plan.setup.threads as u32, !plan.void),
             groups: u64::from(plan.groups),

@@ -59,11 +59,14 @@ impl Received {
         self.reads += other.reads;
     }
 
+    /// Times `count` deliveries of sets that were due at `sent_ns`.
     #[inline]
-    pub(crate) fn time(&mut self, sent_ns: u64, now_ns: u64, window: Window) {
+    pub(crate) fn time(&mut self, sent_ns: u64, now_ns: u64, count: u64, window: Window) {
         if let Some(second) = window.second_of(sent_ns) {
-            latency::record(&mut self.latency_us, sent_ns, now_ns);
-            latency::record(&mut self.latency_us_by_second[second], sent_ns, now_ns);
+            let all = &mut self.latency_us;
+            latency::record_many(all, sent_ns, now_ns, count);
+            let of_second = &mut self.latency_us_by_second[second];
+            latency::record_many(of_second, sent_ns, now_ns, count);
         }
     }
 }
@@ -86,8 +89,8 @@ impl Batch {
     }
 
     #[inline]
-    pub(crate) fn add(&mut self) {
-        self.deliveries += 1;
+    pub(crate) fn add(&mut self, deliveries: u64) {
+        self.deliveries += deliveries;
     }
 
     pub(crate) fn count(&mut self, window: Window, received: &mut Received) {

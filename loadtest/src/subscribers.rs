@@ -1,51 +1,29 @@
-//! The subscribers of one client thread: their sockets, what each must hear, what they heard.
+//! The subscribers of one client thread: their sockets, and which groups each follows.
 //!
 //! `turn` is the path of a delivery and sets the harness's own cost: one read into the shared
-//! buffer, then for each message two searches at a remembered place, one stamp, one comparison
-//! and one histogram entry. Nothing is allocated there unless a check fails.
+//! buffer, then one comparison with what others of the group were sent (`ear`). Nothing is allocated
+//! there unless a check fails.
 
-use std::fmt::{self, Display, Formatter};
 use std::sync::atomic::Ordering;
 
 use mio::event::Event;
 use mio::{Registry, Token};
 
-use crate::audit::{FOREIGN, Truth};
-use crate::check::{self, Checker};
+use crate::audit::Truth;
 use crate::client::{Client, ClientError, Clock, ReadBuffer};
+use crate::ear::{Group, Place, Subscription, ThreadsEar};
+use crate::event::EventReader;
 use crate::fanout::Plan;
-use crate::faults::{Fault, excerpt};
-use crate::message::{self, EventReader, Heard, Kind, Stamp};
-use crate::model::Model;
+use crate::faults::Fault;
+use crate::message;
 use crate::pace::Arrivals;
 use crate::received::{Batch, Received};
 use crate::scenario::{Shared, Window};
 use crate::target::source_address;
 
-/// Which subscriber of which group.
-#[derive(Clone, Copy)]
-struct Place {
-    group: u32,
-    number: u32,
-}
-
-impl Display for Place {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "group {} subscriber {}", self.group, self.number)
-    }
-}
-
-/// What one subscriber of one group has heard.
-#[derive(Default)]
-struct Subscription {
-    checker: Checker,
-    /// What it shows: the one item of its group.
-    model: Model,
-}
-
 /// The groups that one socket follows: every `spread`th, from `slice` on.
 #[derive(Clone, Copy)]
-struct Followed {
+pub(crate) struct Followed {
     slice: u32,
     spread: u32,
     groups: u32,
@@ -58,9 +36,19 @@ impl Followed {
         (0..self.groups).map(move |turn| self.slice + turn * self.spread)
     }
 
+    pub(crate) fn first_group(self) -> u32 {
+        self.slice
+    }
+
+    /// The group and its subscription, where there is only one.
+    #[inline]
+    pub(crate) fn only(self) -> Option<(u32, usize)> {
+        (self.groups == 1).then_some((self.slice, self.first))
+    }
+
     /// The place of `group` among the subscriptions of the thread; `None`: it is not followed.
     #[inline]
-    fn index_of(self, group: u32) -> Option<usize> {
+    pub(crate) fn index_of(self, group: u32) -> Option<usize> {
         let (turn, slice) = (group / self.spread, group % self.spread);
         (slice == self.slice && turn < self.groups).then(|| self.first + turn as usize)
     }
@@ -73,7 +61,8 @@ struct Connection {
     number: u32,
     /// Of how many groups it has the `sync`.
     joined: u32,
-    has_asked: bool,
+    /// When its joins were sent; `None` before.
+    asked_ns: Option<u64>,
     /// `None` once the server has ended it.
     client: Option<Client>,
 }
@@ -85,6 +74,8 @@ pub(crate) struct Subscribers<'a> {
     thread: usize,
     connections: Vec<Connection>,
     subscriptions: Vec<Subscription>,
+    /// Of each group, what all its subscribers of this thread are sent.
+    groups: Vec<Group>,
     joined: usize,
     /// Connections that lack a `sync`.
     under_way: usize,
@@ -104,15 +95,21 @@ impl<'a> Subscribers<'a> {
             subscriptions: Vec::with_capacity(plan.subscribers_of(thread)),
             joined: 0,
             under_way: 0,
-            events: EventReader::new(plan.setup.value_bytes),
+            groups: (0..plan.groups).map(|_| Group::default()).collect(),
+            events: EventReader::new(&plan.setup.stream_name, plan.setup.value_bytes),
             arrivals: Arrivals::new(plan.subscribers_of(thread) as u32 / plan.groups),
             window: Window::default(),
             received: Received::new(plan.setup.seconds),
         }
     }
 
+    /// All have their `sync`, and nothing was published so far.
     pub(crate) fn begin(&mut self, window: Window) {
         self.window = window;
+        for (number, group) in self.groups.iter_mut().enumerate() {
+            let who = format_args!("group {number}");
+            group.judge_syncs(who, &mut self.received.faults);
+        }
     }
 
     /// How many have their `sync`.
@@ -147,7 +144,7 @@ impl<'a> Subscribers<'a> {
             followed,
             number: (index / spread * plan.setup.threads + thread) as u32,
             joined: 0,
-            has_asked: false,
+            asked_ns: None,
             client: Some(client),
         });
         let subscriptions = followed.first + followed.groups as usize;
@@ -170,7 +167,7 @@ impl<'a> Subscribers<'a> {
             followed,
             number,
             joined,
-            has_asked,
+            asked_ns,
             client: Some(client),
         }) = self.connections.get_mut(event.token().0)
         else {
@@ -178,23 +175,23 @@ impl<'a> Subscribers<'a> {
         };
         let joined_before = *joined;
         let heard_before = self.received.deliveries_in_all;
-        let mut ear = Ear {
+        let mut ear = ThreadsEar {
             plan: self.plan,
             shared: self.shared,
             window: self.window,
             followed: *followed,
             number: *number,
+            asked_ns: asked_ns.unwrap_or_default(),
             joined,
             subscriptions: &mut self.subscriptions,
+            groups: &mut self.groups,
+            events: &self.events,
             arrivals: &mut self.arrivals,
             received: &mut self.received,
             batch: Batch::default(),
             on_complete,
         };
-        let events = &mut self.events;
-        let result = client.turn(event, buffer, clock, |now_ns, text| {
-            ear.hear(now_ns, text, events);
-        });
+        let result = client.turn_with(event, buffer, clock, &mut ear);
         ear.end();
         let deliveries = self.received.deliveries_in_all - heard_before;
         self.shared
@@ -205,8 +202,8 @@ impl<'a> Subscribers<'a> {
             self.under_way -= 1;
         }
         result?;
-        if client.is_open() && !*has_asked {
-            *has_asked = true;
+        if client.is_open() && asked_ns.is_none() {
+            *asked_ns = Some(clock.now_ns());
             for group in followed.groups() {
                 client.queue(&message::join(&self.plan.setup.stream_name, group));
             }
@@ -238,157 +235,20 @@ impl<'a> Subscribers<'a> {
         } in &self.connections
         {
             let subscriptions = &self.subscriptions[followed.first..];
-            for (group, Subscription { checker, model }) in followed.groups().zip(subscriptions) {
+            for (group, subscription) in followed.groups().zip(subscriptions) {
                 let place = Place {
                     group,
                     number: *number,
                 };
                 let published = (sets + groups - 1 - u64::from(group)) / groups;
-                checker.tell_missed(published as u32, place, faults);
-                if let Some(difference) = truth.difference(group, model) {
+                let (next, model) = subscription.shown(&self.groups[group as usize]);
+                next.tell_missed(published as u32, place, faults);
+                if let Some(difference) = truth.difference(group, &model) {
                     faults.tell(Fault::Model, place, || difference);
                 }
             }
         }
         self.received
-    }
-}
-
-/// What hears the texts of one connection, for one turn.
-struct Ear<'a, C> {
-    plan: &'a Plan,
-    shared: &'a Shared,
-    window: Window,
-    followed: Followed,
-    number: u32,
-    joined: &'a mut u32,
-    subscriptions: &'a mut [Subscription],
-    arrivals: &'a mut Arrivals,
-    received: &'a mut Received,
-    batch: Batch,
-    on_complete: C,
-}
-
-impl<C: FnMut(u64, u64)> Ear<'_, C> {
-    #[inline]
-    fn hear(&mut self, now_ns: u64, text: &[u8], events: &mut EventReader) {
-        self.batch.turn_to(now_ns, self.window, self.received);
-        let is_expected = match events.read(text) {
-            Heard::Change {
-                kind,
-                at_ms,
-                stamp,
-                is_whole,
-            } => {
-                if !is_whole {
-                    self.tell_altered(&stamp, text);
-                }
-                self.change(kind, at_ms, &stamp, now_ns)
-            }
-            Heard::Sync {
-                at_ms,
-                group,
-                values,
-            } => self.sync(at_ms, group, values, events),
-            Heard::Other => false,
-        };
-        if !is_expected {
-            self.tell_unexpected(text);
-        }
-    }
-
-    /// False: it is not of this run, or not of a group that is followed.
-    #[inline]
-    fn change(&mut self, kind: Kind, at_ms: u64, stamp: &Stamp, now_ns: u64) -> bool {
-        let Stamp {
-            group, sequence, ..
-        } = *stamp;
-        let set = u64::from(sequence) * u64::from(self.plan.groups) + u64::from(group);
-        let index = self.followed.index_of(group);
-        let Some(index) = index.filter(|_| self.is_ours(stamp, set)) else {
-            return false;
-        };
-        let place = Place {
-            group,
-            number: self.number,
-        };
-        let Subscription { checker, model } = &mut self.subscriptions[index];
-        match kind {
-            Kind::Create => model.create(stamp.item, sequence),
-            Kind::Update => model.update(at_ms, stamp.item, sequence),
-            Kind::Delete => model.delete(at_ms, stamp.item),
-        }
-        self.batch.add();
-        self.received.time(stamp.sent_ns, now_ns, self.window);
-        let faults = &mut self.received.faults;
-        let setup = &self.plan.setup;
-        checker.judge_time(at_ms, sequence, place, faults);
-        check::judge_wait(stamp, now_ns, setup.late, place, faults);
-        let verdict = checker.judge(sequence, place, setup.order, faults);
-        if verdict.is_first_arrival() && self.arrivals.arrived(set) {
-            (self.on_complete)(set, now_ns);
-        }
-        true
-    }
-
-    /// False: there was a `sync` of the group before, or it is not followed.
-    fn sync(&mut self, at_ms: u64, group: u32, values: &[u8], events: &mut EventReader) -> bool {
-        let Some(index) = self.followed.index_of(group) else {
-            return false;
-        };
-        let Subscription { checker, model } = &mut self.subscriptions[index];
-        if !checker.sync() {
-            return false;
-        }
-        *self.joined += 1;
-        checker.is_in_time(at_ms);
-        // Before the first set: what there is, another run has left.
-        let items = events
-            .stamps(values)
-            .map(|(stamp, _)| (stamp.item, FOREIGN));
-        model.sync(at_ms, items.filter(|(item, _)| *item == 0));
-        true
-    }
-
-    /// A stamp that nobody can have published is damage, or someone else's.
-    #[inline]
-    fn is_ours(&self, stamp: &Stamp, set: u64) -> bool {
-        stamp.run == self.plan.setup.run
-            && stamp.item == 0
-            && set < self.shared.sets.load(Ordering::Acquire)
-    }
-
-    #[cold]
-    fn tell_altered(&mut self, stamp: &Stamp, text: &[u8]) {
-        let Stamp {
-            group, sequence, ..
-        } = *stamp;
-        let place = Place {
-            group,
-            number: self.number,
-        };
-        self.received.faults.tell(Fault::Altered, place, || {
-            format!(
-                "sequence {sequence} was not published so: {}",
-                excerpt(text)
-            )
-        });
-    }
-
-    #[cold]
-    fn tell_unexpected(&mut self, text: &[u8]) {
-        let place = Place {
-            group: self.followed.slice,
-            number: self.number,
-        };
-        self.received.faults.tell(Fault::Unexpected, place, || {
-            format!("not of this run: {}", excerpt(text))
-        });
-    }
-
-    /// After the last text of the turn.
-    fn end(&mut self) {
-        self.batch.count(self.window, self.received);
     }
 }
 

@@ -44,6 +44,9 @@ pub(crate) enum Planted {
     AnswersNot(u64),
     /// Ends every subscriber's socket.
     HangsUp(u64),
+    /// Of the frames to all subscribers, headers and `sync`s included, changes one bit of the one with
+    /// this number; the bit is counted modulo what the frame has.
+    FlipsBit(u64, u64),
 }
 
 /// Where it listens.
@@ -67,6 +70,8 @@ struct State {
     subscribers: Vec<(String, TcpStream)>,
     changes: u64,
     latest_ms: u64,
+    /// Frames sent to subscribers.
+    frames: u64,
 }
 
 /// Starts one on ports of its own. Its threads end with their sockets, or with the test.
@@ -106,7 +111,7 @@ fn serve_subscriber(mut socket: Socket, state: &Mutex<State>, planted: Planted) 
     while let Some(join) = receive(&mut socket) {
         let name = join["data"]["groupId"].as_str().unwrap_or_default();
         let mut state = state.lock().expect("nobody dies with it");
-        let at_ms = state.latest_ms;
+        let at_ms = state.latest_ms.max(now_ms());
         let mut values = state.list(name);
         match (planted, values.first_mut()) {
             (Planted::CutsSyncShort, _) => drop(values.pop()),
@@ -126,9 +131,11 @@ fn serve_subscriber(mut socket: Socket, state: &Mutex<State>, planted: Planted) 
             &Value::Null,
             &json!({"type": "sync", "data": values}),
         );
-        if socket.send(Message::text(frame)).is_err() {
+        let mut frames = state.frames;
+        if send(socket.get_ref(), &frame, planted, &mut frames).is_err() {
             return;
         }
+        state.frames = frames;
         let write_half = socket.get_ref().try_clone().expect("a live socket");
         state.subscribers.push((name.to_owned(), write_half));
     }
@@ -238,9 +245,11 @@ impl State {
             }
             _ => [Some(text), held_back].into_iter().flatten().collect(),
         };
+        let frames = &mut self.frames;
         self.subscribers.retain(|(of, socket)| {
             let hears = of == name || planted == Planted::TellsAll(number);
-            !hears || texts.iter().all(|text| send(socket, text).is_ok())
+            let mut send_text = |text: &String| send(socket, text, planted, frames).is_ok();
+            !hears || texts.iter().all(&mut send_text)
         });
         if planted == Planted::HangsUp(number) {
             for (_, socket) in self.subscribers.drain(..) {
@@ -261,24 +270,26 @@ impl State {
         thread::spawn(move || {
             thread::sleep(wait);
             for socket in sockets {
-                let _ = send(&socket, &text);
+                let _ = send(&socket, &text, Planted::Nothing, &mut 0);
             }
         });
     }
 
     fn next_ms(&mut self, number: u64, planted: Planted) -> u64 {
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.as_millis() as u64);
         match planted {
             Planted::StampsAlike(from) if number > from => self.latest_ms,
             Planted::GoesBack(at) if at == number => self.latest_ms - 100_000,
             _ => {
-                self.latest_ms = now.max(self.latest_ms + 1);
+                self.latest_ms = now_ms().max(self.latest_ms + 1);
                 self.latest_ms
             }
         }
     }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// The keys in the order of the protocol.
@@ -289,7 +300,7 @@ fn frame(at_ms: u64, group: &str, id: &Value, event: &Value) -> String {
     )
 }
 
-fn send(socket: &TcpStream, text: &str) -> std::io::Result<()> {
+fn send(socket: &TcpStream, text: &str, planted: Planted, frames: &mut u64) -> std::io::Result<()> {
     use std::io::Write;
     use tungstenite::protocol::frame::FrameHeader;
     use tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -302,5 +313,12 @@ fn send(socket: &TcpStream, text: &str) -> std::io::Result<()> {
         .format(text.len() as u64, &mut bytes)
         .expect("a Vec takes every write");
     bytes.extend_from_slice(text.as_bytes());
+    if let Planted::FlipsBit(frame, bit) = planted
+        && frame == *frames
+    {
+        let bit = (bit % (8 * bytes.len() as u64)) as usize;
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+    *frames += 1;
     (&*socket).write_all(&bytes)
 }

@@ -10,6 +10,8 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 /// Longer frames end the connection: one `sync` of a test group is far below.
 pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// RFC 6455 section 5.5.
+const CONTROL_BYTES_MAX: u64 = 125;
 /// A server that answers the opening with more than this is not one of ours.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// A fixed mask is a mask: servers must undo it, and ours costs no random numbers.
@@ -20,10 +22,19 @@ const KEY: &str = "bG9hZHRlc3QgY2xpZW50IQ==";
 /// What a server sends after the opening.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame<'a> {
-    Message(&'a [u8]),
+    /// One text, and the frame that it came in.
+    Message(Message<'a>),
     Ping(&'a [u8]),
     Pong,
     Close(Option<u16>),
+}
+
+/// One text message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Message<'a> {
+    pub(crate) text: &'a [u8],
+    /// The text with the frame header before it.
+    pub(crate) frame: &'a [u8],
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,18 +71,28 @@ pub(crate) fn read_answer(bytes: &[u8]) -> Result<Option<usize>, WireError> {
         return Ok(None);
     };
     let head = String::from_utf8_lossy(&bytes[..end]);
-    let mut lines = head.split("\r\n");
-    let status_line = lines.next().unwrap_or_default();
+    let status_line = head.split("\r\n").next().unwrap_or_default();
     if !status_line.starts_with("HTTP/1.1 101") {
         return Err(WireError::Refused {
             status_line: status_line.to_owned(),
         });
     }
-    let accept = lines
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-accept"))
-        .map(|(_, value)| value.trim());
-    match accept {
+    let value_of = |wanted: &str| {
+        head.split("\r\n")
+            .skip(1)
+            .filter_map(|line| line.split_once(':'))
+            .find(|(name, _)| name.eq_ignore_ascii_case(wanted))
+            .map(|(_, value)| value.trim())
+    };
+    for (name, wanted, why) in [
+        ("upgrade", "websocket", "upgrade is not websocket"),
+        ("connection", "upgrade", "connection is not upgrade"),
+    ] {
+        if !value_of(name).is_some_and(|value| value.eq_ignore_ascii_case(wanted)) {
+            return Err(WireError::NotAHandshake { why });
+        }
+    }
+    match value_of("sec-websocket-accept") {
         Some(value) if value == derive_accept_key(KEY.as_bytes()) => Ok(Some(end + 4)),
         Some(_) => Err(WireError::NotAHandshake {
             why: "sec-websocket-accept is wrong",
@@ -102,7 +123,10 @@ pub(crate) fn split<'a>(
             return Ok(at);
         };
         sink(match header.opcode {
-            OpCode::Data(_) => Frame::Message(payload),
+            OpCode::Data(_) => Frame::Message(Message {
+                text: payload,
+                frame: &bytes[at..end],
+            }),
             OpCode::Control(Control::Ping) => Frame::Ping(payload),
             OpCode::Control(Control::Close) => {
                 Frame::Close(payload.first_chunk().copied().map(u16::from_be_bytes))
@@ -123,6 +147,17 @@ fn check(header: &FrameHeader, payload_bytes: u64) -> Result<(), WireError> {
     }
     if !header.is_final || header.opcode == OpCode::Data(Data::Continue) {
         return Err(WireError::Protocol("a fragmented message"));
+    }
+    match header.opcode {
+        OpCode::Data(Data::Text) => {}
+        OpCode::Data(_) => return Err(WireError::Protocol("a message that is not text")),
+        OpCode::Control(Control::Reserved(_)) => {
+            return Err(WireError::Protocol("a control frame of no known kind"));
+        }
+        OpCode::Control(_) if payload_bytes > CONTROL_BYTES_MAX => {
+            return Err(WireError::Protocol("a control frame that is too long"));
+        }
+        OpCode::Control(_) => {}
     }
     if payload_bytes > MESSAGE_BYTES_MAX as u64 {
         return Err(WireError::TooBig {
@@ -229,12 +264,20 @@ mod tests {
         let continuation = [0x80, 1, b'x'];
         let fragment = [0x01, 1, b'x'];
         let reserved_bit = [0xc1, 1, b'x'];
+        let binary = [0x82, 1, b'x'];
+        let reserved = [0x83, 1, b'x'];
+        let reserved_control = [0x8b, 1, b'x'];
+        let long_ping = [0x89, 126, 0, 126];
         let too_big = [0x81, 127, 0xff, 0, 0, 0, 0, 0, 0, 0];
         for bytes in [
             &masked[..],
             &continuation,
             &fragment,
             &reserved_bit,
+            &binary,
+            &reserved,
+            &reserved_control,
+            &long_ping,
             &too_big,
         ] {
             assert!(split(bytes, |_| ()).is_err(), "{bytes:?}");
@@ -258,8 +301,10 @@ mod tests {
     #[test]
     fn answer_is_judged_once_it_is_whole() {
         let accept = derive_accept_key(KEY.as_bytes());
-        let answer =
-            format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {accept}\r\n\r\n");
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
         for cut in 0..answer.len() {
             assert!(
                 matches!(read_answer(&answer.as_bytes()[..cut]), Ok(None)),
@@ -274,6 +319,13 @@ mod tests {
         assert!(
             matches!(refused, Err(WireError::Refused { status_line }) if status_line.contains("404"))
         );
-        assert!(read_answer(b"HTTP/1.1 101 X\r\nsec-websocket-accept: wrong\r\n\r\n").is_err());
+        for (from, to) in [
+            ("websocket", "websockes"),
+            ("Upgrade\r", "Upgrad\r"),
+            (&accept, "wrong"),
+        ] {
+            let altered = answer.replacen(from, to, 1);
+            assert!(read_answer(altered.as_bytes()).is_err(), "{altered}");
+        }
     }
 }

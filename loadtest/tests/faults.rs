@@ -6,6 +6,8 @@
 mod test_server;
 
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +18,9 @@ const AT_A_TIME: usize = 6;
 /// Two groups of three subscribers, 20 sets: change 7 is sequence 3 of group 1.
 const FANOUT: &str = "fanout --groups 2 --subscribers 3 --rate 10 --seconds 1 --warmup 1 \
     --drain-timeout 3 --late 1";
+/// Two groups of three subscribers: six `sync`s and some 66 changes.
+const FLIPPED: &str = "fanout --groups 2 --subscribers 3 --rate 20 --seconds 1 --warmup 0.1 \
+    --drain-timeout 1 --join-timeout 2 --threads 1";
 const STORM: &str = "storm --members 12 --rooms 3 --every 0.3 --seconds 1 --warmup 0.2 \
     --drain-timeout 1";
 
@@ -125,6 +130,41 @@ fn a_good_server_ends_with_0_and_a_bad_one_with_1_and_the_right_words() {
             }
         });
     }
+}
+
+/// A splitmix generator: the same seed, the same flips.
+fn random(seed: u64) -> u64 {
+    let word = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ word >> 31
+}
+
+/// Of all frames to six subscribers, their headers and `sync`s included, one bit of one is changed.
+/// `FLIPS` says how many are tried.
+#[test]
+fn one_bit_changed_anywhere_ends_with_an_error() {
+    let flips: u64 = std::env::var("FLIPS").map_or(36, |flips| flips.parse().unwrap());
+    let passed = Mutex::new(Vec::new());
+    let next = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 * AT_A_TIME {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= flips {
+                        return;
+                    }
+                    let planted = Planted::FlipsBit(random(2 * seed) % 60, random(2 * seed + 1));
+                    let (code, _) = loadtest(FLIPPED, serve(planted));
+                    if code == Some(0) {
+                        passed.lock().unwrap().push((seed, planted));
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(*passed.lock().unwrap(), []);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::message::VALUE_BYTES_MIN;
 use crate::scenario::{Order, Pace, Setup, new_run};
+use crate::stamp::VALUE_BYTES_MIN;
 use crate::target::Target;
 
 /// One source address has about 28,000 ports, and connecting looks for a free one: the more are taken,

@@ -10,9 +10,10 @@ use mio::{Registry, Token};
 
 use crate::audit::{Audit, Truth};
 use crate::client::{Client, ClientError, Clock, ReadBuffer};
+use crate::event::EventReader;
 use crate::faults::{Fault, excerpt};
 use crate::latency;
-use crate::message::{self, AnswerReader, Asked, EventReader};
+use crate::message::{self, AnswerReader, Asked};
 use crate::pace::SetsUnderWay;
 use crate::rooms::Plan;
 use crate::rooms::member::{Context, Member, Place, State};
@@ -88,7 +89,7 @@ impl<'a> Crowd<'a> {
             sockets,
             publishers,
             answers: AnswerReader::new(setup.run),
-            events: EventReader::new(setup.value_bytes),
+            events: EventReader::new(&setup.stream_name, setup.value_bytes),
             calls: SetsUnderWay::new(0, true),
             changes: Vec::new(),
             audit: Audit::new(setup.run, (0..groups).map(group_of)),

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use crate::audit::FOREIGN;
 use crate::check::{self, Checker};
+use crate::event::{EventReader, Heard, Kind};
 use crate::faults::{Fault, Faults, excerpt};
-use crate::message::{EventReader, Heard, Kind, Stamp};
 use crate::model::Model;
 use crate::rooms::room::{Cut, Places, Room};
 use crate::rooms::tally::Tally;
 use crate::scenario::{Order, Window};
+use crate::stamp::{Stamp, Value};
 
 /// How far a member's connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ pub(crate) struct Context<'a> {
     pub(crate) late: Duration,
     pub(crate) window: Window,
     pub(crate) room: &'a Room,
-    pub(crate) events: &'a mut EventReader,
+    pub(crate) events: &'a EventReader,
     pub(crate) tally: &'a mut Tally,
 }
 
@@ -151,25 +152,28 @@ impl Member {
                 at_ms,
                 group,
                 values,
+                is_list,
             } if self.state == State::Joining && group == self.place.group => {
-                self.sync(at_ms, values, now_ns, context);
-            }
-            Heard::Change {
-                kind,
-                at_ms,
-                stamp,
-                is_whole,
-            } if stamp.run == context.run && stamp.group == self.place.group => {
-                if !is_whole {
-                    context.tally.faults.tell(Fault::Altered, self.place, || {
-                        let sequence = stamp.sequence;
-                        format!(
-                            "sequence {sequence} was not published so: {}",
-                            excerpt(text)
-                        )
+                if !is_list {
+                    let faults = &mut context.tally.faults;
+                    faults.tell(Fault::Altered, self.place, || {
+                        format!("its sync is no list as published: {}", excerpt(text))
                     });
                 }
+                self.sync(at_ms, values, now_ns, context);
+            }
+            Heard::Change { kind, at_ms, stamp }
+                if stamp.run == context.run && stamp.group == self.place.group =>
+            {
                 self.change(kind, at_ms, &stamp, now_ns, context);
+            }
+            Heard::Altered { stamp } if stamp.run == context.run => {
+                let faults = &mut context.tally.faults;
+                faults.tell(Fault::Altered, self.place, || {
+                    let sequence = stamp.sequence;
+                    let text = excerpt(text);
+                    format!("sequence {sequence} was not published so: {text}")
+                });
             }
             _ => context
                 .tally
@@ -186,7 +190,7 @@ impl Member {
         self.checker.is_in_time(at_ms);
         let mut shown = Vec::new();
         let mut ours = Vec::new();
-        for (stamp, is_whole) in context.events.stamps(values) {
+        for Value { stamp, is_whole } in context.events.values(values) {
             let is_ours = stamp.run == context.run && stamp.group == self.place.group;
             if is_ours {
                 ours.push((stamp.item, stamp.sequence));
@@ -255,7 +259,14 @@ impl Member {
         let is_set = kind != Kind::Delete;
         if is_set {
             let faults = &mut context.tally.faults;
-            check::judge_wait(stamp, now_ns, context.late, self.place, faults);
+            check::judge_wait(
+                stamp.sent_ns,
+                sequence,
+                now_ns,
+                context.late,
+                self.place,
+                faults,
+            );
         }
         let sent_ns = is_set.then_some(stamp.sent_ns);
         context.tally.delivered(sent_ns, now_ns, context.window);
@@ -279,7 +290,8 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{CallWriter, VALUE_BYTES_MIN};
+    use crate::message::CallWriter;
+    use crate::stamp::VALUE_BYTES_MIN;
 
     const RUN: u32 = 0xfeed_0001;
 
@@ -303,7 +315,7 @@ mod tests {
             Self {
                 member,
                 room,
-                events: EventReader::new(VALUE_BYTES_MIN),
+                events: EventReader::new("load", VALUE_BYTES_MIN),
                 tally: Tally::new(1),
             }
         }
@@ -315,7 +327,7 @@ mod tests {
                 late: Duration::from_secs(10),
                 window: Window::default(),
                 room: &self.room,
-                events: &mut self.events,
+                events: &self.events,
                 tally: &mut self.tally,
             };
             self.member.hear(text.as_bytes(), 0, &mut context);

@@ -228,8 +228,8 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::message::VALUE_BYTES_MIN;
     use crate::scenario::{Order, new_run};
+    use crate::stamp::VALUE_BYTES_MIN;
     use crate::target::Target;
     use crate::test_server::{Planted, serve};
 

@@ -1,0 +1,469 @@
+//! What the subscribers of one client thread must hear, and whether they did.
+//!
+//! A subscriber follows its group's transcript while it is sent the same bytes as the others before it,
+//! and is judged by itself from the first frame on that differs or lacks. May not touch a socket.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display, Formatter};
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use crate::audit::FOREIGN;
+use crate::check::{self, Checker};
+use crate::client::{Ear, wall_ms};
+use crate::event::{EventReader, Heard};
+use crate::fanout::Plan;
+use crate::faults::{Fault, Faults, excerpt};
+use crate::model::Model;
+use crate::pace::Arrivals;
+use crate::received::{Batch, Received};
+use crate::scenario::{Shared, Window};
+use crate::stamp::Stamp;
+use crate::subscribers::Followed;
+use crate::transcript::{self, Change, Transcript};
+use crate::wire::Message;
+
+/// Clocks of two machines differ by less: a time that is further from ours is none that a server gave.
+const CLOCKS_DIFFER_MS: u64 = 300_000;
+
+/// Which subscriber of which group.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) group: u32,
+    pub(crate) number: u32,
+}
+
+impl Display for Place {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "group {} subscriber {}", self.group, self.number)
+    }
+}
+
+/// What one subscriber of one group has heard.
+#[derive(Default)]
+pub(crate) enum Subscription {
+    /// Nothing.
+    #[default]
+    Waiting,
+    /// Its `sync`, and all that others have heard up to this place.
+    Following {
+        place: transcript::Place,
+        synced_ms: u64,
+    },
+    /// Something else than others.
+    Alone(Box<Alone>),
+}
+
+/// One that is judged by itself.
+#[derive(Default)]
+pub(crate) struct Alone {
+    checker: Checker,
+    /// What it shows: the one item of its group.
+    model: Model,
+}
+
+impl Subscription {
+    /// What it has heard, and what it shows.
+    pub(crate) fn shown(&self, group: &Group) -> (Cow<'_, Checker>, Cow<'_, Model>) {
+        match self {
+            Self::Waiting => (Cow::Owned(Checker::default()), Cow::Owned(Model::default())),
+            Self::Following { place, .. } => {
+                let mut checker = Checker::default();
+                checker.begin_at(place.frame);
+                let model = group.transcript.model_before(place.frame);
+                (Cow::Owned(checker), Cow::Owned(model))
+            }
+            Self::Alone(alone) => (Cow::Borrowed(&alone.checker), Cow::Borrowed(&alone.model)),
+        }
+    }
+
+    /// From now on it is judged by itself.
+    fn leave(&mut self, transcript: &mut Transcript) -> &mut Alone {
+        match self {
+            Self::Alone(_) => {}
+            Self::Waiting => *self = Self::Alone(Box::default()),
+            Self::Following { place, synced_ms } => {
+                let mut checker = Checker::default();
+                checker.sync();
+                checker.begin_at(place.frame);
+                checker.is_in_time(transcript.time_before(place.frame).max(*synced_ms));
+                let model = transcript.model_before(place.frame);
+                transcript.leave(*place);
+                *self = Self::Alone(Box::new(Alone { checker, model }));
+            }
+        }
+        let Self::Alone(alone) = self else {
+            unreachable!("it was made so above");
+        };
+        alone
+    }
+}
+
+/// One group on one thread.
+#[derive(Default)]
+pub(crate) struct Group {
+    transcript: Transcript,
+    /// Until all have one.
+    syncs: Vec<Sync>,
+}
+
+/// When a `sync` was asked for and heard, and the time in it.
+struct Sync {
+    asked_ns: u64,
+    heard_ns: u64,
+    at_ms: u64,
+}
+
+impl Group {
+    /// A `sync` that was asked for after another had come has no earlier time than that one.
+    pub(crate) fn judge_syncs(&mut self, who: impl Display, faults: &mut Faults) {
+        let mut asked = std::mem::take(&mut self.syncs);
+        let mut heard: Vec<(u64, u64)> = asked
+            .iter()
+            .map(|sync| (sync.heard_ns, sync.at_ms))
+            .collect();
+        heard.sort_unstable();
+        asked.sort_unstable_by_key(|sync| sync.asked_ns);
+        let mut heard = heard.into_iter().peekable();
+        let mut least_ms = 0;
+        for sync in &asked {
+            while let Some((_, at_ms)) = heard.next_if(|(heard_ns, _)| *heard_ns < sync.asked_ns) {
+                least_ms = least_ms.max(at_ms);
+            }
+            if sync.at_ms < least_ms {
+                faults.tell(Fault::WentBack, &who, || {
+                    let (time, least) = (sync.at_ms, least_ms);
+                    format!("a sync has the time {time}, and one before it had {least}")
+                });
+            }
+        }
+    }
+}
+
+/// What hears the texts of one connection, for one turn.
+pub(crate) struct ThreadsEar<'a, C> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) shared: &'a Shared,
+    pub(crate) window: Window,
+    pub(crate) followed: Followed,
+    pub(crate) number: u32,
+    pub(crate) asked_ns: u64,
+    pub(crate) joined: &'a mut u32,
+    pub(crate) subscriptions: &'a mut [Subscription],
+    pub(crate) groups: &'a mut [Group],
+    pub(crate) events: &'a EventReader,
+    pub(crate) arrivals: &'a mut Arrivals,
+    pub(crate) received: &'a mut Received,
+    pub(crate) batch: Batch,
+    pub(crate) on_complete: C,
+}
+
+impl<C: FnMut(u64, u64)> Ear for ThreadsEar<'_, C> {
+    #[inline]
+    fn follow(&mut self, now_ns: u64, bytes: &[u8], begun: &mut Vec<u8>) -> usize {
+        let Some((group, index)) = self.followed.only() else {
+            return 0;
+        };
+        let Subscription::Following { place, synced_ms } = &mut self.subscriptions[index] else {
+            return 0;
+        };
+        let transcript = &mut self.groups[group as usize].transcript;
+        if place.frame == 0 && !is_behind_sync(transcript, *synced_ms) {
+            return 0;
+        }
+        let before = place.frame;
+        let followed = transcript.follow(place, bytes);
+        if followed < bytes.len() {
+            transcript.take_begun(place, begun);
+        }
+        let passed = before..place.frame;
+        self.passed(group, passed, now_ns);
+        followed
+    }
+
+    #[inline]
+    fn hear(&mut self, now_ns: u64, message: Message<'_>) {
+        self.batch.turn_to(now_ns, self.window, self.received);
+        let known = self.events.group_of(message.text);
+        let index = known.and_then(|group| Some((group, self.followed.index_of(group)?)));
+        if let Some((group, index)) = index
+            && let Subscription::Following { place, synced_ms } = &mut self.subscriptions[index]
+        {
+            let transcript = &mut self.groups[group as usize].transcript;
+            let is_known = transcript.frame(place.frame) == Some(message.frame)
+                && (place.frame > 0 || is_behind_sync(transcript, *synced_ms));
+            if is_known {
+                let passed = place.frame..place.frame + 1;
+                transcript.pass(place);
+                return self.passed(group, passed, now_ns);
+            }
+        }
+        self.read(now_ns, message);
+    }
+}
+
+/// Whether the first change has no earlier time than this `sync`.
+fn is_behind_sync(transcript: &Transcript, synced_ms: u64) -> bool {
+    transcript
+        .change(0)
+        .is_none_or(|first| first.at_ms >= synced_ms)
+}
+
+impl<C: FnMut(u64, u64)> ThreadsEar<'_, C> {
+    /// One more subscriber has these frames of `group`.
+    #[inline]
+    fn passed(&mut self, group: u32, frames: Range<u32>, now_ns: u64) {
+        if frames.is_empty() {
+            return;
+        }
+        self.batch.turn_to(now_ns, self.window, self.received);
+        self.batch.add(u64::from(frames.end - frames.start));
+        let place = Place {
+            group,
+            number: self.number,
+        };
+        let late = self.plan.setup.late;
+        let groups = u64::from(self.plan.groups);
+        let transcript = &self.groups[group as usize].transcript;
+        let mut due = Due::default();
+        for sequence in frames {
+            let Some(change) = transcript.change(sequence) else {
+                continue;
+            };
+            due.add(change.sent_ns, now_ns, self.window, self.received);
+            let faults = &mut self.received.faults;
+            check::judge_wait(change.sent_ns, sequence, now_ns, late, place, faults);
+            let set = u64::from(sequence) * groups + u64::from(group);
+            if self.arrivals.arrived(set) {
+                (self.on_complete)(set, now_ns);
+            }
+        }
+        due.end(now_ns, self.window, self.received);
+        self.groups[group as usize].transcript.let_go();
+    }
+
+    /// A text that nobody was sent before, or that differs.
+    #[cold]
+    fn read(&mut self, now_ns: u64, message: Message<'_>) {
+        let is_expected = match self.events.read(message.text) {
+            Heard::Change { kind, at_ms, stamp } => {
+                let change = Change {
+                    kind,
+                    at_ms,
+                    item: stamp.item,
+                    sent_ns: stamp.sent_ns,
+                };
+                self.change(change, &stamp, now_ns, message)
+            }
+            Heard::Altered { stamp } => self.altered(&stamp, now_ns, message),
+            Heard::Sync {
+                at_ms,
+                group,
+                values,
+                is_list,
+            } => {
+                let is_expected = self.sync(at_ms, group, values, now_ns);
+                if is_expected && !is_list {
+                    self.tell_altered(group, "its sync is no list as published", message);
+                }
+                is_expected
+            }
+            Heard::Other => false,
+        };
+        if !is_expected {
+            self.tell_unexpected(message);
+        }
+    }
+
+    /// False: it is not of this run, or not of a group that is followed.
+    fn change(&mut self, change: Change, stamp: &Stamp, now_ns: u64, message: Message<'_>) -> bool {
+        let Stamp {
+            group, sequence, ..
+        } = *stamp;
+        let Some((index, set)) = self.ours(stamp) else {
+            return false;
+        };
+        let place = self.place(group);
+        let transcript = &mut self.groups[group as usize].transcript;
+        let subscription = &mut self.subscriptions[index];
+        if let Subscription::Following {
+            place: at,
+            synced_ms,
+        } = subscription
+        {
+            let is_next = at.frame == transcript.len()
+                && sequence == at.frame
+                && change.at_ms >= transcript.time_before(at.frame).max(*synced_ms);
+            if is_next {
+                let latest_ms = transcript.time_before(at.frame).max(wall_ms());
+                transcript.append(message.frame, change);
+                transcript.pass(at);
+                self.passed(group, sequence..sequence + 1, now_ns);
+                if change.at_ms > latest_ms + CLOCKS_DIFFER_MS {
+                    self.tell_altered(group, "its time is far ahead", message);
+                }
+                return true;
+            }
+        }
+        let is_other = transcript
+            .frame(sequence)
+            .is_some_and(|frame| frame != message.frame);
+        let Alone { checker, model } = subscription.leave(transcript);
+        transcript::show(model, sequence, &change);
+        self.batch.add(1);
+        let faults = &mut self.received.faults;
+        checker.judge_time(change.at_ms, sequence, place, faults);
+        let setup = &self.plan.setup;
+        check::judge_wait(change.sent_ns, sequence, now_ns, setup.late, place, faults);
+        let verdict = checker.judge(sequence, place, setup.order, faults);
+        self.received.time(change.sent_ns, now_ns, 1, self.window);
+        if verdict.is_first_arrival() && self.arrivals.arrived(set) {
+            (self.on_complete)(set, now_ns);
+        }
+        if is_other {
+            let what = format!("sequence {sequence} is not what others were sent");
+            self.tell_altered(group, &what, message);
+        }
+        true
+    }
+
+    /// What was not published so still stands for its place in the order.
+    fn altered(&mut self, stamp: &Stamp, now_ns: u64, message: Message<'_>) -> bool {
+        let Stamp {
+            group, sequence, ..
+        } = *stamp;
+        let Some((index, set)) = self.ours(stamp) else {
+            return false;
+        };
+        let what = format!("sequence {sequence} was not published so");
+        self.tell_altered(group, &what, message);
+        let place = self.place(group);
+        let transcript = &mut self.groups[group as usize].transcript;
+        let alone = self.subscriptions[index].leave(transcript);
+        let faults = &mut self.received.faults;
+        let order = self.plan.setup.order;
+        let verdict = alone.checker.judge(sequence, place, order, faults);
+        self.batch.add(1);
+        if verdict.is_first_arrival() && self.arrivals.arrived(set) {
+            (self.on_complete)(set, now_ns);
+        }
+        true
+    }
+
+    /// False: there was a `sync` of the group before, or it is not followed.
+    fn sync(&mut self, at_ms: u64, group: u32, values: &[u8], now_ns: u64) -> bool {
+        let Some(index) = self.followed.index_of(group) else {
+            return false;
+        };
+        // Before the first set: what there is, another run has left.
+        let items = self
+            .events
+            .values(values)
+            .map(|value| (value.stamp.item, FOREIGN))
+            .filter(|(item, _)| *item == 0);
+        let place = self.place(group);
+        let of_group = &mut self.groups[group as usize];
+        match &mut self.subscriptions[index] {
+            waiting @ Subscription::Waiting => {
+                *waiting = Subscription::Following {
+                    place: transcript::Place::default(),
+                    synced_ms: at_ms,
+                };
+                let is_same = of_group.transcript.join(at_ms, values, items);
+                of_group.syncs.push(Sync {
+                    asked_ns: self.asked_ns,
+                    heard_ns: now_ns,
+                    at_ms,
+                });
+                let faults = &mut self.received.faults;
+                if !is_same {
+                    faults.tell(Fault::Altered, place, || {
+                        format!(
+                            "its sync holds another list than others: {}",
+                            excerpt(values)
+                        )
+                    });
+                }
+                if at_ms + CLOCKS_DIFFER_MS < wall_ms() {
+                    faults.tell(Fault::WentBack, place, || {
+                        format!("its sync has the time {at_ms}, long ago")
+                    });
+                }
+            }
+            Subscription::Following { .. } => return false,
+            Subscription::Alone(alone) => {
+                if !alone.checker.sync() {
+                    return false;
+                }
+                alone.checker.is_in_time(at_ms);
+                alone.model.sync(at_ms, items);
+            }
+        }
+        *self.joined += 1;
+        true
+    }
+
+    /// The subscription and the set of a stamp. `None`: nobody can have published it, so it is damage, or
+    /// someone else's.
+    fn ours(&self, stamp: &Stamp) -> Option<(usize, u64)> {
+        let groups = u64::from(self.plan.groups);
+        let set = u64::from(stamp.sequence) * groups + u64::from(stamp.group);
+        let is_ours = stamp.run == self.plan.setup.run
+            && stamp.item == 0
+            && set < self.shared.sets.load(Ordering::Acquire);
+        let index = self.followed.index_of(stamp.group)?;
+        is_ours.then_some((index, set))
+    }
+
+    fn place(&self, group: u32) -> Place {
+        Place {
+            group,
+            number: self.number,
+        }
+    }
+
+    fn tell_altered(&mut self, group: u32, what: &str, message: Message<'_>) {
+        let place = self.place(group);
+        self.received.faults.tell(Fault::Altered, place, || {
+            format!("{what}: {}", excerpt(message.text))
+        });
+    }
+
+    fn tell_unexpected(&mut self, message: Message<'_>) {
+        let place = self.place(self.followed.first_group());
+        self.received.faults.tell(Fault::Unexpected, place, || {
+            format!("not of this run: {}", excerpt(message.text))
+        });
+    }
+
+    /// After the last text of the turn.
+    pub(crate) fn end(&mut self) {
+        self.batch.count(self.window, self.received);
+    }
+}
+
+/// Deliveries of one read whose sets were due at one time: they are timed together.
+#[derive(Default)]
+struct Due {
+    sent_ns: u64,
+    deliveries: u64,
+}
+
+impl Due {
+    #[inline]
+    fn add(&mut self, sent_ns: u64, now_ns: u64, window: Window, received: &mut Received) {
+        if sent_ns != self.sent_ns {
+            self.end(now_ns, window, received);
+            self.sent_ns = sent_ns;
+        }
+        self.deliveries += 1;
+    }
+
+    #[inline]
+    fn end(&mut self, now_ns: u64, window: Window, received: &mut Received) {
+        let deliveries = std::mem::take(&mut self.deliveries);
+        if deliveries > 0 {
+            received.time(self.sent_ns, now_ns, deliveries, window);
+        }
+    }
+}
