@@ -163,6 +163,7 @@ impl Plan {
             spread: 1,
             pace: Pace::InFlight(1),
             void: false,
+            unchecked: false,
         }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) spread: u32,
     pub(crate) pace: Pace,
     pub(crate) void: bool,
+    /// Frames are only counted.
+    pub(crate) unchecked: bool,
 }
 
 impl Plan {
@@ -67,8 +69,9 @@ impl Plan {
             Pace::InFlight(sets) => format!("{sets} in flight"),
             Pace::Rate(rate) => format!("{rate} sets/s"),
         };
+        let unchecked = if self.unchecked { ", unchecked" } else { "" };
         format!(
-            "fanout {groups} x {subscribers}, {pace}, {} s",
+            "fanout {groups} x {subscribers}, {pace}, {} s{unchecked}",
             setup.seconds
         )
     }
@@ -86,6 +89,7 @@ impl Plan {
             ("in_flight", json!(in_flight)),
             ("rate", json!(rate)),
             ("void", json!(self.void)),
+            ("unchecked", json!(self.unchecked)),
         ]);
         settings
     }
@@ -279,6 +283,7 @@ mod tests {
             spread: 2,
             pace,
             void: false,
+            unchecked: false,
         }
     }
 

@@ -29,6 +29,10 @@ pub(crate) struct Fanout {
     /// Publish with `action: void`: a set ends with its deliveries, no answer is awaited.
     #[arg(long)]
     void: bool,
+    /// Count frames by their lengths, and neither check nor time them: what checking costs is the
+    /// difference. A socket has to follow one group only.
+    #[arg(long, conflicts_with = "connections")]
+    unchecked: bool,
 }
 
 impl Fanout {
@@ -73,6 +77,7 @@ impl Fanout {
             spread,
             pace: self.pace.pace(),
             void: self.void,
+            unchecked: self.unchecked,
         })
     }
 
