@@ -83,7 +83,7 @@ impl Transcript {
 
     /// The time of the frame before `frame`; 0 where there is none.
     pub(crate) fn time_before(&self, frame: u32) -> u64 {
-        match frame.checked_sub(self.first).unwrap_or_default() {
+        match frame.saturating_sub(self.first) {
             0 => self.passed_ms,
             ahead => self.frames[ahead as usize - 1].change.at_ms,
         }
