@@ -94,6 +94,11 @@ impl<T> Deadlines<T> {
         self.queue.front().map(|(_, what)| what)
     }
 
+    /// The next to be due, whether its time has come or not.
+    pub fn pop(&mut self) -> Option<T> {
+        self.queue.pop_front().map(|(_, what)| what)
+    }
+
     /// The next to be due needs its time no longer.
     pub fn drop_first(&mut self) {
         self.queue.pop_front();

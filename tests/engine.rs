@@ -479,6 +479,36 @@ fn calls_in_flight_over_the_limit_are_refused_at_once() {
 }
 
 #[test]
+fn joins_that_wait_use_up_no_calls_of_workers() {
+    let server = TestServer::with(ONE_WORKER, |config| {
+        config.limits.calls_in_flight = 3;
+        config.limits.joins_in_flight = 20;
+    });
+    let (mut caller, mut callee) = pair(&server);
+    let mut gate = SdkWorker::connect(&server);
+    gate.register("gate");
+    gate.register("stream::list(kept)");
+    gate.trigger("j", "stream:join", "gate", json!({"stream_name": "asked"}));
+    let mut subscriber = Subscriber::connect(&server);
+    for n in 0..10 {
+        subscriber.start_join(&format!("a{n}"), ("asked", "g"), None);
+        subscriber.start_join(&format!("k{n}"), ("kept", "g"), None);
+    }
+    let asked: Vec<_> = (0..20).map(|_| gate.next_call()).collect();
+    let id = caller.start("f", json!(1));
+    let call = callee.next_call();
+    callee.answer(&call, json!({"result": 1}));
+    assert_eq!(caller.result(&id)["result"], 1);
+    // Beyond their own number they are refused.
+    subscriber.start_join("late", ("asked", "g"), None);
+    assert_eq!(subscriber.next().kind, "unauthorized");
+    for call in &asked {
+        gate.answer(call, json!({"result": null}));
+        subscriber.sync();
+    }
+}
+
+#[test]
 fn an_sdk_that_does_not_read_has_calls_to_it_refused_and_others_are_served() {
     let server = TestServer::with(ONE_WORKER, |config| {
         config.limits.call_queue_bytes = 256 * 1024;

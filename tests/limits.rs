@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
@@ -389,4 +390,31 @@ fn a_large_room_is_synced_whole_over_a_slow_socket() {
         assert!(sync.data == whole.data);
         assert_eq!(change.told(), ("update", Some("0"), &json!("changed")));
     });
+}
+
+#[test]
+fn sockets_on_the_worker_port_that_wait_to_be_let_in_are_few_and_the_oldest_go() {
+    let server = TestServer::with(ONE_WORKER, |config| {
+        config.limits.handshakes = 4;
+        config.limits.handshakes_bytes = 64 * 1024;
+    });
+    let mut sdk = SdkWorker::connect(&server);
+    let mut silent: Vec<TcpStream> = (0..10).map(|_| raw::connect(server.worker())).collect();
+    for oldest in &mut silent[..6] {
+        assert!(
+            raw::read_to_end(oldest).is_empty(),
+            "it says nothing, and is old"
+        );
+    }
+    let mut newer = SdkWorker::connect(&server);
+    newer.set(("s", "g"), "i", json!(1));
+    sdk.set(("s", "g"), "i", json!(2));
+    // What they have sent counts as well.
+    let mut heads: Vec<TcpStream> = (0..3).map(|_| raw::connect(server.worker())).collect();
+    for head in &mut heads {
+        let long = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(30 * 1024));
+        std::io::Write::write_all(head, long.as_bytes()).unwrap();
+    }
+    assert!(raw::read_to_end(&mut heads[0]).is_empty());
+    SdkWorker::connect(&server).set(("s", "g"), "i", json!(3));
 }

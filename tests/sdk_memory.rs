@@ -165,6 +165,79 @@ fn trace_fields_that_are_longer_than_any_trace_are_not_kept() {
     assert!(grown < 48 * MIB, "{grown} bytes for calls that wait");
 }
 
+/// Writes on until nothing is taken for a second: gives the bytes that were.
+fn write_on(stream: &mut TcpStream, frames: &[u8], most: usize) -> usize {
+    stream
+        .set_write_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let mut taken = 0;
+    while taken < most {
+        match stream.write(&frames[taken % frames.len()..]) {
+            Ok(len) => taken += len,
+            Err(_) => break,
+        }
+    }
+    taken
+}
+
+#[test]
+fn an_answer_that_holds_nothing_weighs_its_entry_and_its_trace() {
+    let _alone = ALONE.lock();
+    let server = server();
+    let mut deaf = deaf(&server);
+    let mut get = call("stream::get", &item_input(("s", "g"), "missing"));
+    get["baggage"] = "b".repeat(8000).into();
+    let frames = frame(&get).repeat(100);
+    let before = resident_bytes();
+    let taken = write_on(&mut deaf, &frames, 100 * MIB);
+    assert!(
+        taken < 64 * MIB,
+        "{taken} bytes are read of one that reads nothing"
+    );
+    let grown = grown_since(before);
+    assert!(grown < 32 * MIB, "{grown} bytes for answers");
+    SdkWorker::connect(&server).set(("s", "g"), "i", json!(1));
+}
+
+#[test]
+fn what_calls_under_way_keep_is_bounded() {
+    const CALLS: usize = 5000;
+    let _alone = ALONE.lock();
+    let server = server();
+    let mut callee = SdkWorker::connect(&server);
+    callee.register("silent");
+    let end = callee.stream().try_clone().unwrap();
+    let mut sdk = SdkWorker::connect(&server);
+    let mut other = SdkWorker::connect(&server);
+    other.register("f");
+    let mut call = call("silent", &json!(1));
+    (call["traceparent"], call["baggage"]) = ("t".repeat(8000).into(), "b".repeat(8000).into());
+    let before = resident_bytes();
+    std::thread::scope(|scope| {
+        scope.spawn(|| while callee.next_result().is_some() {});
+        for n in 0..CALLS {
+            call["invocation_id"] = Uuid::from_u128(n as u128).to_string().into();
+            sdk.send(&call);
+            if n % 50 == 0 {
+                sdk.settle();
+            }
+        }
+        sdk.settle();
+        let grown = grown_since(before);
+        assert!(server.shared().engine.calls_refused.get() > CALLS as u64 / 2);
+        // Each refusal is kept by the test, with its trace.
+        assert!(
+            grown < (CALLS * 16_000) * 3,
+            "{grown} bytes for calls that wait"
+        );
+        end.shutdown(Shutdown::Both).unwrap();
+    });
+    let id = sdk.start("f", json!(1));
+    let call = other.next_call();
+    other.answer(&call, json!({"result": 1}));
+    assert_eq!(sdk.result(&id)["result"], 1);
+}
+
 #[test]
 fn what_waits_for_conditions_that_never_answer_is_bounded() {
     let _alone = ALONE.lock();

@@ -18,7 +18,7 @@ use crate::protocol::rbac::{Access, Grant, write_auth_error};
 use super::Engine;
 use super::calls::{Answered, Awaits};
 use super::embedded::Also;
-use super::peers::Phase;
+use super::peers::{Peer, Phase};
 use super::reattach::new_token;
 
 impl Engine {
@@ -33,7 +33,7 @@ impl Engine {
         if rules.is_none() && !self.may_connect_from(&head) {
             return self.refuse_page(id);
         }
-        if !self.peers.count_in(id, self.limits.worker_connections) {
+        if !self.peers.has_room(self.limits.worker_connections) {
             return self.refuse_one_too_many(id);
         }
         let accepted = upgrade.accepted(self.now.wall);
@@ -93,9 +93,28 @@ impl Engine {
             return;
         };
         peer.phase = admission;
+        self.peers.count(id);
+        self.end_oldest_waiting();
+        let Some(peer) = self.peers.get(id) else {
+            return;
+        };
         let ip = peer.ip.map(|ip| ip.to_string()).unwrap_or_default();
         let payload = worker_payload(head, ip);
         self.ask(function_id, &payload, Awaits::Admission(id));
+    }
+
+    /// Too many wait to be let in, or what has come from them is too much: the oldest go.
+    pub(super) fn end_oldest_waiting(&mut self) {
+        let (len_max, bytes_max) = (self.limits.handshakes, self.limits.handshakes_bytes);
+        let is_over = |(len, bytes)| len > len_max || bytes > bytes_max;
+        while is_over(self.peers.waiting())
+            && let Some(id) = self.handshakes.pop()
+        {
+            if self.peers.get(id).is_some_and(Peer::is_waiting) {
+                self.metrics().connections_refused.increment();
+                self.end(id);
+            }
+        }
     }
 
     /// What has come of the auth function.
@@ -137,6 +156,10 @@ impl Engine {
 
     /// From here on the peer is served, `early` first: what came behind its head.
     fn open(&mut self, id: SlotId, is_telemetry: bool, access: Access, early: Vec<u8>) {
+        if !self.peers.count_in(id, self.limits.worker_connections) {
+            self.metrics().connections_refused.increment();
+            return self.close_with(id, &close_frame(Some(1013), "too many are open"));
+        }
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
@@ -156,6 +179,7 @@ impl Engine {
             });
             self.worker_has_come(id);
         }
+        self.peers.count(id);
         self.queue(id);
     }
 }

@@ -17,12 +17,18 @@ use crate::shard::{CustomAnswer, Told};
 
 use super::Engine;
 use super::attached::Callee;
-use super::calls::{Answered, Awaits, Caller, FunctionCall, Handler};
+use super::calls::{Answered, Awaits, Caller, Cause, FunctionCall, Handler};
 use super::embedded::{Also, Shown};
 use super::outgoing::refused_as_too_long;
 use super::peers::Peer;
 use super::presence::Word;
 use super::serve::OVERLOADED;
+
+/// What calls of one cause may hold at least, however little `limits.call_queue_bytes` is.
+const CALLS_BYTES_MIN: usize = 1024 * 1024;
+
+/// So many times `limits.call_queue_bytes` may wait unsent for all sockets together.
+const UNSENT_OF_ALL: usize = 8;
 
 /// How often one callee's dropped trigger calls are told in the log.
 const DROPS_SAID_EVERY: Duration = Duration::from_secs(60);
@@ -81,17 +87,38 @@ impl Engine {
         if awaits.is_owed() {
             return None;
         }
-        let waits_for_condition = matches!(awaits, Awaits::Condition(_));
-        let kept = self.calls.payloads_bytes();
-        let cause = match waits_for_condition && kept > self.limits.call_queue_bytes {
-            true => Some(OVERLOADED),
-            false => self.no_room_for(callee, true, self.limits.call_queue_bytes),
-        }?;
-        match waits_for_condition {
-            true => self.metrics().trigger_calls_dropped.increment(),
-            false => self.metrics().calls_refused.increment(),
+        let cause = awaits.cause();
+        let why = self.no_room_for(callee, Some(cause), self.unsent_max())?;
+        match cause {
+            Cause::Conditions => self.metrics().trigger_calls_dropped.increment(),
+            _ => self.metrics().calls_refused.increment(),
         }
-        Some(cause)
+        Some(why)
+    }
+
+    /// Whether one more call of that cause may wait for its answer.
+    pub(super) fn may_wait(&self, cause: Cause) -> bool {
+        let load = self.calls.load(cause);
+        let len_max = match cause {
+            Cause::Joins => self.limits.joins_in_flight,
+            _ => self.limits.calls_in_flight,
+        };
+        load.len < len_max && load.bytes <= self.calls_bytes_max()
+    }
+
+    /// What may wait unsent for one socket: less when too much waits for all of them together.
+    pub(super) fn unsent_max(&self) -> usize {
+        let one = self.limits.call_queue_bytes;
+        let all = one.saturating_mul(UNSENT_OF_ALL);
+        match self.peers.unsent_bytes() > all {
+            true => all / self.limits.worker_connections.max(UNSENT_OF_ALL),
+            false => one,
+        }
+    }
+
+    /// What calls of one cause may hold.
+    pub(super) fn calls_bytes_max(&self) -> usize {
+        self.limits.call_queue_bytes.max(CALLS_BYTES_MIN)
     }
 
     /// Calls the handler of a trigger, once its condition has let it.
@@ -120,7 +147,7 @@ impl Engine {
             Callee::Away => return self.metrics().trigger_calls_dropped.increment(),
         };
         let unsent_bytes = self.peers.get(callee).map_or(0, Peer::unsent_bytes);
-        if unsent_bytes > self.limits.call_queue_bytes && !handler.is_owed {
+        if unsent_bytes > self.unsent_max() && !handler.is_owed {
             return self.drop_handler_call(callee, function_id);
         }
         if self.is_link(callee)
@@ -130,7 +157,7 @@ impl Engine {
             return self.hear(Awaits::Nobody, function_id, Answered::Refused(&cause));
         }
         let call = Outgoing::own(function_id, &handler.payload);
-        if self.calls.unawaited_len() < self.limits.calls_in_flight {
+        if self.may_wait(Cause::Handlers) {
             self.send_call(callee, &call, Awaits::Nobody, function_id);
         } else {
             self.write_call(callee, &Uuid::new_v4(), &call);
@@ -183,12 +210,12 @@ impl Engine {
     pub(super) fn no_room_for(
         &self,
         callee: SlotId,
-        waits: bool,
+        waits_as: Option<Cause>,
         unsent_max: usize,
     ) -> Option<&'static str> {
         let unsent_bytes = self.peers.get(callee).map_or(0, Peer::unsent_bytes);
-        let is_full = (waits && self.calls.functions_len() >= self.limits.calls_in_flight)
-            || unsent_bytes > unsent_max;
+        let is_full =
+            waits_as.is_some_and(|cause| !self.may_wait(cause)) || unsent_bytes > unsent_max;
         is_full.then_some(OVERLOADED)
     }
 
@@ -278,6 +305,7 @@ impl Engine {
                 shard,
                 slot,
                 number,
+                of_join: _,
             } => {
                 let answer = match answered {
                     Answered::Result(result) => CustomAnswer::Result(result.map(Text::from)),
@@ -302,7 +330,7 @@ impl Engine {
     /// What an SDK worker's function says goes to its caller, if that reads what it asks for: else
     /// calls that are under way would pile up what no limit holds back.
     fn answer_caller(&mut self, caller: Caller, function_id: &str, answered: Answered<'_>) {
-        let answered = match self.no_room_for(caller.peer, false, self.limits.call_queue_bytes) {
+        let answered = match self.no_room_for(caller.peer, None, self.unsent_max()) {
             Some(cause) => Answered::Refused(cause),
             None => answered,
         };

@@ -18,6 +18,10 @@ use crate::time::Deadlines;
 /// Time limits of calls that have ended, kept until there are so many more than of others.
 const SPARE_DEADLINES: usize = 1024;
 
+/// What a call takes beside its texts, about, with its places in the tables.
+const STREAM_CALL_BYTES: usize = 192;
+const FUNCTION_CALL_BYTES: usize = 448;
+
 /// Who waits for an answer, and how it is to be written.
 pub(super) struct Caller {
     pub(super) peer: SlotId,
@@ -42,6 +46,12 @@ impl Caller {
 }
 
 impl Caller {
+    /// Bytes of its texts.
+    pub(super) fn held_bytes(&self) -> usize {
+        let texts = [&self.traceparent, &self.baggage];
+        texts.into_iter().flatten().map(|text| text.len()).sum()
+    }
+
     /// The answer to the call, as its caller waits for it.
     pub(super) fn write_answer(&self, out: &mut Vec<u8>, function_id: &str, body: ResultBody<'_>) {
         let (traceparent, baggage) = (self.traceparent.as_deref(), self.baggage.as_deref());
@@ -98,7 +108,33 @@ pub(super) enum Awaits {
         shard: WorkerId,
         slot: u32,
         number: u64,
+        /// A subscriber waits for it, and no SDK worker.
+        of_join: bool,
     },
+}
+
+/// Who brings about a call, so that none uses up what is meant for the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// SDK workers that wait for it.
+    Callers,
+    /// Subscribers that join.
+    Joins,
+    /// Sockets of either port that are not let in yet.
+    Upgrades,
+    /// Triggers with a condition.
+    Conditions,
+    /// Triggers, whose calls nobody waits for.
+    Handlers,
+    /// Leaves, which are never refused.
+    Debts,
+}
+
+/// How many calls there are of one cause, and what they hold.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) len: usize,
+    pub(super) bytes: usize,
 }
 
 /// What a trigger calls.
@@ -146,23 +182,51 @@ impl Answered<'_> {
 #[derive(Default)]
 pub(super) struct Calls {
     streams: Named<StreamCall>,
+    streams_bytes: usize,
     functions: Named<FunctionCall>,
-    /// Of those, the ones that only the log is interested in.
-    unawaited_len: usize,
-    /// What is kept for handlers whose conditions are asked, debts excepted.
-    payloads_bytes: usize,
-    /// Conditions of debts, and what is kept for their handlers.
-    owed_len: usize,
-    owed_bytes: usize,
+    /// Those calls of functions, by cause.
+    loads: [Load; 6],
     deadlines: Deadlines<CallId>,
     auth_deadlines: Deadlines<CallId>,
     /// By caller and the caller's id.
-    by_caller: HashMap<(SlotId, Uuid), CallId>,
+    by_caller: ByPeer,
     /// By callee and the id that it was sent.
-    by_callee: HashMap<(SlotId, Uuid), CallId>,
+    by_callee: ByPeer,
     /// How many calls concern each peer, as caller or callee, so that the end of one that has none
     /// looks at no call of others.
     by_peer: HashMap<SlotId, u32>,
+}
+
+/// Calls of each peer, so that the end of one looks at no call of others.
+#[derive(Default)]
+struct ByPeer(HashMap<SlotId, HashMap<Uuid, CallId>>);
+
+impl ByPeer {
+    fn get(&self, peer: SlotId, id: Uuid) -> Option<CallId> {
+        self.0.get(&peer)?.get(&id).copied()
+    }
+
+    fn insert(&mut self, peer: SlotId, id: Uuid, call: CallId) {
+        self.0.entry(peer).or_default().insert(id, call);
+    }
+
+    fn remove(&mut self, peer: SlotId, id: Uuid) {
+        if let Some(calls) = self.0.get_mut(&peer) {
+            calls.remove(&id);
+            if calls.is_empty() {
+                self.0.remove(&peer);
+            }
+        }
+    }
+
+    fn some_of(&self, peer: SlotId, most: usize) -> Vec<CallId> {
+        let calls = self.0.get(&peer).into_iter();
+        calls
+            .flat_map(HashMap::values)
+            .take(most)
+            .copied()
+            .collect()
+    }
 }
 
 impl Calls {
@@ -179,6 +243,7 @@ impl Calls {
             _ => None,
         };
         self.count(caller.peer);
+        self.streams_bytes += STREAM_CALL_BYTES + caller.held_bytes();
         self.streams.insert(StreamCall {
             caller,
             function,
@@ -211,6 +276,7 @@ impl Calls {
     /// A stream call that nobody will answer.
     pub(super) fn abandon_stream(&mut self, id: CallId) -> Option<StreamCall> {
         let call = self.streams.remove(id)?;
+        self.streams_bytes -= STREAM_CALL_BYTES + call.caller.held_bytes();
         self.discount(call.caller.peer);
         Some(call)
     }
@@ -220,29 +286,14 @@ impl Calls {
         self.streams.len()
     }
 
-    /// Calls that wait for functions of SDK workers, debts excepted.
-    pub(super) fn functions_len(&self) -> usize {
-        self.functions.len() - self.unawaited_len - self.owed_len
+    /// What calls of our own functions hold.
+    pub(super) fn streams_bytes(&self) -> usize {
+        self.streams_bytes
     }
 
-    /// Calls whose answers only the log is interested in.
-    pub(super) fn unawaited_len(&self) -> usize {
-        self.unawaited_len
-    }
-
-    /// Bytes of the payloads that wait for conditions, debts excepted.
-    pub(super) fn payloads_bytes(&self) -> usize {
-        self.payloads_bytes
-    }
-
-    /// Conditions of debts that are asked.
-    pub(super) fn owed_len(&self) -> usize {
-        self.owed_len
-    }
-
-    /// Bytes of the payloads that wait for them.
-    pub(super) fn owed_bytes(&self) -> usize {
-        self.owed_bytes
+    /// Calls of functions of SDK workers of that cause.
+    pub(super) fn load(&self, cause: Cause) -> Load {
+        self.loads[cause as usize]
     }
 
     /// A call of a function begins: gives the id to send it under, and the older call of that
@@ -256,10 +307,10 @@ impl Calls {
         timeout: Duration,
     ) -> (Uuid, Option<FunctionCall>) {
         let by_caller = awaits.caller().map(|caller| (caller.peer, caller.id));
-        let older = by_caller.and_then(|key| self.by_caller.get(&key).copied());
+        let older = by_caller.and_then(|(peer, id)| self.by_caller.get(peer, id));
         let sent_id = match by_caller {
             // A caller that is the callee as well may be an engine, which calls by that id already.
-            Some((peer, id)) if peer != callee && !self.by_callee.contains_key(&(callee, id)) => id,
+            Some((peer, id)) if peer != callee && self.by_callee.get(callee, id).is_none() => id,
             _ => Uuid::new_v4(),
         };
         let older = older.and_then(|older| self.end_function(older));
@@ -267,21 +318,22 @@ impl Calls {
             self.count(peer);
         }
         self.count(callee);
-        self.unawaited_len += usize::from(awaits.is_nobody());
-        self.owed_len += usize::from(awaits.is_owed());
-        *self.bytes_with(&awaits) += awaits.payload_bytes();
         let is_auth = matches!(awaits, Awaits::Auth { .. });
-        let id = self.functions.insert(FunctionCall {
+        let call = FunctionCall {
             awaits,
             function_id: function_id.into(),
             callee,
             sent_id,
             timeout,
-        });
-        if let Some(key) = by_caller {
-            self.by_caller.insert(key, id);
+        };
+        let load = &mut self.loads[call.awaits.cause() as usize];
+        load.len += 1;
+        load.bytes += call.held_bytes();
+        let id = self.functions.insert(call);
+        if let Some((peer, caller_id)) = by_caller {
+            self.by_caller.insert(peer, caller_id, id);
         }
-        self.by_callee.insert((callee, sent_id), id);
+        self.by_callee.insert(callee, sent_id, id);
         let deadlines = if is_auth {
             &mut self.auth_deadlines
         } else {
@@ -297,7 +349,7 @@ impl Calls {
 
     /// The callee has answered.
     pub(super) fn answered(&mut self, callee: SlotId, sent_id: Uuid) -> Option<FunctionCall> {
-        let id = *self.by_callee.get(&(callee, sent_id))?;
+        let id = self.by_callee.get(callee, sent_id)?;
         self.end_function(id)
     }
 
@@ -325,18 +377,21 @@ impl Calls {
         times.into_iter().flatten().min()
     }
 
-    /// A peer is gone: gives the calls that waited for it. Those that it waited for are forgotten.
-    pub(super) fn forget_peer(&mut self, peer: SlotId) -> Vec<FunctionCall> {
-        if !self.concern(peer) {
-            return Vec::new();
+    /// A peer is gone: gives some of the calls that waited for it. Of those that it waited for as many
+    /// are forgotten.
+    pub(super) fn forget_some_of(&mut self, peer: SlotId, most: usize) -> Vec<FunctionCall> {
+        for id in self.by_caller.some_of(peer, most) {
+            self.end_function(id);
         }
-        let concerned = self
-            .functions
+        let ids = self.by_callee.some_of(peer, most).into_iter();
+        ids.filter_map(|id| self.end_function(id)).collect()
+    }
+
+    /// Whether calls of functions are under way for that peer, as caller or callee.
+    pub(super) fn has_functions_of(&self, peer: SlotId) -> bool {
+        [&self.by_caller, &self.by_callee]
             .iter()
-            .filter(|(_, call)| call.callee == peer || call.awaits.is_of(peer));
-        let ids: Vec<CallId> = concerned.map(|(id, _)| id).collect();
-        let ended = ids.into_iter().filter_map(|id| self.end_function(id));
-        ended.filter(|call| !call.awaits.is_of(peer)).collect()
+            .any(|calls| calls.0.contains_key(&peer))
     }
 
     /// Whether anything is under way for that peer, as caller or callee.
@@ -347,14 +402,6 @@ impl Calls {
     /// How many calls are under way for that peer, as caller or callee.
     pub(super) fn active_of(&self, peer: SlotId) -> u32 {
         self.by_peer.get(&peer).copied().unwrap_or(0)
-    }
-
-    /// The sum in which its payload counts.
-    fn bytes_with(&mut self, awaits: &Awaits) -> &mut usize {
-        match awaits.is_owed() {
-            true => &mut self.owed_bytes,
-            false => &mut self.payloads_bytes,
-        }
     }
 
     fn count(&mut self, peer: SlotId) {
@@ -372,16 +419,15 @@ impl Calls {
 
     fn end_function(&mut self, id: CallId) -> Option<FunctionCall> {
         let call = self.functions.remove(id)?;
-        self.unawaited_len -= usize::from(call.awaits.is_nobody());
-        self.owed_len -= usize::from(call.awaits.is_owed());
-        *self.bytes_with(&call.awaits) -= call.awaits.payload_bytes();
+        let load = &mut self.loads[call.awaits.cause() as usize];
+        load.len -= 1;
+        load.bytes -= call.held_bytes();
         self.discount(call.callee);
-        self.by_callee.remove(&(call.callee, call.sent_id));
+        self.by_callee.remove(call.callee, call.sent_id);
         if let Some(caller) = call.awaits.caller() {
-            let by_caller = (caller.peer, caller.id);
-            self.discount(by_caller.0);
-            if self.by_caller.get(&by_caller) == Some(&id) {
-                self.by_caller.remove(&by_caller);
+            self.discount(caller.peer);
+            if self.by_caller.get(caller.peer, caller.id) == Some(id) {
+                self.by_caller.remove(caller.peer, caller.id);
             }
         }
         Some(call)
@@ -396,25 +442,41 @@ impl Awaits {
         }
     }
 
-    fn is_of(&self, peer: SlotId) -> bool {
-        self.caller().is_some_and(|caller| caller.peer == peer)
-    }
-
     /// Whether it is a debt, not to be refused whatever waits.
     pub(super) fn is_owed(&self) -> bool {
         matches!(self, Awaits::Condition(handler) if handler.is_owed)
     }
 
-    /// Bytes that are kept meanwhile, though several may share them.
-    pub(super) fn payload_bytes(&self) -> usize {
+    /// Who has brought it about.
+    pub(super) fn cause(&self) -> Cause {
         match self {
-            Awaits::Condition(handler) => handler.payload.len(),
-            _ => 0,
+            Awaits::Condition(handler) if handler.is_owed => Cause::Debts,
+            Awaits::Condition(_) => Cause::Conditions,
+            Awaits::Nobody => Cause::Handlers,
+            Awaits::Join(_) | Awaits::JoinCondition(..) | Awaits::Custom { of_join: true, .. } => {
+                Cause::Joins
+            }
+            Awaits::Auth { .. } | Awaits::Admission(_) => Cause::Upgrades,
+            Awaits::Caller(_) | Awaits::Groups(..) | Awaits::Custom { .. } => Cause::Callers,
+            Awaits::Functions | Awaits::Workers | Awaits::TriggerTypes => Cause::Callers,
         }
     }
 
-    fn is_nobody(&self) -> bool {
-        matches!(self, Awaits::Nobody)
+    /// Bytes that are kept meanwhile, though several may share them.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Awaits::Condition(handler) => handler.payload.len() + handler.function_id.len(),
+            Awaits::JoinCondition(_, function_id) => function_id.len(),
+            Awaits::Caller(caller) => caller.held_bytes(),
+            Awaits::Groups(caller, stream) => caller.held_bytes() + stream.len(),
+            _ => 0,
+        }
+    }
+}
+
+impl FunctionCall {
+    fn held_bytes(&self) -> usize {
+        FUNCTION_CALL_BYTES + self.function_id.len() + self.awaits.held_bytes()
     }
 }
 
@@ -470,6 +532,11 @@ mod tests {
         Caller::new(peer(slot), Uuid::from_u128(id), &Trace::default())
     }
 
+    fn is_of(call: &FunctionCall, slot: u32) -> bool {
+        let caller = call.awaits.caller();
+        caller.is_some_and(|caller| caller.peer == peer(slot))
+    }
+
     fn begin(calls: &mut Calls, from: u32, id: u128, to: u32) -> (Uuid, Option<FunctionCall>) {
         let (now, timeout) = (Instant::now(), Duration::from_secs(1));
         let awaits = Awaits::Caller(caller(from, id));
@@ -484,9 +551,9 @@ mod tests {
         let (second, older) = begin(&mut calls, 2, 7, 9);
         assert!(second != first && older.is_none());
         let ended = calls.answered(peer(9), second);
-        assert!(ended.is_some_and(|call| call.awaits.is_of(peer(2))));
+        assert!(ended.is_some_and(|call| is_of(&call, 2)));
         let ended = calls.answered(peer(9), first);
-        assert!(ended.is_some_and(|call| call.awaits.is_of(peer(1))));
+        assert!(ended.is_some_and(|call| is_of(&call, 1)));
         assert!(
             calls.answered(peer(9), first).is_none(),
             "a second answer finds nobody"
@@ -501,7 +568,7 @@ mod tests {
         let older = older.and_then(|older| older.awaits.caller().map(|caller| caller.id));
         assert_eq!(older, Some(Uuid::from_u128(7)));
         assert!(calls.answered(peer(9), sent).is_some());
-        assert_eq!(calls.functions_len(), 0);
+        assert_eq!(calls.loads, [Load::default(); 6]);
     }
 
     #[test]
@@ -510,9 +577,51 @@ mod tests {
         let (sent, _) = begin(&mut calls, 1, 7, 9);
         assert!(calls.answered(peer(8), sent).is_none());
         begin(&mut calls, 9, 8, 1);
-        let ended = calls.forget_peer(peer(9));
+        assert!(calls.has_functions_of(peer(9)));
+        let ended = calls.forget_some_of(peer(9), 9);
         assert_eq!(ended.len(), 1, "its own call waits for nobody any more");
-        assert!(calls.functions_len() == 0 && !calls.concern(peer(1)));
+        assert_eq!(calls.loads, [Load::default(); 6]);
+        assert!(!calls.concern(peer(1)) && !calls.has_functions_of(peer(9)));
+    }
+
+    #[test]
+    fn each_cause_has_a_load_of_its_own_and_texts_weigh_what_they_are() {
+        let mut calls = Calls::default();
+        let trace = Trace {
+            traceparent: Some("t".repeat(1000).into()),
+            baggage: Some("b".repeat(1000).into()),
+        };
+        let waiting = Caller::new(peer(1), Uuid::from_u128(1), &trace);
+        let custom = |of_join| Awaits::Custom {
+            shard: WorkerId(0),
+            slot: 0,
+            number: 0,
+            of_join,
+        };
+        let handler = |is_owed| Handler {
+            function_id: "h".into(),
+            payload: "p".repeat(500).into(),
+            is_owed,
+            on_behalf: None,
+        };
+        let condition = |is_owed| Awaits::Condition(Box::new(handler(is_owed)));
+        let rows = [
+            (Awaits::Caller(waiting), Cause::Callers, 2000),
+            (custom(false), Cause::Callers, 0),
+            (custom(true), Cause::Joins, 0),
+            (Awaits::Join(peer(3)), Cause::Joins, 0),
+            (condition(false), Cause::Conditions, 501),
+            (condition(true), Cause::Debts, 501),
+        ];
+        for (awaits, cause, bytes) in rows {
+            let before = calls.load(cause);
+            calls.begin_function(awaits, "f", peer(9), Instant::now(), Duration::ZERO);
+            let after = calls.load(cause);
+            assert_eq!(after.len, before.len + 1);
+            assert_eq!(after.bytes, before.bytes + FUNCTION_CALL_BYTES + 1 + bytes);
+        }
+        assert_eq!(calls.forget_some_of(peer(9), 9).len(), 6);
+        assert_eq!(calls.loads, [Load::default(); 6]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ impl Engine {
 
     /// Has the socket read in its turn.
     pub(super) fn queue(&mut self, id: SlotId) {
-        let held_at = self.limits.call_queue_bytes;
+        let held_at = self.unsent_max();
         if let Some(peer) = self.peers.get_mut(id)
             && !peer.is_queued
             && !peer.is_held(held_at)
@@ -63,7 +63,7 @@ impl Engine {
 
     /// Gives the bytes that were read or, after a pause, gone on with.
     fn read_socket(&mut self, id: SlotId) -> usize {
-        let held_at = self.limits.call_queue_bytes;
+        let held_at = self.unsent_max();
         let Some(peer) = self.peers.get_mut(id) else {
             return 0;
         };
@@ -129,7 +129,10 @@ impl Engine {
         };
         bytes.extend_from_slice(input);
         match head.read(Port::Worker, bytes, limit) {
-            Head::Incomplete => {}
+            Head::Incomplete => {
+                self.peers.count(id);
+                self.end_oldest_waiting();
+            }
             Head::Refused(refusal) => {
                 let answer = refusal.response(self.now.wall);
                 self.close_with(id, &answer);
@@ -175,7 +178,7 @@ impl Engine {
             Event::Pong => {}
             Event::Close(reply) => self.close_with(id, &reply.frame()),
         }
-        let held_at = self.limits.call_queue_bytes;
+        let held_at = self.unsent_max();
         let is_held = self.peers.get(id).is_none_or(|peer| peer.is_held(held_at));
         // A list of all that is registered costs far more than the call that asks for it.
         let is_long = self.listed_bytes >= READ_BYTES_A_TURN;
@@ -239,6 +242,7 @@ impl Engine {
             return;
         }
         peer.phase = Phase::Closing;
+        self.peers.count(id);
         self.peers.send_last(id, last);
         self.closing.push(until, id);
         self.forget(id);

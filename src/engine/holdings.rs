@@ -10,6 +10,11 @@ use crate::id::SlotId;
 /// registrations are refused.
 pub(super) const REGISTERED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// The same of all SDK workers together. The last quarter is kept for those that have registered
+/// little.
+pub(super) const REGISTERED_BYTES_MAX_OF_ALL: usize = 8 * REGISTERED_BYTES_MAX;
+const LITTLE_BYTES: usize = 1024 * 1024;
+
 /// The longest id of a function: it is kept for every call under way.
 pub(super) const ID_BYTES_MAX: usize = 4096;
 
@@ -18,29 +23,39 @@ const ENTRY_BYTES: usize = 256;
 
 /// Bytes by owner.
 #[derive(Default)]
-pub(super) struct Holdings(HashMap<SlotId, usize>);
+pub(super) struct Holdings {
+    by_owner: HashMap<SlotId, usize>,
+    of_all: usize,
+}
 
 impl Holdings {
     /// Whether one more entry with texts of so many bytes may be entered.
     pub(super) fn has_room(&self, owner: SlotId, text_bytes: usize) -> bool {
-        let held = self.0.get(&owner).copied().unwrap_or(0);
-        held + ENTRY_BYTES + text_bytes <= REGISTERED_BYTES_MAX
+        let held = self.by_owner.get(&owner).copied().unwrap_or(0) + ENTRY_BYTES + text_bytes;
+        let of_all_max = match held <= LITTLE_BYTES {
+            true => REGISTERED_BYTES_MAX_OF_ALL,
+            false => REGISTERED_BYTES_MAX_OF_ALL / 4 * 3,
+        };
+        held <= REGISTERED_BYTES_MAX && self.of_all + ENTRY_BYTES + text_bytes <= of_all_max
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_owner.is_empty() && self.of_all == 0
     }
 
     pub(super) fn add(&mut self, owner: SlotId, text_bytes: usize) {
-        *self.0.entry(owner).or_insert(0) += ENTRY_BYTES + text_bytes;
+        *self.by_owner.entry(owner).or_insert(0) += ENTRY_BYTES + text_bytes;
+        self.of_all += ENTRY_BYTES + text_bytes;
     }
 
     pub(super) fn remove(&mut self, owner: SlotId, text_bytes: usize) {
-        if let Some(held) = self.0.get_mut(&owner) {
-            *held = held.saturating_sub(ENTRY_BYTES + text_bytes);
+        if let Some(held) = self.by_owner.get_mut(&owner) {
+            let bytes = (ENTRY_BYTES + text_bytes).min(*held);
+            *held -= bytes;
+            self.of_all -= bytes;
             if *held == 0 {
-                self.0.remove(&owner);
+                self.by_owner.remove(&owner);
             }
         }
     }
@@ -65,5 +80,23 @@ mod tests {
         holdings.remove(owner(1), half);
         holdings.remove(owner(1), half);
         assert!(holdings.is_empty());
+    }
+
+    #[test]
+    fn all_together_are_bounded_and_who_has_little_still_finds_room() {
+        let owner = |slot| SlotId {
+            slot,
+            generation: 1,
+        };
+        let mut holdings = Holdings::default();
+        let whole = REGISTERED_BYTES_MAX - ENTRY_BYTES;
+        for n in 0..6 {
+            assert!(holdings.has_room(owner(n), whole), "{n}");
+            holdings.add(owner(n), whole);
+        }
+        assert!(!holdings.has_room(owner(7), whole));
+        assert!(holdings.has_room(owner(7), LITTLE_BYTES / 2));
+        holdings.remove(owner(0), whole);
+        assert!(holdings.has_room(owner(7), whole));
     }
 }

@@ -120,7 +120,10 @@ impl Engine {
     fn enter_socket(&mut self, number: usize, stream: TcpStream) {
         let until = self.now.monotonic + Duration::from_millis(self.limits.handshake_ms);
         match self.peers.insert(stream, number, self.poll.registry()) {
-            Ok(id) => self.handshakes.push(until, id),
+            Ok(id) => {
+                self.handshakes.push(until, id);
+                self.end_oldest_waiting();
+            }
             Err(error) => tracing::warn!("cannot watch an SDK worker's socket: {error}"),
         }
         self.count_sockets();

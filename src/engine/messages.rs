@@ -268,7 +268,7 @@ impl Engine {
         let server = self.triggers.server_of(trigger_type);
         let cause = server
             .filter(|server| *server != id)
-            .and_then(|server| self.no_room_for(server, false, self.limits.call_queue_bytes));
+            .and_then(|server| self.no_room_for(server, None, self.unsent_max()));
         match cause {
             Some(cause) => Err(ErrorBody::new("trigger_registration_failed", cause)),
             None => Ok(()),
@@ -354,8 +354,10 @@ impl Engine {
         }
         let is_hook = self.functions.forget(id, functions);
         self.functions_changed(is_hook);
-        for call in self.calls.forget_peer(id) {
-            self.hear_call(call, Answered::Gone(&error));
+        while self.calls.has_functions_of(id) {
+            for call in self.calls.forget_some_of(id, usize::MAX) {
+                self.hear_call(call, Answered::Gone(&error));
+            }
         }
         for trigger in self.triggers.forget_some_of(id, usize::MAX) {
             self.trigger_gone(&trigger);

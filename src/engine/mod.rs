@@ -365,6 +365,7 @@ impl Engine {
             shard: call.shard,
             slot: call.slot,
             number: call.number,
+            of_join: call.of_join,
         };
         self.ask(&function_id, &call.input, awaits);
     }
@@ -380,6 +381,7 @@ impl Engine {
 
     fn write_sockets(&mut self) {
         let mut written = Vec::new();
+        let before = self.unsent_max();
         self.peers
             .write_all(|id, liveness| written.push((id, liveness)));
         for (id, liveness) in written {
@@ -387,6 +389,11 @@ impl Engine {
                 // It may have been held for what it had not taken.
                 Liveness::Alive => self.queue(id),
                 Liveness::Dead => self.end(id),
+            }
+        }
+        if self.unsent_max() > before {
+            for id in self.peers.ids() {
+                self.queue(id); // it may have been held for what waits for all
             }
         }
     }

@@ -54,6 +54,13 @@ pub(super) struct Answer {
     pub(super) outcome: Outcome,
 }
 
+impl Answer {
+    /// What it holds, its own place and its caller's texts included.
+    fn held_bytes(&self) -> usize {
+        size_of::<Behind>() + self.caller.held_bytes() + self.outcome.held_bytes()
+    }
+}
+
 /// What waits behind `out`, in order.
 enum Behind {
     /// An answer whose values are still shared with the shard that gave it.
@@ -119,7 +126,7 @@ impl Unsent {
 
     /// Appends an answer that is written out later.
     pub(super) fn push_answer(&mut self, answer: Answer) {
-        self.answers_bytes += answer.outcome.held_bytes();
+        self.answers_bytes += answer.held_bytes();
         match answer.caller.held_until {
             Some(until) => self.held.push_back((until, Behind::Answer(answer))),
             None => self.behind.push_back(Behind::Answer(answer)),
@@ -205,11 +212,7 @@ impl Unsent {
         while self.out.len() - self.sent < OUT_BYTES
             && let Some(next) = self.behind.pop_front()
         {
-            let Answer {
-                caller,
-                function,
-                outcome,
-            } = match next {
+            let answer = match next {
                 Behind::Answer(answer) => answer,
                 Behind::Frames(mut frames) => {
                     self.frames_bytes -= frames.len();
@@ -217,7 +220,12 @@ impl Unsent {
                     continue;
                 }
             };
-            self.answers_bytes -= outcome.held_bytes();
+            self.answers_bytes -= answer.held_bytes();
+            let Answer {
+                caller,
+                function,
+                outcome,
+            } = answer;
             let body = ResultBody::Outcome(&outcome);
             let is_to_engine = self.masks.is_some();
             push_message(&mut self.out, self.masks.as_mut(), text, |out| {

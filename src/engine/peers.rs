@@ -73,6 +73,18 @@ pub(super) struct Peer {
     pub(super) is_queued: bool,
     /// It stands among those that are to be written to.
     is_dirty: bool,
+    /// What of it is counted in the sums of all.
+    counted: Counted,
+}
+
+/// What sockets hold.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Counted {
+    /// Unsent.
+    unsent_bytes: usize,
+    /// Of sockets that are not let in: how many, and what has come from them.
+    waiting: usize,
+    waiting_bytes: usize,
 }
 
 /// How far a connection is.
@@ -121,7 +133,30 @@ impl Peer {
             unread: Unread::default(),
             is_queued: false,
             is_dirty: false,
+            counted: Counted::default(),
         }
+    }
+
+    /// What it holds now.
+    fn count(&self) -> Counted {
+        let waiting = match &self.phase {
+            Phase::Handshake { bytes, .. } => Some(bytes.len()),
+            Phase::Admission { early, .. } => Some(early.len()),
+            _ => None,
+        };
+        Counted {
+            unsent_bytes: self.unsent_bytes(),
+            waiting: usize::from(waiting.is_some()),
+            waiting_bytes: waiting.unwrap_or(0),
+        }
+    }
+
+    /// Whether somebody has still to let it in.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Handshake { .. } | Phase::Admission { .. }
+        )
     }
 
     /// Whether it is the link to an engine.
@@ -197,12 +232,25 @@ pub(super) enum Liveness {
     Dead,
 }
 
+impl Counted {
+    /// The sums once a part of them is another than before.
+    fn with(self, now: Counted, before: Counted) -> Counted {
+        Counted {
+            unsent_bytes: self.unsent_bytes + now.unsent_bytes - before.unsent_bytes,
+            waiting: self.waiting + now.waiting - before.waiting,
+            waiting_bytes: self.waiting_bytes + now.waiting_bytes - before.waiting_bytes,
+        }
+    }
+}
+
 /// The sockets on the worker port.
 #[derive(Default)]
 pub(super) struct Peers {
     slots: Named<Peer>,
     /// Those that the worker port has let in.
     let_in: usize,
+    /// What all of them hold.
+    counted: Counted,
     /// Those with something to send, each once.
     dirty: Vec<SlotId>,
     /// The text of the message being written.
@@ -255,12 +303,14 @@ impl Peers {
         if registered.is_err() {
             self.slots.remove(id);
         }
+        self.count(id);
         registered.map(|()| id)
     }
 
     pub(super) fn remove(&mut self, id: SlotId, registry: &Registry) -> Option<Peer> {
         let mut peer = self.slots.remove(id)?;
         self.let_in -= usize::from(peer.is_let_in);
+        self.counted = self.counted.with(Counted::default(), peer.counted);
         peer.socket.deregister(registry);
         Some(peer)
     }
@@ -279,6 +329,30 @@ impl Peers {
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Has the sums of all hold what the socket holds now.
+    pub(super) fn count(&mut self, id: SlotId) {
+        if let Some(peer) = self.slots.get_mut(id) {
+            let now = peer.count();
+            self.counted = self.counted.with(now, peer.counted);
+            peer.counted = now;
+        }
+    }
+
+    /// What waits unsent for all of them.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.counted.unsent_bytes
+    }
+
+    /// How many are not let in, and what has come from these.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.counted.waiting, self.counted.waiting_bytes)
+    }
+
+    /// Whether one more may be let in.
+    pub(super) fn has_room(&self, most: usize) -> bool {
+        self.let_in < most
     }
 
     /// Counts a socket among those that are let in, if fewer than `most` are.
@@ -393,12 +467,14 @@ impl Peers {
             if peer.unsent.is_empty() && matches!(peer.phase, Phase::Closing) {
                 peer.socket.shutdown_write();
             }
+            self.count(id);
             written(id, Liveness::Alive);
         }
     }
 
     /// Has it written to in this turn.
     pub(super) fn mark(&mut self, id: SlotId) {
+        self.count(id);
         if let Some(peer) = self.slots.get_mut(id)
             && !peer.is_dirty
         {

@@ -9,7 +9,7 @@ use crate::protocol::trigger::payload::PresenceEvent;
 
 use super::Engine;
 use super::attached::Callee;
-use super::calls::{Answered, Awaits, Handler};
+use super::calls::{Answered, Awaits, Cause, Handler};
 use super::peers::Peer;
 
 /// Owed leaves that are taken from one worker at a time.
@@ -216,11 +216,12 @@ impl Engine {
         if conditions == 0 {
             return usize::MAX;
         }
-        if self.calls.owed_bytes() > self.limits.call_queue_bytes {
+        let owed = self.calls.load(Cause::Debts);
+        if owed.bytes > self.calls_bytes_max() {
             return 0;
         }
         let in_flight_max = self.limits.calls_in_flight;
-        let room = in_flight_max.saturating_sub(self.calls.owed_len());
+        let room = in_flight_max.saturating_sub(owed.len);
         (room / conditions).max(usize::from(room > 0))
     }
 

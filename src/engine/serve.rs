@@ -16,7 +16,7 @@ use crate::shard::{Ask, Command, Reply};
 use super::Engine;
 use super::ask::Outgoing;
 use super::attached::Callee;
-use super::calls::{Awaits, Caller, StreamCall, function_not_found};
+use super::calls::{Awaits, Caller, Cause, StreamCall, function_not_found};
 use super::outgoing::Answer;
 
 /// Told to whoever finds no room.
@@ -104,9 +104,10 @@ impl Engine {
         // What a worker sends itself is bounded by its own socket being left unread.
         let unsent_max = match callee == id {
             true => usize::MAX,
-            false => self.limits.call_queue_bytes,
+            false => self.unsent_max(),
         };
-        self.no_room_for(callee, waits, unsent_max)
+        let waits_as = waits.then_some(Cause::Callers);
+        self.no_room_for(callee, waits_as, unsent_max)
             .map(str::to_owned)
     }
 
@@ -140,6 +141,11 @@ impl Engine {
             Ok(input) => input,
             Err(error) => return self.fail(id, caller, function.id(), &error),
         };
+        if caller.is_some() && self.calls.streams_bytes() > self.calls_bytes_max() {
+            self.metrics().calls_refused.increment();
+            let error = failed(function, OVERLOADED);
+            return self.answer_error(caller, function.id(), &error);
+        }
         let (key, ask) = match input {
             StreamInput::ListGroups { .. } | StreamInput::ListAll => {
                 return self.invoke_listing(id, caller, function, &input);
@@ -172,7 +178,7 @@ impl Engine {
     /// A custom store names its groups: no shard knows them.
     fn ask_for_groups(&mut self, callee: SlotId, caller: Caller, stream: &str) {
         let function = StreamFunction::ListGroups;
-        if let Some(cause) = self.no_room_for(callee, true, self.limits.call_queue_bytes) {
+        if let Some(cause) = self.no_room_for(callee, Some(Cause::Callers), self.unsent_max()) {
             self.metrics().calls_refused.increment();
             return self.answer_error(Some(caller), function.id(), &failed(function, cause));
         }

@@ -27,6 +27,9 @@ const PARTS: [(&str, bool, Option<&str>); 4] = [
     ("iii-worker-manager", true, None),
 ];
 
+/// The longest word of a worker about itself: it is kept.
+const PROFILE_BYTES_MAX: usize = 16 * 1024;
+
 /// What an SDK worker tells about itself.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Profile {
@@ -76,6 +79,13 @@ impl Engine {
         id: Option<SlotId>,
         data: &str,
     ) -> Result<Done, ErrorBody> {
+        if data.len() > PROFILE_BYTES_MAX {
+            let why = format!(
+                "what a worker tells about itself is too long: {} > {PROFILE_BYTES_MAX} bytes",
+                data.len()
+            );
+            return Err(ErrorBody::new("invocation_error", why));
+        }
         let told = inputs::register_worker(data)?;
         let done = Done::with_result(r#"{"success":true}"#.to_owned());
         let Some(peer) = id.and_then(|id| self.peers.get_mut(id)) else {

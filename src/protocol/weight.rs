@@ -1,6 +1,6 @@
 //! How many bytes messages between threads hold, for the bounds of mailboxes.
 
-use crate::protocol::answer::Outcome;
+use crate::protocol::answer::{Chunk, Outcome, UpdateError};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::input::{AppendPath, UpdateOp};
 
@@ -11,16 +11,23 @@ impl Outcome {
         match self {
             Outcome::Set { new, old } => new.len() + len(old),
             Outcome::Updated { new, old, errors } => {
-                let messages: usize = errors.iter().map(|error| error.message.len()).sum();
-                new.len() + len(old) + messages
+                let errors = errors
+                    .iter()
+                    .map(|error| size_of::<UpdateError>() + error.code.len() + error.message.len());
+                new.len() + len(old) + errors.sum::<usize>()
             }
             Outcome::Got(value) => len(value),
             Outcome::Deleted { old } => len(old),
-            Outcome::List(chunks) => chunks.iter().map(|chunk| chunk.len()).sum(),
-            Outcome::Groups(names) => names.iter().map(String::len).sum(),
+            Outcome::List(chunks) => {
+                let chunks = chunks.iter().map(|chunk| size_of::<Chunk>() + chunk.len());
+                chunks.sum()
+            }
+            Outcome::Groups(names) => names.iter().map(|name| name_bytes(name)).sum(),
             Outcome::All(streams) => {
                 let of_stream = |(name, groups): &(String, Vec<String>)| {
-                    name.len() + groups.iter().map(String::len).sum::<usize>()
+                    size_of::<Vec<String>>()
+                        + name_bytes(name)
+                        + groups.iter().map(|name| name_bytes(name)).sum::<usize>()
                 };
                 streams.iter().map(of_stream).sum()
             }
@@ -28,6 +35,11 @@ impl Outcome {
             Outcome::Failed(error) => error.held_bytes(),
         }
     }
+}
+
+/// A name of its own takes its place beside its text.
+fn name_bytes(name: &str) -> usize {
+    size_of::<String>() + name.len()
 }
 
 impl ErrorBody {

@@ -50,6 +50,7 @@ impl Group {
             number,
             function,
             key: self.key.clone(),
+            of_join: matches!(ask, Ask::Join(_)),
             input,
         });
         let custom = Custom {

@@ -49,6 +49,8 @@ pub struct CustomCall {
     pub function: StreamFunction,
     /// The stream whose function it is.
     pub key: GroupKey,
+    /// A subscriber waits for it, and no SDK worker.
+    pub of_join: bool,
     /// Its input: a JSON object.
     pub input: Text,
 }
