@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use tungstenite::Message;
 
@@ -496,4 +498,78 @@ fn lists_that_nobody_waits_for_are_not_made() {
         sdk.void("engine::functions::list", json!({}));
     }
     sdk.settle();
+}
+
+/// How long a call of another worker takes at most, over and over for a while.
+fn longest_call(sdk: &mut SdkWorker, for_a_while: Duration) -> Duration {
+    let began = Instant::now();
+    let mut longest = Duration::ZERO;
+    while began.elapsed() < for_a_while {
+        let since = Instant::now();
+        sdk.set(("s", "g"), "i", json!(1));
+        longest = longest.max(since.elapsed());
+    }
+    longest
+}
+
+#[test]
+fn lists_over_many_hidden_ids_hold_up_nobody() {
+    const HIDDEN: usize = 20_000;
+    let server = TestServer::start(ONE_WORKER);
+    let mut owner = SdkWorker::connect(&server);
+    for n in 0..HIDDEN {
+        owner.send(&json!({"type": "registerfunction", "id": format!("engine::hidden::{n}")}));
+    }
+    owner.settle();
+    let mut asking = SdkWorker::connect(&server);
+    let asked: Vec<String> = (0..100)
+        .map(|_| asking.start("engine::functions::list", json!({})))
+        .collect();
+    let mut other = SdkWorker::connect(&server);
+    let longest = longest_call(&mut other, Duration::from_millis(300));
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    let listed = asking.result(&asked[0]);
+    let listed = listed["result"]["functions"].as_array().unwrap();
+    assert_eq!(listed.len(), 9, "ours that are not internal");
+}
+
+#[test]
+fn a_change_that_many_functions_of_ours_would_be_told_of_holds_up_nobody() {
+    let server = TestServer::start(ONE_WORKER);
+    let mut owner = SdkWorker::connect(&server);
+    for n in 0..2000 {
+        owner.send(
+            &json!({"type": "registertrigger", "id": format!("t{n}"), "config": {},
+            "trigger_type": "engine::functions-available", "function_id": "stream::set"}),
+        );
+    }
+    owner.settle();
+    let text = "x".repeat(4 << 20);
+    for n in 0..4 {
+        owner.send(&json!({"type": "registerfunction", "id": format!("f{n}"), "metadata": text}));
+    }
+    owner.settle();
+    let mut other = SdkWorker::connect(&server);
+    let longest = longest_call(&mut other, Duration::from_millis(1500));
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+}
+
+#[test]
+fn what_is_published_to_very_many_is_told_to_all_in_turns() {
+    const TRIGGERS: usize = 3000;
+    let server = TestServer::start(ONE_WORKER);
+    let mut sdk = SdkWorker::connect(&server);
+    sdk.register("heard");
+    for n in 0..TRIGGERS {
+        sdk.send(&json!({"type": "registertrigger", "id": format!("t{n}"),
+            "trigger_type": "subscribe", "function_id": "heard", "config": {"topic": "t"}}));
+    }
+    sdk.settle();
+    for round in 0..2 {
+        let text = format!("{round}{}", "x".repeat(4000));
+        sdk.void("publish", json!({"topic": "t", "data": text}));
+        for _ in 0..TRIGGERS {
+            assert_eq!(sdk.next_call_of("heard")["data"], *text);
+        }
+    }
 }

@@ -200,6 +200,35 @@ fn an_answer_that_holds_nothing_weighs_its_entry_and_its_trace() {
 }
 
 #[test]
+fn a_frame_of_logs_with_a_long_name_and_many_records_makes_no_copies_of_it() {
+    let _alone = ALONE.lock();
+    let server = server();
+    let mut deaf = deaf(&server);
+    for message in [
+        json!({"type": "registerfunction", "id": "heard"}),
+        json!({"type": "registertrigger", "id": "l", "trigger_type": "log", "function_id": "heard", "config": {}}),
+    ] {
+        deaf.write_all(&frame(&message)).unwrap();
+    }
+    let name = "n".repeat(2 * MIB);
+    let records = vec!["{}"; 50_000].join(",");
+    let logs = format!(
+        r#"LOGS{{"resourceLogs":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"{name}"}}}}]}},"scopeLogs":[{{"logRecords":[{records}]}}]}}]}}"#
+    );
+    let mut sender = SdkWorker::connect(&server);
+    sender.settle();
+    let before = resident_bytes();
+    sender.send_message(tungstenite::Message::binary(logs.into_bytes()));
+    let mut sdk = SdkWorker::connect(&server);
+    for n in 0..20 {
+        sdk.set(("s", "g"), "i", json!(n));
+    }
+    sender.settle();
+    let grown = grown_since(before);
+    assert!(grown < 64 * MIB, "{grown} bytes for one frame");
+}
+
+#[test]
 fn what_calls_under_way_keep_is_bounded() {
     const CALLS: usize = 5000;
     let _alone = ALONE.lock();

@@ -131,21 +131,30 @@ impl Engine {
                 let payload = Text::clone(&handler.payload);
                 self.ask(condition, &payload, Awaits::Condition(Box::new(handler)));
             }
-            None => self.call_handler(&handler),
+            None => {
+                self.call_handler(&handler);
+            }
         }
     }
 
-    /// Calls the handler of a trigger. Nobody waits for its answer; an error is logged.
-    fn call_handler(&mut self, handler: &Handler) {
+    /// Calls the handler of a trigger. Nobody waits for its answer; an error is logged. False: it is a
+    /// function of ours, which cannot read its input.
+    pub(super) fn call_handler(&mut self, handler: &Handler) -> bool {
         let function_id = &*handler.function_id;
         if !self.may_fire(handler.on_behalf, function_id) {
-            return self.warn_of_trigger(handler, function_id);
+            self.warn_of_trigger(handler, function_id);
+            return true;
         }
-        let callee = match self.callee_of(function_id) {
-            Callee::Peer(callee) => callee,
+        match self.callee_of(function_id) {
+            Callee::Peer(callee) => self.call_handler_at(callee, handler),
             Callee::Nobody => return self.call_own_handler(handler),
-            Callee::Away => return self.metrics().trigger_calls_dropped.increment(),
-        };
+            Callee::Away => self.metrics().trigger_calls_dropped.increment(),
+        }
+        true
+    }
+
+    fn call_handler_at(&mut self, callee: SlotId, handler: &Handler) {
+        let function_id = &*handler.function_id;
         let unsent_bytes = self.peers.get(callee).map_or(0, Peer::unsent_bytes);
         if unsent_bytes > self.unsent_max() && !handler.is_owed {
             return self.drop_handler_call(callee, function_id);
@@ -172,18 +181,21 @@ impl Engine {
     }
 
     /// A trigger may call a function of our own as well: as a void call does.
-    fn call_own_handler(&mut self, handler: &Handler) {
+    fn call_own_handler(&mut self, handler: &Handler) -> bool {
         let function_id = &*handler.function_id;
         match StreamFunction::from_id(function_id) {
             Some(function) => self.invoke_stream(None, None, function, &handler.payload),
             None if self.has_own(function_id) => {
-                self.invoke_own(None, None, function_id, &handler.payload);
+                self.invoke_own(None, None, function_id, &handler.payload)
             }
-            None => self.hear(Awaits::Nobody, function_id, Answered::NotFound),
+            None => {
+                self.hear(Awaits::Nobody, function_id, Answered::NotFound);
+                true
+            }
         }
     }
 
-    fn drop_handler_call(&mut self, callee: SlotId, function_id: &str) {
+    pub(super) fn drop_handler_call(&mut self, callee: SlotId, function_id: &str) {
         self.metrics().trigger_calls_dropped.increment();
         let now = self.now.monotonic;
         let name = self.name_of(callee);
@@ -274,7 +286,9 @@ impl Engine {
             Awaits::TriggerTypes => self.trigger_types_listed(answered),
             Awaits::Condition(handler) => match answered {
                 Answered::Result(result) if is_false(result) => {}
-                Answered::Result(_) => self.call_handler(&handler),
+                Answered::Result(_) => {
+                    self.call_handler(&handler);
+                }
                 _ => self.log_failure(function_id, answered),
             },
             Awaits::JoinCondition(join, handler) => match answered {

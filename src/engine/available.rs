@@ -3,11 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::id::Text;
-use crate::protocol::trigger::payload::functions_available;
-
 use super::Engine;
-use super::own::handlers;
+use super::listings::Listing;
 
 /// How long changes are gathered. The promise is a second, this thread's turns included.
 const GATHERED_FOR: Duration = Duration::from_millis(500);
@@ -34,13 +31,11 @@ impl Engine {
             return;
         }
         self.functions_due = None;
-        let followers = self.triggers.of_functions_available();
+        let mut followers = self.triggers.of_functions_available();
+        self.keep_listeners(&mut followers);
         let has_changed = self.functions.take_changed();
-        if !has_changed || followers.is_empty() || self.drain_until.is_some() {
-            return;
+        if has_changed && !followers.is_empty() && self.drain_until.is_none() {
+            self.begin_listing(Listing::for_followers(followers));
         }
-        let functions = self.functions.list(true, |_, _| true);
-        let payload = Text::from(functions_available(&functions));
-        self.fire_all(handlers(followers, &payload));
     }
 }

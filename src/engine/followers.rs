@@ -20,8 +20,8 @@ pub(super) struct List(BTreeMap<u64, SlotId>);
 /// Followers by what triggers listen to.
 #[derive(Default)]
 pub(super) struct Followers {
-    /// Of type `stream`, by stream, and those by group.
-    events: HashMap<Box<str>, ByName>,
+    /// Of type `stream`, by stream, and those by group and item.
+    events: HashMap<Box<str>, ByGroup>,
     event_streams: Streams,
     pub(super) joins: OfPresence,
     pub(super) leaves: OfPresence,
@@ -29,6 +29,13 @@ pub(super) struct Followers {
     pub(super) functions_available: List,
     pub(super) workers_available: List,
     topics: HashMap<Box<str>, List>,
+}
+
+/// Triggers of one stream, by group, or of any group.
+#[derive(Default)]
+struct ByGroup {
+    any: ByName,
+    named: HashMap<Box<str>, ByName>,
 }
 
 /// Triggers of one name each, or of any.
@@ -81,10 +88,17 @@ impl Followers {
         }
     }
 
-    /// Triggers of events of that group, in order of registration; which items, they have to say.
-    pub(super) fn of_event(&self, stream: &str, group: &str) -> Vec<SlotId> {
-        let of_stream = self.events.get(stream);
-        of_stream.map_or_else(Vec::new, |of_stream| of_stream.find(group))
+    /// Triggers of events of that item of that group, in order of registration.
+    pub(super) fn of_event(&self, stream: &str, group: &str, item: Option<&str>) -> Vec<SlotId> {
+        let Some(of_stream) = self.events.get(stream) else {
+            return Vec::new();
+        };
+        let groups = [Some(&of_stream.any), of_stream.named.get(group)];
+        let lists = groups.into_iter().flatten().flat_map(|of_group| {
+            let of_item = item.and_then(|item| of_group.named.get(item));
+            [Some(&of_group.any), of_item].into_iter().flatten()
+        });
+        in_order(lists.flat_map(List::entries).collect())
     }
 
     /// Triggers of a topic, in order of registration.
@@ -103,7 +117,11 @@ impl Followers {
 
     fn add_event(&mut self, order: u64, slot: SlotId, matcher: &StreamTrigger) {
         let of_stream = self.events.entry(matcher.stream.clone()).or_default();
-        of_stream.add(matcher.group.as_deref(), order, slot);
+        let of_group = match &matcher.group {
+            Some(group) => of_stream.named.entry(group.clone()).or_default(),
+            None => &mut of_stream.any,
+        };
+        of_group.add(matcher.item.as_deref(), order, slot);
         self.event_streams.named.insert((*matcher.stream).into());
     }
 
@@ -111,8 +129,19 @@ impl Followers {
         let Some(of_stream) = self.events.get_mut(&matcher.stream) else {
             return;
         };
-        of_stream.remove(matcher.group.as_deref(), order);
-        if of_stream.is_empty() {
+        let item = matcher.item.as_deref();
+        match &matcher.group {
+            None => of_stream.any.remove(item, order),
+            Some(group) => {
+                if let Some(of_group) = of_stream.named.get_mut(group) {
+                    of_group.remove(item, order);
+                    if of_group.is_empty() {
+                        of_stream.named.remove(group);
+                    }
+                }
+            }
+        }
+        if of_stream.any.is_empty() && of_stream.named.is_empty() {
             self.events.remove(&matcher.stream);
             self.event_streams.named.remove(&matcher.stream);
         }
@@ -183,10 +212,13 @@ impl ByName {
         let Some(named) = self.named.get(name) else {
             return self.any.iter().collect();
         };
-        let mut found: Vec<(u64, SlotId)> = self.any.entries().chain(named.entries()).collect();
-        found.sort_unstable_by_key(|(order, _)| *order);
-        found.into_iter().map(|(_, slot)| slot).collect()
+        in_order(self.any.entries().chain(named.entries()).collect())
     }
+}
+
+fn in_order(mut found: Vec<(u64, SlotId)>) -> Vec<SlotId> {
+    found.sort_unstable_by_key(|(order, _)| *order);
+    found.into_iter().map(|(_, slot)| slot).collect()
 }
 
 impl List {
@@ -274,6 +306,37 @@ mod tests {
             anew < 200 * 20,
             "{anew} entries for 200 changes beside {MANY}"
         );
+    }
+
+    #[test]
+    fn an_event_finds_the_triggers_of_its_group_and_item_and_no_others() {
+        let mut followers = Followers::default();
+        let matcher = |group: Option<&str>, item: Option<&str>| {
+            Matcher::Event(StreamTrigger {
+                group: group.map(Box::from),
+                item: item.map(Box::from),
+                ..of(1)
+            })
+        };
+        let all = [
+            matcher(Some("g"), Some("i")),
+            matcher(None, None),
+            matcher(Some("g"), None),
+            matcher(None, Some("i")),
+            matcher(Some("g"), Some("other")),
+            matcher(Some("other"), None),
+        ];
+        for (order, matcher) in all.iter().enumerate() {
+            followers.add(order as u64, slot(order as u64), matcher);
+        }
+        let found = followers.of_event("1", "g", Some("i"));
+        assert_eq!(found, [0, 1, 2, 3].map(slot));
+        assert_eq!(followers.of_event("1", "g", None), [1, 2].map(slot));
+        assert_eq!(followers.of_event("1", "x", Some("x")), [1].map(slot));
+        for (order, matcher) in all.iter().enumerate() {
+            followers.remove(order as u64, matcher);
+        }
+        assert!(followers.events.is_empty() && followers.streams().0.is_empty());
     }
 
     #[test]

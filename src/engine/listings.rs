@@ -3,26 +3,136 @@
 
 use serde_json::value::RawValue;
 
-use crate::id::SlotId;
+use crate::id::{SlotId, Text};
+use crate::protocol::answer::ResultBody;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::listing::{self, TriggerRow, TriggerTypeRow, inputs};
+use crate::protocol::trigger::payload::FUNCTIONS_CHANGED;
 
 use super::Engine;
+use super::calls::Caller;
 use super::own::Done;
-use super::trigger::ServedType;
+use super::registry::INTERNAL_PREFIX;
+use super::trigger::{Called, ServedType};
 use super::workers::OUR_VERSION;
 
+/// What rows may add to a list, each, before the next turn.
+const LISTED_BYTES_A_ROW: usize = 1024;
+
+/// A list of functions that is made in turns.
+pub(super) struct Listing {
+    out: Vec<u8>,
+    is_first: bool,
+    include_internal: bool,
+    /// The last one that was looked at.
+    after: Option<Box<str>>,
+    whom: Whom,
+}
+
+/// Who is told.
+enum Whom {
+    Caller(Caller),
+    Followers(Vec<Called>),
+}
+
+impl Listing {
+    /// For triggers of changes in the set of functions.
+    pub(super) fn for_followers(called: Vec<Called>) -> Listing {
+        Listing {
+            out: FUNCTIONS_CHANGED.into(),
+            is_first: true,
+            include_internal: true,
+            after: None,
+            whom: Whom::Followers(called),
+        }
+    }
+
+    /// The socket that asks for it.
+    pub(super) fn by(&self) -> Option<SlotId> {
+        match &self.whom {
+            Whom::Caller(caller) => Some(caller.peer),
+            Whom::Followers(_) => None,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.out.len()
+    }
+}
+
 impl Engine {
-    /// `engine::functions::list`. `id`: the worker that asks, and hears of what it may call.
-    pub(super) fn list_functions(&self, id: Option<SlotId>, data: &str) -> Result<Done, ErrorBody> {
-        let include_internal = inputs::functions_list(data)?;
-        let peer = id.and_then(|id| self.peers.get(id));
-        let functions = self
+    /// `engine::functions::list`. `id`: the worker that asks, and hears of what it may call. False: the
+    /// input cannot be read.
+    pub(super) fn list_functions(
+        &mut self,
+        id: Option<SlotId>,
+        caller: Option<Caller>,
+        data: &str,
+    ) -> bool {
+        let checked = self.check_passed_on(data);
+        let include_internal = checked
+            .map_err(|why| ErrorBody::new("invocation_error", why))
+            .and_then(|()| inputs::functions_list(data));
+        match (include_internal, caller) {
+            (Err(error), caller) => {
+                self.fail(id, caller, inputs::LIST_FUNCTIONS, &error);
+                false
+            }
+            (Ok(_), None) => true,
+            (Ok(include_internal), Some(caller)) => {
+                self.begin_listing(Listing {
+                    out: br#"{"functions":["#.to_vec(),
+                    is_first: true,
+                    include_internal,
+                    after: None,
+                    whom: Whom::Caller(caller),
+                });
+                true
+            }
+        }
+    }
+
+    /// Goes on with a list by so many rows. Whether it is whole, and how many were looked at.
+    pub(super) fn list_some(&self, listing: &mut Listing, most: usize) -> (bool, usize) {
+        let peer = match &listing.whom {
+            Whom::Caller(caller) => self.peers.get(caller.peer),
+            Whom::Followers(_) => None,
+        };
+        let (out, is_first) = (&mut listing.out, &mut listing.is_first);
+        let include_internal = listing.include_internal;
+        let bytes_max = out.len() + most * LISTED_BYTES_A_ROW;
+        let mut looked_at = 0;
+        let after = self
             .functions
-            .list(include_internal, |function_id, metadata| {
-                peer.is_none_or(|peer| peer.access.may_call(function_id, metadata).is_ok())
+            .list_some(listing.after.as_deref(), |function| {
+                let (id, metadata) = (function.id, function.metadata);
+                looked_at += 1;
+                let is_shown = (include_internal || !id.starts_with(INTERNAL_PREFIX))
+                    && peer.is_none_or(|peer| peer.access.may_call(id, metadata).is_ok());
+                if is_shown {
+                    if !std::mem::take(is_first) {
+                        out.push(b',');
+                    }
+                    function.write(out);
+                }
+                looked_at < most && out.len() < bytes_max
             });
-        Ok(Done::with_result(format!(r#"{{"functions":{functions}}}"#)))
+        listing.after = after;
+        (listing.after.is_none(), looked_at)
+    }
+
+    /// A list is whole.
+    pub(super) fn listed(&mut self, listing: Listing) {
+        let mut out = listing.out;
+        out.extend_from_slice(b"]}");
+        let text = String::from_utf8(out).unwrap_or_default();
+        match listing.whom {
+            Whom::Caller(caller) => {
+                let body = ResultBody::Json(&text);
+                self.answer(Some(caller), inputs::LIST_FUNCTIONS, body);
+            }
+            Whom::Followers(called) => self.fire_all(called, Text::from(text), None),
+        }
     }
 
     /// `engine::triggers::list`.

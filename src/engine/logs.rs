@@ -8,15 +8,16 @@ use crate::protocol::call::ErrorBody;
 use crate::protocol::logs::{LogEntry, Severity, otlp};
 
 use super::Engine;
-use super::calls::Handler;
-use super::own::{Done, handlers};
+use super::own::Done;
+use super::trigger::Called;
 
 impl Engine {
     /// `engine::log::*`.
-    pub(super) fn log(&self, severity: Severity, data: &str) -> Result<Done, ErrorBody> {
+    pub(super) fn log(&mut self, severity: Severity, data: &str) -> Result<Done, ErrorBody> {
         let now_ns = nanoseconds(self.now.wall);
         let entry = LogEntry::from_call(severity, data, now_ns, ENGINE_VERSION)?;
-        Ok(Done::calling(self.followers(&entry)))
+        let (called, payload) = self.followers(&entry);
+        Ok(Done::telling(called, payload))
     }
 
     /// A frame of telemetry. It is looked at only if it bears logs and somebody follows them.
@@ -28,26 +29,23 @@ impl Engine {
         let Some(content) = otlp::content(frame) else {
             return;
         };
-        match otlp::parse(content) {
-            Ok(entries) => {
-                for entry in &entries {
-                    let followers = self.followers(entry);
-                    self.fire_all(followers);
-                }
-            }
+        match otlp::Frame::read(content) {
+            Ok(frame) => self.keep_logs(id, frame),
             Err(error) => self.warn(id, &format!("a frame of logs is dropped: {error}")),
         }
     }
 
-    fn followers(&self, entry: &LogEntry) -> Vec<Handler> {
-        let functions = self.triggers.of_log(&entry.severity_text);
-        if functions.is_empty() {
-            return Vec::new();
+    /// Who hears of an entry, and what: nothing is made where nobody does.
+    pub(super) fn followers(&mut self, entry: &LogEntry) -> (Vec<Called>, Text) {
+        let mut called = self.triggers.of_log(&entry.severity_text);
+        self.keep_listeners(&mut called);
+        if called.is_empty() {
+            return (called, Text::from(""));
         }
         let mut payload = Vec::new();
         entry.write(&mut payload);
         let payload = String::from_utf8(payload).unwrap_or_default();
-        handlers(functions, &Text::from(payload))
+        (called, Text::from(payload))
     }
 }
 

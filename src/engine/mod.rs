@@ -9,6 +9,7 @@ mod attached;
 mod available;
 mod calls;
 mod embedded;
+mod firing;
 mod followers;
 mod guard;
 mod holdings;
@@ -55,6 +56,7 @@ pub use listeners::{Listener, Rules};
 use attached::Attached;
 use calls::{Awaits, Calls, Handler};
 use embedded::Shown;
+use firing::Work;
 use hooks::HooksState;
 use listeners::Listeners;
 use parked::Parked;
@@ -122,6 +124,8 @@ pub struct Engine {
     triggers: Triggers,
     hooks: HooksState,
     calls: Calls,
+    /// What goes on from turn to turn.
+    work: Work,
     auth: Option<Auth>,
     /// Streams that nobody joins unless a function was asked and answered.
     join_required: PersistentSet,
@@ -196,6 +200,7 @@ impl Engine {
             taken_leaves: VecDeque::new(),
             leaves_granted: Vec::new(),
             calls: Calls::default(),
+            work: Work::default(),
             readable: VecDeque::new(),
             listed_bytes: 0,
             parked: Vec::new(),
@@ -223,6 +228,7 @@ impl Engine {
             self.wait_for_events(&mut events)?; // the thread sleeps here and nowhere else
             let turn = TurnClock::begin();
             self.now = Now::read(); // the turn's one look at the clocks
+            self.go_on_with_work(); // what was too long for one turn
             self.read_mailbox();
             self.deliver_parked(); // what found its owner full, before anything after it
             self.accept();
@@ -276,6 +282,7 @@ impl Engine {
     fn sleep_at_most(&mut self) -> Option<Duration> {
         let has_work = !self.readable.is_empty()
             || self.peers.has_dirty()
+            || !self.work.is_empty()
             || !self.ports.mailbox.is_empty()
             || self.may_take_leaves()
             || self.listeners.are_due();

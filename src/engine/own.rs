@@ -9,7 +9,7 @@ use crate::protocol::listing::inputs;
 use crate::protocol::logs::Severity;
 
 use super::Engine;
-use super::calls::{Caller, Handler};
+use super::calls::Caller;
 use super::trigger::Called;
 
 /// One of them.
@@ -58,38 +58,30 @@ pub(super) fn is_own(function_id: &str) -> bool {
 pub(super) struct Done {
     /// A JSON text, for the caller. None: there is no result.
     result: Option<String>,
-    /// What is called once the caller has been answered.
-    then: Vec<Handler>,
+    /// What is told to triggers once the caller has been answered.
+    then: Option<(Vec<Called>, Text)>,
 }
 
 impl Done {
     pub(super) fn with_result(result: String) -> Done {
         Done {
             result: Some(result),
-            then: Vec::new(),
+            then: None,
         }
     }
 
     /// Without a result.
-    pub(super) fn calling(then: Vec<Handler>) -> Done {
-        Done { result: None, then }
+    pub(super) fn telling(called: Vec<Called>, payload: Text) -> Done {
+        Done {
+            result: None,
+            then: Some((called, payload)),
+        }
     }
 
-    pub(super) fn then(mut self, then: Vec<Handler>) -> Done {
-        self.then = then;
+    pub(super) fn then(mut self, told: (Vec<Called>, Text)) -> Done {
+        self.then = Some(told);
         self
     }
-}
-
-/// The calls that tell all these functions the same.
-pub(super) fn handlers(called: Vec<Called>, payload: &Text) -> Vec<Handler> {
-    let handler = |called: Called| Handler {
-        function_id: called.function_id,
-        payload: Text::clone(payload),
-        is_owed: false,
-        on_behalf: called.on_behalf,
-    };
-    called.into_iter().map(handler).collect()
 }
 
 impl Engine {
@@ -99,16 +91,19 @@ impl Engine {
     }
 
     /// A call of one of the server's own functions. `id`: the socket that it came from; none for a
-    /// trigger's.
+    /// trigger's. False: it cannot read its input.
     pub(super) fn invoke_own(
         &mut self,
         id: Option<SlotId>,
         caller: Option<Caller>,
         function_id: &str,
         data: &str,
-    ) {
+    ) -> bool {
         if caller.is_none() && OwnFunction::from_id(function_id).is_some_and(OwnFunction::is_list) {
-            return; // nobody would read it
+            return true; // nobody would read it
+        }
+        if OwnFunction::from_id(function_id) == Some(OwnFunction::ListFunctions) {
+            return self.list_functions(id, caller, data);
         }
         let done = match self.check_passed_on(data) {
             Ok(()) => self.do_own(id, function_id, data),
@@ -122,9 +117,15 @@ impl Engine {
                     .as_deref()
                     .map_or(ResultBody::Nothing, ResultBody::Json);
                 self.answer(caller, function_id, body);
-                self.fire_all(done.then);
+                if let Some((called, payload)) = done.then {
+                    self.fire_all(called, payload, id);
+                }
+                true
             }
-            Err(error) => self.fail(id, caller, function_id, &error),
+            Err(error) => {
+                self.fail(id, caller, function_id, &error);
+                false
+            }
         }
     }
 
@@ -137,20 +138,14 @@ impl Engine {
         match OwnFunction::from_id(function_id) {
             Some(OwnFunction::RegisterWorker) => self.register_worker(id, data),
             Some(OwnFunction::ListWorkers) => self.list_workers(id, data),
-            Some(OwnFunction::ListFunctions) => self.list_functions(id, data),
             Some(OwnFunction::ListTriggers) => self.list_triggers(data),
             Some(OwnFunction::ListTriggerTypes) => self.list_trigger_types(data),
             Some(OwnFunction::CheckHealth) => self.check_health(data),
             Some(OwnFunction::Log(severity)) => self.log(severity, data),
             Some(OwnFunction::Publish) => self.publish(id, data),
-            None => Err(super::calls::function_not_found(function_id)),
-        }
-    }
-
-    /// Calls handlers that no condition stands before.
-    pub(super) fn fire_all(&mut self, handlers: Vec<Handler>) {
-        for handler in handlers {
-            self.fire(None, handler);
+            Some(OwnFunction::ListFunctions) | None => {
+                Err(super::calls::function_not_found(function_id))
+            }
         }
     }
 }

@@ -62,6 +62,8 @@ pub(super) struct Peer {
     pub(super) parked_until: Option<Instant>,
     /// Calls of lists under way.
     pub(super) lists_under_way: u32,
+    /// What it has brought about and is still being done in turns.
+    pub(super) work_under_way: u32,
     /// Trigger calls that found its queue full, since that was last told.
     pub(super) drops: u64,
     pub(super) drops_said_at: Option<Instant>,
@@ -125,6 +127,7 @@ impl Peer {
             parked: Parked::default(),
             parked_until: None,
             lists_under_way: 0,
+            work_under_way: 0,
             drops: 0,
             drops_said_at: None,
             heard_at: Instant::now(),
@@ -194,6 +197,7 @@ impl Peer {
         let is_full = matches!(self.phase, Phase::Admission { .. })
             || !self.parked.is_empty()
             || self.unsent_bytes() > unsent_bytes_max
+            || self.work_under_way > 0
             || self.lists_under_way >= LISTS_UNDER_WAY_MAX;
         is_full && !self.is_link()
     }

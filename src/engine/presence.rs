@@ -151,6 +151,9 @@ impl Engine {
     /// worker, so that none is ever dropped.
     pub(super) fn take_leaves(&mut self) {
         self.go_on_with_leaves();
+        if self.owing.is_empty() {
+            return; // nothing is looked at for nothing
+        }
         let mut room = self.room_for_leaves();
         while room > 0
             && let Some(worker) = self.owing.pop_front()

@@ -5,7 +5,7 @@ use crate::protocol::call::ErrorBody;
 use crate::protocol::listing::inputs;
 
 use super::Engine;
-use super::own::{Done, handlers};
+use super::own::Done;
 
 impl Engine {
     /// Every trigger of the topic is told. One that is told by another trigger's `publish` publishes
@@ -21,6 +21,6 @@ impl Engine {
             });
         }
         let payload = Text::from(published.data);
-        Ok(Done::calling(handlers(functions, &payload)))
+        Ok(Done::telling(functions, payload))
     }
 }

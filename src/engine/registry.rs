@@ -4,7 +4,9 @@
 //! it. What an SDK worker registers over one of ours is its own while it is there, and ours again
 //! when it goes (spec: engine-protocol §4).
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::LazyLock;
 
 use hashbrown::{HashMap, HashSet};
 use serde_json::value::RawValue;
@@ -22,12 +24,14 @@ use super::own::is_own;
 pub(super) const OURS: &str = include_str!("functions.json");
 
 /// Ids that listings show only to those who ask for them.
-const INTERNAL_PREFIX: &str = "engine::";
+pub(super) const INTERNAL_PREFIX: &str = "engine::";
 
 /// Who serves which function.
 #[derive(Default)]
 pub(super) struct Functions {
     registered: HashMap<Box<str>, Registered>,
+    /// Their ids in order, for listings.
+    ids: BTreeSet<Box<str>>,
     holdings: Holdings,
     /// Streams with functions of their own in place of the store's.
     custom: PersistentMap<CustomFunctions>,
@@ -65,6 +69,7 @@ impl Functions {
             self.release(id, &older);
             return false;
         }
+        self.ids.insert(id.into());
         self.note_change(id);
         let Some((function, stream)) = custom::parse_id(id) else {
             return false;
@@ -81,6 +86,7 @@ impl Functions {
         if let Some(gone) = self.registered.remove(id) {
             self.release(id, &gone);
         }
+        self.ids.remove(id);
         self.note_change(id);
         self.drop_custom(id)
     }
@@ -171,32 +177,80 @@ impl Functions {
 
     /// Our own functions whose ids begin so, by id; those that SDK workers have taken over excepted.
     pub(super) fn ours_below(&self, prefix: &str) -> Vec<&'static str> {
-        let ids = ours().into_iter().map(|(id, _)| id);
+        let ids = ours().iter().map(|(id, _)| *id);
         ids.filter(|id| id.starts_with(prefix) && !self.registered.contains_key(*id))
             .collect()
     }
 
-    /// All functions by id, ours included, that `is_shown` lets through by id and metadata: a JSON
-    /// array.
-    pub(super) fn list(
+    /// All functions by id, ours included, from the one behind `after` on, until `each` has enough.
+    /// Gives the last one, or nothing when there are no more.
+    pub(super) fn list_some(
         &self,
-        include_internal: bool,
-        is_shown: impl Fn(&str, Option<&str>) -> bool,
-    ) -> String {
-        let mut entries: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
-        for (id, entry) in ours() {
-            entries.insert(id, entry.into());
-        }
-        for (id, registered) in &self.registered {
-            entries.insert(id, registered.description.entry(id));
-        }
-        entries.retain(|id, _| {
-            (include_internal || !id.starts_with(INTERNAL_PREFIX))
-                && is_shown(id, self.metadata_of(id))
+        after: Option<&str>,
+        mut each: impl FnMut(Listed<'_>) -> bool,
+    ) -> Option<Box<str>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut theirs = self
+            .ids
+            .range::<str, _>((from, Bound::Unbounded))
+            .peekable();
+        let ours = ours().iter().filter(|(id, _)| {
+            after.is_none_or(|after| *id > after) && !self.registered.contains_key(*id)
         });
-        let entries: Vec<Vec<u8>> = entries.into_values().collect();
-        let list = entries.join(&b',');
-        format!("[{}]", String::from_utf8_lossy(&list))
+        let mut ours = ours.peekable();
+        loop {
+            let next_ours = ours.peek().copied();
+            let next_theirs = theirs.peek().copied();
+            let listed = match (next_ours, next_theirs) {
+                (Some((id, entry)), theirs) if theirs.is_none_or(|theirs| *id < &**theirs) => {
+                    ours.next();
+                    Listed {
+                        id,
+                        metadata: None,
+                        entry: Entry::Ours(entry),
+                    }
+                }
+                (_, Some(id)) => {
+                    theirs.next();
+                    let Some(registered) = self.registered.get(id) else {
+                        continue;
+                    };
+                    let description = &registered.description;
+                    Listed {
+                        id,
+                        metadata: description.metadata.as_deref().map(RawValue::get),
+                        entry: Entry::Theirs(description),
+                    }
+                }
+                _ => return None,
+            };
+            let id = listed.id;
+            if !each(listed) {
+                return Some(id.into());
+            }
+        }
+    }
+}
+
+/// One function, as listings tell of it.
+pub(super) struct Listed<'a> {
+    pub(super) id: &'a str,
+    /// A JSON text.
+    pub(super) metadata: Option<&'a str>,
+    entry: Entry<'a>,
+}
+
+enum Entry<'a> {
+    Ours(&'static str),
+    Theirs(&'a Description),
+}
+
+impl Listed<'_> {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        match self.entry {
+            Entry::Ours(entry) => out.extend_from_slice(entry.as_bytes()),
+            Entry::Theirs(description) => description.write(out, self.id),
+        }
     }
 }
 
@@ -208,14 +262,14 @@ impl Description {
         bytes + self.text.as_ref().map_or(0, |text| text.len())
     }
 
-    fn entry(&self, id: &str) -> Vec<u8> {
-        let mut out = br#"{"description":"#.to_vec();
+    fn write(&self, out: &mut Vec<u8>, id: &str) {
+        out.extend_from_slice(br#"{"description":"#);
         match &self.text {
-            Some(text) => write_string(&mut out, text),
+            Some(text) => write_string(out, text),
             None => out.extend_from_slice(b"null"),
         }
         out.extend_from_slice(br#","function_id":"#);
-        write_string(&mut out, id);
+        write_string(out, id);
         for (key, value) in [
             ("metadata", &self.metadata),
             ("request_format", &self.request_format),
@@ -225,15 +279,19 @@ impl Description {
             out.extend_from_slice(format!(r#","{key}":{value}"#).as_bytes());
         }
         out.push(b'}');
-        out
     }
 }
 
 /// Our own functions by id, each with its entry in listings.
-fn ours() -> Vec<(&'static str, &'static str)> {
-    let entries: Vec<&RawValue> = serde_json::from_str(OURS).unwrap_or_default();
-    let with_id = |entry: &'static RawValue| Some((id_in(entry.get())?, entry.get()));
-    entries.into_iter().filter_map(with_id).collect()
+fn ours() -> &'static [(&'static str, &'static str)] {
+    static ENTRIES: LazyLock<Vec<(&str, &str)>> = LazyLock::new(|| {
+        let entries: Vec<&RawValue> = serde_json::from_str(OURS).unwrap_or_default();
+        let with_id = |entry: &'static RawValue| Some((id_in(entry.get())?, entry.get()));
+        let mut entries: Vec<_> = entries.into_iter().filter_map(with_id).collect();
+        entries.sort_unstable();
+        entries
+    });
+    &ENTRIES
 }
 
 /// The function's id in one of our own entries, which holds it without escapes.
@@ -277,6 +335,24 @@ mod tests {
         assert!(functions.custom().is_empty());
     }
 
+    fn listed(functions: &Functions, include_internal: bool) -> String {
+        let (mut out, mut after) = (Vec::new(), None);
+        loop {
+            let mut left = 2;
+            after = functions.list_some(after.as_deref(), |function| {
+                left -= 1;
+                if include_internal || !function.id.starts_with(INTERNAL_PREFIX) {
+                    out.push(Vec::new());
+                    function.write(out.last_mut().unwrap());
+                }
+                left > 0
+            });
+            if after.is_none() {
+                return format!("[{}]", String::from_utf8(out.join(&b',')).unwrap());
+            }
+        }
+    }
+
     #[test]
     fn a_listing_holds_the_eight_and_what_sdk_workers_have_registered() {
         let mut functions = Functions::default();
@@ -288,8 +364,7 @@ mod tests {
         functions.register("my::fn", peer(1), description);
         functions.register("engine::mine", peer(1), Description::default());
         functions.register("stream::get", peer(1), Description::default());
-        let list: serde_json::Value =
-            serde_json::from_str(&functions.list(false, |_, _| true)).unwrap();
+        let list: serde_json::Value = serde_json::from_str(&listed(&functions, false)).unwrap();
         let list = list.as_array().unwrap();
         let ids: Vec<_> = list
             .iter()
@@ -318,10 +393,8 @@ mod tests {
             "it was registered over ours"
         );
         assert_eq!(list[8]["request_format"]["title"], "StreamSetInput");
-        let all = functions.list(true, |_, _| true);
+        let all = listed(&functions, true);
         assert!(all.contains("engine::mine") && all.contains("engine::health::check"));
-        let one = functions.list(true, |id, _| id == "engine::mine");
-        assert_eq!(one.matches("function_id").count(), 1, "{one}");
     }
 
     #[test]

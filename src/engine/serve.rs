@@ -40,10 +40,12 @@ impl Engine {
             return self.invoke_function(id, callee, caller, invoke);
         }
         if let Some(function) = StreamFunction::from_id(&invoke.function_id) {
-            return self.invoke_stream(Some(id), caller, function, invoke.data);
+            self.invoke_stream(Some(id), caller, function, invoke.data);
+            return;
         }
         if self.has_own(&invoke.function_id) {
-            return self.invoke_own(Some(id), caller, &invoke.function_id, invoke.data);
+            self.invoke_own(Some(id), caller, &invoke.function_id, invoke.data);
+            return;
         }
         let error = function_not_found(&invoke.function_id);
         self.fail(Some(id), caller, &invoke.function_id, &error);
@@ -123,24 +125,39 @@ impl Engine {
         })
     }
 
-    /// `id`: the socket that the call came from; none for a trigger's.
+    /// `id`: the socket that the call came from; none for a trigger's. False: the input cannot be read.
     pub(super) fn invoke_stream(
         &mut self,
         id: Option<SlotId>,
         caller: Option<Caller>,
         function: StreamFunction,
         data: &str,
-    ) {
+    ) -> bool {
         let limits = InputLimits {
             name_bytes: self.limits.name_bytes,
             json_depth: self.limits.json_depth,
             value_bytes: self.limits.value_bytes,
             update_ops: self.limits.update_ops,
         };
-        let input = match input::parse(function, data, &limits) {
-            Ok(input) => input,
-            Err(error) => return self.fail(id, caller, function.id(), &error),
-        };
+        match input::parse(function, data, &limits) {
+            Ok(input) => {
+                self.invoke_read(id, caller, function, input);
+                true
+            }
+            Err(error) => {
+                self.fail(id, caller, function.id(), &error);
+                false
+            }
+        }
+    }
+
+    fn invoke_read(
+        &mut self,
+        id: Option<SlotId>,
+        caller: Option<Caller>,
+        function: StreamFunction,
+        input: StreamInput<'_>,
+    ) {
         if caller.is_some() && self.calls.streams_bytes() > self.calls_bytes_max() {
             self.metrics().calls_refused.increment();
             let error = failed(function, OVERLOADED);

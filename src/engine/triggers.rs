@@ -264,7 +264,7 @@ impl Triggers {
         circles: &mut Vec<Box<str>>,
     ) -> Vec<Called> {
         let mut called = Vec::new();
-        for slot in self.followers.of_event(stream, group) {
+        for slot in self.followers.of_event(stream, group, item) {
             let Some(trigger) = self.triggers.get_mut(slot) else {
                 continue;
             };

@@ -11,9 +11,9 @@ use crate::protocol::listing::{self, WorkerRow};
 use crate::protocol::trigger::payload::{WorkerEvent, workers_available};
 
 use super::Engine;
-use super::calls::Handler;
-use super::own::{Done, handlers};
+use super::own::Done;
 use super::peers::Peer;
+use super::trigger::Called;
 
 /// The version that listings give for the parts of this server.
 pub(super) const OUR_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -183,13 +183,14 @@ impl Engine {
     fn tell_of_worker(&mut self, event: WorkerEvent, worker_id: &Uuid) {
         if self.drain_until.is_none() {
             let heard = self.heard_by(event, worker_id);
-            self.fire_all(heard);
+            self.fire_all(heard.0, heard.1, None);
         }
     }
 
-    fn heard_by(&self, event: WorkerEvent, worker_id: &Uuid) -> Vec<Handler> {
-        let payload = Text::from(workers_available(event, worker_id));
-        handlers(self.triggers.of_workers_available(), &payload)
+    fn heard_by(&mut self, event: WorkerEvent, worker_id: &Uuid) -> (Vec<Called>, Text) {
+        let mut called = self.triggers.of_workers_available();
+        self.keep_listeners(&mut called);
+        (called, Text::from(workers_available(event, worker_id)))
     }
 }
 

@@ -97,16 +97,16 @@ pub struct LogEntry {
     pub attributes: Box<str>,
     /// A JSON object of strings, the same for all that one sender sends together.
     pub resource: Text,
-    /// Who logs.
-    pub service_name: Box<str>,
+    /// Who logs: the same text for all that one sender sends together, and so the library.
+    pub service_name: Text,
     /// The trace that it belongs to.
     pub trace_id: Option<Box<str>>,
     /// The span in it.
     pub span_id: Option<Box<str>>,
     /// The library that wrote it.
-    pub scope_name: Option<Box<str>>,
+    pub scope_name: Option<Text>,
     /// The library's version.
-    pub scope_version: Option<Box<str>>,
+    pub scope_version: Option<Text>,
 }
 
 impl LogEntry {
@@ -130,7 +130,9 @@ impl LogEntry {
             body: input.message,
             attributes: input.attributes.into(),
             resource: RESOURCE.into(),
-            service_name: input.service_name.unwrap_or(SERVICE_UNKNOWN.into()),
+            service_name: input
+                .service_name
+                .map_or_else(|| SERVICE_UNKNOWN.into(), Text::from),
             trace_id: input.trace_id,
             span_id: input.span_id,
             scope_name: Some(SCOPE_NAME.into()),

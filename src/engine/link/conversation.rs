@@ -123,7 +123,8 @@ impl Engine {
                 }
                 return self.answer_error(caller, function_id, &failed(function, OVERLOADED));
             }
-            return self.invoke_stream(Some(id), caller, function, invoke.data);
+            self.invoke_stream(Some(id), caller, function, invoke.data);
+            return;
         }
         let has_changed = self
             .attached

@@ -6,6 +6,7 @@ mod parts;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde_json::value::RawValue;
 
@@ -45,34 +46,75 @@ pub fn content(frame: &[u8]) -> Option<&[u8]> {
     frame.strip_prefix(MAGIC)
 }
 
-/// Reads the content of a frame: one entry a record, in their order.
-pub fn parse(content: &[u8]) -> Result<Vec<LogEntry>, LogsError> {
-    let text = std::str::from_utf8(content).map_err(|_| LogsError::NotUtf8)?;
-    // From here on every string and number can be read, and no nesting is a danger.
-    let request = value::parse(text, DEPTH_MAX)?;
-    let mut entries = Vec::new();
-    let [resource_logs] = object("the request", request, ["resourceLogs"])?;
-    each("resourceLogs", resource_logs, |resource_logs| {
-        let keys = ["resource", "scopeLogs"];
-        let [resource, scope_logs] = object("resourceLogs", resource_logs, keys)?;
-        let resource = Resource::read(resource)?;
-        each("scopeLogs", scope_logs, |scope_logs| {
-            let keys = ["scope", "logRecords"];
-            let [scope, records] = object("scopeLogs", scope_logs, keys)?;
-            let scope = Scope::read(scope)?;
-            each("logRecords", records, |record| {
-                entries.push(entry(record, &resource, &scope)?);
+/// The content of a frame that can be read: its records become entries one after another.
+#[derive(Debug)]
+pub struct Frame {
+    text: Box<str>,
+    /// Where each record stands, and which of the senders it is of.
+    records: Vec<(Range<u32>, u32)>,
+    senders: Vec<(Resource, Scope)>,
+    /// The next record.
+    next: usize,
+}
+
+impl Frame {
+    /// Reads the content of a frame: what does not fit makes all of it an error.
+    pub fn read(content: &[u8]) -> Result<Frame, LogsError> {
+        let text = std::str::from_utf8(content).map_err(|_| LogsError::NotUtf8)?;
+        // From here on every string and number can be read, and no nesting is a danger.
+        let request = value::parse(text, DEPTH_MAX)?;
+        let (mut records, mut senders) = (Vec::new(), Vec::new());
+        let [resource_logs] = object("the request", request, ["resourceLogs"])?;
+        each("resourceLogs", resource_logs, |resource_logs| {
+            let keys = ["resource", "scopeLogs"];
+            let [resource, scope_logs] = object("resourceLogs", resource_logs, keys)?;
+            let resource = Resource::read(resource)?;
+            each("scopeLogs", scope_logs, |scope_logs| {
+                let keys = ["scope", "logRecords"];
+                let [scope, found] = object("scopeLogs", scope_logs, keys)?;
+                let scope = Scope::read(scope)?;
+                each("logRecords", found, |record| {
+                    entry(record, &resource, &scope)?;
+                    let from = record.as_ptr().addr() - request.as_ptr().addr();
+                    let range = from as u32..(from + record.len()) as u32;
+                    records.push((range, senders.len() as u32));
+                    Ok(())
+                })?;
+                senders.push((resource.clone(), scope));
                 Ok(())
             })
+        })?;
+        Ok(Frame {
+            text: request.into(),
+            records,
+            senders,
+            next: 0,
         })
-    })?;
-    Ok(entries)
+    }
+
+    /// Bytes that it holds.
+    pub fn held_bytes(&self) -> usize {
+        self.text.len() + size_of_val(&*self.records) + size_of_val(&*self.senders)
+    }
+}
+
+impl Iterator for Frame {
+    type Item = Result<LogEntry, LogsError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (range, sender) = self.records.get(self.next)?;
+        self.next += 1;
+        let (resource, scope) = self.senders.get(*sender as usize)?;
+        let record = self.text.get(range.start as usize..range.end as usize)?;
+        Some(entry(record, resource, scope))
+    }
 }
 
 /// Who sends.
+#[derive(Debug, Clone)]
 struct Resource {
     attributes: Text,
-    service_name: Box<str>,
+    service_name: Text,
 }
 
 impl Resource {
@@ -100,9 +142,10 @@ impl Resource {
 }
 
 /// The library that logs.
+#[derive(Debug, Clone)]
 struct Scope {
-    name: Option<Box<str>>,
-    version: Option<Box<str>>,
+    name: Option<Text>,
+    version: Option<Text>,
 }
 
 impl Scope {
@@ -319,6 +362,28 @@ fn trace_id(name: &'static str, json: Option<&RawValue>) -> Result<Option<Box<st
 #[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
+
+    fn parse(content: &[u8]) -> Result<Vec<LogEntry>, LogsError> {
+        Frame::read(content)?.collect()
+    }
+
+    #[test]
+    fn records_of_one_sender_share_what_it_tells_of_itself() {
+        let name = "n".repeat(1 << 20);
+        let resource = format!(
+            r#"{{"attributes":[{{"key":"service.name","value":{{"stringValue":"{name}"}}}}]}}"#
+        );
+        let records = vec![r#"{"body":{"stringValue":"x"}}"#; 1000].join(",");
+        let content = request(&resource, "{}", &records);
+        let frame = Frame::read(content.as_bytes()).unwrap();
+        assert!(frame.held_bytes() < 2 * content.len());
+        let entries: Vec<LogEntry> = frame.map(Result::unwrap).collect();
+        assert_eq!(entries.len(), 1000);
+        assert!(std::sync::Arc::ptr_eq(
+            &entries[0].service_name,
+            &entries[999].service_name
+        ));
+    }
 
     fn request(resource: &str, scope: &str, records: &str) -> String {
         format!(
