@@ -280,3 +280,29 @@ fn a_start_on_a_replica_says_so_and_so_does_a_refused_change() {
     host.sdk().set(ROOM, "i", json!(1));
     wait_until("it is said", || host.says("takes writes again"));
 }
+
+#[test]
+fn a_start_waits_for_a_redis_that_still_loads_its_data() {
+    let mut redis = RedisServer::with(&[
+        "--key-load-delay",
+        "20000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+    ]);
+    for n in 0..250 {
+        let (key, value) = (format!("stream:many:{n}"), "x".repeat(500));
+        let _: () = redis.ask(&["HSET", &*key, "i", &format!("\"{value}\"")]);
+    }
+    // Redis answers while it loads a file of this form.
+    let _: () = redis.ask(&["BGREWRITEAOF"]);
+    wait_until("it is rewritten", || {
+        let state: String = redis.ask(&["INFO", "persistence"]);
+        state.contains("aof_rewrite_in_progress:0") && state.contains("aof_rewrite_scheduled:0")
+    });
+    redis.kill();
+    redis.start_to_load();
+    // It takes longer than `connect_timeout_ms`.
+    let host = Host::start("loads", &redis.url(), &[]);
+    assert!(host.says("still loads its data"));
+    assert!(host.sdk().get(("many", "7"), "i").is_some());
+}

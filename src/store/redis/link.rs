@@ -109,6 +109,12 @@ impl Link {
         &self.cause
     }
 
+    /// Redis has answered that it still reads its data.
+    pub(super) fn is_loading(&self) -> bool {
+        let is_down = matches!(self.state, State::Down(_));
+        is_down && self.cause.to_lowercase().contains("loading the dataset")
+    }
+
     pub(super) fn fatal(&self) -> Option<&str> {
         self.fatal.as_deref()
     }
@@ -183,8 +189,12 @@ impl Link {
         self.wires().try_for_each(|wire| wire.enter(registry))
     }
 
+    /// Err: why a connection is broken.
     pub(super) fn flush(&mut self) -> Result<(), String> {
-        self.wires().try_for_each(Wire::flush)
+        // What breaks the third is read from it.
+        let _ = self.read_only.wire().map(Wire::flush);
+        let mut pair = self.commands.iter_mut().chain(&mut self.channel);
+        pair.try_for_each(Wire::flush)
     }
 
     pub(super) fn next_at(&self, now: Instant) -> Instant {

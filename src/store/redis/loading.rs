@@ -28,6 +28,10 @@ const FINDING_MAX: usize = 1024;
 /// How often it is said how far the reading is, and how often all is read again for others' sake.
 const SAY_EVERY: Duration = Duration::from_secs(2);
 const AGAIN_EVERY: Duration = Duration::from_secs(10);
+/// How often the names of a Redis with few keys are read again, whatever was told: others may have made
+/// and removed groups past everybody.
+const ROUND_EVERY: Duration = Duration::from_secs(30);
+const FEW_KEYS: u64 = 100_000;
 
 /// Where the reading is; each from its cursor on.
 #[derive(Debug, Clone)]
@@ -65,6 +69,8 @@ pub(super) struct Known {
     /// Others have told of more groups than can be looked for.
     is_due: bool,
     read_at: Option<Instant>,
+    /// Keys of any kind, when that was last told.
+    pub(super) keys_len: Option<u64>,
 }
 
 impl Default for Known {
@@ -76,6 +82,7 @@ impl Default for Known {
             by_type: true,
             is_due: false,
             read_at: None,
+            keys_len: None,
         }
     }
 }
@@ -347,8 +354,15 @@ impl Redis {
 
     /// With each beat: what could not be found one by one.
     pub(super) fn tend_names(&mut self, now: Instant) {
-        let read_at = self.known.read_at;
-        if self.known.is_due && read_at.is_none_or(|at| at + AGAIN_EVERY <= now) {
+        let Known {
+            read_at,
+            is_due,
+            keys_len,
+            ..
+        } = self.known;
+        let is_past = |time| read_at.is_none_or(|at| at + time <= now);
+        let has_few = keys_len.is_some_and(|len| len <= FEW_KEYS);
+        if (is_due && is_past(AGAIN_EVERY)) || (has_few && is_past(ROUND_EVERY)) {
             self.load_names();
         }
     }

@@ -18,7 +18,7 @@ use super::calls::{Job, Work};
 use super::names::PREFIX;
 
 /// Groups that are looked at in one beat.
-const LOOK_LEN: usize = 256;
+const LOOK_LEN: usize = 64;
 /// A group with more items is read only when their number is not what it was.
 const LOOK_ITEMS_MAX: u64 = 1024;
 /// The same of one that was so big when it was last read.
@@ -102,6 +102,8 @@ impl Redis {
             if is_odd || (is_small && hearing.looks.bytes_left >= cost) {
                 hearing.looks.bytes_left = hearing.looks.bytes_left.saturating_sub(cost);
                 self.read_now(key);
+            } else if is_small {
+                hearing.looks.round.push_front(key); // with the next beat
             }
         }
     }
@@ -119,6 +121,7 @@ impl Redis {
     /// known of groups is read again.
     pub(super) fn take_keys_len(&mut self, len: Option<u64>) {
         let before = std::mem::replace(&mut self.hearing.looks.keys_len, len);
+        self.known.keys_len = len;
         let (Some(len), Some(before)) = (len, before) else {
             return;
         };

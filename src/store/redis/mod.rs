@@ -166,6 +166,7 @@ impl Redis {
         let mut events = Events::with_capacity(4);
         let timeout = self.settings.connect_timeout;
         let mut until = began + timeout;
+        let mut was_loading = false;
         while !self.link.is_up() {
             let now = Instant::now();
             if let Some(heard_at) = self.link.opening_heard_at() {
@@ -176,6 +177,12 @@ impl Redis {
                     address: self.shown.clone(),
                     cause: cause.to_owned(),
                 });
+            }
+            if self.link.is_loading() {
+                until = now + timeout; // it lives, and will be there
+                if !std::mem::replace(&mut was_loading, true) {
+                    tracing::warn!("{}: still loads its data; the start waits", self.shown);
+                }
             }
             if now >= until {
                 return Err(RedisError::Connect {
