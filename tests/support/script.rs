@@ -96,9 +96,14 @@ pub(crate) struct ScriptedLink {
 
 impl ScriptedLink {
     pub(crate) fn next(&mut self) -> Value {
-        match self.socket.read() {
-            Ok(Message::Text(text)) => serde_json::from_str(text.as_str()).expect("JSON"),
-            other => panic!("expected a text frame, got {other:?}"),
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => {
+                    return serde_json::from_str(text.as_str()).expect("JSON");
+                }
+                Ok(Message::Ping(_)) => {} // answered by the next read
+                other => panic!("expected a text frame, got {other:?}"),
+            }
         }
     }
 

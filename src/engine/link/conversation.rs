@@ -132,7 +132,7 @@ impl Engine {
             .is_some_and(|attached| attached.functions_changed == function_id);
         if has_changed {
             self.answer(caller, function_id, ResultBody::Json("null"));
-            return self.look_at_functions(id);
+            return self.functions_have_changed(id);
         }
         self.answer_error(caller, function_id, &function_not_found(function_id));
     }

@@ -235,6 +235,12 @@ impl Link {
         self.is_refused = true;
     }
 
+    /// The engine does not let us register something on this link: it takes nobody's place, and the next
+    /// one comes later.
+    pub(super) fn is_rejected(&mut self) {
+        self.is_refused = true;
+    }
+
     fn wait(&mut self, now: Instant) -> Duration {
         let since = *self.tried_since.get_or_insert(now);
         let is_soon = now.saturating_duration_since(since) < RETRY_SOON_FOR;

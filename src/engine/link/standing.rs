@@ -22,6 +22,8 @@ use crate::protocol::input::StreamFunction;
 /// How often a server that stands by looks whether the other one has ended, and how soon functions are
 /// registered once more that the engine does not list.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a second that is asked at most because workers come and go: the list may be long.
+const LOOKS_A_SECOND: u32 = 10;
 /// The types are registered by then, though the engine has not told which functions there are.
 const TYPES_WAIT: Duration = Duration::from_secs(5);
 
@@ -46,6 +48,8 @@ pub(in crate::engine) struct Standing {
     /// When the functions were registered once more.
     anew_at: Option<Instant>,
     look_at: Option<Instant>,
+    /// How often it was asked because something has changed, in the second that began then.
+    changes: Option<(Instant, u32)>,
     /// Said in the log, and not to be said again.
     said_missing: Vec<&'static str>,
     said_owner: Option<Box<str>>,
@@ -86,6 +90,7 @@ impl Standing {
             rejected: None,
             anew_at: None,
             look_at: None,
+            changes: None,
             said_missing: Vec::new(),
             said_owner: None,
         }
@@ -145,6 +150,28 @@ impl Engine {
         self.read_back(id, LIST_FUNCTIONS, input, Awaits::Functions);
     }
 
+    /// Functions or workers have changed: asks at once, or soon if it has just asked.
+    pub(in crate::engine) fn functions_have_changed(&mut self, id: SlotId) {
+        let now = self.now.monotonic;
+        let Some(attached) = &mut self.attached else {
+            return;
+        };
+        let standing = &mut attached.standing;
+        let second = Duration::from_secs(1);
+        let (began, count) = standing
+            .changes
+            .filter(|(began, _)| now.saturating_duration_since(*began) < second)
+            .unwrap_or((now, 0));
+        if count >= LOOKS_A_SECOND {
+            let next = began + second;
+            let look_at = standing.look_at.get_or_insert(next);
+            *look_at = next.min(*look_at);
+            return;
+        }
+        standing.changes = Some((began, count + 1));
+        self.look_at_functions(id);
+    }
+
     fn read_back(&mut self, id: SlotId, list: &'static str, input: &str, awaits: Awaits) {
         let call = Outgoing::own(list, input);
         self.send_call(id, &call, awaits, list);
@@ -185,10 +212,14 @@ impl Engine {
                 self.judge(id, &listed);
             }
             Err(why) => {
-                tracing::warn!(
-                    "the engine does not tell which functions there are ({why}): custom stores are those \
-                     known before"
-                );
+                let said = &mut attached.standing.said_missing;
+                if !said.contains(&LIST_FUNCTIONS) {
+                    said.push(LIST_FUNCTIONS);
+                    tracing::warn!(
+                        "the engine does not tell which functions there are ({why}): custom stores are those \
+                         known before"
+                    );
+                }
                 self.go_on(id);
             }
         }
@@ -294,6 +325,7 @@ impl Engine {
             Some(_) => {
                 let owner = rejection.owner.as_deref().unwrap_or("another worker");
                 attached.standing.rejected = Some(owner.into());
+                attached.link.is_rejected();
                 // Of the owner's name nothing is known yet: the list may tell it.
                 self.look_at_functions(id);
             }
