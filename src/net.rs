@@ -19,6 +19,8 @@ use crate::id::SlotId;
 pub use listener::{ACCEPTS_A_TURN, Listener};
 pub use ready::{Ready, Unread, WAKE, listener_token, wait};
 
+/// Why sockets are closed at the end of the process, for the close frame.
+pub const ENDING: &str = "the server ends; come again";
 /// How long a closing socket may take to send its last bytes and end.
 pub const LINGER: Duration = Duration::from_secs(2);
 

@@ -49,8 +49,8 @@ fn the_function_is_sent_the_head_and_the_upgrade_waits_for_its_word() {
     for (verdict, wanted) in [
         (admitted(None), 101),
         (admitted(Some("[1]")), 101),
-        (AuthVerdict::Unauthorized, 401),
-        (AuthVerdict::Unavailable, 503),
+        (AuthVerdict::Unauthorized("no".into()), 401),
+        (AuthVerdict::Unavailable("away".into()), 503),
     ] {
         let mut stream = lone.request("/streams/?t=1", "authorization: Bearer x\r\n");
         let request = next_request(&mut lone);
@@ -127,7 +127,7 @@ fn no_word_within_the_handshake_s_time_is_503_or_lets_in() {
         // A word that comes after all finds nobody.
         lone.tell(ToWorker::Authenticated(
             request.connection,
-            AuthVerdict::Unauthorized,
+            AuthVerdict::Unauthorized("no".into()),
         ));
         let overdue = lone.shared.workers[0].auth_overdue.get();
         assert_eq!(overdue, u64::from(!admits_failures));

@@ -47,12 +47,19 @@ fn is_refused(stream: &mut TcpStream, status: u16) {
     let (given, mut headers) = answer(stream);
     assert_eq!(given, status);
     headers.sort();
-    let mut wanted = vec!["connection: close", "content-length: 0"];
+    let body = match status {
+        503 => "the auth function was not asked or has not answered: come again",
+        403 => "pages of this origin may not subscribe (server.allowed_origins)",
+        _ => "the auth function does not admit",
+    };
+    let length = format!("content-length: {}", body.len());
+    let mut wanted = vec!["connection: close", &length];
+    wanted.push("content-type: text/plain; charset=utf-8");
     if status == 503 {
         wanted.push("retry-after: 1");
     }
     assert_eq!(headers, wanted);
-    assert!(raw::read_to_end(stream).is_empty(), "no word more");
+    assert_eq!(raw::read_to_end(stream), body.as_bytes(), "no word more");
 }
 
 fn is_open(stream: &mut TcpStream) {

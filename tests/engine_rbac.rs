@@ -429,7 +429,8 @@ fn a_server_that_ends_closes_those_who_wait_to_be_let_in() {
     let mut worker = SdkWorker::over(guarded, "/");
     sdk.next_call();
     let ended = std::thread::spawn(move || drop(server));
-    assert_eq!(worker.close_reason(), Some((1012, String::new())));
+    let reason = "the server ends; come again".to_owned();
+    assert_eq!(worker.close_reason(), Some((1012, reason)));
     drop((worker, sdk));
     ended.join().unwrap();
 }

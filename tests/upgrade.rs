@@ -13,7 +13,16 @@ use serde_json::json;
 use support::raw::{self, Answer, ask, upgrade_request};
 use support::{ONE_WORKER, SdkWorker, Subscriber, THREE_WORKERS, TestServer, on_each_shape};
 
-const NO_UPGRADE: &str = "Connection header did not include 'upgrade'";
+const NO_UPGRADE: &str = "Connection header did not include 'upgrade'\nThis is iii-stream: subscribers \
+    connect with a WebSocket, new WebSocket('ws://HOST:PORT/stream/STREAM/GROUP')";
+const NO_UPGRADE_TO_WORK: &str = "Connection header did not include 'upgrade'\nThis is iii-stream: worker \
+    programs connect with an iii SDK, registerWorker('ws://HOST:PORT')";
+const NO_PATH: &str =
+    "no such path: subscribers connect to /, /stream/STREAM/GROUP or /stream/STREAM/GROUP/ITEM";
+const NO_WORKER_PATH: &str =
+    "no such path: worker programs connect to /, subscribers to the stream port";
+const TOO_LARGE: &str =
+    "limits.handshake_bytes: the request has too many bytes, or more than 100 headers";
 
 fn answer(status: u16, body: &str) -> Answer {
     let mut headers = match body {
@@ -140,9 +149,13 @@ fn unknown_paths_are_not_found_whatever_else_is_wrong() {
         "/metrics",
     ] {
         let request = upgrade_request(path, "");
-        assert_eq!(asked(server.stream(), request), answer(404, ""), "{path}");
+        assert_eq!(
+            asked(server.stream(), request),
+            answer(404, NO_PATH),
+            "{path}"
+        );
         let post = format!("POST {path} HTTP/1.0\r\n\r\n");
-        assert_eq!(asked(server.stream(), post), answer(404, ""), "{path}");
+        assert_eq!(asked(server.stream(), post), answer(404, NO_PATH), "{path}");
     }
 }
 
@@ -162,11 +175,12 @@ fn a_plain_get_is_told_what_it_lacks_to_the_byte() {
         format!(
             "HTTP/1.1 400 Bad Request\r\n\
              content-type: text/plain; charset=utf-8\r\n\
-             content-length: 43\r\n\
+             content-length: {}\r\n\
              connection: close\r\n\
              date: {date}\r\n\
              \r\n\
-             Connection header did not include 'upgrade'"
+             {NO_UPGRADE}",
+            NO_UPGRADE.len()
         )
     );
 }
@@ -184,8 +198,8 @@ fn the_first_check_that_fails_answers() {
     let lines = [
         ("GARBAGE\r\n\r\n".to_owned(), 400, ""),
         ("POST /x HTTP/1.0\r\na b\r\n\r\n".to_owned(), 400, ""),
-        (format!("POST /x HTTP/1.0\r\n{many}\r\n"), 431, ""),
-        ("POST /x HTTP/1.0\r\n\r\n".to_owned(), 404, ""),
+        (format!("POST /x HTTP/1.0\r\n{many}\r\n"), 431, TOO_LARGE),
+        ("POST /x HTTP/1.0\r\n\r\n".to_owned(), 404, NO_PATH),
         ("GET / HTTP/1.0\r\n\r\n".to_owned(), 400, NO_UPGRADE),
         (
             "GET / HTTP/1.0\r\nconnection: keep-alive\r\nconnection: upgrade\r\n\r\n".to_owned(),
@@ -242,7 +256,10 @@ fn the_first_check_that_fails_answers() {
     let limit_lifted = TestServer::with(ONE_WORKER, |config| {
         config.limits.handshake_bytes = 200_000;
     });
-    assert_eq!(asked(limit_lifted.stream(), &long), answer(414, ""));
+    assert_eq!(
+        asked(limit_lifted.stream(), &long),
+        answer(414, "the path is longer than 65534 bytes")
+    );
 }
 
 #[test]
@@ -252,9 +269,9 @@ fn a_head_over_its_limit_is_too_large_and_one_within_is_served() {
     });
     for address in [server.stream(), server.worker()] {
         let large = upgrade_request("/", &format!("a: {}\r\n", "x".repeat(1000)));
-        assert_eq!(asked(address, large), answer(431, ""));
+        assert_eq!(asked(address, large), answer(431, TOO_LARGE));
         let endless = "GET / HTTP/1.1\r\n".to_owned() + &"a: b\r\n".repeat(200);
-        assert_eq!(asked(address, endless), answer(431, ""));
+        assert_eq!(asked(address, endless), answer(431, TOO_LARGE));
         let room = 1000 - upgrade_request("/", "a: \r\n").len();
         let full = upgrade_request("/", &format!("a: {}\r\n", "x".repeat(room)));
         let mut stream = raw::connect(address);
@@ -394,7 +411,7 @@ fn sockets_over_the_limit_are_told_to_come_later() {
     on_each_shape(|shape| {
         let server = TestServer::with(shape, |config| config.limits.connections = 4);
         let mut held: Vec<Subscriber> = (0..4).map(|_| Subscriber::connect(&server)).collect();
-        let mut busy = answer(503, "");
+        let mut busy = answer(503, "limits.connections are there: come again");
         busy.headers.push("retry-after: 1".to_owned());
         let busy = sorted(busy);
         assert_eq!(asked(server.stream(), upgrade_request("/", "")), busy);
@@ -415,7 +432,7 @@ fn sockets_over_the_limit_are_told_to_come_later() {
 fn sdk_sockets_over_the_limit_are_told_to_come_later() {
     let server = TestServer::with(ONE_WORKER, |config| config.limits.worker_connections = 2);
     let mut held: Vec<SdkWorker> = (0..2).map(|_| SdkWorker::connect(&server)).collect();
-    let mut busy = answer(503, "");
+    let mut busy = answer(503, "limits.worker_connections are there: come again");
     busy.headers.push("retry-after: 1".to_owned());
     assert_eq!(
         asked(server.worker(), upgrade_request("/", "")),
@@ -490,7 +507,11 @@ fn the_worker_port_serves_its_two_paths_only() {
     let server = TestServer::start(ONE_WORKER);
     for path in ["/x", "//", "/otel/", "/stream", "/stream/s/g"] {
         let request = upgrade_request(path, "");
-        assert_eq!(asked(server.worker(), request), answer(404, ""), "{path}");
+        assert_eq!(
+            asked(server.worker(), request),
+            answer(404, NO_WORKER_PATH),
+            "{path}"
+        );
     }
     let channel = asked(
         server.worker(),
@@ -498,7 +519,10 @@ fn the_worker_port_serves_its_two_paths_only() {
     );
     assert_eq!(channel, answer(404, "Channel not found"));
     let plain = "GET /otel HTTP/1.1\r\n\r\n";
-    assert_eq!(asked(server.worker(), plain), answer(400, NO_UPGRADE));
+    assert_eq!(
+        asked(server.worker(), plain),
+        answer(400, NO_UPGRADE_TO_WORK)
+    );
 }
 
 #[test]

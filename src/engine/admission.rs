@@ -8,16 +8,16 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::id::SlotId;
+use crate::log::Shown;
 use crate::protocol::answer;
 use crate::protocol::auth::worker_payload;
 use crate::protocol::connection::{Connection, close_frame, text_header};
-use crate::protocol::handshake::{Refusal, Target, Upgrade};
+use crate::protocol::handshake::{Port, Refusal, Target, Upgrade, path_of_head};
 use crate::protocol::origin::{is_loopback, origin};
 use crate::protocol::rbac::{Access, Grant, write_auth_error};
 
 use super::Engine;
 use super::calls::{Answered, Awaits};
-use super::embedded::Also;
 use super::peers::{Peer, Phase};
 use super::reattach::new_token;
 
@@ -31,11 +31,14 @@ impl Engine {
         };
         let rules = self.listeners.rules_of(peer.listener).cloned();
         if rules.is_none() && !self.may_connect_from(&head) {
-            return self.refuse_page(id);
+            return self.refuse_page(id, &head);
         }
         if !self.peers.has_room(self.limits.worker_connections) {
             return self.refuse_one_too_many(id);
         }
+        self.debug(id, || {
+            format!("asks for {} and is upgraded", Shown(&path_of_head(&head)))
+        });
         let accepted = upgrade.accepted(self.now.wall);
         self.peers.send_raw(id, &accepted);
         let is_telemetry = upgrade.target == Target::Telemetry;
@@ -64,27 +67,22 @@ impl Engine {
         })
     }
 
-    fn refuse_page(&mut self, id: SlotId) {
+    fn refuse_page(&mut self, id: SlotId, head: &[u8]) {
         self.metrics().origins_refused.increment();
-        let why = "its page comes from elsewhere (server.worker_origins)";
-        self.refuse(id, &Refusal::Forbidden, why);
+        self.note_page(id, head);
+        self.refuse(id, &Refusal::Forbidden);
     }
 
     fn refuse_one_too_many(&mut self, id: SlotId) {
         self.metrics().connections_refused.increment();
         let open = self.limits.worker_connections;
-        let why = format!("{open} are open (server.limits.worker_connections)");
-        self.refuse(id, &Refusal::Busy, &why);
+        let what = format_args!("is answered 503: limits.worker_connections ({open}) are there");
+        self.warn_of(id, "limits.worker_connections", "", what);
+        self.refuse(id, &Refusal::Busy);
     }
 
-    fn refuse(&mut self, id: SlotId, refusal: &Refusal, why: &str) {
-        if let Some(passed_over) = self.warned.ask(self.now.monotonic) {
-            tracing::warn!(
-                "a socket on the worker port is refused: {why}{}",
-                Also(passed_over)
-            );
-        }
-        let answer = refusal.response(self.now.wall);
+    fn refuse(&mut self, id: SlotId, refusal: &Refusal) {
+        let answer = refusal.response(Port::Worker, self.now.wall);
         self.close_with(id, &answer);
     }
 
@@ -112,6 +110,10 @@ impl Engine {
         {
             if self.peers.get(id).is_some_and(Peer::is_waiting) {
                 self.metrics().connections_refused.increment();
+                let what = format_args!(
+                    "is closed: limits.handshakes ({len_max}) have come since, and it is not let in"
+                );
+                self.warn_of(id, "limits.handshakes", "", what);
                 self.end(id);
             }
         }
@@ -150,7 +152,12 @@ impl Engine {
                 let access = Access::limited(grant, exposed.unwrap_or_default());
                 self.open(id, is_telemetry, access, early);
             }
-            Err(message) => self.close_with(id, &refused(&message)),
+            Err(message) => {
+                let what =
+                    format_args!("is refused by {}: {}", Shown(function_id), Shown(&message));
+                self.warn_of(id, "auth_function_id", function_id, what);
+                self.close_with(id, &refused(&message));
+            }
         }
     }
 
@@ -177,6 +184,7 @@ impl Engine {
             self.peers.send(id, |out| {
                 answer::worker_registered(out, &worker_id, &token);
             });
+            self.debug(id, || "is let in".to_owned());
             self.worker_has_come(id);
         }
         self.peers.count(id);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::id::{SlotId, Text};
+use crate::log::Shown;
 use crate::mesh::ToWorker;
 use crate::protocol::answer::{self, ResultBody};
 use crate::protocol::call::ErrorBody;
@@ -18,7 +19,6 @@ use crate::shard::{CustomAnswer, Told};
 use super::Engine;
 use super::attached::Callee;
 use super::calls::{Answered, Awaits, Caller, Cause, FunctionCall, Handler};
-use super::embedded::{Also, Shown};
 use super::outgoing::refused_as_too_long;
 use super::peers::Peer;
 use super::presence::Word;
@@ -175,8 +175,11 @@ impl Engine {
 
     fn warn_of_trigger(&mut self, handler: &Handler, function_id: &str) {
         if let Some(owner) = handler.on_behalf {
-            let why = format!("a trigger of it calls {function_id}, which it may not: not called");
-            self.warn(owner, &why);
+            let what = format_args!(
+                "a trigger of it calls {}, which it may not: not called",
+                Shown(function_id)
+            );
+            self.warn_of(owner, "trigger that may not call", function_id, what);
         }
     }
 
@@ -365,19 +368,5 @@ impl Engine {
         if let Some(error) = answered.error(function_id) {
             self.warn_of_handler(function_id, &error);
         }
-    }
-
-    /// What the engine called for itself has failed.
-    pub(super) fn warn_of_handler(&mut self, function_id: &str, error: &ErrorBody) {
-        let Some(passed_over) = self.warned.ask(self.now.monotonic) else {
-            return;
-        };
-        tracing::warn!(
-            "function {} failed: {}: {}{}",
-            Shown(function_id),
-            Shown(&error.code),
-            Shown(&error.message),
-            Also(passed_over)
-        );
     }
 }

@@ -214,18 +214,6 @@ impl Engine {
             .is_some_and(|attached| attached.link.is(id))
     }
 
-    /// The other end of that socket, for the log.
-    pub(super) fn name_of(&self, id: SlotId) -> String {
-        match &self.attached {
-            Some(attached) => format!("the engine at {}", attached.link.shown()),
-            None => {
-                let peer = self.peers.get(id);
-                let worker_id = peer.map(|peer| peer.worker_id).unwrap_or_default();
-                format!("SDK worker {worker_id}")
-            }
-        }
-    }
-
     /// The link is lost, or somebody else has our functions: nothing is known until it is told anew.
     pub(super) fn unsettle(&mut self, is_link_lost: bool) {
         let (events, joins, leaves) = self.triggers.streams();

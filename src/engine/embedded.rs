@@ -4,8 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::id::SlotId;
-use crate::net::{LINGER, Received};
-use crate::protocol::connection::{Event, Flow, Payload, Sender, close_frame, pong_frame};
+use crate::log::Shown;
+use crate::net::{ENDING, LINGER, Received};
+use crate::protocol::connection::{
+    ConnectionError, Event, Flow, Payload, Sender, close_frame, pong_frame,
+};
 use crate::protocol::handshake::{Head, Port};
 
 use super::link::LINK_MESSAGE_BYTES_MAX;
@@ -134,7 +137,9 @@ impl Engine {
                 self.end_oldest_waiting();
             }
             Head::Refused(refusal) => {
-                let answer = refusal.response(self.now.wall);
+                let head = std::mem::take(bytes);
+                self.note_head(id, &head, refusal);
+                let answer = refusal.response(Port::Worker, self.now.wall);
                 self.close_with(id, &answer);
             }
             Head::Upgrade(upgrade) => {
@@ -161,8 +166,19 @@ impl Engine {
         let received =
             open.receive_from(sender, input, limit, &mut |event| self.on_event(id, event));
         if let Err(error) = received {
-            let frame = close_frame(Some(error.close_code()), &error.to_string());
-            self.close_with(id, &frame);
+            let code = error.close_code();
+            let reason = match error {
+                ConnectionError::TooBig { .. } => {
+                    let what = format_args!("is closed with {code}: {error} (limits.call_bytes)");
+                    self.warn_of(id, "limits.call_bytes", "", what);
+                    format!("limits.call_bytes: {error}")
+                }
+                _ => {
+                    self.debug(id, || format!("is closed with {code}: {error}"));
+                    error.to_string()
+                }
+            };
+            self.close_with(id, &close_frame(Some(code), &reason));
         }
         if let Some(peer) = self.peers.get_mut(id)
             && let Phase::Work(place) | Phase::Telemetry(place) = &mut peer.phase
@@ -220,16 +236,9 @@ impl Engine {
     /// Counts and logs a message that cannot be read; nobody is answered.
     pub(super) fn drop_message(&mut self, id: SlotId, why: &dyn std::fmt::Display) {
         self.metrics().messages_dropped.increment();
-        self.warn(id, &format!("a message is dropped: {why}"));
-    }
-
-    /// A warning about what an SDK worker does, once a second at most.
-    pub(super) fn warn(&mut self, id: SlotId, what: &str) {
-        let Some(passed_over) = self.warned.ask(self.now.monotonic) else {
-            return;
-        };
-        let name = self.name_of(id);
-        tracing::warn!("{name}: {}{}", Shown(what), Also(passed_over));
+        let why = why.to_string();
+        let what = format_args!("a message is dropped: {}", Shown(&why));
+        self.warn_of(id, "message", "", what);
     }
 
     /// Sends `last` and ends the connection.
@@ -250,6 +259,7 @@ impl Engine {
 
     /// The socket has ended, or is to end without a word.
     pub(super) fn end(&mut self, id: SlotId) {
+        self.debug(id, || "is gone".to_owned());
         self.forget(id);
         self.peers.remove(id, self.poll.registry());
         self.count_sockets();
@@ -259,7 +269,14 @@ impl Engine {
     pub(super) fn end_overdue(&mut self) {
         while let Some(id) = self.handshakes.pop_due(self.now.monotonic) {
             match self.peers.get(id).map(|peer| &peer.phase) {
-                Some(Phase::Handshake { .. }) => self.end(id),
+                Some(Phase::Handshake { .. }) => {
+                    let most = self.limits.handshake_ms;
+                    let what = format_args!(
+                        "is closed: no whole request came within limits.handshake_ms ({most})"
+                    );
+                    self.warn_of(id, "limits.handshake_ms", "", what);
+                    self.end(id);
+                }
                 Some(Phase::Dial { .. }) => self.end_link(id, "it does not answer"),
                 _ => {}
             }
@@ -306,7 +323,7 @@ impl Engine {
             }
             // Of one that is not let in nothing is under way.
             if matches!(peer.phase, Phase::Admission { .. }) {
-                self.close_with(id, &close_frame(Some(1012), ""));
+                self.close_with(id, &close_frame(Some(1012), ENDING));
                 continue;
             }
             let has_unread = peer.unread.is_there()
@@ -314,7 +331,7 @@ impl Engine {
                 || !peer.parked.is_empty()
                 || peer.held_until().is_some();
             if is_over || !(has_unread || self.calls.concern(id)) {
-                self.close_with(id, &close_frame(Some(1012), ""));
+                self.close_with(id, &close_frame(Some(1012), ENDING));
             }
         }
     }
@@ -329,50 +346,5 @@ impl Phase {
             | Phase::Admission { .. }
             | Phase::Closing => false,
         }
-    }
-}
-
-/// What an SDK worker wrote, for the log: one line, cut where it is long.
-pub(super) struct Shown<'a>(pub(super) &'a str);
-
-/// So much of it is shown.
-const SHOWN_CHARS_MAX: usize = 500;
-
-impl std::fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (n, char) in self.0.chars().enumerate() {
-            match char {
-                _ if n == SHOWN_CHARS_MAX => return f.write_str("…"),
-                char if char.is_control() => write!(f, "{}", char.escape_default())?,
-                char => write!(f, "{char}")?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// How many warnings were passed over, if any.
-pub(super) struct Also(pub(super) u64);
-
-impl std::fmt::Display for Also {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            count => write!(f, " (and {count} more warnings about SDK workers)"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_worker_wrote_is_one_line_in_the_log_and_not_a_long_one() {
-        let shown = Shown("a\nWARN b\u{1b}[2J").to_string();
-        assert_eq!(shown, r"a\nWARN b\u{1b}[2J");
-        let long = "é".repeat(SHOWN_CHARS_MAX + 1);
-        let shown = Shown(&long).to_string();
-        assert_eq!(shown, format!("{}…", "é".repeat(SHOWN_CHARS_MAX)));
     }
 }

@@ -122,6 +122,7 @@ impl Engine {
         match self.peers.insert(stream, number, self.poll.registry()) {
             Ok(id) => {
                 self.handshakes.push(until, id);
+                self.debug(id, || "connects to the worker port".to_owned());
                 self.end_oldest_waiting();
             }
             Err(error) => tracing::warn!("cannot watch an SDK worker's socket: {error}"),

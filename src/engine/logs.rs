@@ -31,7 +31,10 @@ impl Engine {
         };
         match otlp::Frame::read(content) {
             Ok(frame) => self.keep_logs(id, frame),
-            Err(error) => self.warn(id, &format!("a frame of logs is dropped: {error}")),
+            Err(error) => {
+                let what = format_args!("a frame of logs is dropped: {error}");
+                self.warn_of(id, "frame of logs", "", what);
+            }
         }
     }
 

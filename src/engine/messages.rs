@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use crate::id::SlotId;
+use crate::log::Shown;
 use crate::protocol::answer;
 use crate::protocol::call::{
     self, EngineMessage, ErrorBody, InvocationResult, TriggerRegistration,
@@ -14,7 +15,6 @@ use crate::protocol::call::{
 use super::Engine;
 use super::attached::not_connected;
 use super::calls::Answered;
-use super::embedded::Shown;
 use super::holdings::{ID_BYTES_MAX, REGISTERED_BYTES_MAX};
 use super::registry::Description;
 use super::trigger::{ServedType, Trigger};
@@ -32,7 +32,7 @@ impl Engine {
         let access = Arc::clone(&peer.access);
         match message {
             EngineMessage::Invoke(invoke) => self.invoke(id, &invoke),
-            // What a worker may not register is passed over without a word.
+            // What a worker may not register is passed over without a word to it.
             EngineMessage::RegisterFunction { .. } if !access.may_register_functions() => {}
             EngineMessage::RegisterTriggerType { .. } if !access.may_register_trigger_types() => {}
             EngineMessage::RegisterTrigger(ref asked)
@@ -42,9 +42,10 @@ impl Engine {
                 id: function_id,
                 has_invocation: true,
                 ..
-            } => self.warn(id, &format!(
-                "function {function_id} is to be called over HTTP, which is not served: passed over"
-            )),
+            } => {
+                let what = "is to be called over HTTP, which is not served: passed over";
+                self.warn(id, &format!("function {function_id} {what}"));
+            }
             EngineMessage::RegisterFunction {
                 id: function_id,
                 description,
@@ -87,13 +88,17 @@ impl Engine {
                     call_request_format: call_request_format.map(ToOwned::to_owned),
                 };
                 if let Some(why) = self.why_not_served(id, &trigger_type) {
-                    return self.warn(id, &format!("trigger type {trigger_type} is refused: {why}"));
+                    let what =
+                        format_args!("trigger type {} is refused: {why}", Shown(&trigger_type));
+                    return self.warn_of(id, "trigger type refused", &trigger_type, what);
                 }
                 if !self
                     .triggers
                     .has_room(id, trigger_type.len() + served.held_bytes())
                 {
-                    let why = format!("a trigger type, which would make those of the worker hold more than {REGISTERED_BYTES_MAX} bytes");
+                    let why = format!(
+                        "a trigger type, which would make those of the worker hold more than {REGISTERED_BYTES_MAX} bytes"
+                    );
                     return self.drop_message(id, &why);
                 }
                 self.serve_type(id, &trigger_type, served);
@@ -112,31 +117,35 @@ impl Engine {
         ];
         let texts = texts.into_iter().filter_map(|text| text.as_deref());
         if let Err(why) = self.check_all_passed_on(texts) {
-            self.warn(
-                id,
-                &format!("function {function_id} is registered without what describes it: {why}"),
+            let what = format_args!(
+                "function {} is registered without what describes it: {why}",
+                Shown(function_id)
             );
+            self.warn_of(id, "description", function_id, what);
             description = Description::default();
         }
         if function_id.len() > ID_BYTES_MAX
             || !self.functions.has_room(function_id, id, &description)
         {
-            let why = format!(
+            let what = format_args!(
                 "function {} is not registered: its id is longer than {ID_BYTES_MAX} bytes, or all functions \
                  of the worker hold more than {REGISTERED_BYTES_MAX}",
                 Shown(function_id)
             );
-            return self.warn(id, &why);
+            return self.warn_of(id, "function beyond its bounds", "", what);
         }
         if let Some(why) = self.why_not_registered(id, function_id) {
-            return self.warn(id, &format!("function {function_id} is refused: {why}"));
+            let what = format_args!("function {} is refused: {why}", Shown(function_id));
+            return self.warn_of(id, "function refused", function_id, what);
         }
         if self.has_own(function_id) && self.functions.owner_of(function_id).is_none() {
-            self.warn(
-                id,
-                &format!("it has registered {function_id}, which is called in place of ours while it is there"),
+            let what = format_args!(
+                "it has registered {}, which is called in place of ours while it is there",
+                Shown(function_id)
             );
+            self.warn_of(id, "function of ours", function_id, what);
         }
+        self.debug(id, || format!("registers function {}", Shown(function_id)));
         if let Some(older) = self.functions.owner_of(function_id)
             && let Some(peer) = self.peers.get_mut(older)
         {
@@ -159,6 +168,9 @@ impl Engine {
     }
 
     fn unregister_function(&mut self, id: SlotId, function_id: &str) {
+        self.debug(id, || {
+            format!("unregisters function {}", Shown(function_id))
+        });
         let is_hook = self.functions.unregister(function_id, id);
         if let Some(peer) = self.peers.get_mut(id) {
             peer.functions.remove(function_id);
@@ -183,6 +195,13 @@ impl Engine {
     ) {
         match self.enter_trigger(id, asked, function_id) {
             Ok(slot) => {
+                self.debug(id, || {
+                    let (of_type, id) = (Shown(&asked.trigger_type), Shown(&asked.id));
+                    format!(
+                        "registers trigger {id} of type {of_type} for {}",
+                        Shown(function_id)
+                    )
+                });
                 if let Some(server) = self.triggers.server_of(&asked.trigger_type) {
                     self.hand_over(server, slot);
                 }
@@ -192,12 +211,7 @@ impl Engine {
                 }
             }
             Err(error) => {
-                let (trigger, of_type) = (&asked.id, &asked.trigger_type);
-                let why = &error.message;
-                self.warn(
-                    id,
-                    &format!("trigger {trigger} of type {of_type} is refused: {why}"),
-                );
+                self.warn_of_trigger_refused(id, asked, &error);
                 self.tell_registration(id, asked, Some(&error));
             }
         }
@@ -286,6 +300,9 @@ impl Engine {
     }
 
     fn serve_type(&mut self, id: SlotId, trigger_type: &str, served: ServedType) {
+        self.debug(id, || {
+            format!("serves trigger type {}", Shown(trigger_type))
+        });
         self.triggers.serve_type(trigger_type, served);
         self.hooks.change();
         let until = self.triggers.next_order();
@@ -317,8 +334,10 @@ impl Engine {
             // Nobody waits for it, or not for this peer.
             if let Some(error) = &result.error {
                 let (code, message) = (&error.code, &error.message);
-                let what = "a call of its that nobody waits for failed";
-                self.warn(id, &format!("{what}: {code}: {message}"));
+                let (code, message) = (Shown(code), Shown(message));
+                let what =
+                    format_args!("a call of it that nobody waits for failed: {code}: {message}");
+                self.warn_of(id, "failed call", "", what);
             }
             return;
         };

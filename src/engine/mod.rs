@@ -19,6 +19,7 @@ mod listeners;
 mod listings;
 mod logs;
 mod messages;
+mod notes;
 mod outgoing;
 mod own;
 mod parked;
@@ -42,20 +43,20 @@ use mio::{Events, Poll};
 use crate::collections::{Named, PersistentSet};
 use crate::config::Limits;
 use crate::id::{SlotId, Text, WorkerId};
+use crate::log::{Notes, Shown};
 use crate::mesh::{EnginePorts, Presence, ToEngine, engine_thread};
 use crate::metrics::EngineMetrics;
 use crate::net::{self, Ready};
 use crate::protocol::custom;
 use crate::protocol::origin::OriginRule;
 use crate::shard::{CustomCall, Fired};
-use crate::time::{Deadlines, Now, Rarely, TurnClock, sleep_until};
+use crate::time::{Deadlines, Now, TurnClock, sleep_until};
 
 pub use link::{Attach, AttachError};
 pub use listeners::{Listener, Rules};
 
 use attached::Attached;
 use calls::{Awaits, Calls, Handler};
-use embedded::Shown;
 use firing::Work;
 use hooks::HooksState;
 use listeners::Listeners;
@@ -161,7 +162,7 @@ pub struct Engine {
     drain_until: Option<Instant>,
     /// When the end of the process goes on.
     drain_at: Instant,
-    warned: Rarely,
+    notes: Notes,
 }
 
 impl Engine {
@@ -212,7 +213,7 @@ impl Engine {
             started_ms: now.wall_ms,
             drain_until: None,
             drain_at: Instant::now(),
-            warned: Rarely::default(),
+            notes: Notes::default(),
         };
         // Before a worker takes its first socket it knows which joins it may not decide itself.
         engine.hooks.change();
@@ -245,8 +246,10 @@ impl Engine {
             self.write_sockets(); // one write a socket
             self.tell_all_hooks(); // what has ended since may have been a hook or an answer
             self.flush();
+            self.notes.tell_due(self.now.monotonic);
             self.ports.shared.engine.loop_turns.note(turn.elapsed());
         }
+        self.notes.tell_all();
         Ok(())
     }
 
@@ -304,6 +307,7 @@ impl Engine {
             self.next_functions_told(),
             self.next_drain_step(),
             self.next_link_step(),
+            self.notes.next_at(),
         ])
     }
 

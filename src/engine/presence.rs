@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::id::{SlotId, Text, WorkerId};
+use crate::log::Shown;
 use crate::mesh::{AuthRequest, AuthVerdict, JoinRequest, Presence, ToWorker};
 use crate::protocol::auth::AuthAnswer;
 use crate::protocol::trigger::payload::PresenceEvent;
@@ -136,14 +137,26 @@ impl Engine {
             Answered::Result(result) => match AuthAnswer::read(result) {
                 AuthAnswer::Admitted { context } => AuthVerdict::Admitted(context),
                 answer if lets_in => AuthVerdict::Admitted(answer.context_if_all_admitted()),
-                _ => AuthVerdict::Unauthorized,
+                AuthAnswer::Unauthorized { .. } => AuthVerdict::Unauthorized("it says no".into()),
+                AuthAnswer::Nonsense => {
+                    AuthVerdict::Unauthorized("it answers neither an object nor null".into())
+                }
             },
             _ if lets_in => AuthVerdict::Admitted(None),
-            Answered::Failed(_) => AuthVerdict::Unauthorized,
-            Answered::NotFound
-            | Answered::Gone(_)
-            | Answered::TimedOut(_)
-            | Answered::Refused(_) => AuthVerdict::Unavailable,
+            Answered::Failed(error) => {
+                let (code, message) = (Shown(&error.code), Shown(&error.message));
+                AuthVerdict::Unauthorized(format!("it throws: {code}: {message}").into())
+            }
+            Answered::NotFound => AuthVerdict::Unavailable("nobody has registered it".into()),
+            Answered::Gone(_) => {
+                AuthVerdict::Unavailable("its worker has gone while it was asked".into())
+            }
+            Answered::TimedOut(_) => {
+                AuthVerdict::Unavailable("it has not answered within server.auth_timeout_ms".into())
+            }
+            Answered::Refused(cause) => {
+                AuthVerdict::Unavailable(format!("it could not be asked: {cause}").into())
+            }
         }
     }
 

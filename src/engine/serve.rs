@@ -3,8 +3,9 @@
 use uuid::Uuid;
 
 use crate::id::{CallId, GroupKey, ItemId, SlotId, Text, WorkerId};
+use crate::log::Shown;
 use crate::mesh::ToOwner;
-use crate::protocol::answer::ResultBody;
+use crate::protocol::answer::{Outcome, ResultBody};
 use crate::protocol::call::{Action, ErrorBody, Invoke};
 use crate::protocol::custom;
 use crate::protocol::input::{
@@ -384,6 +385,9 @@ impl Engine {
     pub(super) fn reply(&mut self, reply: Reply) {
         if let Some((call, outcome)) = self.calls.end_stream(reply.call, reply.outcome) {
             self.list_ended(&call);
+            if let Outcome::Failed(error) = &outcome {
+                self.note_refusal(call.caller.peer, call.function.id(), error);
+            }
             self.peers.answer(Answer {
                 caller: call.caller,
                 function: call.function,
@@ -421,12 +425,13 @@ impl Engine {
     fn warn_of_void(&mut self, id: Option<SlotId>, function_id: &str, error: &ErrorBody) {
         let (code, message) = (&error.code, &error.message);
         match id {
-            Some(id) => self.warn(
-                id,
-                &format!(
-                    "its call of {function_id}, which waits for no answer, fails: {code}: {message}"
-                ),
-            ),
+            Some(id) => {
+                let (name, code, message) = (Shown(function_id), Shown(code), Shown(message));
+                let what = format_args!(
+                    "its call of {name}, which waits for no answer, fails: {code}: {message}"
+                );
+                self.warn_of(id, "void call", function_id, what);
+            }
             None => self.warn_of_handler(function_id, error),
         }
     }
@@ -447,6 +452,9 @@ impl Engine {
         body: ResultBody<'_>,
     ) {
         if let Some(caller) = caller {
+            if let ResultBody::Error(error) = body {
+                self.note_refusal(caller.peer, function_id, error);
+            }
             self.peers.send_result(&caller, function_id, body);
         }
     }

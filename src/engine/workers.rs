@@ -55,6 +55,14 @@ impl Default for Profile {
 }
 
 impl Profile {
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    pub(super) fn runtime(&self) -> &str {
+        &self.runtime
+    }
+
     /// Runtime and version are those of the latest word, the others stay until they are given anew.
     fn update(&mut self, told: RegisterWorker<'_>) {
         self.runtime = told.runtime.as_deref().unwrap_or("unknown").into();

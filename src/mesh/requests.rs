@@ -47,10 +47,10 @@ pub struct AuthRequest {
 pub enum AuthVerdict {
     /// The socket opens, with that context.
     Admitted(Option<Arc<str>>),
-    /// The function was asked, and what came back does not admit: 401.
-    Unauthorized,
-    /// Nobody could be asked, or nobody answered: 503.
-    Unavailable,
+    /// The function was asked, and what came back does not admit: 401. Why, for the log.
+    Unauthorized(Box<str>),
+    /// Nobody could be asked, or nobody answered: 503. Why, for the log.
+    Unavailable(Box<str>),
 }
 
 impl Presence {

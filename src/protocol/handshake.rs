@@ -17,7 +17,6 @@ pub(super) const HEADERS_LEN_MAX: usize = 100;
 /// A longer request target: 414.
 const TARGET_BYTES_MAX: usize = 65_534;
 
-const NO_CONNECTION_UPGRADE: &str = "Connection header did not include 'upgrade'";
 const NO_WEBSOCKET_UPGRADE: &str = "`Upgrade` header did not include 'websocket'";
 const NO_KEY: &str = "`Sec-WebSocket-Key` header missing";
 const NO_VERSION_13: &str = "`Sec-WebSocket-Version` header did not include '13'";
@@ -26,6 +25,12 @@ const NO_UPGRADE_STATE: &str =
 /// What a GET would be told in place of a HEAD; only its length is ever sent.
 const HEAD_METHOD: &str = "Request method must be `GET`";
 const CHANNEL_NOT_FOUND: &str = "Channel not found";
+const TOO_LARGE: &str =
+    "limits.handshake_bytes: the request has too many bytes, or more than 100 headers";
+const NO_STREAM_PATH: &str =
+    "no such path: subscribers connect to /, /stream/STREAM/GROUP or /stream/STREAM/GROUP/ITEM";
+const NO_WORKER_PATH: &str =
+    "no such path: worker programs connect to /, subscribers to the stream port";
 
 /// Which port a request came to: it decides what paths there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +116,8 @@ pub enum Refusal {
     TargetTooLong,
     /// No such path.
     NotFound,
+    /// The same, asked for without a body.
+    NotFoundOfHead,
     /// A path of the engine's channels, which we do not serve.
     ChannelNotFound,
     /// Neither GET nor HEAD.
@@ -211,9 +218,10 @@ impl Refusal {
         self.answer().0
     }
 
-    /// The whole answer, after which the connection ends.
-    pub fn response(self, date: SystemTime) -> Vec<u8> {
-        let (status, reason, header, body) = self.answer();
+    /// The whole answer on that port, after which the connection ends.
+    pub fn response(self, port: Port, date: SystemTime) -> Vec<u8> {
+        let (status, reason, header) = self.answer();
+        let body = self.body(port);
         let content_type = match body {
             "" => "",
             _ => "content-type: text/plain; charset=utf-8\r\n",
@@ -240,26 +248,70 @@ impl Refusal {
         .into_bytes()
     }
 
-    /// Status, reason, a header of this answer alone, body.
-    fn answer(self) -> (u16, &'static str, &'static str, &'static str) {
+    /// Status, reason, a header of this answer alone.
+    fn answer(self) -> (u16, &'static str, &'static str) {
         match self {
-            Refusal::BadRequest => (400, "Bad Request", "", ""),
-            Refusal::HeadTooLarge => (431, "Request Header Fields Too Large", "", ""),
-            Refusal::TargetTooLong => (414, "URI Too Long", "", ""),
-            Refusal::NotFound => (404, "Not Found", "", ""),
-            Refusal::ChannelNotFound => (404, "Not Found", "", CHANNEL_NOT_FOUND),
-            Refusal::MethodNotAllowed => (405, "Method Not Allowed", "allow: GET,HEAD\r\n", ""),
-            Refusal::HeadMethod => (405, "Method Not Allowed", "", HEAD_METHOD),
-            Refusal::NoConnectionUpgrade => (400, "Bad Request", "", NO_CONNECTION_UPGRADE),
-            Refusal::NoWebSocketUpgrade => (400, "Bad Request", "", NO_WEBSOCKET_UPGRADE),
-            Refusal::NoKey => (400, "Bad Request", "", NO_KEY),
-            Refusal::NoVersion13 => (400, "Bad Request", "", NO_VERSION_13),
-            Refusal::Http10 => (426, "Upgrade Required", "", NO_UPGRADE_STATE),
-            Refusal::Busy | Refusal::AuthUnavailable => {
-                (503, "Service Unavailable", "retry-after: 1\r\n", "")
+            Refusal::BadRequest
+            | Refusal::NoConnectionUpgrade
+            | Refusal::NoWebSocketUpgrade
+            | Refusal::NoKey
+            | Refusal::NoVersion13 => (400, "Bad Request", ""),
+            Refusal::HeadTooLarge => (431, "Request Header Fields Too Large", ""),
+            Refusal::TargetTooLong => (414, "URI Too Long", ""),
+            Refusal::NotFound | Refusal::NotFoundOfHead | Refusal::ChannelNotFound => {
+                (404, "Not Found", "")
             }
-            Refusal::Forbidden => (403, "Forbidden", "", ""),
-            Refusal::Unauthorized => (401, "Unauthorized", "", ""),
+            Refusal::MethodNotAllowed => (405, "Method Not Allowed", "allow: GET,HEAD\r\n"),
+            Refusal::HeadMethod => (405, "Method Not Allowed", ""),
+            Refusal::Http10 => (426, "Upgrade Required", ""),
+            Refusal::Busy | Refusal::AuthUnavailable => {
+                (503, "Service Unavailable", "retry-after: 1\r\n")
+            }
+            Refusal::Forbidden => (403, "Forbidden", ""),
+            Refusal::Unauthorized => (401, "Unauthorized", ""),
+        }
+    }
+
+    /// For people: what is wrong, or what to do.
+    fn body(self, port: Port) -> &'static str {
+        match (self, port) {
+            (Refusal::BadRequest | Refusal::NotFoundOfHead | Refusal::MethodNotAllowed, _) => "",
+            (Refusal::HeadTooLarge, _) => TOO_LARGE,
+            (Refusal::TargetTooLong, _) => "the path is longer than 65534 bytes",
+            (Refusal::NotFound, Port::Stream) => NO_STREAM_PATH,
+            (Refusal::NotFound, Port::Worker) => NO_WORKER_PATH,
+            (Refusal::ChannelNotFound, _) => CHANNEL_NOT_FOUND,
+            (Refusal::HeadMethod, _) => HEAD_METHOD,
+            (Refusal::NoConnectionUpgrade, Port::Stream) => {
+                concat!(
+                    "Connection header did not include 'upgrade'\n",
+                    "This is iii-stream: subscribers connect with a WebSocket, ",
+                    "new WebSocket('ws://HOST:PORT/stream/STREAM/GROUP')"
+                )
+            }
+            (Refusal::NoConnectionUpgrade, Port::Worker) => {
+                concat!(
+                    "Connection header did not include 'upgrade'\n",
+                    "This is iii-stream: worker programs connect with an iii SDK, ",
+                    "registerWorker('ws://HOST:PORT')"
+                )
+            }
+            (Refusal::NoWebSocketUpgrade, _) => NO_WEBSOCKET_UPGRADE,
+            (Refusal::NoKey, _) => NO_KEY,
+            (Refusal::NoVersion13, _) => NO_VERSION_13,
+            (Refusal::Http10, _) => NO_UPGRADE_STATE,
+            (Refusal::Busy, Port::Stream) => "limits.connections are there: come again",
+            (Refusal::Busy, Port::Worker) => "limits.worker_connections are there: come again",
+            (Refusal::Forbidden, Port::Stream) => {
+                "pages of this origin may not subscribe (server.allowed_origins)"
+            }
+            (Refusal::Forbidden, Port::Worker) => {
+                "pages of this origin may not connect (server.worker_origins)"
+            }
+            (Refusal::Unauthorized, _) => "the auth function does not admit",
+            (Refusal::AuthUnavailable, _) => {
+                "the auth function was not asked or has not answered: come again"
+            }
         }
     }
 }
@@ -272,9 +324,13 @@ fn check(port: Port, request: &Request<'_, '_>, consumed: usize) -> Result<Upgra
     }
     let path = path_of(target);
     let target = match port {
-        Port::Stream => stream_target(path).ok_or(Refusal::NotFound)?,
-        Port::Worker => worker_target(path)?,
+        Port::Stream => stream_target(path).ok_or(Refusal::NotFound),
+        Port::Worker => worker_target(path),
     };
+    let target = target.map_err(|refusal| match (refusal, request.method) {
+        (Refusal::NotFound, Some("HEAD")) => Refusal::NotFoundOfHead,
+        (refusal, _) => refusal,
+    })?;
     match request.method {
         Some("GET") => {}
         Some("HEAD") => return Err(Refusal::HeadMethod),
@@ -315,6 +371,15 @@ pub(super) fn path_of(target: &str) -> &str {
         Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
         None => target,
     }
+}
+
+/// The path that a head asks for, as it stands there and without its query, which may hold a token.
+/// Empty: there is none.
+pub fn path_of_head(head: &[u8]) -> String {
+    let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    let target = line.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+    path_of(&String::from_utf8_lossy(target)).to_owned()
 }
 
 fn stream_target(path: &str) -> Option<Target> {
@@ -690,7 +755,7 @@ mod tests {
             assert_eq!(is("HEAD / HTTP/1.0\r\n\r\n".into()), Refusal::HeadMethod);
             assert_eq!(
                 is(format!("HEAD /x HTTP/1.1\r\n{FIELDS}\r\n")),
-                Refusal::NotFound
+                Refusal::NotFoundOfHead
             );
             assert_eq!(is(with_fields("")), Refusal::NoConnectionUpgrade);
             let most = [host, upgrade_field, key, version].concat();
@@ -885,80 +950,151 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_closes_with_a_date() {
-        let end = "connection: close\r\ndate: Mon, 23 Nov 2026 22:52:06 GMT\r\n\r\n";
-        let empty = |status: &str| format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n{end}");
-        let with_text = |status: &str, body: &str| {
-            let length = body.len();
-            format!(
-                "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\n\
-                 content-length: {length}\r\n{end}{body}"
-            )
-        };
-        let bad = |body| with_text("400 Bad Request", body);
-        let with_header = |status: &str, header: &str| {
-            format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n{header}\r\n{end}")
-        };
-        for (refusal, wanted) in [
-            (Refusal::BadRequest, empty("400 Bad Request")),
+    fn every_refusal_says_why_and_closes_with_a_date() {
+        let dated = "connection: close\r\ndate: Mon, 23 Nov 2026 22:52:06 GMT\r\n\r\n";
+        let undated = "connection: close\r\n\r\n";
+        let retry = "retry-after: 1\r\n";
+        let rows = [
+            (Refusal::BadRequest, "400 Bad Request", "", "", dated),
             (
                 Refusal::HeadTooLarge,
-                empty("431 Request Header Fields Too Large"),
+                "431 Request Header Fields Too Large",
+                "",
+                "limits.handshake_bytes: ",
+                dated,
             ),
-            (Refusal::TargetTooLong, empty("414 URI Too Long")),
-            (Refusal::NotFound, empty("404 Not Found")),
+            (
+                Refusal::TargetTooLong,
+                "414 URI Too Long",
+                "",
+                "the path is longer",
+                dated,
+            ),
+            (
+                Refusal::NotFound,
+                "404 Not Found",
+                "",
+                "no such path: ",
+                dated,
+            ),
+            (Refusal::NotFoundOfHead, "404 Not Found", "", "", dated),
             (
                 Refusal::ChannelNotFound,
-                with_text("404 Not Found", "Channel not found"),
+                "404 Not Found",
+                "",
+                "Channel not found",
+                dated,
             ),
             (
                 Refusal::MethodNotAllowed,
-                with_header("405 Method Not Allowed", "allow: GET,HEAD"),
+                "405 Method Not Allowed",
+                "allow: GET,HEAD\r\n",
+                "",
+                dated,
             ),
             (
                 Refusal::NoConnectionUpgrade,
-                bad("Connection header did not include 'upgrade'"),
+                "400 Bad Request",
+                "",
+                "Connection header did not include 'upgrade'\nThis is iii-stream: ",
+                dated,
             ),
             (
                 Refusal::NoWebSocketUpgrade,
-                bad("`Upgrade` header did not include 'websocket'"),
+                "400 Bad Request",
+                "",
+                "`Upgrade` header did not include 'websocket'",
+                dated,
             ),
-            (Refusal::NoKey, bad("`Sec-WebSocket-Key` header missing")),
+            (
+                Refusal::NoKey,
+                "400 Bad Request",
+                "",
+                "`Sec-WebSocket-Key` header missing",
+                dated,
+            ),
             (
                 Refusal::NoVersion13,
-                bad("`Sec-WebSocket-Version` header did not include '13'"),
+                "400 Bad Request",
+                "",
+                "`Sec-WebSocket-Version` header did not include '13'",
+                dated,
             ),
             (
                 Refusal::Http10,
-                with_text(
-                    "426 Upgrade Required",
-                    "WebSocket request couldn't be upgraded since no upgrade state was present",
-                ),
+                "426 Upgrade Required",
+                "",
+                "WebSocket request couldn't be upgraded since no upgrade state was present",
+                dated,
             ),
             (
                 Refusal::Busy,
-                with_header("503 Service Unavailable", "retry-after: 1"),
+                "503 Service Unavailable",
+                retry,
+                "limits.",
+                dated,
             ),
-            (Refusal::Forbidden, empty("403 Forbidden")),
+            (
+                Refusal::Forbidden,
+                "403 Forbidden",
+                "",
+                "pages of this origin may not ",
+                dated,
+            ),
             (
                 Refusal::Unauthorized,
-                "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-                    .to_owned(),
+                "401 Unauthorized",
+                "",
+                "the auth function does not admit",
+                undated,
             ),
             (
                 Refusal::AuthUnavailable,
-                "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\
-                 retry-after: 1\r\nconnection: close\r\n\r\n"
-                    .to_owned(),
+                "503 Service Unavailable",
+                retry,
+                "the auth function was not asked",
+                undated,
             ),
-        ] {
-            assert_eq!(text(refusal.response(date())), wanted);
-            assert!(wanted.contains(&refusal.status().to_string()));
+        ];
+        for port in [Port::Stream, Port::Worker] {
+            for (refusal, status, header, begins, end) in rows {
+                let answer = text(refusal.response(port, date()));
+                let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+                let content_type = match body {
+                    "" => "",
+                    _ => "content-type: text/plain; charset=utf-8\r\n",
+                };
+                let length = body.len();
+                let wanted = format!(
+                    "HTTP/1.1 {status}\r\n{content_type}content-length: {length}\r\n{header}{end}"
+                );
+                assert_eq!(format!("{head}\r\n\r\n"), wanted);
+                assert!(
+                    body.starts_with(begins) && body.is_empty() == begins.is_empty(),
+                    "{body}"
+                );
+                assert!(wanted.contains(&refusal.status().to_string()));
+            }
         }
+        let busy = |port| text(Refusal::Busy.response(port, date()));
+        assert!(busy(Port::Stream).contains("limits.connections"));
+        assert!(busy(Port::Worker).contains("limits.worker_connections"));
         // The answer to a HEAD has the length of a body, and none.
-        let head = text(Refusal::HeadMethod.response(date()));
+        let head = text(Refusal::HeadMethod.response(Port::Stream, date()));
         assert!(head.starts_with("HTTP/1.1 405 Method Not Allowed\r\n"));
         assert!(head.contains("\r\ncontent-length: 28\r\n") && head.ends_with("\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_path_is_shown_without_what_may_be_secret() {
+        for (head, path) in [
+            ("GET /stream/s/g?token=x HTTP/1.1\r\n", "/stream/s/g"),
+            ("\r\nGET http://u:p@h/x?y HTTP/1.1\r\n", "/x"),
+            ("GARBAGE\r\n\r\n", ""),
+            ("", ""),
+        ] {
+            assert_eq!(path_of_head(head.as_bytes()), path);
+        }
     }
 
     #[test]
@@ -967,7 +1103,7 @@ mod tests {
             UNIX_EPOCH - Duration::from_secs(1),
             UNIX_EPOCH + Duration::from_secs(1 << 40),
         ] {
-            assert!(text(Refusal::NotFound.response(date)).contains("GMT"));
+            assert!(text(Refusal::NotFound.response(Port::Stream, date)).contains("GMT"));
         }
     }
 

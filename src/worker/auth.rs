@@ -35,10 +35,9 @@ pub(super) enum Admission {
 }
 
 /// Why there is no word of the auth function.
-#[derive(Clone, Copy)]
 pub(super) enum Failure {
-    /// The engine could not ask it, or it did not answer.
-    Unavailable,
+    /// The engine could not ask it, or it did not answer: why.
+    Unavailable(Box<str>),
     /// The engine's mailbox is full.
     Unasked,
     /// No word came within `limits.handshake_ms`.
@@ -49,17 +48,21 @@ impl Worker {
     pub(super) fn admit(&mut self, id: SlotId, head: &[u8]) -> Admission {
         if !self.is_from_allowed_page(head) {
             self.metrics().origins_refused.increment();
-            self.tell_refused(id, "allowed_origins", "its page comes from elsewhere");
+            self.note_page(id, head);
             return Admission::Refused(Refusal::Forbidden);
         }
         if !self.count_in(id) {
             self.metrics().connections_refused.increment();
+            let most = self.limits.connections;
+            let what = format_args!("is answered 503: limits.connections ({most}) are there");
+            self.note_limit(id, "limits.connections", what);
             return Admission::Refused(Refusal::Busy);
         }
         if self.auth.is_some() && self.half_open.has_enough_asking() {
             self.metrics().connections_refused.increment();
-            let reason = "too many wait for the auth function";
-            self.tell_refused(id, "limits.handshakes", reason);
+            let what =
+                format_args!("is answered 503: limits.handshakes wait for the auth function");
+            self.note_limit(id, "limits.handshakes", what);
             return Admission::Refused(Refusal::Busy);
         }
         let Some(auth) = &self.auth else {
@@ -133,13 +136,13 @@ impl Worker {
                 connection.context = context;
                 self.let_in(id);
             }
-            AuthVerdict::Unauthorized => {
+            AuthVerdict::Unauthorized(why) => {
                 self.metrics().auth_unauthorized.increment();
-                self.tell_refused_by_auth(id, "it does not admit");
+                self.note_refused_by_auth(id, &why);
                 self.refuse(id, &Refusal::Unauthorized);
             }
-            AuthVerdict::Unavailable => {
-                self.note_failure(id, Failure::Unavailable);
+            AuthVerdict::Unavailable(why) => {
+                self.note_failure(id, Failure::Unavailable(why));
                 self.refuse(id, &Refusal::AuthUnavailable);
             }
         }
@@ -184,39 +187,17 @@ impl Worker {
     fn note_failure(&mut self, id: SlotId, failure: Failure) {
         let metrics = self.metrics();
         let (counter, reason) = match failure {
-            Failure::Unavailable => (
-                &metrics.auth_unavailable,
-                "the function could not be asked or did not answer",
+            Failure::Unavailable(why) => (&metrics.auth_unavailable, why),
+            Failure::Unasked => (
+                &metrics.auth_unasked,
+                "the engine has too much to do to ask it".into(),
             ),
-            Failure::Unasked => (&metrics.auth_unasked, "the engine has too much to do"),
             Failure::Overdue => (
                 &metrics.auth_overdue,
-                "no answer came within limits.handshake_ms",
+                "it has not answered within limits.handshake_ms".into(),
             ),
         };
         counter.increment();
-        self.tell_refused_by_auth(id, reason);
-    }
-
-    fn tell_refused_by_auth(&mut self, id: SlotId, reason: &str) {
-        let function = self.auth.as_ref().map(|auth| auth.function.clone());
-        self.tell_refused(id, &function.unwrap_or_default(), reason);
-    }
-
-    /// A line in the log, once a second at most.
-    pub(super) fn tell_refused(&mut self, id: SlotId, by: &str, reason: &str) {
-        let Some(passed_over) = self.told_refused.ask(self.now.monotonic) else {
-            return;
-        };
-        let peer = self
-            .connections
-            .get_mut(id)
-            .and_then(|connection| connection.socket.peer());
-        let peer = peer.map_or_else(|| "somebody".to_owned(), |peer| peer.to_string());
-        let more = match passed_over {
-            0 => String::new(),
-            count => format!(" (and {count} more subscribers)"),
-        };
-        tracing::warn!("subscriber {peer} is refused by {by}: {reason}{more}");
+        self.note_refused_by_auth(id, &reason);
     }
 }

@@ -6,8 +6,9 @@ use uuid::Uuid;
 
 use crate::fanout::{Connections as _, Entry};
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
+use crate::log::Shown;
 use crate::mesh::{JoinRequest, Presence, ToEngine};
-use crate::protocol::connection::{self, Event, Flow, Payload, pong_frame};
+use crate::protocol::connection::{self, ConnectionError, Event, Flow, Payload, pong_frame};
 use crate::protocol::frame::{SyncFrame, unauthorized};
 use crate::protocol::handshake::{Head, Port, Refusal, Target, Upgrade};
 use crate::protocol::message::{self, ClientMessage};
@@ -17,6 +18,7 @@ use super::Worker;
 use super::auth::Admission;
 use super::connections::Phase;
 use super::joins::{Kind, Message, Pending, Stage};
+use super::notes::{group_line, upgrade_line};
 
 impl Worker {
     /// The first `len` bytes of the buffer came from that socket.
@@ -60,12 +62,19 @@ impl Worker {
                 }
                 self.recount_head(id);
             }
-            Head::Refused(refusal) => self.refuse(id, &refusal),
+            Head::Refused(refusal) => {
+                let kept = std::mem::take(&mut handshake.bytes);
+                let head = if in_pieces { &kept[..] } else { &*input };
+                self.note_head(id, head, refusal);
+                self.refuse(id, &refusal);
+            }
             Head::Upgrade(upgrade) => {
                 let mut kept = std::mem::take(&mut handshake.bytes);
                 let bytes = if in_pieces { &mut kept[..] } else { input };
                 let (head, frames) = bytes.split_at_mut(upgrade.consumed);
-                match self.admit(id, head) {
+                let admission = self.admit(id, head);
+                self.debug(id, || upgrade_line(head, &admission));
+                match admission {
                     Admission::Open => {
                         self.open(id, &upgrade, Default::default());
                         self.received_frames(id, frames);
@@ -112,7 +121,7 @@ impl Worker {
     }
 
     pub(super) fn refuse(&mut self, id: SlotId, refusal: &Refusal) {
-        let answer = refusal.response(self.now.wall);
+        let answer = refusal.response(Port::Stream, self.now.wall);
         self.close_with(id, answer);
     }
 
@@ -127,14 +136,26 @@ impl Worker {
         let mut open = std::mem::take(open);
         let limit = self.limits.message_bytes;
         let received = open.receive(input, limit, &mut |event| self.on_event(id, event));
-        if let Err(error) = &received {
-            self.close(id, error.close_code(), "");
+        if let Err(error) = received {
+            self.close_for(id, &error);
         }
         if let Some(connection) = self.connections.get_mut(id)
             && let Phase::Open(place) = &mut connection.phase
         {
             *place = open;
         }
+    }
+
+    /// What came is too much, or no WebSocket.
+    fn close_for(&mut self, id: SlotId, error: &ConnectionError) {
+        let code = error.close_code();
+        if let ConnectionError::TooBig { .. } = error {
+            let what = format_args!("is closed with {code}: {error} (limits.message_bytes)");
+            self.note_limit(id, "limits.message_bytes", what);
+            return self.close(id, code, "limits.message_bytes");
+        }
+        self.debug(id, || format!("is closed with {code}: {error}"));
+        self.close(id, code, &error.to_string());
     }
 
     fn on_event(&mut self, id: SlotId, event: Event<'_>) -> Flow {
@@ -194,7 +215,10 @@ impl Worker {
             return;
         };
         let (key, item) = match message.kind {
-            Kind::Leave { key, item } => return self.leave(id, message.id, key, item),
+            Kind::Leave { key, item } => {
+                self.debug(id, || group_line("leaves", &key, item.as_deref()));
+                return self.leave(id, message.id, key, item);
+            }
             Kind::Join { key, item } => (key, item),
         };
         let pending = connection
@@ -207,9 +231,18 @@ impl Worker {
         let may_have_equals = joins_len >= self.limits.equal_subscriptions;
         let names = (&key, item.as_ref());
         if !fits || is_full || (may_have_equals && self.has_equals(id, &message.id, names)) {
+            let limits = &self.limits;
+            let (limit, most) = match (fits, is_full) {
+                (false, _) => ("limits.name_bytes", limits.name_bytes),
+                (true, true) => ("limits.subscriptions", limits.subscriptions),
+                (true, false) => ("limits.equal_subscriptions", limits.equal_subscriptions),
+            };
+            let what = format_args!("has a join answered `unauthorized`: {limit} ({most})");
+            self.note_limit(id, limit, what);
             self.tell_unauthorized(id, &key, item.as_deref());
             return self.metrics().joins_refused.increment();
         }
+        self.debug(id, || group_line("joins", &key, item.as_deref()));
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -256,6 +289,8 @@ impl Worker {
             (Some(joins), false) => {
                 joins.end(token);
                 self.metrics().joins_unauthorized.increment();
+                let (key, item) = (&presence.key, presence.item.as_deref());
+                self.debug(id, || group_line("is refused by a function in", key, item));
                 self.tell_unauthorized(id, &presence.key, presence.item.as_deref());
                 self.go_on_with(id, &presence.subscription);
             }
@@ -336,6 +371,7 @@ impl Worker {
         else {
             return self.fanout.give_up(local);
         };
+        self.debug(id, || format!("has joined as {}", Shown(&subscription)));
         let entry = Entry {
             id: subscription.clone(),
             item,

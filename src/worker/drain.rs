@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 use crate::id::{SlotId, WorkerId};
 
 use crate::mesh::ToOwner;
+use crate::net::ENDING;
 
 use super::Worker;
 
@@ -120,7 +121,7 @@ impl Worker {
         let may_be_left = (*total as f64 * (1.0 - share)).ceil() as usize;
         let keep = may_be_left.saturating_sub(1).min(left.len());
         for id in left.split_off(keep) {
-            self.close(id, 1012, "");
+            self.close(id, 1012, ENDING);
         }
     }
 }

@@ -117,8 +117,11 @@ impl Worker {
             if connection.is_some_and(|connection| matches!(connection.phase, Phase::Handshake(_)))
             {
                 self.metrics().handshakes_ended.increment();
-                let reason = "others have come since, and it has sent no whole head";
-                self.tell_refused(id, "limits.handshakes", reason);
+                let most = self.limits.handshakes;
+                let what = format_args!(
+                    "is closed: limits.handshakes ({most}) have come since, and it has sent no whole head"
+                );
+                self.note_limit(id, "limits.handshakes", what);
                 self.end(id);
             }
         }

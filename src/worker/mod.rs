@@ -11,6 +11,7 @@ mod drain;
 mod half_open;
 mod joins;
 mod leaves;
+mod notes;
 mod sockets;
 
 use std::collections::VecDeque;
@@ -24,13 +25,14 @@ use mio::{Events, Poll};
 use crate::config::Limits;
 use crate::fanout::{Bounds, Budget, Fanout};
 use crate::id::{GroupKey, LocalGroupId, SlotId, WorkerId};
+use crate::log::{Notes, counted};
 use crate::mesh::{Shared, ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
 use crate::metrics::WorkerMetrics;
 use crate::net::{self, Listener, Ready, listener_token};
 use crate::protocol::origin::OriginRule;
 use crate::shard::hooks::Hooks;
 use crate::shard::{Answer, Ask, Command, Delivered, Effects, Learned, Shard, Store, Verdict};
-use crate::time::{Deadlines, Now, Rarely, TurnClock, sleep_until};
+use crate::time::{Deadlines, Now, TurnClock, sleep_until};
 
 pub use auth::Auth;
 use connections::Connections;
@@ -113,8 +115,8 @@ pub struct Worker {
     has_replied: bool,
     /// A group's time ran more than a second ahead of the clock, and that was said.
     said_ahead: bool,
-    /// Upgrades that were refused, in the log.
-    told_refused: Rarely,
+    /// What is refused, for the log.
+    notes: Notes,
 }
 
 impl Worker {
@@ -153,7 +155,7 @@ impl Worker {
             shares_core: parts.shares_core,
             has_replied: false,
             said_ahead: false,
-            told_refused: Rarely::default(),
+            notes: Notes::default(),
         })
     }
 
@@ -178,8 +180,10 @@ impl Worker {
             self.follow_up(); // sockets that are dead or too slow, groups that nobody follows
             self.settle_debts(); // leaves, as many as the engine has room for
             self.flush();
+            self.notes.tell_due(self.now.monotonic);
             self.metrics().loop_turns.note(turn.elapsed());
         }
+        self.notes.tell_all();
         Ok(())
     }
 
@@ -238,6 +242,7 @@ impl Worker {
             self.closing.next_at(),
             self.listener.rests_until(),
             self.drain.next_at(),
+            self.notes.next_at(),
         ])
     }
 
@@ -402,6 +407,15 @@ impl Worker {
         let refused = self.shard.take_refused();
         if refused > 0 {
             self.metrics().commands_refused.add(refused);
+            self.notes.warn(
+                self.now.monotonic,
+                "waiting for custom functions",
+                "",
+                format_args!(
+                    "{} answered `server is overloaded`: too much waits for custom functions of their groups",
+                    counted(refused as usize, "call")
+                ),
+            );
         }
         let ahead_ms = self.shard.take_ahead_ms();
         if ahead_ms > 0 {
@@ -454,7 +468,12 @@ impl Worker {
             }
             for id in outcome.slow {
                 self.metrics().slow_readers_closed.increment();
-                self.close(id, 1013, "");
+                let most = self.limits.behind_bytes;
+                let what = format_args!(
+                    "is closed with 1013: it takes too little, limits.behind_bytes ({most})"
+                );
+                self.note_limit(id, "limits.behind_bytes", what);
+                self.close(id, 1013, "limits.behind_bytes");
             }
             for (key, local) in outcome.left {
                 let worker = self.ports.id;

@@ -107,6 +107,7 @@ impl Worker {
             Ok(id) => {
                 self.handshakes.push(until, id);
                 self.count_half_open(id);
+                self.debug(id, || "connects".to_owned());
             }
             Err(error) => {
                 self.forget_count();
@@ -253,6 +254,7 @@ impl Worker {
 
     /// The socket has ended, or is to end without a word.
     pub(super) fn end(&mut self, id: SlotId) {
+        self.debug(id, || "is gone".to_owned());
         self.end_subscriptions(id); // what it owes is counted before it is not
         self.change_phase(id, Phase::Closing);
         if let Some(connection) = self.connections.get_mut(id)
@@ -274,7 +276,14 @@ impl Worker {
                 .get_mut(id)
                 .map(|connection| &connection.phase)
             {
-                Some(Phase::Handshake(_)) => self.end(id),
+                Some(Phase::Handshake(_)) => {
+                    let most = self.limits.handshake_ms;
+                    let what = format_args!(
+                        "is closed: no whole request came within limits.handshake_ms ({most})"
+                    );
+                    self.note_limit(id, "limits.handshake_ms", what);
+                    self.end(id);
+                }
                 Some(Phase::Asking(_)) => self.auth_fails(id, Failure::Overdue),
                 _ => {}
             }

@@ -16,11 +16,11 @@ use crate::protocol::trigger::TriggerType;
 
 use crate::engine::Engine;
 use crate::engine::calls::{Answered, Awaits, Caller, FunctionCall, function_not_found};
-use crate::engine::embedded::Shown;
 use crate::engine::outgoing::SENT_BYTES_MAX;
 use crate::engine::peers::Peer;
 use crate::engine::registry::OURS;
 use crate::engine::serve::OVERLOADED;
+use crate::log::Shown;
 
 /// An answer leaves no sooner after its call was read: an engine notes a call after it has sent it,
 /// and never delivers an answer that comes before that.
