@@ -252,7 +252,7 @@ fn events_and_custom_stores_go_through_the_engine() {
         version: 3,
         ..Hooks::default()
     };
-    hooks.events.named.insert("chat".into());
+    hooks.events.add("chat", None, None);
     let custom = hooks.custom.get_or_default("chat");
     custom.add(StreamFunction::Set);
     custom.add(StreamFunction::List);

@@ -73,6 +73,12 @@ impl<V> PersistentMap<V> {
             .for_each(&mut |entry| each(&entry.name, &entry.value));
     }
 
+    /// How many names stand in parts of the tree that are not shared with that copy.
+    #[cfg(test)]
+    pub(crate) fn unshared_len(&self, copy: &PersistentMap<V>) -> usize {
+        self.root.unshared_len(&copy.root)
+    }
+
     fn hash_of(&self, name: &str) -> u64 {
         self.hasher.hash_one(name)
     }
@@ -141,7 +147,7 @@ impl PersistentSet {
     /// How many names stand in parts of the tree that are not shared with that copy.
     #[cfg(test)]
     pub(crate) fn unshared_len(&self, copy: &PersistentSet) -> usize {
-        self.0.root.unshared_len(&copy.0.root)
+        self.0.unshared_len(&copy.0)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::id::SlotId;
 use crate::mesh::{JoinRequest, ToWorker};
 use crate::protocol::attached::functions_changed_id;
 use crate::protocol::call::ErrorBody;
+use crate::shard::followed::Followed;
 use crate::shard::hooks::Streams;
 
 use super::Engine;
@@ -55,7 +56,7 @@ pub(super) struct Attached {
 /// What triggers followed before the link was lost.
 #[derive(Default)]
 struct Lost {
-    events: Streams,
+    events: Followed,
     joins: Streams,
     leaves: Streams,
     /// The functions that joins were put to.
@@ -216,7 +217,7 @@ impl Engine {
 
     /// The link is lost, or somebody else has our functions: nothing is known until it is told anew.
     pub(super) fn unsettle(&mut self, is_link_lost: bool) {
-        let (events, joins, leaves) = self.triggers.streams();
+        let (events, joins, leaves) = self.triggers.followed();
         let until = self.now.monotonic + self.call_timeout;
         let Some(attached) = &mut self.attached else {
             return;
@@ -226,7 +227,7 @@ impl Engine {
             return; // nothing more is lost
         }
         let lost = &mut attached.lost;
-        lost.events.add(&events);
+        lost.events.add_all(&events);
         lost.joins.add(&joins);
         lost.leaves.add(&leaves);
         lost.gates_until = None;
@@ -254,9 +255,9 @@ impl Engine {
         );
     }
 
-    /// Streams that triggers follow, those included that were followed before the link was lost.
-    pub(super) fn followed_streams(&self) -> (Streams, Streams, Streams) {
-        let (events, mut joins, leaves) = self.triggers.streams();
+    /// What triggers follow, and what they followed before the link was lost.
+    pub(super) fn followed(&self) -> (Followed, Streams, Streams) {
+        let (events, mut joins, leaves) = self.triggers.followed();
         joins.required = self.join_required.clone();
         match &self.attached {
             None => (events, joins, leaves),
@@ -274,11 +275,10 @@ impl Engine {
     }
 
     /// An event whose triggers are not known again yet is lost to them.
-    pub(super) fn count_lost_event(&self, stream: &str) {
-        let is_lost = self
-            .attached
-            .as_ref()
-            .is_some_and(|attached| !attached.is_settled && attached.lost.events.has(stream));
+    pub(super) fn count_lost_event(&self, stream: &str, group: &str, item: Option<&str>) {
+        let is_lost = self.attached.as_ref().is_some_and(|attached| {
+            !attached.is_settled && attached.lost.events.has(stream, group, item)
+        });
         if is_lost {
             self.metrics().trigger_calls_dropped.increment();
         }
@@ -296,7 +296,7 @@ impl Engine {
         attached.was_settled = true;
         attached.link.has_settled();
         tracing::info!("attached to the engine at {}", attached.link.shown());
-        attached.lost.events = Streams::default();
+        attached.lost.events = Followed::default();
         match attached.lost.gates.is_empty() {
             true => attached.lost.joins = Streams::default(),
             // Their workers may have to find the engine again, as we had.

@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 
 use crate::id::SlotId;
 use crate::protocol::trigger::{PresenceTrigger, StreamTrigger, SubscribeTrigger};
+use crate::shard::followed::Followed;
 use crate::shard::hooks::Streams;
 
 use super::trigger::Matcher;
@@ -20,9 +21,10 @@ pub(super) struct List(BTreeMap<u64, SlotId>);
 /// Followers by what triggers listen to.
 #[derive(Default)]
 pub(super) struct Followers {
-    /// Of type `stream`, by stream, and those by group and item.
-    events: HashMap<Box<str>, ByGroup>,
-    event_streams: Streams,
+    /// Of type `stream`, by stream.
+    events: HashMap<Box<str>, OfStream>,
+    /// The same, as workers know it.
+    followed: Followed,
     pub(super) joins: OfPresence,
     pub(super) leaves: OfPresence,
     pub(super) logs: List,
@@ -31,11 +33,11 @@ pub(super) struct Followers {
     topics: HashMap<Box<str>, List>,
 }
 
-/// Triggers of one stream, by group, or of any group.
+/// Triggers of one group each, or of any; of one item each, or of every event.
 #[derive(Default)]
-struct ByGroup {
-    any: ByName,
-    named: HashMap<Box<str>, ByName>,
+struct OfStream {
+    any_group: ByName,
+    groups: HashMap<Box<str>, ByName>,
 }
 
 /// Triggers of one name each, or of any.
@@ -88,17 +90,16 @@ impl Followers {
         }
     }
 
-    /// Triggers of events of that item of that group, in order of registration.
+    /// Triggers of an event, in order of registration. `item`: what it is about, if that is an item.
     pub(super) fn of_event(&self, stream: &str, group: &str, item: Option<&str>) -> Vec<SlotId> {
         let Some(of_stream) = self.events.get(stream) else {
             return Vec::new();
         };
-        let groups = [Some(&of_stream.any), of_stream.named.get(group)];
-        let lists = groups.into_iter().flatten().flat_map(|of_group| {
-            let of_item = item.and_then(|item| of_group.named.get(item));
-            [Some(&of_group.any), of_item].into_iter().flatten()
-        });
-        in_order(lists.flat_map(List::entries).collect())
+        let of_group = [Some(&of_stream.any_group), of_stream.groups.get(group)];
+        in_order(of_group.into_iter().flatten().flat_map(|by_item| {
+            let named = item.and_then(|item| by_item.named.get(item));
+            [Some(&by_item.any), named].into_iter().flatten()
+        }))
     }
 
     /// Triggers of a topic, in order of registration.
@@ -106,10 +107,10 @@ impl Followers {
         self.topics.get(topic).into_iter().flat_map(List::iter)
     }
 
-    /// The streams that some trigger follows: events, joins, leaves.
-    pub(super) fn streams(&self) -> (Streams, Streams, Streams) {
+    /// What some trigger follows: events, joins, leaves.
+    pub(super) fn followed(&self) -> (Followed, Streams, Streams) {
         (
-            self.event_streams.clone(),
+            self.followed.clone(),
             self.joins.streams.clone(),
             self.leaves.streams.clone(),
         )
@@ -117,34 +118,35 @@ impl Followers {
 
     fn add_event(&mut self, order: u64, slot: SlotId, matcher: &StreamTrigger) {
         let of_stream = self.events.entry(matcher.stream.clone()).or_default();
-        let of_group = match &matcher.group {
-            Some(group) => of_stream.named.entry(group.clone()).or_default(),
-            None => &mut of_stream.any,
+        let (group, item) = (matcher.group.as_deref(), matcher.item.as_deref());
+        let by_item = match group {
+            Some(group) => of_stream.groups.entry(group.into()).or_default(),
+            None => &mut of_stream.any_group,
         };
-        of_group.add(matcher.item.as_deref(), order, slot);
-        self.event_streams.named.insert((*matcher.stream).into());
+        by_item.add(item, order, slot);
+        self.followed.add(&matcher.stream, group, item);
     }
 
     fn remove_event(&mut self, order: u64, matcher: &StreamTrigger) {
         let Some(of_stream) = self.events.get_mut(&matcher.stream) else {
             return;
         };
-        let item = matcher.item.as_deref();
-        match &matcher.group {
-            None => of_stream.any.remove(item, order),
+        let (group, item) = (matcher.group.as_deref(), matcher.item.as_deref());
+        match group {
             Some(group) => {
-                if let Some(of_group) = of_stream.named.get_mut(group) {
-                    of_group.remove(item, order);
-                    if of_group.is_empty() {
-                        of_stream.named.remove(group);
+                if let Some(by_item) = of_stream.groups.get_mut(group) {
+                    by_item.remove(item, order);
+                    if by_item.is_empty() {
+                        of_stream.groups.remove(group);
                     }
                 }
             }
+            None => of_stream.any_group.remove(item, order),
         }
-        if of_stream.any.is_empty() && of_stream.named.is_empty() {
+        if of_stream.any_group.is_empty() && of_stream.groups.is_empty() {
             self.events.remove(&matcher.stream);
-            self.event_streams.named.remove(&matcher.stream);
         }
+        self.followed.remove(&matcher.stream, group, item);
     }
 }
 
@@ -209,16 +211,12 @@ impl ByName {
     }
 
     fn find(&self, name: &str) -> Vec<SlotId> {
-        let Some(named) = self.named.get(name) else {
-            return self.any.iter().collect();
-        };
-        in_order(self.any.entries().chain(named.entries()).collect())
+        in_order(
+            [Some(&self.any), self.named.get(name)]
+                .into_iter()
+                .flatten(),
+        )
     }
-}
-
-fn in_order(mut found: Vec<(u64, SlotId)>) -> Vec<SlotId> {
-    found.sort_unstable_by_key(|(order, _)| *order);
-    found.into_iter().map(|(_, slot)| slot).collect()
 }
 
 impl List {
@@ -241,6 +239,13 @@ impl List {
     fn remove(&mut self, order: u64) {
         self.0.remove(&order);
     }
+}
+
+/// What these lists hold, in order of registration.
+fn in_order<'a>(lists: impl Iterator<Item = &'a List>) -> Vec<SlotId> {
+    let mut found: Vec<(u64, SlotId)> = lists.flat_map(List::entries).collect();
+    found.sort_unstable_by_key(|(order, _)| *order);
+    found.into_iter().map(|(_, slot)| slot).collect()
 }
 
 fn add_to(lists: &mut HashMap<Box<str>, List>, name: &str, order: u64, slot: SlotId) {
@@ -285,27 +290,75 @@ mod tests {
         }
     }
 
+    /// The `order`th of many triggers, and an event that it follows.
+    type Many = fn(u64) -> StreamTrigger;
+
+    fn of_item(item: u64) -> StreamTrigger {
+        StreamTrigger {
+            item: Some(item.to_string().into()),
+            ..of(0)
+        }
+    }
+
+    fn of_group(group: u64) -> StreamTrigger {
+        StreamTrigger {
+            group: Some(group.to_string().into()),
+            ..of(0)
+        }
+    }
+
+    fn event_of(matcher: &StreamTrigger) -> (&str, &str, Option<&str>) {
+        let group = matcher.group.as_deref().unwrap_or("any");
+        (&matcher.stream, group, matcher.item.as_deref())
+    }
+
     #[test]
     fn one_trigger_more_or_less_makes_few_entries_anew_of_those_that_workers_know() {
+        for make in [of as Many, of_group, of_item] {
+            let mut followers = Followers::default();
+            for order in 0..MANY {
+                followers.add(order, slot(order), &Matcher::Event(make(order)));
+            }
+            let mut anew = 0;
+            for order in MANY..MANY + 100 {
+                let (new, old) = (make(order), make(order - MANY));
+                let (before, ..) = followers.followed();
+                followers.add(order, slot(order), &Matcher::Event(make(order)));
+                let (added, ..) = followers.followed();
+                followers.remove(order - MANY, &Matcher::Event(make(order - MANY)));
+                let (removed, ..) = followers.followed();
+                let has = |followed: &Followed, matcher: &StreamTrigger| {
+                    let (stream, group, item) = event_of(matcher);
+                    followed.has(stream, group, item)
+                };
+                assert!(has(&added, &new) && has(&added, &old));
+                assert!(has(&removed, &new) && !has(&removed, &old));
+                anew += added.unshared_len(&before, "0");
+                anew += removed.unshared_len(&added, "0");
+            }
+            assert!(
+                anew < 200 * 21,
+                "{anew} entries for 200 changes beside {MANY}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_event_finds_its_own_triggers_among_many_of_other_groups_and_items() {
         let mut followers = Followers::default();
-        for order in 0..MANY {
-            followers.add(order, slot(order), &Matcher::Event(of(order)));
+        let mut order = 0;
+        for number in 0..MANY {
+            for make in [of_item as Many, of_group] {
+                followers.add(order, slot(order), &Matcher::Event(make(number)));
+                order += 1;
+            }
         }
-        let mut anew = 0;
-        for order in MANY..MANY + 100 {
-            let (before, ..) = followers.streams();
-            followers.add(order, slot(order), &Matcher::Event(of(order)));
-            let (added, ..) = followers.streams();
-            followers.remove(order - MANY, &Matcher::Event(of(order - MANY)));
-            let (removed, ..) = followers.streams();
-            assert!(added.has(&order.to_string()) && !removed.has(&(order - MANY).to_string()));
-            anew += added.named.unshared_len(&before.named);
-            anew += removed.named.unshared_len(&added.named);
-        }
-        assert!(
-            anew < 200 * 20,
-            "{anew} entries for 200 changes beside {MANY}"
-        );
+        followers.add(order, slot(order), &Matcher::Event(of(0)));
+        assert_eq!(followers.of_event("0", "5", None), [11, order].map(slot));
+        let found = followers.of_event("0", "5", Some("4"));
+        assert_eq!(found, [8, 11, order].map(slot));
+        assert_eq!(followers.of_event("0", "x", Some("x")), [slot(order)]);
+        assert_eq!(followers.of_event("1", "5", Some("4")), []);
     }
 
     #[test]
@@ -336,7 +389,7 @@ mod tests {
         for (order, matcher) in all.iter().enumerate() {
             followers.remove(order as u64, matcher);
         }
-        assert!(followers.events.is_empty() && followers.streams().0.is_empty());
+        assert!(followers.events.is_empty() && followers.followed().0.is_empty());
     }
 
     #[test]
@@ -352,11 +405,11 @@ mod tests {
         assert_eq!(followers.leaves.find("other"), [0, 3].map(slot));
         followers.remove(3, &all);
         followers.remove(1, &one);
-        assert!(followers.streams().2.has("other"));
+        assert!(followers.followed().2.has("other"));
         followers.remove(0, &all);
-        assert!(followers.streams().2.has("s") && !followers.streams().2.has("other"));
+        assert!(followers.followed().2.has("s") && !followers.followed().2.has("other"));
         followers.remove(2, &one);
-        assert!(followers.streams().2.is_empty());
+        assert!(followers.followed().2.is_empty());
         assert_eq!(followers.leaves.len(), (0, 0));
     }
 }

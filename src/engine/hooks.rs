@@ -47,7 +47,7 @@ impl Engine {
             return true;
         }
         if self.hooks.made.version != self.hooks.version {
-            let (events, joins, leaves) = self.followed_streams();
+            let (events, joins, leaves) = self.followed();
             self.hooks.made = Arc::new(Hooks {
                 version: self.hooks.version,
                 events,

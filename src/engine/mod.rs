@@ -339,7 +339,7 @@ impl Engine {
         }
     }
 
-    /// An event of a stream that triggers follow: each is called at once, and nobody waits.
+    /// An event that triggers follow: each is called at once, and nobody waits.
     fn fired(&mut self, fired: &Fired) {
         let mut circles = Vec::new();
         let (item, second) = (fired.frame.item(), self.now.wall_ms / 1000);
@@ -348,7 +348,7 @@ impl Engine {
             self.triggers
                 .of_event(stream, group, item, fired.version, second, &mut circles);
         if called.is_empty() {
-            return self.count_lost_event(stream);
+            return self.count_lost_event(stream, group, item);
         }
         let payload = Text::from(fired.frame.text());
         for called in called {

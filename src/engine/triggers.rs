@@ -15,6 +15,7 @@ use crate::protocol::call::ErrorBody;
 use crate::protocol::trigger::{
     LogTrigger, PresenceTrigger, StreamTrigger, SubscribeTrigger, TriggerType,
 };
+use crate::shard::followed::Followed;
 use crate::shard::hooks::Streams;
 
 use super::followers::{Followers, OfPresence};
@@ -358,9 +359,9 @@ impl Triggers {
         self.called(self.followers.workers_available.iter(), |_| true)
     }
 
-    /// The streams that some trigger follows: events, joins, leaves.
-    pub(super) fn streams(&self) -> (Streams, Streams, Streams) {
-        self.followers.streams()
+    /// What some trigger follows: events, joins, leaves.
+    pub(super) fn followed(&self) -> (Followed, Streams, Streams) {
+        self.followers.followed()
     }
 
     fn of_presence(&self, followers: &OfPresence, stream: &str) -> Vec<Called> {
@@ -549,8 +550,9 @@ mod tests {
         assert_eq!(events(&mut triggers, "g", Some("i")), ["f-a", "f-b", "f-c"]);
         assert_eq!(events(&mut triggers, "g", None), ["f-a", "f-b"]);
         assert_eq!(events(&mut triggers, "x", Some("i")), ["f-b"]);
-        let (events, joins, _) = triggers.streams();
-        assert!(events.has("s") && events.has("other") && !joins.has("s"));
+        let (events, joins, _) = triggers.followed();
+        assert!(events.has("s", "g", None) && events.has("other", "g", None));
+        assert!(!joins.has("s"));
     }
 
     #[test]

@@ -220,7 +220,7 @@ mod tests {
         let mut hooks = Hooks::default();
         let custom = hooks.custom.get_or_default("s");
         functions.iter().for_each(|function| custom.add(*function));
-        hooks.events.named.insert("s".into());
+        hooks.events.add("s", None, None);
         Arc::new(hooks)
     }
 

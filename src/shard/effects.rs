@@ -21,13 +21,13 @@ pub struct Effects {
     pub replies: Vec<Reply>,
     /// To the workers that listen: one per worker and event, not per subscriber.
     pub deliveries: Vec<Delivery>,
-    /// To the engine: events of streams that triggers follow, in the order of each group.
+    /// To the engine: events that triggers follow, in the order of each group.
     pub fired: Vec<Fired>,
     /// To the engine: custom functions that are to be asked in place of the store.
     pub custom: Vec<CustomCall>,
 }
 
-/// An event of a stream that some trigger follows.
+/// An event that some trigger follows.
 pub struct Fired {
     /// The state of the hooks when it happened: triggers that came later do not hear of it.
     pub version: u64,

@@ -570,6 +570,12 @@ impl Group {
         }
     }
 
+    /// Whether triggers follow the event, which is about that item.
+    pub(super) fn is_followed(&self, item: Option<&str>, turn: &Turn<'_>) -> bool {
+        let (stream, group) = (self.key.stream(), self.key.group());
+        turn.hooks.events.has(stream, group, item)
+    }
+
     pub(super) fn tell(
         &mut self,
         item: Option<&str>,
@@ -578,7 +584,7 @@ impl Group {
         whose: Whose,
         turn: &mut Turn<'_>,
     ) {
-        let fires = whose == Whose::Ours && turn.hooks.events.has(self.key.stream());
+        let fires = whose == Whose::Ours && self.is_followed(item, turn);
         if self.listeners.is_empty() && !fires {
             return;
         }

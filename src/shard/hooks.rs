@@ -1,5 +1,5 @@
-//! Which streams SDK workers have hooked onto, as the engine last told: an event, a join or a leave
-//! that nobody watches costs one lookup.
+//! What SDK workers have hooked onto, as the engine last told: an event, a join or a leave that nobody
+//! watches costs one look.
 //!
 //! Each change makes a new state, which is shared by all workers and has most of its memory in common
 //! with the state before. Who is to be called stays with the engine.
@@ -7,13 +7,15 @@
 use crate::collections::{PersistentMap, PersistentSet};
 use crate::protocol::input::StreamFunction;
 
+use super::followed::Followed;
+
 /// One state of all hooks. Versions rise with every change.
 #[derive(Debug, Default)]
 pub struct Hooks {
     /// Which state this is.
     pub version: u64,
-    /// Streams whose events fire triggers.
-    pub events: Streams,
+    /// Events that fire triggers.
+    pub events: Followed,
     /// Streams whose joins are put to a function.
     pub joins: Streams,
     /// Streams whose leaves are told to a function.

@@ -12,6 +12,7 @@ mod command;
 mod custom;
 mod decided;
 mod effects;
+pub mod followed;
 mod group;
 mod groups;
 pub mod hooks;
@@ -939,7 +940,7 @@ mod tests {
             version,
             ..Hooks::default()
         };
-        hooks.events.named.insert(stream.into());
+        hooks.events.add(stream, None, None);
         Arc::new(hooks)
     }
 
@@ -980,6 +981,43 @@ mod tests {
         let _ = local.ask("g", 5, set("3", 5));
         let out = local.answer(5, Verdict::Accepted);
         assert!(out.fired.is_empty() && out.deliveries.len() == 1);
+    }
+
+    #[test]
+    fn only_events_that_a_trigger_follows_go_to_the_engine() {
+        let mut hooks = Hooks::default();
+        hooks.events.add("s", Some("g"), Some("u2"));
+        hooks.events.add("s", Some("h"), None);
+        let hooks = Arc::new(hooks);
+        for decides in [Decides::Owner, Decides::Store] {
+            let mut local = Local::new(decides);
+            local.shard.set_hooks(Arc::clone(&hooks));
+            let mut fire = |group: &str, item: &str| {
+                let ask = Ask::Set {
+                    item: item.into(),
+                    data: "1".into(),
+                    call: None,
+                };
+                let _ = local.ask(group, 5, ask);
+                let out = local.answer(
+                    5,
+                    match decides {
+                        Decides::Owner => Verdict::Accepted,
+                        _ => Verdict::Decided {
+                            old: None,
+                            new: value("1"),
+                            errors: Vec::new(),
+                            time: 500,
+                        },
+                    },
+                );
+                out.fired.len()
+            };
+            assert_eq!(fire("g", "u1"), 0);
+            assert_eq!(fire("g", "u2"), 1);
+            assert_eq!(fire("h", "u1"), 1);
+            assert_eq!(fire("i", "u2"), 0);
+        }
     }
 
     #[test]

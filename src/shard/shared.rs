@@ -198,7 +198,7 @@ impl Group {
         if let Some(shared) = &mut self.shared {
             shared.answered = shared.answered.max(time);
         }
-        if !turn.hooks.events.has(self.key.stream()) {
+        if !self.is_followed(item, turn) {
             return;
         }
         let frame = Arc::new(EventFrame::encode(self.names(), time, item, event));

@@ -7,6 +7,7 @@ use iii_stream::id::{CallId, WorkerId};
 use iii_stream::mesh::{JoinRequest, ToEngine, ToWorker};
 use iii_stream::protocol::call::ErrorBody;
 use iii_stream::protocol::input::StreamFunction;
+use iii_stream::shard::followed::Followed;
 use iii_stream::shard::hooks::{CustomFunctions, Hooks, Streams};
 use iii_stream::shard::{CustomAnswer, CustomCall, Told};
 
@@ -183,7 +184,8 @@ pub(crate) fn hooks(pace: &mut Pace) -> Hooks {
     if pace.below(3) == 0 {
         return hooks;
     }
-    for streams in [&mut hooks.events, &mut hooks.joins, &mut hooks.leaves] {
+    hooks.events = followed(pace);
+    for streams in [&mut hooks.joins, &mut hooks.leaves] {
         *streams = streams_of(pace);
     }
     let mut custom = CustomFunctions::default();
@@ -202,6 +204,18 @@ pub(crate) fn hooks(pace: &mut Pace) -> Hooks {
         *hooks.custom.get_or_default(CUSTOM_STREAM) = custom;
     }
     hooks
+}
+
+/// Triggers of streams, groups and items.
+fn followed(pace: &mut Pace) -> Followed {
+    let mut followed = Followed::default();
+    for _ in 0..pace.below(4) {
+        let stream = ["s", "t"][pace.below(2)];
+        let group = [None, Some("a@0"), Some("b@1")][pace.below(3)];
+        let item = [None, Some("u1"), Some("u2")][pace.below(3)];
+        followed.add(stream, group, item);
+    }
+    followed
 }
 
 fn streams_of(pace: &mut Pace) -> Streams {

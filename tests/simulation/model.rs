@@ -556,9 +556,14 @@ impl Model {
         });
     }
 
-    /// What happened here in a watched stream fires, in its order, and nothing else does.
+    /// What happened here that triggers follow fires, in its order, and nothing else does.
     fn check_fired(&mut self, mut due: Vec<Fresh>, fired: &[Fired]) {
-        due.retain(|fresh| fresh.is_ours && self.hooks.events.has(fresh.group.stream()));
+        due.retain(|fresh| {
+            let item = &self.groups[&fresh.group].history[fresh.number].item;
+            let (stream, group) = (fresh.group.stream(), fresh.group.group());
+            let item = item.as_ref().map(|item| &**item);
+            fresh.is_ours && self.hooks.events.has(stream, group, item)
+        });
         assert_eq!(due.len(), fired.len(), "each event fires once");
         for (fresh, fired) in due.into_iter().zip(fired) {
             assert_eq!(
