@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::id::SlotId;
 use crate::log::Shown;
-use crate::protocol::answer;
+use crate::protocol::answer::{self, Outgoing};
 use crate::protocol::auth::worker_payload;
 use crate::protocol::connection::{Connection, close_frame, text_header};
 use crate::protocol::handshake::{Port, Refusal, Target, Upgrade, path_of_head};
@@ -98,7 +98,7 @@ impl Engine {
         };
         let ip = peer.ip.map(|ip| ip.to_string()).unwrap_or_default();
         let payload = worker_payload(head, ip);
-        self.ask(function_id, &payload, Awaits::Admission(id));
+        self.ask(&Outgoing::own(function_id, &payload), Awaits::Admission(id));
     }
 
     /// Too many wait to be let in, or what has come from them is too much: the oldest go.

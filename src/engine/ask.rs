@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::id::{SlotId, Text};
 use crate::log::Shown;
 use crate::mesh::ToWorker;
-use crate::protocol::answer::{self, ResultBody};
+use crate::protocol::answer::{self, Outgoing, ResultBody};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::input::StreamFunction;
 use crate::protocol::trigger::{is_false, is_unauthorized};
@@ -23,6 +23,7 @@ use super::outgoing::refused_as_too_long;
 use super::peers::Peer;
 use super::presence::Word;
 use super::serve::OVERLOADED;
+use super::target::FunctionRef;
 
 /// What calls of one cause may hold at least, however little `limits.call_queue_bytes` is.
 const CALLS_BYTES_MIN: usize = 1024 * 1024;
@@ -33,53 +34,24 @@ const UNSENT_OF_ALL: usize = 8;
 /// How often one callee's dropped trigger calls are told in the log.
 const DROPS_SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// One call on its way to a worker.
-pub(super) struct Outgoing<'a> {
-    pub(super) function_id: &'a str,
-    /// A JSON text.
-    pub(super) data: &'a str,
-    /// The SDK worker that calls; none for the engine itself.
-    pub(super) worker_id: Option<Uuid>,
-    pub(super) traceparent: Option<&'a str>,
-    pub(super) baggage: Option<&'a str>,
-}
-
-impl<'a> Outgoing<'a> {
-    /// A call of the engine's own.
-    pub(super) fn own(function_id: &'a str, data: &'a str) -> Outgoing<'a> {
-        Outgoing {
-            function_id,
-            data,
-            worker_id: None,
-            traceparent: None,
-            baggage: None,
-        }
-    }
-}
-
 impl Engine {
     /// Calls a function for the engine itself; `awaits` hears how it ended, also at once.
-    pub(super) fn ask(&mut self, function_id: &str, data: &str, awaits: Awaits) {
-        let callee = match self.callee_of(function_id) {
+    pub(super) fn ask(&mut self, call: &Outgoing<'_>, awaits: Awaits) {
+        let callee = match self.callee_of(FunctionRef::new(call.function_id, call.namespace)) {
             Callee::Peer(callee) => callee,
-            Callee::Nobody => return self.hear(awaits, function_id, Answered::NotFound),
-            Callee::Away => return self.wait_for_link(function_id, data, awaits),
+            Callee::Nobody => return self.hear(awaits, call.function_id, Answered::NotFound),
+            Callee::Away => return self.wait_for_link(call, awaits),
         };
         if let Some(cause) = self.no_room_to_ask(callee, &awaits) {
-            return self.hear(awaits, function_id, Answered::Refused(cause));
+            return self.hear(awaits, call.function_id, Answered::Refused(cause));
         }
         if self.is_link(callee)
-            && let Some(cause) = refused_as_too_long(function_id, data)
+            && let Some(cause) = refused_as_too_long(call)
         {
             self.metrics().calls_refused.increment();
-            return self.hear(awaits, function_id, Answered::Refused(&cause));
+            return self.hear(awaits, call.function_id, Answered::Refused(&cause));
         }
-        self.send_call(
-            callee,
-            &Outgoing::own(function_id, data),
-            awaits,
-            function_id,
-        );
+        self.send_call(callee, call, awaits, call.function_id);
     }
 
     /// Why the engine cannot ask now, if it cannot. What is owed has found room before it was taken.
@@ -124,12 +96,19 @@ impl Engine {
     /// Calls the handler of a trigger, once its condition has let it.
     pub(super) fn fire(&mut self, condition: Option<&str>, handler: Handler) {
         match condition {
-            Some(condition) if !self.may_fire(handler.on_behalf, condition) => {
+            Some(condition)
+                if !self.may_fire(handler.on_behalf, handler.target.beside(condition)) =>
+            {
                 self.warn_of_trigger(&handler, condition);
             }
             Some(condition) => {
                 let payload = Text::clone(&handler.payload);
-                self.ask(condition, &payload, Awaits::Condition(Box::new(handler)));
+                let namespace = handler.target.namespace.clone();
+                let asked = Outgoing {
+                    namespace: namespace.as_deref(),
+                    ..Outgoing::own(condition, &payload)
+                };
+                self.ask(&asked, Awaits::Condition(Box::new(handler)));
             }
             None => {
                 self.call_handler(&handler);
@@ -140,12 +119,12 @@ impl Engine {
     /// Calls the handler of a trigger. Nobody waits for its answer; an error is logged. False: it is a
     /// function of ours, which cannot read its input.
     pub(super) fn call_handler(&mut self, handler: &Handler) -> bool {
-        let function_id = &*handler.function_id;
-        if !self.may_fire(handler.on_behalf, function_id) {
+        let function_id = &*handler.target.function_id;
+        if !self.may_fire(handler.on_behalf, handler.target.function()) {
             self.warn_of_trigger(handler, function_id);
             return true;
         }
-        match self.callee_of(function_id) {
+        match self.callee_of(handler.target.function()) {
             Callee::Peer(callee) => self.call_handler_at(callee, handler),
             Callee::Nobody => return self.call_own_handler(handler),
             Callee::Away => self.metrics().trigger_calls_dropped.increment(),
@@ -154,18 +133,18 @@ impl Engine {
     }
 
     fn call_handler_at(&mut self, callee: SlotId, handler: &Handler) {
-        let function_id = &*handler.function_id;
+        let function_id = &*handler.target.function_id;
         let unsent_bytes = self.peers.get(callee).map_or(0, Peer::unsent_bytes);
         if unsent_bytes > self.unsent_max() && !handler.is_owed {
             return self.drop_handler_call(callee, function_id);
         }
+        let call = handler.target.call(&handler.payload);
         if self.is_link(callee)
-            && let Some(cause) = refused_as_too_long(function_id, &handler.payload)
+            && let Some(cause) = refused_as_too_long(&call)
         {
             self.metrics().trigger_calls_dropped.increment();
             return self.hear(Awaits::Nobody, function_id, Answered::Refused(&cause));
         }
-        let call = Outgoing::own(function_id, &handler.payload);
         if self.may_wait(Cause::Handlers) {
             self.send_call(callee, &call, Awaits::Nobody, function_id);
         } else {
@@ -185,7 +164,7 @@ impl Engine {
 
     /// A trigger may call a function of our own as well: as a void call does.
     fn call_own_handler(&mut self, handler: &Handler) -> bool {
-        let function_id = &*handler.function_id;
+        let function_id = &*handler.target.function_id;
         match StreamFunction::from_id(function_id) {
             Some(function) => self.invoke_stream(None, None, function, &handler.payload),
             None if self.has_own(function_id) => {
@@ -261,17 +240,14 @@ impl Engine {
         let Some(peer) = self.peers.get(callee) else {
             return;
         };
-        let function_id = peer.access.inner_id(call.function_id);
+        let call = Outgoing {
+            function_id: peer.access.inner_id(call.function_id),
+            // An SDK worker knows where its functions stand: that is for an engine.
+            namespace: call.namespace.filter(|_| peer.is_link()),
+            ..*call
+        };
         self.peers.send(callee, |out| {
-            answer::invoke_function(
-                out,
-                sent_id,
-                function_id,
-                call.data,
-                call.worker_id.as_ref(),
-                call.traceparent,
-                call.baggage,
-            );
+            answer::invoke_function(out, sent_id, &call);
         });
     }
 

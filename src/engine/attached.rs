@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::id::SlotId;
+use crate::id::{SlotId, Text};
 use crate::mesh::{JoinRequest, ToWorker};
+use crate::protocol::answer::Outgoing;
 use crate::protocol::attached::functions_changed_id;
 use crate::protocol::call::ErrorBody;
 use crate::shard::followed::Followed;
@@ -21,6 +22,7 @@ use super::calls::{Answered, Awaits};
 use super::link::{Attach, Gates, Link, Standing};
 use super::peers::Peer;
 use super::serve::OVERLOADED;
+use super::target::{FunctionRef, Target};
 
 /// How often calls that are refused for want of room are told in the log.
 const REFUSALS_SAID_EVERY: Duration = Duration::from_secs(60);
@@ -86,7 +88,7 @@ struct Waiting {
 
 struct WaitingCall {
     until: Instant,
-    function_id: Box<str>,
+    target: Target,
     data: Box<str>,
     awaits: Awaits,
 }
@@ -192,20 +194,27 @@ impl Waiting {
 
 impl WaitingCall {
     fn bytes(&self) -> usize {
-        size_of::<WaitingCall>() + self.function_id.len() + self.data.len()
+        let target = self.target.function_id.len() + self.target.metadata_bytes();
+        size_of::<WaitingCall>() + target + self.data.len()
     }
 }
 
 impl Engine {
     /// Who is to be sent calls of that function.
-    pub(super) fn callee_of(&self, function_id: &str) -> Callee {
+    pub(super) fn callee_of(&self, function: FunctionRef<'_>) -> Callee {
         match &self.attached {
             Some(attached) => attached.link.up().map_or(Callee::Away, Callee::Peer),
             None => {
-                let owner = self.functions.owner_of(function_id);
+                let owner = self.functions.find(function);
                 owner.map_or(Callee::Nobody, Callee::Peer)
             }
         }
+    }
+
+    /// Where our own functions stand with the engine, and those of ours that are not a trigger's.
+    pub(super) fn own_namespace(&self) -> Option<Text> {
+        let (_, namespace) = self.attached.as_ref()?.link.known_as();
+        namespace.map(Text::from)
     }
 
     /// Whether that socket is the link.
@@ -415,12 +424,12 @@ impl Engine {
     /// The link is there: what waited for it is asked, in order.
     pub(super) fn ask_what_waited(&mut self) {
         while let Some(call) = self.attached.as_mut().and_then(|it| it.waiting.pop()) {
-            self.ask(&call.function_id, &call.data, call.awaits);
+            self.ask(&call.target.call(&call.data), call.awaits);
         }
     }
 
     /// A call finds the link down: some wait for it, the others end.
-    pub(super) fn wait_for_link(&mut self, function_id: &str, data: &str, awaits: Awaits) {
+    pub(super) fn wait_for_link(&mut self, call: &Outgoing<'_>, awaits: Awaits) {
         let waits = matches!(
             awaits,
             Awaits::Custom { .. } | Awaits::Join(_) | Awaits::JoinCondition(..)
@@ -431,17 +440,21 @@ impl Engine {
             if matches!(awaits, Awaits::Condition(_)) {
                 self.metrics().trigger_calls_dropped.increment();
             }
-            return self.hear(awaits, function_id, Answered::Gone(&not_connected()));
+            return self.hear(awaits, call.function_id, Answered::Gone(&not_connected()));
         };
         let waiting = &mut attached.waiting;
         if waiting.bytes > bytes_max || waiting.calls.len() >= len_max {
             self.metrics().calls_refused.increment();
-            return self.hear(awaits, function_id, Answered::Refused(OVERLOADED));
+            return self.hear(awaits, call.function_id, Answered::Refused(OVERLOADED));
         }
         waiting.push(WaitingCall {
             until,
-            function_id: function_id.into(),
-            data: data.into(),
+            target: Target {
+                function_id: call.function_id.into(),
+                namespace: call.namespace.map(Text::from),
+                metadata: call.metadata.map(Text::from),
+            },
+            data: call.data.into(),
             awaits,
         });
     }
@@ -456,7 +469,7 @@ impl Engine {
         {
             self.hear(
                 call.awaits,
-                &call.function_id,
+                &call.target.function_id,
                 Answered::Gone(&not_connected()),
             );
         }

@@ -15,6 +15,8 @@ use crate::protocol::call::{ErrorBody, Trace};
 use crate::protocol::input::StreamFunction;
 use crate::time::Deadlines;
 
+use super::target::Target;
+
 /// Time limits of calls that have ended, kept until there are so many more than of others.
 const SPARE_DEADLINES: usize = 1024;
 
@@ -93,7 +95,7 @@ pub(super) enum Awaits {
     /// One function's word on a join.
     Join(SlotId),
     /// The handler is asked about the join, unless the condition says no.
-    JoinCondition(SlotId, Box<str>),
+    JoinCondition(SlotId, Box<Target>),
     /// Whether a socket may open.
     Auth {
         worker: WorkerId,
@@ -139,7 +141,7 @@ pub(super) struct Load {
 
 /// What a trigger calls.
 pub(super) struct Handler {
-    pub(super) function_id: Box<str>,
+    pub(super) target: Target,
     pub(super) payload: Text,
     /// It is a debt, not to be dropped whatever waits for its worker.
     pub(super) is_owed: bool,
@@ -465,8 +467,8 @@ impl Awaits {
     /// Bytes that are kept meanwhile, though several may share them.
     fn held_bytes(&self) -> usize {
         match self {
-            Awaits::Condition(handler) => handler.payload.len() + handler.function_id.len(),
-            Awaits::JoinCondition(_, function_id) => function_id.len(),
+            Awaits::Condition(handler) => handler.payload.len() + handler.target.held_bytes(),
+            Awaits::JoinCondition(_, target) => target.held_bytes(),
             Awaits::Caller(caller) => caller.held_bytes(),
             Awaits::Groups(caller, stream) => caller.held_bytes() + stream.len(),
             _ => 0,
@@ -599,7 +601,11 @@ mod tests {
             of_join,
         };
         let handler = |is_owed| Handler {
-            function_id: "h".into(),
+            target: Target {
+                function_id: "h".into(),
+                namespace: None,
+                metadata: None,
+            },
             payload: "p".repeat(500).into(),
             is_owed,
             on_behalf: None,

@@ -102,7 +102,7 @@ impl Engine {
     }
 
     fn fire_one(&mut self, firing: &mut Firing, called: Called) {
-        let is_known = firing.unreadable.contains(&called.function_id);
+        let is_known = firing.unreadable.contains(&called.target.function_id);
         let steps = if is_known {
             1
         } else {
@@ -113,31 +113,31 @@ impl Engine {
             return;
         }
         let handler = Handler {
-            function_id: called.function_id,
+            target: called.target,
             payload: Text::clone(&firing.payload),
             is_owed: false,
             on_behalf: called.on_behalf,
         };
         if !self.call_handler(&handler) {
-            firing.unreadable.push(handler.function_id);
+            firing.unreadable.push(handler.target.function_id);
         }
     }
 
     /// Leaves out whom it makes no sense to tell what the server itself says: functions of ours, which
     /// do nothing on it, and those of workers that read nothing.
     pub(super) fn keep_listeners(&mut self, called: &mut Vec<Called>) {
-        called.retain(|called| match self.callee_of(&called.function_id) {
+        called.retain(|called| match self.callee_of(called.target.function()) {
             Callee::Peer(callee) => {
                 let is_full = self.no_room_for(callee, None, self.unsent_max()).is_some();
                 if is_full {
-                    self.drop_handler_call(callee, &called.function_id);
+                    self.drop_handler_call(callee, &called.target.function_id);
                 }
                 !is_full
             }
-            Callee::Nobody if self.has_own(&called.function_id) => {
+            Callee::Nobody if self.has_own(&called.target.function_id) => {
                 let error =
                     ErrorBody::new("deserialization_error", "it cannot read what it is told");
-                self.fail(None, None, &called.function_id, &error);
+                self.fail(None, None, &called.target.function_id, &error);
                 false
             }
             Callee::Nobody | Callee::Away => false,

@@ -10,6 +10,8 @@ use crate::protocol::input::StreamFunction;
 use crate::protocol::trigger::TriggerType;
 
 use super::Engine;
+use super::registry::custom_of;
+use super::target::FunctionRef;
 use super::trigger::Called;
 
 impl Engine {
@@ -21,38 +23,45 @@ impl Engine {
 
     /// Whether a trigger may call that function. `on_behalf`: whose trigger it is, if its owner's
     /// listener has rules.
-    pub(super) fn may_fire(&self, on_behalf: Option<SlotId>, function_id: &str) -> bool {
+    pub(super) fn may_fire(&self, on_behalf: Option<SlotId>, function: FunctionRef<'_>) -> bool {
         on_behalf.is_none_or(|owner| {
             let is_there = self.peers.get(owner).is_some();
-            let is_own = self.functions.owner_of(function_id) == Some(owner);
-            is_there && (is_own || self.may_call(owner, function_id).is_ok())
+            let is_own = self.functions.find(function) == Some(owner);
+            is_there && (is_own || self.may_call(owner, function).is_ok())
         })
     }
 
     /// The same for its condition as well.
     pub(super) fn may_call_all_of(&self, called: &Called) -> bool {
-        let named = [called.condition.as_deref(), Some(&*called.function_id)];
+        let condition = called.condition.as_deref();
+        let condition = condition.map(|condition| called.target.beside(condition));
+        let named = [condition, Some(called.target.function())];
         let mut named = named.into_iter().flatten();
-        named.all(|function_id| self.may_fire(called.on_behalf, function_id))
+        named.all(|function| self.may_fire(called.on_behalf, function))
     }
 
     /// The same at the registration: a function that nobody has yet may come to be its own.
     pub(super) fn check_called_by_trigger(
         &self,
         id: SlotId,
-        function_id: &str,
+        function: FunctionRef<'_>,
     ) -> Result<(), ErrorBody> {
-        let owner = self.functions.owner_of(function_id);
-        let is_others = owner.is_some_and(|owner| owner != id) || self.has_own(function_id);
+        let owner = self.functions.find(function);
+        let is_others = owner.is_some_and(|owner| owner != id) || self.has_own(function.id);
         match is_others {
-            true => self.may_call(id, function_id),
+            true => self.may_call(id, function),
             false => Ok(()),
         }
     }
 
     /// Why a worker may not register a function of that id, if it may not.
-    pub(super) fn why_not_registered(&self, id: SlotId, function_id: &str) -> Option<&'static str> {
+    pub(super) fn why_not_registered(
+        &self,
+        id: SlotId,
+        function: FunctionRef<'_>,
+    ) -> Option<&'static str> {
         let listener = self.guard_of(id)?;
+        let function_id = function.id;
         let asks_for_sockets = self.listeners.ask(function_id)
             || self
                 .auth
@@ -64,8 +73,8 @@ impl Engine {
         if self.has_own(function_id) {
             return Some("it is the server's own");
         }
-        if self.is_of_another_listener(function_id, listener)
-            || self.is_stored_by_another_listener(function_id, listener)
+        if self.is_of_another_listener(function, listener)
+            || self.is_stored_by_another_listener(function, listener)
         {
             return Some("a worker of another listener has it");
         }
@@ -86,23 +95,24 @@ impl Engine {
             .then_some("another worker serves it")
     }
 
-    fn is_of_another_listener(&self, function_id: &str, listener: usize) -> bool {
-        let owner = self.functions.owner_of(function_id);
+    fn is_of_another_listener(&self, function: FunctionRef<'_>, listener: usize) -> bool {
+        let owner = self.functions.owner_of(function);
         let owner = owner.and_then(|owner| self.peers.get(owner));
         owner.is_some_and(|owner| owner.listener != listener)
     }
 
     /// Whether it is a function of a stream that has others in place of ours.
-    fn is_stored_by_another_listener(&self, function_id: &str, listener: usize) -> bool {
-        let Some((_, stream)) = custom::parse_id(function_id) else {
+    fn is_stored_by_another_listener(&self, function: FunctionRef<'_>, listener: usize) -> bool {
+        let Some((_, stream)) = custom_of(function) else {
             return false;
         };
         let Some(functions) = self.functions.custom().get(stream) else {
             return false;
         };
         StreamFunction::ALL.iter().any(|function| {
+            let id = custom::function_id(*function, stream);
             functions.has(*function)
-                && self.is_of_another_listener(&custom::function_id(*function, stream), listener)
+                && self.is_of_another_listener(FunctionRef::plain(&id), listener)
         })
     }
 }

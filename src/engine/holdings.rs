@@ -49,6 +49,12 @@ impl Holdings {
         self.of_all += ENTRY_BYTES + text_bytes;
     }
 
+    /// An entry that is there has become longer.
+    pub(super) fn grow(&mut self, owner: SlotId, text_bytes: usize) {
+        *self.by_owner.entry(owner).or_insert(0) += text_bytes;
+        self.of_all += text_bytes;
+    }
+
     pub(super) fn remove(&mut self, owner: SlotId, text_bytes: usize) {
         if let Some(held) = self.by_owner.get_mut(&owner) {
             let bytes = (ENTRY_BYTES + text_bytes).min(*held);

@@ -25,7 +25,7 @@ pub(super) struct Listing {
     is_first: bool,
     include_internal: bool,
     /// The last one that was looked at.
-    after: Option<Box<str>>,
+    after: Option<(Box<str>, Box<str>)>,
     whom: Whom,
 }
 
@@ -104,11 +104,13 @@ impl Engine {
         let mut looked_at = 0;
         let after = self
             .functions
-            .list_some(listing.after.as_deref(), |function| {
+            .list_some(listing.after.as_ref(), |function| {
                 let (id, metadata) = (function.id, function.metadata);
+                let namespace = function.namespace;
                 looked_at += 1;
                 let is_shown = (include_internal || !id.starts_with(INTERNAL_PREFIX))
-                    && peer.is_none_or(|peer| peer.access.may_call(id, metadata).is_ok());
+                    && peer
+                        .is_none_or(|peer| peer.access.may_call(namespace, id, metadata).is_ok());
                 if is_shown {
                     if !std::mem::take(is_first) {
                         out.push(b',');
@@ -141,9 +143,9 @@ impl Engine {
         let rows = self.triggers.iter().map(|trigger| TriggerRow {
             id: &trigger.id,
             trigger_type: &trigger.trigger_type,
-            function_id: &trigger.function_id,
+            function_id: &trigger.target.function_id,
             config: trigger.config.as_deref().map(RawValue::get),
-            metadata: trigger.metadata.as_deref().map(RawValue::get),
+            metadata: trigger.target.metadata.as_deref(),
         });
         let list = listing::triggers(rows.collect(), include_internal);
         Ok(Done::with_result(list))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::id::SlotId;
+use crate::id::{SlotId, Text};
 use crate::log::Shown;
 use crate::protocol::answer;
 use crate::protocol::call::{
@@ -17,6 +17,7 @@ use super::attached::not_connected;
 use super::calls::Answered;
 use super::holdings::{ID_BYTES_MAX, REGISTERED_BYTES_MAX};
 use super::registry::Description;
+use super::target::{FunctionRef, is_named};
 use super::trigger::{ServedType, Trigger};
 
 impl Engine {
@@ -124,6 +125,8 @@ impl Engine {
             self.warn_of(id, "description", function_id, what);
             description = Description::default();
         }
+        let namespace = self.namespace_of(id, None);
+        let function = FunctionRef::new(function_id, namespace.as_deref());
         if function_id.len() > ID_BYTES_MAX
             || !self.functions.has_room(function_id, id, &description)
         {
@@ -134,11 +137,14 @@ impl Engine {
             );
             return self.warn_of(id, "function beyond its bounds", "", what);
         }
-        if let Some(why) = self.why_not_registered(id, function_id) {
+        if let Some(why) = self.why_not_registered(id, function) {
             let what = format_args!("function {} is refused: {why}", Shown(function_id));
             return self.warn_of(id, "function refused", function_id, what);
         }
-        if self.has_own(function_id) && self.functions.owner_of(function_id).is_none() {
+        if self.has_own(function_id)
+            && namespace.is_none()
+            && self.functions.owner_of(function).is_none()
+        {
             let what = format_args!(
                 "it has registered {}, which is called in place of ours while it is there",
                 Shown(function_id)
@@ -146,16 +152,70 @@ impl Engine {
             self.warn_of(id, "function of ours", function_id, what);
         }
         self.debug(id, || format!("registers function {}", Shown(function_id)));
-        if let Some(older) = self.functions.owner_of(function_id)
-            && let Some(peer) = self.peers.get_mut(older)
-        {
-            peer.functions.remove(function_id);
-        }
-        let is_hook = self.functions.register(function_id, id, description);
+        self.take_from_older(function);
+        let is_hook = self.functions.register(function, id, description);
         if let Some(peer) = self.peers.get_mut(id) {
             peer.functions.insert(function_id.into());
         }
         self.functions_changed(is_hook);
+    }
+
+    /// Whoever has it now has it no longer.
+    fn take_from_older(&mut self, function: FunctionRef<'_>) {
+        if let Some(older) = self.functions.owner_of(function)
+            && let Some(peer) = self.peers.get_mut(older)
+        {
+            peer.functions.remove(function.id);
+        }
+    }
+
+    /// A worker says where its functions stand, and may say so once: those that it has registered
+    /// already go there, and its triggers look there. Err: why it may not.
+    pub(super) fn settle_worker_in(
+        &mut self,
+        id: SlotId,
+        namespace: &str,
+    ) -> Result<(), ErrorBody> {
+        let Some(peer) = self.peers.get_mut(id).filter(|_| is_named(namespace)) else {
+            return Ok(());
+        };
+        match &peer.namespace {
+            Some(has) if **has == *namespace => return Ok(()),
+            Some(has) => {
+                let message = format!("the worker is in namespace {has} and stays there");
+                return Err(ErrorBody::new("namespace_refused", message));
+            }
+            None if namespace.len() > ID_BYTES_MAX => {
+                let message = format!("a namespace has no more than {ID_BYTES_MAX} bytes");
+                return Err(ErrorBody::new("namespace_refused", message));
+            }
+            None => peer.access.may_settle_in(namespace)?,
+        }
+        let name = Text::from(namespace);
+        peer.namespace = Some(Text::clone(&name));
+        let functions: Vec<Box<str>> = peer.functions.iter().cloned().collect();
+        let mut is_hook = false;
+        for function in &functions {
+            let function = FunctionRef::new(function, Some(&name));
+            if let Some(why) = self.why_not_registered(id, function) {
+                is_hook |= self
+                    .functions
+                    .unregister(FunctionRef::plain(function.id), id);
+                if let Some(peer) = self.peers.get_mut(id) {
+                    peer.functions.remove(function.id);
+                }
+                let id_shown = Shown(function.id);
+                let what =
+                    format_args!("function {id_shown} is refused in {}: {why}", Shown(&name));
+                self.warn_of(id, "function refused", function.id, what);
+                continue;
+            }
+            self.take_from_older(function);
+            is_hook |= self.functions.settle_in(function, id);
+        }
+        self.triggers.settle_in(id, &name);
+        self.functions_changed(is_hook);
+        Ok(())
     }
 
     /// Whether other workers can read all of these texts.
@@ -171,7 +231,9 @@ impl Engine {
         self.debug(id, || {
             format!("unregisters function {}", Shown(function_id))
         });
-        let is_hook = self.functions.unregister(function_id, id);
+        let namespace = self.namespace_of(id, None);
+        let function = FunctionRef::new(function_id, namespace.as_deref());
+        let is_hook = self.functions.unregister(function, id);
         if let Some(peer) = self.peers.get_mut(id) {
             peer.functions.remove(function_id);
         }
@@ -227,14 +289,16 @@ impl Engine {
         let since = self.hooks.next_version();
         let mut trigger = Trigger::new(&asked.id, trigger_type, function_id, id, since);
         trigger.config = asked.config.map(ToOwned::to_owned);
-        trigger.metadata = asked.metadata.map(ToOwned::to_owned);
+        trigger.target.metadata = asked.metadata.map(|json| json.get().into());
+        trigger.target.namespace = self.namespace_of(id, asked.namespace.as_deref());
+        trigger.names_namespace = asked.namespace.is_some();
         trigger.guard = self.guard_of(id);
         // Other workers read both: in listings, and whoever serves the type.
         let texts = [asked.config, asked.metadata].into_iter().flatten();
         self.check_all_passed_on(texts)
             .map_err(|why| ErrorBody::new("trigger_registration_failed", why))?;
         self.check_handed_over(trigger_type)?;
-        self.check_called_by_trigger(id, function_id)?;
+        self.check_called_by_trigger(id, trigger.target.function())?;
         self.check_server_of(trigger_type, id)?;
         self.check_room_for(id, &trigger)?;
         let (slot, replaced) = self.triggers.register(trigger)?;
@@ -321,9 +385,10 @@ impl Engine {
                 out,
                 &trigger.id,
                 &trigger.trigger_type,
-                &trigger.function_id,
+                &trigger.target.function_id,
                 trigger.config.as_deref().map(RawValue::get),
-                trigger.metadata.as_deref().map(RawValue::get),
+                trigger.target.metadata.as_deref(),
+                trigger.target.namespace.as_deref(),
             );
         });
     }
@@ -368,10 +433,11 @@ impl Engine {
             return;
         };
         let functions = std::mem::take(&mut peer.functions);
+        let namespace = peer.namespace.take();
         for (owner, command) in peer.parked.take() {
             self.park_orphan(owner, command);
         }
-        let is_hook = self.functions.forget(id, functions);
+        let is_hook = self.functions.forget(id, namespace.as_deref(), functions);
         self.functions_changed(is_hook);
         while self.calls.has_functions_of(id) {
             for call in self.calls.forget_some_of(id, usize::MAX) {

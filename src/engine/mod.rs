@@ -29,6 +29,7 @@ mod publish;
 mod reattach;
 mod registry;
 mod serve;
+mod target;
 mod trigger;
 mod triggers;
 mod workers;
@@ -47,6 +48,7 @@ use crate::log::{Notes, Shown};
 use crate::mesh::{EnginePorts, Presence, ToEngine, engine_thread};
 use crate::metrics::EngineMetrics;
 use crate::net::{self, Ready};
+use crate::protocol::answer::Outgoing;
 use crate::protocol::custom;
 use crate::protocol::origin::OriginRule;
 use crate::shard::{CustomCall, Fired};
@@ -353,7 +355,7 @@ impl Engine {
         let payload = Text::from(fired.frame.text());
         for called in called {
             let handler = Handler {
-                function_id: called.function_id,
+                target: called.target,
                 payload: Text::clone(&payload),
                 is_owed: false,
                 on_behalf: called.on_behalf,
@@ -378,7 +380,12 @@ impl Engine {
             number: call.number,
             of_join: call.of_join,
         };
-        self.ask(&function_id, &call.input, awaits);
+        let namespace = self.own_namespace();
+        let asked = Outgoing {
+            namespace: namespace.as_deref(),
+            ..Outgoing::own(&function_id, &call.input)
+        };
+        self.ask(&asked, awaits);
     }
 
     fn flush(&mut self) {

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
-use crate::protocol::answer::{Outcome, ResultBody};
+use crate::protocol::answer::{Outcome, Outgoing, ResultBody};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::connection::{masked_control, push_masked_text, text_header};
 use crate::protocol::input::{StreamFunction, failed};
@@ -266,8 +266,9 @@ fn write_answer(
 }
 
 /// Why a call with that input cannot go to an engine, if it cannot.
-pub(super) fn refused_as_too_long(function_id: &str, data: &str) -> Option<String> {
-    let len = data.len() + function_id.len();
+pub(super) fn refused_as_too_long(call: &Outgoing<'_>) -> Option<String> {
+    let metadata = call.metadata.map_or(0, str::len);
+    let len = call.data.len() + metadata + call.function_id.len();
     (len + CALL_OVERHEAD_BYTES > SENT_BYTES_MAX).then(|| too_long("the call", len))
 }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::collections::Named;
 use crate::fanout::Written;
-use crate::id::SlotId;
+use crate::id::{SlotId, Text};
 use crate::net::Unread;
 use crate::net::channel::Channel;
 use crate::protocol::answer::ResultBody;
@@ -54,6 +54,8 @@ pub(super) struct Peer {
     pub(super) connected_at_ms: Option<u64>,
     /// What it tells about itself.
     pub(super) profile: Profile,
+    /// Where its functions stand. None: in `default`.
+    pub(super) namespace: Option<Text>,
     /// Functions that it registered, those taken over by others since excepted.
     pub(super) functions: HashSet<Box<str>>,
     /// Commands that found their owner full, in order. While there are any it is not read.
@@ -123,6 +125,7 @@ impl Peer {
             is_let_in: false,
             connected_at_ms: None,
             profile: Profile::default(),
+            namespace: None,
             functions: HashSet::new(),
             parked: Parked::default(),
             parked_until: None,

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::id::{SlotId, Text, WorkerId};
 use crate::log::Shown;
 use crate::mesh::{AuthRequest, AuthVerdict, JoinRequest, Presence, ToWorker};
+use crate::protocol::answer::Outgoing;
 use crate::protocol::auth::AuthAnswer;
 use crate::protocol::trigger::payload::PresenceEvent;
 
@@ -12,6 +13,7 @@ use super::Engine;
 use super::attached::Callee;
 use super::calls::{Answered, Awaits, Cause, Handler};
 use super::peers::Peer;
+use super::target::{FunctionRef, Target};
 
 /// Owed leaves that are taken from one worker at a time.
 const LEAVES_AT_A_TIME: usize = 256;
@@ -68,10 +70,15 @@ impl Engine {
             }
             match handler.condition {
                 Some(condition) => {
-                    let awaits = Awaits::JoinCondition(join, handler.function_id);
-                    self.ask(&condition, &payload, awaits);
+                    let namespace = handler.target.namespace.clone();
+                    let asked = Outgoing {
+                        namespace: namespace.as_deref(),
+                        ..Outgoing::own(&condition, &payload)
+                    };
+                    let awaits = Awaits::JoinCondition(join, Box::new(handler.target));
+                    self.ask(&asked, awaits);
                 }
-                None => self.ask(&handler.function_id, &payload, Awaits::Join(join)),
+                None => self.ask(&handler.target.call(&payload), Awaits::Join(join)),
             }
         }
     }
@@ -88,10 +95,10 @@ impl Engine {
     }
 
     /// The condition of a join function has let it be asked.
-    pub(super) fn ask_about_join(&mut self, join: SlotId, function_id: &str) {
+    pub(super) fn ask_about_join(&mut self, join: SlotId, target: &Target) {
         if let Some(deciding) = self.deciding.get(join) {
             let payload = payload_of(&deciding.request.presence);
-            self.ask(function_id, &payload, Awaits::Join(join));
+            self.ask(&target.call(&payload), Awaits::Join(join));
         }
     }
 
@@ -125,7 +132,14 @@ impl Engine {
             connection: request.connection,
         };
         match self.auth.as_ref().map(|auth| auth.function_id.clone()) {
-            Some(function_id) => self.ask(&function_id, &request.input, awaits),
+            Some(function_id) => {
+                let namespace = self.own_namespace();
+                let asked = Outgoing {
+                    namespace: namespace.as_deref(),
+                    ..Outgoing::own(&function_id, &request.input)
+                };
+                self.ask(&asked, awaits);
+            }
             None => self.hear(awaits, "", Answered::NotFound),
         }
     }
@@ -208,7 +222,7 @@ impl Engine {
         if !self.takes_leaves() {
             return 0;
         }
-        let unsent_bytes = |function_id: &str| match self.callee_of(function_id) {
+        let unsent_bytes = |function: FunctionRef<'_>| match self.callee_of(function) {
             Callee::Peer(callee) => self.peers.get(callee).map(Peer::unsent_bytes),
             Callee::Nobody | Callee::Away => None,
         };
@@ -268,7 +282,7 @@ impl Engine {
             self.fire(
                 handler.condition.as_deref(),
                 Handler {
-                    function_id: handler.function_id,
+                    target: handler.target,
                     payload: Text::clone(&payload),
                     is_owed: true,
                     on_behalf: handler.on_behalf,

@@ -16,8 +16,8 @@ impl Engine {
         let mut functions = self.triggers.of_topic(&published.topic);
         if id.is_none() {
             functions.retain(|called| {
-                let function = &*called.function_id;
-                function != inputs::PUBLISH || self.functions.owner_of(function).is_some()
+                let function = called.target.function();
+                function.id != inputs::PUBLISH || self.functions.find(function).is_some()
             });
         }
         let payload = Text::from(published.data);

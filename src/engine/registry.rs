@@ -14,11 +14,13 @@ use serde_json::value::RawValue;
 use crate::collections::PersistentMap;
 use crate::id::SlotId;
 use crate::protocol::custom;
+use crate::protocol::input::StreamFunction;
 use crate::protocol::text::write_string;
 use crate::shard::hooks::CustomFunctions;
 
 use super::holdings::Holdings;
 use super::own::is_own;
+use super::target::FunctionRef;
 
 /// Descriptions and schemas of our own functions, as listings give them, by id.
 pub(super) const OURS: &str = include_str!("functions.json");
@@ -29,15 +31,21 @@ pub(super) const INTERNAL_PREFIX: &str = "engine::";
 /// Who serves which function.
 #[derive(Default)]
 pub(super) struct Functions {
-    registered: HashMap<Box<str>, Registered>,
-    /// Their ids in order, for listings.
-    ids: BTreeSet<Box<str>>,
+    /// Those of `default`.
+    registered: Table,
+    /// Those of other namespaces. No table is empty.
+    elsewhere: HashMap<Box<str>, Table>,
+    /// Their ids in order, for listings, each with its namespace; that of `default` is empty.
+    ids: BTreeSet<(Box<str>, Box<str>)>,
     holdings: Holdings,
     /// Streams with functions of their own in place of the store's.
     custom: PersistentMap<CustomFunctions>,
     /// Ids that are new, or gone, since that was last told.
     changed: HashSet<Box<str>>,
 }
+
+/// The functions of one namespace.
+type Table = HashMap<Box<str>, Registered>;
 
 struct Registered {
     owner: SlotId,
@@ -61,34 +69,55 @@ impl Functions {
     }
 
     /// True when workers have to know of it: a stream has a custom function more.
-    pub(super) fn register(&mut self, id: &str, owner: SlotId, description: Description) -> bool {
+    pub(super) fn register(
+        &mut self,
+        function: FunctionRef<'_>,
+        owner: SlotId,
+        description: Description,
+    ) -> bool {
         let registered = Registered { owner, description };
-        let bytes = id.len() + registered.description.held_bytes();
+        let bytes = function.id.len() + registered.description.held_bytes();
         self.holdings.add(owner, bytes);
-        if let Some(older) = self.registered.insert(id.into(), registered) {
-            self.release(id, &older);
+        let table = match function.namespace {
+            None => &mut self.registered,
+            Some(name) => self.elsewhere.entry(name.into()).or_default(),
+        };
+        if let Some(older) = table.insert(function.id.into(), registered) {
+            self.release(function.id, &older);
             return false;
         }
-        self.ids.insert(id.into());
-        self.note_change(id);
-        let Some((function, stream)) = custom::parse_id(id) else {
+        self.ids.insert(listed_as(function));
+        self.note_change(function);
+        let Some((custom, stream)) = custom_of(function) else {
             return false;
         };
-        self.custom.get_or_default(stream).add(function);
+        self.custom.get_or_default(stream).add(custom);
         true
     }
 
     /// Removes the function if that peer still owns it. True when workers have to know of it.
-    pub(super) fn unregister(&mut self, id: &str, owner: SlotId) -> bool {
-        if self.owner_of(id) != Some(owner) {
+    pub(super) fn unregister(&mut self, function: FunctionRef<'_>, owner: SlotId) -> bool {
+        if self.owner_of(function) != Some(owner) {
             return false;
         }
-        if let Some(gone) = self.registered.remove(id) {
-            self.release(id, &gone);
+        if let Some(gone) = self.take(function) {
+            self.release(function.id, &gone);
         }
-        self.ids.remove(id);
-        self.note_change(id);
-        self.drop_custom(id)
+        self.note_change(function);
+        custom_of(function).is_some() && self.drop_custom(function.id)
+    }
+
+    fn take(&mut self, function: FunctionRef<'_>) -> Option<Registered> {
+        self.ids.remove(&listed_as(function));
+        let Some(name) = function.namespace else {
+            return self.registered.remove(function.id);
+        };
+        let table = self.elsewhere.get_mut(name)?;
+        let taken = table.remove(function.id);
+        if table.is_empty() {
+            self.elsewhere.remove(name);
+        }
+        taken
     }
 
     fn release(&mut self, id: &str, gone: &Registered) {
@@ -96,18 +125,36 @@ impl Functions {
         self.holdings.remove(gone.owner, bytes);
     }
 
-    /// A peer is gone: its functions go, those taken over since excepted. True when workers have to
-    /// know of it.
+    /// A peer is gone: its functions in that namespace go, those taken over since excepted. True when
+    /// workers have to know of it.
     pub(super) fn forget(
         &mut self,
         owner: SlotId,
+        namespace: Option<&str>,
         ids: impl IntoIterator<Item = Box<str>>,
     ) -> bool {
         let mut is_hook = false;
         for id in ids {
-            is_hook |= self.unregister(&id, owner);
+            is_hook |= self.unregister(FunctionRef::new(&id, namespace), owner);
         }
         is_hook
+    }
+
+    /// A function of that peer stands in `default` no longer, but in this namespace. True when
+    /// workers have to know of it.
+    pub(super) fn settle_in(&mut self, function: FunctionRef<'_>, owner: SlotId) -> bool {
+        let plain = FunctionRef::plain(function.id);
+        if self.owner_of(plain) != Some(owner) {
+            return false;
+        }
+        let Some(moved) = self.take(plain) else {
+            return false;
+        };
+        self.release(function.id, &moved);
+        self.note_change(plain);
+        let was_custom = custom_of(plain).is_some() && self.drop_custom(function.id);
+        self.register(function, owner, moved.description);
+        was_custom
     }
 
     /// Streams with custom functions, and which.
@@ -144,18 +191,35 @@ impl Functions {
         true
     }
 
-    pub(super) fn owner_of(&self, id: &str) -> Option<SlotId> {
-        self.registered.get(id).map(|registered| registered.owner)
+    /// Who serves it there, and not in another namespace.
+    pub(super) fn owner_of(&self, function: FunctionRef<'_>) -> Option<SlotId> {
+        Some(self.get(function)?.owner)
+    }
+
+    /// Where a call of it goes: to its namespace, then to `default`.
+    pub(super) fn find(&self, function: FunctionRef<'_>) -> Option<SlotId> {
+        self.owner_of(self.found_as(function)?)
+    }
+
+    /// The function that is found under that name.
+    pub(super) fn found_as<'a>(&self, function: FunctionRef<'a>) -> Option<FunctionRef<'a>> {
+        let plain = FunctionRef::plain(function.id);
+        let is_there = |function: &FunctionRef<'_>| self.get(*function).is_some();
+        [function, plain].into_iter().find(is_there)
     }
 
     /// What SDK workers tell of the function beside its schemas, a JSON text.
-    pub(super) fn metadata_of(&self, id: &str) -> Option<&str> {
-        let registered = self.registered.get(id)?;
-        registered
-            .description
-            .metadata
-            .as_deref()
-            .map(RawValue::get)
+    pub(super) fn metadata_of(&self, function: FunctionRef<'_>) -> Option<&str> {
+        let metadata = &self.get(function)?.description.metadata;
+        metadata.as_deref().map(RawValue::get)
+    }
+
+    fn get(&self, function: FunctionRef<'_>) -> Option<&Registered> {
+        let table = match function.namespace {
+            None => &self.registered,
+            Some(name) => self.elsewhere.get(name)?,
+        };
+        table.get(function.id)
     }
 
     /// Whether the set of ids is another than when that was last told.
@@ -169,9 +233,17 @@ impl Functions {
     }
 
     /// What comes and goes again is no change. Ours are always there.
-    fn note_change(&mut self, id: &str) {
-        if !is_own(id) && !self.changed.remove(id) {
-            self.changed.insert(id.into());
+    fn note_change(&mut self, function: FunctionRef<'_>) {
+        match function.namespace {
+            None if is_own(function.id) => {}
+            None => self.flip(function.id),
+            Some(name) => self.flip(&format!("{name}\0{}", function.id)),
+        }
+    }
+
+    fn flip(&mut self, name: &str) {
+        if !self.changed.remove(name) {
+            self.changed.insert(name.into());
         }
     }
 
@@ -186,47 +258,49 @@ impl Functions {
     /// Gives the last one, or nothing when there are no more.
     pub(super) fn list_some(
         &self,
-        after: Option<&str>,
+        after: Option<&(Box<str>, Box<str>)>,
         mut each: impl FnMut(Listed<'_>) -> bool,
-    ) -> Option<Box<str>> {
+    ) -> Option<(Box<str>, Box<str>)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut theirs = self
-            .ids
-            .range::<str, _>((from, Bound::Unbounded))
-            .peekable();
+        let mut theirs = self.ids.range((from, Bound::Unbounded)).peekable();
         let ours = ours().iter().filter(|(id, _)| {
-            after.is_none_or(|after| *id > after) && !self.registered.contains_key(*id)
+            after.is_none_or(|(after, _)| *id > &**after) && !self.registered.contains_key(*id)
         });
         let mut ours = ours.peekable();
         loop {
             let next_ours = ours.peek().copied();
             let next_theirs = theirs.peek().copied();
             let listed = match (next_ours, next_theirs) {
-                (Some((id, entry)), theirs) if theirs.is_none_or(|theirs| *id < &**theirs) => {
+                (Some((id, entry)), theirs)
+                    if theirs.is_none_or(|(theirs, _)| *id <= &**theirs) =>
+                {
                     ours.next();
                     Listed {
                         id,
+                        namespace: None,
                         metadata: None,
                         entry: Entry::Ours(entry),
                     }
                 }
-                (_, Some(id)) => {
+                (_, Some((id, namespace))) => {
                     theirs.next();
-                    let Some(registered) = self.registered.get(id) else {
+                    let function = FunctionRef::new(id, Some(namespace));
+                    let Some(registered) = self.get(function) else {
                         continue;
                     };
                     let description = &registered.description;
                     Listed {
                         id,
+                        namespace: function.namespace,
                         metadata: description.metadata.as_deref().map(RawValue::get),
                         entry: Entry::Theirs(description),
                     }
                 }
                 _ => return None,
             };
-            let id = listed.id;
+            let function = FunctionRef::new(listed.id, listed.namespace);
             if !each(listed) {
-                return Some(id.into());
+                return Some(listed_as(function));
             }
         }
     }
@@ -235,6 +309,8 @@ impl Functions {
 /// One function, as listings tell of it.
 pub(super) struct Listed<'a> {
     pub(super) id: &'a str,
+    /// None: it stands in `default`.
+    pub(super) namespace: Option<&'a str>,
     /// A JSON text.
     pub(super) metadata: Option<&'a str>,
     entry: Entry<'a>,
@@ -249,7 +325,7 @@ impl Listed<'_> {
     pub(super) fn write(&self, out: &mut Vec<u8>) {
         match self.entry {
             Entry::Ours(entry) => out.extend_from_slice(entry.as_bytes()),
-            Entry::Theirs(description) => description.write(out, self.id),
+            Entry::Theirs(description) => description.write(out, self.id, self.namespace),
         }
     }
 }
@@ -262,7 +338,8 @@ impl Description {
         bytes + self.text.as_ref().map_or(0, |text| text.len())
     }
 
-    fn write(&self, out: &mut Vec<u8>, id: &str) {
+    /// Rows of `default` name no namespace.
+    fn write(&self, out: &mut Vec<u8>, id: &str, namespace: Option<&str>) {
         out.extend_from_slice(br#"{"description":"#);
         match &self.text {
             Some(text) => write_string(out, text),
@@ -277,8 +354,27 @@ impl Description {
         ] {
             let value = value.as_deref().map_or("null", RawValue::get);
             out.extend_from_slice(format!(r#","{key}":{value}"#).as_bytes());
+            if let Some(namespace) = namespace.filter(|_| key == "metadata") {
+                out.extend_from_slice(br#","namespace":"#);
+                write_string(out, namespace);
+            }
         }
         out.push(b'}');
+    }
+}
+
+fn listed_as(function: FunctionRef<'_>) -> (Box<str>, Box<str>) {
+    (
+        function.id.into(),
+        function.namespace.unwrap_or_default().into(),
+    )
+}
+
+/// The function of a stream that it stands for, and the stream. Only those of `default` do.
+pub(super) fn custom_of(function: FunctionRef<'_>) -> Option<(StreamFunction, &str)> {
+    match function.namespace {
+        None => custom::parse_id(function.id),
+        Some(_) => None,
     }
 }
 
@@ -314,12 +410,12 @@ mod tests {
     #[test]
     fn the_newest_owner_keeps_an_id_that_the_older_one_leaves() {
         let mut functions = Functions::default();
-        functions.register("f", peer(1), Description::default());
-        functions.register("f", peer(2), Description::default());
-        functions.forget(peer(1), ["f".into()]);
-        assert_eq!(functions.owner_of("f"), Some(peer(2)));
-        functions.unregister("f", peer(2));
-        assert_eq!(functions.owner_of("f"), None);
+        functions.register(FunctionRef::plain("f"), peer(1), Description::default());
+        functions.register(FunctionRef::plain("f"), peer(2), Description::default());
+        functions.forget(peer(1), None, ["f".into()]);
+        assert_eq!(functions.owner_of(FunctionRef::plain("f")), Some(peer(2)));
+        functions.unregister(FunctionRef::plain("f"), peer(2));
+        assert_eq!(functions.owner_of(FunctionRef::plain("f")), None);
     }
 
     #[test]
@@ -339,7 +435,7 @@ mod tests {
         let (mut out, mut after) = (Vec::new(), None);
         loop {
             let mut left = 2;
-            after = functions.list_some(after.as_deref(), |function| {
+            after = functions.list_some(after.as_ref(), |function| {
                 left -= 1;
                 if include_internal || !function.id.starts_with(INTERNAL_PREFIX) {
                     out.push(Vec::new());
@@ -361,9 +457,17 @@ mod tests {
             request_format: Some(RawValue::from_string(r#"{"type":"object"}"#.into()).unwrap()),
             ..Description::default()
         };
-        functions.register("my::fn", peer(1), description);
-        functions.register("engine::mine", peer(1), Description::default());
-        functions.register("stream::get", peer(1), Description::default());
+        functions.register(FunctionRef::plain("my::fn"), peer(1), description);
+        functions.register(
+            FunctionRef::plain("engine::mine"),
+            peer(1),
+            Description::default(),
+        );
+        functions.register(
+            FunctionRef::plain("stream::get"),
+            peer(1),
+            Description::default(),
+        );
         let list: serde_json::Value = serde_json::from_str(&listed(&functions, false)).unwrap();
         let list = list.as_array().unwrap();
         let ids: Vec<_> = list
@@ -400,16 +504,53 @@ mod tests {
     #[test]
     fn the_set_has_changed_when_an_id_is_new_or_gone() {
         let mut functions = Functions::default();
-        functions.register("f", peer(1), Description::default());
+        functions.register(FunctionRef::plain("f"), peer(1), Description::default());
         assert!(functions.has_changed());
-        functions.unregister("f", peer(1));
+        functions.unregister(FunctionRef::plain("f"), peer(1));
         assert!(!functions.take_changed(), "it came and went");
-        functions.register("f", peer(1), Description::default());
+        functions.register(FunctionRef::plain("f"), peer(1), Description::default());
         assert!(functions.take_changed());
-        functions.register("f", peer(2), Description::default());
-        functions.register("stream::get", peer(2), Description::default());
+        functions.register(FunctionRef::plain("f"), peer(2), Description::default());
+        functions.register(
+            FunctionRef::plain("stream::get"),
+            peer(2),
+            Description::default(),
+        );
         assert!(!functions.has_changed(), "the ids are the same");
-        functions.forget(peer(2), ["f".into()]);
+        functions.forget(peer(2), None, ["f".into()]);
         assert!(functions.take_changed() && !functions.take_changed());
+    }
+
+    #[test]
+    fn functions_of_two_namespaces_never_stand_for_each_other() {
+        let mut functions = Functions::default();
+        let named = |namespace| FunctionRef::new("who", Some(namespace));
+        functions.register(named("a"), peer(1), Description::default());
+        functions.register(named("b"), peer(2), Description::default());
+        assert_eq!(functions.find(named("a")), Some(peer(1)));
+        assert_eq!(functions.find(named("b")), Some(peer(2)));
+        assert_eq!(functions.find(FunctionRef::plain("who")), None);
+        functions.forget(peer(1), Some("a"), ["who".into()]);
+        assert_eq!(functions.find(named("a")), None);
+        functions.register(FunctionRef::plain("who"), peer(3), Description::default());
+        assert_eq!(functions.find(named("a")), Some(peer(3)), "that of default");
+        assert_eq!(functions.find(named("b")), Some(peer(2)));
+        assert_eq!(functions.owner_of(named("a")), None);
+        let list: serde_json::Value = serde_json::from_str(&listed(&functions, false)).unwrap();
+        assert_eq!(list[0].get("namespace"), None);
+        assert_eq!(list[1]["namespace"], "b");
+    }
+
+    #[test]
+    fn a_custom_store_is_one_of_default() {
+        let mut functions = Functions::default();
+        let id = "stream::get(chat)";
+        let elsewhere = FunctionRef::new(id, Some("orders"));
+        assert!(!functions.register(elsewhere, peer(1), Description::default()));
+        assert!(functions.register(FunctionRef::plain(id), peer(2), Description::default()));
+        assert!(functions.settle_in(elsewhere, peer(2)), "it was one");
+        assert!(functions.custom().is_empty());
+        assert_eq!(functions.find(elsewhere), Some(peer(2)));
+        assert!(!functions.unregister(elsewhere, peer(2)));
     }
 }

@@ -1,11 +1,12 @@
 //! Calls from SDK workers: of our stream functions and of each other's, and the way back of answers.
 
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::id::{CallId, GroupKey, ItemId, SlotId, Text, WorkerId};
 use crate::log::Shown;
 use crate::mesh::ToOwner;
-use crate::protocol::answer::{Outcome, ResultBody};
+use crate::protocol::answer::{Outcome, Outgoing, ResultBody};
 use crate::protocol::call::{Action, ErrorBody, Invoke};
 use crate::protocol::custom;
 use crate::protocol::input::{
@@ -15,17 +16,19 @@ use crate::protocol::value::{self, ValueError};
 use crate::shard::{Ask, Command, Reply};
 
 use super::Engine;
-use super::ask::Outgoing;
 use super::attached::Callee;
 use super::calls::{Awaits, Caller, Cause, StreamCall, function_not_found};
 use super::outgoing::Answer;
+use super::target::FunctionRef;
 
 /// Told to whoever finds no room.
 pub(super) const OVERLOADED: &str = "server is overloaded";
 
 impl Engine {
     pub(super) fn invoke(&mut self, id: SlotId, invoke: &Invoke<'_>) {
-        if let Err(error) = self.may_call(id, &invoke.function_id) {
+        let namespace = self.namespace_of(id, invoke.namespace.as_deref());
+        let function = FunctionRef::new(&invoke.function_id, namespace.as_deref());
+        if let Err(error) = self.may_call(id, function) {
             return self.forbid(id, invoke, &error);
         }
         // A void call is answered by nobody, whatever its id.
@@ -37,7 +40,7 @@ impl Engine {
             let error = ErrorBody::new("enqueue_error", "QueueModule not loaded");
             return self.fail(Some(id), caller, &invoke.function_id, &error);
         }
-        if let Some(callee) = self.functions.owner_of(&invoke.function_id) {
+        if let Some(callee) = self.functions.find(function) {
             return self.invoke_function(id, callee, caller, invoke);
         }
         if let Some(function) = StreamFunction::from_id(&invoke.function_id) {
@@ -52,10 +55,23 @@ impl Engine {
         self.fail(Some(id), caller, &invoke.function_id, &error);
     }
 
-    pub(super) fn may_call(&self, id: SlotId, function_id: &str) -> Result<(), ErrorBody> {
-        let metadata = self.functions.metadata_of(function_id);
+    /// Where that worker's word is looked up first: where it says, or else where it stands itself.
+    pub(super) fn namespace_of(&self, id: SlotId, named: Option<&str>) -> Option<Text> {
+        match named {
+            Some(named) => Some(named.into()),
+            None => self.peers.get(id)?.namespace.clone(),
+        }
+    }
+
+    /// What counts is where the function stands that the call would reach.
+    pub(super) fn may_call(&self, id: SlotId, function: FunctionRef<'_>) -> Result<(), ErrorBody> {
+        let found = self.functions.found_as(function);
+        let found = found.unwrap_or(FunctionRef::plain(function.id));
+        let metadata = self.functions.metadata_of(found);
         let peer = self.peers.get(id);
-        peer.map_or(Ok(()), |peer| peer.access.may_call(function_id, metadata))
+        peer.map_or(Ok(()), |peer| {
+            peer.access.may_call(found.namespace, found.id, metadata)
+        })
     }
 
     /// A caller hears that it may not, also of a call whose answer it does not wait for.
@@ -79,17 +95,20 @@ impl Engine {
         caller: Option<Caller>,
         invoke: &Invoke<'_>,
     ) {
-        if let Some(cause) = self.refusal(id, callee, caller.is_some(), invoke.data) {
+        let metadata = invoke.metadata.map(RawValue::get);
+        if let Some(cause) =
+            self.refusal(id, callee, caller.is_some(), [Some(invoke.data), metadata])
+        {
             self.metrics().calls_refused.increment();
             let error = ErrorBody::new("invocation_error", cause);
             return self.fail(Some(id), caller, &invoke.function_id, &error);
         }
         let call = Outgoing {
-            function_id: &invoke.function_id,
-            data: invoke.data,
-            worker_id: self.peers.get(id).map(|peer| peer.worker_id),
+            metadata,
+            caller: self.peers.get(id).map(|peer| peer.worker_id),
             traceparent: invoke.trace.traceparent.as_deref(),
             baggage: invoke.trace.baggage.as_deref(),
+            ..Outgoing::own(&invoke.function_id, invoke.data)
         };
         match caller {
             Some(caller) => {
@@ -100,8 +119,15 @@ impl Engine {
     }
 
     /// Why a call of an SDK worker's function is refused, if it is.
-    fn refusal(&self, id: SlotId, callee: SlotId, waits: bool, data: &str) -> Option<String> {
-        if let Err(why) = self.check_passed_on(data) {
+    fn refusal(
+        &self,
+        id: SlotId,
+        callee: SlotId,
+        waits: bool,
+        texts: [Option<&str>; 2],
+    ) -> Option<String> {
+        let mut texts = texts.into_iter().flatten();
+        if let Err(why) = texts.try_for_each(|text| self.check_passed_on(text)) {
             return Some(why);
         }
         // What a worker sends itself is bounded by its own socket being left unread.
@@ -187,7 +213,7 @@ impl Engine {
         let id = functions
             .has(function)
             .then(|| custom::function_id(function, stream))?;
-        match self.callee_of(&id) {
+        match self.callee_of(FunctionRef::plain(&id)) {
             Callee::Peer(callee) => Some(callee),
             Callee::Nobody | Callee::Away => None,
         }
@@ -208,7 +234,11 @@ impl Engine {
         let mut input = Vec::new();
         asked.write(&mut input);
         let input = String::from_utf8(input).unwrap_or_default();
-        let call = Outgoing::own(&function_id, &input);
+        let namespace = self.own_namespace();
+        let call = Outgoing {
+            namespace: namespace.as_deref(),
+            ..Outgoing::own(&function_id, &input)
+        };
         let awaits = Awaits::Groups(caller, stream.into());
         self.send_call(callee, &call, awaits, function.id());
     }

@@ -9,14 +9,16 @@ use crate::protocol::call::ErrorBody;
 use crate::protocol::trigger::{LogTrigger, PresenceTrigger, StreamTrigger, SubscribeTrigger};
 
 use super::holdings::ID_BYTES_MAX;
+use super::target::Target;
 
 /// One trigger as it was registered.
 pub(super) struct Trigger {
     pub(super) id: Box<str>,
     pub(super) trigger_type: Box<str>,
-    pub(super) function_id: Box<str>,
+    pub(super) target: Target,
+    /// It names its namespace; else it follows its owner's.
+    pub(super) names_namespace: bool,
     pub(super) config: Option<Box<RawValue>>,
-    pub(super) metadata: Option<Box<RawValue>>,
     pub(super) owner: SlotId,
     /// The number of its owner's listener, if that has rules: then it calls only what its owner has
     /// or may call.
@@ -34,11 +36,14 @@ pub(super) struct Trigger {
 /// What is to be called, and what is asked before.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Called {
-    pub(super) function_id: Box<str>,
+    pub(super) target: Target,
     pub(super) condition: Option<Box<str>>,
     /// A worker with rules, which has to have both or to be allowed to call them.
     pub(super) on_behalf: Option<SlotId>,
 }
+
+/// The longest metadata of a trigger: a small event may bring about a call with it.
+const METADATA_BYTES_MAX: usize = 64 * 1024;
 
 /// What a trigger listens to.
 pub(super) enum Matcher {
@@ -84,9 +89,13 @@ impl Trigger {
         Trigger {
             id: id.into(),
             trigger_type: trigger_type.into(),
-            function_id: function_id.into(),
+            target: Target {
+                function_id: function_id.into(),
+                namespace: None,
+                metadata: None,
+            },
+            names_namespace: false,
             config: None,
-            metadata: None,
             owner,
             guard: None,
             above: None,
@@ -101,7 +110,7 @@ impl Trigger {
     /// The function that is called for it, on behalf of whom.
     pub(super) fn called(&self) -> Called {
         Called {
-            function_id: self.function_id.clone(),
+            target: self.target.clone(),
             condition: self.condition().map(Box::from),
             on_behalf: self.guard.map(|_| self.owner),
         }
@@ -109,18 +118,20 @@ impl Trigger {
 
     /// Whether another one of its id would do just the same.
     pub(super) fn is_same_as(&self, other: &Trigger) -> bool {
-        let json = |trigger: &Trigger| {
-            let texts = [&trigger.config, &trigger.metadata];
-            texts.map(|json| json.as_deref().map(RawValue::get).map(str::to_owned))
+        let config = |trigger: &Trigger| {
+            let config = trigger.config.as_deref();
+            config.map(|json| json.get().to_owned())
         };
         self.trigger_type == other.trigger_type
-            && self.function_id == other.function_id
-            && json(self) == json(other)
+            && self.target == other.target
+            && config(self) == config(other)
     }
 
     /// Functions that it names: its condition, and the one that it calls.
     pub(super) fn functions(&self) -> impl Iterator<Item = &str> {
-        self.condition().into_iter().chain([&*self.function_id])
+        self.condition()
+            .into_iter()
+            .chain([&*self.target.function_id])
     }
 
     fn condition(&self) -> Option<&str> {
@@ -133,19 +144,34 @@ impl Trigger {
 
     /// Bytes of its texts.
     pub(super) fn held_bytes(&self) -> usize {
-        let texts = self.id.len() + self.trigger_type.len() + self.function_id.len();
-        let json = [&self.config, &self.metadata].into_iter().flatten();
-        texts + json.map(|json| json.get().len()).sum::<usize>()
+        let Target {
+            function_id,
+            namespace,
+            metadata,
+        } = &self.target;
+        let texts = self.id.len() + self.trigger_type.len() + function_id.len();
+        let shared = [namespace, metadata].into_iter().flatten();
+        let config = self.config.as_ref().map_or(0, |json| json.get().len());
+        texts + config + shared.map(|text| text.len()).sum::<usize>()
     }
 
     /// Ids are kept for every call under way: none may be long.
     pub(super) fn check_ids(&self) -> Result<(), ErrorBody> {
-        let len = self.functions().map(str::len).max().unwrap_or(0);
-        if len <= ID_BYTES_MAX {
-            return Ok(());
+        let refused = |message| Err(ErrorBody::new("trigger_registration_failed", message));
+        let namespace = self.target.namespace.as_deref();
+        let mut lens = self.functions().chain(namespace).map(str::len);
+        if let Some(len) = lens.find(|len| *len > ID_BYTES_MAX) {
+            return refused(format!(
+                "a function's id is too long: {len} > {ID_BYTES_MAX} bytes"
+            ));
         }
-        let message = format!("a function's id is too long: {len} > {ID_BYTES_MAX} bytes");
-        Err(ErrorBody::new("trigger_registration_failed", message))
+        let len = self.target.metadata_bytes();
+        if len > METADATA_BYTES_MAX {
+            return refused(format!(
+                "its metadata goes with each call and is too long: {len} > {METADATA_BYTES_MAX} bytes"
+            ));
+        }
+        Ok(())
     }
 }
 

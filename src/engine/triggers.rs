@@ -10,7 +10,7 @@ use hashbrown::{HashMap, HashSet};
 use serde_json::value::RawValue;
 
 use crate::collections::Named;
-use crate::id::SlotId;
+use crate::id::{SlotId, Text};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::trigger::{
     LogTrigger, PresenceTrigger, StreamTrigger, SubscribeTrigger, TriggerType,
@@ -20,6 +20,7 @@ use crate::shard::hooks::Streams;
 
 use super::followers::{Followers, OfPresence};
 use super::holdings::Holdings;
+use super::target::{FunctionRef, Target};
 use super::trigger::{Called, Matcher, ServedType, Trigger};
 
 #[derive(Default)]
@@ -185,6 +186,22 @@ impl Triggers {
         self.holdings.has_room(owner, text_bytes)
     }
 
+    /// A worker stands in a namespace from now on: its triggers that name none follow it.
+    pub(super) fn settle_in(&mut self, owner: SlotId, namespace: &Text) {
+        let owned = self.by_owner.get(&owner).into_iter();
+        for slot in owned.flat_map(BTreeMap::values) {
+            if let Some(trigger) = self
+                .triggers
+                .get_mut(*slot)
+                .filter(|it| !it.names_namespace)
+            {
+                let before = trigger.held_bytes();
+                trigger.target.namespace = Some(Text::clone(namespace));
+                self.holdings.grow(owner, trigger.held_bytes() - before);
+            }
+        }
+    }
+
     /// A worker is gone: so many of its triggers go. Those are given back whose ids nobody has now.
     pub(super) fn forget_some_of(&mut self, owner: SlotId, most: usize) -> Vec<Trigger> {
         for id in self.lost.remove(&owner).unwrap_or_default() {
@@ -298,7 +315,9 @@ impl Triggers {
     pub(super) fn join_function(&self, slot: SlotId) -> Option<(Option<&str>, &str)> {
         let trigger = self.triggers.get(slot)?;
         match &trigger.matcher {
-            Matcher::Join(matcher) => Some((matcher.stream.as_deref(), &*trigger.function_id)),
+            Matcher::Join(matcher) => {
+                Some((matcher.stream.as_deref(), &*trigger.target.function_id))
+            }
             _ => None,
         }
     }
@@ -319,15 +338,17 @@ impl Triggers {
     }
 
     /// All functions that leaves are told to, or that are asked before, in no order.
-    pub(super) fn leave_functions(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn leave_functions(&self) -> impl Iterator<Item = FunctionRef<'_>> {
         self.followers.leaves.iter().flat_map(|slot| {
             let trigger = self.triggers.get(slot);
             let condition = trigger.and_then(|trigger| match &trigger.matcher {
                 Matcher::Leave(matcher) => matcher.condition.as_deref(),
                 _ => None,
             });
-            let function = trigger.map(|trigger| &*trigger.function_id);
-            function.into_iter().chain(condition)
+            let target = trigger.map(|trigger| &trigger.target);
+            let namespace = target.and_then(|target| target.namespace.as_deref());
+            let condition = condition.map(|id| FunctionRef::new(id, namespace));
+            target.map(Target::function).into_iter().chain(condition)
         })
     }
 
@@ -532,7 +553,7 @@ mod tests {
         let called = triggers.of_event("s", group, item, 1, 0, &mut Vec::new());
         called
             .iter()
-            .map(|called| called.function_id.to_string())
+            .map(|called| called.target.function_id.to_string())
             .collect()
     }
 
@@ -718,10 +739,8 @@ mod tests {
             .unwrap();
         assert_eq!(triggers.of_topic("t").len(), 2);
         triggers.unregister("a", peer(1), false);
-        assert_eq!(
-            triggers.of_topic("t")[0].function_id,
-            Box::<str>::from("f-b")
-        );
+        let left = triggers.of_topic("t");
+        assert_eq!((left.len(), &*left[0].target.function_id), (1, "f-b"));
         assert!(triggers.of_topic("").is_empty());
     }
 

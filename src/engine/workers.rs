@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use uuid::Uuid;
 
 use crate::id::{SlotId, Text};
+use crate::log::Shown;
+use crate::protocol::answer;
 use crate::protocol::call::ErrorBody;
+use crate::protocol::connection::close_frame;
 use crate::protocol::listing::inputs::{self, RegisterWorker};
 use crate::protocol::listing::{self, WorkerRow};
 use crate::protocol::trigger::payload::{WorkerEvent, workers_available};
@@ -13,6 +16,7 @@ use crate::protocol::trigger::payload::{WorkerEvent, workers_available};
 use super::Engine;
 use super::own::Done;
 use super::peers::Peer;
+use super::target::FunctionRef;
 use super::trigger::Called;
 
 /// The version that listings give for the parts of this server.
@@ -95,6 +99,13 @@ impl Engine {
             return Err(ErrorBody::new("invocation_error", why));
         }
         let told = inputs::register_worker(data)?;
+        if let (Some(id), Some(namespace)) = (id, &told.namespace)
+            && let Err(error) = self.settle_worker_in(id, namespace)
+        {
+            // Its functions must not answer for another namespace than the one that it means.
+            self.reject(id, &error, namespace, told.name.as_deref());
+            return Err(error);
+        }
         let done = Done::with_result(r#"{"success":true}"#.to_owned());
         let Some(peer) = id.and_then(|id| self.peers.get_mut(id)) else {
             return Ok(done); // a trigger's call is about nobody
@@ -102,6 +113,16 @@ impl Engine {
         peer.profile.update(told);
         let worker_id = peer.worker_id;
         Ok(done.then(self.heard_by(WorkerEvent::MetadataUpdated, &worker_id)))
+    }
+
+    /// The worker may not stand where it wants to: it hears why, and its socket ends.
+    fn reject(&mut self, id: SlotId, error: &ErrorBody, namespace: &str, name: Option<&str>) {
+        let what = format_args!("it is not let in: {}", Shown(&error.message));
+        self.warn_of(id, "namespace refused", namespace, what);
+        self.peers.send(id, |out| {
+            answer::registration_rejected(out, error, namespace, name.unwrap_or_default());
+        });
+        self.close_with(id, &close_frame(Some(1008), "namespace refused"));
     }
 
     /// `engine::workers::list`. `id`: the worker that asks.
@@ -131,10 +152,10 @@ impl Engine {
         names: &'a Names,
         active_invocations: usize,
     ) -> WorkerRow<'a> {
-        let owned = peer
-            .functions
-            .iter()
-            .filter(|function| self.functions.owner_of(function) == Some(id));
+        let owned = peer.functions.iter().filter(|function| {
+            let function = FunctionRef::new(function, peer.namespace.as_deref());
+            self.functions.owner_of(function) == Some(id)
+        });
         let mut functions: Vec<&str> = owned.map(|function| &**function).collect();
         functions.sort_unstable();
         let profile = &peer.profile;

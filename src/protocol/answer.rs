@@ -122,27 +122,58 @@ pub fn invocation_result(
     out.push(b'}');
 }
 
-/// A call, to the worker that serves the function. `data` is one JSON text; if it is an object,
-/// `caller` is put in as its first member, in place of any that the caller wrote of that name.
-pub fn invoke_function(
-    out: &mut Vec<u8>,
-    id: &Uuid,
-    function_id: &str,
-    data: &str,
-    caller: Option<&Uuid>,
-    traceparent: Option<&str>,
-    baggage: Option<&str>,
-) {
+/// A call on its way to whoever serves the function.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// What is called.
+    pub function_id: &'a str,
+    /// Where an engine looks it up. None: that is the engine's own affair, and no field.
+    pub namespace: Option<&'a str>,
+    /// One JSON text.
+    pub data: &'a str,
+    /// Another one, which the function gets beside it.
+    pub metadata: Option<&'a str>,
+    /// The SDK worker that calls; none for the server itself.
+    pub caller: Option<Uuid>,
+    /// Passed on unread.
+    pub traceparent: Option<&'a str>,
+    /// Passed on unread.
+    pub baggage: Option<&'a str>,
+}
+
+impl<'a> Outgoing<'a> {
+    /// A call of the server itself.
+    pub fn own(function_id: &'a str, data: &'a str) -> Outgoing<'a> {
+        Outgoing {
+            function_id,
+            namespace: None,
+            data,
+            metadata: None,
+            caller: None,
+            traceparent: None,
+            baggage: None,
+        }
+    }
+}
+
+/// A call, to the worker that serves the function. If `data` is an object, `caller` is put in as its
+/// first member, in place of any that the caller wrote of that name.
+pub fn invoke_function(out: &mut Vec<u8>, id: &Uuid, call: &Outgoing<'_>) {
     push(out, r#"{"type":"invokefunction","invocation_id":""#);
     write_uuid(out, id);
     push(out, r#"","function_id":"#);
-    text::write_string(out, function_id);
+    text::write_string(out, call.function_id);
     push(out, r#","data":"#);
-    match (caller, data.trim_ascii().strip_prefix('{')) {
-        (Some(caller), Some(members)) => write_with_caller(out, data, members, caller),
-        _ => push(out, data),
+    match (&call.caller, call.data.trim_ascii().strip_prefix('{')) {
+        (Some(caller), Some(members)) => write_with_caller(out, call.data, members, caller),
+        _ => push(out, call.data),
     }
-    write_trace(out, traceparent, baggage);
+    if let Some(metadata) = call.metadata {
+        push(out, r#","metadata":"#);
+        push(out, metadata);
+    }
+    write_namespace(out, call.namespace);
+    write_trace(out, call.traceparent, call.baggage);
     out.push(b'}');
 }
 
@@ -174,6 +205,7 @@ pub fn register_trigger(
     function_id: &str,
     config: Option<&str>,
     metadata: Option<&str>,
+    namespace: Option<&str>,
 ) {
     push(out, r#"{"type":"registertrigger","id":"#);
     text::write_string(out, id);
@@ -186,6 +218,27 @@ pub fn register_trigger(
     if let Some(metadata) = metadata {
         push(out, r#","metadata":"#);
         push(out, metadata);
+    }
+    write_namespace(out, namespace);
+    out.push(b'}');
+}
+
+/// The last message to a worker whose registration is refused.
+pub fn registration_rejected(
+    out: &mut Vec<u8>,
+    error: &ErrorBody,
+    namespace: &str,
+    worker_name: &str,
+) {
+    push(out, r#"{"type":"registrationrejected""#);
+    for (key, value) in [
+        ("code", &*error.code),
+        ("message", &*error.message),
+        ("namespace", namespace),
+        ("worker_name", worker_name),
+    ] {
+        push(out, &format!(r#","{key}":"#));
+        text::write_string(out, value);
     }
     out.push(b'}');
 }
@@ -213,6 +266,14 @@ fn write_uuid(out: &mut Vec<u8>, uuid: &Uuid) {
         out,
         uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()),
     );
+}
+
+/// Never `null`, which engines refuse.
+fn write_namespace(out: &mut Vec<u8>, namespace: Option<&str>) {
+    if let Some(namespace) = namespace {
+        push(out, r#","namespace":"#);
+        text::write_string(out, namespace);
+    }
 }
 
 fn write_trace(out: &mut Vec<u8>, traceparent: Option<&str>, baggage: Option<&str>) {
@@ -377,9 +438,17 @@ mod tests {
         result(ResultBody::Outcome(&outcome))
     }
 
+    fn plain(data: &str) -> Outgoing<'_> {
+        Outgoing::own("f", data)
+    }
+
     /// The `data` of a call as its callee gets it.
     fn spliced(data: &str) -> String {
-        let text = written(|out| invoke_function(out, &ID, "f", data, Some(&ID), None, None));
+        let call = Outgoing {
+            caller: Some(ID),
+            ..plain(data)
+        };
+        let text = written(|out| invoke_function(out, &ID, &call));
         let head = format!(
             r#"{{"type":"invokefunction","invocation_id":"{ID_TEXT}","function_id":"f","data":"#
         );
@@ -413,8 +482,14 @@ mod tests {
                 r#"{{"type":"invocationresult","invocation_id":"{ID_TEXT}","function_id":"f\"","result":[1],"traceparent":"t","baggage":"b"}}"#
             )
         );
+        let call = Outgoing {
+            caller: Some(ID),
+            traceparent: Some("t"),
+            baggage: Some("b"),
+            ..plain("[1]")
+        };
         assert_eq!(
-            written(|out| invoke_function(out, &ID, "f", "[1]", Some(&ID), Some("t"), Some("b"))),
+            written(|out| invoke_function(out, &ID, &call)),
             format!(
                 r#"{{"type":"invokefunction","invocation_id":"{ID_TEXT}","function_id":"f","data":[1],"traceparent":"t","baggage":"b"}}"#
             )
@@ -425,11 +500,19 @@ mod tests {
             r#"{"type":"triggerregistrationresult","id":"t4","trigger_type":"tt","function_id":"f","error":{"code":"trigger_type_not_found","message":"Trigger type not found"}}"#
         );
         assert_eq!(
-            written(|out| register_trigger(out, "r1", "tt", "fx", Some("{}"), Some("[1]"))),
-            r#"{"type":"registertrigger","id":"r1","trigger_type":"tt","function_id":"fx","config":{},"metadata":[1]}"#
+            written(|out| register_trigger(
+                out,
+                "r1",
+                "tt",
+                "fx",
+                Some("{}"),
+                Some("[1]"),
+                Some("n")
+            )),
+            r#"{"type":"registertrigger","id":"r1","trigger_type":"tt","function_id":"fx","config":{},"metadata":[1],"namespace":"n"}"#
         );
         assert_eq!(
-            written(|out| register_trigger(out, "r1", "tt", "fx", None, None)),
+            written(|out| register_trigger(out, "r1", "tt", "fx", None, None, None)),
             r#"{"type":"registertrigger","id":"r1","trigger_type":"tt","function_id":"fx","config":null}"#
         );
         assert_eq!(
@@ -571,7 +654,19 @@ mod tests {
 
     #[test]
     fn calls_that_the_server_makes_name_no_caller() {
-        let text = written(|out| invoke_function(out, &ID, "f", "{}", None, None, None));
+        let text = written(|out| invoke_function(out, &ID, &plain("{}")));
         assert!(text.ends_with(r#","data":{}}"#), "{text}");
+    }
+
+    #[test]
+    fn metadata_and_namespace_stand_beside_the_input_or_are_no_fields() {
+        let call = Outgoing {
+            namespace: Some("orders"),
+            metadata: Some(r#"{"a" : 1}"#),
+            ..plain("1")
+        };
+        let text = written(|out| invoke_function(out, &ID, &call));
+        let end = r#""data":1,"metadata":{"a" : 1},"namespace":"orders"}"#;
+        assert!(text.ends_with(end), "{text}");
     }
 }

@@ -80,8 +80,10 @@ pub struct TriggerRegistration<'a> {
     pub function_id: Cow<'a, str>,
     /// Which happenings of the kind.
     pub config: Option<&'a RawValue>,
-    /// Kept for listings.
+    /// For listings, and for each call of the function.
     pub metadata: Option<&'a RawValue>,
+    /// Where the function is looked up, and its condition.
+    pub namespace: Option<Cow<'a, str>>,
 }
 
 /// A call of a function.
@@ -91,8 +93,12 @@ pub struct Invoke<'a> {
     pub id: Option<Uuid>,
     /// What is called.
     pub function_id: Cow<'a, str>,
+    /// Where it is looked up.
+    pub namespace: Option<Cow<'a, str>>,
     /// The input, a JSON text; `null` when there was none.
     pub data: &'a str,
+    /// What goes with the call beside its input.
+    pub metadata: Option<&'a RawValue>,
     /// Passed on unread.
     pub trace: Trace<'a>,
     /// How it is to be called.
@@ -250,7 +256,9 @@ fn invoke<'a>(fields: &Fields<'a>) -> Result<EngineMessage<'a>, Dropped> {
     let fields = fields.known(&[
         Field::InvocationId,
         Field::FunctionId,
+        Field::Namespace,
         Field::Data,
+        Field::Metadata,
         Field::Traceparent,
         Field::Baggage,
         Field::Action,
@@ -261,7 +269,9 @@ fn invoke<'a>(fields: &Fields<'a>) -> Result<EngineMessage<'a>, Dropped> {
             Some(id) => Some(uuid(&id)?),
         },
         function_id: fields.string(Field::FunctionId)?,
+        namespace: fields.optional_string(Field::Namespace)?,
         data: fields.value(Field::Data).map_or("null", RawValue::get),
+        metadata: fields.value(Field::Metadata),
         trace: Trace {
             traceparent: trace_field(fields, Field::Traceparent)?,
             baggage: trace_field(fields, Field::Baggage)?,
@@ -361,6 +371,7 @@ fn register_trigger<'a>(fields: &Fields<'a>) -> Result<EngineMessage<'a>, Droppe
         Field::FunctionId,
         Field::Config,
         Field::Metadata,
+        Field::Namespace,
     ])?;
     Ok(EngineMessage::RegisterTrigger(TriggerRegistration {
         id: fields.string(Field::Id)?,
@@ -368,6 +379,7 @@ fn register_trigger<'a>(fields: &Fields<'a>) -> Result<EngineMessage<'a>, Droppe
         function_id: fields.string(Field::FunctionId)?,
         config: fields.value(Field::Config),
         metadata: fields.value(Field::Metadata),
+        namespace: fields.optional_string(Field::Namespace)?,
     }))
 }
 
@@ -427,9 +439,26 @@ mod tests {
         assert_eq!(call.id.unwrap().to_string(), ID);
         assert!(matches!(call.function_id, Cow::Borrowed("f")));
         assert_eq!(call.data, r#"{"a" : 1}"#);
+        assert!(call.namespace.is_none() && call.metadata.is_none());
         assert_eq!(call.trace.traceparent.as_deref(), Some("t"));
         assert_eq!(call.trace.baggage.as_deref(), Some("b"));
         assert_eq!(call.action, Action::None);
+    }
+
+    #[test]
+    fn a_call_and_a_trigger_may_name_a_namespace_and_bear_metadata() {
+        let call = invoke(
+            r#"{"type":"invokefunction","function_id":"f","namespace":"orders","metadata":{"a":[1]}}"#,
+        );
+        assert_eq!(call.namespace.as_deref(), Some("orders"));
+        assert_eq!(call.metadata.map(RawValue::get), Some(r#"{"a":[1]}"#));
+        let text = r#"{"type":"registertrigger","id":"t","trigger_type":"x","function_id":"f",
+            "metadata":1,"namespace":"orders"}"#;
+        let Ok(EngineMessage::RegisterTrigger(asked)) = parse(text) else {
+            panic!("{text}");
+        };
+        assert_eq!(asked.namespace.as_deref(), Some("orders"));
+        assert_eq!(asked.metadata.map(RawValue::get), Some("1"));
     }
 
     #[test]
@@ -562,6 +591,7 @@ mod tests {
             r#"{"type":"invokefunction","function_id":"\ud83d"}"#,
             r#"{"type":"invokefunction","function_id":"f","invocation_id":5}"#,
             r#"{"type":"invokefunction","function_id":"f","traceparent":5}"#,
+            r#"{"type":"invokefunction","function_id":"f","namespace":5}"#,
             r#"{"type":"invokefunction","function_id":"f","baggage":{}}"#,
             r#"{"type":"invocationresult","function_id":"f"}"#,
             &format!(r#"{{"type":"invocationresult",{id}}}"#),

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 pub use self::filter::{Filter, NAMESPACE_DEFAULT, Pattern, Wanted};
 use super::call::ErrorBody;
-use super::{phrase, text};
+use super::{phrase, raw, text};
 
 /// What the failure of an auth function is called.
 const AUTH_ERROR: &str = "AUTH_ERROR";
@@ -48,6 +48,48 @@ pub struct Grant {
     pub context: Box<str>,
     /// Its functions stand under this name.
     pub function_registration_prefix: Option<Box<str>>,
+    /// Namespaces that it may settle in, and what it may call in each.
+    pub namespaces: Vec<Namespace>,
+}
+
+/// One namespace of a grant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// None: `default`.
+    name: Option<Box<str>>,
+    may_call: Vec<Pattern>,
+}
+
+impl Namespace {
+    fn read_all(json: Option<&RawValue>) -> Result<Vec<Namespace>, String> {
+        let Some(json) = json.filter(|json| json.get() != "null") else {
+            return Ok(Vec::new());
+        };
+        let (mut namespaces, mut fault) = (Vec::new(), None);
+        let is_object = raw::members(json.get(), |name, patterns| {
+            let name = text::read_string(name).unwrap_or_default();
+            match phrase::read_strings(patterns) {
+                Ok(patterns) => namespaces.push(Namespace {
+                    name: named(&name).map(Box::from),
+                    may_call: patterns
+                        .iter()
+                        .map(|pattern| Pattern::new(pattern))
+                        .collect(),
+                }),
+                Err(phrase) => fault = fault.take().or(Some(phrase)),
+            }
+        });
+        match (is_object, fault) {
+            (Err(_), _) => Err(phrase::invalid_type(json.get(), "a map")),
+            (_, Some(phrase)) => Err(phrase),
+            (Ok(()), None) => Ok(namespaces),
+        }
+    }
+}
+
+/// A namespace beside `default`, which is what names none.
+fn named(namespace: &str) -> Option<&str> {
+    Some(namespace).filter(|name| !name.is_empty() && *name != NAMESPACE_DEFAULT)
 }
 
 impl Grant {
@@ -61,7 +103,7 @@ impl Grant {
 
     /// Reads a result, a JSON text, if there was one. Err: what the SDK worker is to be told.
     pub fn read(result: Option<&str>) -> Result<Grant, String> {
-        const KEYS: [&str; 7] = [
+        const KEYS: [&str; 8] = [
             "allow_function_registration",
             "allow_trigger_type_registration",
             "allowed_functions",
@@ -69,6 +111,7 @@ impl Grant {
             "context",
             "forbidden_functions",
             "function_registration_prefix",
+            "namespaces",
         ];
         let Some(json) = result.filter(|json| json.trim_ascii() != "null") else {
             return Err("auth function returned no result".to_owned());
@@ -81,6 +124,7 @@ impl Grant {
             context,
             forbidden,
             prefix,
+            namespaces,
         ] = phrase::members(json, "AuthResult", KEYS)?;
         let strings = |json: Option<&RawValue>| json.map_or(Ok(Vec::new()), phrase::read_strings);
         let default = Grant::default();
@@ -102,6 +146,7 @@ impl Grant {
             context: context.map_or(default.context, |json| json.get().into()),
             forbidden_functions: strings(forbidden)?,
             function_registration_prefix: phrase::optional_string(prefix)?.map(Box::from),
+            namespaces: Namespace::read_all(namespaces)?,
         })
     }
 }
@@ -117,6 +162,7 @@ impl Default for Grant {
             allow_function_registration: true,
             context: "{}".into(),
             function_registration_prefix: None,
+            namespaces: Vec::new(),
         }
     }
 }
@@ -163,24 +209,51 @@ impl Access {
         self.rules.is_some()
     }
 
-    /// Whether it may call a function. `metadata`: the function's, a JSON text, if it has some.
+    /// Whether it may call a function, which stands in that namespace; None: in `default`.
+    /// `metadata`: the function's, a JSON text, if it has some.
     ///
     /// Err: what the caller is to be told.
-    pub fn may_call(&self, id: &str, metadata: Option<&str>) -> Result<(), ErrorBody> {
+    pub fn may_call(
+        &self,
+        namespace: Option<&str>,
+        id: &str,
+        metadata: Option<&str>,
+    ) -> Result<(), ErrorBody> {
         let Some(Rules { grant, exposed }) = &self.rules else {
             return Ok(());
         };
         if lists(&grant.forbidden_functions, id) {
             return Err(forbidden(id, "remove from rbac.forbidden_functions"));
         }
-        let may = lists(&grant.allowed_functions, id)
-            || ALWAYS_EXPOSED.contains(&id)
+        let name = namespace.unwrap_or(NAMESPACE_DEFAULT);
+        let is_listed = lists(&grant.allowed_functions, id) || ALWAYS_EXPOSED.contains(&id);
+        let mut granted = grant.namespaces.iter();
+        let may = (namespace.is_none() && is_listed)
+            || granted.any(|granted| {
+                granted.name.as_deref() == namespace
+                    && granted.may_call.iter().any(|pattern| pattern.fits(id))
+            })
             || exposed
                 .iter()
-                .any(|filter| filter.matches(NAMESPACE_DEFAULT, id, metadata));
+                .any(|filter| filter.matches(name, id, metadata));
         match may {
             true => Ok(()),
             false => Err(forbidden(id, "add to rbac.expose_functions")),
+        }
+    }
+
+    /// Whether its functions may stand in that namespace, which is not `default`.
+    ///
+    /// Err: what it is to be told.
+    pub fn may_settle_in(&self, namespace: &str) -> Result<(), ErrorBody> {
+        let may = self.grant().is_none_or(|grant| {
+            let mut granted = grant.namespaces.iter();
+            granted.any(|granted| granted.name.as_deref() == Some(namespace))
+        });
+        let message = || format!("namespace '{namespace}' not allowed (add to namespaces)");
+        match may {
+            true => Ok(()),
+            false => Err(ErrorBody::new("FORBIDDEN", message())),
         }
     }
 
@@ -257,7 +330,7 @@ mod tests {
     }
 
     fn refusal(access: &Access, id: &str) -> String {
-        let error = access.may_call(id, None).unwrap_err();
+        let error = access.may_call(None, id, None).unwrap_err();
         assert_eq!((&*error.code, error.stacktrace), ("FORBIDDEN", None));
         error.message
     }
@@ -286,6 +359,7 @@ mod tests {
             allow_function_registration: false,
             context: r#"{"n":1.0}"#.into(),
             function_registration_prefix: Some("p".into()),
+            namespaces: Vec::new(),
         };
         assert_eq!(grant, Ok(wanted));
         let nulls = r#"{"allowed_trigger_types":null,"function_registration_prefix":null}"#;
@@ -326,6 +400,14 @@ mod tests {
                 r#"invalid type: string "x", expected a boolean"#,
             ),
             (
+                Some(r#"{"namespaces":[]}"#),
+                "invalid type: sequence, expected a map",
+            ),
+            (
+                Some(r#"{"namespaces":{"a":"*"}}"#),
+                r#"invalid type: string "*", expected a sequence"#,
+            ),
+            (
                 Some(r#"{"function_registration_prefix":{}}"#),
                 "invalid type: map, expected a string",
             ),
@@ -360,7 +442,7 @@ mod tests {
             "engine::baggage::set",
             "engine::baggage::get_all",
         ] {
-            assert_eq!(access.may_call(id, None), Ok(()), "{id}");
+            assert_eq!(access.may_call(None, id, None), Ok(()), "{id}");
         }
         for id in ["both", "stream::set", "engine::log::info"] {
             assert_eq!(
@@ -372,12 +454,16 @@ mod tests {
             refusal(&access, "other::x"),
             "function 'other::x' not allowed (add to rbac.expose_functions)"
         );
-        assert!(access.may_call("engine::functions::list", None).is_err());
+        assert!(
+            access
+                .may_call(None, "engine::functions::list", None)
+                .is_err()
+        );
         assert_eq!(
-            access.may_call("other::x", Some(r#"{"public":true}"#)),
+            access.may_call(None, "other::x", Some(r#"{"public":true}"#)),
             Ok(())
         );
-        assert_eq!(Access::unlimited().may_call("anything", None), Ok(()));
+        assert_eq!(Access::unlimited().may_call(None, "anything", None), Ok(()));
     }
 
     #[test]
@@ -415,5 +501,32 @@ mod tests {
             String::from_utf8(out).unwrap(),
             r#"{"error":{"code":"AUTH_ERROR","message":"Function \"x\" not found"},"type":"error"}"#
         );
+    }
+
+    #[test]
+    fn a_grant_of_namespaces_says_what_may_be_called_in_each_and_where_to_settle() {
+        let access = limited(
+            r#"{"namespaces":{"orders":["svc::*"],"empty":[],"default":["own::f"]},
+                "allowed_functions":["a"],"forbidden_functions":["svc::no"]}"#,
+            &[
+                Filter::of_id("open"),
+                Filter {
+                    namespace: Some("browser".into()),
+                    ..Filter::of_id("link")
+                },
+            ],
+        );
+        let may = |namespace, id| access.may_call(namespace, id, None).is_ok();
+        assert!(may(Some("orders"), "svc::a") && !may(None, "svc::a"));
+        assert!(!may(Some("orders"), "svc::no") && !may(Some("orders"), "other"));
+        assert!(!may(Some("empty"), "svc::a") && !may(Some("else"), "svc::a"));
+        assert!(may(None, "own::f") && may(None, "a") && may(None, "open"));
+        assert!(!may(Some("orders"), "a") && !may(Some("orders"), "open"));
+        assert!(may(Some("browser"), "link") && !may(None, "link"));
+        assert!(access.may_settle_in("orders").is_ok() && access.may_settle_in("empty").is_ok());
+        let refused = access.may_settle_in("browser").unwrap_err();
+        assert_eq!(refused.code, "FORBIDDEN");
+        assert!(limited("{}", &[]).may_settle_in("orders").is_err());
+        assert!(Access::unlimited().may_settle_in("orders").is_ok());
     }
 }

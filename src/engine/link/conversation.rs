@@ -175,7 +175,9 @@ impl Engine {
             }
             _ => call.function_id.clone(),
         };
-        if *error == function_not_found(&called) {
+        // Newer engines say behind it where they have looked.
+        let missing = function_not_found(&called);
+        if error.code == missing.code && error.message.starts_with(&missing.message) {
             if matches!(call.awaits, Awaits::Custom { .. } | Awaits::Groups(..))
                 && self.functions.drop_custom(&called)
             {

@@ -8,11 +8,11 @@
 use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
-use crate::engine::ask::Outgoing;
 use crate::engine::calls::{Answered, Awaits};
 use crate::engine::registry::OURS;
 use crate::id::SlotId;
 use crate::log::Shown;
+use crate::protocol::answer::Outgoing;
 use crate::protocol::attached::{
     self, LIST_FUNCTIONS, LIST_TRIGGER_TYPES, LIST_WORKERS, ListedFunction, Rejection,
     TRIGGER_TYPES, is_functions_changed,

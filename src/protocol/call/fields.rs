@@ -35,11 +35,12 @@ pub(super) enum Field {
     ParentServiceId,
     Queue,
     Url,
+    Namespace,
 }
 
 impl Field {
     /// In the order of the variants.
-    const NAMES: [&str; 23] = [
+    const NAMES: [&str; 24] = [
         "type",
         "invocation_id",
         "function_id",
@@ -63,6 +64,7 @@ impl Field {
         "parent_service_id",
         "queue",
         "url",
+        "namespace",
     ];
 
     fn name(self) -> &'static str {
@@ -70,7 +72,8 @@ impl Field {
     }
 }
 
-const _: () = assert!(Field::NAMES.len() == Field::Url as usize + 1 && Field::NAMES.len() <= 32);
+const _: () =
+    assert!(Field::NAMES.len() == Field::Namespace as usize + 1 && Field::NAMES.len() <= 32);
 
 /// The known fields of one object, before its type is known.
 pub(super) struct Fields<'a> {

@@ -71,6 +71,8 @@ pub struct RegisterWorker<'a> {
     pub isolation: Option<Cow<'a, str>>,
     /// Its process.
     pub pid: Option<u32>,
+    /// Where its functions stand. What is no string says nothing.
+    pub namespace: Option<Cow<'a, str>>,
 }
 
 /// `RegisterWorkerInput`. What it tells of its telemetry is checked and goes no further.
@@ -80,17 +82,26 @@ pub fn register_worker(data: &str) -> Result<RegisterWorker<'_>, ErrorBody> {
 
 /// Err, here and below: the phrase for the first wrong member in the order of the keys.
 fn read_worker(data: &str) -> Result<RegisterWorker<'_>, String> {
-    const KEYS: [&str; 7] = [
+    const KEYS: [&str; 8] = [
         "isolation",
         "name",
+        "namespace",
         "os",
         "pid",
         "runtime",
         "telemetry",
         "version",
     ];
-    let [isolation, name, os, pid, runtime, telemetry, version] =
-        phrase::members(data, "RegisterWorkerInput", KEYS)?;
+    let [
+        isolation,
+        name,
+        namespace,
+        os,
+        pid,
+        runtime,
+        telemetry,
+        version,
+    ] = phrase::members(data, "RegisterWorkerInput", KEYS)?;
     let (isolation, name) = (
         phrase::optional_string(isolation)?,
         phrase::optional_string(name)?,
@@ -109,6 +120,7 @@ fn read_worker(data: &str) -> Result<RegisterWorker<'_>, String> {
         os,
         isolation,
         pid: pid.and_then(|pid| u32::try_from(pid).ok()),
+        namespace: phrase::optional_string(namespace).unwrap_or_default(),
     })
 }
 
@@ -250,6 +262,7 @@ mod tests {
             r#"{"runtime":"node","version":"0.11.6","name":"host:1","os":"linux","pid":4294967295,"isolation":"vm","telemetry":{"language":"C","project_name":null,"x":5},"_caller_worker_id":"w","namespace":5}"#,
         );
         let wanted = RegisterWorker {
+            namespace: None,
             runtime: Some("node".into()),
             version: Some("0.11.6".into()),
             name: Some("host:1".into()),

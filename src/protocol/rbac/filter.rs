@@ -86,7 +86,7 @@ impl Pattern {
         }
     }
 
-    fn fits(&self, text: &str) -> bool {
+    pub(super) fn fits(&self, text: &str) -> bool {
         let Some((end, between)) = self.rest.split_last() else {
             return *self.start == *text;
         };
