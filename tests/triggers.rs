@@ -992,7 +992,7 @@ fn metadata_goes_with_each_call_of_a_trigger_and_with_direct_calls_and_not_to_co
         assert_eq!(subscriber.next().kind, "sync");
         sdk.set(ROOM, "a", json!(1));
         assert_eq!(heard(&mut sdk), wanted);
-        subscriber.leave("s");
+        subscriber.close();
         assert_eq!(heard(&mut sdk), wanted);
 
         let mut caller = SdkWorker::connect(&server);
