@@ -282,15 +282,25 @@ fn an_attached_server_knows_what_an_engine_misses_by_its_code() {
         config.auth.function = Some("auth".to_owned());
     });
     let mut link = engine.accept();
-    let list = link.registrations().pop().unwrap();
     // A store of another namespace is none: the engine would not find it.
-    link.answer(
-        &list,
-        json!({"result": {"functions": [
-            {"function_id": "stream::set(chat)", "namespace": "orders"},
-            {"function_id": "stream::get(chat)", "namespace": "default"},
-        ]}}),
-    );
+    let ours = [
+        "set",
+        "get",
+        "delete",
+        "list",
+        "list_groups",
+        "list_all",
+        "send",
+        "update",
+    ];
+    let rows = ours.map(|name| json!({"function_id": format!("stream::{name}")}));
+    let mut rows = rows.to_vec();
+    rows.push(json!({"function_id": "stream::set(chat)", "namespace": "orders"}));
+    rows.push(json!({"function_id": "stream::get(chat)", "namespace": "default"}));
+    let list = link.registrations().pop().unwrap();
+    link.answer_rows(&list, rows.clone());
+    let list = link.types();
+    link.answer_rows(&list, rows);
     link.settle();
     link.start("stream::set", set_input(ROOM, "a", json!(1)));
     assert_eq!(link.next()["result"]["new_value"], 1);

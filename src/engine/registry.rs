@@ -537,8 +537,13 @@ mod tests {
         assert_eq!(functions.find(named("b")), Some(peer(2)));
         assert_eq!(functions.owner_of(named("a")), None);
         let list: serde_json::Value = serde_json::from_str(&listed(&functions, false)).unwrap();
-        assert_eq!(list[0].get("namespace"), None);
-        assert_eq!(list[1]["namespace"], "b");
+        let who = list.as_array().unwrap().iter();
+        let who: Vec<_> = who.filter(|entry| entry["function_id"] == "who").collect();
+        assert_eq!(who.len(), 2);
+        assert_eq!(
+            (who[0].get("namespace"), &who[1]["namespace"]),
+            (None, &"b".into())
+        );
     }
 
     #[test]
