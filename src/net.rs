@@ -86,6 +86,12 @@ impl Tcp {
         }
     }
 
+    /// Nothing more will be read or written. The descriptor stays until it is dropped.
+    pub fn shutdown(&self) {
+        // It fails only when the peer has ended the connection already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
     /// Nothing more will be written.
     pub fn shutdown_write(&self) {
         // It fails only when the peer has ended the connection already.

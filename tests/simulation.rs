@@ -205,7 +205,7 @@ impl Simulation {
         let workers = 0..self.workers.len();
         for worker in workers.clone() {
             for id in self.sockets_of(worker) {
-                self.workers[worker].end(id, &mut self.model);
+                self.workers[worker].end(id);
             }
         }
         self.settle();
@@ -249,7 +249,7 @@ impl Simulation {
                     let dies_in_a_write = self.pace.below(2) == 0;
                     match self.workers[worker].sockets.0.get_mut(id) {
                         Some(found) if dies_in_a_write => found.socket.is_dead = true,
-                        _ => self.workers[worker].end(id, &mut self.model),
+                        _ => self.workers[worker].end(id),
                     }
                 }
             }

@@ -149,6 +149,11 @@ impl LocalGroup {
         }
     }
 
+    /// How many watchers the item has.
+    pub(super) fn watchers_len(&self, item: &ItemId) -> usize {
+        self.by_item.get(item).map_or(0, Vec::len)
+    }
+
     /// Whether the running sweep has been there.
     pub(super) fn is_visited(&self, at: MemberAt) -> bool {
         let visited = match at {
@@ -324,6 +329,17 @@ impl LocalGroup {
         });
         if self.due_watchers.is_empty() {
             self.due_watchers.shrink_to(64);
+        }
+    }
+
+    /// A place lacks nothing any more.
+    pub(super) fn pass_all(&mut self, at: MemberAt) {
+        let end = self.list.end();
+        if let Some(place) = self.place_mut(at) {
+            place.next = end;
+            if let Some(extra) = &mut place.extra {
+                extra.due = false;
+            }
         }
     }
 

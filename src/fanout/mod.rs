@@ -7,12 +7,14 @@
 //! lacks, and its place moves on. Frames that come meanwhile lengthen the list and start no second
 //! sweep, so a room too big for its rate gets larger writes, not a longer queue.
 
+mod ending;
 mod group;
 mod list;
 mod place;
 mod reader;
 mod sweep;
 
+pub use ending::Ending;
 pub use reader::{Connections, Reader, Socket, Written};
 pub use sweep::Budget;
 
@@ -353,28 +355,6 @@ impl Fanout {
         true
     }
 
-    /// The socket ended: all its subscriptions go. `each` is given them in the order of joining: the
-    /// group, the client's name, the item.
-    pub fn disconnect<C: Connections>(
-        &mut self,
-        connection: SlotId,
-        connections: &mut C,
-        mut each: impl FnMut(&GroupKey, Box<str>, Option<ItemId>),
-    ) {
-        let Some((reader, _)) = connections.parts(connection) else {
-            return;
-        };
-        let (subscriptions, memberships) = reader.take_all();
-        for subscription in subscriptions {
-            if let Some(group) = self.groups.get(subscription.local) {
-                each(&group.key, subscription.id, subscription.item);
-            }
-        }
-        for membership in memberships {
-            self.remove(membership.local, membership.at, connections);
-        }
-    }
-
     /// An event of the group came from its owner.
     pub fn append(&mut self, local: LocalGroupId, frame: Arc<EventFrame>) {
         let Some(group) = self.groups.get_mut(local) else {
@@ -437,7 +417,7 @@ impl Fanout {
                 let mut entries = reader.memberships.iter().filter(at_here);
                 let entry = entries.next();
                 debug_assert_eq!(entry.map(|entry| entry.at), Some(at));
-                let is_behind = group.next_of(at) < group.list.end();
+                let is_behind = group.next_of(at) < group.list.end() && !reader.is_ending;
                 let will_be_visited =
                     group.sweep.is_queued && (!group.is_visited(at) || group.sweep.is_outrun);
                 debug_assert!(
@@ -449,7 +429,9 @@ impl Fanout {
                 debug_assert!(entries.next().is_none(), "one entry a group");
                 let of_group = |subscription: &&Subscription| subscription.local == local;
                 let subscriptions = reader.subscriptions.iter().filter(of_group);
-                debug_assert_eq!(place.subscriptions_len(), subscriptions.count());
+                debug_assert!(
+                    reader.is_ending || place.subscriptions_len() == subscriptions.count()
+                );
                 for entry in &reader.memberships {
                     let group = self.groups.get(entry.local);
                     let there = group.and_then(|group| group.place(entry.at));

@@ -248,6 +248,12 @@ impl Extra {
         self.whole > 0 || late.into_iter().any(|late| late.item.is_none())
     }
 
+    /// Subscriptions that are being entered.
+    pub(super) fn late_len(&self) -> usize {
+        let entering = self.entering.as_ref();
+        entering.map_or(0, |entering| entering.late.len())
+    }
+
     /// Whether no subscription is left.
     pub(super) fn is_empty(&self) -> bool {
         let has_late = self

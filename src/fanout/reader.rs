@@ -61,6 +61,8 @@ pub struct Reader {
     /// Bytes that came to wait for it since what waits was last summed up, as far as they fit here;
     /// [`Reader::UNKNOWN`]: never.
     pub(super) unsummed_bytes: u32,
+    /// Its subscriptions have ended: what is left of its memberships is about to leave.
+    pub(super) is_ending: bool,
 }
 
 /// One subscription, by the client's name for it.
@@ -342,12 +344,7 @@ impl Reader {
         let Some(many) = self.many.take() else {
             return subscriptions;
         };
-        let mut numbered: Vec<_> = many.joined.into_iter().zip(subscriptions).collect();
-        numbered.sort_unstable_by_key(|(number, _)| *number);
-        numbered
-            .into_iter()
-            .map(|(_, subscription)| subscription)
-            .collect()
+        in_order_of_joining(many.joined, subscriptions)
     }
 
     /// Takes a membership out and fills its place from the end.
@@ -368,13 +365,28 @@ impl Reader {
         }
     }
 
-    /// Ends all subscriptions; gives them in the order of joining, and the entries in groups that were
-    /// theirs.
-    pub(super) fn take_all(&mut self) -> (Vec<Subscription>, Vec<Membership>) {
-        (
-            self.take_subscriptions(),
-            std::mem::take(&mut self.memberships),
-        )
+    /// Ends all subscriptions, and gives them in the order of joining. The entries in groups that were
+    /// theirs stay, and are still found by their groups.
+    pub(super) fn begin_end(&mut self) -> Vec<Subscription> {
+        self.is_ending = true;
+        let Some(many) = &mut self.many else {
+            return std::mem::take(&mut self.subscriptions);
+        };
+        many.by_id = Index::default();
+        let joined = std::mem::take(&mut many.joined);
+        in_order_of_joining(joined, std::mem::take(&mut self.subscriptions))
+    }
+
+    /// Nothing is left of its memberships.
+    pub(super) fn end(&mut self) {
+        debug_assert!(self.memberships.is_empty(), "each has left");
+        self.is_ending = false;
+        self.many = None;
+    }
+
+    /// Whether its memberships are about to leave.
+    pub fn is_ending(&self) -> bool {
+        self.is_ending
     }
 
     /// In that group it may lack something though the group's sweep has passed it.
@@ -417,6 +429,7 @@ impl Reader {
     /// The memberships to look at for what it lacks, by number.
     pub(super) fn candidate(&self, number: usize) -> Option<usize> {
         match &self.many {
+            _ if self.is_ending => None,
             Some(many) if self.goes_by_notes() => {
                 many.noted.get(number).map(|index| *index as usize)
             }
@@ -498,6 +511,17 @@ impl Reader {
             self.queue = None;
         }
     }
+}
+
+/// `joined`: the number of each.
+fn in_order_of_joining(joined: Vec<u64>, subscriptions: Vec<Subscription>) -> Vec<Subscription> {
+    if joined.is_sorted() {
+        return subscriptions;
+    }
+    let mut numbered: Vec<_> = joined.into_iter().zip(subscriptions).collect();
+    numbered.sort_unstable_by_key(|(number, _)| *number);
+    let subscriptions = numbered.into_iter().map(|(_, subscription)| subscription);
+    subscriptions.collect()
 }
 
 impl Many {

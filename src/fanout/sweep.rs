@@ -137,7 +137,9 @@ impl Fanout {
             && let Some(connection) = group.place(at).map(|place| place.connection)
             && let Some((reader, socket)) = connections.parts(connection)
         {
-            if reader.blocked {
+            if reader.is_ending {
+                group.pass_all(at); // what it lacked it will not get
+            } else if reader.blocked {
                 group.catch_up(at, |sync| reader.push_waited(sync));
                 let next = group.next_of(at);
                 if next < end {
@@ -600,16 +602,16 @@ fn set_place(group: &mut LocalGroup, at: MemberAt, step: &Step) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::fanout::{Entry, LAG_PARTS_OF_BOUND};
     use crate::id::GroupKey;
     use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 
     /// A socket that takes so many bytes and then blocks.
-    struct Fake {
+    pub(in crate::fanout) struct Fake {
         room: usize,
-        taken: Vec<u8>,
+        pub(in crate::fanout) taken: Vec<u8>,
         writes: usize,
     }
 
@@ -629,10 +631,10 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct Sockets {
-        slots: Named<(Reader, Fake)>,
+    pub(in crate::fanout) struct Sockets {
+        pub(in crate::fanout) slots: Named<(Reader, Fake)>,
         /// How often one was asked for.
-        visits: usize,
+        pub(in crate::fanout) visits: usize,
     }
 
     impl Connections for Sockets {
@@ -646,14 +648,14 @@ mod tests {
     }
 
     /// A fan-out with its sockets. What is sent is told by its timestamp, which each frame has alone.
-    struct Local {
-        fanout: Fanout,
-        sockets: Sockets,
+    pub(in crate::fanout) struct Local {
+        pub(in crate::fanout) fanout: Fanout,
+        pub(in crate::fanout) sockets: Sockets,
         time: u64,
     }
 
     impl Local {
-        fn new() -> Local {
+        pub(in crate::fanout) fn new() -> Local {
             Local::with_bound(1 << 20)
         }
 
@@ -668,7 +670,7 @@ mod tests {
             }
         }
 
-        fn socket(&mut self) -> SlotId {
+        pub(in crate::fanout) fn socket(&mut self) -> SlotId {
             let socket = Fake {
                 room: usize::MAX,
                 taken: Vec::new(),
@@ -677,8 +679,23 @@ mod tests {
             self.sockets.slots.insert((Reader::default(), socket))
         }
 
+        /// All subscriptions of a socket leave.
+        pub(in crate::fanout) fn end(&mut self, at: SlotId) {
+            if let Some(mut ending) = self.fanout.begin_end(at, &mut self.sockets) {
+                let mut units = usize::MAX;
+                let (fanout, sockets) = (&mut self.fanout, &mut self.sockets);
+                assert!(fanout.go_on_ending(&mut ending, sockets, &mut units, |_, _, _| ()));
+            }
+        }
+
         /// Joins, is let in at once, and gets its `sync` if it takes any.
-        fn join(&mut self, at: SlotId, id: &str, group: &str, item: Option<&str>) -> LocalGroupId {
+        pub(in crate::fanout) fn join(
+            &mut self,
+            at: SlotId,
+            id: &str,
+            group: &str,
+            item: Option<&str>,
+        ) -> LocalGroupId {
             self.time += 1;
             let key = GroupKey::new("s", group);
             let names = GroupNames::new(&key);
@@ -703,7 +720,11 @@ mod tests {
         }
 
         /// An event of the group comes; gives its frame's length.
-        fn event(&mut self, local: LocalGroupId, item: Option<&str>) -> usize {
+        pub(in crate::fanout) fn event(
+            &mut self,
+            local: LocalGroupId,
+            item: Option<&str>,
+        ) -> usize {
             self.time += 1;
             let names = GroupNames::new(&GroupKey::new("s", "g"));
             let event = Event::Custom {
@@ -716,13 +737,13 @@ mod tests {
             len
         }
 
-        fn sweep(&mut self, writes: usize) {
+        pub(in crate::fanout) fn sweep(&mut self, writes: usize) {
             let mut budget = Budget::of_writes(writes);
             self.fanout.sweep(&mut self.sockets, &mut budget);
             self.fanout.check_invariants(&mut self.sockets);
         }
 
-        fn block(&mut self, at: SlotId, room: usize) {
+        pub(in crate::fanout) fn block(&mut self, at: SlotId, room: usize) {
             self.fake(at).room = room;
         }
 
@@ -1010,9 +1031,7 @@ mod tests {
             assert!(local.fanout.held_bytes() <= 2 * bound, "{came} came");
         }
         assert!(came > bound, "one that is within the bound is not slow");
-        local
-            .fanout
-            .disconnect(at, &mut local.sockets, |_, _, _| ());
+        local.end(at);
         local.sweep(1000);
         assert_eq!(local.fanout.held_bytes(), 0);
     }
@@ -1046,9 +1065,7 @@ mod tests {
             for at in local.fanout.take_outcome().slow {
                 if !gone.contains(&at) {
                     gone.push(at);
-                    local
-                        .fanout
-                        .disconnect(at, &mut local.sockets, |_, _, _| ());
+                    local.end(at);
                 }
             }
             local.sweep(1000);
@@ -1223,9 +1240,7 @@ mod tests {
         reader(&mut local, |reader| reader.push_pong(Box::new([0; 5])));
         reader(&mut local, |reader| reader.push_pong(Box::new([0; 3])));
         assert_eq!(queue_bytes(&mut local), sync_len + 10, "one pong counts");
-        local
-            .fanout
-            .disconnect(at, &mut local.sockets, |_, _, _| ());
+        local.end(at);
         reader(&mut local, |reader| reader.push_last(Box::new([0; 2])));
         assert_eq!(queue_bytes(&mut local), 2);
         local.unblock(at);
@@ -1242,9 +1257,7 @@ mod tests {
         local.event(group, None);
         local.sweep(1000);
         assert!(local.fanout.held_bytes() > 0);
-        local
-            .fanout
-            .disconnect(slow, &mut local.sockets, |_, _, _| ());
+        local.end(slow);
         local.sweep(1000);
         assert_eq!(local.fanout.held_bytes(), 0);
     }
@@ -1295,9 +1308,7 @@ mod tests {
         assert!(local.fanout.is_lagging());
         local.fanout.begin_join(&GroupKey::new("s", "g"));
         for at in &sockets {
-            local
-                .fanout
-                .disconnect(*at, &mut local.sockets, |_, _, _| ());
+            local.end(*at);
         }
         assert!(
             !local.fanout.is_lagging(),

@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) is_let_in: bool,
     /// It has asked for leaves while too many were owed: it is left unread until some are taken.
     pub(super) is_behind_debts: bool,
+    /// It has ended, and is forgotten once its last subscription has left.
+    pub(super) is_over: bool,
 }
 
 /// How far a connection is.
@@ -122,6 +124,7 @@ impl Connections {
             is_to_write: false,
             is_let_in: false,
             is_behind_debts: false,
+            is_over: false,
         });
         let registered = match self.slots.get_mut(id) {
             Some(connection) => connection.socket.register(id, registry),

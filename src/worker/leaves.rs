@@ -33,7 +33,7 @@ pub(super) struct Debts {
 
 impl Debts {
     /// `counter` is what all workers owe together.
-    fn add(&mut self, presence: Presence, counter: &AtomicUsize) {
+    pub(super) fn add(&mut self, presence: Presence, counter: &AtomicUsize) {
         counter.fetch_add(1, Ordering::Release);
         self.bytes += bytes_of(&presence);
         self.owed.push_back(presence);
@@ -100,41 +100,6 @@ impl Worker {
         if self.debts.is_over_limit() && !connection.is_behind_debts {
             connection.is_behind_debts = true;
             self.debts.held.push(id);
-        }
-    }
-
-    /// The socket has ended, or is about to: what it held is owed, in the order of joining, and what
-    /// was admitted and has not entered. That is one leave for each id. The answers that still come find nobody.
-    pub(super) fn end_subscriptions(&mut self, id: SlotId) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        let joins = connection.joins.take().into_iter();
-        let admitted: Vec<_> = joins.flat_map(|joins| joins.into_admitted()).collect();
-        let context = connection.context.clone();
-        let (hooks, debts) = (&self.hooks, &mut self.debts);
-        let owed = &self.ports.shared.owed;
-        let mut owe = |key: &GroupKey, subscription, item| {
-            if hooks.leaves.has(key.stream()) {
-                let presence = Presence {
-                    subscription,
-                    key: key.clone(),
-                    item,
-                    context: context.clone(),
-                };
-                debts.add(presence, owed);
-            }
-        };
-        // An admitted join stands in place of what its id named before, entered or not.
-        let is_replaced = |held: &str| admitted.iter().any(|(joined, ..)| **joined == *held);
-        let connections = &mut self.connections;
-        self.fanout.disconnect(id, connections, |key, held, item| {
-            if !is_replaced(&held) {
-                owe(key, held, item);
-            }
-        });
-        for (subscription, key, item) in admitted {
-            owe(&key, subscription, item);
         }
     }
 

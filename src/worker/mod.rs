@@ -8,6 +8,7 @@ mod auth;
 mod clients;
 mod connections;
 mod drain;
+mod endings;
 mod half_open;
 mod joins;
 mod leaves;
@@ -38,6 +39,7 @@ pub use auth::Auth;
 use connections::Connections;
 use drain::Drain;
 pub use drain::drain_for;
+use endings::Endings;
 use half_open::HalfOpen;
 use leaves::Debts;
 
@@ -109,6 +111,7 @@ pub struct Worker {
     /// Closing sockets, in the order in which they are given up.
     closing: Deadlines<SlotId>,
     debts: Debts,
+    endings: Endings,
     drain: Drain,
     shares_core: bool,
     /// Replies went to the engine in this turn.
@@ -151,6 +154,7 @@ impl Worker {
             half_open,
             closing: Deadlines::default(),
             debts: Debts::default(),
+            endings: Endings::default(),
             drain: Drain::new(parts.drain, parts.drained),
             shares_core: parts.shares_core,
             has_replied: false,
@@ -166,6 +170,8 @@ impl Worker {
             self.wait_for_events(&mut events)?; // the thread sleeps here and nowhere else
             let turn = TurnClock::begin();
             self.now = Now::read(); // the turn's one look at the clocks
+            self.endings.begin_turn();
+            self.go_on_ending(); // sockets with too many subscriptions for the last turn
             self.read_open_mailbox(); // first, and whatever else has to wait
             self.read_command_mailbox(); // while what follows from commands finds room
             self.apply_own_commands();
@@ -231,6 +237,7 @@ impl Worker {
         let has_sockets = !self.readable.is_empty() || self.listener.is_due();
         let has_work = self.fanout.is_due()
             || !self.to_write.is_empty()
+            || !self.endings.is_empty()
             || !self.ports.open.is_empty()
             || (has_commands && self.may_take_commands())
             || (has_sockets && self.may_read_sockets());

@@ -258,6 +258,18 @@ impl Worker {
         self.end_subscriptions(id); // what it owes is counted before it is not
         self.change_phase(id, Phase::Closing);
         if let Some(connection) = self.connections.get_mut(id)
+            && connection.reader.is_ending()
+        {
+            connection.is_over = true;
+            connection.socket.shutdown(); // the peer waits for nothing
+            return;
+        }
+        self.forget(id);
+    }
+
+    /// The socket has ended, and nothing of it is left in the fan-out.
+    pub(super) fn forget(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id)
             && connection.is_let_in
         {
             self.ports.shared.let_in.fetch_sub(1, Ordering::Relaxed);

@@ -19,7 +19,7 @@ use iii_stream::shard::{
 use iii_stream::store::Memory;
 
 use crate::client::Client;
-use crate::model::{Model, leave_of};
+use crate::model::{Leave, Model, leave_of};
 use crate::pace::Pace;
 use crate::wire::Message;
 
@@ -57,6 +57,7 @@ pub(crate) struct Worker {
     hooks: Arc<Hooks>,
     /// Leaves that the engine has not taken.
     debts: VecDeque<Presence>,
+    endings: VecDeque<Ending>,
     /// The engine knows of them.
     is_told: bool,
     /// How many it has room for.
@@ -100,8 +101,22 @@ pub(crate) struct Connection {
     /// Names the socket, for the functions that are told of it.
     context: Option<Arc<str>>,
     pub(crate) is_closing: bool,
+    /// It is gone once its subscriptions have left.
+    pub(crate) is_over: bool,
     /// While it is blocked: what had arrived when it was first seen to be.
     blocked_since: Option<BTreeMap<GroupKey, u64>>,
+}
+
+/// A socket whose subscriptions leave.
+struct Ending {
+    socket: SlotId,
+    /// `None`: it had none.
+    of_fanout: Option<fanout::Ending>,
+    /// What its client held.
+    held: VecDeque<Leave>,
+    /// Joins that were admitted and have not entered.
+    admitted: Vec<(Box<str>, GroupKey, Option<ItemId>)>,
+    context: Option<Arc<str>>,
 }
 
 /// A message of a client.
@@ -245,6 +260,7 @@ impl Worker {
             own_commands: VecDeque::new(),
             hooks: Arc::default(),
             debts: VecDeque::new(),
+            endings: VecDeque::new(),
             is_told: false,
             granted: None,
             effects: Effects::default(),
@@ -308,6 +324,7 @@ impl Worker {
         self.flush(around.mesh);
         self.events_bytes_most = self.events_bytes_most.max(self.events_bytes);
         self.check_lists();
+        self.go_on_ending(around.model, around.pace);
         self.sweep(around);
         self.settle_debts(around.mesh);
         self.flush(around.mesh);
@@ -322,6 +339,7 @@ impl Worker {
             && !self.commands_wait()
             && self.own_commands.is_empty()
             && self.debts.is_empty()
+            && self.endings.is_empty()
             && self.effects.is_empty()
             && self.to_write.is_empty()
             && !self.fanout.is_due()
@@ -365,29 +383,43 @@ impl Worker {
         }
     }
 
-    pub(crate) fn end(&mut self, id: SlotId, model: &mut Model) {
-        self.end_subscriptions(id, model);
-        self.sockets.0.remove(id);
+    pub(crate) fn end(&mut self, id: SlotId) {
+        self.end_subscriptions(id);
+        match self.sockets.0.get_mut(id) {
+            Some(connection) if connection.reader.is_ending() => {
+                connection.is_closing = true;
+                connection.is_over = true;
+            }
+            _ => {
+                self.sockets.0.remove(id);
+            }
+        }
     }
 
-    /// What the socket held is owed in the order of joining, and then what was admitted.
-    fn end_subscriptions(&mut self, id: SlotId, model: &mut Model) {
-        let Some(connection) = self.sockets.0.get_mut(id) else {
-            return;
-        };
-        let context = connection.context.clone();
-        let socket = context.clone().expect("every socket has one");
-        for (subscription, key, item) in connection.client.held() {
-            let leave = (
-                socket.clone(),
-                subscription.clone(),
-                key.clone(),
-                item.cloned(),
-            );
-            model.owe(self.id, leave);
+    /// Subscriptions of sockets that ended leave, in parts.
+    fn go_on_ending(&mut self, model: &mut Model, pace: &mut Pace) {
+        let mut units = pace.up_to(6);
+        while let Some(mut ending) = self.endings.pop_front() {
+            let id = ending.socket;
+            if !self.go_on_with(&mut ending, &mut units, model) {
+                return self.endings.push_front(ending);
+            }
+            if self.sockets.0.get(id).is_some_and(|found| found.is_over) {
+                self.sockets.0.remove(id);
+            }
         }
-        let pending = std::mem::take(&mut connection.pending);
-        let (hooks, debts) = (&self.hooks, &mut self.debts);
+    }
+
+    /// What the client held is what is told, in its order, and then what was admitted.
+    fn go_on_with(&mut self, ending: &mut Ending, units: &mut usize, model: &mut Model) -> bool {
+        let Ending {
+            of_fanout,
+            held,
+            admitted,
+            context,
+            ..
+        } = ending;
+        let (worker, hooks, debts) = (self.id, &self.hooks, &mut self.debts);
         let mut owe = |key: &GroupKey, subscription, item| {
             if hooks.leaves.has(key.stream()) {
                 debts.push_back(Presence {
@@ -398,16 +430,56 @@ impl Worker {
                 });
             }
         };
-        self.fanout.disconnect(id, &mut self.sockets, &mut owe);
-        for Pending { id, stage, .. } in pending {
-            if let Stage::Owner(key, item) = stage {
-                model.owe(
-                    self.id,
-                    (socket.clone(), id.clone(), key.clone(), item.clone()),
-                );
+        let sockets = &mut self.sockets;
+        let mut told = |key: &GroupKey, subscription: Box<str>, item: Option<ItemId>| {
+            model.owe(worker, held.pop_front().expect("the client held it"));
+            owe(key, subscription, item);
+        };
+        let is_over = match of_fanout {
+            Some(of_fanout) => self
+                .fanout
+                .go_on_ending(of_fanout, sockets, units, &mut told),
+            None => true,
+        };
+        if is_over {
+            assert!(held.is_empty(), "all that the client held is told");
+            for (id, key, item) in admitted.drain(..) {
+                let socket = context.clone().expect("every socket has one");
+                model.owe(worker, (socket, id.clone(), key.clone(), item.clone()));
                 owe(&key, id, item);
             }
         }
+        is_over
+    }
+
+    /// What the socket held is owed in the order of joining, and then what was admitted.
+    fn end_subscriptions(&mut self, id: SlotId) {
+        let Some(connection) = self.sockets.0.get_mut(id) else {
+            return;
+        };
+        if connection.reader.is_ending() {
+            return;
+        }
+        let context = connection.context.clone();
+        let socket = context.clone().expect("every socket has one");
+        let held = connection.client.held();
+        let held =
+            held.map(|(id, key, item)| (socket.clone(), id.clone(), key.clone(), item.cloned()));
+        let held = held.collect();
+        let pending = std::mem::take(&mut connection.pending).into_iter();
+        let admitted = pending.filter_map(|Pending { id, stage, .. }| match stage {
+            Stage::Owner(key, item) => Some((id, key, item)),
+            Stage::Functions => None,
+        });
+        let admitted = admitted.collect();
+        let of_fanout = self.fanout.begin_end(id, &mut self.sockets);
+        self.endings.push_back(Ending {
+            socket: id,
+            of_fanout,
+            held,
+            admitted,
+            context,
+        });
     }
 
     fn owe(&mut self, presence: Presence, model: &mut Model) {
@@ -765,7 +837,7 @@ impl Worker {
         }
         connection.is_closing = true;
         connection.waiting.clear();
-        self.end_subscriptions(id, model);
+        self.end_subscriptions(id);
         if let Some(connection) = self.sockets.0.get_mut(id) {
             connection.client.closes(model);
             let last = close_frame(Some(1013), "");
@@ -794,7 +866,7 @@ impl Worker {
         }
         let outcome = self.fanout.take_outcome();
         for id in outcome.gone {
-            self.end(id, around.model);
+            self.end(id);
         }
         self.to_write.extend(outcome.unfinished);
         for id in outcome.slow {
@@ -805,7 +877,7 @@ impl Worker {
             self.check_not_slow(id, around.model);
             let connection = self.sockets.0.get(id);
             if connection.is_some_and(|found| found.is_closing && found.reader.queue_is_empty()) {
-                self.end(id, around.model);
+                self.end(id);
             }
         }
         let left = self.fanout.take_outcome().left;
