@@ -341,6 +341,35 @@ fn too_many_calls_in_flight_are_503() {
 }
 
 #[test]
+fn too_many_sockets_that_wait_for_the_function_are_503() {
+    let server = asking(ONE_WORKER, AuthFailure::Refuse, |config| {
+        config.limits.handshakes = 2;
+    });
+    let refused = || server.shared().workers[0].connections_refused.get();
+    let mut sdk = SdkWorker::connect(&server);
+    sdk.register(AUTH);
+    let mut first = request(&server, "/", "");
+    let first_call = sdk.next_call_of(AUTH);
+    let mut second = request(&server, "/", "");
+    let second_call = sdk.next_call_of(AUTH);
+    for n in 1..=3 {
+        assert_eq!(answer(&mut request(&server, "/", "")).0, 503);
+        assert_eq!(refused(), n);
+    }
+    sdk.answer(&first_call, json!({}));
+    is_open(&mut first);
+    // There is room for one more, and the function is asked of nobody else.
+    let mut third = request(&server, "/", "");
+    let third_call = sdk.next_call_of(AUTH);
+    assert_eq!(answer(&mut request(&server, "/", "")).0, 503);
+    for (call, stream) in [(&second_call, &mut second), (&third_call, &mut third)] {
+        sdk.answer(call, json!({}));
+        is_open(stream);
+    }
+    assert_eq!(refused(), 4);
+}
+
+#[test]
 fn the_function_is_looked_up_and_asked_for_each_socket() {
     on_each_shape(|shape| {
         let server = asking(shape, AuthFailure::Refuse, |_| {});

@@ -418,3 +418,36 @@ fn sockets_on_the_worker_port_that_wait_to_be_let_in_are_few_and_the_oldest_go()
     assert!(raw::read_to_end(&mut heads[0]).is_empty());
     SdkWorker::connect(&server).set(("s", "g"), "i", json!(3));
 }
+
+#[test]
+fn the_turns_of_a_thread_are_counted_by_length_and_none_is_long_for_one_socket() {
+    const SUBSCRIPTIONS: usize = 5000;
+    let server = TestServer::with(ONE_WORKER, |_| {});
+    let mut sdk = SdkWorker::connect(&server);
+    let mut greedy = Subscriber::connect(&server);
+    for n in 0..SUBSCRIPTIONS {
+        let group = format!("g{}", n % 100);
+        greedy.join_item(&n.to_string(), ("limits", &group), &n.to_string());
+    }
+    sdk.call("stream::set", set_input(("limits", "g7"), "7", json!(1)));
+    assert_eq!(greedy.next().kind, "create");
+    drop(greedy);
+    wait_until("the socket is forgotten", || {
+        server.shared().connections_len() == 0
+    });
+    // The turn that forgot it is counted once it has ended.
+    let turns = &server.shared().workers[0].loop_turns;
+    let count = || turns.steps().map(|(_, count)| count).sum::<u64>();
+    let before = count();
+    sdk.call("stream::set", set_input(("limits", "g7"), "7", json!(2)));
+    wait_until("a further turn has ended", || count() > before);
+    // Each join was answered before the next one was sent.
+    assert!(count() > SUBSCRIPTIONS as u64, "{} turns", count());
+    let from = std::time::Duration::from_millis(500);
+    let long = turns.steps().filter(|(below, _)| *below > 2 * from);
+    let long: u64 = long.map(|(_, count)| count).sum();
+    assert_eq!(long, 0, "the longest took {:?}", turns.longest());
+    assert!(turns.longest() > std::time::Duration::ZERO);
+    let engine = &server.shared().engine.loop_turns;
+    assert!(engine.steps().any(|(_, count)| count > 0));
+}
