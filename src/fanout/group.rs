@@ -1,6 +1,6 @@
 //! One group on one worker: its list of last frames, and the sockets that follow it here.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 
@@ -32,6 +32,8 @@ pub(super) struct LocalGroup {
     pub(super) due_watchers: Vec<u32>,
     /// Joins sent to the owner and not answered yet.
     pub(super) joins: u32,
+    /// The `sync` that was given to one here most recently.
+    pub(super) last_sync: Weak<SyncFrame>,
     pub(super) sweep: Sweep,
 }
 
@@ -71,6 +73,7 @@ impl LocalGroup {
             by_item: HashMap::new(),
             due_watchers: Vec::new(),
             joins: 0,
+            last_sync: Weak::new(),
             sweep: Sweep::default(),
         }
     }
@@ -289,10 +292,10 @@ impl LocalGroup {
         );
     }
 
-    /// A frame for that item came: its watchers lack it from now on.
-    pub(super) fn mark_watchers(&mut self, item: &str, number: u64) {
+    /// A frame for that item came: its watchers lack it from now on. Gives how many they are.
+    pub(super) fn mark_watchers(&mut self, item: &str, number: u64) -> usize {
         let Some(watchers) = self.by_item.get(item) else {
-            return;
+            return 0;
         };
         for slot in watchers {
             let Some(place) = self.watchers.get_mut(*slot) else {
@@ -305,6 +308,7 @@ impl LocalGroup {
                 enlist(&mut self.due_watchers, *slot, extra);
             }
         }
+        watchers.len()
     }
 
     /// The watcher lacks something, from its place on.

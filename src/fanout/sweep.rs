@@ -30,6 +30,8 @@ const WRITE_UNITS: usize = 32;
 const WRITE_BYTES: usize = 8 * 1024;
 /// So many frames that are not for a socket, and that it moves over, cost as much as a look at one.
 const PASSED_FRAMES: u64 = 8;
+/// So many watchers of which a sweep's end looks whether they still lack something cost as much.
+const RETAINED_WATCHERS: usize = 16;
 /// What waits for a reader is summed up again when so much of the bound has come.
 const SUM_PARTS_OF_BOUND: usize = 16;
 
@@ -78,6 +80,8 @@ impl Budget {
 impl Fanout {
     /// Goes on with the sweeps that are due, in turn, until the budget is spent.
     pub fn sweep<C: Connections>(&mut self, connections: &mut C, budget: &mut Budget) {
+        self.marks = 0;
+        self.look_at_held(connections);
         while !budget.is_spent()
             && let Some(local) = self.due.pop_front()
         {
@@ -117,7 +121,7 @@ impl Fanout {
             budget.visited();
             self.visit(local, at, connections, budget);
         }
-        self.end_sweep(local)
+        self.end_sweep(local, budget)
     }
 
     /// Gives one socket what it lacks.
@@ -217,9 +221,10 @@ impl Fanout {
     }
 
     /// What may wait for one reader now: less when all together hold up more than they may.
-    fn allowed_bytes(&self) -> usize {
+    pub(super) fn allowed_bytes(&self) -> usize {
         let Bounds { reader, worker } = self.bounds;
-        let Some(over) = self.held_bytes.checked_sub(worker).filter(|over| *over > 0) else {
+        let held = self.held_bytes + self.held_syncs.bytes();
+        let Some(over) = held.checked_sub(worker).filter(|over| *over > 0) else {
             return reader;
         };
         let quarters = over / (worker / 4).max(1);
@@ -228,10 +233,11 @@ impl Fanout {
     }
 
     /// True when nobody lacks what came meanwhile.
-    fn end_sweep(&mut self, local: LocalGroupId) -> bool {
+    fn end_sweep(&mut self, local: LocalGroupId, budget: &mut Budget) -> bool {
         let Some(group) = self.groups.get_mut(local) else {
             return true;
         };
+        budget.spend(group.due_watchers.len() / RETAINED_WATCHERS);
         group.retain_due();
         let LocalGroup { list, sweep, .. } = group;
         let held_bytes = list.held_bytes();
@@ -1034,6 +1040,31 @@ pub(super) mod tests {
         local.end(at);
         local.sweep(1000);
         assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn events_of_an_item_with_very_many_watchers_wait_for_the_sweep() {
+        const WATCHERS: usize = 2000;
+        let mut local = Local::new();
+        let mut group = None;
+        for _ in 0..WATCHERS {
+            let at = local.socket();
+            group = Some(local.join(at, "a", "g", Some("u")));
+        }
+        let group = group.unwrap();
+        for _ in 0..2 {
+            let mut events = 0;
+            while !local.fanout.is_lagging() {
+                local.event(group, Some("u"));
+                events += 1;
+            }
+            assert_eq!(events, super::super::MARKS_A_SWEEP.div_ceil(WATCHERS));
+            assert!(local.fanout.is_due(), "it ends by itself");
+            let mut budget = Budget::of_writes(1);
+            local.fanout.sweep(&mut local.sockets, &mut budget);
+            assert!(!local.fanout.is_lagging());
+        }
+        local.fanout.check_invariants(&mut local.sockets);
     }
 
     #[test]
