@@ -6,7 +6,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::io::Write;
 
-use crate::stamp::{ItemId, Stamp, padding};
+use crate::stamp::{ItemId, Stamp, find, padding};
 
 /// Which of the harness's calls an answer belongs to: part of the invocation id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,14 +191,6 @@ impl Finder {
         }
         Some(self.last + self.needle.len())
     }
-}
-
-/// The position behind the first `needle`.
-fn find(needle: &[u8], text: &[u8]) -> Option<usize> {
-    let at = text
-        .windows(needle.len())
-        .position(|window| window == needle)?;
-    Some(at + needle.len())
 }
 
 #[cfg(test)]

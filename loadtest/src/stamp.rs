@@ -179,7 +179,7 @@ impl Display for ItemId {
 }
 
 /// The position behind the first `needle`.
-fn find(needle: &[u8], text: &[u8]) -> Option<usize> {
+pub(crate) fn find(needle: &[u8], text: &[u8]) -> Option<usize> {
     let at = text
         .windows(needle.len())
         .position(|window| window == needle)?;

@@ -157,6 +157,7 @@ impl Redis {
             if self.notices_are_refused() {
                 return Ok(());
             }
+            let error = self.settings.address.without_login(&error);
             return Err(self.channel_error(error));
         }
         let parts = match value {
