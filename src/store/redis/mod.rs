@@ -165,13 +165,13 @@ impl Redis {
         let mut poll = Poll::new()?;
         let mut events = Events::with_capacity(4);
         let timeout = self.settings.connect_timeout;
-        let mut until = began + timeout;
+        let mut given_up_at = began + timeout;
         let mut was_loading = false;
         while !self.link.is_up() {
             let now = Instant::now();
-            if let Some(heard_at) = self.link.opening_heard_at() {
-                until = until.max(heard_at + timeout);
-            }
+            // Life counts while it is being connected, and not once that has failed.
+            let opening = self.link.opening_heard_at();
+            let until = opening.map_or(given_up_at, |at| given_up_at.max(at + timeout));
             if let Some(cause) = self.link.fatal() {
                 return Err(RedisError::Unfit {
                     address: self.shown.clone(),
@@ -179,12 +179,12 @@ impl Redis {
                 });
             }
             if self.link.is_loading() {
-                until = now + timeout; // it lives, and will be there
+                given_up_at = now + timeout; // it lives, and will be there
                 if !std::mem::replace(&mut was_loading, true) {
                     tracing::warn!("{}: still loads its data; the start waits", self.shown);
                 }
             }
-            if now >= until {
+            if now >= until && !self.link.is_loading() {
                 return Err(RedisError::Connect {
                     address: self.shown.clone(),
                     cause: plain(self.link.cause()),
