@@ -297,7 +297,8 @@ impl Fanout {
             let Some((reader, _)) = connections.parts(*id) else {
                 continue;
             };
-            if reader.blocked && reader.queue_bytes() > self.bounds.reader {
+            let is_far_behind = reader.blocked && reader.queue_bytes() > self.bounds.reader;
+            if is_far_behind && reader.queue_len() > reader.subscriptions.len() {
                 self.outcome.slow.push(*id); // it has not even taken the last ones
                 continue;
             }

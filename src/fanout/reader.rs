@@ -187,6 +187,11 @@ impl Reader {
         self.push(What::Own(bytes));
     }
 
+    /// How many frames are queued.
+    pub(super) fn queue_len(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.entries.len())
+    }
+
     /// Queues a `sync`.
     pub(super) fn push_sync(&mut self, sync: Arc<SyncFrame>) {
         self.push(What::Sync(sync));
