@@ -253,7 +253,7 @@ fn a_newer_version_is_refused() {
     load(&directory.0).unwrap();
     let snapshot = directory.0.join("00000000000000000001.snapshot");
     let mut bytes = fs::read(&snapshot).unwrap();
-    bytes[8] = 2;
+    bytes[8] = 3;
     // That alone is a changed bit: the checksum says so.
     fs::write(&snapshot, &bytes).unwrap();
     let error = load(&directory.0).unwrap_err().to_string();
@@ -261,6 +261,6 @@ fn a_newer_version_is_refused() {
     bytes[12] ^= 1;
     fs::write(&snapshot, bytes).unwrap();
     let error = load(&directory.0).unwrap_err().to_string();
-    let expected = "written by a newer version of iii-stream (format 2, this one reads 1)";
+    let expected = "written by a newer version of iii-stream (format 3, this one reads 2)";
     assert!(error.ends_with(expected), "{error}");
 }
