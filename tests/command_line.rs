@@ -318,19 +318,7 @@ fn missing_file_exits_with_one_and_a_hint() {
 #[test]
 fn what_is_not_served_is_refused_in_one_line() {
     let stream = |rest: &str| format!("workers:\n- name: iii-stream\n  {rest}\n");
-    for (file, word) in [
-        (stream("config: {adapter: {name: bridge}}"), "bridge"),
-        (
-            stream("- {name: iii-worker-manager, config: {middleware_function_id: f}}")
-                .replace("  -", "-"),
-            "middleware_function_id: is not supported by iii-stream; run it beside an engine (--engine) instead",
-        ),
-        (
-            stream("- {name: iii-worker-manager, config: {rbac: {on_trigger_registration_function_id: f}}}")
-                .replace("  -", "-"),
-            "on_trigger_registration_function_id",
-        ),
-    ] {
+    for (file, word) in [(stream("config: {adapter: {name: bridge}}"), "bridge")] {
         let directory = Directory::new("refused").with_file(&file);
         let (code, out, error) = run(&directory, &[]);
         assert_eq!((code, out.as_str()), (1, ""), "{word}");

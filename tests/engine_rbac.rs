@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "engine_rbac/asked.rs"]
+mod asked;
+
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 
@@ -24,7 +27,9 @@ fn rules(auth_function: Option<&str>, expose_functions: Vec<Filter>) -> WorkerLi
         rbac: Some(Rbac {
             auth_function: auth_function.map(str::to_owned),
             expose_functions,
+            ..Rbac::default()
         }),
+        middleware: None,
     }
 }
 

@@ -174,7 +174,9 @@ fn a_listener_with_rules_grants_namespaces_one_by_one() {
             rbac: Some(Rbac {
                 auth_function: Some("auth".to_owned()),
                 expose_functions: vec![Filter::of_id("*")],
+                ..Rbac::default()
             }),
+            middleware: None,
         });
     });
     let mut sdk = SdkWorker::connect(&server);

@@ -503,10 +503,6 @@ workers:
                 "config.yaml:1:38: workers[1].name: a second iii-stream, expected one",
             ),
             (
-                "workers: [{name: iii-stream}, {name: iii-worker-manager, config: {middleware_function_id: f}}]",
-                "config.yaml:1:67: workers[1].config.middleware_function_id: is not supported by iii-stream; run it beside an engine (--engine) instead",
-            ),
-            (
                 "workers: [{name: iii-stream}, {name: iii-worker-manager, config: {prot: 1}}]",
                 "config.yaml:1:67: workers[1].config.prot: unknown key; did you mean port?",
             ),

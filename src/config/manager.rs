@@ -17,9 +17,6 @@ use super::{Endpoint, HOST_OF_FILE, Rbac, WORKER_PORT, WorkerListener};
 
 const LISTENERS_MAX: usize = 8;
 
-const NOT_BESIDE_OURS: &str =
-    "is not supported by iii-stream; run it beside an engine (--engine) instead";
-
 /// One listener for each entry. Without any entry the one listener of a file that names none.
 pub(super) fn read(report: &mut Report, entries: &[&Entry<'_>]) -> Vec<WorkerListener> {
     for further in entries.iter().skip(LISTENERS_MAX) {
@@ -53,15 +50,17 @@ pub(super) fn listener(
     let place = entry.map(|entry| entry.place(report));
     let mut section = open(report, entry, MANAGER, name);
     let mut address = Endpoint::new(host, WORKER_PORT);
+    let mut middleware = None;
     let rbac = stored::config_of(&mut section, MANAGER, |keys| {
         endpoint(keys, &mut address, place);
-        keys.refuse("middleware_function_id", NOT_BESIDE_OURS);
+        keys.read("middleware_function_id", &mut middleware, function_id);
         rbac(keys)
     });
     WorkerListener {
         endpoint: address,
         // What is at fault opens nothing: nobody starts with it.
         rbac: rbac.unwrap_or_default(),
+        middleware,
     }
 }
 
@@ -78,16 +77,23 @@ fn rbac(keys: &mut Section<'_, '_>) -> Option<Rbac> {
     if let Some(filters) = &filters {
         section.show("expose_functions", filters.iter().map(written).collect());
     }
-    for key in [
-        "on_function_registration_function_id",
-        "on_trigger_registration_function_id",
-        "on_trigger_type_registration_function_id",
+    let (mut on_function, mut on_trigger, mut on_trigger_type) = (None, None, None);
+    for (key, asked) in [
+        ("on_function_registration_function_id", &mut on_function),
+        ("on_trigger_registration_function_id", &mut on_trigger),
+        (
+            "on_trigger_type_registration_function_id",
+            &mut on_trigger_type,
+        ),
     ] {
-        section.refuse(key, NOT_BESIDE_OURS);
+        section.read(key, asked, function_id);
     }
     section.done();
     Some(Rbac {
         auth_function,
+        on_function,
+        on_trigger,
+        on_trigger_type,
         expose_functions: filters.unwrap_or_default(),
     })
 }
@@ -286,7 +292,7 @@ mod tests {
         assert_eq!(report.faults, []);
         let asked = Rbac {
             auth_function: Some("f".to_owned()),
-            expose_functions: Vec::new(),
+            ..Rbac::default()
         };
         assert_eq!(
             config.worker_listeners,
@@ -295,6 +301,7 @@ mod tests {
                 WorkerListener {
                     endpoint: Endpoint::new("localhost", 5),
                     rbac: Some(asked),
+                    middleware: None,
                 },
                 Endpoint::new("0.0.0.0", 6).into(),
             ]
@@ -344,6 +351,23 @@ mod tests {
             "auth_function_id: ~, expose_functions: ~, on_function_registration_function_id: ~",
         ));
         assert_eq!(listeners[0].rbac, Some(Rbac::default()));
+    }
+
+    #[test]
+    fn a_listener_may_have_functions_asked_about_calls_and_registrations() {
+        let listeners = checked(read_entries(
+            "- name: iii-worker-manager\n  config: {middleware_function_id: m, rbac: {on_function_registration_function_id: f, \
+             on_trigger_registration_function_id: t, on_trigger_type_registration_function_id: k}}\n",
+        ));
+        let asked = |id: &str| Some(id.to_owned());
+        assert_eq!(listeners[0].middleware, asked("m"));
+        let rbac = Rbac {
+            on_function: asked("f"),
+            on_trigger: asked("t"),
+            on_trigger_type: asked("k"),
+            ..Rbac::default()
+        };
+        assert_eq!(listeners[0].rbac, Some(rbac));
     }
 
     #[test]
@@ -421,14 +445,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_kept_closed_is_refused() {
-        let not_ours = "is not supported by iii-stream; run it beside an engine (--engine) instead";
         for key in [
             "on_function_registration_function_id",
             "on_trigger_registration_function_id",
             "on_trigger_type_registration_function_id",
         ] {
-            let (_, report) = rbac_of(&format!("{key}: f"));
-            assert_eq!(faults(&report), [format!("19: rbac.{key}: {not_ours}")]);
+            let (_, report) = rbac_of(&format!("{key}: 5"));
+            assert!(faults(&report)[0].ends_with(&format!(
+                ": rbac.{key}: 5 is an integer, expected the id of a function or null"
+            )));
         }
         for (rbac, expected) in [
             (
@@ -445,7 +470,7 @@ mod tests {
             ),
             (
                 "zzz: 1",
-                "19: rbac.zzz: unknown key, expected auth_function_id or expose_functions",
+                "19: rbac.zzz: unknown key, expected auth_function_id, expose_functions, on_function_registration_function_id, on_trigger_registration_function_id or on_trigger_type_registration_function_id",
             ),
             (
                 "expose_functions: x",

@@ -214,6 +214,8 @@ pub struct WorkerListener {
     pub endpoint: Endpoint,
     /// What may be done there. None: everything.
     pub rbac: Option<Rbac>,
+    /// Called in place of each function that is called there.
+    pub middleware: Option<String>,
 }
 
 /// A listener without rules.
@@ -222,6 +224,7 @@ impl From<Endpoint> for WorkerListener {
         WorkerListener {
             endpoint,
             rbac: None,
+            middleware: None,
         }
     }
 }
@@ -231,6 +234,12 @@ impl From<Endpoint> for WorkerListener {
 pub struct Rbac {
     /// Asked when a worker connects.
     pub auth_function: Option<String>,
+    /// Asked before a function is registered.
+    pub on_function: Option<String>,
+    /// Asked before a trigger is registered.
+    pub on_trigger: Option<String>,
+    /// Asked before a trigger type is registered.
+    pub on_trigger_type: Option<String>,
     /// A function may be called when one of these exposes it.
     pub expose_functions: Vec<Filter>,
 }

@@ -240,8 +240,11 @@ impl Engine {
         let Some(peer) = self.peers.get(callee) else {
             return;
         };
+        let renamed = peer.names.functions.inner(call.function_id);
+        let renamed = renamed.map(Box::<str>::from);
+        let known_as = peer.access.inner_id(call.function_id);
         let call = Outgoing {
-            function_id: peer.access.inner_id(call.function_id),
+            function_id: renamed.as_deref().unwrap_or(known_as),
             // An SDK worker knows where its functions stand: that is for an engine.
             namespace: call.namespace.filter(|_| peer.is_link()),
             ..*call
@@ -294,6 +297,7 @@ impl Engine {
                 self.tell(worker, ToWorker::Authenticated(connection, verdict));
             }
             Awaits::Admission(id) => self.admission_heard(id, function_id, answered),
+            Awaits::Registration(id, _) => self.registration_heard(id, function_id, answered),
             Awaits::Custom {
                 shard,
                 slot,

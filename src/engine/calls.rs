@@ -103,6 +103,8 @@ pub(super) enum Awaits {
     },
     /// Whether a socket on the worker port may open.
     Admission(SlotId),
+    /// Whether that worker may register what it wants to, which is so many bytes.
+    Registration(SlotId, usize),
     /// An SDK worker has asked for the groups of that stream, which has a custom function.
     Groups(Caller, Box<str>),
     /// The custom function of a stream, asked by a shard.
@@ -124,6 +126,8 @@ pub(super) enum Cause {
     Joins,
     /// Sockets of either port that are not let in yet.
     Upgrades,
+    /// Workers whose registrations are asked about.
+    Registrations,
     /// Triggers with a condition.
     Conditions,
     /// Triggers, whose calls nobody waits for.
@@ -187,7 +191,7 @@ pub(super) struct Calls {
     streams_bytes: usize,
     functions: Named<FunctionCall>,
     /// Those calls of functions, by cause.
-    loads: [Load; 6],
+    loads: [Load; 7],
     deadlines: Deadlines<CallId>,
     auth_deadlines: Deadlines<CallId>,
     /// By caller and the caller's id.
@@ -459,6 +463,7 @@ impl Awaits {
                 Cause::Joins
             }
             Awaits::Auth { .. } | Awaits::Admission(_) => Cause::Upgrades,
+            Awaits::Registration(..) => Cause::Registrations,
             Awaits::Caller(_) | Awaits::Groups(..) | Awaits::Custom { .. } => Cause::Callers,
             Awaits::Functions | Awaits::Workers | Awaits::TriggerTypes => Cause::Callers,
         }
@@ -469,6 +474,7 @@ impl Awaits {
         match self {
             Awaits::Condition(handler) => handler.payload.len() + handler.target.held_bytes(),
             Awaits::JoinCondition(_, target) => target.held_bytes(),
+            Awaits::Registration(_, bytes) => *bytes,
             Awaits::Caller(caller) => caller.held_bytes(),
             Awaits::Groups(caller, stream) => caller.held_bytes() + stream.len(),
             _ => 0,
@@ -570,7 +576,7 @@ mod tests {
         let older = older.and_then(|older| older.awaits.caller().map(|caller| caller.id));
         assert_eq!(older, Some(Uuid::from_u128(7)));
         assert!(calls.answered(peer(9), sent).is_some());
-        assert_eq!(calls.loads, [Load::default(); 6]);
+        assert_eq!(calls.loads, [Load::default(); 7]);
     }
 
     #[test]
@@ -582,7 +588,7 @@ mod tests {
         assert!(calls.has_functions_of(peer(9)));
         let ended = calls.forget_some_of(peer(9), 9);
         assert_eq!(ended.len(), 1, "its own call waits for nobody any more");
-        assert_eq!(calls.loads, [Load::default(); 6]);
+        assert_eq!(calls.loads, [Load::default(); 7]);
         assert!(!calls.concern(peer(1)) && !calls.has_functions_of(peer(9)));
     }
 
@@ -627,7 +633,7 @@ mod tests {
             assert_eq!(after.bytes, before.bytes + FUNCTION_CALL_BYTES + 1 + bytes);
         }
         assert_eq!(calls.forget_some_of(peer(9), 9).len(), 6);
-        assert_eq!(calls.loads, [Load::default(); 6]);
+        assert_eq!(calls.loads, [Load::default(); 7]);
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Engine {
                 .as_ref()
                 .is_some_and(|auth| auth.function_id == function_id);
         if asks_for_sockets {
-            return Some("it decides who may connect");
+            return Some("it decides who may connect, or do what");
         }
         if self.has_own(function_id) {
             return Some("it is the server's own");

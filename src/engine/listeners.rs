@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 
 use crate::net::{self, ACCEPTS_A_TURN, listener_token};
 use crate::protocol::rbac::Filter;
+use crate::protocol::rbac::asked::Registration;
 
 use super::Engine;
 
@@ -19,6 +20,8 @@ pub struct Listener {
     pub socket: std::net::TcpListener,
     /// None: everything may be done.
     pub rules: Option<Rules>,
+    /// The function that is called in place of each that is called through it.
+    pub middleware: Option<String>,
 }
 
 /// The rules of one listener.
@@ -26,8 +29,32 @@ pub struct Listener {
 pub struct Rules {
     /// The function that is asked about each socket.
     pub auth_function: Option<String>,
+    /// The functions that are asked about each registration, by its kind.
+    pub on_function: Option<Arc<str>>,
+    /// The same of triggers.
+    pub on_trigger: Option<Arc<str>>,
+    /// The same of trigger types.
+    pub on_trigger_type: Option<Arc<str>>,
     /// What all may call that are let in.
     pub exposed: Arc<[Filter]>,
+}
+
+impl Rules {
+    /// The function that is asked about a registration of that kind.
+    pub(super) fn asked_about(&self, registration: Registration) -> Option<&Arc<str>> {
+        match registration {
+            Registration::Function => self.on_function.as_ref(),
+            Registration::Trigger => self.on_trigger.as_ref(),
+            Registration::TriggerType => self.on_trigger_type.as_ref(),
+        }
+    }
+
+    fn ask(&self, function_id: &str) -> bool {
+        let of_registrations = [&self.on_function, &self.on_trigger, &self.on_trigger_type];
+        let mut named = of_registrations.into_iter().flatten().map(|named| &**named);
+        self.auth_function.as_deref() == Some(function_id)
+            || named.any(|named| named == function_id)
+    }
 }
 
 /// The listeners, by number.
@@ -37,17 +64,24 @@ pub(super) struct Listeners(Vec<Open>);
 struct Open {
     listener: net::Listener,
     rules: Option<Arc<Rules>>,
+    middleware: Option<Arc<str>>,
 }
 
 impl Listeners {
     /// Has the poll watch them all.
     pub(super) fn watch(listeners: Vec<Listener>, registry: &Registry) -> io::Result<Listeners> {
         let mut watched = Vec::new();
-        for Listener { socket, rules } in listeners {
+        for Listener {
+            socket,
+            rules,
+            middleware,
+        } in listeners
+        {
             let token = listener_token(watched.len());
             watched.push(Open {
                 listener: net::Listener::watch(socket, token, registry, "SDK workers")?,
                 rules: rules.map(Arc::new),
+                middleware: middleware.map(Arc::from),
             });
         }
         Ok(Listeners(watched))
@@ -71,11 +105,20 @@ impl Listeners {
         rests.min()
     }
 
-    /// Whether that function is asked about sockets of some listener.
+    /// Whether some listener has that function asked: about sockets, registrations or calls.
     pub(super) fn ask(&self, function_id: &str) -> bool {
-        let rules = self.0.iter().filter_map(|open| open.rules.as_ref());
-        let mut asked = rules.filter_map(|rules| rules.auth_function.as_deref());
-        asked.any(|asked| asked == function_id)
+        self.0.iter().any(|open| {
+            let is_in_rules = open
+                .rules
+                .as_ref()
+                .is_some_and(|rules| rules.ask(function_id));
+            is_in_rules || open.middleware.as_deref() == Some(function_id)
+        })
+    }
+
+    /// The function that is called in place of each that is called through that listener.
+    pub(super) fn middleware_of(&self, number: usize) -> Option<&Arc<str>> {
+        self.0.get(number)?.middleware.as_ref()
     }
 
     pub(super) fn rules_of(&self, number: usize) -> Option<&Arc<Rules>> {

@@ -11,6 +11,7 @@ use crate::protocol::answer;
 use crate::protocol::call::{
     self, EngineMessage, ErrorBody, InvocationResult, TriggerRegistration,
 };
+use crate::protocol::rbac::Access;
 
 use super::Engine;
 use super::attached::not_connected;
@@ -31,6 +32,20 @@ impl Engine {
         };
         let is_first = !std::mem::replace(&mut peer.has_spoken, true);
         let access = Arc::clone(&peer.access);
+        if !self.ask_about_registration(id, &message, text) {
+            self.serve_message(id, &access, message, text, is_first);
+        }
+    }
+
+    /// `text`: the message, if it is the worker's first one.
+    pub(super) fn serve_message(
+        &mut self,
+        id: SlotId,
+        access: &Access,
+        message: EngineMessage<'_>,
+        text: &str,
+        is_first: bool,
+    ) {
         match message {
             EngineMessage::Invoke(invoke) => self.invoke(id, &invoke),
             // What a worker may not register is passed over without a word to it.
@@ -64,13 +79,14 @@ impl Engine {
                 self.register_function(id, &access.outer_id(&function_id), description);
             }
             EngineMessage::UnregisterFunction { id: function_id } => {
-                self.unregister_function(id, &access.outer_id(&function_id));
+                self.unregister_function(id, &self.outer_function(id, &function_id));
             }
             EngineMessage::RegisterTrigger(asked) => {
-                self.register_trigger(id, &asked, &access.outer_id(&asked.function_id));
+                let function_id = self.outer_function(id, &asked.function_id);
+                self.register_trigger(id, &asked, &function_id);
             }
             EngineMessage::UnregisterTrigger { id: trigger, .. } => {
-                self.unregister_trigger(id, &trigger);
+                self.unregister_trigger(id, &self.outer_trigger(id, &trigger));
             }
             EngineMessage::RegisterTriggerType {
                 id: trigger_type,
@@ -227,7 +243,7 @@ impl Engine {
         texts.try_for_each(|text| self.check_passed_on(text.get()))
     }
 
-    fn unregister_function(&mut self, id: SlotId, function_id: &str) {
+    pub(super) fn unregister_function(&mut self, id: SlotId, function_id: &str) {
         self.debug(id, || {
             format!("unregisters function {}", Shown(function_id))
         });
@@ -309,15 +325,24 @@ impl Engine {
         Ok(slot)
     }
 
-    fn tell_registration(
+    pub(super) fn tell_registration(
         &mut self,
         id: SlotId,
         asked: &TriggerRegistration<'_>,
         error: Option<&ErrorBody>,
     ) {
-        let (trigger, of_type, function) = (&asked.id, &asked.trigger_type, &asked.function_id);
+        let (of_type, function) = (&asked.trigger_type, &asked.function_id);
+        let trigger: Box<str> = match self.peers.get(id) {
+            Some(peer) => peer
+                .names
+                .triggers
+                .inner(&asked.id)
+                .unwrap_or(&asked.id)
+                .into(),
+            None => return,
+        };
         self.peers.send(id, |out| {
-            answer::trigger_registration_result(out, trigger, of_type, function, error);
+            answer::trigger_registration_result(out, &trigger, of_type, function, error);
         });
     }
 
@@ -357,8 +382,9 @@ impl Engine {
     fn trigger_gone(&mut self, trigger: &Trigger) {
         self.hooks.change();
         if let Some(server) = self.triggers.server_of(&trigger.trigger_type) {
+            let of_type = self.inner_type(server, &trigger.trigger_type);
             self.peers.send(server, |out| {
-                answer::unregister_trigger(out, &trigger.id, &trigger.trigger_type);
+                answer::unregister_trigger(out, &trigger.id, &of_type);
             });
         }
     }
@@ -380,11 +406,12 @@ impl Engine {
         let Some(trigger) = self.triggers.get(trigger) else {
             return;
         };
+        let of_type = self.inner_type(server, &trigger.trigger_type);
         self.peers.send(server, |out| {
             answer::register_trigger(
                 out,
                 &trigger.id,
-                &trigger.trigger_type,
+                &of_type,
                 &trigger.target.function_id,
                 trigger.config.as_deref().map(RawValue::get),
                 trigger.target.metadata.as_deref(),
@@ -434,6 +461,7 @@ impl Engine {
         };
         let functions = std::mem::take(&mut peer.functions);
         let namespace = peer.namespace.take();
+        peer.asked_about = None;
         for (owner, command) in peer.parked.take() {
             self.park_orphan(owner, command);
         }

@@ -5,6 +5,7 @@
 
 mod admission;
 mod ask;
+mod asked;
 mod attached;
 mod available;
 mod calls;
@@ -28,6 +29,7 @@ mod presence;
 mod publish;
 mod reattach;
 mod registry;
+mod renamed;
 mod serve;
 mod target;
 mod trigger;

@@ -26,6 +26,7 @@ use crate::protocol::rbac::Access;
 use super::calls::Caller;
 use super::outgoing::{Answer, Unsent};
 use super::parked::Parked;
+use super::renamed::Names;
 use super::workers::Profile;
 
 /// Calls of one peer that may be under way and have long answers (lists): what the answers hold is
@@ -58,6 +59,10 @@ pub(super) struct Peer {
     pub(super) namespace: Option<Text>,
     /// Functions that it registered, those taken over by others since excepted.
     pub(super) functions: HashSet<Box<str>>,
+    /// What of it stands under other ids than its own.
+    pub(super) names: Names,
+    /// A registration of it while a function is asked about that. Meanwhile it is not read.
+    pub(super) asked_about: Option<Box<str>>,
     /// Commands that found their owner full, in order. While there are any it is not read.
     pub(super) parked: Parked,
     /// When the call that is parked has waited long enough; `None` for one without an id.
@@ -127,6 +132,8 @@ impl Peer {
             profile: Profile::default(),
             namespace: None,
             functions: HashSet::new(),
+            names: Names::default(),
+            asked_about: None,
             parked: Parked::default(),
             parked_until: None,
             lists_under_way: 0,
@@ -199,6 +206,7 @@ impl Peer {
     pub(super) fn is_held(&self, unsent_bytes_max: usize) -> bool {
         let is_full = matches!(self.phase, Phase::Admission { .. })
             || !self.parked.is_empty()
+            || self.asked_about.is_some()
             || self.unsent_bytes() > unsent_bytes_max
             || self.work_under_way > 0
             || self.lists_under_way >= LISTS_UNDER_WAY_MAX;

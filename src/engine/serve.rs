@@ -31,6 +31,9 @@ impl Engine {
         if let Err(error) = self.may_call(id, function) {
             return self.forbid(id, invoke, &error);
         }
+        if self.invoke_middleware(id, invoke) {
+            return;
+        }
         // A void call is answered by nobody, whatever its id.
         let caller = match (&invoke.action, invoke.id) {
             (Action::Void, _) | (_, None) => None,
@@ -109,6 +112,37 @@ impl Engine {
             traceparent: invoke.trace.traceparent.as_deref(),
             baggage: invoke.trace.baggage.as_deref(),
             ..Outgoing::own(&invoke.function_id, invoke.data)
+        };
+        match caller {
+            Some(caller) => {
+                self.send_call(callee, &call, Awaits::Caller(caller), &invoke.function_id);
+            }
+            None => self.write_call(callee, &Uuid::new_v4(), &call),
+        }
+    }
+
+    /// A call goes to the middleware function in place of the one that it names.
+    pub(super) fn put_to_middleware(
+        &mut self,
+        id: SlotId,
+        callee: SlotId,
+        caller: Option<Caller>,
+        middleware: &str,
+        invoke: &Invoke<'_>,
+        input: &str,
+    ) {
+        let metadata = invoke.metadata.map(RawValue::get);
+        let texts = [Some(input), metadata];
+        if let Some(cause) = self.refusal(id, callee, caller.is_some(), texts) {
+            self.metrics().calls_refused.increment();
+            let error = ErrorBody::new("invocation_error", cause);
+            return self.fail(Some(id), caller, &invoke.function_id, &error);
+        }
+        let call = Outgoing {
+            metadata,
+            traceparent: invoke.trace.traceparent.as_deref(),
+            baggage: invoke.trace.baggage.as_deref(),
+            ..Outgoing::own(middleware, input)
         };
         match caller {
             Some(caller) => {

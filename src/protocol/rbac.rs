@@ -3,6 +3,7 @@
 //!
 //! May not know the settings, nor which functions exist.
 
+pub mod asked;
 mod filter;
 
 use std::borrow::Cow;
@@ -255,6 +256,11 @@ impl Access {
             true => Ok(()),
             false => Err(ErrorBody::new("FORBIDDEN", message())),
         }
+    }
+
+    /// What the auth function gave for it, a JSON text.
+    pub fn context(&self) -> &str {
+        self.grant().map_or("{}", |grant| &grant.context)
     }
 
     /// Whether it may serve a function.

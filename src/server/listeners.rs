@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -52,6 +53,7 @@ pub(super) fn workers(config: &Config) -> Result<Vec<Listener>, StartError> {
             Ok(Listener {
                 socket: worker(listener, config)?,
                 rules: listener.rbac.as_ref().map(rules_of),
+                middleware: listener.middleware.clone(),
             })
         })
         .collect()
@@ -60,6 +62,9 @@ pub(super) fn workers(config: &Config) -> Result<Vec<Listener>, StartError> {
 fn rules_of(rbac: &Rbac) -> Rules {
     Rules {
         auth_function: rbac.auth_function.clone(),
+        on_function: rbac.on_function.as_deref().map(Arc::from),
+        on_trigger: rbac.on_trigger.as_deref().map(Arc::from),
+        on_trigger_type: rbac.on_trigger_type.as_deref().map(Arc::from),
         exposed: rbac.expose_functions.as_slice().into(),
     }
 }
