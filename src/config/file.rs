@@ -1053,6 +1053,6 @@ workers:
             origin("iii-stream.server.join_required").unwrap(),
             "[] # default"
         );
-        assert_eq!(report.settings.len(), 42);
+        assert_eq!(report.settings.len(), 43);
     }
 }
