@@ -318,16 +318,15 @@ fn missing_file_exits_with_one_and_a_hint() {
 #[test]
 fn what_is_not_served_is_refused_in_one_line() {
     let stream = |rest: &str| format!("workers:\n- name: iii-stream\n  {rest}\n");
-    for (file, word) in [(stream("config: {adapter: {name: bridge}}"), "bridge")] {
-        let directory = Directory::new("refused").with_file(&file);
-        let (code, out, error) = run(&directory, &[]);
-        assert_eq!((code, out.as_str()), (1, ""), "{word}");
-        assert!(
-            error.contains(word) && error.starts_with("config.yaml:"),
-            "{error}"
-        );
-        assert_eq!(error.lines().count(), 1, "{error}");
-    }
+    let (file, word) = (stream("config: {adapter: {name: bridge}}"), "bridge");
+    let directory = Directory::new("refused").with_file(&file);
+    let (code, out, error) = run(&directory, &[]);
+    assert_eq!((code, out.as_str()), (1, ""), "{word}");
+    assert!(
+        error.contains(word) && error.starts_with("config.yaml:"),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1, "{error}");
 }
 
 /// The line of `check` about the engine, with single spaces.
