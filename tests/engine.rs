@@ -345,6 +345,40 @@ fn the_newest_socket_owns_a_function_and_the_end_of_the_older_does_not_remove_it
 }
 
 #[test]
+fn when_the_newest_owner_of_a_function_ends_the_one_before_it_serves_again() {
+    let server = TestServer::start(ONE_WORKER);
+    let (mut caller, mut older) = pair(&server);
+    let ask = |caller: &mut SdkWorker, callee: &mut SdkWorker, says: &str| {
+        let id = caller.start("f", json!({}));
+        let call = callee.next_call();
+        callee.answer(&call, json!({"result": says}));
+        assert_eq!(caller.result(&id)["result"], json!(says));
+    };
+    let mut middle = SdkWorker::connect(&server);
+    middle.register("f");
+    let mut newest = SdkWorker::connect(&server);
+    newest.register("f");
+    ask(&mut caller, &mut newest, "newest");
+    newest.send(&json!({"type": "unregisterfunction", "id": "f"}));
+    newest.settle();
+    ask(&mut caller, &mut middle, "middle");
+    newest.register("f");
+    ask(&mut caller, &mut newest, "newest");
+    let ids = [middle.worker_id.clone(), newest.worker_id.clone()];
+    drop(middle);
+    drop(newest);
+    for id in ids {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let asked = json!({"worker_id": id});
+        while caller.call("engine::workers::list", asked.clone())["result"]["workers"] != json!([])
+        {
+            assert!(Instant::now() < deadline);
+        }
+    }
+    ask(&mut caller, &mut older, "older");
+}
+
+#[test]
 fn a_built_in_function_that_was_taken_over_comes_back() {
     on_each_shape(|shape| {
         let server = TestServer::start(shape);

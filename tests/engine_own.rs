@@ -573,3 +573,78 @@ fn what_is_published_to_very_many_is_told_to_all_in_turns() {
         }
     }
 }
+
+/// What a turn of the engine thread may take here, in a test build beside others.
+const TURN_MAX: Duration = Duration::from_millis(250);
+
+/// Waits until the server has noticed that a worker is gone.
+fn wait_for_end_of(worker_id: &str, sdk: &mut SdkWorker) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let asked = json!({"worker_id": worker_id});
+    while result(sdk, "engine::workers::list", asked.clone())["workers"] != json!([]) {
+        assert!(Instant::now() < deadline);
+    }
+}
+
+#[test]
+fn a_worker_that_had_very_much_is_gone_at_once_and_removed_in_turns() {
+    const MANY: usize = 30_000;
+    let server = TestServer::start(ONE_WORKER);
+    let mut other = SdkWorker::connect(&server);
+    let mut owner = SdkWorker::connect(&server);
+    other.register("heard");
+    for n in 0..MANY {
+        owner.send(&json!({"type": "registerfunction", "id": format!("f{n}")}));
+        owner.send(&json!({"type": "registertrigger", "id": format!("t{n}"),
+            "trigger_type": "subscribe", "function_id": "heard", "config": {"topic": "t"}}));
+    }
+    owner.settle();
+    let gone = owner.worker_id.clone();
+    drop(owner);
+    wait_for_end_of(&gone, &mut other);
+    for n in [0, MANY / 2, MANY - 1] {
+        let error = other.error_of(&format!("f{n}"), json!({}));
+        assert_eq!(error.0, "function_not_found");
+    }
+    other.void("publish", json!({"topic": "t", "data": 1}));
+    other.trigger("mine", "subscribe", "heard", json!({"topic": "t"}));
+    other.void("publish", json!({"topic": "t", "data": 2}));
+    assert_eq!(
+        other.next_call_of("heard")["data"],
+        2,
+        "its triggers are gone"
+    );
+    let triggers = result(&mut other, "engine::triggers::list", json!({}));
+    assert_eq!(ids(&triggers["triggers"], "id"), ["mine"]);
+    let longest = server.shared().engine.loop_turns.longest();
+    assert!(longest < TURN_MAX, "{longest:?}");
+}
+
+#[test]
+fn triggers_of_a_type_that_is_taken_over_are_handed_over_in_turns() {
+    const MANY: usize = 20_000;
+    let server = TestServer::start(ONE_WORKER);
+    let mut owner = SdkWorker::connect(&server);
+    for n in 0..MANY {
+        owner.send(&json!({"type": "registertrigger", "id": format!("t{n}"),
+            "trigger_type": "subscribe", "function_id": "heard", "config": {"topic": "t"}}));
+    }
+    owner.settle();
+    let mut taker = SdkWorker::connect(&server);
+    taker.send(&json!({"type": "registertriggertype", "id": "subscribe", "description": ""}));
+    for n in 0..MANY {
+        let handed_over = taker.next();
+        assert_eq!(handed_over["type"], "registertrigger");
+        assert_eq!(handed_over["id"], format!("t{n}"));
+    }
+    let gone = taker.worker_id.clone();
+    drop(taker);
+    wait_for_end_of(&gone, &mut owner);
+    // They are ours again, of which the last is the last to be.
+    owner.register("last");
+    owner.trigger("last", "subscribe", "last", json!({"topic": "last"}));
+    owner.void("publish", json!({"topic": "last", "data": 1}));
+    assert_eq!(owner.next_call_of("last")["data"], 1);
+    let longest = server.shared().engine.loop_turns.longest();
+    assert!(longest < TURN_MAX, "{longest:?}");
+}

@@ -10,6 +10,7 @@ use crate::protocol::logs::otlp;
 use super::Engine;
 use super::attached::Callee;
 use super::calls::Handler;
+use super::ending::{Ending, Retyping};
 use super::listings::Listing;
 use super::trigger::Called;
 
@@ -28,8 +29,12 @@ pub(super) struct Work {
     logs: VecDeque<(SlotId, otlp::Frame)>,
     logs_bytes: usize,
     listings: VecDeque<Listing>,
+    /// Workers that are gone, and of which something is left.
+    pub(super) endings: VecDeque<Ending>,
+    /// Trigger types that have changed hands.
+    pub(super) retypings: VecDeque<Retyping>,
     /// What this turn may still do.
-    steps: usize,
+    pub(super) steps: usize,
 }
 
 /// The same, told to several triggers.
@@ -44,12 +49,27 @@ struct Firing {
 
 impl Work {
     pub(super) fn is_empty(&self) -> bool {
-        self.firings.is_empty() && self.logs.is_empty() && self.listings.is_empty()
+        self.firings.is_empty()
+            && self.logs.is_empty()
+            && self.listings.is_empty()
+            && self.endings.is_empty()
+            && self.retypings.is_empty()
+    }
+
+    /// Whether this turn may do one step more, which is taken.
+    pub(super) fn take_step(&mut self) -> bool {
+        let may = self.steps > 0;
+        self.take_steps(1);
+        may
+    }
+
+    pub(super) fn take_steps(&mut self, count: usize) {
+        self.steps = self.steps.saturating_sub(count);
     }
 }
 
 /// What making or passing on so many bytes costs.
-fn steps_of(bytes: usize) -> usize {
+pub(super) fn steps_of(bytes: usize) -> usize {
     1 + bytes / STEP_BYTES
 }
 
@@ -57,6 +77,7 @@ impl Engine {
     /// A turn begins: goes on with what the ones before have left.
     pub(super) fn go_on_with_work(&mut self) {
         self.work.steps = STEPS_A_TURN;
+        self.go_on_ending();
         self.go_on_firing();
         while self.work.steps > 0 && self.work.firings.is_empty() && self.tell_next_log() {
             self.go_on_firing();
@@ -202,13 +223,13 @@ impl Engine {
         }
     }
 
-    fn hold_for_work(&mut self, by: Option<SlotId>) {
+    pub(super) fn hold_for_work(&mut self, by: Option<SlotId>) {
         if let Some(peer) = by.and_then(|id| self.peers.get_mut(id)) {
             peer.work_under_way += 1;
         }
     }
 
-    fn release_after_work(&mut self, by: Option<SlotId>) {
+    pub(super) fn release_after_work(&mut self, by: Option<SlotId>) {
         if let Some(id) = by
             && let Some(peer) = self.peers.get_mut(id)
         {

@@ -14,7 +14,6 @@ use crate::protocol::call::{
 use crate::protocol::rbac::Access;
 
 use super::Engine;
-use super::attached::not_connected;
 use super::calls::Answered;
 use super::holdings::{ID_BYTES_MAX, REGISTERED_BYTES_MAX};
 use super::registry::Description;
@@ -168,21 +167,29 @@ impl Engine {
             self.warn_of(id, "function of ours", function_id, what);
         }
         self.debug(id, || format!("registers function {}", Shown(function_id)));
-        self.take_from_older(function);
-        let is_hook = self.functions.register(function, id, description);
+        let guard = self.guard_of(id);
+        let change = self.functions.register(function, id, guard, description);
         if let Some(peer) = self.peers.get_mut(id) {
             peer.functions.insert(function_id.into());
         }
-        self.functions_changed(is_hook);
+        if let Some(before) = change.in_place_of {
+            self.tell_of_second(function_id, id, before);
+        }
+        self.functions_changed(change.is_hook);
     }
 
-    /// Whoever has it now has it no longer.
-    fn take_from_older(&mut self, function: FunctionRef<'_>) {
-        if let Some(older) = self.functions.owner_of(function)
-            && let Some(peer) = self.peers.get_mut(older)
-        {
-            peer.functions.remove(function.id);
-        }
+    /// Two workers that do not know of each other may have the same function: once the log says so.
+    /// One that has connected again stands in its own place.
+    fn tell_of_second(&mut self, function_id: &str, id: SlotId, before: SlotId) {
+        let before = self.peers.get(before);
+        let Some(before) = before.filter(|before| before.reattach_token.is_some()) else {
+            return;
+        };
+        let before = before.worker_id;
+        let newest = self.name_of(id);
+        let shown = Shown(function_id);
+        let what = format_args!("function {shown}: {newest} in place of SDK worker {before}");
+        self.warn_of(id, "function of two workers", function_id, what);
     }
 
     /// A worker says where its functions stand, and may say so once: those that it has registered
@@ -226,8 +233,8 @@ impl Engine {
                 self.warn_of(id, "function refused", function.id, what);
                 continue;
             }
-            self.take_from_older(function);
-            is_hook |= self.functions.settle_in(function, id);
+            let guard = self.guard_of(id);
+            is_hook |= self.functions.settle_in(function, id, guard);
         }
         self.triggers.settle_in(id, &name);
         self.functions_changed(is_hook);
@@ -256,7 +263,7 @@ impl Engine {
         self.functions_changed(is_hook);
     }
 
-    fn functions_changed(&mut self, is_hook: bool) {
+    pub(super) fn functions_changed(&mut self, is_hook: bool) {
         if is_hook {
             self.hooks.change();
         }
@@ -379,9 +386,11 @@ impl Engine {
     }
 
     /// A trigger is no more: whoever serves its type is told.
-    fn trigger_gone(&mut self, trigger: &Trigger) {
+    pub(super) fn trigger_gone(&mut self, trigger: &Trigger) {
         self.hooks.change();
-        if let Some(server) = self.triggers.server_of(&trigger.trigger_type) {
+        if let Some(server) = self.triggers.server_of(&trigger.trigger_type)
+            && self.was_handed_over(trigger)
+        {
             let of_type = self.inner_type(server, &trigger.trigger_type);
             self.peers.send(server, |out| {
                 answer::unregister_trigger(out, &trigger.id, &of_type);
@@ -394,15 +403,11 @@ impl Engine {
             format!("serves trigger type {}", Shown(trigger_type))
         });
         self.triggers.serve_type(trigger_type, served);
-        self.hooks.change();
-        let until = self.triggers.next_order();
-        let (triggers, _) = self.triggers.retype(trigger_type, 0, until, usize::MAX);
-        for trigger in triggers {
-            self.hand_over(id, trigger);
-        }
+        self.retype(trigger_type.into(), Some(id));
+        self.go_on_retyping();
     }
 
-    fn hand_over(&mut self, server: SlotId, trigger: SlotId) {
+    pub(super) fn hand_over(&mut self, server: SlotId, trigger: SlotId) {
         let Some(trigger) = self.triggers.get(trigger) else {
             return;
         };
@@ -447,39 +452,22 @@ impl Engine {
 
     /// A peer is gone, or about to be: what is its own goes, and who waits for it is told.
     pub(super) fn forget(&mut self, id: SlotId) {
-        let error = if self.is_link(id) {
+        if self.is_link(id) {
             self.unsettle(true);
             if let Some(why) = self.link_ended(id) {
                 self.detach(&why);
             }
-            not_connected()
-        } else {
-            ErrorBody::new("invocation_stopped", "Invocation stopped")
-        };
+        }
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        let functions = std::mem::take(&mut peer.functions);
+        let functions = std::mem::take(&mut peer.functions).into_iter();
         let namespace = peer.namespace.take();
         peer.asked_about = None;
         for (owner, command) in peer.parked.take() {
             self.park_orphan(owner, command);
         }
-        let is_hook = self.functions.forget(id, namespace.as_deref(), functions);
-        self.functions_changed(is_hook);
-        while self.calls.has_functions_of(id) {
-            for call in self.calls.forget_some_of(id, usize::MAX) {
-                self.hear_call(call, Answered::Gone(&error));
-            }
-        }
-        for trigger in self.triggers.forget_some_of(id, usize::MAX) {
-            self.trigger_gone(&trigger);
-        }
-        for trigger_type in self.triggers.forget_types_of(id) {
-            let until = self.triggers.next_order();
-            self.triggers.retype(&trigger_type, 0, until, usize::MAX);
-            self.hooks.change();
-        }
+        self.begin_ending(id, namespace, functions);
         self.worker_has_gone(id);
     }
 

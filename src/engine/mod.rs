@@ -10,6 +10,7 @@ mod attached;
 mod available;
 mod calls;
 mod embedded;
+mod ending;
 mod firing;
 mod followers;
 mod guard;

@@ -57,7 +57,7 @@ pub(super) struct Peer {
     pub(super) profile: Profile,
     /// Where its functions stand. None: in `default`.
     pub(super) namespace: Option<Text>,
-    /// Functions that it registered, those taken over by others since excepted.
+    /// Functions that it registered, those included that a newer worker serves.
     pub(super) functions: HashSet<Box<str>>,
     /// What of it stands under other ids than its own.
     pub(super) names: Names,

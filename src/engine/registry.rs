@@ -1,8 +1,8 @@
 //! The functions: those of SDK workers, one table from id to owner, and what is told of ours.
 //!
-//! Pure. An id that is taken is taken over by the newest; the end of the older owner does not remove
-//! it. What an SDK worker registers over one of ours is its own while it is there, and ours again
-//! when it goes (spec: engine-protocol §4).
+//! Pure. An id may have several owners: the newest registration serves, and when it ends the one before
+//! it serves again. What an SDK worker registers over one of ours is its own while it is there, and
+//! ours again when it goes (spec: engine-protocol §4).
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -42,14 +42,36 @@ pub(super) struct Functions {
     custom: PersistentMap<CustomFunctions>,
     /// Ids that are new, or gone, since that was last told.
     changed: HashSet<Box<str>>,
+    /// Owners that are gone. What they have registered serves nobody, and is removed bit by bit.
+    ended: HashSet<SlotId>,
 }
 
 /// The functions of one namespace.
-type Table = HashMap<Box<str>, Registered>;
+type Table = HashMap<Box<str>, Owners>;
 
 struct Registered {
     owner: SlotId,
+    /// The number of its owner's listener, if that has rules.
+    guard: Option<usize>,
     description: Description,
+}
+
+/// Who has registered one id.
+struct Owners {
+    newest: Registered,
+    /// Those before it, the oldest first. What they hold counts as theirs.
+    older: Vec<Registered>,
+    /// The log says that a second one has come.
+    was_told: bool,
+}
+
+/// What a registration has changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    /// Workers have to know of it: a stream has a custom function more.
+    pub(super) is_hook: bool,
+    /// Whom the newest serves in place of, the first time that one does.
+    pub(super) in_place_of: Option<SlotId>,
 }
 
 /// What an SDK worker tells of its function. JSON values stand as their texts.
@@ -68,46 +90,91 @@ impl Functions {
             .has_room(owner, id.len() + description.held_bytes())
     }
 
-    /// True when workers have to know of it: a stream has a custom function more.
+    /// `guard`: the number of the owner's listener, if that has rules. What such a worker has is served
+    /// again only after others of its listener: nobody hears calls that were meant for others.
     pub(super) fn register(
         &mut self,
         function: FunctionRef<'_>,
         owner: SlotId,
+        guard: Option<usize>,
         description: Description,
-    ) -> bool {
-        let registered = Registered { owner, description };
-        let bytes = function.id.len() + registered.description.held_bytes();
-        self.holdings.add(owner, bytes);
+    ) -> Change {
+        let newest = Registered {
+            owner,
+            guard,
+            description,
+        };
+        let id = function.id;
+        let before = self.owner_of(function).filter(|before| *before != owner);
+        self.holdings
+            .add(owner, id.len() + newest.description.held_bytes());
         let table = match function.namespace {
             None => &mut self.registered,
             Some(name) => self.elsewhere.entry(name.into()).or_default(),
         };
-        if let Some(older) = table.insert(function.id.into(), registered) {
-            self.release(function.id, &older);
-            return false;
-        }
-        self.ids.insert(listed_as(function));
-        self.note_change(function);
-        let Some((custom, stream)) = custom_of(function) else {
-            return false;
+        let Some(owners) = table.get_mut(id) else {
+            let owners = Owners {
+                newest,
+                older: Vec::new(),
+                was_told: false,
+            };
+            table.insert(id.into(), owners);
+            self.ids.insert(listed_as(function));
+            self.note_change(function);
+            return Change {
+                is_hook: self.add_custom(function),
+                in_place_of: None,
+            };
         };
-        self.custom.get_or_default(stream).add(custom);
-        true
+        let is_news = before.is_some() && !std::mem::replace(&mut owners.was_told, true);
+        let mut older = std::mem::take(&mut owners.older);
+        older.push(std::mem::replace(&mut owners.newest, newest));
+        let stays = |older: &mut Registered| {
+            older.owner != owner && (older.guard.is_none() || older.guard == guard)
+        };
+        let gone: Vec<Registered> = older.extract_if(.., |older| !stays(older)).collect();
+        owners.older = older;
+        for gone in &gone {
+            self.release(id, gone);
+        }
+        Change {
+            is_hook: false,
+            in_place_of: before.filter(|_| is_news),
+        }
     }
 
-    /// Removes the function if that peer still owns it. True when workers have to know of it.
+    /// Removes what that peer has registered under that id: the one before it serves again. True when
+    /// workers have to know of it.
     pub(super) fn unregister(&mut self, function: FunctionRef<'_>, owner: SlotId) -> bool {
-        if self.owner_of(function) != Some(owner) {
+        let id = function.id;
+        let table = match function.namespace {
+            None => Some(&mut self.registered),
+            Some(name) => self.elsewhere.get_mut(name),
+        };
+        let Some(owners) = table.and_then(|table| table.get_mut(id)) else {
+            return false;
+        };
+        if owners.newest.owner != owner {
+            let at = owners.older.iter().rposition(|older| older.owner == owner);
+            if let Some(at) = at {
+                let gone = owners.older.remove(at);
+                self.release(id, &gone);
+            }
+            return false;
+        }
+        if let Some(before) = owners.older.pop() {
+            let gone = std::mem::replace(&mut owners.newest, before);
+            self.release(id, &gone);
             return false;
         }
         if let Some(gone) = self.take(function) {
-            self.release(function.id, &gone);
+            self.release(id, &gone.newest);
         }
         self.note_change(function);
-        custom_of(function).is_some() && self.drop_custom(function.id)
+        custom_of(function).is_some() && self.drop_custom(id)
     }
 
-    fn take(&mut self, function: FunctionRef<'_>) -> Option<Registered> {
+    fn take(&mut self, function: FunctionRef<'_>) -> Option<Owners> {
         self.ids.remove(&listed_as(function));
         let Some(name) = function.namespace else {
             return self.registered.remove(function.id);
@@ -125,36 +192,51 @@ impl Functions {
         self.holdings.remove(gone.owner, bytes);
     }
 
-    /// A peer is gone: its functions in that namespace go, those taken over since excepted. True when
-    /// workers have to know of it.
-    pub(super) fn forget(
-        &mut self,
-        owner: SlotId,
-        namespace: Option<&str>,
-        ids: impl IntoIterator<Item = Box<str>>,
-    ) -> bool {
-        let mut is_hook = false;
-        for id in ids {
-            is_hook |= self.unregister(FunctionRef::new(&id, namespace), owner);
-        }
-        is_hook
+    /// A peer is gone: none of its functions is served from now on. Each has still to be unregistered.
+    pub(super) fn end(&mut self, owner: SlotId) {
+        self.ended.insert(owner);
+    }
+
+    /// All functions of a peer that is gone have been unregistered.
+    pub(super) fn has_ended(&mut self, owner: SlotId) {
+        self.ended.remove(&owner);
+    }
+
+    fn add_custom(&mut self, function: FunctionRef<'_>) -> bool {
+        let Some((function, stream)) = custom_of(function) else {
+            return false;
+        };
+        self.custom.get_or_default(stream).add(function);
+        true
     }
 
     /// A function of that peer stands in `default` no longer, but in this namespace. True when
-    /// workers have to know of it.
-    pub(super) fn settle_in(&mut self, function: FunctionRef<'_>, owner: SlotId) -> bool {
+    /// workers have to know of it: a custom function is gone.
+    pub(super) fn settle_in(
+        &mut self,
+        function: FunctionRef<'_>,
+        owner: SlotId,
+        guard: Option<usize>,
+    ) -> bool {
         let plain = FunctionRef::plain(function.id);
-        if self.owner_of(plain) != Some(owner) {
-            return false;
-        }
-        let Some(moved) = self.take(plain) else {
+        let Some(owners) = self.registered.get_mut(function.id) else {
             return false;
         };
-        self.release(function.id, &moved);
-        self.note_change(plain);
-        let was_custom = custom_of(plain).is_some() && self.drop_custom(function.id);
-        self.register(function, owner, moved.description);
-        was_custom
+        let moved = match owners.newest.owner == owner {
+            true => Some(&mut owners.newest),
+            false => owners.older.iter_mut().find(|older| older.owner == owner),
+        };
+        let Some(moved) = moved else {
+            return false;
+        };
+        let description = std::mem::take(&mut moved.description);
+        let bytes = description.held_bytes();
+        let id_bytes = function.id.len();
+        self.holdings.remove(owner, id_bytes + bytes);
+        self.holdings.add(owner, id_bytes); // what is left of it there
+        let was_hook = self.unregister(plain, owner);
+        self.register(function, owner, guard, description);
+        was_hook
     }
 
     /// Streams with custom functions, and which.
@@ -214,12 +296,16 @@ impl Functions {
         metadata.as_deref().map(RawValue::get)
     }
 
+    /// The newest registration whose owner is there.
     fn get(&self, function: FunctionRef<'_>) -> Option<&Registered> {
         let table = match function.namespace {
             None => &self.registered,
             Some(name) => self.elsewhere.get(name)?,
         };
-        table.get(function.id)
+        let owners = table.get(function.id)?;
+        let older = owners.older.iter().rev();
+        let mut all = [&owners.newest].into_iter().chain(older);
+        all.find(|registered| !self.ended.contains(&registered.owner))
     }
 
     /// Whether the set of ids is another than when that was last told.
@@ -250,7 +336,7 @@ impl Functions {
     /// Our own functions whose ids begin so, by id; those that SDK workers have taken over excepted.
     pub(super) fn ours_below(&self, prefix: &str) -> Vec<&'static str> {
         let ids = ours().iter().map(|(id, _)| *id);
-        ids.filter(|id| id.starts_with(prefix) && !self.registered.contains_key(*id))
+        ids.filter(|id| id.starts_with(prefix) && self.get(FunctionRef::plain(id)).is_none())
             .collect()
     }
 
@@ -264,7 +350,8 @@ impl Functions {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut theirs = self.ids.range((from, Bound::Unbounded)).peekable();
         let ours = ours().iter().filter(|(id, _)| {
-            after.is_none_or(|(after, _)| *id > &**after) && !self.registered.contains_key(*id)
+            after.is_none_or(|(after, _)| *id > &**after)
+                && self.get(FunctionRef::plain(id)).is_none()
         });
         let mut ours = ours.peekable();
         loop {
@@ -410,12 +497,81 @@ mod tests {
     #[test]
     fn the_newest_owner_keeps_an_id_that_the_older_one_leaves() {
         let mut functions = Functions::default();
-        functions.register(FunctionRef::plain("f"), peer(1), Description::default());
-        functions.register(FunctionRef::plain("f"), peer(2), Description::default());
-        functions.forget(peer(1), None, ["f".into()]);
+        functions.register(
+            FunctionRef::plain("f"),
+            peer(1),
+            None,
+            Description::default(),
+        );
+        functions.register(
+            FunctionRef::plain("f"),
+            peer(2),
+            None,
+            Description::default(),
+        );
+        functions.unregister(FunctionRef::plain("f"), peer(1));
         assert_eq!(functions.owner_of(FunctionRef::plain("f")), Some(peer(2)));
         functions.unregister(FunctionRef::plain("f"), peer(2));
         assert_eq!(functions.owner_of(FunctionRef::plain("f")), None);
+    }
+
+    #[test]
+    fn when_the_newest_ends_the_one_before_it_serves_again() {
+        let mut functions = Functions::default();
+        assert_eq!(register(&mut functions, "f", 1).in_place_of, None);
+        assert_eq!(register(&mut functions, "f", 2).in_place_of, Some(peer(1)));
+        assert_eq!(register(&mut functions, "f", 3).in_place_of, None, "said");
+        register(&mut functions, "f", 1);
+        functions.take_changed();
+        for (ends, then) in [(1, Some(peer(3))), (2, Some(peer(3))), (3, None)] {
+            functions.end(peer(ends));
+            assert_eq!(functions.owner_of(FunctionRef::plain("f")), then, "at once");
+            functions.unregister(FunctionRef::plain("f"), peer(ends));
+            functions.has_ended(peer(ends));
+            assert_eq!(functions.owner_of(FunctionRef::plain("f")), then);
+            assert_eq!(functions.has_changed(), then.is_none());
+        }
+        assert!(functions.holdings.is_empty() && functions.ended.is_empty());
+    }
+
+    #[test]
+    fn a_worker_with_rules_serves_again_only_after_others_of_its_listener() {
+        let mut functions = Functions::default();
+        let guarded = |functions: &mut Functions, owner, guard| {
+            functions.register(
+                FunctionRef::plain("f"),
+                peer(owner),
+                Some(guard),
+                Description::default(),
+            );
+        };
+        guarded(&mut functions, 1, 7);
+        guarded(&mut functions, 2, 7);
+        functions.unregister(FunctionRef::plain("f"), peer(2));
+        assert_eq!(functions.owner_of(FunctionRef::plain("f")), Some(peer(1)));
+        register(&mut functions, "f", 3);
+        functions.unregister(FunctionRef::plain("f"), peer(3));
+        assert_eq!(functions.owner_of(FunctionRef::plain("f")), None);
+        assert!(functions.holdings.is_empty());
+    }
+
+    #[test]
+    fn what_an_ended_owner_has_registered_is_not_listed() {
+        let mut functions = Functions::default();
+        register(&mut functions, "stream::get", 1);
+        register(&mut functions, "f", 1);
+        functions.end(peer(1));
+        let all = listed(&functions, false);
+        assert!(all.contains("StreamGetInput") && !all.contains(r#""function_id":"f""#));
+    }
+
+    fn register(functions: &mut Functions, id: &str, owner: u32) -> Change {
+        functions.register(
+            FunctionRef::plain(id),
+            peer(owner),
+            None,
+            Description::default(),
+        )
     }
 
     #[test]
@@ -457,15 +613,17 @@ mod tests {
             request_format: Some(RawValue::from_string(r#"{"type":"object"}"#.into()).unwrap()),
             ..Description::default()
         };
-        functions.register(FunctionRef::plain("my::fn"), peer(1), description);
+        functions.register(FunctionRef::plain("my::fn"), peer(1), None, description);
         functions.register(
             FunctionRef::plain("engine::mine"),
             peer(1),
+            None,
             Description::default(),
         );
         functions.register(
             FunctionRef::plain("stream::get"),
             peer(1),
+            None,
             Description::default(),
         );
         let list: serde_json::Value = serde_json::from_str(&listed(&functions, false)).unwrap();
@@ -504,20 +662,38 @@ mod tests {
     #[test]
     fn the_set_has_changed_when_an_id_is_new_or_gone() {
         let mut functions = Functions::default();
-        functions.register(FunctionRef::plain("f"), peer(1), Description::default());
+        functions.register(
+            FunctionRef::plain("f"),
+            peer(1),
+            None,
+            Description::default(),
+        );
         assert!(functions.has_changed());
         functions.unregister(FunctionRef::plain("f"), peer(1));
         assert!(!functions.take_changed(), "it came and went");
-        functions.register(FunctionRef::plain("f"), peer(1), Description::default());
+        functions.register(
+            FunctionRef::plain("f"),
+            peer(1),
+            None,
+            Description::default(),
+        );
         assert!(functions.take_changed());
-        functions.register(FunctionRef::plain("f"), peer(2), Description::default());
+        functions.register(
+            FunctionRef::plain("f"),
+            peer(2),
+            None,
+            Description::default(),
+        );
         functions.register(
             FunctionRef::plain("stream::get"),
             peer(2),
+            None,
             Description::default(),
         );
         assert!(!functions.has_changed(), "the ids are the same");
-        functions.forget(peer(2), None, ["f".into()]);
+        functions.unregister(FunctionRef::plain("f"), peer(2));
+        assert!(!functions.has_changed(), "the one before serves it");
+        functions.unregister(FunctionRef::plain("f"), peer(1));
         assert!(functions.take_changed() && !functions.take_changed());
     }
 
@@ -525,14 +701,19 @@ mod tests {
     fn functions_of_two_namespaces_never_stand_for_each_other() {
         let mut functions = Functions::default();
         let named = |namespace| FunctionRef::new("who", Some(namespace));
-        functions.register(named("a"), peer(1), Description::default());
-        functions.register(named("b"), peer(2), Description::default());
+        functions.register(named("a"), peer(1), None, Description::default());
+        functions.register(named("b"), peer(2), None, Description::default());
         assert_eq!(functions.find(named("a")), Some(peer(1)));
         assert_eq!(functions.find(named("b")), Some(peer(2)));
         assert_eq!(functions.find(FunctionRef::plain("who")), None);
-        functions.forget(peer(1), Some("a"), ["who".into()]);
+        functions.unregister(named("a"), peer(1));
         assert_eq!(functions.find(named("a")), None);
-        functions.register(FunctionRef::plain("who"), peer(3), Description::default());
+        functions.register(
+            FunctionRef::plain("who"),
+            peer(3),
+            None,
+            Description::default(),
+        );
         assert_eq!(functions.find(named("a")), Some(peer(3)), "that of default");
         assert_eq!(functions.find(named("b")), Some(peer(2)));
         assert_eq!(functions.owner_of(named("a")), None);
@@ -551,9 +732,10 @@ mod tests {
         let mut functions = Functions::default();
         let id = "stream::get(chat)";
         let elsewhere = FunctionRef::new(id, Some("orders"));
-        assert!(!functions.register(elsewhere, peer(1), Description::default()));
-        assert!(functions.register(FunctionRef::plain(id), peer(2), Description::default()));
-        assert!(functions.settle_in(elsewhere, peer(2)), "it was one");
+        let change = functions.register(elsewhere, peer(1), None, Description::default());
+        assert!(!change.is_hook);
+        assert!(register(&mut functions, id, 2).is_hook);
+        assert!(functions.settle_in(elsewhere, peer(2), None), "it was one");
         assert!(functions.custom().is_empty());
         assert_eq!(functions.find(elsewhere), Some(peer(2)));
         assert!(!functions.unregister(elsewhere, peer(2)));

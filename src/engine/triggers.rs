@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet, hash_set};
 use serde_json::value::RawValue;
 
 use crate::collections::Named;
@@ -44,8 +44,13 @@ pub(super) struct Triggers {
     types_by_owner: HashMap<SlotId, HashSet<Box<str>>>,
     /// What each worker's triggers and types hold.
     holdings: Holdings,
+    /// Owners that are gone. What is left of theirs does nothing, and is removed bit by bit.
+    ended: HashSet<SlotId>,
     next_order: u64,
 }
+
+/// Ids to be gone through bit by bit.
+pub(super) type Ids = hash_set::IntoIter<Box<str>>;
 
 /// Triggers of workers with rules that may stand over each other under one id.
 const OF_ONE_ID_MAX: usize = 8;
@@ -93,7 +98,7 @@ impl Triggers {
         let mut replaced = None;
         while let Some(older) = self.by_id.get(id).and_then(|slot| self.triggers.get(*slot)) {
             let owner = older.owner;
-            if owner != to {
+            if owner != to && !self.ended.contains(&owner) {
                 self.lost.entry(owner).or_default().insert(id.into());
                 self.holdings.add(owner, id.len());
             }
@@ -106,12 +111,18 @@ impl Triggers {
     fn make_way_for_guarded(&mut self, trigger: &Trigger) -> Result<Option<Trigger>, ErrorBody> {
         let others: Vec<&Trigger> = self
             .of_id(&trigger.id)
-            .filter(|older| older.owner != trigger.owner)
+            .filter(|older| older.owner != trigger.owner && !self.ended.contains(&older.owner))
             .collect();
         let may_stand =
             |older: &&Trigger| older.guard == trigger.guard && older.is_same_as(trigger);
         if others.len() < OF_ONE_ID_MAX && others.iter().all(may_stand) {
-            return Ok(self.end_of(&trigger.id, trigger.owner));
+            let owners = self.of_id(&trigger.id).map(|older| older.owner);
+            let gone = |owner: &SlotId| *owner == trigger.owner || self.ended.contains(owner);
+            let gone: Vec<SlotId> = owners.filter(gone).collect();
+            let ended = gone
+                .into_iter()
+                .map(|owner| self.end_of(&trigger.id, owner));
+            return Ok(ended.fold(None, Option::or));
         }
         let message = "the id is that of a trigger of another worker";
         Err(ErrorBody::new("trigger_registration_failed", message))
@@ -202,11 +213,32 @@ impl Triggers {
         }
     }
 
+    /// A worker is gone: its triggers fire no more, and it serves no type. Gives the ids that others have
+    /// taken from it, and its types; these and its triggers have still to be forgotten.
+    pub(super) fn end(&mut self, owner: SlotId) -> (Ids, Ids) {
+        self.ended.insert(owner);
+        let lost = self.lost.remove(&owner).unwrap_or_default();
+        let types = self.types_by_owner.remove(&owner).unwrap_or_default();
+        (lost.into_iter(), types.into_iter())
+    }
+
+    /// Nothing is left of a worker that is gone.
+    pub(super) fn has_ended(&mut self, owner: SlotId) {
+        self.ended.remove(&owner);
+    }
+
+    /// How many triggers that worker has.
+    pub(super) fn len_of(&self, owner: SlotId) -> usize {
+        self.by_owner.get(&owner).map_or(0, BTreeMap::len)
+    }
+
+    /// A worker that is gone had lost that id.
+    pub(super) fn release_lost(&mut self, owner: SlotId, id: &str) {
+        self.holdings.remove(owner, id.len());
+    }
+
     /// A worker is gone: so many of its triggers go. Those are given back whose ids nobody has now.
     pub(super) fn forget_some_of(&mut self, owner: SlotId, most: usize) -> Vec<Trigger> {
-        for id in self.lost.remove(&owner).unwrap_or_default() {
-            self.holdings.remove(owner, id.len());
-        }
         let slots = self.by_owner.get(&owner).into_iter();
         let ids: Vec<Box<str>> = slots
             .flat_map(|owned| owned.values().take(most))
@@ -228,16 +260,20 @@ impl Triggers {
             .insert(id.into());
     }
 
-    /// A worker is gone: types that it served are ours again where they are built in, and given: their
-    /// triggers are to be read again.
-    pub(super) fn forget_types_of(&mut self, owner: SlotId) -> Vec<Box<str>> {
-        let ids = self.types_by_owner.remove(&owner).unwrap_or_default();
-        for id in &ids {
-            if let Some(gone) = self.types.remove(id) {
-                self.holdings.remove(owner, id.len() + gone.held_bytes());
-            }
+    /// A worker is gone: a type that it served is ours again where it is built in. True when its triggers
+    /// are to be read again, for nobody else serves it.
+    pub(super) fn forget_type(&mut self, id: &str, owner: SlotId) -> bool {
+        if self
+            .types
+            .get(id)
+            .is_none_or(|served| served.owner != owner)
+        {
+            return false;
         }
-        ids.into_iter().collect()
+        if let Some(gone) = self.types.remove(id) {
+            self.holdings.remove(owner, id.len() + gone.held_bytes());
+        }
+        true
     }
 
     fn leave_type(&mut self, id: &str, older: &ServedType) {
@@ -253,7 +289,8 @@ impl Triggers {
 
     /// The worker that serves the type, if one does.
     pub(super) fn server_of(&self, trigger_type: &str) -> Option<SlotId> {
-        self.types.get(trigger_type).map(|served| served.owner)
+        let server = self.types.get(trigger_type).map(|served| served.owner);
+        server.filter(|server| !self.ended.contains(server))
     }
 
     pub(super) fn get(&self, slot: SlotId) -> Option<&Trigger> {
@@ -262,12 +299,14 @@ impl Triggers {
 
     /// All triggers, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Trigger> {
-        self.triggers.iter().map(|(_, trigger)| trigger)
+        let all = self.triggers.iter().map(|(_, trigger)| trigger);
+        all.filter(|trigger| !self.ended.contains(&trigger.owner))
     }
 
     /// All types that workers serve, in no order.
     pub(super) fn served_types(&self) -> impl Iterator<Item = (&str, &ServedType)> {
-        self.types.iter().map(|(id, served)| (&**id, served))
+        let all = self.types.iter().map(|(id, served)| (&**id, served));
+        all.filter(|(_, served)| !self.ended.contains(&served.owner))
     }
 
     /// What an event calls that happened in state `version` of the hooks, in order of registration.
@@ -283,7 +322,8 @@ impl Triggers {
     ) -> Vec<Called> {
         let mut called = Vec::new();
         for slot in self.followers.of_event(stream, group, item) {
-            let Some(trigger) = self.triggers.get_mut(slot) else {
+            let slot = self.firing(slot);
+            let Some(trigger) = slot.and_then(|slot| self.triggers.get_mut(slot)) else {
                 continue;
             };
             let Matcher::Event(matcher) = &trigger.matcher else {
@@ -387,7 +427,7 @@ impl Triggers {
 
     fn of_presence(&self, followers: &OfPresence, stream: &str) -> Vec<Called> {
         let called = followers.find(stream).into_iter().filter_map(|slot| {
-            let trigger = self.triggers.get(slot)?;
+            let trigger = self.triggers.get(self.firing(slot)?)?;
             let (Matcher::Join(matcher) | Matcher::Leave(matcher)) = &trigger.matcher else {
                 return None;
             };
@@ -401,11 +441,23 @@ impl Triggers {
         slots: impl Iterator<Item = SlotId>,
         matches: impl Fn(&Matcher) -> bool,
     ) -> Vec<Called> {
-        let found = slots.filter_map(|slot| self.triggers.get(slot));
+        let found = slots.filter_map(|slot| self.triggers.get(self.firing(slot)?));
         found
             .filter(|trigger| matches(&trigger.matcher))
             .map(Trigger::called)
             .collect()
+    }
+
+    /// That trigger, or the newest one below it, if their owner is there.
+    fn firing(&self, slot: SlotId) -> Option<SlotId> {
+        if self.ended.is_empty() {
+            return Some(slot);
+        }
+        let below = |slot: &SlotId| self.triggers.get(*slot)?.below;
+        std::iter::successors(Some(slot), below).find(|slot| {
+            let trigger = self.triggers.get(*slot);
+            trigger.is_some_and(|trigger| !self.ended.contains(&trigger.owner))
+        })
     }
 
     /// Whether a join is put to that function because of a worker that came to another listener than
@@ -420,7 +472,7 @@ impl Triggers {
         trigger_type: &str,
         config: Option<&RawValue>,
     ) -> Result<Matcher, ErrorBody> {
-        if self.types.contains_key(trigger_type) {
+        if self.server_of(trigger_type).is_some() {
             return Ok(Matcher::Elsewhere);
         }
         let Some(built_in) = TriggerType::from_id(trigger_type) else {
@@ -639,7 +691,12 @@ mod tests {
             "anybody may"
         );
         for owner in 1..=3 {
+            let (lost, _) = triggers.end(peer(owner));
+            for id in lost {
+                triggers.release_lost(peer(owner), &id);
+            }
             triggers.forget_some_of(peer(owner), 9);
+            triggers.has_ended(peer(owner));
         }
         assert!(triggers.lost.is_empty() && triggers.holdings.is_empty());
     }
@@ -681,6 +738,29 @@ mod tests {
     }
 
     #[test]
+    fn triggers_of_an_ended_owner_fire_no_more_while_they_are_still_there() {
+        let mut triggers = Triggers::default();
+        let config = r#"{"stream_name":"s"}"#;
+        let mut guarded = |id: &str, owner| {
+            let mut trigger = trigger(id, "stream", config, owner);
+            trigger.guard = Some(1);
+            triggers.register(trigger).unwrap();
+        };
+        guarded("a", 1);
+        guarded("a", 2);
+        guarded("b", 2);
+        assert_eq!(events(&mut triggers, "g", None), ["f-a", "f-b"]);
+        triggers.end(peer(2));
+        assert_eq!(events(&mut triggers, "g", None), ["f-a"], "the one below");
+        while triggers.len_of(peer(2)) > 0 {
+            triggers.forget_some_of(peer(2), 1);
+            assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+        }
+        triggers.has_ended(peer(2));
+        assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+    }
+
+    #[test]
     fn a_refused_trigger_leaves_the_older_one() {
         let mut triggers = Triggers::default();
         triggers
@@ -712,10 +792,11 @@ mod tests {
             .unwrap();
         triggers.register(trigger("c", "stream", "[]", 1)).unwrap();
         assert!(events(&mut triggers, "g", None).is_empty());
-        assert_eq!(
-            triggers.forget_types_of(peer(9)),
-            [Box::<str>::from("stream")]
-        );
+        let (_, mut types) = triggers.end(peer(9));
+        assert_eq!(triggers.server_of("stream"), None);
+        let freed = types.next().unwrap();
+        assert!(triggers.forget_type(&freed, peer(9)) && types.next().is_none());
+        triggers.has_ended(peer(9));
         let (first, next) = triggers.retype("stream", 0, 9, 2);
         assert_eq!((first.len(), next), (2, Some(2)));
         assert_eq!(triggers.retype("stream", 2, 9, 2).0.len(), 1);
