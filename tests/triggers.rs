@@ -738,7 +738,14 @@ fn a_join_is_decided_when_all_functions_have_answered() {
         other.next_call();
         drop(other);
         client.sync();
+        // The one before it serves again, and then nobody.
         client.start_join("x", ROOM, None);
+        let asked = sdk.next_call_of("f");
+        sdk.answer(&asked, json!({"result": {"unauthorized": true}}));
+        assert_eq!(client.next().kind, "unauthorized");
+        sdk.send(&json!({"type": "unregisterfunction", "id": "f"}));
+        sdk.settle();
+        client.start_join("y", ROOM, None);
         client.sync();
     });
 }
