@@ -136,6 +136,8 @@ pub enum Refusal {
     Http10,
     /// As many sockets are open as may be. The caller's to find: no head says so.
     Busy,
+    /// As many sockets wait for the auth function as may. The caller's to find, too.
+    AuthBusy,
     /// `Origin` names a page of elsewhere. The caller's to find, like those below.
     Forbidden,
     /// The auth function was asked, and what came back does not admit.
@@ -264,7 +266,7 @@ impl Refusal {
             Refusal::MethodNotAllowed => (405, "Method Not Allowed", "allow: GET,HEAD\r\n"),
             Refusal::HeadMethod => (405, "Method Not Allowed", ""),
             Refusal::Http10 => (426, "Upgrade Required", ""),
-            Refusal::Busy | Refusal::AuthUnavailable => {
+            Refusal::Busy | Refusal::AuthBusy | Refusal::AuthUnavailable => {
                 (503, "Service Unavailable", "retry-after: 1\r\n")
             }
             Refusal::Forbidden => (403, "Forbidden", ""),
@@ -302,6 +304,9 @@ impl Refusal {
             (Refusal::Http10, _) => NO_UPGRADE_STATE,
             (Refusal::Busy, Port::Stream) => "limits.connections are there: come again",
             (Refusal::Busy, Port::Worker) => "limits.worker_connections are there: come again",
+            (Refusal::AuthBusy, _) => {
+                "limits.handshakes sockets wait for the auth function: come again"
+            }
             (Refusal::Forbidden, Port::Stream) => {
                 "pages of this origin may not subscribe (server.allowed_origins)"
             }
@@ -1032,6 +1037,13 @@ mod tests {
                 "503 Service Unavailable",
                 retry,
                 "limits.",
+                dated,
+            ),
+            (
+                Refusal::AuthBusy,
+                "503 Service Unavailable",
+                retry,
+                "limits.handshakes sockets wait",
                 dated,
             ),
             (

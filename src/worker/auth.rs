@@ -63,7 +63,7 @@ impl Worker {
             let what =
                 format_args!("is answered 503: limits.handshakes wait for the auth function");
             self.note_limit(id, "limits.handshakes", what);
-            return Admission::Refused(Refusal::Busy);
+            return Admission::Refused(Refusal::AuthBusy);
         }
         let Some(auth) = &self.auth else {
             return Admission::Open;
