@@ -137,16 +137,9 @@ fn is_list(text: &[u8]) -> bool {
 #[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
-    use crate::stamp::{VALUE_BYTES_MIN, padding};
+    use crate::stamp::padding;
+    use crate::stamp::sample::{BYTES, STAMP};
 
-    const STAMP: Stamp = Stamp {
-        run: 0xfeed_0001,
-        sequence: 0xabc_def9,
-        sent_ns: 0x4567_89ab_cdef,
-        group: 7,
-        item: 12,
-    };
-    const BYTES: usize = VALUE_BYTES_MIN + 2;
     const AT_MS: u64 = 1_795_474_467_413;
 
     fn value(stamp: Stamp) -> String {

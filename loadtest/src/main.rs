@@ -44,6 +44,7 @@ mod scenario;
 mod sdk;
 mod stamp;
 mod subscribers;
+mod subscription;
 mod sweep;
 mod target;
 #[cfg(test)]

@@ -186,19 +186,26 @@ pub(crate) fn find(needle: &[u8], text: &[u8]) -> Option<usize> {
     Some(at + needle.len())
 }
 
+/// A stamp for tests, and how long the values are that bear it.
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
-mod tests {
-    use super::*;
+pub(crate) mod sample {
+    use super::{Stamp, VALUE_BYTES_MIN};
 
-    const STAMP: Stamp = Stamp {
+    pub(crate) const STAMP: Stamp = Stamp {
         run: 0xfeed_0001,
         sequence: 0xabc_def9,
         sent_ns: 0x4567_89ab_cdef,
         group: 7,
         item: 12,
     };
-    const BYTES: usize = VALUE_BYTES_MIN + 2;
+    pub(crate) const BYTES: usize = VALUE_BYTES_MIN + 2;
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests may")]
+mod tests {
+    use super::sample::{BYTES, STAMP};
+    use super::*;
 
     fn value(stamp: Stamp) -> Vec<u8> {
         let mut text = Vec::new();

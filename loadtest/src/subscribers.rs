@@ -11,7 +11,7 @@ use mio::{Registry, Token};
 
 use crate::audit::Truth;
 use crate::client::{Client, ClientError, Clock, ReadBuffer};
-use crate::ear::{Group, Place, Subscription, ThreadsEar};
+use crate::ear::ThreadsEar;
 use crate::event::EventReader;
 use crate::fanout::Plan;
 use crate::faults::Fault;
@@ -19,6 +19,7 @@ use crate::message;
 use crate::pace::Arrivals;
 use crate::received::{Batch, Received};
 use crate::scenario::{Shared, Window};
+use crate::subscription::{Group, Place, Subscription};
 use crate::target::source_address;
 
 /// The groups that one socket follows: every `spread`th, from `slice` on.
