@@ -1,4 +1,5 @@
 //! The imports obey the layers: arrows point right only, and the pure parts name nothing impure.
+//! `circles` has what holds between single files.
 //!
 //! ```text
 //! main → server → worker | store | engine → net → mesh → shard | fanout → protocol → collections → id
@@ -7,6 +8,9 @@
 //! `id` at the end stand `log`, `metrics` and `time`: they name nothing of ours, and all may use them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
+
+#[path = "layers/circles.rs"]
+mod circles;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
