@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use iii_stream::mesh::{Mailbox, Outbox, Wake, Weigh, mailbox};
+use iii_stream::net::wake_up;
 
 struct Message([u64; 12]);
 
@@ -16,8 +17,8 @@ impl Weigh for Message {
 
 fn pair() -> (Outbox<Message>, Mailbox<Message>, Arc<Wake>, mio::Poll) {
     let poll = mio::Poll::new().expect("a poll");
-    let waker = mio::Waker::new(poll.registry(), mio::Token(0)).expect("a waker");
-    let wake = Arc::new(Wake::new(waker));
+    let wake = wake_up(&poll, mio::Token(0)).expect("a waker");
+    let wake = Arc::new(Wake::new(wake));
     let (address, mailbox) = mailbox(4096, 16 << 20, Arc::clone(&wake));
     (Outbox::new(address, 0), mailbox, wake, poll)
 }

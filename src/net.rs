@@ -17,7 +17,7 @@ use crate::fanout::{Socket, Written};
 use crate::id::SlotId;
 
 pub use listener::{ACCEPTS_A_TURN, Listener};
-pub use ready::{Ready, Unread, WAKE, listener_token, wait};
+pub use ready::{Ready, Unread, WAKE, listener_token, wait, wake_up};
 
 /// Why sockets are closed at the end of the process, for the close frame.
 pub const ENDING: &str = "the server ends; come again";

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use mio::{Poll, Waker};
+use mio::Poll;
 
 use crate::config::{AuthFailure, Config};
 use crate::engine::{self, Attach, AttachError, Engine};
@@ -24,7 +24,7 @@ use crate::id::WorkerId;
 use crate::log;
 use crate::mesh::{self, Owners, Shared, Wake};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
-use crate::net::WAKE;
+use crate::net::{self, WAKE};
 use crate::shard::Store;
 use crate::store::Memory;
 use crate::store::files::StoreError;
@@ -345,8 +345,8 @@ fn polls(threads: usize) -> io::Result<(Vec<Poll>, Vec<Arc<Wake>>)> {
     let mut made = (Vec::new(), Vec::new());
     for _ in 0..threads {
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKE)?;
-        made.1.push(Arc::new(Wake::new(waker)));
+        let wake = Wake::new(net::wake_up(&poll, WAKE)?);
+        made.1.push(Arc::new(wake));
         made.0.push(poll);
     }
     Ok(made)

@@ -16,6 +16,8 @@ mod fixed;
 mod model;
 #[path = "simulation/pace.rs"]
 mod pace;
+#[path = "simulation/threads.rs"]
+mod threads;
 #[path = "simulation/wire.rs"]
 mod wire;
 #[path = "simulation/worker.rs"]
@@ -25,8 +27,8 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex};
 
-use iii_stream::id::{CallId, GroupKey, ItemId, SlotId, Text, WorkerId};
-use iii_stream::mesh::{Owners, ToWorker};
+use iii_stream::id::{GroupKey, ItemId, SlotId, Text, WorkerId};
+use iii_stream::mesh::{Outbox, StorePorts, ToStore, ToWorker};
 use iii_stream::protocol::input::UpdateOp;
 use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{Ask, Command, Decides, Learned, Request, Verdict};
@@ -35,7 +37,8 @@ use iii_stream::store::double::{Cues, Double};
 use engine::Engine;
 use model::Model;
 use pace::Pace;
-use worker::{Around, Mailbox, Mesh, Outbox, Post, What, Worker};
+use threads::Threads;
+use worker::{Around, Post, What, Worker};
 
 const ITEMS: [&str; 3] = ["u1", "u2", "u3"];
 const SUBSCRIPTIONS: [&str; 4] = ["s1", "s2", "s3", "s4"];
@@ -48,16 +51,12 @@ const ROUNDS_MAX: usize = 10_000;
 struct Simulation {
     pace: Pace,
     kind: Kind,
-    mesh: Mesh,
+    threads: Threads,
     workers: Vec<Worker>,
     store: StoreThread,
     engine: Engine,
     hooks: Arc<Hooks>,
     sockets_made: u32,
-    /// What each SDK worker has sent and no owner has taken.
-    callers: Vec<VecDeque<Command>>,
-    /// Calls without a reply.
-    open_calls: HashSet<CallId>,
     calls_made: u32,
     model: Model,
     keys: Vec<GroupKey>,
@@ -85,7 +84,7 @@ struct StoreThread {
     cues: Arc<Mutex<Cues>>,
     /// Taken from the mailbox and not served.
     pending: VecDeque<Request>,
-    to_open: Vec<Outbox<ToWorker>>,
+    ports: StorePorts,
     accepted: HashSet<(WorkerId, u64)>,
 }
 
@@ -130,24 +129,15 @@ impl Simulation {
 
     fn of_kind(kind: Kind, workers: usize, seed: u64) -> Simulation {
         let names = [("s", "a@0"), ("s", "b@1"), ("s", "c@2"), ("t", "a@0")];
+        let (threads, (_, engine, store)) = Threads::tie(workers);
         let mut simulation = Simulation {
             kind,
-            mesh: Mesh {
-                owners: Owners::Steered {
-                    workers: workers as u16,
-                },
-                open: Vec::new(),
-                commands: Vec::new(),
-                engine: Mailbox::new(),
-                store: Mailbox::new(),
-            },
+            threads,
             workers: Vec::new(),
-            store: StoreThread::new(kind.decides()),
-            engine: Engine::default(),
+            store: StoreThread::new(kind.decides(), store),
+            engine: Engine::new(engine),
             hooks: Arc::default(),
             sockets_made: 0,
-            callers: (0..3).map(|_| VecDeque::new()).collect(),
-            open_calls: HashSet::new(),
             calls_made: 0,
             model: Model::new(kind.decides(), workers),
             keys: names
@@ -169,26 +159,19 @@ impl Simulation {
 
     /// All workers anew, and empty mailboxes.
     fn start(&mut self, workers: usize) {
-        let mesh = &mut self.mesh;
-        mesh.open = (0..workers).map(|_| Mailbox::new()).collect();
-        mesh.commands = (0..workers).map(|_| Mailbox::new()).collect();
-        (mesh.engine, mesh.store) = (Mailbox::new(), Mailbox::new());
-        self.store.to_open = (0..workers).map(|_| Outbox::new()).collect();
-        self.engine = Engine::new(workers);
-        self.workers = (0..workers as u16)
-            .map(|id| {
-                let is_owned = |key: &&GroupKey| self.mesh.owners.owner_of(key) == WorkerId(id);
+        let (threads, (ports, engine, store)) = Threads::tie(workers);
+        self.threads = threads;
+        self.store.ports = store;
+        self.engine = Engine::new(engine);
+        let owners = self.threads.shared.owners;
+        self.workers = ports
+            .into_iter()
+            .map(|ports| {
+                let is_owned = |key: &&GroupKey| owners.owner_of(key) == ports.id;
                 let owned = self.keys.iter().filter(is_owned).cloned().collect();
                 let has_store = self.kind != Kind::Memory;
                 let decides = self.kind.decides();
-                Worker::new(
-                    WorkerId(id),
-                    workers,
-                    decides,
-                    has_store,
-                    self.behind_bytes_max,
-                    owned,
-                )
+                Worker::new(ports, decides, has_store, self.behind_bytes_max, owned)
             })
             .collect();
     }
@@ -236,7 +219,7 @@ impl Simulation {
             Step::Call => self.call(),
             Step::PostFromClient => self.post(worker),
             Step::TurnOfWorker => self.turn_of_worker(worker),
-            Step::TurnOfStore => self.store.turn(&mut self.mesh, &mut self.pace),
+            Step::TurnOfStore => self.turn_of_store(),
             Step::TurnOfEngine => self.turn_of_engine(),
             Step::Connect => {
                 if self.sockets_of(worker).len() < 5 {
@@ -271,7 +254,7 @@ impl Simulation {
                 let after = self.pace.below(6);
                 self.store.cues.lock().expect("one thread").refuse_after = Some(after);
             }
-            Step::FunctionsDie => self.engine.functions_die(&mut self.mesh),
+            Step::FunctionsDie => self.engine.functions_die(),
             Step::Elsewhere => self.set_elsewhere(),
             Step::Clock => {
                 let by = *self.pace.pick(&[1, 1, 5, 1_000, -3, -2_000]);
@@ -282,45 +265,55 @@ impl Simulation {
     }
 
     fn check(&self) {
-        for (worker, known) in self.workers.iter().enumerate() {
-            known.shard.check_invariants();
-            assert!(self.mesh.open[worker].len() <= 2 && self.mesh.commands[worker].len() <= 2);
+        let (threads, engine, store) = (&self.threads, &self.engine.ports, &self.store.ports);
+        let of_worker = |worker: &WorkerId| &self.workers[worker.index()].ports;
+        let workers = || (0..self.workers.len() as u16).map(WorkerId);
+        for id in workers() {
+            let (thread, ports) = (id.index(), of_worker(&id));
+            self.workers[thread].shard.check_invariants();
+            threads.check_mailbox(thread, ports.open.len());
+            // It is left alone while something stands in a backlog.
+            assert!(ports.commands.len() <= 2);
+            threads.check_outbox(thread, &ports.to_engine, engine.mailbox.len());
+            let to_store = ports.to_store.as_ref().expect("there is one");
+            threads.check_outbox(thread, to_store, store.mailbox.len());
+            for to in workers() {
+                let (open, commands) = (of_worker(&to).open.len(), of_worker(&to).commands.len());
+                threads.check_outbox(thread, &ports.to_open[to.index()], open);
+                threads.check_outbox(thread, &ports.to_commands[to.index()], commands);
+            }
+        }
+        threads.check_mailbox(threads.engine(), engine.mailbox.len());
+        for to in workers() {
+            let open = of_worker(&to).open.len();
+            threads.check_outbox(threads.engine(), &engine.to_open[to.index()], open);
+            threads.check_outbox(threads.store(), &store.to_open[to.index()], open);
         }
     }
 
     fn turn_of_worker(&mut self, worker: usize) {
+        self.threads.begin_turn(worker);
         self.workers[worker].turn(&mut Around {
-            mesh: &mut self.mesh,
             model: &mut self.model,
             accepted: &mut self.store.accepted,
             pace: &mut self.pace,
             now: self.now,
         });
+        self.threads.end_turn(worker, self.workers[worker].sleeps());
     }
 
-    /// What workers say is taken, and calls are handed to owners that have room.
+    fn turn_of_store(&mut self) {
+        self.threads.begin_turn(self.threads.store());
+        self.store.turn(&mut self.pace);
+        self.threads
+            .end_turn(self.threads.store(), self.store.sleeps());
+    }
+
     fn turn_of_engine(&mut self) {
-        self.engine.turn(
-            &mut self.mesh,
-            &mut self.model,
-            &mut self.pace,
-            &mut self.open_calls,
-        );
-        for caller in &mut self.callers {
-            for _ in 0..self.pace.up_to(caller.len()) {
-                let Some(command) = caller.pop_front() else {
-                    break;
-                };
-                let owner = match &command {
-                    Command::Group { key, .. } => self.mesh.owners.owner_of(key).index(),
-                    _ => self.pace.below(self.workers.len()),
-                };
-                if let Err(command) = self.mesh.commands[owner].try_push(command) {
-                    caller.push_front(command);
-                    break;
-                }
-            }
-        }
+        self.threads.begin_turn(self.threads.engine());
+        self.engine.turn(&mut self.model, &mut self.pace);
+        self.threads
+            .end_turn(self.threads.engine(), self.engine.sleeps());
     }
 
     fn call(&mut self) {
@@ -358,16 +351,16 @@ impl Simulation {
             // Of a store that decides one shard asks all the groups; the answers are not by owner.
             _ if self.kind == Kind::Deciding => Ask::List { call },
             _ => {
-                self.open_calls.insert(call);
+                self.engine.open_calls.insert(call);
                 let stream = key.stream().into();
-                let caller = self.pace.below(self.callers.len());
-                return self.callers[caller].push_back(Command::ListGroups { stream, call });
+                let caller = self.pace.below(self.engine.callers.len());
+                return self.engine.callers[caller].push_back(Command::ListGroups { stream, call });
             }
         };
         let command = Command::Group { key, ask };
-        self.open_calls.extend(command.call());
-        let caller = self.pace.below(self.callers.len());
-        self.callers[caller].push_back(command);
+        self.engine.open_calls.extend(command.call());
+        let caller = self.pace.below(self.engine.callers.len());
+        self.engine.callers[caller].push_back(command);
     }
 
     /// A value that no other is equal to; some are long.
@@ -425,10 +418,12 @@ impl Simulation {
             let key = self.pace.pick(&self.keys).clone();
             let item: ItemId = (*self.pace.pick(&ITEMS)).into();
             let value = self.value(&item);
-            let owner = self.mesh.owners.owner_of(&key).index();
+            let owner = self.threads.shared.owners.owner_of(&key).index();
             let heard = self.store.double.set_elsewhere(key, item, value);
             let message = ToWorker::Learned(vec![heard]);
-            self.store.to_open[owner].send(&mut self.mesh.open[owner], message);
+            let outbox = &mut self.store.ports.to_open[owner];
+            outbox.send(message);
+            outbox.flush();
         }
     }
 
@@ -437,7 +432,7 @@ impl Simulation {
     fn crash(&mut self) {
         if self.kind == Kind::Log {
             for key in &self.keys {
-                let owner = self.mesh.owners.owner_of(key);
+                let owner = self.threads.shared.owners.owner_of(key);
                 let durable = self.model.durable(key, owner, &self.store.accepted);
                 assert_eq!(self.store.double.items(key), durable);
             }
@@ -445,13 +440,11 @@ impl Simulation {
         self.now = self.now.max(self.model.last_time() + 1);
         self.now_least = self.now;
         self.store.crash();
-        self.callers.iter_mut().for_each(VecDeque::clear);
-        self.open_calls.clear();
         self.start(self.workers.len());
         let mut requests = vec![0; self.workers.len()];
         if self.kind == Kind::Log {
             for key in &self.keys {
-                let owner = self.mesh.owners.owner_of(key).index();
+                let owner = self.threads.shared.owners.owner_of(key).index();
                 for (item, value) in self.store.double.items(key) {
                     requests[owner] += self.workers[owner].load(key, item, value, self.now);
                 }
@@ -474,17 +467,30 @@ impl Simulation {
         while rounds == 0 || !self.is_quiet() {
             rounds += 1;
             assert!(rounds < ROUNDS_MAX, "it stands still");
-            self.turn_of_engine();
-            self.store.turn(&mut self.mesh, &mut self.pace);
+            // Only a thread that has something to do, or is woken, gets a turn.
+            if rounds == 1 || !self.threads.sleeps(self.threads.engine()) {
+                self.turn_of_engine();
+            }
+            if rounds == 1 || !self.threads.sleeps(self.threads.store()) {
+                self.turn_of_store();
+            }
             for worker in 0..self.workers.len() {
                 for id in self.sockets_of(worker) {
-                    self.workers[worker].takes_bytes(id, usize::MAX);
+                    if self.workers[worker].takes_bytes(id, usize::MAX) {
+                        self.threads.rouse(worker);
+                    }
                 }
-                self.turn_of_worker(worker);
+                if rounds == 1 || !self.threads.sleeps(worker) {
+                    self.turn_of_worker(worker);
+                }
             }
+            self.check();
         }
         self.pace.is_full = false;
-        assert!(self.open_calls.is_empty(), "every call has its reply");
+        assert!(
+            self.engine.open_calls.is_empty(),
+            "every call has its reply"
+        );
         self.model.check_quiet();
         for (key, group) in &self.model.groups {
             if self.kind != Kind::Memory {
@@ -510,7 +516,7 @@ impl Simulation {
             );
             assert_eq!(worker.fanout.held_bytes(), 0, "frames that nobody lacks");
             for group in joined {
-                listened[self.mesh.owners.owner_of(group).index()].insert(group);
+                listened[self.threads.shared.owners.owner_of(group).index()].insert(group);
             }
         }
         for (worker, listened) in self.workers.iter().zip(listened) {
@@ -528,18 +534,14 @@ impl Simulation {
     }
 
     fn is_quiet(&self) -> bool {
-        let mesh = &self.mesh;
         let is_blocked = |worker: &Worker| {
             let mut sockets = worker.sockets.0.iter();
             sockets.any(|(_, found)| found.reader.is_blocked() || found.socket.room != usize::MAX)
         };
-        mesh.open.iter().all(|mailbox| mailbox.len() == 0)
-            && mesh.commands.iter().all(|mailbox| mailbox.len() == 0)
-            && mesh.engine.len() + mesh.store.len() == 0
+        self.store.ports.mailbox.is_empty()
             && self.store.pending.is_empty()
             && self.store.has_room()
             && self.engine.is_quiet()
-            && self.callers.iter().all(VecDeque::is_empty)
             && self
                 .workers
                 .iter()
@@ -567,29 +569,30 @@ impl Kind {
 }
 
 impl StoreThread {
-    fn new(decides: Decides) -> StoreThread {
+    fn new(decides: Decides, ports: StorePorts) -> StoreThread {
         let cues = Arc::new(Mutex::new(Cues::default()));
         StoreThread {
             double: Double::new(decides, Arc::clone(&cues)),
             cues,
             pending: VecDeque::new(),
-            to_open: Vec::new(),
+            ports,
             accepted: HashSet::new(),
         }
     }
 
     /// Serves some of what waits, unless answers to what was there before have found no room.
-    fn turn(&mut self, mesh: &mut Mesh, pace: &mut Pace) {
-        for (outbox, mailbox) in self.to_open.iter_mut().zip(&mut mesh.open) {
-            outbox.flush(mailbox);
-        }
+    fn turn(&mut self, pace: &mut Pace) {
+        self.ports.to_open.iter_mut().for_each(Outbox::flush);
         if !self.has_room() {
             return;
         }
-        while let Some(batch) = mesh.store.take() {
+        while let Some(ToStore::Requests(batch)) = self.ports.mailbox.take() {
             self.pending.extend(batch);
         }
-        let mut by_worker: Vec<Vec<Learned>> = self.to_open.iter().map(|_| Vec::new()).collect();
+        let (shared, mailbox) = (&self.ports.shared, &self.ports.mailbox);
+        mailbox.tell_waiters(|thread| shared.wake(thread));
+        let workers = self.ports.to_open.len();
+        let mut by_worker: Vec<Vec<Learned>> = (0..workers).map(|_| Vec::new()).collect();
         for _ in 0..pace.up_to(self.pending.len()) {
             let Some(request) = self.pending.pop_front() else {
                 break;
@@ -603,13 +606,19 @@ impl StoreThread {
         for (worker, learned) in by_worker.into_iter().enumerate() {
             if !learned.is_empty() {
                 let message = ToWorker::Learned(learned);
-                self.to_open[worker].send(&mut mesh.open[worker], message);
+                self.ports.to_open[worker].send(message);
             }
         }
+        self.ports.to_open.iter_mut().for_each(Outbox::flush);
+    }
+
+    /// Nothing can be done here until it is woken.
+    fn sleeps(&self) -> bool {
+        !self.has_room() || self.ports.mailbox.is_empty() && self.pending.is_empty()
     }
 
     fn has_room(&self) -> bool {
-        !self.to_open.iter().any(Outbox::has_backlog)
+        !self.ports.to_open.iter().any(Outbox::has_backlog)
     }
 
     fn crash(&mut self) {

@@ -10,26 +10,25 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::wake::{Room, Waiters, WakeFlag};
 
-/// How a thread is woken out of its poll.
+/// How a thread is woken.
 pub struct Wake {
     flag: WakeFlag,
-    waker: mio::Waker,
+    wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Wake {
-    /// A wake-up through the poll that `waker` belongs to.
-    pub fn new(waker: mio::Waker) -> Wake {
+    /// `wake` gets the thread out of its sleep, or out of the next one if it is not asleep.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Wake {
         Wake {
             flag: WakeFlag::default(),
-            waker,
+            wake: Box::new(wake),
         }
     }
 
     /// Wakes the thread, unless somebody has done so since it last looked.
     pub fn wake(&self) {
         if self.flag.raise() {
-            // Fails only when the thread and its poll are gone; then nobody waits for it.
-            let _ = self.waker.wake();
+            (self.wake)();
         }
     }
 
@@ -206,6 +205,8 @@ impl<M: Weigh> Outbox<M> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     struct Message(usize);
@@ -216,16 +217,35 @@ mod tests {
         }
     }
 
-    fn pair(len_max: usize, bytes_max: usize) -> (Outbox<Message>, Mailbox<Message>, mio::Poll) {
-        let poll = mio::Poll::new().unwrap();
-        let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
-        let (address, mailbox) = mailbox(len_max, bytes_max, Arc::new(Wake::new(waker)));
-        (Outbox::new(address, 3), mailbox, poll)
+    fn pair(len_max: usize, bytes_max: usize) -> (Outbox<Message>, Mailbox<Message>) {
+        let (address, mailbox) = mailbox(len_max, bytes_max, Arc::new(Wake::new(|| {})));
+        (Outbox::new(address, 3), mailbox)
+    }
+
+    #[test]
+    fn many_messages_are_one_wake_up_until_the_thread_looks() {
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&woken);
+        let wake = Arc::new(Wake::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        }));
+        let (address, mailbox) = mailbox(10, 1000, Arc::clone(&wake));
+        let mut outbox = Outbox::new(address, 0);
+        let mut send = |times: usize| {
+            for _ in 0..times {
+                outbox.send(Message(1));
+                outbox.flush();
+            }
+            woken.load(Ordering::Relaxed)
+        };
+        assert_eq!(send(3), 1);
+        wake.lower();
+        assert_eq!((mailbox.len(), send(2)), (3, 2));
     }
 
     #[test]
     fn what_finds_it_full_follows_in_order() {
-        let (mut outbox, mailbox, _poll) = pair(2, 1000);
+        let (mut outbox, mailbox) = pair(2, 1000);
         for n in 0..5 {
             outbox.send(Message(n));
         }
@@ -244,7 +264,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded_and_one_message_always_fits() {
-        let (mut outbox, mailbox, _poll) = pair(100, 10);
+        let (mut outbox, mailbox) = pair(100, 10);
         assert!(outbox.try_send(Message(50)).is_ok());
         assert!(outbox.try_send(Message(1)).is_err());
         assert!(mailbox.take().is_some());

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use mio::event::Event;
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Token, Waker};
 
 use crate::id::SlotId;
 
@@ -15,6 +15,15 @@ pub const WAKE: Token = Token(usize::MAX);
 
 /// Numbers of listeners, at most.
 const LISTENERS_MAX: usize = 1 << 16;
+
+/// A way to get the thread of that poll out of its sleep, under that name.
+pub fn wake_up(poll: &Poll, token: Token) -> io::Result<impl Fn() + Send + Sync + use<>> {
+    let waker = Waker::new(poll.registry(), token)?;
+    Ok(move || {
+        // It fails only when the thread and its poll are gone; then nobody waits for it.
+        let _ = waker.wake();
+    })
+}
 
 /// What the poll says of one thing that it watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,29 +1,31 @@
 //! The engine thread, and the functions behind it: they answer late, in any order, refuse, fail, die.
 //! Leaves are taken as the callee has room.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use iii_stream::id::{CallId, WorkerId};
-use iii_stream::mesh::{JoinRequest, ToEngine, ToWorker};
+use iii_stream::mesh::{EnginePorts, JoinRequest, Outbox, ToEngine, ToOwner, ToWorker};
 use iii_stream::protocol::call::ErrorBody;
 use iii_stream::protocol::input::StreamFunction;
 use iii_stream::shard::followed::Followed;
 use iii_stream::shard::hooks::{CustomFunctions, Hooks, Streams};
-use iii_stream::shard::{CustomAnswer, CustomCall, Told};
+use iii_stream::shard::{Command, CustomAnswer, CustomCall, Told};
 
 use crate::model::Model;
 use crate::pace::Pace;
-use crate::worker::{Mesh, Outbox};
 
 /// Whose custom functions there are.
 pub(crate) const CUSTOM_STREAM: &str = "t";
 
-#[derive(Default)]
 pub(crate) struct Engine {
+    pub(crate) ports: EnginePorts,
+    /// What each SDK worker has sent and no owner has taken.
+    pub(crate) callers: Vec<VecDeque<Command>>,
+    /// Calls without a reply.
+    pub(crate) open_calls: HashSet<CallId>,
     joins: Vec<JoinRequest>,
     customs: Vec<CustomCall>,
     workers: Vec<Debtor>,
-    to_open: Vec<Outbox<ToWorker>>,
     values_made: u32,
 }
 
@@ -36,36 +38,38 @@ struct Debtor {
 }
 
 impl Engine {
-    pub(crate) fn new(workers: usize) -> Engine {
+    pub(crate) fn new(ports: EnginePorts) -> Engine {
         Engine {
-            workers: vec![Debtor::default(); workers],
-            to_open: (0..workers).map(|_| Outbox::new()).collect(),
-            ..Engine::default()
+            callers: (0..3).map(|_| VecDeque::new()).collect(),
+            open_calls: HashSet::new(),
+            joins: Vec::new(),
+            customs: Vec::new(),
+            workers: vec![Debtor::default(); ports.to_open.len()],
+            values_made: 0,
+            ports,
         }
     }
 
-    /// Takes some of what workers say, and answers some of what they have asked.
-    pub(crate) fn turn(
-        &mut self,
-        mesh: &mut Mesh,
-        model: &mut Model,
-        pace: &mut Pace,
-        open_calls: &mut HashSet<CallId>,
-    ) {
-        for _ in 0..pace.up_to(mesh.engine.len()) {
-            if let Some(message) = mesh.engine.take() {
-                self.take(message, model, open_calls);
+    /// Takes some of what workers say, answers some of what they have asked, and hands calls to owners
+    /// that have room.
+    pub(crate) fn turn(&mut self, model: &mut Model, pace: &mut Pace) {
+        for _ in 0..pace.up_to(self.ports.mailbox.len()) {
+            if let Some(message) = self.ports.mailbox.take() {
+                self.take(message, model);
             }
         }
+        let shared = &self.ports.shared;
+        let mailbox = &self.ports.mailbox;
+        mailbox.tell_waiters(|thread| shared.wake(thread));
         for _ in 0..pace.up_to(self.joins.len()) {
             let request = self.joins.swap_remove(pace.below(self.joins.len()));
             let is_admitted = pace.below(4) > 0;
-            self.decide(mesh, request, is_admitted);
+            self.decide(request, is_admitted);
         }
         for _ in 0..pace.up_to(self.customs.len()) {
             let call = self.customs.swap_remove(pace.below(self.customs.len()));
             let answer = self.answer_to(&call, pace);
-            self.tell(mesh, call, answer);
+            self.tell(call, answer);
         }
         for worker in 0..self.workers.len() {
             let debtor = &mut self.workers[worker];
@@ -73,23 +77,57 @@ impl Engine {
             if debtor.owes && !debtor.is_granted && has_room {
                 debtor.is_granted = true;
                 let room = ToWorker::TakeLeaves(1 + pace.below(4));
-                self.to_open[worker].send(&mut mesh.open[worker], room);
+                self.ports.to_open[worker].send(room);
             }
         }
-        for (outbox, mailbox) in self.to_open.iter_mut().zip(&mut mesh.open) {
-            outbox.flush(mailbox);
+        self.hand_calls_on(pace);
+        self.flush();
+    }
+
+    fn hand_calls_on(&mut self, pace: &mut Pace) {
+        let owners = self.ports.shared.owners;
+        for caller in &mut self.callers {
+            for _ in 0..pace.up_to(caller.len()) {
+                let Some(command) = caller.pop_front() else {
+                    break;
+                };
+                let owner = match &command {
+                    Command::Group { key, .. } => owners.owner_of(key).index(),
+                    _ => pace.below(self.ports.to_commands.len()),
+                };
+                let outbox = &mut self.ports.to_commands[owner];
+                if let Err(ToOwner::Command(command)) = outbox.try_send(ToOwner::Command(command)) {
+                    caller.push_front(command);
+                    break;
+                }
+            }
         }
     }
 
+    fn flush(&mut self) {
+        self.ports.to_open.iter_mut().for_each(Outbox::flush);
+        self.ports.to_commands.iter_mut().for_each(Outbox::flush);
+    }
+
+    /// Nothing is left to do here until it is woken, but for calls that may wait for room.
+    pub(crate) fn sleeps(&self) -> bool {
+        let is_to_be_granted = |debtor: &Debtor| debtor.owes && !debtor.is_granted;
+        self.ports.mailbox.is_empty()
+            && self.joins.is_empty()
+            && self.customs.is_empty()
+            && !self.workers.iter().any(is_to_be_granted)
+    }
+
     /// The functions' worker ends: what it was asked is answered in its place.
-    pub(crate) fn functions_die(&mut self, mesh: &mut Mesh) {
+    pub(crate) fn functions_die(&mut self) {
         for request in std::mem::take(&mut self.joins) {
-            self.decide(mesh, request, true);
+            self.decide(request, true);
         }
         for call in std::mem::take(&mut self.customs) {
             let gone = ErrorBody::new("invocation_stopped", "Invocation stopped");
-            self.tell(mesh, call, CustomAnswer::Failed(gone));
+            self.tell(call, CustomAnswer::Failed(gone));
         }
+        self.flush();
     }
 
     pub(crate) fn is_quiet(&self) -> bool {
@@ -97,13 +135,15 @@ impl Engine {
         self.joins.is_empty()
             && self.customs.is_empty()
             && !self.workers.iter().any(owes)
-            && !self.to_open.iter().any(Outbox::has_backlog)
+            && self.callers.iter().all(VecDeque::is_empty)
+            && self.ports.mailbox.is_empty()
+            && !self.ports.to_open.iter().any(Outbox::has_backlog)
     }
 
-    fn take(&mut self, message: ToEngine, model: &mut Model, open_calls: &mut HashSet<CallId>) {
+    fn take(&mut self, message: ToEngine, model: &mut Model) {
         match message {
             ToEngine::Reply(reply) => {
-                assert!(open_calls.remove(&reply.call), "one reply a call");
+                assert!(self.open_calls.remove(&reply.call), "one reply a call");
             }
             ToEngine::Fired(_) => {} // the model has seen it as it left the shard
             ToEngine::Custom(call) => self.customs.push(call),
@@ -132,21 +172,20 @@ impl Engine {
         }
     }
 
-    fn decide(&mut self, mesh: &mut Mesh, request: JoinRequest, is_admitted: bool) {
+    fn decide(&mut self, request: JoinRequest, is_admitted: bool) {
         let WorkerId(worker) = request.worker;
         let verdict = ToWorker::Joined(Box::new(request), is_admitted);
-        let mailbox = &mut mesh.open[usize::from(worker)];
-        self.to_open[usize::from(worker)].send(mailbox, verdict);
+        self.ports.to_open[usize::from(worker)].send(verdict);
     }
 
-    fn tell(&mut self, mesh: &mut Mesh, call: CustomCall, answer: CustomAnswer) {
+    fn tell(&mut self, call: CustomCall, answer: CustomAnswer) {
         let told = Told {
             slot: call.slot,
             number: call.number,
             answer,
         };
         let worker = call.shard.index();
-        self.to_open[worker].send(&mut mesh.open[worker], ToWorker::Told(told));
+        self.ports.to_open[worker].send(ToWorker::Told(told));
     }
 
     fn answer_to(&mut self, call: &CustomCall, pace: &mut Pace) -> CustomAnswer {

@@ -6,6 +6,7 @@ use iii_stream::shard::{
     Ask, Command, Decides, Delivered, Effects, Join, Learned, Shard, Store, ValueLimits,
 };
 
+use crate::threads::Threads;
 use crate::wire::Message;
 use crate::worker::{Post, What};
 use crate::{Kind, Simulation, StoreThread, updates};
@@ -19,7 +20,8 @@ fn a_refusal_in_the_middle_of_a_pipeline_takes_nothing_back_and_leaves_nothing_h
         value_bytes: 1000,
     };
     let mut shard = Shard::new(WorkerId(0), Decides::Owner, limits);
-    let mut store = StoreThread::new(Decides::Owner);
+    let (_, (_, _, ports)) = Threads::tie(1);
+    let mut store = StoreThread::new(Decides::Owner, ports);
     let key = GroupKey::new("s", "g");
     let mut turn = |asks: Vec<Ask>| {
         let mut out = Effects::default();

@@ -1,5 +1,5 @@
 //! A worker of the simulation: a shard, a fan-out and fake sockets, in the order of a real one's
-//! turn; and the mailboxes, by the rules of `mesh`, as plain queues.
+//! turn, on the real mesh.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::io::IoSlice;
@@ -8,13 +8,14 @@ use std::sync::Arc;
 use iii_stream::collections::Named;
 use iii_stream::fanout::{self, Budget, Entry, Fanout, Reader, Written};
 use iii_stream::id::{GroupKey, ItemId, LocalGroupId, SlotId, WorkerId};
-use iii_stream::mesh::{JoinRequest, Owners, Presence, ToEngine, ToWorker};
+use iii_stream::mesh::{
+    JoinRequest, Outbox, Presence, ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts,
+};
 use iii_stream::protocol::connection::{close_frame, pong_frame};
 use iii_stream::protocol::frame::unauthorized;
 use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{
-    Ask, Command, Decides, Delivered, Effects, Join, Learned, Request, Shard, Store, Told,
-    ValueLimits,
+    Ask, Command, Decides, Delivered, Effects, Join, Learned, Shard, Store, Told, ValueLimits,
 };
 use iii_stream::store::Memory;
 
@@ -25,22 +26,6 @@ use crate::wire::Message;
 
 /// One write has no more than this.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
-/// Messages that a mailbox holds.
-const MAILBOX_LEN: usize = 2;
-
-/// All mailboxes: of each worker the open one and that of commands, the engine's, the store's.
-pub(crate) struct Mesh {
-    pub(crate) owners: Owners,
-    pub(crate) open: Vec<Mailbox<ToWorker>>,
-    pub(crate) commands: Vec<Mailbox<Command>>,
-    pub(crate) engine: Mailbox<ToEngine>,
-    pub(crate) store: Mailbox<Vec<Request>>,
-}
-
-pub(crate) struct Mailbox<M>(VecDeque<M>);
-
-/// One sender's way to a mailbox: what found it full.
-pub(crate) struct Outbox<M>(VecDeque<M>);
 
 pub(crate) struct Worker {
     id: WorkerId,
@@ -49,10 +34,7 @@ pub(crate) struct Worker {
     /// `None`: the store has a thread.
     store_here: Option<Memory>,
     pub(crate) sockets: Sockets,
-    to_open: Vec<Outbox<ToWorker>>,
-    to_commands: Vec<Outbox<Command>>,
-    to_engine: Outbox<ToEngine>,
-    to_store: Outbox<Vec<Request>>,
+    pub(crate) ports: WorkerPorts,
     own_commands: VecDeque<Command>,
     hooks: Arc<Hooks>,
     /// Leaves that the engine has not taken.
@@ -77,7 +59,6 @@ pub(crate) struct Worker {
 
 /// What one turn may look at beside its worker.
 pub(crate) struct Around<'a> {
-    pub(crate) mesh: &'a mut Mesh,
     pub(crate) model: &'a mut Model,
     /// Writes that the store has accepted.
     pub(crate) accepted: &'a mut HashSet<(WorkerId, u64)>,
@@ -153,55 +134,6 @@ pub(crate) struct FakeSocket {
     taken: Vec<u8>,
 }
 
-impl<M> Mailbox<M> {
-    pub(crate) fn new() -> Mailbox<M> {
-        Mailbox(VecDeque::new())
-    }
-
-    pub(crate) fn try_push(&mut self, message: M) -> Result<(), M> {
-        if self.0.len() >= MAILBOX_LEN {
-            return Err(message);
-        }
-        self.0.push_back(message);
-        Ok(())
-    }
-
-    pub(crate) fn take(&mut self) -> Option<M> {
-        self.0.pop_front()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub(crate) fn is_full(&self) -> bool {
-        self.0.len() == MAILBOX_LEN
-    }
-}
-
-impl<M> Outbox<M> {
-    pub(crate) fn new() -> Outbox<M> {
-        Outbox(VecDeque::new())
-    }
-
-    pub(crate) fn send(&mut self, mailbox: &mut Mailbox<M>, message: M) {
-        self.0.push_back(message);
-        self.flush(mailbox);
-    }
-
-    pub(crate) fn flush(&mut self, mailbox: &mut Mailbox<M>) {
-        while !mailbox.is_full()
-            && let Some(message) = self.0.pop_front()
-        {
-            mailbox.0.push_back(message);
-        }
-    }
-
-    pub(crate) fn has_backlog(&self) -> bool {
-        !self.0.is_empty()
-    }
-}
-
 impl fanout::Socket for FakeSocket {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
         if self.is_dead {
@@ -233,8 +165,7 @@ impl fanout::Connections for Sockets {
 
 impl Worker {
     pub(crate) fn new(
-        id: WorkerId,
-        workers: usize,
+        ports: WorkerPorts,
         decides: Decides,
         has_store: bool,
         behind_bytes_max: usize,
@@ -244,8 +175,10 @@ impl Worker {
             json_depth: 100,
             value_bytes: 1 << 20,
         };
+        let id = ports.id;
         Worker {
             id,
+            ports,
             shard: Shard::new(id, decides, limits),
             fanout: Fanout::new(fanout::Bounds {
                 reader: behind_bytes_max,
@@ -253,10 +186,6 @@ impl Worker {
             }),
             store_here: (!has_store).then_some(Memory),
             sockets: Sockets::default(),
-            to_open: (0..workers).map(|_| Outbox::new()).collect(),
-            to_commands: (0..workers).map(|_| Outbox::new()).collect(),
-            to_engine: Outbox::new(),
-            to_store: Outbox::new(),
             own_commands: VecDeque::new(),
             hooks: Arc::default(),
             debts: VecDeque::new(),
@@ -278,12 +207,11 @@ impl Worker {
         self.now = around.now;
         around.model.see_clock(self.now);
         self.events_bytes = 0;
-        let open = &around.mesh.open[self.id.index()];
-        for _ in 0..around.pace.up_to(open.len()) {
+        for _ in 0..around.pace.up_to(self.ports.open.len()) {
             if self.fanout.is_lagging() {
                 break;
             }
-            match around.mesh.open[self.id.index()].take() {
+            match self.ports.open.take() {
                 Some(ToWorker::Delivery(delivery)) => {
                     self.deliver(delivery.local, delivery.what, around);
                 }
@@ -306,13 +234,14 @@ impl Worker {
                 None => {}
             }
         }
+        self.tell_waiters();
         if !self.follow_ups_wait() && !self.fanout.is_lagging() {
-            let commands = &around.mesh.commands[self.id.index()];
-            for _ in 0..around.pace.up_to(commands.len()) {
-                if let Some(command) = around.mesh.commands[self.id.index()].take() {
+            for _ in 0..around.pace.up_to(self.ports.commands.len()) {
+                if let Some(ToOwner::Command(command)) = self.ports.commands.take() {
                     self.apply(command, around);
                 }
             }
+            self.tell_waiters();
             self.read_sockets(around);
         }
         if !self.follow_ups_wait() && !self.fanout.is_lagging() {
@@ -321,18 +250,33 @@ impl Worker {
             }
         }
         self.perform_effects(around);
-        self.flush(around.mesh);
+        self.flush();
         self.events_bytes_most = self.events_bytes_most.max(self.events_bytes);
         self.check_lists();
         self.go_on_ending(around.model, around.pace);
         self.sweep(around);
-        self.settle_debts(around.mesh);
-        self.flush(around.mesh);
+        self.settle_debts();
+        self.flush();
         self.shard.check_invariants();
         self.fanout.check_invariants(&mut self.sockets);
     }
 
-    /// Nothing is left to do here until something comes.
+    /// Nothing can be done here until something comes.
+    pub(crate) fn sleeps(&self) -> bool {
+        let may_take_commands = !self.follow_ups_wait() && !self.fanout.is_lagging();
+        let has_commands = !self.own_commands.is_empty() || !self.ports.commands.is_empty();
+        let may_read = may_take_commands && !self.commands_wait();
+        let is_unread = |(_, connection): (SlotId, &Connection)| !connection.inbox.is_empty();
+        self.ports.open.is_empty()
+            && !(has_commands && may_take_commands)
+            && !(may_read && self.sockets.0.iter().any(is_unread))
+            && self.endings.is_empty()
+            && self.effects.is_empty()
+            && self.to_write.is_empty()
+            && !self.fanout.is_due()
+    }
+
+    /// Nothing is left to do here.
     pub(crate) fn is_quiet(&self) -> bool {
         let is_served = |(_, connection): (SlotId, &Connection)| connection.inbox.is_empty();
         !self.follow_ups_wait()
@@ -344,6 +288,8 @@ impl Worker {
             && self.to_write.is_empty()
             && !self.fanout.is_due()
             && self.sockets.0.iter().all(is_served)
+            && self.ports.open.is_empty()
+            && self.ports.commands.is_empty()
     }
 
     /// Groups that this worker decides for.
@@ -370,17 +316,19 @@ impl Worker {
         self.sockets.0.insert(connection);
     }
 
-    /// The socket takes so many bytes more.
-    pub(crate) fn takes_bytes(&mut self, id: SlotId, room: usize) {
+    /// The socket takes so many bytes more; true when it had taken too few.
+    pub(crate) fn takes_bytes(&mut self, id: SlotId, room: usize) -> bool {
         let Some(connection) = self.sockets.0.get_mut(id) else {
-            return;
+            return false;
         };
         connection.socket.room = room;
-        if connection.reader.is_blocked() {
-            connection.reader.unblock();
-            connection.blocked_since = None;
-            self.to_write.push_back(id);
+        if !connection.reader.is_blocked() {
+            return false;
         }
+        connection.reader.unblock();
+        connection.blocked_since = None;
+        self.to_write.push_back(id);
+        true
     }
 
     pub(crate) fn end(&mut self, id: SlotId) {
@@ -489,26 +437,34 @@ impl Worker {
         }
     }
 
-    fn settle_debts(&mut self, mesh: &mut Mesh) {
-        let mailbox = &mut mesh.engine;
+    fn settle_debts(&mut self) {
+        let to_engine = &mut self.ports.to_engine;
         if let Some(len) = self.granted
-            && !self.to_engine.has_backlog()
-            && !mailbox.is_full()
+            && !to_engine.has_backlog()
         {
-            self.granted = None;
             let leaves = self.debts.drain(..len.min(self.debts.len())).collect();
             let more = !self.debts.is_empty();
-            self.is_told = more;
             let message = ToEngine::Leaves {
                 worker: self.id,
                 leaves,
                 more,
             };
-            self.to_engine.send(mailbox, message);
+            match to_engine.try_send(message) {
+                Ok(()) => {
+                    self.granted = None;
+                    self.is_told = more;
+                }
+                Err(ToEngine::Leaves { leaves, .. }) => {
+                    for leave in leaves.into_iter().rev() {
+                        self.debts.push_front(leave);
+                    }
+                }
+                Err(_) => unreachable!("it was given leaves"),
+            }
         }
         if !self.is_told && !self.debts.is_empty() {
             self.is_told = true;
-            self.to_engine.send(mailbox, ToEngine::Owes(self.id));
+            to_engine.send(ToEngine::Owes(self.id));
         }
     }
 
@@ -533,13 +489,13 @@ impl Worker {
     }
 
     fn follow_ups_wait(&self) -> bool {
-        self.to_open.iter().any(Outbox::has_backlog)
-            || self.to_engine.has_backlog()
-            || self.to_store.has_backlog()
+        self.ports.to_open.iter().any(Outbox::has_backlog)
+            || self.ports.to_engine.has_backlog()
+            || self.ports.to_store.iter().any(Outbox::has_backlog)
     }
 
     fn commands_wait(&self) -> bool {
-        self.to_commands.iter().any(Outbox::has_backlog)
+        self.ports.to_commands.iter().any(Outbox::has_backlog)
     }
 
     fn apply(&mut self, command: Command, around: &mut Around<'_>) {
@@ -588,41 +544,45 @@ impl Worker {
                     self.learn(learned, around);
                 }
             } else {
-                self.to_store.send(&mut around.mesh.store, requests);
+                let outbox = self.ports.to_store.as_mut();
+                let requests = ToStore::Requests(requests);
+                outbox.expect("the store has a thread").send(requests);
             }
         }
         for reply in std::mem::take(&mut self.effects.replies) {
             let reply = ToEngine::Reply(reply);
-            self.to_engine.send(&mut around.mesh.engine, reply);
+            self.ports.to_engine.send(reply);
         }
         for fired in std::mem::take(&mut self.effects.fired) {
             let fired = ToEngine::Fired(fired);
-            self.to_engine.send(&mut around.mesh.engine, fired);
+            self.ports.to_engine.send(fired);
         }
         for call in std::mem::take(&mut self.effects.custom) {
             let call = ToEngine::Custom(call);
-            self.to_engine.send(&mut around.mesh.engine, call);
+            self.ports.to_engine.send(call);
         }
         for delivery in std::mem::take(&mut self.effects.deliveries) {
             if delivery.to == self.id {
                 self.deliver(delivery.local, delivery.what, around);
             } else {
                 let to = delivery.to.index();
-                let mailbox = &mut around.mesh.open[to];
-                self.to_open[to].send(mailbox, ToWorker::Delivery(delivery));
+                self.ports.to_open[to].send(ToWorker::Delivery(delivery));
             }
         }
     }
 
-    fn flush(&mut self, mesh: &mut Mesh) {
-        self.to_engine.flush(&mut mesh.engine);
-        self.to_store.flush(&mut mesh.store);
-        for (outbox, mailbox) in self.to_open.iter_mut().zip(&mut mesh.open) {
-            outbox.flush(mailbox);
-        }
-        for (outbox, mailbox) in self.to_commands.iter_mut().zip(&mut mesh.commands) {
-            outbox.flush(mailbox);
-        }
+    fn flush(&mut self) {
+        self.ports.to_engine.flush();
+        self.ports.to_store.iter_mut().for_each(Outbox::flush);
+        self.ports.to_open.iter_mut().for_each(Outbox::flush);
+        self.ports.to_commands.iter_mut().for_each(Outbox::flush);
+    }
+
+    fn tell_waiters(&self) {
+        let shared = &self.ports.shared;
+        self.ports.open.tell_waiters(|thread| shared.wake(thread));
+        let commands = &self.ports.commands;
+        commands.tell_waiters(|thread| shared.wake(thread));
     }
 
     fn deliver(&mut self, local: LocalGroupId, what: Delivered, around: &mut Around<'_>) {
@@ -742,7 +702,7 @@ impl Worker {
             },
         });
         if !is_asked {
-            return self.send_join(id, token, key, item, around.mesh);
+            return self.send_join(id, token, key, item);
         }
         let request = JoinRequest {
             worker: self.id,
@@ -756,17 +716,10 @@ impl Worker {
             },
         };
         let request = ToEngine::Join(Box::new(request));
-        self.to_engine.send(&mut around.mesh.engine, request);
+        self.ports.to_engine.send(request);
     }
 
-    fn send_join(
-        &mut self,
-        id: SlotId,
-        token: u32,
-        key: GroupKey,
-        item: Option<ItemId>,
-        mesh: &mut Mesh,
-    ) {
+    fn send_join(&mut self, id: SlotId, token: u32, key: GroupKey, item: Option<ItemId>) {
         let join = Join {
             worker: self.id,
             local: self.fanout.begin_join(&key),
@@ -774,7 +727,7 @@ impl Worker {
             token,
             item,
         };
-        self.command(key, Ask::Join(join), mesh);
+        self.command(key, Ask::Join(join));
     }
 
     /// The functions' word on a join.
@@ -803,7 +756,7 @@ impl Worker {
         } = presence;
         if is_admitted {
             connection.pending[found].stage = Stage::Owner(key.clone(), item.clone());
-            return self.send_join(id, token, key, item, around.mesh);
+            return self.send_join(id, token, key, item);
         }
         connection.pending.remove(found);
         connection
@@ -817,14 +770,13 @@ impl Worker {
         }
     }
 
-    fn command(&mut self, key: GroupKey, ask: Ask, mesh: &mut Mesh) {
-        let owner = mesh.owners.owner_of(&key);
+    fn command(&mut self, key: GroupKey, ask: Ask) {
+        let owner = self.ports.shared.owners.owner_of(&key);
         let command = Command::Group { key, ask };
         if owner == self.id {
             self.own_commands.push_back(command);
         } else {
-            let mailbox = &mut mesh.commands[owner.index()];
-            self.to_commands[owner.index()].send(mailbox, command);
+            self.ports.to_commands[owner.index()].send(ToOwner::Command(command));
         }
     }
 
@@ -883,7 +835,7 @@ impl Worker {
         let left = self.fanout.take_outcome().left;
         for (key, local) in outcome.left.into_iter().chain(left) {
             let worker = self.id;
-            self.command(key, Ask::Leave { worker, local }, around.mesh);
+            self.command(key, Ask::Leave { worker, local });
         }
     }
 

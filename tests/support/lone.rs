@@ -15,13 +15,13 @@ use iii_stream::mesh::{
     engine_thread,
 };
 use iii_stream::metrics::{EngineMetrics, WorkerMetrics};
-use iii_stream::net::WAKE;
+use iii_stream::net::{WAKE, wake_up};
 use iii_stream::protocol::origin::OriginRule;
 use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{Command, Shard, Store as _, ValueLimits};
 use iii_stream::store::Memory;
 use iii_stream::worker::{self, Auth, Worker};
-use mio::{Events, Poll, Token, Waker};
+use mio::{Events, Poll, Token};
 
 use super::{DEADLINE, raw};
 
@@ -204,8 +204,8 @@ pub(crate) fn name(message: &ToEngine) -> &'static str {
 
 fn poll(token: Token) -> (Poll, Arc<Wake>) {
     let poll = Poll::new().unwrap();
-    let waker = Waker::new(poll.registry(), token).unwrap();
-    (poll, Arc::new(Wake::new(waker)))
+    let wake = Wake::new(wake_up(&poll, token).unwrap());
+    (poll, Arc::new(wake))
 }
 
 impl Drop for LoneWorker {
