@@ -10,7 +10,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use iii_stream::protocol::call::{self, EngineMessage};
 use iii_stream::protocol::input::{self, InputLimits, StreamFunction};
-use iii_stream::protocol::value;
+use iii_stream::protocol::json::value;
 use serde_json::value::RawValue;
 use simd_json::{Buffers, Tape};
 

@@ -15,7 +15,7 @@ use crate::collections::PersistentMap;
 use crate::id::SlotId;
 use crate::protocol::custom;
 use crate::protocol::input::StreamFunction;
-use crate::protocol::text::write_string;
+use crate::protocol::json::text::write_string;
 use crate::shard::hooks::CustomFunctions;
 
 use super::holdings::Holdings;

@@ -12,7 +12,7 @@ use crate::protocol::custom;
 use crate::protocol::input::{
     self, InputLimits, StreamFunction, StreamInput, failed, limit_exceeded,
 };
-use crate::protocol::value::{self, ValueError};
+use crate::protocol::json::value::{self, ValueError};
 use crate::shard::{Ask, Command, Reply};
 
 use super::Engine;

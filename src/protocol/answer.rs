@@ -8,7 +8,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::call::ErrorBody;
-use super::{raw, text};
+use super::json::{raw, text};
 use crate::id::Text;
 
 /// Several values as JSON texts, each with a comma before it: `,1,2,3`. Never empty.
@@ -56,6 +56,44 @@ pub enum Outcome {
     },
     /// Nothing was done.
     Failed(ErrorBody),
+}
+
+impl Outcome {
+    /// Bytes it holds on the heap, shared ones included.
+    pub fn held_bytes(&self) -> usize {
+        let len = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.len());
+        match self {
+            Outcome::Set { new, old } => new.len() + len(old),
+            Outcome::Updated { new, old, errors } => {
+                let errors = errors
+                    .iter()
+                    .map(|error| size_of::<UpdateError>() + error.code.len() + error.message.len());
+                new.len() + len(old) + errors.sum::<usize>()
+            }
+            Outcome::Got(value) => len(value),
+            Outcome::Deleted { old } => len(old),
+            Outcome::List(chunks) => {
+                let chunks = chunks.iter().map(|chunk| size_of::<Chunk>() + chunk.len());
+                chunks.sum()
+            }
+            Outcome::Groups(names) => names.iter().map(|name| name_bytes(name)).sum(),
+            Outcome::All(streams) => {
+                let of_stream = |(name, groups): &(String, Vec<String>)| {
+                    size_of::<Vec<String>>()
+                        + name_bytes(name)
+                        + groups.iter().map(|name| name_bytes(name)).sum::<usize>()
+                };
+                streams.iter().map(of_stream).sum()
+            }
+            Outcome::Sent => 0,
+            Outcome::Failed(error) => error.held_bytes(),
+        }
+    }
+}
+
+/// A name of its own takes its place beside its text.
+fn name_bytes(name: &str) -> usize {
+    size_of::<String>() + name.len()
 }
 
 /// Why one operation of an update failed.

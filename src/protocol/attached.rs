@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::input::StreamFunction;
+use super::json::{raw, text};
 use super::trigger::TriggerType;
-use super::{raw, text};
 
 /// The trigger types that an attached server serves: the engine has the others.
 pub const TRIGGER_TYPES: [TriggerType; 3] =

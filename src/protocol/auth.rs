@@ -10,7 +10,7 @@ use std::fmt::Display;
 use httparse::{EMPTY_HEADER, Request, Status};
 
 use super::handshake::{HEADERS_LEN_MAX, path_of};
-use super::{raw, text};
+use super::json::{raw, text};
 use crate::id::Text;
 
 /// Headers whose lines are joined, and by what; of all others the last line counts.

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use self::fields::{Field, Fields, string};
-use super::{raw, text};
+use super::json::{raw, text};
 
 /// A message from an SDK worker. JSON values stand as their texts; `null` is as good as absent.
 #[derive(Debug)]
@@ -162,6 +162,12 @@ impl ErrorBody {
             message: message.into(),
             stacktrace: None,
         }
+    }
+
+    /// Bytes it holds on the heap.
+    pub fn held_bytes(&self) -> usize {
+        let stacktrace = self.stacktrace.as_ref().map_or(0, String::len);
+        self.code.len() + self.message.len() + stacktrace
     }
 
     /// The error of an SDK worker. Its shape is theirs to keep; what is missing is filled in.

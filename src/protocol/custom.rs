@@ -8,7 +8,7 @@ mod results;
 pub use self::results::{Written, written};
 
 use super::input::{AppendPath, StreamFunction, UpdateOp};
-use super::text;
+use super::json::text;
 
 /// What a custom store may take over.
 const OPERATIONS: [StreamFunction; 6] = [

@@ -1,14 +1,14 @@
 //! What a subscriber receives, encoded once and shared by all who receive it.
 //!
 //! Server frames are unmasked, so the bytes of an event, header and all, are the same for everyone.
-//! Uses `id` and the string writer of `protocol::text`. May not know who the subscribers are.
+//! Uses `id` and the string writer of `protocol::json`. May not know who the subscribers are.
 
 use std::io::Write;
 
 use crate::id::{GroupKey, Text};
 use crate::protocol::answer::Chunk;
 use crate::protocol::connection::text_header;
-use crate::protocol::text::write_string;
+use crate::protocol::json::text::write_string;
 
 /// What belongs to a group and not to an event, made once a group:
 /// `,"streamName":"…","groupId":"…","id":`.

@@ -9,130 +9,10 @@ use std::borrow::Cow;
 
 pub use self::ops::{AppendPath, UpdateOp};
 use super::call::ErrorBody;
-use super::value::ValueError;
-use super::{checked, phrase, raw, text, value};
-
-/// One of the eight functions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum StreamFunction {
-    /// Stores a value.
-    Set,
-    /// Reads one.
-    Get,
-    /// Removes one.
-    Delete,
-    /// Reads the values of a group.
-    List,
-    /// Names the groups of a stream.
-    ListGroups,
-    /// Names all streams and their groups.
-    ListAll,
-    /// Tells subscribers something that is not stored.
-    Send,
-    /// Changes parts of a value.
-    Update,
-}
-
-impl StreamFunction {
-    /// All of them.
-    pub const ALL: [StreamFunction; 8] = [
-        StreamFunction::Set,
-        StreamFunction::Get,
-        StreamFunction::Delete,
-        StreamFunction::List,
-        StreamFunction::ListGroups,
-        StreamFunction::ListAll,
-        StreamFunction::Send,
-        StreamFunction::Update,
-    ];
-
-    /// Finds a function by the id that callers use.
-    pub fn from_id(id: &str) -> Option<StreamFunction> {
-        StreamFunction::ALL
-            .into_iter()
-            .find(|function| function.id() == id)
-    }
-
-    /// The id that callers use.
-    pub fn id(self) -> &'static str {
-        match self {
-            StreamFunction::Set => "stream::set",
-            StreamFunction::Get => "stream::get",
-            StreamFunction::Delete => "stream::delete",
-            StreamFunction::List => "stream::list",
-            StreamFunction::ListGroups => "stream::list_groups",
-            StreamFunction::ListAll => "stream::list_all",
-            StreamFunction::Send => "stream::send",
-            StreamFunction::Update => "stream::update",
-        }
-    }
-
-    /// What its input is, as errors name it.
-    fn input(self) -> &'static str {
-        match self {
-            StreamFunction::Set => "struct StreamSetInput",
-            StreamFunction::Get => "struct StreamGetInput",
-            StreamFunction::Delete => "struct StreamDeleteInput",
-            StreamFunction::List => "struct StreamListInput",
-            StreamFunction::ListGroups => "struct StreamListGroupsInput",
-            StreamFunction::ListAll => "struct StreamListAllInput",
-            StreamFunction::Send => "struct StreamSendInput",
-            StreamFunction::Update => "struct StreamUpdateInput",
-        }
-    }
-
-    /// Its fields in the order in which an array gives them.
-    fn fields(self) -> &'static [Field] {
-        use Field::{Data, Group, Id, Item, Kind, Ops, Stream};
-        match self {
-            StreamFunction::Set => &[Stream, Group, Item, Data],
-            StreamFunction::Get | StreamFunction::Delete => &[Stream, Group, Item],
-            StreamFunction::List => &[Stream, Group],
-            StreamFunction::ListGroups => &[Stream],
-            StreamFunction::ListAll => &[],
-            StreamFunction::Send => &[Stream, Group, Id, Kind, Data],
-            StreamFunction::Update => &[Stream, Group, Item, Ops],
-        }
-    }
-}
-
-/// The error with which a function fails as a whole, for a cause that is not its input's shape.
-pub fn failed(function: StreamFunction, cause: &str) -> ErrorBody {
-    let (code, what) = match function {
-        StreamFunction::Set => ("STREAM_SET_ERROR", "set value"),
-        StreamFunction::Get => ("STREAM_GET_ERROR", "get value"),
-        StreamFunction::Delete => ("STREAM_DELETE_ERROR", "delete value"),
-        StreamFunction::List => ("STREAM_GET_GROUP_ERROR", "get group"),
-        StreamFunction::ListGroups => ("STREAM_LIST_GROUPS_ERROR", "list groups"),
-        StreamFunction::ListAll => ("STREAM_LIST_ALL_ERROR", "list stream"),
-        StreamFunction::Send => ("STREAM_SEND_ERROR", "send event"),
-        StreamFunction::Update => ("STREAM_UPDATE_ERROR", "update value"),
-    };
-    ErrorBody::new(code, format!("Failed to {what}: {cause}"))
-}
-
-/// The input of the `engine::…::list` functions: whether internal entries are asked for.
-pub fn include_internal(data: &str, function_id: &str, input: &str) -> Result<bool, ErrorBody> {
-    let mut include = Ok(false);
-    let is_object = raw::members(data, |key, value| {
-        if text::read_string(key).is_ok_and(|key| key == "include_internal") {
-            include = match value.get() {
-                "true" => Ok(true),
-                "false" | "null" => Ok(false),
-                other => Err(phrase::invalid_type(other, "a boolean")),
-            };
-        }
-    });
-    if is_object.is_err() {
-        include = Err(phrase::invalid_type(data, &format!("struct {input}")));
-    }
-    include.map_err(|phrase| phrase::refused(function_id, &phrase))
-}
-
-/// The cause to tell when a limit refuses something.
-pub fn limit_exceeded(limit_name: &str, n: usize, limit: usize) -> String {
-    format!("{limit_name} exceeded: {n} > {limit}")
-}
+use super::function::refused;
+pub use super::function::{StreamFunction, failed, limit_exceeded};
+use super::json::value::ValueError;
+use super::json::{checked, phrase, raw, text, value};
 
 /// How much an input may hold.
 #[derive(Debug, Clone, Copy)]
@@ -232,7 +112,21 @@ pub fn parse<'a>(
     match fields {
         Ok((None, input)) => Ok(input),
         Ok((Some(cause), _)) => Err(failed(function, &cause)),
-        Err(phrase) => Err(phrase::refused(function.id(), &phrase)),
+        Err(phrase) => Err(refused(function.id(), &phrase)),
+    }
+}
+
+/// The fields of a function's input in the order in which an array gives them.
+fn fields_of(function: StreamFunction) -> &'static [Field] {
+    use Field::{Data, Group, Id, Item, Kind, Ops, Stream};
+    match function {
+        StreamFunction::Set => &[Stream, Group, Item, Data],
+        StreamFunction::Get | StreamFunction::Delete => &[Stream, Group, Item],
+        StreamFunction::List => &[Stream, Group],
+        StreamFunction::ListGroups => &[Stream],
+        StreamFunction::ListAll => &[],
+        StreamFunction::Send => &[Stream, Group, Id, Kind, Data],
+        StreamFunction::Update => &[Stream, Group, Item, Ops],
     }
 }
 
@@ -312,7 +206,7 @@ impl<'a> Fields<'a> {
         data: &'a str,
         limits: &InputLimits,
     ) -> Result<(), String> {
-        let wanted = function.fields();
+        let wanted = fields_of(function);
         let mut given: [Option<&'a str>; Field::BY_KEY.len()] = Default::default();
         let mut event_type = None;
         checked::members(data, |key, value| {
@@ -339,7 +233,7 @@ impl<'a> Fields<'a> {
         data: &'a str,
         limits: &InputLimits,
     ) -> Result<(), String> {
-        let wanted = function.fields();
+        let wanted = fields_of(function);
         let mut given = Vec::with_capacity(wanted.len());
         let len = raw::elements(data, |element| {
             given.push(element);

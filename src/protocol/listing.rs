@@ -7,7 +7,7 @@ pub mod inputs;
 
 use serde_json::value::RawValue;
 
-use super::{raw, text};
+use super::json::{raw, text};
 
 /// Ids that listings show only to those who ask for them.
 const INTERNAL_PREFIX: &str = "engine::";

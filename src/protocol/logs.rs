@@ -8,7 +8,8 @@ pub mod otlp;
 use serde_json::value::RawValue;
 
 use super::call::ErrorBody;
-use super::{phrase, text};
+use super::function::refused;
+use super::json::{phrase, text};
 use crate::id::Text;
 
 /// What the ids of the logging functions begin with.
@@ -120,8 +121,7 @@ impl LogEntry {
         now_ns: u64,
         engine_version: &str,
     ) -> Result<LogEntry, ErrorBody> {
-        let input =
-            Input::read(data).map_err(|phrase| phrase::refused(severity.function_id(), &phrase))?;
+        let input = Input::read(data).map_err(|phrase| refused(severity.function_id(), &phrase))?;
         Ok(LogEntry {
             time_ns: now_ns,
             observed_time_ns: now_ns,

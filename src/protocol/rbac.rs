@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 pub use self::filter::{Filter, NAMESPACE_DEFAULT, Pattern, Wanted};
 use super::call::ErrorBody;
-use super::{phrase, raw, text};
+use super::json::{phrase, raw, text};
 
 /// What the failure of an auth function is called.
 const AUTH_ERROR: &str = "AUTH_ERROR";

@@ -8,7 +8,7 @@ pub mod payload;
 use serde_json::value::RawValue;
 
 use super::call::ErrorBody;
-use super::{raw, text};
+use super::json::{raw, text};
 
 /// A trigger type that is built in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

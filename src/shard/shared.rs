@@ -8,9 +8,9 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use crate::id::{ItemId, LocalGroupId, Text, WorkerId};
-use crate::protocol::compare::is_same;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 use crate::protocol::input::StreamFunction;
+use crate::protocol::json::compare::is_same;
 
 use super::command::Join;
 use super::effects::{

@@ -10,8 +10,8 @@ use self::document::{Kind, Node, Object, SPARSE_BYTES_MIN};
 use self::sparse::Wanted;
 use crate::protocol::answer::UpdateError;
 use crate::protocol::input::{AppendPath, UpdateOp, limit_exceeded};
-use crate::protocol::number::Number;
-use crate::protocol::value;
+use crate::protocol::json::number::Number;
+use crate::protocol::json::value;
 
 const PATH_SEGMENTS_MAX: usize = 32;
 const SEGMENT_BYTES_MAX: usize = 256;

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::Dropped;
-use crate::protocol::{raw, text};
+use crate::protocol::json::{raw, text};
 
 /// Every field that some type of message, or an object in one, knows.
 #[derive(Debug, Clone, Copy)]

@@ -8,8 +8,8 @@ use crate::id::Text;
 use crate::protocol::answer::UpdateError;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::input::{StreamFunction, failed, limit_exceeded};
-use crate::protocol::value::{self, ValueError};
-use crate::protocol::{phrase, raw};
+use crate::protocol::json::value::{self, ValueError};
+use crate::protocol::json::{phrase, raw};
 
 /// What an operation has made of an item, as its custom function tells.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,10 +2,10 @@
 
 use serde_json::value::RawValue;
 
-use crate::protocol::number::Number;
-use crate::protocol::phrase::{self, found, invalid_type, missing};
-use crate::protocol::value::{self, ValueError};
-use crate::protocol::{raw, text};
+use crate::protocol::json::number::Number;
+use crate::protocol::json::phrase::{self, found, invalid_type, missing};
+use crate::protocol::json::value::{self, ValueError};
+use crate::protocol::json::{raw, text};
 
 /// One operation. A path is one key of the root object, `""` the root itself; only `merge` and
 /// `append` descend, by one key a segment, and the root of a merge has no segments. Values are JSON texts, with
@@ -61,6 +61,33 @@ pub enum AppendPath {
     Key(Box<str>),
     /// Down from the root, by one key a segment. Never empty.
     Keys(Vec<Box<str>>),
+}
+
+impl UpdateOp {
+    /// Bytes it holds on the heap.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            UpdateOp::Set { path, value } => path.len() + value.len(),
+            UpdateOp::Append { path, value } => {
+                let path = match path {
+                    AppendPath::Key(key) => key.len(),
+                    AppendPath::Keys(keys) => segments_bytes(keys),
+                };
+                path + value.len()
+            }
+            UpdateOp::Merge { path, value } => segments_bytes(path) + value.len(),
+            UpdateOp::Increment { path, .. }
+            | UpdateOp::Decrement { path, .. }
+            | UpdateOp::Remove { path } => path.len(),
+        }
+    }
+}
+
+/// A path of many short keys holds more than their letters.
+fn segments_bytes(keys: &[Box<str>]) -> usize {
+    keys.iter()
+        .map(|key| key.len() + 2 * size_of::<Box<str>>())
+        .sum()
 }
 
 /// Reads `ops`, and says how many there are: beyond the first `ops_max` they are only counted.

@@ -9,8 +9,8 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::protocol::call::ErrorBody;
-use crate::protocol::input::include_internal;
-use crate::protocol::{phrase, raw};
+use crate::protocol::function::refused;
+use crate::protocol::json::{phrase, raw, text};
 
 /// SDK workers describe themselves with it.
 pub const REGISTER_WORKER: &str = "engine::workers::register";
@@ -31,7 +31,7 @@ pub const PUBLISH: &str = "publish";
 pub fn workers_list(data: &str) -> Result<Option<Cow<'_, str>>, ErrorBody> {
     phrase::members(data, "WorkersListInput", ["worker_id"])
         .and_then(|[worker_id]| phrase::optional_string(worker_id))
-        .map_err(|phrase| phrase::refused(LIST_WORKERS, &phrase))
+        .map_err(|phrase| refused(LIST_WORKERS, &phrase))
 }
 
 /// `FunctionsListInput`: whether internal functions are asked for.
@@ -53,7 +53,7 @@ pub fn trigger_types_list(data: &str) -> Result<bool, ErrorBody> {
 pub fn health_check(data: &str) -> Result<(), ErrorBody> {
     phrase::members(data, "HealthCheckInput", [])
         .map(|[]| ())
-        .map_err(|phrase| phrase::refused(CHECK_HEALTH, &phrase))
+        .map_err(|phrase| refused(CHECK_HEALTH, &phrase))
 }
 
 /// What an SDK worker tells about itself. None: nothing, or `null`.
@@ -77,7 +77,7 @@ pub struct RegisterWorker<'a> {
 
 /// `RegisterWorkerInput`. What it tells of its telemetry is checked and goes no further.
 pub fn register_worker(data: &str) -> Result<RegisterWorker<'_>, ErrorBody> {
-    read_worker(data).map_err(|phrase| phrase::refused(REGISTER_WORKER, &phrase))
+    read_worker(data).map_err(|phrase| refused(REGISTER_WORKER, &phrase))
 }
 
 /// Err, here and below: the phrase for the first wrong member in the order of the keys.
@@ -147,8 +147,7 @@ pub struct Publish<'a> {
 
 /// `PubSubInput`: an object, or an array of topic and data.
 pub fn publish(data: &str) -> Result<Publish<'_>, ErrorBody> {
-    let input =
-        read_publish(data.trim_ascii()).map_err(|phrase| phrase::refused(PUBLISH, &phrase))?;
+    let input = read_publish(data.trim_ascii()).map_err(|phrase| refused(PUBLISH, &phrase))?;
     match input.topic.is_empty() {
         true => Err(ErrorBody::new("topic_not_set", "Topic is not set")),
         false => Ok(input),
@@ -188,6 +187,24 @@ fn publish_elements(array: &str) -> Result<[Option<&RawValue>; 2], String> {
             "invalid length {len}, expected struct PubSubInput with 2 elements"
         )),
     }
+}
+
+/// The input of the `engine::…::list` functions: whether internal entries are asked for.
+fn include_internal(data: &str, function_id: &str, input: &str) -> Result<bool, ErrorBody> {
+    let mut include = Ok(false);
+    let is_object = raw::members(data, |key, value| {
+        if text::read_string(key).is_ok_and(|key| key == "include_internal") {
+            include = match value.get() {
+                "true" => Ok(true),
+                "false" | "null" => Ok(false),
+                other => Err(phrase::invalid_type(other, "a boolean")),
+            };
+        }
+    });
+    if is_object.is_err() {
+        include = Err(phrase::invalid_type(data, &format!("struct {input}")));
+    }
+    include.map_err(|phrase| refused(function_id, &phrase))
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use serde_json::value::RawValue;
 use self::parts::{digits, each, not_an_integer, object, optional_string, unsigned};
 use super::{LogEntry, SERVICE_UNKNOWN};
 use crate::id::Text;
-use crate::protocol::number::Number;
-use crate::protocol::text;
-use crate::protocol::value::{self, ValueError};
+use crate::protocol::json::number::Number;
+use crate::protocol::json::text;
+use crate::protocol::json::value::{self, ValueError};
 
 /// What a frame with logs begins with.
 const MAGIC: &[u8] = b"LOGS";

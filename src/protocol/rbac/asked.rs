@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use crate::protocol::call::{Action, EngineMessage, Invoke};
-use crate::protocol::{phrase, text};
+use crate::protocol::json::{phrase, text};
 
 /// What is registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use crate::protocol::text;
+use crate::protocol::json::text;
 
 /// A join or a leave, as its functions are told. There is nothing in it to tell one from the other.
 #[derive(Debug, Clone, Copy)]

@@ -9,8 +9,8 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 
 use super::sparse::{Piece, Wanted, cut};
-use crate::protocol::number::Number;
-use crate::protocol::{raw, text};
+use crate::protocol::json::number::Number;
+use crate::protocol::json::{raw, text};
 
 /// Up to so many members an object is searched from the front; from there on by hash, so that
 /// many operations on a large object stay cheap.

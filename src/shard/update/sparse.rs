@@ -9,7 +9,7 @@ use std::ops::Range;
 use hashbrown::HashSet;
 
 use crate::protocol::input::{AppendPath, UpdateOp};
-use crate::protocol::{raw, text};
+use crate::protocol::json::{raw, text};
 
 /// Every key that any of the operations may look up, on whatever level.
 #[derive(Debug, Default)]

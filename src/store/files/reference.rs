@@ -9,8 +9,8 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::protocol::number::Number;
-use crate::protocol::{text, value};
+use crate::protocol::json::number::Number;
+use crate::protocol::json::{text, value};
 
 const EXTENSION: &str = ".bin";
 /// A write that the reference has not finished.

@@ -9,8 +9,8 @@ use std::borrow::Cow;
 
 use crate::config::JSON_DEPTH_MAX;
 use crate::id::{GroupKey, ItemId, Text};
-use crate::protocol::text::{read_string, write_string};
-use crate::protocol::{raw, value};
+use crate::protocol::json::text::{read_string, write_string};
+use crate::protocol::json::{raw, value};
 use crate::shard::HeardEvent;
 
 /// The channel of all hosts.

@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::LogsError;
-use crate::protocol::number::Number;
-use crate::protocol::{raw, text};
+use crate::protocol::json::number::Number;
+use crate::protocol::json::{raw, text};
 
 /// The members of an object. `null` is as good as absent.
 pub(super) fn object<'a, const N: usize>(

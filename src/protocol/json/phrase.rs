@@ -7,26 +7,17 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::call::ErrorBody;
 use super::number::Number;
 use super::value::ValueError;
 use super::{raw, text};
 
-/// The error of a function whose input does not fit.
-pub(super) fn refused(function_id: &str, phrase: &str) -> ErrorBody {
-    ErrorBody::new(
-        "deserialization_error",
-        format!("Failed to deserialize input for {function_id}: {phrase}"),
-    )
-}
-
 /// A required field is not there.
-pub(super) fn missing(field: &str) -> String {
+pub(in crate::protocol) fn missing(field: &str) -> String {
     format!("missing field `{field}`")
 }
 
 /// A value is of another type than the one `expected`.
-pub(super) fn invalid_type(json: &str, expected: &str) -> String {
+pub(in crate::protocol) fn invalid_type(json: &str, expected: &str) -> String {
     match found(json) {
         Ok(found) => format!("invalid type: {found}, expected {expected}"),
         Err(fault) => fault.to_string(),
@@ -34,7 +25,7 @@ pub(super) fn invalid_type(json: &str, expected: &str) -> String {
 }
 
 /// A string's content, or the phrase that tells why it is none.
-pub(super) fn read_string(json: &str) -> Result<Cow<'_, str>, String> {
+pub(in crate::protocol) fn read_string(json: &str) -> Result<Cow<'_, str>, String> {
     if !json.starts_with('"') {
         return Err(invalid_type(json, "a string"));
     }
@@ -42,7 +33,7 @@ pub(super) fn read_string(json: &str) -> Result<Cow<'_, str>, String> {
 }
 
 /// The members of a struct that have these keys; of a doubled one the last counts.
-pub(super) fn members<'a, const N: usize>(
+pub(in crate::protocol) fn members<'a, const N: usize>(
     json: &'a str,
     name: &str,
     keys: [&str; N],
@@ -51,7 +42,9 @@ pub(super) fn members<'a, const N: usize>(
 }
 
 /// A string's content; absent and `null` are none.
-pub(super) fn optional_string(json: Option<&RawValue>) -> Result<Option<Cow<'_, str>>, String> {
+pub(in crate::protocol) fn optional_string(
+    json: Option<&RawValue>,
+) -> Result<Option<Cow<'_, str>>, String> {
     match json.map(RawValue::get) {
         None | Some("null") => Ok(None),
         Some(json) => read_string(json).map(Some),
@@ -59,7 +52,7 @@ pub(super) fn optional_string(json: Option<&RawValue>) -> Result<Option<Cow<'_, 
 }
 
 /// `true` or `false`.
-pub(super) fn read_boolean(json: &RawValue) -> Result<bool, String> {
+pub(in crate::protocol) fn read_boolean(json: &RawValue) -> Result<bool, String> {
     match json.get() {
         "true" => Ok(true),
         "false" => Ok(false),
@@ -68,7 +61,11 @@ pub(super) fn read_boolean(json: &RawValue) -> Result<bool, String> {
 }
 
 /// An integer from 0 to `max`, of the type that is called `name`.
-pub(super) fn read_unsigned(json: &RawValue, max: u64, name: &str) -> Result<u64, String> {
+pub(in crate::protocol) fn read_unsigned(
+    json: &RawValue,
+    max: u64,
+    name: &str,
+) -> Result<u64, String> {
     let Some(Number::Integer(integer)) = Number::read(json.get()) else {
         return Err(invalid_type(json.get(), name));
     };
@@ -77,7 +74,7 @@ pub(super) fn read_unsigned(json: &RawValue, max: u64, name: &str) -> Result<u64
 }
 
 /// An array of strings.
-pub(super) fn read_strings(json: &RawValue) -> Result<Vec<Box<str>>, String> {
+pub(in crate::protocol) fn read_strings(json: &RawValue) -> Result<Vec<Box<str>>, String> {
     let mut strings = Vec::new();
     let mut fault = None;
     raw::elements(json.get(), |element| {
@@ -92,7 +89,7 @@ pub(super) fn read_strings(json: &RawValue) -> Result<Vec<Box<str>>, String> {
 }
 
 /// How a value is named in a phrase.
-pub(super) fn found(json: &str) -> Result<String, ValueError> {
+pub(in crate::protocol) fn found(json: &str) -> Result<String, ValueError> {
     Ok(match json.as_bytes().first() {
         Some(b'n') => "null".to_owned(),
         Some(b't' | b'f') => format!("boolean `{json}`"),

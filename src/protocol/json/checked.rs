@@ -69,7 +69,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::protocol::raw;
+    use crate::protocol::json::raw;
 
     fn seen(object: &str) -> Vec<(&str, &str)> {
         let mut seen = Vec::new();
