@@ -7,11 +7,9 @@
 //! looked into as well: their depth, their numbers, their escapes. Nothing of them is kept.
 
 use std::borrow::Cow;
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::connection::Payload;
+use super::json::{checked, text, value};
 
 /// What a subscriber asks for. Names point into the message unless they were written with escapes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,262 +33,61 @@ pub struct Subscription<'a> {
     pub item: Option<Cow<'a, str>>,
 }
 
+/// Levels of a whole message, its own object counted as one: the limit that serde_json has by itself.
+const DEPTH_MAX: usize = 127;
+
 /// Reads one message, text and binary alike. None: it is to be ignored.
 ///
-/// Refused besides what does not fit: 128 levels and more, the message's own object counted as one
-/// (the limit that serde_json has by itself), and numbers beyond the range of a double.
+/// Refused besides what does not fit: deeper messages, and numbers beyond the range of a double.
 pub fn parse(payload: Payload<'_>) -> Option<ClientMessage<'_>> {
     let text = match payload {
         Payload::Text(text) => text,
         Payload::Binary(bytes) => str::from_utf8(bytes).ok()?,
     };
-    let mut json = serde_json::Deserializer::from_str(text);
-    let message = ClientMessage::deserialize(&mut json).ok()?;
-    json.end().ok()?;
-    Some(message)
-}
-
-enum Kind {
-    Join,
-    Leave,
-}
-
-enum MessageKey {
-    Kind,
-    Data,
-    Unknown,
-}
-
-enum SubscriptionKey {
-    Subscription,
-    Stream,
-    Group,
-    Item,
-    Unknown,
-}
-
-impl<'de> Deserialize<'de> for ClientMessage<'de> {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        json.deserialize_map(MessageVisitor)
+    let message = value::parse(text, DEPTH_MAX).ok()?;
+    let [kind, data] = pick_once(message, ["type", "data"])?;
+    let names = subscription(data?)?;
+    match &*string(kind?)? {
+        "join" => Some(ClientMessage::Join(names)),
+        "leave" => Some(ClientMessage::Leave(names)),
+        _ => None,
     }
 }
 
-struct MessageVisitor;
+fn subscription(data: &str) -> Option<Subscription<'_>> {
+    const KEYS: [&str; 4] = ["subscriptionId", "streamName", "groupId", "id"];
+    let [subscription, stream, group, item] = pick_once(data, KEYS)?;
+    Some(Subscription {
+        subscription: string(subscription?)?,
+        stream: string(stream?)?,
+        group: string(group?)?,
+        item: match item {
+            None | Some("null") => None,
+            Some(item) => Some(string(item)?),
+        },
+    })
+}
 
-impl<'de> Visitor<'de> for MessageVisitor {
-    type Value = ClientMessage<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with `type` and `data`")
+/// The members with these keys. None: it is no object, or has one of them twice.
+fn pick_once<'a, const N: usize>(json: &'a str, keys: [&str; N]) -> Option<[Option<&'a str>; N]> {
+    if !json.starts_with('{') {
+        return None;
     }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut kind = None;
-        let mut data = None;
-        while let Some(key) = map.next_key()? {
-            match key {
-                MessageKey::Kind => fill(&mut kind, map.next_value()?)?,
-                MessageKey::Data => fill(&mut data, map.next_value()?)?,
-                MessageKey::Unknown => {
-                    let Unkept = map.next_value()?;
-                }
-            }
+    let mut picked = [None; N];
+    let mut is_doubled = false;
+    checked::members(json, |key, value| {
+        let key = text::read_string(key).unwrap_or_default();
+        if let Some(at) = keys.iter().position(|&wanted| wanted == key) {
+            is_doubled |= picked[at].replace(value).is_some();
         }
-        let data = required(data)?;
-        Ok(match required(kind)? {
-            Kind::Join => ClientMessage::Join(data),
-            Kind::Leave => ClientMessage::Leave(data),
-        })
-    }
+    });
+    (!is_doubled).then_some(picked)
 }
 
-impl<'de> Deserialize<'de> for Subscription<'de> {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        json.deserialize_map(SubscriptionVisitor)
-    }
-}
-
-struct SubscriptionVisitor;
-
-impl<'de> Visitor<'de> for SubscriptionVisitor {
-    type Value = Subscription<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with `subscriptionId`, `streamName` and `groupId`")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut subscription = None;
-        let mut stream = None;
-        let mut group = None;
-        let mut item = None;
-        while let Some(key) = map.next_key()? {
-            match key {
-                SubscriptionKey::Subscription => fill(&mut subscription, name(&mut map)?)?,
-                SubscriptionKey::Stream => fill(&mut stream, name(&mut map)?)?,
-                SubscriptionKey::Group => fill(&mut group, name(&mut map)?)?,
-                SubscriptionKey::Item => {
-                    let name = map.next_value::<Option<Name<'de>>>()?;
-                    fill(&mut item, name.map(|Name(name)| name))?;
-                }
-                SubscriptionKey::Unknown => {
-                    let Unkept = map.next_value()?;
-                }
-            }
-        }
-        Ok(Subscription {
-            subscription: required(subscription)?,
-            stream: required(stream)?,
-            group: required(group)?,
-            item: item.flatten(),
-        })
-    }
-}
-
-/// Takes the value of a known key, which may come once only.
-fn fill<T, E: Error>(field: &mut Option<T>, value: T) -> Result<(), E> {
-    match field.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(E::custom("a known key twice")),
-    }
-}
-
-fn required<T, E: Error>(field: Option<T>) -> Result<T, E> {
-    field.ok_or_else(|| E::custom("a required key is missing"))
-}
-
-fn name<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Cow<'de, str>, A::Error> {
-    map.next_value().map(|Name(name)| name)
-}
-
-/// A string, borrowed if it holds no escapes. (serde's own `Cow` always copies.)
-struct Name<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        json.deserialize_str(NameVisitor)
-    }
-}
-
-struct NameVisitor;
-
-impl<'de> Visitor<'de> for NameVisitor {
-    type Value = Name<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_borrowed_str<E: Error>(self, name: &'de str) -> Result<Self::Value, E> {
-        Ok(Name(Cow::Borrowed(name)))
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(Name(Cow::Owned(name.to_owned())))
-    }
-}
-
-/// A string of which only a fixed set of words counts. None: this word ends the reading.
-struct WordVisitor<T>(fn(&str) -> Option<T>);
-
-impl<T> Visitor<'_> for WordVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a known word")
-    }
-
-    fn visit_str<E: Error>(self, word: &str) -> Result<T, E> {
-        (self.0)(word).ok_or_else(|| E::custom("an unknown word"))
-    }
-}
-
-impl<'de> Deserialize<'de> for Kind {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        json.deserialize_str(WordVisitor(|word| match word {
-            "join" => Some(Kind::Join),
-            "leave" => Some(Kind::Leave),
-            _ => None,
-        }))
-    }
-}
-
-impl<'de> Deserialize<'de> for MessageKey {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        json.deserialize_str(WordVisitor(|key| {
-            Some(match key {
-                "type" => MessageKey::Kind,
-                "data" => MessageKey::Data,
-                _ => MessageKey::Unknown,
-            })
-        }))
-    }
-}
-
-impl<'de> Deserialize<'de> for SubscriptionKey {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        json.deserialize_str(WordVisitor(|key| {
-            Some(match key {
-                "subscriptionId" => SubscriptionKey::Subscription,
-                "streamName" => SubscriptionKey::Stream,
-                "groupId" => SubscriptionKey::Group,
-                "id" => SubscriptionKey::Item,
-                _ => SubscriptionKey::Unknown,
-            })
-        }))
-    }
-}
-
-/// Any value, read to its end and thrown away. serde's `IgnoredAny` will not do: serde_json then
-/// counts no depth, reads no number and takes lone surrogates.
-struct Unkept;
-
-impl<'de> Deserialize<'de> for Unkept {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        json.deserialize_any(Unkept)
-    }
-}
-
-impl<'de> Visitor<'de> for Unkept {
-    type Value = Unkept;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<Unkept, E> {
-        Ok(Unkept)
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Unkept, E> {
-        Ok(Unkept)
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Unkept, E> {
-        Ok(Unkept)
-    }
-
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Unkept, E> {
-        Ok(Unkept)
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Unkept, E> {
-        Ok(Unkept)
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<Unkept, E> {
-        Ok(Unkept)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Unkept, A::Error> {
-        while let Some(Unkept) = seq.next_element()? {}
-        Ok(Unkept)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unkept, A::Error> {
-        while let Some((Unkept, Unkept)) = map.next_entry()? {}
-        Ok(Unkept)
-    }
+/// A string's content. None: it is something else.
+fn string(json: &str) -> Option<Cow<'_, str>> {
+    let is_string = json.starts_with('"');
+    is_string.then(|| text::read_string(json).ok()).flatten()
 }
 
 #[cfg(test)]
