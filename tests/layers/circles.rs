@@ -25,10 +25,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("shard", &["group", "shared"]),
     ("shard", &["items", "sync"]),
     (
-        "store/files",
-        &["disk", "error", "head", "identity", "import", "snapshot"],
-    ),
-    (
         "store/redis",
         &[
             "calls", "changes", "channel", "commands", "cuts", "loading", "looks", "setup",

@@ -3,10 +3,6 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::disk::Disk;
-use super::head;
-use super::import::Fault;
-
 /// Why the store cannot do what it should.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the fields are what the messages name")]
@@ -41,8 +37,12 @@ pub enum StoreError {
     )]
     Missing { file: PathBuf, directory: PathBuf },
     /// Written by a version that knows more.
-    #[error("{}: written by a newer version of iii-stream (format {version}, this one reads {})", file.display(), head::VERSION)]
-    Newer { file: PathBuf, version: u32 },
+    #[error("{}: written by a newer version of iii-stream (format {version}, this one reads {ours})", file.display())]
+    Newer {
+        file: PathBuf,
+        version: u32,
+        ours: u32,
+    },
     /// A file of one store in the directory of another.
     #[error(
         "{}: is of another store than {of}; nothing was changed; `iii-stream recover --data {}` says what can be saved",
@@ -83,6 +83,15 @@ pub enum StoreError {
     Nothing { directory: PathBuf },
 }
 
+/// A file that cannot be taken over, and why.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Its name.
+    pub name: String,
+    /// What is wrong with it, as the end of a sentence about it.
+    pub what: String,
+}
+
 fn reference_faults(directory: &Path, faults: &[Fault]) -> String {
     let line = |fault: &Fault| format!("{}: {}", directory.join(&fault.name).display(), fault.what);
     let mut lines: Vec<String> = faults.iter().map(line).collect();
@@ -99,8 +108,8 @@ impl StoreError {
         StoreError::Io { path, cause }
     }
 
-    pub(super) fn of(disk: &dyn Disk, name: &str, cause: io::Error) -> StoreError {
-        StoreError::io(&disk.path().join(name), cause)
+    pub(super) fn of(directory: &Path, name: &str, cause: io::Error) -> StoreError {
+        StoreError::io(&directory.join(name), cause)
     }
 
     /// Nothing could be made there: says where that is, and who has tried.

@@ -77,7 +77,7 @@ fn write(
             file.append(&reference::bytes_of(&text))?;
             file.sync()
         });
-        written.map_err(|source| StoreError::of(disk, name, source))?;
+        written.map_err(|source| StoreError::of(disk.path(), name, source))?;
         exported.groups += 1;
         exported.items += items.len();
         Ok(())

@@ -51,7 +51,7 @@ pub(super) fn read(disk: &dyn Disk) -> Result<Option<StoreId>, StoreError> {
         .and_then(|file| file.take(64).read_to_end(&mut text));
     match read {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(StoreError::of(disk, NAME, cause)),
+        Err(cause) => Err(StoreError::of(disk.path(), NAME, cause)),
         Ok(_) => Ok(Uuid::try_parse_ascii(text.trim_ascii()).ok().map(StoreId)),
     }
 }
@@ -65,5 +65,5 @@ pub(super) fn write(disk: &mut dyn Disk, id: StoreId) -> Result<(), StoreError> 
         disk.rename(NEW, NAME)?;
         disk.sync()
     };
-    made(disk).map_err(|cause| StoreError::of(disk, NAME, cause))
+    made(disk).map_err(|cause| StoreError::of(disk.path(), NAME, cause))
 }

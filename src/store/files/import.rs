@@ -8,8 +8,8 @@ use std::io::Read;
 use crate::id::GroupKey;
 use crate::shard::Piece;
 
-use super::StoreError;
 use super::disk::Disk;
+use super::error::{Fault, StoreError};
 use super::identity::StoreId;
 use super::reference::{self, Items, Named};
 use super::snapshot::{Follows, Writer};
@@ -28,15 +28,6 @@ pub(super) struct Found {
     pub(super) others: Vec<String>,
     /// Writes that the reference never finished.
     pub(super) unfinished: usize,
-}
-
-/// A file that cannot be taken over, and why.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Its name.
-    pub name: String,
-    /// What is wrong with it, as the end of a sentence about it.
-    pub what: String,
 }
 
 pub(super) fn look(disk: &dyn Disk) -> Result<Found, StoreError> {
@@ -152,7 +143,7 @@ fn write(
 
 /// The items of one file; the inner error: what is wrong with it.
 fn items(disk: &dyn Disk, name: &str) -> Result<Result<Items, String>, StoreError> {
-    let failed = |source| StoreError::of(disk, name, source);
+    let failed = |source| StoreError::of(disk.path(), name, source);
     let mut bytes = Vec::new();
     let mut file = disk.open(name, 0).map_err(failed)?;
     file.read_to_end(&mut bytes).map_err(failed)?;

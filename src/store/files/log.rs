@@ -117,7 +117,7 @@ impl Log {
                 let name = name_of(last.sequence);
                 let file = disk.reopen(&name);
                 Some(Open {
-                    file: file.map_err(|source| StoreError::of(disk, &name, source))?,
+                    file: file.map_err(|source| StoreError::of(disk.path(), &name, source))?,
                     sequence: last.sequence,
                     bytes: last.bytes,
                 })
@@ -189,14 +189,18 @@ impl Log {
             self.roll(disk)?;
         }
         let Some(open) = &mut self.open else {
-            return Err(StoreError::of(disk, NEW, io::Error::other("no segment")));
+            return Err(StoreError::of(
+                disk.path(),
+                NEW,
+                io::Error::other("no segment"),
+            ));
         };
         let name = name_of(open.sequence);
         if let Err(source) = open.file.append(batch) {
             if open.file.cut(open.bytes).is_err() {
                 self.close_for_good(disk);
             }
-            return Err(StoreError::of(disk, &name, source));
+            return Err(StoreError::of(disk.path(), &name, source));
         }
         self.is_dirty = true;
         if self.fsync == Fsync::Always {
@@ -206,7 +210,7 @@ impl Log {
                 self.is_suspect = true;
                 self.is_undecided = true;
                 self.close_for_good(disk);
-                return Err(StoreError::of(disk, &name, source));
+                return Err(StoreError::of(disk.path(), &name, source));
             }
             self.is_dirty = false;
         }
@@ -264,7 +268,7 @@ impl Log {
             if is_open {
                 self.close();
             }
-            StoreError::of(disk, &name_of(up_to.sequence), source)
+            StoreError::of(disk.path(), &name_of(up_to.sequence), source)
         })?;
         self.synced_sequence = self.synced_sequence.max(next_sequence);
         if is_open {
@@ -317,7 +321,7 @@ impl Log {
         synced.map_err(|source| {
             self.is_suspect = true;
             self.close();
-            StoreError::of(disk, &name, source)
+            StoreError::of(disk.path(), &name, source)
         })?;
         self.synced_sequence = self.next_sequence;
         Ok(())
@@ -378,7 +382,8 @@ impl Log {
         };
         let head = head.encode(FileKind::Log);
         let created = create(disk, &name_of(sequence), &head, is_lasting);
-        let file = created.map_err(|source| StoreError::of(disk, &name_of(sequence), source))?;
+        let file =
+            created.map_err(|source| StoreError::of(disk.path(), &name_of(sequence), source))?;
         self.is_undecided = false;
         self.open = Some(Open {
             file,
@@ -466,7 +471,7 @@ fn sync_all(disk: &mut dyn Disk, segments: &[Closed]) -> Result<(), StoreError> 
     for closed in segments {
         let name = name_of(closed.sequence);
         let synced = disk.reopen(&name).and_then(|mut file| file.sync());
-        synced.map_err(|source| StoreError::of(disk, &name, source))?;
+        synced.map_err(|source| StoreError::of(disk.path(), &name, source))?;
     }
     disk.sync()
         .map_err(|source| StoreError::io(disk.path(), source))

@@ -66,9 +66,8 @@ use crate::time::{Now, Rarely};
 
 pub use directory::Directory;
 pub use disk::{Disk, DiskFile, SyncNames};
-pub use error::StoreError;
+pub use error::{Fault, StoreError};
 pub use export::{Exported, export};
-pub use import::Fault;
 pub use load::{Lack, Loss};
 pub use recover::{Report, inspect, recover};
 pub use start::Started;

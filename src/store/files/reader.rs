@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Read};
 
 use super::StoreError;
 use super::disk::Disk;
-use super::head::{FileKind, HEAD_BYTES, HEAD_BYTES_MIN, Head, HeadFault};
+use super::head::{FileKind, HEAD_BYTES, HEAD_BYTES_MIN, Head, HeadFault, VERSION};
 use super::record::{self, Looked};
 use super::records::{Records, Step};
 use super::unwritten;
@@ -20,7 +20,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn failed(self, name: &str) -> impl Fn(io::Error) -> StoreError + use<'a, '_> {
-        move |cause| StoreError::of(self.disk, name, cause)
+        move |cause| StoreError::of(self.disk.path(), name, cause)
     }
 
     pub(super) fn len_of(self, name: &str) -> Result<u64, StoreError> {
@@ -54,6 +54,7 @@ impl<'a> Reader<'a> {
             Err(HeadFault::Newer(version)) => Err(StoreError::Newer {
                 file: self.disk.path().join(name),
                 version,
+                ours: VERSION,
             }),
             read => Ok(read),
         }

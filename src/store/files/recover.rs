@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::directory::Directory;
 use super::disk::Disk;
+use super::error::Fault;
 use super::identity::{self, StoreId};
-use super::import::{self, Fault};
+use super::import;
 use super::layout::Layout;
 use super::load::{Lack, Loss, Torn};
 use super::offline::Offline;

@@ -53,7 +53,7 @@ impl Writer {
         follows: Follows,
     ) -> Result<Writer, StoreError> {
         let file = disk.create(NEW);
-        let file = file.map_err(|source| StoreError::of(disk, NEW, source))?;
+        let file = file.map_err(|source| StoreError::of(disk.path(), NEW, source))?;
         let head = Head {
             sequence,
             before: matches!(follows, Follows::Log).then_some(Before {
@@ -115,7 +115,7 @@ impl Writer {
         self.wait_for_sync(disk)?;
         let name = name_of(self.sequence);
         let named = disk.rename(NEW, &name);
-        named.map_err(|source| StoreError::of(disk, &name, source))?;
+        named.map_err(|source| StoreError::of(disk.path(), &name, source))?;
         self.is_named = true;
         self.syncing = Some(self.file.begin_sync(Some(disk.names_syncer())));
         Ok(())
@@ -143,7 +143,7 @@ impl Writer {
             return Ok(());
         };
         self.syncing = None;
-        outcome.map_err(|source| StoreError::of(disk, NEW, source))
+        outcome.map_err(|source| StoreError::of(disk.path(), NEW, source))
     }
 
     fn begin_sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
@@ -155,11 +155,11 @@ impl Writer {
 
     fn wait_for_sync(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
         let outcome = self.syncing.take().map_or(Ok(()), |syncing| syncing.wait());
-        outcome.map_err(|source| StoreError::of(disk, NEW, source))
+        outcome.map_err(|source| StoreError::of(disk.path(), NEW, source))
     }
 
     fn write(&mut self, disk: &dyn Disk) -> Result<(), StoreError> {
-        let failed = |source| StoreError::of(disk, NEW, source);
+        let failed = |source| StoreError::of(disk.path(), NEW, source);
         self.file.append(&self.buffer).map_err(failed)?;
         self.bytes += self.buffer.len() as u64;
         self.unsynced_bytes += self.buffer.len() as u64;

@@ -173,7 +173,7 @@ fn note_passed_over(disk: &dyn Disk) -> Result<(), StoreError> {
 /// saved from is kept aside: who has saved it was interrupted.
 fn put_in_order(disk: &mut dyn Disk, loaded: &Loaded) -> Result<(), StoreError> {
     if let Some(torn) = &loaded.torn {
-        cut_off(disk, torn).map_err(|source| StoreError::of(disk, &torn.name, source))?;
+        cut_off(disk, torn).map_err(|source| StoreError::of(disk.path(), &torn.name, source))?;
     }
     move_all_aside(disk, &loaded.aside, "damaged")?;
     let unfinished = [log::NEW, snapshot::NEW, identity::NEW].map(str::to_owned);
@@ -182,7 +182,7 @@ fn put_in_order(disk: &mut dyn Disk, loaded: &Loaded) -> Result<(), StoreError> 
     for name in loaded.superfluous.iter().chain(&unfinished) {
         if names.contains(name) {
             let removed = disk.remove(name);
-            removed.map_err(|source| StoreError::of(disk, name, source))?;
+            removed.map_err(|source| StoreError::of(disk.path(), name, source))?;
         }
     }
     Ok(())
@@ -226,7 +226,7 @@ pub(super) fn move_all_aside(
             disk.rename(name, &aside)?;
             Ok(aside)
         });
-        let aside = moved.map_err(|source| StoreError::of(disk, name, source))?;
+        let aside = moved.map_err(|source| StoreError::of(disk.path(), name, source))?;
         tracing::warn!(
             "{}: does not count any more, and is kept in {aside}",
             disk.path().join(name).display()

@@ -249,7 +249,7 @@ impl Files {
                 let aside = start::free_name(&self.disk, format!("{name}.changed"));
                 let kept = aside.and_then(|aside| self.disk.rename(name, &aside));
                 if let Err(cause) = kept {
-                    tracing::warn!("{}", StoreError::of(&self.disk, name, cause));
+                    tracing::warn!("{}", StoreError::of(self.disk.path(), name, cause));
                 }
             }
         }

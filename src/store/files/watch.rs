@@ -224,9 +224,9 @@ impl Files {
                     std::io::Error::other("changed by somebody else")
                 }
                 Err(cause) if cause.kind() == ErrorKind::NotFound => cause,
-                Err(cause) => return Err(StoreError::of(disk, &name, cause)),
+                Err(cause) => return Err(StoreError::of(disk.path(), &name, cause)),
             };
-            lacking = lacking.or(Some(StoreError::of(disk, &name, cause)));
+            lacking = lacking.or(Some(StoreError::of(disk.path(), &name, cause)));
         }
         // A backup that was copied over the files is a whole store, one that was damaged is none.
         if is_cut && is_whole_store(disk) {
