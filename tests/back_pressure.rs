@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 
+#[path = "support/memory.rs"]
+mod memory;
+#[allow(dead_code, unused_imports, reason = "this binary uses a part of it")]
 mod support;
 
 use std::io::Write;
@@ -13,8 +16,8 @@ use std::time::{Duration, Instant};
 use iii_stream::shard::Decides;
 use serde_json::json;
 
+use memory::resident_bytes;
 use support::clients::{self, set_input};
-use support::memory::resident_bytes;
 use support::{SdkWorker, SharedCues, Subscriber, THREE_WORKERS, TestServer, raw, wait_until};
 
 /// One test at a time: their memory is one.

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 
+#[path = "support/memory.rs"]
+mod memory;
+#[allow(dead_code, unused_imports, reason = "this binary uses a part of it")]
 mod support;
 
 use std::io::Write;
@@ -14,8 +17,8 @@ use iii_stream::shard::Decides;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use memory::resident_bytes;
 use support::clients::{item_input, set_input};
-use support::memory::resident_bytes;
 use support::{SdkWorker, Shape, SharedCues, Subscriber, TestServer, raw, wait_until};
 
 /// One test at a time: their memory is one.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 
+#[allow(dead_code, unused_imports, reason = "this binary uses a part of it")]
 mod support;
 
 use std::collections::HashSet;

@@ -106,6 +106,10 @@ impl Subscriber {
     }
 
     /// On a stream that is a WebSocket already.
+    #[allow(
+        dead_code,
+        reason = "for tests that look at the memory of their process"
+    )]
     pub(crate) fn upgraded(stream: TcpStream) -> Subscriber {
         Subscriber {
             socket: WebSocket::from_raw_socket(stream, Role::Client, None),
@@ -254,6 +258,10 @@ impl Subscriber {
         stream.set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
+    #[allow(
+        dead_code,
+        reason = "for tests that look at the memory of their process"
+    )]
     pub(crate) fn stream(&self) -> &TcpStream {
         self.socket.get_ref()
     }
@@ -313,6 +321,10 @@ impl SdkWorker {
     }
 
     /// On a stream that is a WebSocket already.
+    #[allow(
+        dead_code,
+        reason = "for tests that look at the memory of their process"
+    )]
     pub(crate) fn upgraded(stream: TcpStream) -> SdkWorker {
         SdkWorker {
             socket: WebSocket::from_raw_socket(stream, Role::Client, None),
@@ -528,6 +540,10 @@ impl SdkWorker {
         }
     }
 
+    #[allow(
+        dead_code,
+        reason = "for tests that look at the memory of their process"
+    )]
     pub(crate) fn stream(&self) -> &TcpStream {
         self.socket.get_ref()
     }

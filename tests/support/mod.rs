@@ -3,12 +3,8 @@
 //! Nothing here sleeps to wait for something: whoever waits has a deadline, and names at it what did
 //! not come. Silence is shown by a marker: what was sent before it would have come before it.
 
-#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
-
 pub(crate) mod clients;
 pub(crate) mod lone;
-pub(crate) mod memory;
 pub(crate) mod program;
 pub(crate) mod raw;
 pub(crate) mod redis;

@@ -1,0 +1,159 @@
+//! The process attached to an engine behind TLS: it trusts whom the system, or `SSL_CERT_FILE`, trusts.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::{Value, json};
+use tungstenite::{Message, WebSocket, accept};
+
+use crate::support::DEADLINE;
+use crate::support::tls::Localhost;
+
+type Link = WebSocket<StreamOwned<ServerConnection, TcpStream>>;
+
+/// An engine's port with a certificate for `localhost` of an authority of its own.
+struct Engine {
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    authority: String,
+}
+
+impl Engine {
+    fn start() -> Engine {
+        let localhost = Localhost::make();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![localhost.certificate.der().clone()],
+                PrivateKeyDer::Pkcs8(localhost.key.serialize_der().into()),
+            )
+            .unwrap();
+        Engine {
+            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+            config: Arc::new(config),
+            authority: localhost.authority,
+        }
+    }
+
+    fn url(&self) -> String {
+        let port = self.listener.local_addr().unwrap().port();
+        format!("wss://localhost:{port}")
+    }
+
+    fn accept_bare(&self) -> StreamOwned<ServerConnection, TcpStream> {
+        let (stream, _) = self.listener.accept().unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        let session = ServerConnection::new(Arc::clone(&self.config)).unwrap();
+        StreamOwned::new(session, stream)
+    }
+
+    fn accept(&self) -> Link {
+        accept(self.accept_bare()).unwrap()
+    }
+}
+
+/// The binary, attached; it is killed when the test ends.
+struct Process {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Process {
+    fn start(test: &str, url: &str, trusted: &str) -> Process {
+        let directory =
+            std::env::temp_dir().join(format!("iii-stream-{}-{test}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("trusted.pem"), trusted).unwrap();
+        std::fs::write(directory.join("config.yaml"), "host: 127.0.0.1\nport: 0\n").unwrap();
+        let child = command(&directory)
+            .args(["--config", "config.yaml", "--engine", url])
+            .spawn()
+            .unwrap();
+        Process { child, directory }
+    }
+
+    fn line_with(&mut self, words: &str) -> String {
+        let lines = BufReader::new(self.child.stderr.as_mut().unwrap()).lines();
+        lines
+            .map(Result::unwrap)
+            .find(|line| line.contains(words))
+            .unwrap_or_else(|| panic!("no line says: {words}"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended, and its directory may be gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_iii-stream"));
+    command
+        .current_dir(directory)
+        .stderr(Stdio::piped())
+        .env("SSL_CERT_FILE", "trusted.pem");
+    for variable in [
+        "III_URL",
+        "III_ENGINE_URL",
+        "III_STREAM_CONFIG",
+        "RUST_LOG",
+        "SSL_CERT_DIR",
+    ] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn next(link: &mut Link) -> Value {
+    match link.read() {
+        Ok(Message::Text(text)) => serde_json::from_str(text.as_str()).unwrap(),
+        other => panic!("expected a text frame, got {other:?}"),
+    }
+}
+
+#[test]
+fn the_link_goes_through_tls() {
+    let engine = Engine::start();
+    let process = Process::start("tls", &engine.url(), &engine.authority);
+    let mut link = engine.accept();
+    while next(&mut link)["function_id"] != "engine::functions::list" {}
+    // Larger than any buffer on the way, in both directions.
+    let value = "x".repeat(900_000);
+    for number in 0..3 {
+        let input = json!({"stream_name": "s", "group_id": "g", "item_id": "i", "data": value});
+        let id = format!("00000001-0000-4000-8000-00000000000{number}");
+        let call = json!({"type": "invokefunction", "invocation_id": id, "function_id": "stream::set", "data": input});
+        link.send(Message::text(call.to_string())).unwrap();
+        let result = next(&mut link);
+        assert_eq!(result["invocation_id"], json!(id));
+        assert_eq!(result["result"]["new_value"], json!(value));
+    }
+    drop(process);
+}
+
+#[test]
+fn an_engine_that_nobody_vouches_for_is_not_attached_to() {
+    let (engine, stranger) = (Engine::start(), Engine::start());
+    let mut process = Process::start("untrusted", &engine.url(), &stranger.authority);
+    let mut socket = engine.accept_bare();
+    let mut byte = [0];
+    assert!(
+        socket.read(&mut byte).is_err(),
+        "no byte of ours gets through"
+    );
+    let line = process.line_with("cannot attach to the engine at wss://localhost:");
+    assert!(line.contains("invalid peer certificate"), "{line}");
+}

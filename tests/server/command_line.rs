@@ -1,0 +1,620 @@
+//! The binary as a shell sees it: its output, its exit code.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use iii_stream::config::{self, Config, Endpoint, Sources, StoreConfig};
+use iii_stream::server::{Options, Server};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+/// A directory of its own for each test, gone with it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("iii-stream-{}-{test}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+
+    fn with_file(self, text: &str) -> Self {
+        std::fs::write(self.0.join("config.yaml"), text).unwrap();
+        self
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn command(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_iii-stream"));
+    command.current_dir(directory).args(arguments);
+    for variable in [
+        "III_URL",
+        "III_ENGINE_URL",
+        "III_STREAM_CONFIG",
+        "III_CONFIG",
+        "III_WORKER_NAME",
+        "III_NAMESPACE",
+    ] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+fn run(directory: &Directory, arguments: &[&str]) -> (i32, String, String) {
+    outcome(command(&directory.0, arguments).output().unwrap())
+}
+
+fn outcome(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr)
+            .split_inclusive('\n')
+            .filter(|line| !line.starts_with("warning: open files ")) // this system's
+            .collect(),
+    )
+}
+
+#[test]
+fn no_output_shows_a_password_that_was_not_escaped() {
+    let url = "redis://me:s3c/r3t@redis.internal:6379/0";
+    let adapter = |rest: &str| {
+        format!("workers:\n- name: iii-stream\n  config:\n    adapter:\n      name: redis\n{rest}")
+    };
+    let files = [
+        adapter(&format!("      config: {{redis_url: \"{url}\"}}\n")),
+        adapter(&format!("      config: {{redis_url: {url}}}\n")),
+        adapter("      config: {redis_url: \"${REDIS}\"}\n"),
+        adapter(&format!("      config:\n        redis_url:{url}\n")),
+        adapter(&format!("      config: {url}\n")),
+        adapter(&format!("      config: [{url}]\n")),
+        adapter(&format!("      config: {{{url}: x}}\n")),
+        adapter(&format!("      config: {{redis_url: \"{url}\n")),
+        format!("workers:\n- name: iii-stream\n  config: {{adapter: {url}}}\n"),
+        format!("workers:\n- name: iii-stream\n  config: {{adapter: {{name: {url}}}}}\n"),
+        format!("workers:\n- name: iii-stream\n  config: {{host: {url}}}\n"),
+        format!("workers:\n- name: iii-stream\n  config: {{port: {url}}}\n"),
+        format!("workers:\n- name: iii-stream\n  server: {{engine: {url}}}\n"),
+        format!(
+            "workers:\n- name: iii-stream\n  server: {{engine: {}}}\n",
+            url.replace("redis", "ws")
+        ),
+        format!("workers:\n- name: iii-stream\n  server: {{allowed_origins: [{url}]}}\n"),
+        format!("workers:\n- {url}\n"),
+        format!("{url}\n"),
+        format!("{url}: 1\n"),
+    ];
+    for file in files {
+        let directory = Directory::new("secret").with_file(&file);
+        for arguments in [&[][..], &["check"], &["check", "--json"]] {
+            let output = command(&directory.0, arguments).env("REDIS", url).output();
+            let (code, out, error) = outcome(output.unwrap());
+            assert_eq!(code, 1, "{file}");
+            let said = out + &error;
+            assert!(
+                !said.contains("s3c") && !said.contains("r3t"),
+                "{file}: {said}"
+            );
+            assert!(!said.is_empty());
+        }
+    }
+    let directory = Directory::new("secret-hint").with_file(&adapter(&format!(
+        "      config: {{redis_url: \"{url}\"}}\n"
+    )));
+    let (_, _, error) = run(&directory, &[]);
+    assert!(
+        error.contains("\"redis://***@redis.internal:6379\"") && error.contains("%2F"),
+        "{error}"
+    );
+    let engine = "wss://me:s3c/r3t@engine:1";
+    let unknown = format!("--engin={engine}");
+    for arguments in [
+        &["--engine", engine][..],
+        &["check", "--engine", engine],
+        &["check", "--json", "--engine", engine],
+        &[&unknown],
+        &["check", engine],
+        &[engine],
+    ] {
+        let directory = Directory::new("secret-flag");
+        let (code, out, error) = run(&directory, arguments);
+        assert!(code != 0, "{arguments:?}");
+        let said = out + &error;
+        assert!(
+            !said.contains("s3c") && !said.contains("r3t"),
+            "{arguments:?}: {said}"
+        );
+        for variable in ["III_URL", "III_ENGINE_URL"] {
+            let output = command(&directory.0, &["check"])
+                .env(variable, engine)
+                .output();
+            let (code, out, error) = outcome(output.unwrap());
+            let said = out + &error;
+            assert!(
+                code == 1 && !said.contains("s3c") && !said.contains("r3t"),
+                "{said}"
+            );
+        }
+    }
+}
+
+#[test]
+fn check_shows_the_limits_that_open_files_leave() {
+    let directory = Directory::new("files-checked");
+    let outcome = |arguments: &str| {
+        let line = format!(
+            "ulimit -n 1024 && exec {} {arguments}",
+            env!("CARGO_BIN_EXE_iii-stream")
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).current_dir(&directory.0);
+        let output = command.env_remove("III_URL").output().unwrap();
+        (
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (out, error) = outcome("check");
+    assert!(error.starts_with("warning: open files 1024: 9"), "{error}");
+    let line = out
+        .lines()
+        .find(|line| line.contains("limits.connections "))
+        .unwrap();
+    assert!(
+        line.contains("= 9") && line.contains("# open files (default: 1000000)"),
+        "{line}"
+    );
+    let (out, _) = outcome("check --json");
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let warnings = value["warnings"].as_array().unwrap();
+    assert!(
+        warnings
+            .iter()
+            .any(|line| line.as_str().unwrap().starts_with("open files 1024: "))
+    );
+}
+
+#[test]
+fn version_names_ours_and_the_engines() {
+    let directory = Directory::new("version");
+    for flag in ["--version", "-v", "-V"] {
+        let expected = "iii-stream 0.1.0 (speaks iii 0.11.6-next.3)\n";
+        assert_eq!(
+            run(&directory, &[flag]),
+            (0, expected.to_owned(), String::new())
+        );
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_fault() {
+    let directory = Directory::new("gone");
+    for arguments in [&["check"][..], &["check", "--json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = command(&directory.0, arguments)
+            .stdout(writer)
+            .output()
+            .unwrap();
+        assert_eq!(outcome(output), (0, String::new(), String::new()));
+    }
+}
+
+#[test]
+fn an_error_names_its_cause_once() {
+    let directory = Directory::new("once");
+    let (code, _, said) = run(&directory, &["inspect", "nowhere"]);
+    assert_eq!(code, 1);
+    assert_eq!(said, "nowhere: No such file or directory (os error 2)\n");
+}
+
+#[test]
+fn help_teaches() {
+    let directory = Directory::new("help");
+    for flag in ["--help", "-h"] {
+        let (code, out, _) = run(&directory, &[flag]);
+        assert_eq!(code, 0);
+        for word in [
+            "Examples:",
+            "3112",
+            "49134",
+            "check",
+            "--engine",
+            "Exit codes:",
+            "Settings:",
+            "--url",
+            "--namespace",
+            "III_WORKER_NAME",
+        ] {
+            assert!(out.contains(word), "{word} is in {out}");
+        }
+    }
+}
+
+#[test]
+fn help_of_the_commands_about_kept_values_teaches() {
+    let directory = Directory::new("help-data");
+    for (command, words) in [
+        ("inspect", ["Examples:", "--json", "Exit codes:"]),
+        (
+            "export",
+            ["--reference", "./data/stream_store", "Exit codes:"],
+        ),
+        ("recover", ["--yes", ".damaged", "Exit codes:"]),
+    ] {
+        let (code, out, _) = run(&directory, &[command, "--help"]);
+        assert_eq!(code, 0);
+        for word in words {
+            assert!(out.contains(word), "{word} is in {out}");
+        }
+    }
+    for arguments in [&["inspect"][..], &["export"], &["recover", "--yes"]] {
+        assert_eq!(run(&directory, arguments).0, 2, "{arguments:?}");
+    }
+    let (code, _, error) = run(&directory, &["inspect", "./none"]);
+    assert_eq!((code, error.lines().count()), (1, 1), "{error}");
+}
+
+#[test]
+fn wrong_arguments_exit_with_two() {
+    let directory = Directory::new("wrong");
+    for arguments in [
+        &["--confg", "x"][..],
+        &["serve", "--yaml"],
+        &["--config"],
+        &["check", "--yaml"],
+        &["--use-default-config", "--config", "x"],
+    ] {
+        let (code, out, error) = run(&directory, arguments);
+        assert_eq!((code, out.as_str()), (2, ""), "{arguments:?}");
+        assert!(!error.is_empty());
+    }
+}
+
+#[test]
+fn serve_is_what_is_done_without_a_command() {
+    let directory = Directory::new("serve").with_file("workers: 5\n");
+    let without = run(&directory, &[]);
+    assert_eq!(run(&directory, &["serve"]), without);
+    assert_eq!(run(&directory, &["serve", "-c", "config.yaml"]), without);
+}
+
+#[test]
+fn check_says_what_is_passed_over() {
+    let file = "workers:\n- {name: iii-stream, config: {adapter: {name: kv}}}\n- {name: iii-worker-manager, config: {host: 127.0.0.1}}\n";
+    let directory = Directory::new("passed-over").with_file(file);
+    let mut command = command(&directory.0, &["check"]);
+    let (code, _, error) = outcome(command.env("III_URL", "ws://h").output().unwrap());
+    let line = "note: III_URL passed over: with config.yaml this server is the engine\n";
+    assert_eq!((code, error.as_str()), (0, line));
+}
+
+#[test]
+fn missing_file_exits_with_one_and_a_hint() {
+    let directory = Directory::new("missing");
+    let lines = "Config file not found: 'no.yaml'.\n\
+                 Hint: create a config.yaml or pass --use-default-config to run with defaults.\n";
+    for arguments in [
+        &["-c", "no.yaml"][..],
+        &["--config", "no.yaml"],
+        &["check", "--config", "no.yaml"],
+    ] {
+        assert_eq!(
+            run(&directory, arguments),
+            (1, String::new(), lines.to_owned())
+        );
+    }
+}
+
+#[test]
+fn what_is_not_served_is_refused_in_one_line() {
+    let stream = |rest: &str| format!("workers:\n- name: iii-stream\n  {rest}\n");
+    let (file, word) = (stream("config: {adapter: {name: bridge}}"), "bridge");
+    let directory = Directory::new("refused").with_file(&file);
+    let (code, out, error) = run(&directory, &[]);
+    assert_eq!((code, out.as_str()), (1, ""), "{word}");
+    assert!(
+        error.contains(word) && error.starts_with("config.yaml:"),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+/// The line of `check` about the engine, with single spaces.
+fn engine_line(command: &mut Command) -> String {
+    let (code, out, error) = outcome(command.output().unwrap());
+    assert_eq!(code, 0, "{error}");
+    let line = out
+        .lines()
+        .find(|line| line.starts_with("iii-stream.server.engine "));
+    line.unwrap()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[test]
+fn check_says_which_engine_and_who_named_it() {
+    let directory = Directory::new("attach");
+    let mut plain = command(&directory.0, &["check"]);
+    assert_eq!(
+        engine_line(&mut plain),
+        "iii-stream.server.engine = null # default"
+    );
+    let mut by_flag = command(
+        &directory.0,
+        &["check", "--engine", "wss://u:p@flag:1/?token=t"],
+    );
+    assert_eq!(
+        engine_line(&mut by_flag),
+        "iii-stream.server.engine = wss://***@flag:1/?*** # flag"
+    );
+    for variable in ["III_URL", "III_ENGINE_URL"] {
+        let mut by_variable = command(&directory.0, &["check"]);
+        by_variable.env(variable, "ws://localhost:49134");
+        assert_eq!(
+            engine_line(&mut by_variable),
+            format!("iii-stream.server.engine = ws://localhost:49134 # variable {variable}")
+        );
+    }
+    let directory = directory.with_file("host: \"${NAME}\"\nadapter: {name: kv}\n");
+    let mut bare = command(&directory.0, &["check", "--expand-env"]);
+    bare.env("NAME", "h");
+    assert_eq!(
+        engine_line(&mut bare),
+        "iii-stream.server.engine = ws://localhost:49134 # default"
+    );
+}
+
+#[test]
+fn what_is_no_address_of_an_engine_is_refused_in_one_line() {
+    let directory = Directory::new("address");
+    for arguments in [
+        &["--engine", "localhost:1"][..],
+        &["check", "--engine", "localhost:1"],
+    ] {
+        let (code, _, error) = run(&directory, arguments);
+        assert_eq!(
+            (code, error.as_str()),
+            (
+                1,
+                "--engine: \"localhost:1\" is no address of an engine, expected ws://host:port or wss://host:port\n"
+            )
+        );
+    }
+}
+
+#[test]
+fn check_warns_where_everybody_is_let_in() {
+    let file = "workers:\n- name: iii-stream\n  config: {auth_function: f, adapter: {name: kv}}\n  server: {auth_failure: allow}\n- {name: iii-worker-manager, config: {host: 127.0.0.1}}\n";
+    let directory = Directory::new("allow").with_file(file);
+    let (code, _, error) = run(&directory, &["check"]);
+    assert_eq!(code, 0);
+    assert_eq!(
+        error,
+        "warning: config.yaml: server.auth_failure is allow: everybody is let in when f refuses or fails\n"
+    );
+}
+
+#[test]
+fn all_faults_of_a_file_are_shown() {
+    let file =
+        "workers:\n- name: iii-stream\n  config: {port: \"1\", prot: 2}\n  server: {thread: 1}\n";
+    let directory = Directory::new("faults").with_file(file);
+    let (code, out, error) = run(&directory, &[]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!(
+        error.lines().collect::<Vec<_>>(),
+        [
+            "config.yaml:3:18: workers[0].config.port: \"1\" is a text, expected an integer from 0 to 65535 (remove the quotes)",
+            "config.yaml:3:23: workers[0].config.prot: unknown key; did you mean port?",
+            "config.yaml:4:12: workers[0].server.thread: unknown key; did you mean threads?",
+        ]
+    );
+    let (code, out, checked) = run(&directory, &["check"]);
+    assert_eq!((code, checked), (1, error));
+    assert!(
+        out.contains("iii-stream.config.host") && !out.ends_with("ok\n"),
+        "{out}"
+    );
+}
+
+#[test]
+fn check_shows_each_setting_and_where_it_came_from() {
+    let file = "workers:\n- name: iii-stream\n  config: {adapter: {name: kv}}\n  server:\n    limits: {message_bytes: 64KiB, connections: ${COUNT:5}}\n- {name: iii-worker-manager, config: {host: '::1'}}\n";
+    let directory = Directory::new("check").with_file(file);
+    let output = command(&directory.0, &["check", "-c", "config.yaml"])
+        .env("COUNT", "7")
+        .output();
+    let (code, out, error) = outcome(output.unwrap());
+    assert_eq!((code, error.as_str()), (0, ""));
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = out.lines().map(words).collect();
+    for line in [
+        "iii-stream.config.port = 3112 # default",
+        "iii-stream.config.adapter.name = kv # config.yaml:3",
+        "iii-stream.server.limits.message_bytes = 65536 # config.yaml:5",
+        "iii-stream.server.limits.connections = 7 # variable COUNT",
+        "ok",
+    ] {
+        assert!(
+            lines.iter().any(|found| found == line),
+            "{line} is in {out}"
+        );
+    }
+}
+
+#[test]
+fn check_json_is_one_object_on_one_line() {
+    let directory = Directory::new("json");
+    let (code, out, _) = run(&directory, &["check", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, out.lines().count()), (0, 1));
+    assert_eq!(value["ok"], true);
+    assert_eq!(value["settings"][0]["key"], "iii-stream.config.port");
+    assert_eq!(value["settings"][0]["value"], 3112);
+    assert_eq!(value["settings"][0]["origin"], "default");
+
+    let directory = directory.with_file("workers: 5\n");
+    let (code, out, error) = run(&directory, &["check", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, error.as_str()), (1, ""));
+    assert_eq!(value["ok"], false);
+    assert_eq!(
+        value["errors"][0],
+        "config.yaml:1:10: workers: 5 is an integer, expected a list"
+    );
+}
+
+/// What texts of addresses, origins and patterns are made of, and what spoils them.
+const PIECES: [&str; 40] = [
+    "a",
+    "B",
+    "x1",
+    "example",
+    ".com",
+    ".",
+    "..",
+    "-",
+    "_",
+    "1",
+    "127.0.0.1",
+    "300.1.1.1",
+    "0",
+    "[::1]",
+    "[",
+    "]",
+    ":",
+    ":80",
+    ":0",
+    ":65536",
+    ":+1",
+    "*",
+    "*.",
+    "/",
+    "//",
+    "?t=1",
+    "#f",
+    "@",
+    "u:p@",
+    " ",
+    "%",
+    "%41",
+    "\u{e9}",
+    "\\0",
+    "\\n",
+    "null",
+    "localhost",
+    "match(",
+    "'",
+    ")",
+];
+
+/// A text, sound as often as not.
+fn text(random: &mut SmallRng, starts: &[&str]) -> String {
+    let mut text = starts[random.random_range(0..starts.len())].to_owned();
+    for _ in 0..random.random_range(0..5) {
+        text += PIECES[random.random_range(0..PIECES.len())];
+    }
+    text
+}
+
+/// What the settings of a whole file, or the faults in it, come to.
+fn checked(file: &str) -> Result<Config, String> {
+    let bytes = file.as_bytes();
+    let reading = config::read(&Sources {
+        config: Some("config.yaml".into()),
+        engine: None,
+        namespace: None,
+        expand_env: false,
+        default_config: false,
+        variable: &|_| None,
+        read: &|path| match path == Path::new("config.yaml") {
+            true => Ok(bytes.to_vec()),
+            false => Err(std::io::ErrorKind::NotFound.into()),
+        },
+    });
+    match reading.faults.first() {
+        None => Ok(reading.config),
+        Some(fault) => Err(fault.to_string()),
+    }
+}
+
+#[test]
+fn a_start_takes_all_that_check_takes() {
+    let directory = Directory::new("random");
+    let mut random = SmallRng::seed_from_u64(15);
+    let mut taken = [0; 6];
+    for _ in 0..3000 {
+        let kind = random.random_range(0..taken.len());
+        let (key, start): (_, &[&str]) = match kind {
+            0 => ("allowed_origins", &["https://", "*.", "a://b", "null", ""]),
+            1 => ("worker_origins", &["http://a", "*.b", "x-1://", ""]),
+            2 => (
+                "engine",
+                &["ws://", "ws://a", "ws://u:p@b", "ws://127.0.0.1", ""],
+            ),
+            3 => ("expose_functions", &["match('", "match(", "a::", ""]),
+            4 => ("file_path", &["", "a/", "./", "b"]),
+            _ => ("host", &["127.0.0.1", "[::1]", "::1", "localhost", "a", ""]),
+        };
+        let end = if kind == 3 && random.random() {
+            "*')"
+        } else {
+            ""
+        };
+        let value = format!("\"{}{end}\"", text(&mut random, start));
+        let in_server = |list: &str| format!("server: {{{list}}}");
+        let file = match kind {
+            0 | 1 => in_server(&format!("{key}: [{value}]")),
+            2 => in_server(&format!("{key}: {value}")),
+            3 => {
+                format!("}}\n- {{name: iii-worker-manager, config: {{rbac: {{{key}: [{value}]}}}}")
+            }
+            4 => format!(
+                "config: {{adapter: {{name: kv, config: {{store_method: file_based, {key}: {value}}}}}}}"
+            ),
+            _ => format!("config: {{{key}: {value}}}"),
+        };
+        let Ok(mut config) = checked(&format!("workers:\n- {{name: iii-stream, {file}}}\n")) else {
+            continue;
+        };
+        taken[kind] += 1;
+        if kind == 5 {
+            // Whether a name can be looked up is the machine's affair, and so is what is listened on.
+            if config.stream.host.parse::<std::net::Ipv4Addr>().is_ok() {
+                assert!(config.stream.addresses().is_ok(), "{value}");
+            }
+            continue;
+        }
+        if taken[kind] > 40 {
+            continue;
+        }
+        config.stream = Endpoint::new("127.0.0.1", 0);
+        config.threads = config::Threads::Count(1);
+        config.drain_ms = 1;
+        for listener in &mut config.worker_listeners {
+            listener.endpoint = Endpoint::new("127.0.0.1", 0);
+        }
+        if let StoreConfig::Files(files) = &mut config.store {
+            // What leaves the test's directory is not tried.
+            let path = files.path.to_string_lossy();
+            if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+                continue;
+            }
+            files.path = directory.0.join(&files.path);
+        }
+        let started = Server::start(&config, Options::default());
+        started
+            .map(Server::drain)
+            .unwrap_or_else(|error| unreachable!("{file}: {error}"));
+    }
+    assert!(taken.iter().all(|count| *count > 20), "{taken:?}");
+}

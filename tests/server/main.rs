@@ -1,0 +1,36 @@
+//! What holds of the server through its public face: its ports, its files, its Redis, its process.
+//!
+//! One topic a file, each with its own head. One binary for all, so that a change is linked once; what
+//! looks at the memory or the open files of its process has a binary of its own beside this one.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attached;
+mod attached_tls;
+mod auth;
+mod auth_function;
+mod command_line;
+mod conformance;
+mod custom_stores;
+mod engine;
+mod engine_own;
+mod engine_rbac;
+mod files;
+mod frames;
+mod hooks;
+mod limits;
+mod namespaces;
+mod presence;
+mod process;
+mod redis;
+mod redis_others;
+mod redis_processes;
+mod sdks;
+mod store;
+mod taking_over;
+mod triggers;
+mod update_cases;
+mod upgrade;
