@@ -127,11 +127,11 @@ impl Fanout {
         let mut compares = extra.late_len();
         extra.remove(item.as_ref(), *from);
         let is_last = extra.is_empty();
-        if let (MemberAt::Watchers(slot), Some(item)) = (at, item)
-            && !extra.follows(item)
+        if let MemberAt::Watchers(slot) = at
+            && !extra.follows(item.as_ref())
         {
-            compares += group.watchers_len(item);
-            group.unwatch(item, slot);
+            compares += item.as_ref().map_or(0, |item| group.watchers_len(item));
+            group.unwatch(item.as_ref(), slot);
         }
         if is_last {
             reader.take_membership(found);

@@ -2,18 +2,13 @@
 
 use std::sync::{Arc, Weak};
 
-use hashbrown::HashMap;
-
-use crate::collections::Slots;
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
 use crate::protocol::frame::SyncFrame;
 
 use super::list::List;
 use super::place::{Extra, Place};
 use super::reader::{Connections, MemberAt};
-
-/// No watcher stands there.
-const NOBODY: u32 = u32::MAX;
+use super::watchers::Watchers;
 
 /// A group with local subscriptions, or with joins that wait for their `sync`.
 pub(super) struct LocalGroup {
@@ -23,13 +18,8 @@ pub(super) struct LocalGroup {
     pub(super) list: List,
     /// Sockets that every event concerns.
     pub(super) members: Vec<Place>,
-    /// Sockets that follow single items only: found by item, so that an event of one item does not
-    /// visit those of the others.
-    pub(super) watchers: Slots<Place>,
-    pub(super) by_item: HashMap<ItemId, Vec<u32>>,
-    /// Watchers that lack something, each once. May name one that lacks nothing any more, or
-    /// [`NOBODY`] in place of one that is gone.
-    pub(super) due_watchers: Vec<u32>,
+    /// Sockets that follow single items; `None`: there are none.
+    watchers: Option<Box<Watchers>>,
     /// Joins sent to the owner and not answered yet.
     pub(super) joins: u32,
     /// The `sync` that was given to one here most recently.
@@ -44,10 +34,12 @@ pub(super) struct Sweep {
     pub(super) is_queued: bool,
     /// It has begun: what follows counts.
     pub(super) is_begun: bool,
+    /// The watchers of events before it are marked.
+    pub(super) has_marked: bool,
     /// Members before this one have been visited.
     pub(super) members: usize,
-    /// Due watchers before this one have been visited.
-    pub(super) watchers: usize,
+    /// So many of the due watchers, the first ones, have not been visited.
+    pub(super) watchers_left: usize,
     /// Frames came since it began, or a place that it has visited moved on: another one follows.
     pub(super) is_outrun: bool,
     /// The least place of those visited.
@@ -69,9 +61,7 @@ impl LocalGroup {
             hash,
             list: List::default(),
             members: Vec::new(),
-            watchers: Slots::default(),
-            by_item: HashMap::new(),
-            due_watchers: Vec::new(),
+            watchers: None,
             joins: 0,
             last_sync: Weak::new(),
             sweep: Sweep::default(),
@@ -85,89 +75,88 @@ impl LocalGroup {
 
     /// Nobody is in it, so nobody lacks anything.
     pub(super) fn has_nobody(&self) -> bool {
-        self.members.is_empty() && self.watchers.is_empty()
+        self.members.is_empty() && self.watchers.is_none()
+    }
+
+    #[cfg(test)]
+    pub(super) fn watchers(&self) -> Option<&Watchers> {
+        self.watchers.as_deref()
+    }
+
+    /// Nobody lacks anything, or will for an event that comes now.
+    pub(super) fn lacks_nothing(&self) -> bool {
+        let lack_nothing = |watchers: &Watchers| watchers.lack_nothing();
+        self.members.is_empty() && self.watchers.as_deref().is_none_or(lack_nothing)
     }
 
     pub(super) fn place_mut(&mut self, at: MemberAt) -> Option<&mut Place> {
         match at {
             MemberAt::Members(index) => self.members.get_mut(index as usize),
-            MemberAt::Watchers(slot) => self.watchers.get_mut(slot),
+            MemberAt::Watchers(slot) => self.watchers.as_mut()?.get_mut(slot),
         }
     }
 
     pub(super) fn place(&self, at: MemberAt) -> Option<&Place> {
         match at {
             MemberAt::Members(index) => self.members.get(index as usize),
-            MemberAt::Watchers(slot) => self.watchers.get(slot),
+            MemberAt::Watchers(slot) => self.watchers.as_ref()?.get(slot),
         }
     }
 
-    /// Where that place's next frame is: a watcher that is not due lacks nothing.
+    /// Where that place's next frame is.
     pub(super) fn next_of(&self, at: MemberAt) -> u64 {
         let end = self.list.end();
-        match (at, self.place(at)) {
-            (_, None) => end,
-            (MemberAt::Members(_), Some(place)) => place.next,
-            (MemberAt::Watchers(_), Some(place)) => {
-                let is_due = place.extra.as_ref().is_some_and(|extra| extra.due);
-                if is_due { place.next } else { end }
+        match at {
+            MemberAt::Members(index) => {
+                let place = self.members.get(index as usize);
+                place.map_or(end, |place| place.next)
+            }
+            MemberAt::Watchers(slot) => {
+                let watchers = self.watchers.as_ref();
+                watchers.map_or(end, |watchers| watchers.next_of(slot, end))
             }
         }
     }
 
     pub(super) fn add(&mut self, place: Place) -> MemberAt {
-        let follows_whole = place
-            .extra
-            .as_ref()
-            .is_none_or(|extra| extra.follows_whole());
-        if follows_whole {
+        let extra = place.extra.as_deref();
+        if extra.is_none_or(Extra::follows_whole) {
             self.members.push(place);
             return MemberAt::Members(self.members.len() as u32 - 1);
         }
-        let items = place
-            .extra
-            .as_ref()
-            .map(|extra| extra.items())
-            .unwrap_or_default();
-        let slot = self.watchers.insert(place);
-        for item in items {
-            self.watch(item, slot);
+        MemberAt::Watchers(self.watchers.get_or_insert_default().add(place))
+    }
+
+    /// The watcher, which did not follow that item, or the whole group, is to be visited for it.
+    pub(super) fn watch(&mut self, item: Option<ItemId>, slot: u32) {
+        if let Some(watchers) = &mut self.watchers {
+            watchers.watch(item, slot);
         }
-        MemberAt::Watchers(slot)
     }
 
-    /// The watcher, which did not follow that item yet, is to be visited for its events.
-    pub(super) fn watch(&mut self, item: ItemId, slot: u32) {
-        self.by_item.entry(item).or_default().push(slot);
-    }
-
-    pub(super) fn unwatch(&mut self, item: &ItemId, slot: u32) {
-        if let Some(watchers) = self.by_item.get_mut(item) {
-            if let Some(found) = position(watchers, slot) {
-                watchers.swap_remove(found);
-            }
-            if watchers.is_empty() {
-                self.by_item.remove(item);
-            }
+    pub(super) fn unwatch(&mut self, item: Option<&ItemId>, slot: u32) {
+        if let Some(watchers) = &mut self.watchers {
+            watchers.unwatch(item, slot);
         }
     }
 
     /// How many watchers the item has.
     pub(super) fn watchers_len(&self, item: &ItemId) -> usize {
-        self.by_item.get(item).map_or(0, Vec::len)
+        let watchers = self.watchers.as_ref();
+        watchers.map_or(0, |watchers| watchers.len_of(item))
     }
 
-    /// Whether the running sweep has been there.
+    /// Whether the running sweep has been there, or will not come there.
     pub(super) fn is_visited(&self, at: MemberAt) -> bool {
         let visited = match at {
             MemberAt::Members(index) => (index as usize) < self.sweep.members,
             MemberAt::Watchers(slot) => {
-                let extra = self
+                let place = self
                     .watchers
-                    .get(slot)
-                    .and_then(|place| place.extra.as_ref());
-                let listed = extra.and_then(|extra| extra.listed);
-                listed.is_some_and(|listed| (listed as usize) < self.sweep.watchers)
+                    .as_ref()
+                    .and_then(|watchers| watchers.place_in_due(slot));
+                let is_left = place.is_some_and(|place| place < self.sweep.watchers_left);
+                self.sweep.has_marked && !is_left
             }
         };
         visited && self.sweep.is_begun
@@ -182,18 +171,11 @@ impl LocalGroup {
     ) -> Option<Place> {
         match at {
             MemberAt::Watchers(slot) => {
-                let mut place = self.watchers.remove(slot)?;
-                if let Some(listed) = place.extra.as_mut().and_then(|extra| extra.listed.take()) {
-                    // The slot may soon be another's, who is not to be listed twice.
-                    self.due_watchers[listed as usize] = NOBODY;
-                }
-                for item in place
-                    .extra
-                    .as_ref()
-                    .map(|extra| extra.items())
-                    .unwrap_or_default()
-                {
-                    self.unwatch(&item, slot);
+                let watchers = self.watchers.as_mut()?;
+                let place = watchers.remove(slot)?;
+                if watchers.is_empty() {
+                    self.watchers = None;
+                    self.sweep.watchers_left = 0;
                 }
                 Some(place)
             }
@@ -233,14 +215,18 @@ impl LocalGroup {
     pub(super) fn places(&self) -> impl Iterator<Item = (MemberAt, &Place)> {
         let members = self.members.iter().enumerate();
         let members = members.map(|(index, place)| (MemberAt::Members(index as u32), place));
-        let watchers = self.watchers.iter();
+        let watchers = self.watchers.iter().flat_map(|watchers| watchers.iter());
         members.chain(watchers.map(|(slot, place)| (MemberAt::Watchers(slot), place)))
     }
 
     pub(super) fn check_invariants(&self) {
         self.list.check_invariants();
         debug_assert!(self.sweep.members <= self.members.len());
-        debug_assert!(!self.sweep.is_begun || self.sweep.watchers <= self.due_watchers.len());
+        let due_len = self
+            .watchers
+            .as_ref()
+            .map_or(0, |watchers| watchers.due_len());
+        debug_assert!(!self.sweep.is_begun || self.sweep.watchers_left <= due_len);
         debug_assert!(self.sweep.is_queued || !self.sweep.is_begun);
         debug_assert!(self.sweep.is_queued || self.sweep.fresh_bytes == 0);
         debug_assert!(self.sweep.fresh_bytes > 0 || !self.sweep.is_lagging);
@@ -248,92 +234,65 @@ impl LocalGroup {
             let next = self.next_of(at);
             debug_assert!(self.list.holds_from(next), "a frame that it lacks is gone");
             place.check_invariants();
-            match (at, &place.extra) {
-                (MemberAt::Members(_), extra) => {
-                    let follows_whole = |extra: &Extra| extra.follows_whole();
-                    debug_assert!(extra.as_deref().is_none_or(follows_whole));
-                }
-                (MemberAt::Watchers(_), None) => debug_assert!(false, "it follows everything"),
-                (MemberAt::Watchers(slot), Some(extra)) => {
-                    debug_assert!(!extra.follows_whole());
-                    for item in extra.items() {
-                        let watchers = self.by_item.get(&item);
-                        debug_assert!(watchers.is_some_and(|watchers| watchers.contains(&slot)));
-                    }
-                    debug_assert!(!extra.due || extra.listed.is_some());
-                    let listed = extra
-                        .listed
-                        .map(|listed| self.due_watchers[listed as usize]);
-                    debug_assert!(listed.is_none_or(|listed| listed == slot));
-                }
-            }
         }
-        for (item, watchers) in &self.by_item {
+        if let Some(watchers) = &self.watchers {
             debug_assert!(!watchers.is_empty());
-            for (number, slot) in watchers.iter().enumerate() {
-                let extra = self
-                    .watchers
-                    .get(*slot)
-                    .and_then(|place| place.extra.as_ref());
-                debug_assert!(extra.is_some_and(|extra| extra.follows(item)));
-                debug_assert!(!watchers[..number].contains(slot), "listed twice");
+            watchers.check_invariants();
+        }
+    }
+
+    /// A frame of that number is about to come: those who watch for it lack it from now on. Gives how
+    /// many were marked for that; where they are many, the sweep does it.
+    pub(super) fn note_event(&mut self, item: Option<&str>, number: u64) -> usize {
+        let watchers = self.watchers.as_mut();
+        watchers.map_or(0, |watchers| watchers.note_event(item, number))
+    }
+
+    /// The sweep marks so many watchers at most, and gives how many; `None`: all are.
+    pub(super) fn mark_some(&mut self, most: usize) -> Option<usize> {
+        let (before, end) = (self.sweep.fresh_to, self.list.end());
+        self.watchers.as_mut()?.mark_some(most, before, end)
+    }
+
+    /// All are marked: the sweep visits those who are due now.
+    pub(super) fn have_marked(&mut self) {
+        self.sweep.has_marked = true;
+        let watchers = self.watchers.as_ref();
+        self.sweep.watchers_left = watchers.map_or(0, |watchers| watchers.due_len());
+    }
+
+    /// Whom the sweep visits next.
+    pub(super) fn next_visit(&self) -> Option<MemberAt> {
+        if self.sweep.members < self.members.len() {
+            return Some(MemberAt::Members(self.sweep.members as u32));
+        }
+        if self.sweep.watchers_left == 0 {
+            return None;
+        }
+        let slot = self.watchers.as_ref()?.first_due()?;
+        Some(MemberAt::Watchers(slot))
+    }
+
+    /// It has been there.
+    pub(super) fn pass_visit(&mut self, at: MemberAt) {
+        match at {
+            MemberAt::Members(_) => self.sweep.members += 1,
+            MemberAt::Watchers(_) => {
+                self.sweep.watchers_left -= 1;
+                if let Some(watchers) = &mut self.watchers {
+                    watchers.pass_first_due();
+                }
             }
         }
-        let is_listed = |(_, place): &(u32, &Place)| {
-            place
-                .extra
-                .as_ref()
-                .is_some_and(|extra| extra.listed.is_some())
-        };
-        let named = self.due_watchers.iter().filter(|slot| **slot != NOBODY);
-        debug_assert_eq!(
-            named.count(),
-            self.watchers.iter().filter(is_listed).count()
-        );
     }
 
-    /// A frame for that item came: its watchers lack it from now on. Gives how many they are.
-    pub(super) fn mark_watchers(&mut self, item: &str, number: u64) -> usize {
-        let Some(watchers) = self.by_item.get(item) else {
-            return 0;
-        };
-        for slot in watchers {
-            let Some(place) = self.watchers.get_mut(*slot) else {
-                continue;
-            };
-            if let Some(extra) = &mut place.extra
-                && !extra.due
-            {
-                place.next = number;
-                enlist(&mut self.due_watchers, *slot, extra);
-            }
+    /// The watcher lacks something, from there on. A running sweep may not come there any more.
+    pub(super) fn mark_watcher(&mut self, slot: u32, next: u64) {
+        if let Some(watchers) = &mut self.watchers {
+            watchers.enlist(slot, next);
         }
-        watchers.len()
-    }
-
-    /// The watcher lacks something, from its place on.
-    pub(super) fn mark_watcher(&mut self, slot: u32) {
-        let place = self.watchers.get_mut(slot);
-        if let Some(extra) = place.and_then(|place| place.extra.as_mut()) {
-            enlist(&mut self.due_watchers, slot, extra);
-        }
-    }
-
-    /// Takes those out of the due watchers who lack nothing any more.
-    pub(super) fn retain_due(&mut self) {
-        let mut kept = 0;
-        self.due_watchers.retain(|slot| {
-            let place = self.watchers.get_mut(*slot);
-            let Some(extra) = place.and_then(|place| place.extra.as_mut()) else {
-                return false;
-            };
-            extra.listed = extra.due.then_some(kept);
-            kept += u32::from(extra.due);
-            extra.due
-        });
-        if self.due_watchers.is_empty() {
-            self.due_watchers.shrink_to(64);
-        }
+        self.sweep.slowest = self.sweep.slowest.min(next);
+        self.sweep.is_outrun |= self.sweep.is_begun;
     }
 
     /// A place lacks nothing any more.
@@ -350,38 +309,28 @@ impl LocalGroup {
     /// Brings a place up to the first frame that it lacks; `send` takes the `sync`s before that.
     pub(super) fn catch_up(&mut self, at: MemberAt, send: impl FnMut(Arc<SyncFrame>)) {
         let next = self.next_of(at);
+        if let MemberAt::Watchers(slot) = at
+            && next < self.list.end()
+            && !self.is_due(at)
+        {
+            self.mark_watcher(slot, next); // it was still to be marked
+        }
         let place = match at {
             MemberAt::Members(index) => self.members.get_mut(index as usize),
-            MemberAt::Watchers(slot) => self.watchers.get_mut(slot),
+            MemberAt::Watchers(slot) => {
+                let watchers = self.watchers.as_mut();
+                watchers.and_then(|watchers| watchers.get_mut(slot))
+            }
         };
         if let Some(place) = place {
             place.next = next;
             place.catch_up(&self.list, send);
         }
     }
-}
 
-/// Where `slot` stands. An item may have very many watchers: they are compared in blocks without a
-/// branch for each, which the compiler turns into vector instructions.
-fn position(watchers: &[u32], slot: u32) -> Option<usize> {
-    const BLOCK_LEN: usize = 64;
-    let holds = |block: &[u32]| {
-        let is_it = block.iter().map(|watcher| *watcher == slot);
-        is_it.fold(false, |held, is_it| held | is_it)
-    };
-    let block = watchers.chunks(BLOCK_LEN).position(holds)?;
-    let begin = block * BLOCK_LEN;
-    let in_block = watchers[begin..]
-        .iter()
-        .position(|watcher| *watcher == slot)?;
-    Some(begin + in_block)
-}
-
-fn enlist(due_watchers: &mut Vec<u32>, slot: u32, extra: &mut Extra) {
-    extra.due = true;
-    if extra.listed.is_none() {
-        extra.listed = Some(due_watchers.len() as u32);
-        due_watchers.push(slot);
+    fn is_due(&self, at: MemberAt) -> bool {
+        let extra = self.place(at).and_then(|place| place.extra.as_ref());
+        extra.is_some_and(|extra| extra.due)
     }
 }
 

@@ -11,9 +11,11 @@ mod ending;
 mod group;
 mod held;
 mod list;
+mod marks;
 mod place;
 mod reader;
 mod sweep;
+mod watchers;
 
 pub use ending::Ending;
 pub use reader::{Connections, Reader, Socket, Written};
@@ -40,8 +42,13 @@ use sweep::Plan;
 /// that the sweeps before a reader's next visit cannot put it far beyond the bound.
 const LAG_PARTS_OF_BOUND: usize = 4;
 
-/// Watchers that are marked for events before a sweep has to go on: each event visits all of its item.
-const MARKS_A_SWEEP: usize = 64 * 1024;
+/// Watchers that events mark themselves before a sweep has to go on.
+const MARKS_A_SWEEP: usize = 8 * 1024;
+
+/// A socket that follows more items than this of a group is not moved between its members and its
+/// watchers: each of the items would have to be entered or taken out in one go. Debug builds have
+/// fewer, so that the simulation's sockets come to have more.
+const MOVED_ITEMS_MAX: usize = if cfg!(debug_assertions) { 2 } else { 64 };
 
 /// The groups that a worker's sockets follow.
 pub struct Fanout {
@@ -57,7 +64,7 @@ pub struct Fanout {
     /// Bytes of all lists.
     held_bytes: usize,
     held_syncs: HeldSyncs,
-    /// Watchers that events have visited since a sweep last went on.
+    /// Watchers that events have marked since a sweep last went on.
     marks: usize,
     outcome: Outcome,
     /// Laid out and carried out within one write; kept for its memory.
@@ -256,9 +263,7 @@ impl Fanout {
             return;
         };
         let item = entry.item.clone();
-        let follows_item = item
-            .as_ref()
-            .is_some_and(|item| place.extra().follows(item));
+        let follows = place.extra().follows(item.as_ref());
         if is_behind {
             reader.wait_for_sync(entry.sync.as_ref().map_or(0, |sync| sync.len()));
             reader.note(found);
@@ -270,11 +275,11 @@ impl Fanout {
                 reader.push_sync(sync);
             }
         }
-        match (at, item) {
-            (MemberAt::Watchers(slot), Some(item)) if !follows_item => group.watch(item, slot),
-            (MemberAt::Watchers(_), Some(_)) => {}
-            (MemberAt::Watchers(_), None) => self.regroup(connection, local, connections),
-            (MemberAt::Members(_), _) => {}
+        let is_to_move = item.is_none() && place.may_move();
+        match at {
+            MemberAt::Watchers(_) if is_to_move => self.regroup(connection, local, connections),
+            MemberAt::Watchers(slot) if !follows => group.watch(item, slot),
+            MemberAt::Watchers(_) | MemberAt::Members(_) => {}
         }
         if was_behind && !is_behind {
             self.make_due(local); // it may have been the one that held the list back
@@ -347,24 +352,33 @@ impl Fanout {
         };
         let extra = place.extra();
         extra.remove(subscription.item.as_ref(), subscription.from);
-        if extra.is_empty() {
+        let is_last = extra.is_empty();
+        let follows_whole = extra.follows_whole();
+        let unwatches = !extra.follows(subscription.item.as_ref());
+        let is_to_move = place.may_move();
+        if let MemberAt::Watchers(slot) = at
+            && unwatches
+        {
+            group.unwatch(subscription.item.as_ref(), slot);
+        }
+        if is_last {
             reader.take_membership(found);
-            if let (MemberAt::Watchers(slot), Some(item)) = (at, &subscription.item) {
-                group.unwatch(item, slot);
-            }
             self.remove(local, at, connections);
             return true;
         }
-        match (at, &subscription.item) {
-            (MemberAt::Watchers(slot), Some(item)) => {
-                if !extra.follows(item) {
-                    group.unwatch(item, slot);
-                }
-            }
-            (MemberAt::Members(_), _) if !extra.follows_whole() => {
+        match at {
+            MemberAt::Watchers(_) if follows_whole && is_to_move => {
                 self.regroup(connection, local, connections)
             }
-            _ => place.simplify(),
+            MemberAt::Members(_) if !follows_whole && is_to_move => {
+                self.regroup(connection, local, connections)
+            }
+            MemberAt::Members(_) if follows_whole => {
+                if let Some(place) = group.place_mut(at) {
+                    place.simplify();
+                }
+            }
+            MemberAt::Members(_) | MemberAt::Watchers(_) => {}
         }
         true
     }
@@ -375,12 +389,8 @@ impl Fanout {
             return;
         };
         let number = group.list.end();
-        if !group.watchers.is_empty()
-            && let Some(item) = frame.item()
-        {
-            self.marks += group.mark_watchers(item, number);
-        }
-        if group.has_nobody() || (group.members.is_empty() && group.due_watchers.is_empty()) {
+        self.marks += group.note_event(frame.item(), number);
+        if group.lacks_nothing() {
             return;
         }
         let len = frame.wire().len();
@@ -499,7 +509,7 @@ impl Fanout {
         place.simplify();
         let new_at = group.add(place);
         if let (MemberAt::Watchers(slot), true) = (new_at, is_behind) {
-            group.mark_watcher(slot);
+            group.mark_watcher(slot, next);
         }
         if let Some((reader, _)) = connections.parts(connection)
             && let Some(found) = reader.membership(local)

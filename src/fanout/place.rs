@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use crate::id::{ItemId, SlotId};
 use crate::protocol::frame::{EventFrame, SyncFrame};
 
+use super::MOVED_ITEMS_MAX;
 use super::list::List;
 
 /// A socket's entry in a group. Without `extra` it has one subscription, to the whole group.
@@ -97,6 +98,12 @@ impl Place {
                 ..Extra::default()
             })
         })
+    }
+
+    /// Whether it follows so few items that it may be moved between members and watchers.
+    pub(super) fn may_move(&self) -> bool {
+        let extra = self.extra.as_ref();
+        extra.is_none_or(|extra| extra.items_len() <= MOVED_ITEMS_MAX)
     }
 
     /// Its subscriptions, those that are being entered included.
@@ -277,10 +284,25 @@ impl Extra {
         items
     }
 
-    /// Whether it still follows that item.
-    pub(super) fn follows(&self, item: &ItemId) -> bool {
+    /// How many items it follows, or a little more.
+    pub(super) fn items_len(&self) -> usize {
+        let late = self.entering.iter().flat_map(|entering| &entering.late);
+        let late = late.filter(|late| late.item.is_some()).count();
+        let standing = match &self.items {
+            Items::None => 0,
+            Items::One(..) => 1,
+            Items::Many(counts) => counts.len(),
+        };
+        standing + late
+    }
+
+    /// Whether it still follows that item, or the whole group.
+    pub(super) fn follows(&self, item: Option<&ItemId>) -> bool {
+        let Some(name) = item else {
+            return self.follows_whole();
+        };
         let mut late = self.entering.iter().flat_map(|entering| &entering.late);
-        self.items.count(item) > 0 || late.any(|late| late.item.as_ref() == Some(item))
+        self.items.count(name) > 0 || late.any(|late| late.item.as_ref() == item)
     }
 }
 

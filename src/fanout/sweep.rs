@@ -30,8 +30,13 @@ const WRITE_UNITS: usize = 32;
 const WRITE_BYTES: usize = 8 * 1024;
 /// So many frames that are not for a socket, and that it moves over, cost as much as a look at one.
 const PASSED_FRAMES: u64 = 8;
-/// So many watchers of which a sweep's end looks whether they still lack something cost as much.
-const RETAINED_WATCHERS: usize = 16;
+/// So many watchers that are marked cost as much.
+const MARKED_WATCHERS: usize = 2;
+/// Watchers that are marked in one go.
+const MARKS_AT_ONCE: usize = 64;
+/// So many subscriptions that wait for the place of their entry cost as much: each is compared with
+/// what a visit passes.
+const LATE_COMPARES: usize = 256;
 /// What waits for a reader is summed up again when so much of the bound has come.
 const SUM_PARTS_OF_BOUND: usize = 16;
 
@@ -114,14 +119,23 @@ impl Fanout {
             self.lagging_len -= usize::from(group.sweep.take_lag());
             group.sweep.begin(group.list.end());
         }
-        while let Some(at) = group_next(&mut self.groups, local) {
+        while !group.sweep.has_marked {
+            if budget.is_spent() {
+                return false;
+            }
+            match group.mark_some(MARKS_AT_ONCE) {
+                Some(marked) => budget.spend(1 + marked / MARKED_WATCHERS),
+                None => group.have_marked(),
+            }
+        }
+        while let Some(at) = self.groups.get(local).and_then(LocalGroup::next_visit) {
             if budget.is_spent() {
                 return false;
             }
             budget.visited();
             self.visit(local, at, connections, budget);
         }
-        self.end_sweep(local, budget)
+        self.end_sweep(local)
     }
 
     /// Gives one socket what it lacks.
@@ -174,8 +188,10 @@ impl Fanout {
         if let Some(group) = self.groups.get_mut(local) {
             let next = group.next_of(at);
             budget.passed(next.saturating_sub(before));
+            let extra = group.place(at).and_then(|place| place.extra.as_ref());
+            budget.spend(extra.map_or(0, |extra| extra.late_len() / LATE_COMPARES));
             group.sweep.slowest = group.sweep.slowest.min(next);
-            group.sweep.step(at);
+            group.pass_visit(at);
         }
     }
 
@@ -233,12 +249,10 @@ impl Fanout {
     }
 
     /// True when nobody lacks what came meanwhile.
-    fn end_sweep(&mut self, local: LocalGroupId, budget: &mut Budget) -> bool {
+    fn end_sweep(&mut self, local: LocalGroupId) -> bool {
         let Some(group) = self.groups.get_mut(local) else {
             return true;
         };
-        budget.spend(group.due_watchers.len() / RETAINED_WATCHERS);
-        group.retain_due();
         let LocalGroup { list, sweep, .. } = group;
         let held_bytes = list.held_bytes();
         list.forget_before(sweep.slowest);
@@ -310,23 +324,6 @@ impl super::group::Sweep {
         self.fresh_bytes = 0;
         std::mem::take(&mut self.is_lagging)
     }
-
-    fn step(&mut self, at: MemberAt) {
-        match at {
-            MemberAt::Members(_) => self.members += 1,
-            MemberAt::Watchers(_) => self.watchers += 1,
-        }
-    }
-}
-
-/// Whom the sweep visits next.
-fn group_next(groups: &mut Named<LocalGroup>, local: LocalGroupId) -> Option<MemberAt> {
-    let group = groups.get_mut(local)?;
-    if group.sweep.members < group.members.len() {
-        return Some(MemberAt::Members(group.sweep.members as u32));
-    }
-    let slot = group.due_watchers.get(group.sweep.watchers)?;
-    Some(MemberAt::Watchers(*slot))
 }
 
 /// What waits behind the frame being written: one frame is always sent, whatever its size.
@@ -1043,28 +1040,163 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn events_of_an_item_with_very_many_watchers_wait_for_the_sweep() {
-        const WATCHERS: usize = 2000;
+    fn an_event_of_an_item_with_very_many_watchers_marks_them_in_the_sweeps_budget() {
+        const WATCHERS: usize = 3000;
         let mut local = Local::new();
+        let mut sockets: Vec<SlotId> = (0..WATCHERS).map(|_| local.socket()).collect();
         let mut group = None;
-        for _ in 0..WATCHERS {
-            let at = local.socket();
-            group = Some(local.join(at, "a", "g", Some("u")));
+        for at in &sockets {
+            group = Some(local.join(*at, "a", "g", Some("u")));
+            local.heard(*at);
         }
         let group = group.unwrap();
-        for _ in 0..2 {
-            let mut events = 0;
-            while !local.fanout.is_lagging() {
-                local.event(group, Some("u"));
-                events += 1;
-            }
-            assert_eq!(events, super::super::MARKS_A_SWEEP.div_ceil(WATCHERS));
-            assert!(local.fanout.is_due(), "it ends by itself");
+        let due_len = |local: &Local| {
+            let watchers = local.fanout.groups.get(group).unwrap().watchers();
+            watchers.map_or(0, |watchers| watchers.due_len())
+        };
+        let first = local.time + 1;
+        local.event(group, Some("u"));
+        assert_eq!(due_len(&local), 0, "the event marks nobody");
+        let mut turns = 0;
+        let mut wanted = vec![first];
+        while local.fanout.is_due() {
+            let before = due_len(&local);
             let mut budget = Budget::of_writes(1);
             local.fanout.sweep(&mut local.sockets, &mut budget);
-            assert!(!local.fanout.is_lagging());
+            budget.check(1000);
+            let most = WRITE_UNITS * MARKED_WATCHERS + MARKS_AT_ONCE;
+            assert!(due_len(&local) <= before + most);
+            turns += 1;
+            if turns == 20 {
+                // Some are marked, and others not: they leave, come, lose bytes, and more happens.
+                assert!((1..WATCHERS).contains(&due_len(&local)));
+                for n in [WATCHERS - 1, WATCHERS / 2, 7, 0] {
+                    local.leave(sockets[n], "a");
+                    sockets.swap_remove(n);
+                }
+                let late = local.socket();
+                local.join(late, "a", "g", Some("u"));
+                let sync = local.heard(late);
+                assert!(sync[0] > first, "what came before it is not for it");
+                for _ in 0..2 {
+                    wanted.push(local.time + 1);
+                    local.event(group, Some("u"));
+                }
+                local.event(group, Some("v"));
+                local.fanout.check_invariants(&mut local.sockets);
+                assert_eq!(drained(&mut local, late), wanted[1..]);
+            }
+        }
+        assert!(turns > WATCHERS, "{turns} turns");
+        for at in sockets {
+            assert_eq!(local.heard(at), wanted);
         }
         local.fanout.check_invariants(&mut local.sockets);
+        assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    /// What a socket hears without a sweep.
+    fn drained(local: &mut Local, at: SlotId) -> Vec<u64> {
+        let mut budget = Budget::of_writes(1000);
+        local.fanout.drain(at, &mut local.sockets, &mut budget);
+        local.heard(at)
+    }
+
+    #[test]
+    fn who_is_still_to_be_marked_gets_what_it_lacks_before_what_it_joins() {
+        let mut local = Local::new();
+        let sockets: Vec<SlotId> = (0..100).map(|_| local.socket()).collect();
+        let mut group = None;
+        for at in &sockets {
+            group = Some(local.join(*at, "a", "g", Some("u")));
+            local.heard(*at);
+        }
+        local.event(group.unwrap(), Some("u")); // 101
+        local.join(sockets[1], "b", "g", Some("v")); // 102
+        local.join(sockets[2], "b", "g", None); // 103
+        local.block(sockets[3], 0);
+        local.join(sockets[3], "b", "g", Some("u")); // 104
+        local.fanout.check_invariants(&mut local.sockets);
+        local.sweep(1000);
+        local.unblock(sockets[3]);
+        local.sweep(1000);
+        assert_eq!(local.heard(sockets[0]), [101]);
+        assert_eq!(local.heard(sockets[1]), [101, 102]);
+        assert_eq!(local.heard(sockets[2]), [101, 103]);
+        assert_eq!(local.heard(sockets[3]), [101, 104]);
+        assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn events_of_items_with_few_watchers_wait_for_the_sweep_when_they_have_marked_many() {
+        let mut local = Local::with_bound(1 << 30);
+        let (at, other) = (local.socket(), local.socket());
+        let group = local.join(at, "a", "g", Some("u"));
+        local.join(other, "a", "g", Some("u"));
+        let mut events = 0;
+        while !local.fanout.is_lagging() {
+            local.event(group, Some("u"));
+            events += 1;
+        }
+        assert_eq!(events, super::super::MARKS_A_SWEEP / 2);
+        assert!(local.fanout.is_due(), "it ends by itself");
+        let mut budget = Budget::of_writes(1);
+        local.fanout.sweep(&mut local.sockets, &mut budget);
+        assert!(!local.fanout.is_lagging());
+        local.fanout.check_invariants(&mut local.sockets);
+    }
+
+    #[test]
+    fn a_socket_with_many_items_stays_where_it_is_when_it_joins_and_leaves_the_whole_group() {
+        const ITEMS: usize = 1000;
+        let mut local = Local::new();
+        let (watches, is_member) = (local.socket(), local.socket());
+        let mut group = local.join(is_member, "w", "g", None);
+        for n in 0..ITEMS {
+            for at in [watches, is_member] {
+                group = local.join(at, &n.to_string(), "g", Some(&format!("u{n}")));
+            }
+        }
+        let at_of = |local: &Local, at: SlotId| {
+            let (reader, _) = local.sockets.slots.get(at).unwrap();
+            reader.memberships[0].at
+        };
+        let places = (at_of(&local, watches), at_of(&local, is_member));
+        assert!(matches!(places.0, MemberAt::Watchers(_)));
+        assert!(matches!(places.1, MemberAt::Members(_)));
+        let heard = |local: &mut Local, item: &str| {
+            local.heard(watches);
+            local.heard(is_member);
+            local.event(group, Some(item));
+            local.sweep(1000);
+            (local.heard(watches).len(), local.heard(is_member).len())
+        };
+        for _ in 0..3 {
+            assert_eq!(heard(&mut local, "u7"), (1, 2));
+            assert_eq!(heard(&mut local, "v"), (0, 1));
+            local.join(watches, "w", "g", None);
+            local.leave(is_member, "w");
+            assert_eq!(heard(&mut local, "u7"), (2, 1));
+            assert_eq!(heard(&mut local, "v"), (1, 0));
+            local.leave(watches, "w");
+            local.join(is_member, "w", "g", None);
+            assert_eq!(places, (at_of(&local, watches), at_of(&local, is_member)));
+        }
+        local.join(watches, "w", "g", None);
+        local.leave(is_member, "w");
+        for n in 0..ITEMS - 1 {
+            local.leave(watches, &n.to_string());
+            local.leave(is_member, &n.to_string());
+        }
+        let moved = (at_of(&local, watches), at_of(&local, is_member));
+        assert!(matches!(moved.0, MemberAt::Members(_)), "few are moved");
+        assert!(matches!(moved.1, MemberAt::Watchers(_)));
+        assert_eq!(heard(&mut local, &format!("u{}", ITEMS - 1)), (2, 1));
+        assert_eq!(heard(&mut local, "v"), (1, 0));
+        for at in [watches, is_member] {
+            local.end(at);
+        }
+        assert_eq!(local.fanout.groups_len(), 0);
     }
 
     #[test]
@@ -1386,7 +1518,8 @@ pub(super) mod tests {
             local.sweep(1000);
             local.leave(at, "a");
             local.fanout.check_invariants(&mut local.sockets);
-            let due_watchers = local.fanout.groups.get(group).unwrap().due_watchers.len();
+            let watchers = local.fanout.groups.get(group).unwrap().watchers();
+            let due_watchers = watchers.map_or(0, |watchers| watchers.due_len());
             assert!(due_watchers <= 2, "{due_watchers} due of two");
         }
     }
