@@ -27,6 +27,8 @@ const HOMES: [(&str, &[&str]); 6] = [
             "calls_in_flight",
             "joins_in_flight",
             "call_queue_bytes",
+            "early_triggers",
+            "early_triggers_bytes",
         ],
     ),
     ("server.redis", &["connect_timeout_ms", "in_flight"]),

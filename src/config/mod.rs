@@ -109,6 +109,10 @@ pub const JOINS_IN_FLIGHT_MAX: usize = 100_000;
 /// What waits unsent for one slow SDK worker; above: its socket is not read, calls to it are
 /// refused.
 pub const CALL_QUEUE_BYTES_MAX: usize = 64 * MIB;
+/// Triggers of types that no worker serves yet, in all; a further one is refused.
+pub const EARLY_TRIGGERS_MAX: usize = 10_000;
+/// What those hold; above: likewise.
+pub const EARLY_TRIGGERS_BYTES_MAX: usize = 16 * MIB;
 
 /// A file cannot ask for less: a turn's answers must fit.
 const MAILBOX_LEN_MIN: usize = 8;
@@ -340,6 +344,10 @@ pub struct Limits {
     pub joins_in_flight: usize,
     /// See [`CALL_QUEUE_BYTES_MAX`].
     pub call_queue_bytes: usize,
+    /// See [`EARLY_TRIGGERS_MAX`].
+    pub early_triggers: usize,
+    /// See [`EARLY_TRIGGERS_BYTES_MAX`].
+    pub early_triggers_bytes: usize,
 }
 
 impl Default for Limits {
@@ -366,6 +374,8 @@ impl Default for Limits {
             calls_in_flight: CALLS_IN_FLIGHT_MAX,
             joins_in_flight: JOINS_IN_FLIGHT_MAX,
             call_queue_bytes: CALL_QUEUE_BYTES_MAX,
+            early_triggers: EARLY_TRIGGERS_MAX,
+            early_triggers_bytes: EARLY_TRIGGERS_BYTES_MAX,
         }
     }
 }

@@ -104,6 +104,12 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
         &mut limits.call_queue_bytes,
         WAITING_BYTES,
     );
+    keys.count("early_triggers", &mut limits.early_triggers, COUNTS);
+    keys.bytes(
+        "early_triggers_bytes",
+        &mut limits.early_triggers_bytes,
+        WAITING_BYTES,
+    );
     keys.done();
     server.done();
 }

@@ -287,9 +287,7 @@ impl Engine {
                         Shown(function_id)
                     )
                 });
-                if let Some(server) = self.triggers.server_of(&asked.trigger_type) {
-                    self.hand_over(server, slot);
-                }
+                self.trigger_entered(id, asked, slot);
                 if self.is_link(id) {
                     self.tell_registration(id, asked, None);
                     self.look_for_what_waits(slot);
@@ -299,6 +297,25 @@ impl Engine {
                 self.warn_of_trigger_refused(id, asked, &error);
                 self.tell_registration(id, asked, Some(&error));
             }
+        }
+    }
+
+    /// Whoever serves its type is handed it; if nobody does, that is said.
+    pub(super) fn trigger_entered(
+        &mut self,
+        id: SlotId,
+        asked: &TriggerRegistration<'_>,
+        slot: SlotId,
+    ) {
+        if let Some(server) = self.triggers.server_of(&asked.trigger_type) {
+            self.hand_over(server, slot);
+        }
+        if self
+            .triggers
+            .get(slot)
+            .is_some_and(|trigger| trigger.is_early)
+        {
+            self.warn_of_early_trigger(id, asked);
         }
     }
 

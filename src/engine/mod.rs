@@ -9,6 +9,7 @@ mod asked;
 mod attached;
 mod available;
 mod calls;
+mod early;
 mod embedded;
 mod ending;
 mod firing;
@@ -183,6 +184,7 @@ impl Engine {
         for stream in parts.join_required {
             join_required.insert(stream.into());
         }
+        let triggers = Triggers::new(&parts.limits);
         let mut engine = Engine {
             poll: parts.poll,
             listeners,
@@ -195,7 +197,7 @@ impl Engine {
             buffer: vec![0; READ_BUFFER_BYTES],
             peers: Peers::default(),
             functions: Functions::default(),
-            triggers: Triggers::default(),
+            triggers,
             hooks: HooksState::new(workers),
             auth: parts.auth,
             join_required,

@@ -88,19 +88,37 @@ impl Engine {
         error: &ErrorBody,
     ) {
         let of_type = &*asked.trigger_type;
-        let others = TYPES_OF_OTHERS.iter().find(|(other, _)| *other == of_type);
-        let hint = match others {
-            Some((_, part)) if self.attached.is_none() => format!(
-                "; the {part} worker is not part of this server: run it beside an engine (--engine)"
-            ),
-            _ => String::new(),
-        };
+        let hint = self.hint_at_part(of_type);
         let (of_type, function) = (Shown(of_type), Shown(&asked.function_id));
         let (trigger, why) = (Shown(&asked.id), Shown(&error.message));
         let what = format_args!(
             "its trigger of type {of_type} for function {function} is refused: {why}{hint} (trigger {trigger})"
         );
         self.warn_of(id, "trigger", &asked.function_id, what);
+    }
+
+    /// A trigger that does nothing, for nobody serves its type yet.
+    pub(super) fn warn_of_early_trigger(&mut self, id: SlotId, asked: &TriggerRegistration<'_>) {
+        let of_type = &*asked.trigger_type;
+        let hint = self.hint_at_part(of_type);
+        let (shown, function) = (Shown(of_type), Shown(&asked.function_id));
+        let what = format_args!(
+            "its trigger of type {shown} for function {function} waits until a worker serves that type{hint} \
+             (trigger {})",
+            Shown(&asked.id)
+        );
+        self.warn_of(id, "early trigger", of_type, what);
+    }
+
+    /// Of which part of an engine that type is, if it is one that this server has not.
+    fn hint_at_part(&self, trigger_type: &str) -> String {
+        let mut others = TYPES_OF_OTHERS.iter();
+        match others.find(|(other, _)| *other == trigger_type) {
+            Some((_, part)) if self.attached.is_none() => format!(
+                "; the {part} worker is not part of this server: run it beside an engine (--engine)"
+            ),
+            _ => String::new(),
+        }
     }
 
     /// A request is refused for what it is, or by a limit.

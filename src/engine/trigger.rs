@@ -28,6 +28,8 @@ pub(super) struct Trigger {
     pub(super) below: Option<SlotId>,
     /// It hears of events that happened in this state of the hooks, or later.
     pub(super) since: u64,
+    /// It was registered before anybody served its type, and nobody does yet.
+    pub(super) is_early: bool,
     pub(super) order: u64,
     pub(super) matcher: Matcher,
     pub(super) rate: Rate,
@@ -54,7 +56,7 @@ pub(super) enum Matcher {
     Topic(SubscribeTrigger),
     FunctionsAvailable,
     WorkersAvailable,
-    /// Its type is served by a worker.
+    /// Its type is served by a worker, or by nobody yet.
     Elsewhere,
 }
 
@@ -101,6 +103,7 @@ impl Trigger {
             above: None,
             below: None,
             since,
+            is_early: false,
             order: 0,
             matcher: Matcher::Elsewhere,
             rate: Rate::default(),

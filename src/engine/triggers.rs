@@ -10,6 +10,7 @@ use hashbrown::{HashMap, HashSet, hash_set};
 use serde_json::value::RawValue;
 
 use crate::collections::Named;
+use crate::config::Limits;
 use crate::id::{SlotId, Text};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::trigger::{
@@ -18,6 +19,7 @@ use crate::protocol::trigger::{
 use crate::shard::followed::Followed;
 use crate::shard::hooks::Streams;
 
+use super::early::Early;
 use super::followers::{Followers, OfPresence};
 use super::holdings::Holdings;
 use super::target::{FunctionRef, Target};
@@ -44,6 +46,8 @@ pub(super) struct Triggers {
     types_by_owner: HashMap<SlotId, HashSet<Box<str>>>,
     /// What each worker's triggers and types hold.
     holdings: Holdings,
+    /// The same of those triggers that were there before their type.
+    early: Early,
     /// Owners that are gone. What is left of theirs does nothing, and is removed bit by bit.
     ended: HashSet<SlotId>,
     next_order: u64,
@@ -56,6 +60,13 @@ pub(super) type Ids = hash_set::IntoIter<Box<str>>;
 const OF_ONE_ID_MAX: usize = 8;
 
 impl Triggers {
+    pub(super) fn new(limits: &Limits) -> Triggers {
+        Triggers {
+            early: Early::new(limits),
+            ..Triggers::default()
+        }
+    }
+
     /// Enters a trigger in place of an older one of its id, which is given back. The error is for
     /// whoever registers it. A worker with rules takes over nobody else's: of its own kind it may
     /// stand over one that does the same, as a program does that has connected again.
@@ -65,6 +76,10 @@ impl Triggers {
     ) -> Result<(SlotId, Option<Trigger>), ErrorBody> {
         trigger.matcher = self.matcher_of(&trigger.trigger_type, trigger.config.as_deref())?;
         trigger.check_ids()?;
+        trigger.is_early = !self.is_served(&trigger.trigger_type);
+        if trigger.is_early {
+            self.early.check_room(trigger.owner, trigger.held_bytes())?;
+        }
         let replaced = match trigger.guard {
             Some(_) => self.make_way_for_guarded(&trigger)?,
             None => self.make_way(&trigger.id, trigger.owner),
@@ -76,6 +91,9 @@ impl Triggers {
         trigger.below = self.by_id.get(&id).copied();
         let (below, trigger_type) = (trigger.below, trigger.trigger_type.clone());
         self.holdings.add(owner, trigger.held_bytes());
+        if trigger.is_early {
+            self.early.add(owner, trigger.held_bytes());
+        }
         let slot = self.triggers.insert(trigger);
         if let Some(below) = below {
             self.stop_following(below);
@@ -160,6 +178,9 @@ impl Triggers {
         self.stop_following(slot);
         let trigger = self.triggers.remove(slot)?;
         self.holdings.remove(trigger.owner, trigger.held_bytes());
+        if trigger.is_early {
+            self.early.remove(trigger.owner, trigger.held_bytes());
+        }
         take_from(&mut self.by_owner, &trigger.owner, trigger.order);
         take_from(&mut self.by_type, &trigger.trigger_type, trigger.order);
         if let Some(below) = trigger.below.and_then(|below| self.triggers.get_mut(below)) {
@@ -208,7 +229,11 @@ impl Triggers {
             {
                 let before = trigger.held_bytes();
                 trigger.target.namespace = Some(Text::clone(namespace));
-                self.holdings.grow(owner, trigger.held_bytes() - before);
+                let grown = trigger.held_bytes() - before;
+                self.holdings.grow(owner, grown);
+                if trigger.is_early {
+                    self.early.grow(owner, grown);
+                }
             }
         }
     }
@@ -291,6 +316,11 @@ impl Triggers {
     pub(super) fn server_of(&self, trigger_type: &str) -> Option<SlotId> {
         let server = self.types.get(trigger_type).map(|served| served.owner);
         server.filter(|server| !self.ended.contains(server))
+    }
+
+    /// Whether triggers of that type do anything: it is built in, or a worker serves it.
+    fn is_served(&self, trigger_type: &str) -> bool {
+        TriggerType::from_id(trigger_type).is_some() || self.server_of(trigger_type).is_some()
     }
 
     pub(super) fn get(&self, slot: SlotId) -> Option<&Trigger> {
@@ -476,10 +506,7 @@ impl Triggers {
             return Ok(Matcher::Elsewhere);
         }
         let Some(built_in) = TriggerType::from_id(trigger_type) else {
-            return Err(ErrorBody::new(
-                "trigger_type_not_found",
-                "Trigger type not found",
-            ));
+            return Ok(Matcher::Elsewhere); // it waits for somebody who serves its type
         };
         Ok(match built_in {
             TriggerType::Stream => Matcher::Event(StreamTrigger::read(config)?),
@@ -510,11 +537,15 @@ impl Triggers {
             .collect();
         for (_, slot) in &slots {
             let config = self.triggers.get(*slot).and_then(|t| t.config.clone());
-            // Of a type that nobody serves, or with a config that says nothing to us, it waits.
+            // With a config that says nothing to us it waits.
             let matcher = self.matcher_of(trigger_type, config.as_deref());
             self.stop_following(*slot);
+            let is_served = self.is_served(trigger_type);
             if let Some(trigger) = self.triggers.get_mut(*slot) {
                 trigger.matcher = matcher.unwrap_or(Matcher::Elsewhere);
+                if is_served && std::mem::take(&mut trigger.is_early) {
+                    self.early.remove(trigger.owner, trigger.held_bytes());
+                }
             }
             self.set_following(*slot);
         }
@@ -767,8 +798,42 @@ mod tests {
             .register(trigger("a", "stream", r#"{"stream_name":"s"}"#, 1))
             .unwrap();
         assert!(triggers.register(trigger("a", "stream", "{}", 1)).is_err());
+        triggers.early = Early::new(&Limits {
+            early_triggers: 0,
+            ..Limits::default()
+        });
         assert!(triggers.register(trigger("a", "unknown", "{}", 1)).is_err());
         assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+    }
+
+    #[test]
+    fn what_waits_for_its_type_counts_until_that_is_served_or_it_ends() {
+        let mut triggers = Triggers::default();
+        for id in ["a", "b", "c"] {
+            triggers.register(trigger(id, "mine", "{}", 1)).unwrap();
+        }
+        triggers.settle_in(peer(1), &"orders".into());
+        assert!(triggers.unregister("b", peer(1), false).is_some());
+        triggers
+            .register(trigger("a", "stream:join", "{}", 1))
+            .unwrap();
+        assert!(!triggers.early.is_empty());
+        let served = ServedType {
+            owner: peer(9),
+            description: "mine".into(),
+            trigger_request_format: None,
+            call_request_format: None,
+        };
+        triggers.serve_type("mine", served);
+        assert_eq!(triggers.retype("mine", 0, 9, 9).0.len(), 1);
+        assert!(triggers.early.is_empty());
+        // What was accepted once waits for its type to come back, and counts no more.
+        let (_, mut types) = triggers.end(peer(9));
+        assert!(triggers.forget_type(&types.next().unwrap(), peer(9)));
+        triggers.retype("mine", 0, 9, 9);
+        assert!(triggers.early.is_empty());
+        assert!(triggers.unregister("c", peer(1), false).is_some());
+        assert!(triggers.early.is_empty());
     }
 
     #[test]

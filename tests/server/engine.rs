@@ -402,18 +402,18 @@ fn a_built_in_function_that_was_taken_over_comes_back() {
 }
 
 #[test]
-fn a_trigger_of_an_unknown_type_is_refused_by_a_message() {
+fn a_trigger_that_is_refused_is_answered_by_a_message() {
     let server = TestServer::start(ONE_WORKER);
     let mut sdk = SdkWorker::connect(&server);
     sdk.send(
-        &json!({"type": "registertrigger", "id": "t4", "trigger_type": "nope",
+        &json!({"type": "registertrigger", "id": "t4", "trigger_type": "stream",
         "function_id": "f", "config": {}, "message_type": "registertrigger"}),
     );
     assert_eq!(
         sdk.next(),
-        json!({"type": "triggerregistrationresult", "id": "t4", "trigger_type": "nope",
-            "function_id": "f", "error": {"code": "trigger_type_not_found",
-            "message": "Trigger type not found"}})
+        json!({"type": "triggerregistrationresult", "id": "t4", "trigger_type": "stream",
+            "function_id": "f", "error": {"code": "trigger_registration_failed",
+            "message": "stream trigger needs `stream_name`"}})
     );
     sdk.settle();
 }

@@ -719,8 +719,8 @@ fn failures_of_one_function_hide_none_of_another() {
     );
     for (part, function) in [("cron", "onTick"), ("http", "onGet")] {
         let line = format!(
-            "SDK worker my-app (node, 127.0.0.1): its trigger of type {part} for function {function} is refused: \
-             Trigger type not found; the {part} worker is not part of this server: run it beside an engine (--engine) \
+            "SDK worker my-app (node, 127.0.0.1): its trigger of type {part} for function {function} waits until \
+             a worker serves that type; the {part} worker is not part of this server: run it beside an engine (--engine) \
              (trigger trigger-{function})"
         );
         assert_eq!(said(&line), 1, "{line} in {log:?}");
