@@ -3,6 +3,7 @@
 //!
 //! May not know the tables that the rows come from.
 
+pub mod bindings;
 pub mod inputs;
 
 use serde_json::value::RawValue;
