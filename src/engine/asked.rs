@@ -10,12 +10,13 @@ use crate::id::SlotId;
 use crate::log::Shown;
 use crate::protocol::answer::Outgoing;
 use crate::protocol::call::{self, Action, EngineMessage, ErrorBody, Invoke};
+use crate::protocol::listing::bindings::REGISTER_TRIGGER;
 use crate::protocol::rbac::Access;
 use crate::protocol::rbac::asked::{Registration, call_input, registration_input, replace};
 
 use super::Engine;
 use super::calls::{Answered, Awaits, Caller, function_not_found};
-use super::peers::Phase;
+use super::peers::{AskedAbout, CameAs, Phase};
 use super::target::FunctionRef;
 
 /// What the refusal of a trigger is called.
@@ -59,12 +60,22 @@ impl Engine {
         message: &EngineMessage<'_>,
         text: &str,
     ) -> bool {
-        let Some(registration) = Registration::of(message) else {
+        let Some(function_id) = self.function_asked_about(id, message) else {
             return false;
         };
-        let Some(peer) = self.peers.get(id) else {
-            return false;
-        };
+        self.ask_about(id, &function_id, message, text, CameAs::Message);
+        true
+    }
+
+    /// The function that the worker's listener has asked about such a registration. None: there is none,
+    /// or the registration is not allowed and comes to nothing.
+    pub(super) fn function_asked_about(
+        &self,
+        id: SlotId,
+        message: &EngineMessage<'_>,
+    ) -> Option<Arc<str>> {
+        let registration = Registration::of(message)?;
+        let peer = self.peers.get(id)?;
         let may = match (registration, message) {
             (Registration::Function, _) => peer.access.may_register_functions(),
             (Registration::TriggerType, _) => peer.access.may_register_trigger_types(),
@@ -73,24 +84,32 @@ impl Engine {
             }
             _ => false,
         };
-        if !may {
-            return false; // it is passed over
-        }
-        let rules = self.listeners.rules_of(peer.listener);
-        let Some(function_id) = rules.and_then(|rules| rules.asked_about(registration)) else {
-            return false;
+        let rules = self.listeners.rules_of(peer.listener).filter(|_| may)?;
+        rules.asked_about(registration).cloned()
+    }
+
+    /// Asks that function. `text`: the registration as a message.
+    pub(super) fn ask_about(
+        &mut self,
+        id: SlotId,
+        function_id: &str,
+        message: &EngineMessage<'_>,
+        text: &str,
+        came_as: CameAs,
+    ) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
         };
-        let function_id = Arc::clone(function_id);
         let input = registration_input(message, peer.access.context());
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.asked_about = Some(text.into());
-        }
+        peer.asked_about = Some(AskedAbout {
+            text: text.into(),
+            came_as,
+        });
         let awaits = Awaits::Registration(id, text.len());
         match self.check_passed_on(&input) {
-            Ok(()) => self.ask(&Outgoing::own(&function_id, &input), awaits),
-            Err(why) => self.hear(awaits, &function_id, Answered::Refused(&why)),
+            Ok(()) => self.ask(&Outgoing::own(function_id, &input), awaits),
+            Err(why) => self.hear(awaits, function_id, Answered::Refused(&why)),
         }
-        true
     }
 
     /// What has come of the function that was asked about a registration.
@@ -103,7 +122,7 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(id) else {
             return; // it has given up
         };
-        let Some(text) = peer.asked_about.take() else {
+        let Some(AskedAbout { text, came_as }) = peer.asked_about.take() else {
             return;
         };
         if !matches!(peer.phase, Phase::Work(_)) {
@@ -121,9 +140,12 @@ impl Engine {
                 .unwrap_or_default()),
         };
         let replaced = replaced.and_then(|()| self.rename(id, &access, &text, &message));
-        match replaced {
-            Ok(()) => self.serve_message(id, &access, message, "", false),
-            Err(why) => self.registration_refused(id, function_id, &message, &why),
+        match (replaced, came_as) {
+            (Ok(()), CameAs::Message) => self.serve_message(id, &access, message, "", false),
+            (Ok(()), CameAs::Call(caller)) => self.bind(id, caller, &message),
+            (Err(why), came_as) => {
+                self.registration_refused(id, function_id, &message, &why, came_as);
+            }
         }
         self.queue(id);
     }
@@ -208,6 +230,13 @@ impl Engine {
         outer.unwrap_or(inner).into()
     }
 
+    /// The id by which the worker knows a trigger that it has registered.
+    pub(super) fn inner_trigger(&self, id: SlotId, outer: &str) -> Box<str> {
+        let inner = self.peers.get(id);
+        let inner = inner.and_then(|peer| peer.names.triggers.inner(outer));
+        inner.unwrap_or(outer).into()
+    }
+
     /// The trigger type as the worker knows it that serves it.
     pub(super) fn inner_type(&self, server: SlotId, trigger_type: &str) -> Box<str> {
         let inner = self.peers.get(server);
@@ -221,6 +250,7 @@ impl Engine {
         function_id: &str,
         message: &EngineMessage<'_>,
         why: &str,
+        came_as: CameAs,
     ) {
         let (what, name) = match message {
             EngineMessage::RegisterFunction { id, .. } => ("function", id),
@@ -235,9 +265,13 @@ impl Engine {
             Shown(why)
         );
         self.warn_of(id, "registration refused", function_id, told);
-        if let EngineMessage::RegisterTrigger(asked) = message {
-            let error = ErrorBody::new(FAILED, why);
-            self.tell_registration(id, asked, Some(&error));
+        let error = ErrorBody::new(FAILED, why);
+        match (message, came_as) {
+            (_, CameAs::Call(caller)) => self.answer_error(caller, REGISTER_TRIGGER, &error),
+            (EngineMessage::RegisterTrigger(asked), CameAs::Message) => {
+                self.tell_registration(id, asked, Some(&error));
+            }
+            _ => {}
         }
     }
 }

@@ -278,7 +278,7 @@ impl Engine {
         asked: &TriggerRegistration<'_>,
         function_id: &str,
     ) {
-        match self.enter_trigger(id, asked, function_id) {
+        match self.enter_trigger(id, id, asked, function_id) {
             Ok(slot) => {
                 self.debug(id, || {
                     let (of_type, id) = (Shown(&asked.trigger_type), Shown(&asked.id));
@@ -319,19 +319,21 @@ impl Engine {
         }
     }
 
-    fn enter_trigger(
+    /// `id` wants the trigger, `owner` has it from then on.
+    pub(super) fn enter_trigger(
         &mut self,
         id: SlotId,
+        owner: SlotId,
         asked: &TriggerRegistration<'_>,
         function_id: &str,
     ) -> Result<SlotId, ErrorBody> {
         let trigger_type = &*asked.trigger_type;
         let since = self.hooks.next_version();
-        let mut trigger = Trigger::new(&asked.id, trigger_type, function_id, id, since);
+        let mut trigger = Trigger::new(&asked.id, trigger_type, function_id, owner, since);
         trigger.config = asked.config.map(ToOwned::to_owned);
         trigger.target.metadata = asked.metadata.map(|json| json.get().into());
         trigger.target.namespace = self.namespace_of(id, asked.namespace.as_deref());
-        trigger.names_namespace = asked.namespace.is_some();
+        trigger.names_namespace = asked.namespace.is_some() || owner != id;
         trigger.guard = self.guard_of(id);
         // Other workers read both: in listings, and whoever serves the type.
         let texts = [asked.config, asked.metadata].into_iter().flatten();
@@ -356,15 +358,7 @@ impl Engine {
         error: Option<&ErrorBody>,
     ) {
         let (of_type, function) = (&asked.trigger_type, &asked.function_id);
-        let trigger: Box<str> = match self.peers.get(id) {
-            Some(peer) => peer
-                .names
-                .triggers
-                .inner(&asked.id)
-                .unwrap_or(&asked.id)
-                .into(),
-            None => return,
-        };
+        let trigger = self.inner_trigger(id, &asked.id);
         self.peers.send(id, |out| {
             answer::trigger_registration_result(out, &trigger, of_type, function, error);
         });
@@ -380,7 +374,7 @@ impl Engine {
 
     /// What an engine hands over it keeps itself; an SDK worker's triggers are bounded.
     fn check_room_for(&self, id: SlotId, trigger: &Trigger) -> Result<(), ErrorBody> {
-        if self.is_link(id) || self.triggers.has_room(id, trigger.held_bytes()) {
+        if self.is_link(id) || self.triggers.has_room(trigger.owner, trigger.held_bytes()) {
             return Ok(());
         }
         let message = format!(

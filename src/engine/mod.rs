@@ -8,6 +8,7 @@ mod ask;
 mod asked;
 mod attached;
 mod available;
+mod bindings;
 mod calls;
 mod early;
 mod embedded;

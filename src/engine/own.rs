@@ -5,7 +5,7 @@ use crate::id::{SlotId, Text};
 use crate::protocol::answer::ResultBody;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::input::StreamFunction;
-use crate::protocol::listing::inputs;
+use crate::protocol::listing::{bindings, inputs};
 use crate::protocol::logs::Severity;
 
 use super::Engine;
@@ -20,6 +20,8 @@ enum OwnFunction {
     ListFunctions,
     ListTriggers,
     ListTriggerTypes,
+    RegisterTrigger,
+    UnregisterTrigger,
     CheckHealth,
     Log(Severity),
     Publish,
@@ -42,6 +44,8 @@ impl OwnFunction {
             inputs::LIST_FUNCTIONS => OwnFunction::ListFunctions,
             inputs::LIST_TRIGGERS => OwnFunction::ListTriggers,
             inputs::LIST_TRIGGER_TYPES => OwnFunction::ListTriggerTypes,
+            bindings::REGISTER_TRIGGER => OwnFunction::RegisterTrigger,
+            bindings::UNREGISTER_TRIGGER => OwnFunction::UnregisterTrigger,
             inputs::CHECK_HEALTH => OwnFunction::CheckHealth,
             inputs::PUBLISH => OwnFunction::Publish,
             _ => OwnFunction::Log(Severity::from_function_id(id)?),
@@ -102,6 +106,9 @@ impl Engine {
         if caller.is_none() && OwnFunction::from_id(function_id).is_some_and(OwnFunction::is_list) {
             return true; // nobody would read it
         }
+        if OwnFunction::from_id(function_id) == Some(OwnFunction::RegisterTrigger) {
+            return self.register_by_call(id, caller, data); // others may be asked about it first
+        }
         if OwnFunction::from_id(function_id) == Some(OwnFunction::ListFunctions) {
             return self.list_functions(id, caller, data);
         }
@@ -140,10 +147,11 @@ impl Engine {
             Some(OwnFunction::ListWorkers) => self.list_workers(id, data),
             Some(OwnFunction::ListTriggers) => self.list_triggers(data),
             Some(OwnFunction::ListTriggerTypes) => self.list_trigger_types(data),
+            Some(OwnFunction::UnregisterTrigger) => self.unregister_by_call(id, data),
             Some(OwnFunction::CheckHealth) => self.check_health(data),
             Some(OwnFunction::Log(severity)) => self.log(severity, data),
             Some(OwnFunction::Publish) => self.publish(id, data),
-            Some(OwnFunction::ListFunctions) | None => {
+            Some(OwnFunction::ListFunctions | OwnFunction::RegisterTrigger) | None => {
                 Err(super::calls::function_not_found(function_id))
             }
         }
@@ -164,7 +172,7 @@ mod tests {
             let id = entry["function_id"].as_str().unwrap();
             assert!(is_own(id), "{id}");
         }
-        assert_eq!(listed.len(), 8 + 12);
+        assert_eq!(listed.len(), 8 + 14);
         for id in [
             "engine::channels::create",
             "engine::baggage::get",

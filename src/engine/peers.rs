@@ -33,6 +33,20 @@ use super::workers::Profile;
 /// known only when they come.
 const LISTS_UNDER_WAY_MAX: u32 = 4;
 
+/// A registration that a function is asked about.
+pub(super) struct AskedAbout {
+    /// As a message.
+    pub(super) text: Box<str>,
+    pub(super) came_as: CameAs,
+}
+
+/// How a registration has come.
+pub(super) enum CameAs {
+    Message,
+    /// Whoever waits for the call's answer, if anybody does.
+    Call(Option<Caller>),
+}
+
 /// One socket on the worker port, or the link to an engine.
 pub(super) struct Peer {
     pub(super) socket: Channel,
@@ -62,7 +76,7 @@ pub(super) struct Peer {
     /// What of it stands under other ids than its own.
     pub(super) names: Names,
     /// A registration of it while a function is asked about that. Meanwhile it is not read.
-    pub(super) asked_about: Option<Box<str>>,
+    pub(super) asked_about: Option<AskedAbout>,
     /// Commands that found their owner full, in order. While there are any it is not read.
     pub(super) parked: Parked,
     /// When the call that is parked has waited long enough; `None` for one without an id.

@@ -44,6 +44,12 @@ pub(super) struct Called {
     pub(super) on_behalf: Option<SlotId>,
 }
 
+/// The owner of triggers that end with no socket: they were registered by calls.
+pub(super) const NOBODY: SlotId = SlotId {
+    slot: u32::MAX,
+    generation: u32::MAX,
+};
+
 /// The longest metadata of a trigger: a small event may bring about a call with it.
 const METADATA_BYTES_MAX: usize = 64 * 1024;
 

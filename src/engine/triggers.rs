@@ -23,7 +23,7 @@ use super::early::Early;
 use super::followers::{Followers, OfPresence};
 use super::holdings::Holdings;
 use super::target::{FunctionRef, Target};
-use super::trigger::{Called, Matcher, ServedType, Trigger};
+use super::trigger::{Called, Matcher, NOBODY, ServedType, Trigger};
 
 #[derive(Default)]
 pub(super) struct Triggers {
@@ -116,7 +116,7 @@ impl Triggers {
         let mut replaced = None;
         while let Some(older) = self.by_id.get(id).and_then(|slot| self.triggers.get(*slot)) {
             let owner = older.owner;
-            if owner != to && !self.ended.contains(&owner) {
+            if owner != to && owner != NOBODY && !self.ended.contains(&owner) {
                 self.lost.entry(owner).or_default().insert(id.into());
                 self.holdings.add(owner, id.len());
             }
@@ -205,7 +205,15 @@ impl Triggers {
         }
     }
 
-    fn forget_lost(&mut self, owner: SlotId, id: &str) {
+    /// Whether [`Triggers::unregister`] would end something that is there.
+    pub(super) fn may_end(&self, id: &str, by: SlotId, has_rules: bool) -> bool {
+        let mut there = self.of_id(id).filter(|it| !self.ended.contains(&it.owner));
+        let has_lost = self.lost.get(&by).is_some_and(|lost| lost.contains(id));
+        there.any(|trigger| trigger.owner == by || (!has_rules && !has_lost))
+    }
+
+    /// The id is that worker's again.
+    pub(super) fn forget_lost(&mut self, owner: SlotId, id: &str) {
         if let Some(lost) = self.lost.get_mut(&owner)
             && lost.remove(id)
         {

@@ -1,6 +1,7 @@
 //! Several listeners for SDK workers: who may connect to which, and do what there.
 
 mod asked;
+mod bindings;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};

@@ -12,6 +12,7 @@ mod attached;
 mod attached_tls;
 mod auth;
 mod auth_function;
+mod bindings;
 mod command_line;
 mod conformance;
 mod custom_stores;
