@@ -24,12 +24,6 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("engine", &["peers", "workers"]),
     ("shard", &["group", "shared"]),
     ("shard", &["items", "sync"]),
-    (
-        "store/redis",
-        &[
-            "calls", "changes", "channel", "commands", "cuts", "loading", "looks", "setup",
-        ],
-    ),
 ];
 
 /// The way to a module, from the root of the crate.

@@ -9,17 +9,15 @@ use std::time::Instant;
 
 use redis::Value;
 
-use crate::id::{GroupKey, ItemId, WorkerId};
+use crate::id::GroupKey;
 use crate::protocol::input::StreamFunction;
 use crate::shard::{Answer, Learned, Question, Request, RequestKind, Verdict};
 
 use super::Redis;
 use super::answers;
-use super::changes::{Change, Update, What};
-use super::loading::Piece;
 use super::refusals::{function_of, with_cause};
 use super::scripts::Script;
-use super::setup::Step;
+use super::work::{Asker, Change, CutOf, Job, Step, Update, What, Work, group_of};
 
 /// Changes in one command: Redis serves nobody else meanwhile, which is a millisecond or so.
 const BATCH_LEN_MAX: usize = 128;
@@ -28,60 +26,6 @@ const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// With so many commands of changes under way, further changes wait until they fill one, or an answer
 /// comes: what is done once for each command is then shared by more.
 const BATCHES_MAX: usize = 2;
-
-/// Who waits for an answer.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Asker {
-    pub(super) shard: WorkerId,
-    pub(super) epoch: u32,
-    pub(super) number: u64,
-}
-
-/// One thing to be done in Redis.
-pub(super) struct Job {
-    /// Nobody waits longer. None: it is ours, and waits as long as Redis lives.
-    pub(super) until: Option<Instant>,
-    pub(super) work: Work,
-}
-
-pub(super) enum Work {
-    Change(Box<Change>),
-    /// The first step of an update.
-    Read(Box<Update>),
-    Get(Asker, GroupKey, ItemId),
-    List(Asker, GroupKey),
-    /// Items at a point that the channel tells.
-    Cut(Box<CutOf>),
-    /// Only the point.
-    Mark(u64),
-    /// A point, the time, and how many keys there are.
-    Beat(u64),
-    /// How many items each has.
-    Look(Vec<GroupKey>),
-    /// Whether a group of which others have told is there.
-    Find(GroupKey),
-    /// Whose the key of these names is.
-    Owner(GroupKey),
-    /// Removes what is kept of a group without items, by its joined name; and tells us of it in the
-    /// order of the channel.
-    Forget(String, bool),
-    /// A piece of the names of all groups.
-    Names(Piece),
-    Setup(Step),
-    /// Nobody waits for its answer any more.
-    GivenUp,
-}
-
-/// A reading at one point of the channel.
-pub(super) struct CutOf {
-    /// The number of the cut.
-    pub(super) mark: u64,
-    pub(super) key: GroupKey,
-    /// None: all items.
-    pub(super) item: Option<ItemId>,
-    /// By a script, for Redis has refused the transaction.
-    pub(super) by_script: bool,
-}
 
 /// What waits, and what is under way.
 #[derive(Default)]
@@ -113,43 +57,6 @@ pub(super) struct UnderWay {
     is_batch: bool,
     /// Where it begins among the bytes of the connection.
     pub(super) begins_at: u64,
-}
-
-impl Job {
-    /// One of our own.
-    pub(super) fn own(work: Work) -> Job {
-        Job { until: None, work }
-    }
-
-    pub(super) fn is_late(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| until <= now)
-    }
-
-    /// How many answers it has.
-    fn answers_len(&self) -> usize {
-        match &self.work {
-            Work::Cut(cut) if !cut.by_script => 6,
-            Work::Beat(_) => 3,
-            Work::Look(keys) => keys.len(),
-            _ => 1,
-        }
-    }
-
-    /// The change, if it is one for the script.
-    pub(super) fn change(&self) -> Option<&Change> {
-        match &self.work {
-            Work::Change(change) => Some(change),
-            _ => None,
-        }
-    }
-
-    /// Whether somebody waits for what it reads.
-    fn is_read(&self) -> bool {
-        matches!(
-            self.work,
-            Work::Read(_) | Work::Get(..) | Work::List(..) | Work::Cut(..)
-        )
-    }
 }
 
 impl Calls {
@@ -430,23 +337,10 @@ impl Redis {
     }
 }
 
-pub(super) fn group_of(question: &Question) -> Option<&GroupKey> {
-    match question {
-        Question::Set { group, .. }
-        | Question::Update { group, .. }
-        | Question::Delete { group, .. }
-        | Question::Send { group, .. }
-        | Question::Get { group, .. }
-        | Question::List { group }
-        | Question::Follow { group, .. }
-        | Question::Unfollow { group } => Some(group),
-        Question::Groups { .. } => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::WorkerId;
 
     fn key() -> GroupKey {
         GroupKey::new("s", "g")

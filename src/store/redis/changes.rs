@@ -4,69 +4,24 @@
 //! May not know in which order commands go out.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use redis::{Cmd, Value};
 
-use crate::id::{GroupKey, ItemId, Text};
+use crate::id::{GroupKey, Text};
 use crate::protocol::answer::UpdateError;
-use crate::protocol::input::{StreamFunction, UpdateOp};
+use crate::protocol::input::StreamFunction;
 use crate::shard::{Verdict, update};
 
 use super::Redis;
 use super::answers::{self, Changed};
-use super::calls::{Asker, Job, Work};
-use super::commands::{GROUPS, TIMES};
 use super::message::{change_head, event, names_of, stored};
-use super::names::{is_ambiguous, redis_key};
+use super::names::{GROUPS, TIMES, is_ambiguous, redis_key};
 use super::refusals::{shared_key, with_cause};
 use super::scripts::Script;
-
-/// A change and how far it is.
-pub(super) struct Change {
-    pub(super) asker: Asker,
-    pub(super) key: GroupKey,
-    pub(super) item: ItemId,
-    pub(super) what: What,
-}
-
-pub(super) enum What {
-    Set(Text),
-    Delete,
-    Send {
-        id: Option<ItemId>,
-        kind: Box<str>,
-        data: Text,
-    },
-    /// What an update has computed, if the value is still the old one.
-    Swap {
-        ops: Arc<[UpdateOp]>,
-        old: Option<Vec<u8>>,
-        new: Text,
-        errors: Vec<UpdateError>,
-    },
-}
-
-/// An update that reads first.
-pub(super) struct Update {
-    pub(super) asker: Asker,
-    pub(super) key: GroupKey,
-    pub(super) item: ItemId,
-    pub(super) ops: Arc<[UpdateOp]>,
-}
+use super::work::{Change, Job, Update, What, Work};
 
 impl Change {
-    pub(super) fn held_bytes(&self) -> usize {
-        let of_what = match &self.what {
-            What::Set(data) => data.len(),
-            What::Delete => 0,
-            What::Send { kind, data, .. } => kind.len() + data.len(),
-            What::Swap { old, new, .. } => new.len() + old.as_ref().map_or(0, Vec::len),
-        };
-        self.key.joined().len() + self.item.len() + of_what
-    }
-
     /// As the script takes it, without what all changes of the group share.
     fn pack(&self, number: usize, command: &mut Cmd) {
         let head = || change_head(&self.key, &self.item);
@@ -246,17 +201,6 @@ impl Redis {
         self.answer(change.asker, verdict);
         if matches!(change.what, What::Swap { .. }) {
             self.go_on(&change.key);
-        }
-    }
-}
-
-impl What {
-    fn function(&self) -> StreamFunction {
-        match self {
-            What::Set(_) => StreamFunction::Set,
-            What::Delete => StreamFunction::Delete,
-            What::Send { .. } => StreamFunction::Send,
-            What::Swap { .. } => StreamFunction::Update,
         }
     }
 }

@@ -4,22 +4,19 @@
 //! May not know how the connections come about.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use redis::Value;
-use uuid::Uuid;
 
 use crate::id::GroupKey;
 use crate::shard::{FromChannel, HeardEvent, Learned};
-use crate::time::Rarely;
 
 use super::Redis;
 use super::answers;
-use super::calls::{Job, Work};
-use super::cuts::Pending;
+use super::hearing::{Followed, Held};
 use super::looks::{Looks, Notices};
-use super::message::{self, EVENTS, Mark};
+use super::message::{self, Author, Became, EVENTS};
+use super::work::{Job, Work};
 
 /// How often a group is read again in which others set and publish apart.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -27,128 +24,6 @@ const READ_AGAIN: Duration = Duration::from_secs(1);
 const FORGET_AFTER: Duration = Duration::from_millis(50);
 /// Groups with stored texts that nobody can read are named once, as long as there are so few.
 const TOLD_MAX: usize = 10_000;
-
-pub(super) struct Hearing {
-    /// By joined name: names that join to the same stand side by side.
-    pub(super) followed: HashMap<String, Vec<Followed>>,
-    pub(super) cuts: HashMap<u64, Pending>,
-    pub(super) next_mark: u64,
-    /// Marks on their way, in the order in which they will be heard.
-    pub(super) marks: VecDeque<(u64, Instant)>,
-    /// Groups to be read again, when it is time.
-    again: BTreeMap<(Instant, u64), GroupKey>,
-    /// Numbers for those of one time.
-    next_again: u64,
-    /// Those whose time has come, and whether the channel was lost before.
-    pub(super) to_read: VecDeque<(GroupKey, bool)>,
-    /// Readings of our own under way.
-    pub(super) own_reads: usize,
-    /// Groups of which others have told, that are being looked for.
-    pub(super) finding: HashSet<String>,
-    pub(super) looks: Looks,
-    pub(super) notices: Notices,
-    /// Joined names of groups that may have no items any more, and whether we are to be told.
-    to_forget: VecDeque<(Instant, String, bool)>,
-    are_to_forget: HashSet<String>,
-    /// Where our marks are published.
-    pub(super) cut_channel: String,
-    joined: String,
-    told_unreadable: HashSet<String>,
-    odd_messages: Rarely,
-    odd_times: Rarely,
-}
-
-/// A group with subscribers here.
-pub(super) struct Followed {
-    pub(super) key: GroupKey,
-    /// Its events are told.
-    pub(super) is_on: bool,
-    /// Waits behind a cut whose answer has not come.
-    pub(super) held: VecDeque<Held>,
-    pub(super) read_at: Option<Instant>,
-    /// It is to be read again.
-    pub(super) is_due: bool,
-    /// Events told, and cuts in between change nothing.
-    pub(super) told: u64,
-    /// What it held when it was last read, and what had been told then.
-    pub(super) seen: Option<(u64, u64)>,
-    /// How many bytes that were.
-    pub(super) bytes: usize,
-    /// How many items it had when that was last asked, and what had been told then.
-    pub(super) counted: Option<(u64, u64)>,
-}
-
-pub(super) enum Held {
-    Event(FromChannel),
-    Cut(u64),
-}
-
-impl Hearing {
-    pub(super) fn new(process: Uuid) -> Hearing {
-        Hearing {
-            followed: HashMap::new(),
-            cuts: HashMap::new(),
-            next_mark: 0,
-            marks: VecDeque::new(),
-            again: BTreeMap::new(),
-            next_again: 0,
-            to_read: VecDeque::new(),
-            own_reads: 0,
-            finding: HashSet::new(),
-            looks: Looks::default(),
-            notices: Notices::default(),
-            to_forget: VecDeque::new(),
-            are_to_forget: HashSet::new(),
-            cut_channel: format!("iii-stream:cut:{process}"),
-            joined: String::new(),
-            told_unreadable: HashSet::new(),
-            odd_messages: Rarely::default(),
-            odd_times: Rarely::default(),
-        }
-    }
-
-    pub(super) fn follow(&mut self, key: &GroupKey) {
-        let with_name = self.followed.entry(key.joined().into()).or_default();
-        if !with_name.iter().any(|followed| followed.key == *key) {
-            with_name.push(Followed {
-                key: key.clone(),
-                is_on: false,
-                held: VecDeque::new(),
-                read_at: None,
-                is_due: false,
-                told: 0,
-                seen: None,
-                bytes: 0,
-                counted: None,
-            });
-        }
-    }
-
-    pub(super) fn unfollow(&mut self, key: &GroupKey) {
-        if let Some(with_name) = self.followed.get_mut(key.joined()) {
-            with_name.retain(|followed| followed.key != *key);
-            if with_name.is_empty() {
-                self.followed.remove(key.joined());
-            }
-        }
-    }
-
-    /// Since when the channel has not told what it should.
-    pub(super) fn waits_since(&self) -> Option<Instant> {
-        self.marks.front().map(|(_, sent)| *sent)
-    }
-
-    pub(super) fn find(&mut self, key: &GroupKey) -> Option<&mut Followed> {
-        let with_name = self.followed.get_mut(key.joined())?;
-        with_name.iter_mut().find(|followed| followed.key == *key)
-    }
-
-    pub(super) fn next_at(&self) -> Option<Instant> {
-        let again = self.again.keys().next().map(|(at, _)| *at);
-        let forget = self.to_forget.front().map(|(at, ..)| *at);
-        [again, forget].into_iter().flatten().min()
-    }
-}
 
 impl Redis {
     /// One message of the channel connection. Err: it is no subscription any more.
@@ -203,10 +78,12 @@ impl Redis {
         let Some(seen) = message::glance(text) else {
             return self.pass_over("it names no group", now);
         };
-        let is_ours = seen.database == Some(self.settings.address.database);
-        if seen.database.is_some() && !is_ours {
-            return; // of another database: its groups are none of ours
-        }
+        let became = match seen.author {
+            Author::Foreign => None,
+            // Of another database: its groups are none of ours.
+            Author::Ours { database, .. } if database != self.settings.address.database => return,
+            Author::Ours { became, .. } => Some(became),
+        };
         if seen.stream.len().max(seen.group.len()) > self.name_bytes {
             return self.pass_over("its names are longer than limits.name_bytes", now);
         }
@@ -223,19 +100,19 @@ impl Redis {
         let is_followed = followed.is_some_and(|followed| followed.is_on);
         if self.hearing.notices.waits() {
             let joined = std::mem::take(&mut self.hearing.joined);
-            self.settle_notice(is_ours.then_some(&joined), now);
+            self.settle_notice(became.is_some().then_some(&joined), now);
             self.hearing.joined = joined;
         }
-        if seen.mark == Mark::Stays && !is_followed {
+        if became == Some(Became::Stays) && !is_followed {
             return;
         }
         let key = GroupKey::new(&seen.stream, &seen.group);
-        match seen.mark {
-            Mark::New | Mark::Named => self.enter_name(&key),
-            Mark::Gone => self.remove_name(&key),
-            Mark::Foreign | Mark::Stays => {}
+        match became {
+            Some(Became::New | Became::Named) => self.enter_name(&key),
+            Some(Became::Gone) => self.remove_name(&key),
+            Some(Became::Stays) | None => {}
         }
-        if !is_followed && seen.mark != Mark::Foreign {
+        if !is_followed && became.is_some() {
             return;
         }
         let read = message::read(text).filter(|read| is_utf8 && self.is_within_limits(read));
@@ -243,7 +120,7 @@ impl Redis {
             self.read_soon(&key, now);
             return self.pass_over("it is of no known form, or beyond a limit", now);
         };
-        if seen.mark == Mark::Foreign {
+        if became.is_none() {
             self.note_foreign(&key, &read.event, now);
         }
         if is_followed {
@@ -252,8 +129,8 @@ impl Redis {
                 item: read.item,
                 event: read.event,
                 time,
-                is_first: seen.mark == Mark::New,
-                is_ours: seen.mark != Mark::Foreign,
+                is_first: became == Some(Became::New),
+                is_ours: became.is_some(),
             };
             self.forward(&key, event);
         }

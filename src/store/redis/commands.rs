@@ -12,15 +12,10 @@ use crate::shard::Verdict;
 
 use super::Redis;
 use super::answers;
-use super::calls::{Asker, CutOf, Job, Work};
 use super::message::stored;
-use super::names::{PREFIX, redis_key};
+use super::names::{GROUPS, PREFIX, TIMES, redis_key};
 use super::scripts::Script;
-
-/// Both names of each group, by key.
-pub(super) const GROUPS: &str = "iii-stream:groups";
-/// The last time of each group, by key.
-pub(super) const TIMES: &str = "iii-stream:times";
+use super::work::{Asker, CutOf, Job, Work};
 
 impl Redis {
     pub(super) fn pack(&mut self, work: &Work, now: Instant) {

@@ -14,67 +14,11 @@ use crate::shard::{FromChannel, Learned, Verdict};
 
 use super::Redis;
 use super::answers::Cut;
-use super::calls::{Asker, CutOf, Job, Work};
-use super::channel::{Hearing, Held};
+use super::hearing::{Held, Of};
+use super::work::{CutOf, Job, Work};
 
 /// Readings of our own under way at once: calls of others are served between them.
 const OWN_READS_MAX: usize = 64;
-
-/// A mark on its way, or a cut whose answer is.
-pub(super) struct Pending {
-    pub(super) of: Of,
-    /// None: of no group.
-    key: Option<GroupKey>,
-    is_heard: bool,
-    answer: Option<Cut>,
-}
-
-pub(super) enum Of {
-    Join(Asker),
-    Again {
-        is_after_loss: bool,
-    },
-    /// Nobody waits for it longer than that.
-    Listing(Asker, Option<Box<str>>, Instant),
-    Beat,
-}
-
-impl Hearing {
-    pub(super) fn cut_for_join(&mut self, asker: Asker, key: &GroupKey) -> u64 {
-        debug_assert!(self.followed.contains_key(key.joined()));
-        self.pending(Of::Join(asker), Some(key.clone()))
-    }
-
-    pub(super) fn mark_for_listing(
-        &mut self,
-        asker: Asker,
-        stream: Option<Box<str>>,
-        until: Instant,
-    ) -> u64 {
-        self.pending(Of::Listing(asker, stream, until), None)
-    }
-
-    pub(super) fn mark_for_beat(&mut self) -> u64 {
-        self.pending(Of::Beat, None)
-    }
-
-    fn pending(&mut self, of: Of, key: Option<GroupKey>) -> u64 {
-        let mark = self.next_mark;
-        self.next_mark += 1;
-        let pending = Pending {
-            of,
-            key,
-            is_heard: false,
-            answer: None,
-        };
-        self.cuts.insert(mark, pending);
-        mark
-    }
-
-    pub(super) fn has_sent(&mut self, mark: u64, now: Instant) {
-        self.marks.push_back((mark, now));
-    }
-}
 
 impl Redis {
     pub(super) fn heard_mark(&mut self, mark: u64, now: Instant) {

@@ -10,8 +10,9 @@ use crate::protocol::input::StreamFunction;
 use crate::shard::Question;
 
 use super::Redis;
-use super::calls::{Asker, Calls, Job, Work};
+use super::calls::Calls;
 use super::refusals::function_of;
+use super::work::{Asker, Job, Work};
 
 /// How often it is looked for what has waited too long: so much later than its time is it told.
 const SWEEP: Duration = Duration::from_millis(50);

@@ -15,11 +15,11 @@ use crate::id::SlotId;
 use crate::shard::Learned;
 
 use super::Redis;
-use super::calls::{Job, Work};
 use super::read_only::ReadOnly;
 use super::resolve::Resolving;
 use super::setup::CHANNELS_LEN;
 use super::wire::{Tls, Wire};
+use super::work::{Job, Work};
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);

@@ -15,11 +15,10 @@ use crate::time::Rarely;
 
 use super::Redis;
 use super::answers;
-use super::calls::{Asker, Job, Work, group_of};
-use super::commands::{GROUPS, TIMES};
-use super::cuts::Of;
+use super::hearing::Of;
 use super::message::read_names;
-use super::names::{Names, PREFIX, is_ambiguous, redis_key};
+use super::names::{GROUPS, Names, PREFIX, TIMES, is_ambiguous, redis_key};
+use super::work::{Asker, Job, Piece, Work, group_of};
 
 /// Entries that Redis looks at for one answer.
 const PIECE_LEN: usize = 1000;
@@ -32,17 +31,6 @@ const AGAIN_EVERY: Duration = Duration::from_secs(10);
 /// and removed groups past everybody.
 const ROUND_EVERY: Duration = Duration::from_secs(30);
 const FEW_KEYS: u64 = 100_000;
-
-/// Where the reading is; each from its cursor on.
-#[derive(Debug, Clone)]
-pub(super) enum Piece {
-    /// The names that ours have given.
-    Index(String),
-    /// The keys that there are, whoever made them.
-    Keys(String),
-    /// The groups whose last time is kept.
-    Times(String),
-}
 
 /// All names while they are read.
 pub(super) struct Loading {

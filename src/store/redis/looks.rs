@@ -14,8 +14,8 @@ use crate::id::GroupKey;
 
 use super::Redis;
 use super::answers;
-use super::calls::{Job, Work};
 use super::names::PREFIX;
+use super::work::{Job, Work};
 
 /// Groups that are looked at in one beat.
 const LOOK_LEN: usize = 64;

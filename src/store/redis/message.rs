@@ -62,12 +62,23 @@ fn head(key: &GroupKey, id: Option<&str>) -> Vec<u8> {
     out
 }
 
-/// Who published a message, and what became of the group as a whole.
+/// Who published a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
-    /// Not by a script of ours: set and published apart.
+pub(super) enum Author {
+    /// No script of ours: value and event were set and published apart.
     Foreign,
-    /// The group was there and is.
+    /// A script of ours.
+    Ours {
+        /// In which database.
+        database: u32,
+        became: Became,
+    },
+}
+
+/// What became of the group as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Became {
+    /// It was there and is.
     Stays,
     /// It has its first item.
     New,
@@ -82,9 +93,7 @@ pub(super) enum Mark {
 pub(super) struct Glance<'m> {
     pub(super) stream: Cow<'m, str>,
     pub(super) group: Cow<'m, str>,
-    pub(super) mark: Mark,
-    /// None: who wrote it does not say.
-    pub(super) database: Option<u32>,
+    pub(super) author: Author,
 }
 
 /// `None`: it is no message.
@@ -99,14 +108,10 @@ fn glance_at_head(message: &str) -> Option<Glance<'_>> {
     let (stream, rest) = string(rest.strip_prefix(r#","streamName":"#)?)?;
     let (group, rest) = string(rest.strip_prefix(r#","groupId":"#)?)?;
     rest.strip_prefix(r#","id":"#)?;
-    let (database, mark) = ours(message).map_or((None, Mark::Foreign), |(database, mark)| {
-        (Some(database), mark)
-    });
     Some(Glance {
         stream: read_string(stream).ok()?,
         group: read_string(group).ok()?,
-        mark,
-        database,
+        author: ours(message).unwrap_or(Author::Foreign),
     })
 }
 
@@ -115,8 +120,7 @@ fn glance_at_all(message: &str) -> Option<Glance<'_>> {
     Some(Glance {
         stream: text(stream?.get())?,
         group: text(group?.get())?,
-        mark: Mark::Foreign,
-        database: None,
+        author: Author::Foreign,
     })
 }
 
@@ -137,19 +141,20 @@ fn string(text: &str) -> Option<(&str, &str)> {
 }
 
 /// The keys of ours at the end, if both are there.
-fn ours(message: &str) -> Option<(u32, Mark)> {
+fn ours(message: &str) -> Option<Author> {
     let from = message.len().saturating_sub(OURS_BYTES_MAX);
     let end = &message[message.ceil_char_boundary(from)..];
     let (_, ours) = end.rsplit_once(r#","iii-stream-db":"#)?;
-    let (database, mark) = ours.strip_suffix("\"}")?.split_once(r#","iii-stream":""#)?;
-    let mark = match mark {
-        "" | "none" => Mark::Stays,
-        "new" => Mark::New,
-        "named" => Mark::Named,
-        "gone" => Mark::Gone,
+    let (database, became) = ours.strip_suffix("\"}")?.split_once(r#","iii-stream":""#)?;
+    let became = match became {
+        "" | "none" => Became::Stays,
+        "new" => Became::New,
+        "named" => Became::Named,
+        "gone" => Became::Gone,
         _ => return None,
     };
-    Some((database.parse().ok()?, mark))
+    let database = database.parse().ok()?;
+    Some(Author::Ours { database, became })
 }
 
 /// A whole message.
@@ -243,21 +248,23 @@ mod tests {
     fn a_glance_finds_names_and_who_wrote_it() {
         for (stream, group) in [("chat", "room:1"), ("", ""), ("q\"\\\n", "имя \u{1}")] {
             let key = GroupKey::new(stream, group);
-            for (state, mark) in [
-                (None, Mark::Foreign),
-                (Some(""), Mark::Stays),
-                (Some("none"), Mark::Stays),
-                (Some("new"), Mark::New),
-                (Some("named"), Mark::Named),
-                (Some("gone"), Mark::Gone),
-                (Some("what is that"), Mark::Foreign),
+            for (state, became) in [
+                (None, None),
+                (Some(""), Some(Became::Stays)),
+                (Some("none"), Some(Became::Stays)),
+                (Some("new"), Some(Became::New)),
+                (Some("named"), Some(Became::Named)),
+                (Some("gone"), Some(Became::Gone)),
+                (Some("what is that"), None),
             ] {
                 let message = message(&key, "update", state);
                 let seen = glance(&message).unwrap();
                 assert_eq!((&*seen.stream, &*seen.group), (stream, group));
-                assert_eq!(seen.mark, mark, "{message}");
-                let database = (mark != Mark::Foreign).then_some(7);
-                assert_eq!(seen.database, database, "{message}");
+                let author = became.map_or(Author::Foreign, |became| Author::Ours {
+                    database: 7,
+                    became,
+                });
+                assert_eq!(seen.author, author, "{message}");
             }
         }
         let other_order = r#" {"groupId":"g", "id":null,"streamName":"\u0073"} "#;
@@ -275,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_value_holds_is_taken_for_no_mark() {
+    fn what_a_value_holds_is_taken_for_no_author() {
         for inside in [
             r#""x":",\"iii-stream-db\":7,\"iii-stream\":\"""#,
             r#""x":0,"iii-stream-db":7,"iii-stream":"new""#,
@@ -284,13 +291,16 @@ mod tests {
             let text = format!(
                 r#"{{"type":"stream","timestamp":1,"streamName":"s","groupId":"g","id":"i","event":{{"type":"create","data":{{{inside}}}}}}}"#
             );
-            let seen = glance(&text).map(|seen| (seen.mark, seen.database));
-            assert_eq!(seen, Some((Mark::Foreign, None)), "{text}");
+            let author = glance(&text).map(|seen| seen.author);
+            assert_eq!(author, Some(Author::Foreign), "{text}");
         }
         // A server of ours that does not say which database it is about.
         let older = message(&GroupKey::new("s", "g"), "create", None);
         let older = older.replace("}}", r#"}},"iii-stream":"new"}"#);
-        assert_eq!(glance(&older).map(|seen| seen.mark), Some(Mark::Foreign));
+        assert_eq!(
+            glance(&older).map(|seen| seen.author),
+            Some(Author::Foreign)
+        );
     }
 
     #[test]

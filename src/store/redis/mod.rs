@@ -13,10 +13,12 @@
 //! read_only  a Redis that takes no writes
 //! setup      what is said on them before the first call
 //! loading    the names of all groups, read while calls are served
+//! work       what is to be done, as plain data
 //! calls      who waits, in which order commands go out, whose an answer is
 //! late       what has waited too long, and what a lost connection leaves
 //! commands   what a call becomes, and what its answer means
 //! changes    what a change becomes, and what its answer means
+//! hearing    what is known of followed groups and of marks on their way
 //! channel    events of all hosts
 //! cuts       where among them something was read
 //! looks      what others do past the channel
@@ -31,6 +33,7 @@ mod changes;
 mod channel;
 mod commands;
 mod cuts;
+mod hearing;
 mod late;
 mod link;
 mod loading;
@@ -44,6 +47,7 @@ mod scripts;
 mod setup;
 mod thread;
 mod wire;
+mod work;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,7 +65,7 @@ use crate::time::sleep_until;
 pub use thread::run;
 
 use calls::Calls;
-use channel::Hearing;
+use hearing::Hearing;
 use link::Link;
 use loading::Known;
 use names::Names;

@@ -11,6 +11,11 @@ use crate::id::GroupKey;
 /// What stands before the joined names in a key.
 pub(super) const PREFIX: &str = "stream:";
 
+/// Both names of each group, by key.
+pub(super) const GROUPS: &str = "iii-stream:groups";
+/// The last time of each group, by key.
+pub(super) const TIMES: &str = "iii-stream:times";
+
 /// The key of a group's hash.
 pub(super) fn redis_key(key: &GroupKey) -> String {
     format!("{PREFIX}{}", key.joined())

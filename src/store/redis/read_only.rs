@@ -14,8 +14,8 @@ use crate::id::SlotId;
 use super::Redis;
 use super::answers;
 use super::resolve::Resolving;
-use super::setup::Step;
 use super::wire::Wire;
+use super::work::Step;
 
 const FIRST: Duration = Duration::from_millis(100);
 const MAX: Duration = Duration::from_secs(5);

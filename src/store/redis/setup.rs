@@ -9,33 +9,13 @@ use redis::{Cmd, Value};
 
 use super::Redis;
 use super::answers;
-use super::calls::{Job, Work};
-use super::commands::{GROUPS, TIMES};
 use super::message::EVENTS;
-use super::names::PREFIX;
+use super::names::{GROUPS, PREFIX, TIMES};
 use super::scripts::Script;
+use super::work::{Job, Step, Work};
 
 /// Channels that are followed.
 pub(super) const CHANNELS_LEN: usize = 2;
-
-/// What is said before the first call.
-#[derive(Debug, Clone)]
-pub(super) enum Step {
-    Login,
-    Select,
-    /// Whether it is a cluster.
-    Info,
-    Policy,
-    /// Whether it gives notices of what is done to keys.
-    Notices,
-    /// Whether it takes writes.
-    Role,
-    Load(Script),
-    /// What its user may not do.
-    Rights,
-    /// The last.
-    Time,
-}
 
 impl Redis {
     pub(super) fn say_first(&mut self) {

@@ -1,0 +1,205 @@
+//! What is to be done in Redis, as plain data: who asks, what, and how far it is.
+//!
+//! May not know in which order commands go out, or what they are in Redis's words.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::id::{GroupKey, ItemId, Text, WorkerId};
+use crate::protocol::answer::UpdateError;
+use crate::protocol::input::{StreamFunction, UpdateOp};
+use crate::shard::Question;
+
+use super::scripts::Script;
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker {
+    pub(super) shard: WorkerId,
+    pub(super) epoch: u32,
+    pub(super) number: u64,
+}
+
+/// One thing to be done in Redis.
+pub(super) struct Job {
+    /// Nobody waits longer. None: it is ours, and waits as long as Redis lives.
+    pub(super) until: Option<Instant>,
+    pub(super) work: Work,
+}
+
+pub(super) enum Work {
+    Change(Box<Change>),
+    /// The first step of an update.
+    Read(Box<Update>),
+    Get(Asker, GroupKey, ItemId),
+    List(Asker, GroupKey),
+    /// Items at a point that the channel tells.
+    Cut(Box<CutOf>),
+    /// Only the point.
+    Mark(u64),
+    /// A point, the time, and how many keys there are.
+    Beat(u64),
+    /// How many items each has.
+    Look(Vec<GroupKey>),
+    /// Whether a group of which others have told is there.
+    Find(GroupKey),
+    /// Whose the key of these names is.
+    Owner(GroupKey),
+    /// Removes what is kept of a group without items, by its joined name; and tells us of it in the
+    /// order of the channel.
+    Forget(String, bool),
+    /// A piece of the names of all groups.
+    Names(Piece),
+    Setup(Step),
+    /// Nobody waits for its answer any more.
+    GivenUp,
+}
+
+/// A reading at one point of the channel.
+pub(super) struct CutOf {
+    /// The number of the cut.
+    pub(super) mark: u64,
+    pub(super) key: GroupKey,
+    /// None: all items.
+    pub(super) item: Option<ItemId>,
+    /// By a script, for Redis has refused the transaction.
+    pub(super) by_script: bool,
+}
+
+/// A change and how far it is.
+pub(super) struct Change {
+    pub(super) asker: Asker,
+    pub(super) key: GroupKey,
+    pub(super) item: ItemId,
+    pub(super) what: What,
+}
+
+pub(super) enum What {
+    Set(Text),
+    Delete,
+    Send {
+        id: Option<ItemId>,
+        kind: Box<str>,
+        data: Text,
+    },
+    /// What an update has computed, if the value is still the old one.
+    Swap {
+        ops: Arc<[UpdateOp]>,
+        old: Option<Vec<u8>>,
+        new: Text,
+        errors: Vec<UpdateError>,
+    },
+}
+
+/// An update that reads first.
+pub(super) struct Update {
+    pub(super) asker: Asker,
+    pub(super) key: GroupKey,
+    pub(super) item: ItemId,
+    pub(super) ops: Arc<[UpdateOp]>,
+}
+
+/// Where the reading is; each from its cursor on.
+#[derive(Debug, Clone)]
+pub(super) enum Piece {
+    /// The names that ours have given.
+    Index(String),
+    /// The keys that there are, whoever made them.
+    Keys(String),
+    /// The groups whose last time is kept.
+    Times(String),
+}
+
+/// What is said before the first call.
+#[derive(Debug, Clone)]
+pub(super) enum Step {
+    Login,
+    Select,
+    /// Whether it is a cluster.
+    Info,
+    Policy,
+    /// Whether it gives notices of what is done to keys.
+    Notices,
+    /// Whether it takes writes.
+    Role,
+    Load(Script),
+    /// What its user may not do.
+    Rights,
+    /// The last.
+    Time,
+}
+
+impl Job {
+    /// One of our own.
+    pub(super) fn own(work: Work) -> Job {
+        Job { until: None, work }
+    }
+
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| until <= now)
+    }
+
+    /// How many answers it has.
+    pub(super) fn answers_len(&self) -> usize {
+        match &self.work {
+            Work::Cut(cut) if !cut.by_script => 6,
+            Work::Beat(_) => 3,
+            Work::Look(keys) => keys.len(),
+            _ => 1,
+        }
+    }
+
+    /// The change, if it is one for the script.
+    pub(super) fn change(&self) -> Option<&Change> {
+        match &self.work {
+            Work::Change(change) => Some(change),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody waits for what it reads.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(
+            self.work,
+            Work::Read(_) | Work::Get(..) | Work::List(..) | Work::Cut(..)
+        )
+    }
+}
+
+impl Change {
+    pub(super) fn held_bytes(&self) -> usize {
+        let of_what = match &self.what {
+            What::Set(data) => data.len(),
+            What::Delete => 0,
+            What::Send { kind, data, .. } => kind.len() + data.len(),
+            What::Swap { old, new, .. } => new.len() + old.as_ref().map_or(0, Vec::len),
+        };
+        self.key.joined().len() + self.item.len() + of_what
+    }
+}
+
+impl What {
+    pub(super) fn function(&self) -> StreamFunction {
+        match self {
+            What::Set(_) => StreamFunction::Set,
+            What::Delete => StreamFunction::Delete,
+            What::Send { .. } => StreamFunction::Send,
+            What::Swap { .. } => StreamFunction::Update,
+        }
+    }
+}
+
+/// The group that a question is about.
+pub(super) fn group_of(question: &Question) -> Option<&GroupKey> {
+    match question {
+        Question::Set { group, .. }
+        | Question::Update { group, .. }
+        | Question::Delete { group, .. }
+        | Question::Send { group, .. }
+        | Question::Get { group, .. }
+        | Question::List { group }
+        | Question::Follow { group, .. }
+        | Question::Unfollow { group } => Some(group),
+        Question::Groups { .. } => None,
+    }
+}
