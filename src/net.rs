@@ -2,7 +2,9 @@
 //!
 //! May not know what goes over it.
 
+mod chance;
 pub mod channel;
+pub mod dial;
 mod listener;
 mod ready;
 
@@ -16,6 +18,7 @@ use mio::{Interest, Registry, Token};
 use crate::fanout::{Socket, Written};
 use crate::id::SlotId;
 
+pub use chance::Chance;
 pub use listener::{ACCEPTS_A_TURN, Listener};
 pub use ready::{Ready, Unread, WAKE, listener_token, wait, wake_up};
 

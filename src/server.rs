@@ -26,9 +26,9 @@ use crate::mesh::{self, Owners, Shared, Wake};
 use crate::metrics::{EngineMetrics, WorkerMetrics};
 use crate::net::{self, WAKE};
 use crate::shard::Store;
-use crate::store::Memory;
 use crate::store::files::StoreError;
 use crate::store::redis::RedisError;
+use crate::store::{self, Memory};
 use crate::worker::{self, Worker};
 
 use cores::Cores;
@@ -113,7 +113,8 @@ impl Server {
         } else {
             Owners::Hashed { workers: count }
         };
-        let values = Values::open(config, owners, workers, options.store)?;
+        let mut store_poll = Poll::new()?;
+        let values = Values::open(config, owners, workers, options.store, &mut store_poll)?;
         let stream = listeners::stream(config, workers)?;
         let mut attach = attach_of(config).transpose()?;
         if let (Some(attach), Some(every)) = (&mut attach, options.ping_every) {
@@ -132,8 +133,10 @@ impl Server {
         limits.connections = limits.connections.min(files.subscribers);
         limits.worker_connections = limits.worker_connections.min(files.sdk_workers);
 
-        let threads = workers + 1 + usize::from(values.store.is_some());
-        let (polls, wakes) = polls(threads)?;
+        let (polls, mut wakes) = polls(workers + 1)?;
+        if values.store.is_some() {
+            wakes.push(wake_of(&store_poll)?);
+        }
         let shared = Arc::new(Shared {
             owners,
             wakes,
@@ -211,8 +214,7 @@ impl Server {
         let engine = spawn("engine".to_owned(), cores.of_engine(), run)?;
         let store = match (values.store, store_ports) {
             (Some(store), Some(ports)) => {
-                let poll = next_poll()?;
-                let run = beside_workers(&cores, move || store.run(poll, ports));
+                let run = beside_workers(&cores, move || store::run(store, store_poll, ports));
                 Some(spawn("store".to_owned(), cores.of_store(), run)?)
             }
             _ => None,
@@ -345,11 +347,14 @@ fn polls(threads: usize) -> io::Result<(Vec<Poll>, Vec<Arc<Wake>>)> {
     let mut made = (Vec::new(), Vec::new());
     for _ in 0..threads {
         let poll = Poll::new()?;
-        let wake = Wake::new(net::wake_up(&poll, WAKE)?);
-        made.1.push(Arc::new(wake));
+        made.1.push(wake_of(&poll)?);
         made.0.push(poll);
     }
     Ok(made)
+}
+
+fn wake_of(poll: &Poll) -> io::Result<Arc<Wake>> {
+    Ok(Arc::new(Wake::new(net::wake_up(poll, WAKE)?)))
 }
 
 /// What the engine or the store runs. On a core that a worker has too it runs between that worker's

@@ -29,6 +29,15 @@ impl Now {
     }
 }
 
+/// What the clock of another machine has said.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading {
+    /// In ms since 1970.
+    pub ms: u64,
+    /// When it was that, by ours.
+    pub at: Instant,
+}
+
 /// How long a turn of a thread's loop takes.
 #[derive(Debug, Clone, Copy)]
 pub struct TurnClock(Duration);

@@ -1,6 +1,5 @@
 //! What keeps the values, opened before anybody is served, and the shards with what it has kept.
 
-use std::io;
 use std::time::Instant;
 
 use mio::Poll;
@@ -8,48 +7,30 @@ use mio::Poll;
 use crate::config::{Config, FileStore, Fsync, StoreConfig};
 use crate::id::WorkerId;
 use crate::log::counted;
-use crate::mesh::{Owners, StorePorts};
+use crate::mesh::Owners;
 use crate::shard::{Decides, Shard, Store, ValueLimits};
-use crate::store;
 use crate::store::files::Files;
-use crate::store::redis::{self, Redis};
+use crate::store::redis::Redis;
 
 use super::StartError;
 
 pub(super) struct Values {
     /// One for each worker.
     pub(super) shards: Vec<Shard>,
-    /// `None`: the owner accepts in the same turn.
-    pub(super) store: Option<Keeper>,
+    /// What has a thread of its own. `None`: the owner accepts in the same turn.
+    pub(super) store: Option<Box<dyn Store>>,
     /// For the first line.
     pub(super) described: String,
 }
 
-/// What has a thread of its own.
-pub(super) enum Keeper {
-    /// Answers in the turn in which it is asked.
-    AtOnce(Box<dyn Store>),
-    /// Answers when its sockets do.
-    Redis(Box<Redis>),
-}
-
-impl Keeper {
-    /// The thread's life.
-    pub(super) fn run(self, poll: Poll, ports: StorePorts) -> io::Result<()> {
-        match self {
-            Keeper::AtOnce(store) => store::run(store, poll, ports),
-            Keeper::Redis(redis) => redis::run(*redis, poll, ports),
-        }
-    }
-}
-
 impl Values {
-    /// `given` is in place of the configured store.
+    /// `given` is in place of the configured store. The poll is for its thread.
     pub(super) fn open(
         config: &Config,
         owners: Owners,
         workers: usize,
         given: Option<Box<dyn Store>>,
+        poll: &mut Poll,
     ) -> Result<Values, StartError> {
         let decides = match (&given, &config.store) {
             (Some(store), _) => store.decides(),
@@ -63,7 +44,7 @@ impl Values {
         let shard = |worker| Shard::new(WorkerId(worker as u16), decides, limits);
         let mut values = Values {
             shards: (0..workers).map(shard).collect(),
-            store: given.map(Keeper::AtOnce),
+            store: given,
             described: "values in memory".to_owned(),
         };
         match &config.store {
@@ -71,9 +52,9 @@ impl Values {
                 values.read_files(settings, owners)?;
             }
             StoreConfig::Redis(settings) if values.store.is_none() => {
-                let redis = Redis::start(settings, limits, config.limits.name_bytes)?;
+                let redis = Redis::start(settings, limits, config.limits.name_bytes, poll)?;
                 values.described = redis.described();
-                values.store = Some(Keeper::Redis(Box::new(redis)));
+                values.store = Some(Box::new(redis));
             }
             _ => {}
         }
@@ -101,7 +82,7 @@ impl Values {
             tracing::info!("{path}: {groups} read in {took_ms} ms");
         }
         self.described = format!("values in {path}, {}", described(settings));
-        self.store = Some(Keeper::AtOnce(Box::new(started.files)));
+        self.store = Some(Box::new(started.files));
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use crate::protocol::answer::{Outcome, UpdateError};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 use crate::protocol::input::{StreamFunction, UpdateOp};
+use crate::time::Reading;
 
 use super::{Cursor, Decides, Slice, SliceLimits};
 
@@ -469,6 +470,21 @@ pub trait Store: std::marker::Send {
     /// only pile up. [`Store::tend`] says how soon to ask again.
     fn is_stuck(&self) -> bool {
         false
+    }
+
+    /// The poll of its thread says that one of its sockets has something or takes something; `ends`: its
+    /// end is there.
+    fn ready(&mut self, _id: SlotId, _ends: bool) {}
+
+    /// What its own clock has said since this was last asked; all shards are told before they hear its
+    /// answers.
+    fn clock(&mut self) -> Option<Reading> {
+        None
+    }
+
+    /// Whether nothing that it was asked is still on its way.
+    fn is_done(&self) -> bool {
+        true
     }
 
     /// Takes the slice that a shard was asked for.

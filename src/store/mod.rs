@@ -1,7 +1,7 @@
 //! Thread kind 2, persistence: what accepts writes, and the loop that serves all shards at once.
 //!
-//! The border is [`Store`](crate::shard::Store). May not know workers or the engine but through the
-//! messages of `mesh`.
+//! The border is [`Store`](crate::shard::Store), for files and Redis alike; in memory there is no thread.
+//! May not know workers or the engine but through the messages of `mesh`.
 
 pub mod double;
 pub mod files;
@@ -12,27 +12,35 @@ pub use memory::Memory;
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
 use crate::mesh::{StorePorts, ToStore, ToWorker, store_thread};
-use crate::net;
+use crate::net::{self, Ready};
 use crate::shard::{Learned, Store};
+use crate::time::Reading;
 
-/// The store thread's life: what all shards sent since the last turn is served as one.
+/// How long the last calls of a store with sockets may take when the process ends.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// The store thread's life: what all shards sent since the last turn is served as one, together with
+/// what the store's own sockets have.
 pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> io::Result<()> {
-    let mut events = Events::with_capacity(4);
+    let mut events = Events::with_capacity(8);
     let workers = ports.to_open.len();
     let wake = ports.shared.wakes[store_thread(workers)].clone();
-    let mut rest = None;
+    let mut rest = Some(Duration::ZERO);
     while !ports.shared.stopping.load(Ordering::Acquire) {
-        net::wait(&mut poll, &mut events, rest)?;
+        wait(&mut *store, &mut poll, &mut events, rest)?;
         wake.lower();
-        // First what found no room: then the mailbox is served until it is empty, or until a
-        // neighbour is full who will wake this thread.
         for outbox in &mut ports.to_open {
             outbox.flush();
+        }
+        // A neighbour that is full wakes this thread; until then mailbox and sockets wait as well.
+        if has_backlog(&ports) {
+            rest = None;
+            continue;
         }
         serve_turn(&mut *store, &mut ports);
         let was_stuck = store.is_stuck();
@@ -42,14 +50,42 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
         }
     }
     serve_turn(&mut *store, &mut ports); // what was sent before the end, and nobody waits for
+    let until = Instant::now() + LINGER;
+    while !store.is_done() && Instant::now() < until {
+        let rest = tend(&mut *store, &mut ports).unwrap_or(LINGER);
+        if !store.is_done() {
+            wait(&mut *store, &mut poll, &mut events, Some(rest.min(LINGER)))?;
+        }
+    }
     store.close();
     Ok(())
+}
+
+/// Waits until the mailbox, a socket of the store or its rest is over.
+fn wait(
+    store: &mut dyn Store,
+    poll: &mut Poll,
+    events: &mut Events,
+    rest: Option<Duration>,
+) -> io::Result<()> {
+    net::wait(poll, events, rest)?;
+    for event in &*events {
+        if let Ready::Socket { id, ends, .. } = Ready::from(event) {
+            store.ready(id, ends);
+        }
+    }
+    Ok(())
+}
+
+/// Whether answers have found no room.
+fn has_backlog(ports: &StorePorts) -> bool {
+    ports.to_open.iter().any(|outbox| outbox.has_backlog())
 }
 
 /// Serves what is there, unless answers to what was there before have found no room, or are not known:
 /// then a full mailbox holds up those who would ask for more.
 fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
-    while !store.is_stuck() && !ports.to_open.iter().any(|outbox| outbox.has_backlog()) {
+    while !store.is_stuck() && !has_backlog(ports) {
         let mut requests = Vec::new();
         let mut taken = 0;
         while let Some(message) = ports.mailbox.take() {
@@ -72,9 +108,8 @@ fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
 }
 
 /// To each shard what is for it, in order.
-fn tell(learned: impl IntoIterator<Item = Learned>, ports: &mut StorePorts) {
+fn tell(learned: Vec<Learned>, ports: &mut StorePorts) {
     if let [outbox] = &mut ports.to_open[..] {
-        let learned: Vec<Learned> = learned.into_iter().collect();
         if !learned.is_empty() {
             outbox.send(ToWorker::Learned(learned));
             outbox.flush();
@@ -108,6 +143,12 @@ fn tell(learned: impl IntoIterator<Item = Learned>, ports: &mut StorePorts) {
 fn tend(store: &mut dyn Store, ports: &mut StorePorts) -> Option<Duration> {
     let (mut asks, mut learned) = (Vec::new(), Vec::new());
     let rest = store.tend(&mut asks, &mut learned);
+    if let Some(Reading { ms, at }) = store.clock() {
+        for outbox in &mut ports.to_open {
+            outbox.send(ToWorker::Clock(ms, at));
+            outbox.flush();
+        }
+    }
     if !learned.is_empty() {
         tell(learned, ports);
     }

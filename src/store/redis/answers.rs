@@ -4,6 +4,7 @@ use redis::{RedisError, Value};
 
 use crate::id::{ItemId, Text};
 
+use super::error::Fault;
 use super::message::stored;
 
 /// Clients keep times as doubles, which count no further.
@@ -31,12 +32,12 @@ pub(super) enum Changed {
     Other(Option<Vec<u8>>),
 }
 
-pub(super) fn changed(value: Value) -> Result<Changed, String> {
+pub(super) fn changed(value: Value) -> Result<Changed, Fault> {
     let Value::Array(parts) = value else {
-        return Err(unexpected());
+        return Err(Fault::Unexpected);
     };
     let mut parts = parts.into_iter();
-    let word = parts.next().and_then(bytes).ok_or_else(unexpected)?;
+    let word = parts.next().and_then(bytes).ok_or(Fault::Unexpected)?;
     let mut next = || parts.next().and_then(bytes);
     Ok(match &*word {
         b"nothing" => Changed::Nothing,
@@ -44,7 +45,7 @@ pub(super) fn changed(value: Value) -> Result<Changed, String> {
         b"odd" => Changed::Odd(next().unwrap_or_default()),
         b"other" => Changed::Other(next()),
         b"done" => {
-            let time = parts.next().and_then(number).ok_or_else(unexpected)?;
+            let time = parts.next().and_then(number).ok_or(Fault::Unexpected)?;
             let time = time.min(TIME_MAX);
             let old = parts.next().and_then(bytes);
             let state = parts.next().and_then(bytes).unwrap_or_default();
@@ -55,7 +56,7 @@ pub(super) fn changed(value: Value) -> Result<Changed, String> {
                 is_empty,
             }
         }
-        _ => return Err(unexpected()),
+        _ => return Err(Fault::Unexpected),
     })
 }
 
@@ -68,16 +69,16 @@ pub(super) struct Cut {
 
 /// The answers of the transaction: of HGETALL (or HGET of `item`), TIME, HGET of the group's last
 /// time, PUBLISH.
-pub(super) fn cut(value: Value, item: Option<&ItemId>) -> Result<Cut, String> {
+pub(super) fn cut(value: Value, item: Option<&ItemId>) -> Result<Cut, Fault> {
     let Value::Array(parts) = value else {
-        return Err(error_of(&value).unwrap_or_else(unexpected));
+        return Err(fault_of(&value));
     };
     let mut parts = parts.into_iter();
-    let items = parts.next().ok_or_else(unexpected)?;
+    let items = parts.next().ok_or(Fault::Unexpected)?;
     if let Some(error) = error_of(&items) {
-        return Err(error);
+        return Err(Fault::Said(error));
     }
-    let now = parts.next().and_then(time).ok_or_else(unexpected)?;
+    let now = parts.next().and_then(time).ok_or(Fault::Unexpected)?;
     let last = parts.next().and_then(number);
     let last = last.and_then(|last| believed(last, now)).unwrap_or(0);
     let mut unreadable = 0;
@@ -186,8 +187,9 @@ pub(super) fn of_each(value: Value, len: usize) -> Vec<Value> {
     }
 }
 
-pub(super) fn unexpected() -> String {
-    "Redis answered something else".to_owned()
+/// Of what is no answer to what was asked.
+pub(super) fn fault_of(value: &Value) -> Fault {
+    error_of(value).map_or(Fault::Unexpected, Fault::Said)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::shard::{Answer, Learned, Question, Request, RequestKind, Verdict};
 
 use super::Redis;
 use super::answers;
+use super::error::Fault;
 use super::refusals::{function_of, with_cause};
 use super::scripts::Script;
 use super::work::{Asker, Change, CutOf, Job, Step, Update, What, Work, group_of};
@@ -165,8 +166,8 @@ impl Redis {
             Question::Follow { ref group, .. } => self.hearing.follow(group),
             _ => {}
         }
-        if let Some(cause) = self.link.down_because() {
-            let function = function_of(&question);
+        if let Some(fault) = self.link.down_because() {
+            let (function, cause) = (function_of(&question), fault.to_string());
             return self.refuse(asker, function, &cause);
         }
         let change = |key, item, what| {
@@ -270,13 +271,11 @@ impl Redis {
     }
 
     /// The next answer on the connection for commands. Err: it is out of step.
-    pub(super) fn take_answer(&mut self, value: Value, now: Instant) -> Result<(), String> {
+    pub(super) fn take_answer(&mut self, value: Value, now: Instant) -> Result<(), Fault> {
         let answered = match self.calls.take_answer(value) {
             Ok(Some(answered)) => answered,
             Ok(None) => return Ok(()),
-            Err(value) => {
-                return Err(answers::error_of(&value).unwrap_or_else(answers::unexpected));
-            }
+            Err(value) => return Err(answers::fault_of(&value)),
         };
         let UnderWay {
             jobs,

@@ -11,11 +11,13 @@ use redis::{Cmd, Value};
 use crate::id::{GroupKey, Text};
 use crate::protocol::answer::UpdateError;
 use crate::protocol::input::StreamFunction;
+use crate::protocol::json::value::ValueError;
 use crate::shard::{Verdict, update};
 
 use super::Redis;
 use super::answers::{self, Changed};
-use super::message::{change_head, event, names_of, stored};
+use super::error::Fault;
+use super::message::{Unreadable, change_head, event, names_of, stored};
 use super::names::{GROUPS, TIMES, is_ambiguous, redis_key};
 use super::refusals::{shared_key, with_cause};
 use super::scripts::Script;
@@ -90,7 +92,7 @@ impl Redis {
         }
         let changed = match answers::changed(value) {
             Ok(changed) => changed,
-            Err(cause) => return self.end_refused(&change, &cause),
+            Err(fault) => return self.end_refused(&change, &fault.to_string()),
         };
         match changed {
             Changed::Done {
@@ -112,7 +114,8 @@ impl Redis {
                 self.end(&change, Verdict::Refused(cause.into()));
             }
             Changed::Odd(old) => {
-                let why = stored(&old).err().unwrap_or_else(|| "not JSON".to_owned());
+                let why = stored(&old).err();
+                let why = why.unwrap_or(Unreadable::Value(ValueError::Syntax));
                 let cause = format!("Failed to deserialize old value: {why}");
                 self.end(&change, Verdict::Refused(cause.into()));
             }
@@ -129,7 +132,7 @@ impl Redis {
                     };
                     self.compute(update, old, until);
                 }
-                _ => self.end_refused(&change, &answers::unexpected()),
+                _ => self.end_refused(&change, &Fault::Unexpected.to_string()),
             },
         }
     }

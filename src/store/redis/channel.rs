@@ -13,6 +13,7 @@ use crate::shard::{FromChannel, HeardEvent, Learned};
 
 use super::Redis;
 use super::answers;
+use super::error::Fault;
 use super::hearing::{Followed, Held};
 use super::looks::{Looks, Notices};
 use super::message::{self, Author, Became, EVENTS};
@@ -27,13 +28,13 @@ const TOLD_MAX: usize = 10_000;
 
 impl Redis {
     /// One message of the channel connection. Err: it is no subscription any more.
-    pub(super) fn take_heard(&mut self, value: Value, now: Instant) -> Result<(), String> {
+    pub(super) fn take_heard(&mut self, value: Value, now: Instant) -> Result<(), Fault> {
         if let Some(error) = answers::error_of(&value) {
             if self.notices_are_refused() {
                 return Ok(());
             }
             let error = self.settings.address.without_login(&error);
-            return Err(self.channel_error(error));
+            return Err(self.channel_fault(error));
         }
         let parts = match value {
             Value::Array(parts) | Value::Push { data: parts, .. } => parts,
@@ -63,15 +64,14 @@ impl Redis {
         Ok(())
     }
 
-    /// Redis does not say which channel it is.
-    fn channel_error(&mut self, error: String) -> String {
-        if self.link.is_up() || !error.to_lowercase().starts_with("noperm") {
-            return error;
+    fn channel_fault(&mut self, said: String) -> Fault {
+        if self.link.is_up() || !said.to_lowercase().starts_with("noperm") {
+            return Fault::Said(said);
         }
-        let cut_channel = &self.hearing.cut_channel;
-        let cause = format!("its user may not SUBSCRIBE {EVENTS} {cut_channel}: {error}");
-        self.link.fatal.get_or_insert(cause.clone());
-        cause
+        let cut_channel = self.hearing.cut_channel.clone();
+        let fault = Fault::NoChannel { cut_channel, said };
+        self.link.fatal.get_or_insert(fault.clone());
+        fault
     }
 
     fn hear(&mut self, text: &str, is_utf8: bool, now: Instant) {

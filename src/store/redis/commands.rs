@@ -167,8 +167,8 @@ impl Redis {
             return self.answer(asker, Verdict::Listed(Vec::new()));
         }
         let Value::Array(values) = value else {
-            let cause = answers::error_of(&value).unwrap_or_else(answers::unexpected);
-            return self.refuse(asker, StreamFunction::List, &cause);
+            let fault = answers::fault_of(&value);
+            return self.refuse(asker, StreamFunction::List, &fault.to_string());
         };
         let values_len = values.len();
         let texts = values.into_iter().filter_map(answers::bytes);

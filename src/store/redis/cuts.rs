@@ -14,6 +14,7 @@ use crate::shard::{FromChannel, Learned, Verdict};
 
 use super::Redis;
 use super::answers::Cut;
+use super::error::Fault;
 use super::hearing::{Held, Of};
 use super::work::{CutOf, Job, Work};
 
@@ -61,13 +62,13 @@ impl Redis {
         &mut self,
         mark: u64,
         key: &GroupKey,
-        result: Result<Cut, String>,
+        result: Result<Cut, Fault>,
         now: Instant,
     ) {
         let cut = match result {
             Ok(cut) => cut,
-            Err(cause) => {
-                self.refuse_cut(mark, key, &cause);
+            Err(fault) => {
+                self.refuse_cut(mark, key, &fault.to_string());
                 return self.release(key, now);
             }
         };

@@ -3,22 +3,21 @@
 //! One lost is both lost: what the channel did not tell would be missing from then on. Redis is dead
 //! when nothing at all has come for too long, however many answers are awaited.
 
-use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::Registry;
 use redis::Cmd;
 
 use crate::id::SlotId;
+use crate::net::dial::{Retry, Tls};
 use crate::shard::Learned;
 
 use super::Redis;
+use super::error::Fault;
 use super::read_only::ReadOnly;
-use super::resolve::Resolving;
+use super::resolve::Lookup;
 use super::setup::CHANNELS_LEN;
-use super::wire::{Tls, Wire};
+use super::wire::Wire;
 use super::work::{Job, Work};
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -37,17 +36,16 @@ pub(super) struct Link {
     address: Option<SocketAddr>,
     /// Attempts, each with names of its own in the poll.
     attempts: u32,
-    /// In a row that came to nothing.
-    failures: u32,
+    retry: Retry,
     pub(super) subscribed_len: usize,
     /// All that is said first was answered.
     pub(super) is_told: bool,
     /// Why it is down.
-    cause: String,
+    fault: Fault,
     /// It cannot be used, now or later.
-    pub(super) fatal: Option<String>,
+    pub(super) fatal: Option<Fault>,
     /// The server answers what makes these connections useless.
-    wrong_server: Option<String>,
+    wrong_server: Option<Fault>,
     /// It has not answered for a while, and that was said.
     was_quiet: bool,
     pub(super) is_replica: bool,
@@ -57,12 +55,11 @@ pub(super) struct Link {
     was_up: bool,
     pub(super) has_warned: bool,
     pub(super) has_named_rights: bool,
-    chance: RandomState,
 }
 
 enum State {
     Down(Instant),
-    Resolving(Resolving),
+    Resolving(Lookup),
     /// Connecting, and all that is said first; since when.
     Opening(Instant),
     Up {
@@ -79,10 +76,10 @@ impl Link {
             channel: None,
             address: None,
             attempts: 0,
-            failures: 0,
+            retry: Retry::new(RETRY_FIRST, RETRY_MAX),
             subscribed_len: 0,
             is_told: false,
-            cause: "not connected yet".to_owned(),
+            fault: Fault::NotTried,
             fatal: None,
             wrong_server: None,
             was_quiet: false,
@@ -92,7 +89,6 @@ impl Link {
             was_up: false,
             has_warned: false,
             has_named_rights: false,
-            chance: RandomState::new(),
         }
     }
 
@@ -101,30 +97,30 @@ impl Link {
     }
 
     /// None: it is up.
-    pub(super) fn down_because(&self) -> Option<String> {
-        (!self.is_up()).then(|| self.cause.clone())
+    pub(super) fn down_because(&self) -> Option<&Fault> {
+        (!self.is_up()).then_some(&self.fault)
     }
 
-    pub(super) fn cause(&self) -> &str {
-        &self.cause
+    pub(super) fn fault(&self) -> &Fault {
+        &self.fault
     }
 
     /// Redis has answered that it still reads its data.
     pub(super) fn is_loading(&self) -> bool {
         let is_down = matches!(self.state, State::Down(_));
-        is_down && self.cause.to_lowercase().contains("loading the dataset")
+        is_down && self.fault.is_loading()
     }
 
-    pub(super) fn fatal(&self) -> Option<&str> {
-        self.fatal.as_deref()
+    pub(super) fn fatal(&self) -> Option<&Fault> {
+        self.fatal.as_ref()
     }
 
     /// The first that is said counts.
-    pub(super) fn has_wrong_server(&mut self, cause: String) {
-        self.wrong_server.get_or_insert(cause);
+    pub(super) fn has_wrong_server(&mut self, fault: Fault) {
+        self.wrong_server.get_or_insert(fault);
     }
 
-    pub(super) fn take_wrong_server(&mut self) -> Option<String> {
+    pub(super) fn take_wrong_server(&mut self) -> Option<Fault> {
         self.wrong_server.take()
     }
 
@@ -180,17 +176,8 @@ impl Link {
         self.wires().any(|wire| wire.has_more())
     }
 
-    /// From one poll to another, between two turns.
-    pub(super) fn leave(&mut self, registry: &Registry) {
-        self.wires().for_each(|wire| wire.leave(registry));
-    }
-
-    pub(super) fn enter(&mut self, registry: &Registry) -> io::Result<()> {
-        self.wires().try_for_each(|wire| wire.enter(registry))
-    }
-
     /// Err: why a connection is broken.
-    pub(super) fn flush(&mut self) -> Result<(), String> {
+    pub(super) fn flush(&mut self) -> Result<(), Fault> {
         // What breaks the third is read from it.
         let _ = self.read_only.wire().map(Wire::flush);
         let mut pair = self.commands.iter_mut().chain(&mut self.channel);
@@ -201,37 +188,28 @@ impl Link {
         match &self.state {
             State::Down(at) => *at,
             State::Opening(_) => now + QUIET,
-            State::Resolving(resolving) => resolving.look_at(now),
+            State::Resolving(lookup) => lookup.look_at(now),
             State::Up { beat_at } => self
                 .read_only
                 .next_at(now)
                 .map_or(*beat_at, |at| at.min(*beat_at)),
         }
     }
-
-    /// Twice as long after each failure, and never quite the same as others wait.
-    fn wait(&mut self) -> Duration {
-        let doubled = RETRY_FIRST.saturating_mul(1 << self.failures.min(10));
-        self.failures += 1;
-        let chance = self.chance.hash_one(self.attempts) % 1000;
-        let whole = doubled.min(RETRY_MAX);
-        whole / 2 + whole.mul_f64(chance as f64 / 2000.0)
-    }
 }
 
 impl Redis {
     /// Goes on with connecting, and looks after what stands.
-    pub(super) fn tend_link(&mut self, registry: &Registry, now: Instant) {
+    pub(super) fn tend_link(&mut self, now: Instant) {
         match &self.link.state {
             State::Down(at) if *at <= now => {
-                let resolving = Resolving::begin(&self.settings, now);
-                self.link.state = State::Resolving(resolving);
-                self.tend_link(registry, now);
+                let lookup = Lookup::begin(&self.settings, now);
+                self.link.state = State::Resolving(lookup);
+                self.tend_link(now);
             }
             State::Down(_) | State::Opening(_) => {}
-            State::Resolving(resolving) => match resolving.look(now) {
-                Some(Ok(addresses)) => self.open(&addresses, registry, now),
-                Some(Err(cause)) => self.lose(&cause, registry, now),
+            State::Resolving(lookup) => match lookup.look(now) {
+                Some(Ok(addresses)) => self.open(&addresses, now),
+                Some(Err(fault)) => self.lose(&fault, now),
                 None => {}
             },
             State::Up { beat_at } if *beat_at <= now => {
@@ -243,12 +221,12 @@ impl Redis {
                     beat_at: now + BEAT,
                 };
             }
-            State::Up { .. } => self.tend_read_only(registry, now),
+            State::Up { .. } => self.tend_read_only(now),
         }
     }
 
     /// After what has come was read: whether Redis still lives.
-    pub(super) fn tend_silence(&mut self, registry: &Registry, now: Instant) {
+    pub(super) fn tend_silence(&mut self, now: Instant) {
         let timeout = match self.link.state {
             State::Down(_) | State::Resolving(_) => return,
             State::Opening(_) => self.settings.connect_timeout,
@@ -256,7 +234,7 @@ impl Redis {
         };
         let quiet = self.silence(now);
         if quiet >= timeout {
-            return self.lose("timed out", registry, now);
+            return self.lose(&Fault::Silent, now);
         }
         let is_quiet = quiet >= QUIET && self.link.is_up();
         if is_quiet && !self.link.was_quiet {
@@ -291,15 +269,16 @@ impl Redis {
         commands.max(channel).unwrap_or_default()
     }
 
-    fn open(&mut self, addresses: &[SocketAddr], registry: &Registry, now: Instant) {
+    fn open(&mut self, addresses: &[SocketAddr], now: Instant) {
         let attempts = self.link.attempts as usize;
         self.link.attempts = self.link.attempts.wrapping_add(1);
         // The next attempt tries the next address of that name.
         let Some(address) = addresses.get(attempts % addresses.len().max(1)) else {
-            return self.lose("its name has no address", registry, now);
+            return self.lose(&Fault::NoAddress, now);
         };
         let tls = self.link.tls.as_ref();
         let generation = self.link.attempts;
+        let registry = &self.registry;
         let connect = |slot| Wire::connect(*address, tls, SlotId { slot, generation }, registry);
         match (connect(0), connect(1)) {
             (Ok(commands), Ok(channel)) => {
@@ -307,7 +286,7 @@ impl Redis {
                 self.link.channel = Some(channel);
             }
             (Err(error), _) | (_, Err(error)) => {
-                return self.lose(&error.to_string(), registry, now);
+                return self.lose(&Fault::of(&error), now);
             }
         }
         self.link.subscribed_len = 0;
@@ -320,7 +299,7 @@ impl Redis {
     pub(super) fn is_up_again(&mut self, now: Instant) {
         // One that takes no writes is not well: it is back for good once it has taken one.
         if !self.link.read_only.is_on() {
-            self.link.failures = 0;
+            self.link.retry.begin_afresh();
         }
         self.link.state = State::Up {
             beat_at: now + BEAT,
@@ -336,22 +315,23 @@ impl Redis {
     }
 
     /// The connections are of no use any more: both go, and it is tried again a little later.
-    pub(super) fn lose(&mut self, cause: &str, registry: &Registry, now: Instant) {
+    pub(super) fn lose(&mut self, fault: &Fault, now: Instant) {
         let was_up = self.link.is_up();
         for wire in self.link.wires() {
-            wire.leave(registry);
+            wire.leave(&self.registry);
         }
         let written = self.link.commands.as_ref().map_or(0, Wire::written);
         (self.link.commands, self.link.channel) = (None, None);
         self.link.read_only.give_up(now);
-        self.link.cause = cause.to_owned();
+        self.link.fault = fault.clone();
         self.link.wrong_server = None;
-        let wait = self.link.wait();
+        let wait = self.link.retry.wait();
         self.link.state = State::Down(now + wait);
         self.link.was_quiet = false;
-        self.drop_calls(cause, written, now);
-        self.drop_hearing(cause);
-        self.drop_names(cause);
+        let cause = fault.to_string();
+        self.drop_calls(&cause, written, now);
+        self.drop_hearing(&cause);
+        self.drop_names(&cause);
         if was_up {
             self.learned.push(Learned::Lost);
             tracing::error!(

@@ -15,6 +15,7 @@ use crate::time::Rarely;
 
 use super::Redis;
 use super::answers;
+use super::error::Fault;
 use super::hearing::Of;
 use super::message::read_names;
 use super::names::{GROUPS, Names, PREFIX, TIMES, is_ambiguous, redis_key};
@@ -131,7 +132,7 @@ impl Redis {
             return self.cannot_load(&error, now);
         }
         let Some((cursor, entries)) = piece_of(value) else {
-            return self.cannot_load(&answers::unexpected(), now);
+            return self.cannot_load(&Fault::Unexpected.to_string(), now);
         };
         let is_last = cursor == "0";
         let next = match piece {

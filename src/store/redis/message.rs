@@ -9,8 +9,9 @@ use std::borrow::Cow;
 
 use crate::config::JSON_DEPTH_MAX;
 use crate::id::{GroupKey, ItemId, Text};
+use crate::protocol::json::raw;
 use crate::protocol::json::text::{read_string, write_string};
-use crate::protocol::json::{raw, value};
+use crate::protocol::json::value::{self, ValueError};
 use crate::shard::HeardEvent;
 
 /// The channel of all hosts.
@@ -207,11 +208,19 @@ fn text(json: &str) -> Option<Cow<'_, str>> {
     json.starts_with('"').then(|| read_string(json).ok())?
 }
 
-/// A stored text, if it is what everybody can read.
-pub(super) fn stored(bytes: &[u8]) -> Result<Text, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())?;
-    let checked = value::parse(text, JSON_DEPTH_MAX).map_err(|error| error.to_string())?;
-    Ok(checked.into())
+/// Why a stored text is none that everybody can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("not UTF-8")]
+    NotUtf8,
+    #[error(transparent)]
+    Value(#[from] ValueError),
+}
+
+/// A stored text.
+pub(super) fn stored(bytes: &[u8]) -> Result<Text, Unreadable> {
+    let text = std::str::from_utf8(bytes).map_err(|_| Unreadable::NotUtf8)?;
+    Ok(value::parse(text, JSON_DEPTH_MAX)?.into())
 }
 
 /// The names of an entry of the index. `None`: nobody of ours wrote it.

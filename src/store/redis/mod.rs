@@ -22,7 +22,7 @@
 //! channel    events of all hosts
 //! cuts       where among them something was read
 //! looks      what others do past the channel
-//! thread     the store thread's life
+//! error      why it cannot be used
 //! ```
 //! Two connections: one for commands, many of them under way, and one for the channel. An answer
 //! makes the reply; what subscribers hear comes by the channel alone, so all hosts show one order.
@@ -33,6 +33,7 @@ mod changes;
 mod channel;
 mod commands;
 mod cuts;
+mod error;
 mod hearing;
 mod late;
 mod link;
@@ -45,11 +46,9 @@ mod refusals;
 mod resolve;
 mod scripts;
 mod setup;
-mod thread;
 mod wire;
 mod work;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Registry};
@@ -57,59 +56,23 @@ use redis::Value;
 use uuid::Uuid;
 
 use crate::config::RedisStore;
-use crate::net::channel::trust;
+use crate::id::{SlotId, WorkerId};
+use crate::net::dial::tls_for;
 use crate::net::{self, Ready};
-use crate::shard::{Learned, Request, ValueLimits};
-use crate::time::sleep_until;
+use crate::shard::{Cursor, Decides, Learned, Request, SliceLimits, Store, ValueLimits};
+use crate::time::{Reading, sleep_until};
 
-pub use thread::run;
+pub use error::RedisError;
 
 use calls::Calls;
+use error::Fault;
 use hearing::Hearing;
 use link::Link;
 use loading::Known;
 use names::Names;
 use scripts::Scripts;
-use wire::Tls;
 
 const BUFFER_BYTES: usize = 64 * 1024;
-
-/// Why the server cannot start on that Redis.
-#[derive(Debug, thiserror::Error)]
-pub enum RedisError {
-    /// Nobody vouches for any server.
-    #[error(
-        "{address}: no certificates to trust ({cause}); install the system's (package \
-         ca-certificates), or name a file of them in SSL_CERT_FILE"
-    )]
-    Trust {
-        /// Without secrets.
-        address: String,
-        /// What was found instead.
-        cause: String,
-    },
-    /// It does not answer, or refuses.
-    #[error("{address}: {cause}, given up after {after}")]
-    Connect {
-        /// Without secrets.
-        address: String,
-        /// What came of the last attempt.
-        cause: String,
-        /// How long it was tried.
-        after: String,
-    },
-    /// It answers, and cannot be used.
-    #[error("{address}: {cause}")]
-    Unfit {
-        /// Without secrets.
-        address: String,
-        /// Why.
-        cause: String,
-    },
-    /// A poll could not be made.
-    #[error("cannot wait for sockets: {0}")]
-    Poll(#[from] std::io::Error),
-}
 
 /// The store.
 pub struct Redis {
@@ -125,24 +88,31 @@ pub struct Redis {
     known: Known,
     /// `limits.name_bytes`.
     name_bytes: usize,
+    /// Of the poll in which its sockets are.
+    registry: Registry,
     buffer: Vec<u8>,
     /// For the shards, in order.
     learned: Vec<Learned>,
-    /// Redis's time and when it was that, if there is news of it.
-    clock: Option<(u64, Instant)>,
+    /// Redis's clock, if there is news of it.
+    clock: Option<Reading>,
     /// The same, as it was last told.
-    told_clock: Option<(u64, Instant)>,
+    told_clock: Option<Reading>,
 }
 
 impl Redis {
-    /// Connects, or gives up after `connect_timeout`.
+    /// Connects, or gives up after `connect_timeout`. The poll is the one in which its thread waits.
     pub fn start(
         settings: &RedisStore,
         limits: ValueLimits,
         name_bytes: usize,
+        poll: &mut Poll,
     ) -> Result<Redis, RedisError> {
         let shown = settings.address.shown();
-        let tls = tls_of(settings, &shown)?;
+        let tls = tls_for(settings.address.server_name.as_ref());
+        let tls = tls.map_err(|cause| RedisError::Trust {
+            address: shown.clone(),
+            cause,
+        })?;
         let began = Instant::now();
         let process = Uuid::new_v4();
         let mut redis = Redis {
@@ -156,17 +126,17 @@ impl Redis {
             names: Names::default(),
             known: Known::default(),
             name_bytes,
+            registry: poll.registry().try_clone()?,
             buffer: vec![0; BUFFER_BYTES],
             learned: Vec::new(),
             clock: None,
             told_clock: None,
         };
-        redis.wait_until_up(began)?;
+        redis.wait_until_up(began, poll)?;
         Ok(redis)
     }
 
-    fn wait_until_up(&mut self, began: Instant) -> Result<(), RedisError> {
-        let mut poll = Poll::new()?;
+    fn wait_until_up(&mut self, began: Instant, poll: &mut Poll) -> Result<(), RedisError> {
         let mut events = Events::with_capacity(4);
         let timeout = self.settings.connect_timeout;
         let mut given_up_at = began + timeout;
@@ -176,10 +146,10 @@ impl Redis {
             // Life counts while it is being connected, and not once that has failed.
             let opening = self.link.opening_heard_at();
             let until = opening.map_or(given_up_at, |at| given_up_at.max(at + timeout));
-            if let Some(cause) = self.link.fatal() {
+            if let Some(fault) = self.link.fatal() {
                 return Err(RedisError::Unfit {
                     address: self.shown.clone(),
-                    cause: cause.to_owned(),
+                    cause: fault.to_string(),
                 });
             }
             if self.link.is_loading() {
@@ -191,16 +161,19 @@ impl Redis {
             if now >= until && !self.link.is_loading() {
                 return Err(RedisError::Connect {
                     address: self.shown.clone(),
-                    cause: plain(self.link.cause()),
+                    cause: plain(&self.link.fault().to_string()),
                     after: in_words(timeout),
                 });
             }
-            let rest = self.turn(poll.registry(), now);
+            let rest = self.turn(now);
             let rest = rest.min(until.saturating_duration_since(now) + Duration::from_millis(1));
-            net::wait(&mut poll, &mut events, Some(rest))?;
-            self.take_events(&events);
+            net::wait(poll, &mut events, Some(rest))?;
+            for event in &events {
+                if let Ready::Socket { id, ends, .. } = Ready::from(event) {
+                    self.link.is_ready(id, ends);
+                }
+            }
         }
-        self.link.leave(poll.registry());
         Ok(())
     }
 
@@ -209,40 +182,24 @@ impl Redis {
         format!("values in {}", self.shown)
     }
 
-    /// Takes what the shards ask; nothing is sent yet.
-    fn take(&mut self, requests: Vec<Request>, now: Instant) {
-        let until = now + self.settings.call_timeout;
-        for request in requests {
-            self.enter(request, until);
-        }
-    }
-
-    fn take_events(&mut self, events: &Events) {
-        for event in events {
-            if let Ready::Socket { id, ends, .. } = Ready::from(event) {
-                self.link.is_ready(id, ends);
-            }
-        }
-    }
-
     /// Reads what is there, sends what may go, does what is due. Gives how long it may rest.
-    fn turn(&mut self, registry: &Registry, now: Instant) -> Duration {
-        self.tend_link(registry, now);
-        if let Err(cause) = self.read(now) {
-            self.lose(&cause, registry, now);
+    fn turn(&mut self, now: Instant) -> Duration {
+        self.tend_link(now);
+        if let Err(fault) = self.read(now) {
+            self.lose(&fault, now);
         }
-        if let Some(cause) = self.link.take_wrong_server() {
-            self.lose(&cause, registry, now);
+        if let Some(fault) = self.link.take_wrong_server() {
+            self.lose(&fault, now);
         }
-        self.read_role(registry, now);
-        self.tend_silence(registry, now);
+        self.read_role(now);
+        self.tend_silence(now);
         if self.link.is_up() {
             self.tend_groups(now);
         }
         self.expire(now);
         self.send(now);
-        if let Err(cause) = self.link.flush() {
-            self.lose(&cause, registry, now);
+        if let Err(fault) = self.link.flush() {
+            self.lose(&fault, now);
         }
         if self.link.has_more() {
             return Duration::ZERO;
@@ -258,20 +215,20 @@ impl Redis {
 
     fn take_time(&mut self, ms: Option<u64>, now: Instant) {
         if let Some(ms) = ms {
-            self.clock = Some((ms, now));
+            self.clock = Some(Reading { ms, at: now });
             self.told_clock = self.clock;
         }
     }
 
     /// By Redis's clock, as far as it was told, in ms since 1970.
     fn redis_time(&self, now: Instant) -> Option<u64> {
-        let (ms, at) = self.told_clock?;
+        let Reading { ms, at } = self.told_clock?;
         let since = now.saturating_duration_since(at).as_millis();
         Some(ms.saturating_add(since as u64))
     }
 
     /// The channel first: what it has told by now counts before the answers.
-    fn read(&mut self, now: Instant) -> Result<(), String> {
+    fn read(&mut self, now: Instant) -> Result<(), Fault> {
         let mut heard: Vec<Value> = Vec::new();
         let channel = self.link.channel();
         let outcome = channel.map_or(Ok(()), |wire| wire.read(&mut self.buffer, &mut heard, now));
@@ -291,6 +248,42 @@ impl Redis {
     }
 }
 
+impl Store for Redis {
+    fn decides(&self) -> Decides {
+        Decides::Shared
+    }
+
+    /// Takes what the shards ask; nothing is sent yet.
+    fn serve(&mut self, requests: Vec<Request>, _learned: &mut Vec<Learned>) {
+        let until = Instant::now() + self.settings.call_timeout;
+        for request in requests {
+            self.enter(request, until);
+        }
+    }
+
+    fn ready(&mut self, id: SlotId, ends: bool) {
+        self.link.is_ready(id, ends);
+    }
+
+    fn tend(
+        &mut self,
+        _asks: &mut Vec<(WorkerId, Cursor, SliceLimits)>,
+        learned: &mut Vec<Learned>,
+    ) -> Option<Duration> {
+        let rest = self.turn(Instant::now());
+        learned.append(&mut self.learned);
+        Some(rest)
+    }
+
+    fn clock(&mut self) -> Option<Reading> {
+        self.clock.take()
+    }
+
+    fn is_done(&self) -> bool {
+        !self.link.is_up() || self.calls.is_idle()
+    }
+}
+
 fn in_words(time: Duration) -> String {
     match time.as_millis() {
         ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
@@ -304,15 +297,4 @@ fn plain(cause: &str) -> String {
     let mut chars = cause.chars();
     let first = chars.next().map(|first| first.to_lowercase().to_string());
     first.unwrap_or_default() + chars.as_str()
-}
-
-fn tls_of(settings: &RedisStore, shown: &str) -> Result<Option<Tls>, RedisError> {
-    let Some(name) = settings.address.server_name.clone() else {
-        return Ok(None);
-    };
-    let config = trust().map_err(|cause| RedisError::Trust {
-        address: shown.to_owned(),
-        cause,
-    })?;
-    Ok(Some((Arc::clone(&config), name)))
 }

@@ -6,14 +6,14 @@
 
 use std::time::{Duration, Instant};
 
-use mio::Registry;
 use redis::Value;
 
 use crate::id::SlotId;
 
 use super::Redis;
 use super::answers;
-use super::resolve::Resolving;
+use super::error::Fault;
+use super::resolve::Lookup;
 use super::wire::Wire;
 use super::work::Step;
 
@@ -39,7 +39,7 @@ pub(super) struct ReadOnly {
 enum State {
     #[default]
     Resting,
-    Resolving(Resolving),
+    Resolving(Lookup),
     /// Its answers that are still to come, and until when.
     Asking(Box<Wire>, usize, Instant),
 }
@@ -59,7 +59,7 @@ impl ReadOnly {
     pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
         match &self.state {
             State::Resting => None,
-            State::Resolving(resolving) => Some(resolving.look_at(now)),
+            State::Resolving(lookup) => Some(lookup.look_at(now)),
             State::Asking(.., until) => Some(*until),
         }
     }
@@ -90,7 +90,7 @@ impl Redis {
             );
         }
         if matches!(read_only.state, State::Resting) && read_only.next.is_none_or(|at| at <= now) {
-            read_only.state = State::Resolving(Resolving::begin(&self.settings, now));
+            read_only.state = State::Resolving(Lookup::begin(&self.settings, now));
         }
     }
 
@@ -104,10 +104,10 @@ impl Redis {
         }
     }
 
-    pub(super) fn tend_read_only(&mut self, registry: &Registry, now: Instant) {
+    pub(super) fn tend_read_only(&mut self, now: Instant) {
         match &self.link.read_only.state {
             State::Resting => {}
-            State::Resolving(resolving) => match resolving.look(now) {
+            State::Resolving(lookup) => match lookup.look(now) {
                 None => {}
                 Some(Err(_)) => self.link.read_only.rest(now),
                 Some(Ok(addresses)) => {
@@ -121,7 +121,7 @@ impl Redis {
                         generation,
                     };
                     let wire = address.and_then(|address| {
-                        Wire::connect(address, self.link.tls(), id, registry).ok()
+                        Wire::connect(address, self.link.tls(), id, &self.registry).ok()
                     });
                     let Some(mut wire) = wire else {
                         return self.link.read_only.rest(now);
@@ -138,20 +138,20 @@ impl Redis {
                     self.link.read_only.state = State::Asking(Box::new(wire), len, until);
                 }
             },
-            State::Asking(.., until) if *until <= now => self.end_asking(registry, now),
+            State::Asking(.., until) if *until <= now => self.end_asking(now),
             State::Asking(..) => {}
         }
     }
 
-    fn end_asking(&mut self, registry: &Registry, now: Instant) {
+    fn end_asking(&mut self, now: Instant) {
         if let Some(wire) = self.link.read_only.wire() {
-            wire.leave(registry);
+            wire.leave(&self.registry);
         }
         self.link.read_only.rest(now);
     }
 
     /// What has come over the connection of its own.
-    pub(super) fn read_role(&mut self, registry: &Registry, now: Instant) {
+    pub(super) fn read_role(&mut self, now: Instant) {
         let mut answered: Vec<Value> = Vec::new();
         let State::Asking(wire, len, _) = &mut self.link.read_only.state else {
             return;
@@ -162,12 +162,12 @@ impl Redis {
         if !is_answered && outcome.is_ok() {
             return;
         }
-        self.end_asking(registry, now);
+        self.end_asking(now);
         let role = answered.pop().filter(|_| is_answered);
         let is_there =
             role.is_some_and(|role| answers::error_of(&role).is_none() && answers::is_master(role));
         if is_there {
-            self.lose("a master answers at its address by now", registry, now);
+            self.lose(&Fault::Replaced, now);
         }
     }
 }

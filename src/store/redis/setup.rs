@@ -9,6 +9,7 @@ use redis::{Cmd, Value};
 
 use super::Redis;
 use super::answers;
+use super::error::Fault;
 use super::message::EVENTS;
 use super::names::{GROUPS, PREFIX, TIMES};
 use super::scripts::Script;
@@ -109,16 +110,12 @@ impl Redis {
             // Not allowed to ask, or an old server: nothing rests on it.
             (Step::Info | Step::Policy | Step::Notices | Step::Role, Some(_)) => {}
             (Step::Load(_), None) => {}
-            (_, Some(error)) => self.link.has_wrong_server(error),
+            (_, Some(said)) => self.link.has_wrong_server(Fault::Said(said)),
             (Step::Login | Step::Select, None) => {}
             (Step::Info, None) => {
                 let info = answers::bytes(value).unwrap_or_default();
                 if String::from_utf8_lossy(&info).contains("cluster_enabled:1") {
-                    self.link.fatal = Some(
-                        "is a cluster, which is not supported: a group and its \
-                         index would lie on different nodes"
-                            .to_owned(),
-                    );
+                    self.link.fatal = Some(Fault::Cluster);
                 }
             }
             (Step::Policy, None) => self.take_policy(value),
@@ -158,7 +155,7 @@ impl Redis {
 
     fn take_rights(&mut self, value: Value) {
         let Value::Array(lists) = value else {
-            return self.link.has_wrong_server(answers::unexpected());
+            return self.link.has_wrong_server(Fault::Unexpected);
         };
         let mut lists = lists.into_iter().map(|list| {
             let list = answers::bytes(list).unwrap_or_default();
@@ -166,9 +163,9 @@ impl Redis {
         });
         let (must, should) = (lists.next(), lists.next());
         if let Some(must) = must.filter(|must| !must.is_empty()) {
-            let cause = format!("its user may not {must}, which this server needs");
-            self.link.fatal.get_or_insert(cause.clone());
-            return self.link.has_wrong_server(cause);
+            let fault = Fault::NoRights(must);
+            self.link.fatal.get_or_insert(fault.clone());
+            return self.link.has_wrong_server(fault);
         }
         if let Some(should) = should.filter(|should| !should.is_empty())
             && !std::mem::replace(&mut self.link.has_named_rights, true)

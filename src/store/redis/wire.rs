@@ -5,27 +5,23 @@
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use mio::Registry;
-use mio::net::TcpStream;
 use redis::{Cmd, Parser, Value};
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 
 use crate::fanout::Written;
 use crate::id::SlotId;
 use crate::net::channel::Channel;
+use crate::net::dial::{Tls, connect};
 use crate::net::{Received, Unread};
+
+use super::error::Fault;
 
 /// What is read in one turn before everything else has its turn again.
 const READ_BYTES_A_TURN: usize = 1024 * 1024;
 /// No more commands are packed while so much waits for the socket.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
-
-/// With TLS: whom it trusts, and who the other side has to be.
-pub(super) type Tls = (Arc<ClientConfig>, ServerName<'static>);
 
 pub(super) struct Wire {
     socket: Channel,
@@ -54,13 +50,7 @@ impl Wire {
         id: SlotId,
         registry: &Registry,
     ) -> io::Result<Wire> {
-        let stream = TcpStream::connect(address)?;
-        let mut socket = match tls {
-            Some((config, name)) => {
-                Channel::tls(stream, Arc::clone(config), name.clone()).map_err(io::Error::other)?
-            }
-            None => Channel::plain(stream),
-        };
+        let mut socket = connect(address, tls)?;
         socket.register(id, registry)?;
         Ok(Wire {
             socket,
@@ -77,14 +67,9 @@ impl Wire {
         })
     }
 
-    /// From one poll to another.
+    /// Before it is dropped.
     pub(super) fn leave(&mut self, registry: &Registry) {
         self.socket.deregister(registry);
-    }
-
-    pub(super) fn enter(&mut self, registry: &Registry) -> io::Result<()> {
-        self.unread.is_told(false);
-        self.socket.register(self.id, registry)
     }
 
     pub(super) fn id(&self) -> SlotId {
@@ -128,7 +113,7 @@ impl Wire {
     }
 
     /// Writes what it takes. Err: why it is broken.
-    pub(super) fn flush(&mut self) -> Result<(), String> {
+    pub(super) fn flush(&mut self) -> Result<(), Fault> {
         if !self.is_known {
             return Ok(()); // a write would swallow what kept it from connecting
         }
@@ -160,12 +145,12 @@ impl Wire {
         buffer: &mut [u8],
         answers: &mut Vec<Value>,
         now: Instant,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         if self.unread.is_there()
             && !self.has_heard
             && let Some(error) = self.socket.take_error()
         {
-            return Err(error); // what kept it from connecting; a read would not tell
+            return Err(Fault::Broken(error)); // what kept it from connecting; a read would not tell
         }
         let mut read = 0;
         while self.unread.is_there() && read < READ_BYTES_A_TURN {
@@ -185,20 +170,20 @@ impl Wire {
         Ok(())
     }
 
-    fn parse(&mut self, bytes: &[u8], answers: &mut Vec<Value>) -> Result<(), String> {
+    fn parse(&mut self, bytes: &[u8], answers: &mut Vec<Value>) -> Result<(), Fault> {
         let mut lent = Lent(bytes);
         loop {
             match self.parser.parse_value(&mut lent) {
                 Ok(value) => answers.push(value),
                 Err(error) if error.is_timeout() => return Ok(()),
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(Fault::Broken(error.to_string())),
             }
         }
     }
 
-    fn fault(&mut self) -> String {
+    fn fault(&mut self) -> Fault {
         let fault = self.socket.take_error();
-        fault.unwrap_or_else(|| "broken pipe".to_owned())
+        Fault::Broken(fault.unwrap_or_else(|| "broken pipe".to_owned()))
     }
 }
 

@@ -1,0 +1,91 @@
+//! Why Redis cannot be used: at the start, and later.
+
+use std::io;
+
+use super::message::EVENTS;
+
+/// Why the server cannot start on that Redis.
+#[derive(Debug, thiserror::Error)]
+pub enum RedisError {
+    /// Nobody vouches for any server.
+    #[error(
+        "{address}: no certificates to trust ({cause}); install the system's (package \
+         ca-certificates), or name a file of them in SSL_CERT_FILE"
+    )]
+    Trust {
+        /// Without secrets.
+        address: String,
+        /// What was found instead.
+        cause: String,
+    },
+    /// It does not answer, or refuses.
+    #[error("{address}: {cause}, given up after {after}")]
+    Connect {
+        /// Without secrets.
+        address: String,
+        /// What came of the last attempt.
+        cause: String,
+        /// How long it was tried.
+        after: String,
+    },
+    /// It answers, and cannot be used.
+    #[error("{address}: {cause}")]
+    Unfit {
+        /// Without secrets.
+        address: String,
+        /// Why.
+        cause: String,
+    },
+    /// A poll could not be made.
+    #[error("cannot wait for sockets: {0}")]
+    Poll(#[from] io::Error),
+}
+
+/// Why the connections are of no use, or an answer is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    /// There was no attempt yet.
+    #[error("not connected yet")]
+    NotTried,
+    /// Its name leads nowhere.
+    #[error("its name has no address")]
+    NoAddress,
+    /// What the system says of a socket or a name, TLS of a session, the parser of bytes.
+    #[error("{0}")]
+    Broken(String),
+    /// Nothing has come for too long.
+    #[error("timed out")]
+    Silent,
+    /// Redis's own words, without a login that may stand in them.
+    #[error("{0}")]
+    Said(String),
+    /// Its answer is of another shape.
+    #[error("Redis answered something else")]
+    Unexpected,
+    /// It takes no writes, and another server does by now.
+    #[error("a master answers at its address by now")]
+    Replaced,
+    /// A group and its index would lie on different nodes.
+    #[error(
+        "is a cluster, which is not supported: a group and its index would lie on different nodes"
+    )]
+    Cluster,
+    /// It does not say which channel it is.
+    #[error("its user may not SUBSCRIBE {EVENTS} {cut_channel}: {said}")]
+    NoChannel { cut_channel: String, said: String },
+    /// What is missing, as Redis names it.
+    #[error("its user may not {0}, which this server needs")]
+    NoRights(String),
+}
+
+impl Fault {
+    /// Of a socket, or of a name.
+    pub(super) fn of(error: &io::Error) -> Fault {
+        Fault::Broken(error.to_string())
+    }
+
+    /// Redis says that it still reads its data.
+    pub(super) fn is_loading(&self) -> bool {
+        matches!(self, Fault::Said(said) if said.to_lowercase().contains("loading the dataset"))
+    }
+}
