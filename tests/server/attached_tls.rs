@@ -1,9 +1,7 @@
 //! The process attached to an engine behind TLS: it trusts whom the system, or `SSL_CERT_FILE`, trusts.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use rustls::pki_types::PrivateKeyDer;
@@ -12,6 +10,7 @@ use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket, accept};
 
 use crate::support::DEADLINE;
+use crate::support::process::{Directory, Process};
 use crate::support::tls::Localhost;
 
 type Link = WebSocket<StreamOwned<ServerConnection, TcpStream>>;
@@ -61,60 +60,15 @@ impl Engine {
     }
 }
 
-/// The binary, attached; it is killed when the test ends.
-struct Process {
-    child: Child,
-    directory: PathBuf,
-}
-
-impl Process {
-    fn start(test: &str, url: &str, trusted: &str) -> Process {
-        let directory =
-            std::env::temp_dir().join(format!("iii-stream-{}-{test}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        std::fs::write(directory.join("trusted.pem"), trusted).unwrap();
-        std::fs::write(directory.join("config.yaml"), "host: 127.0.0.1\nport: 0\n").unwrap();
-        let child = command(&directory)
-            .args(["--config", "config.yaml", "--engine", url])
-            .spawn()
-            .unwrap();
-        Process { child, directory }
-    }
-
-    fn line_with(&mut self, words: &str) -> String {
-        let lines = BufReader::new(self.child.stderr.as_mut().unwrap()).lines();
-        lines
-            .map(Result::unwrap)
-            .find(|line| line.contains(words))
-            .unwrap_or_else(|| panic!("no line says: {words}"))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended, and its directory may be gone.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-fn command(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_iii-stream"));
-    command
-        .current_dir(directory)
-        .stderr(Stdio::piped())
-        .env("SSL_CERT_FILE", "trusted.pem");
-    for variable in [
-        "III_URL",
-        "III_ENGINE_URL",
-        "III_STREAM_CONFIG",
-        "RUST_LOG",
-        "SSL_CERT_DIR",
-    ] {
-        command.env_remove(variable);
-    }
-    command
+/// The program, attached to an engine; it trusts whom a file says.
+fn start(test: &str, url: &str, trusted: &str) -> Process {
+    let directory = Directory::new(test).with_file("host: 127.0.0.1\nport: 0\n");
+    std::fs::write(directory.0.join("trusted.pem"), trusted).unwrap();
+    let mut command = directory.command(&["--config", "config.yaml", "--engine", url]);
+    command.env("SSL_CERT_FILE", "trusted.pem");
+    let mut process = Process::spawn(command);
+    process.directory = Some(directory);
+    process
 }
 
 fn next(link: &mut Link) -> Value {
@@ -127,7 +81,7 @@ fn next(link: &mut Link) -> Value {
 #[test]
 fn the_link_goes_through_tls() {
     let engine = Engine::start();
-    let process = Process::start("tls", &engine.url(), &engine.authority);
+    let process = start("tls", &engine.url(), &engine.authority);
     let mut link = engine.accept();
     while next(&mut link)["function_id"] != "engine::functions::list" {}
     // Larger than any buffer on the way, in both directions.
@@ -147,7 +101,7 @@ fn the_link_goes_through_tls() {
 #[test]
 fn an_engine_that_nobody_vouches_for_is_not_attached_to() {
     let (engine, stranger) = (Engine::start(), Engine::start());
-    let mut process = Process::start("untrusted", &engine.url(), &stranger.authority);
+    let process = start("untrusted", &engine.url(), &stranger.authority);
     let mut socket = engine.accept_bare();
     let mut byte = [0];
     assert!(

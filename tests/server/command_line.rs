@@ -1,6 +1,6 @@
 //! The binary as a shell sees it: its output, its exit code.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use iii_stream::config::{self, Config, Endpoint, Sources, StoreConfig};
@@ -8,46 +8,10 @@ use iii_stream::server::{Options, Server};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-/// A directory of its own for each test, gone with it.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("iii-stream-{}-{test}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Directory(path)
-    }
-
-    fn with_file(self, text: &str) -> Self {
-        std::fs::write(self.0.join("config.yaml"), text).unwrap();
-        self
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn command(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_iii-stream"));
-    command.current_dir(directory).args(arguments);
-    for variable in [
-        "III_URL",
-        "III_ENGINE_URL",
-        "III_STREAM_CONFIG",
-        "III_CONFIG",
-        "III_WORKER_NAME",
-        "III_NAMESPACE",
-    ] {
-        command.env_remove(variable);
-    }
-    command
-}
+use crate::support::process::Directory;
 
 fn run(directory: &Directory, arguments: &[&str]) -> (i32, String, String) {
-    outcome(command(&directory.0, arguments).output().unwrap())
+    outcome(directory.command(arguments).output().unwrap())
 }
 
 fn outcome(output: Output) -> (i32, String, String) {
@@ -94,7 +58,7 @@ fn no_output_shows_a_password_that_was_not_escaped() {
     for file in files {
         let directory = Directory::new("secret").with_file(&file);
         for arguments in [&[][..], &["check"], &["check", "--json"]] {
-            let output = command(&directory.0, arguments).env("REDIS", url).output();
+            let output = directory.command(arguments).env("REDIS", url).output();
             let (code, out, error) = outcome(output.unwrap());
             assert_eq!(code, 1, "{file}");
             let said = out + &error;
@@ -132,9 +96,7 @@ fn no_output_shows_a_password_that_was_not_escaped() {
             "{arguments:?}: {said}"
         );
         for variable in ["III_URL", "III_ENGINE_URL"] {
-            let output = command(&directory.0, &["check"])
-                .env(variable, engine)
-                .output();
+            let output = directory.command(&["check"]).env(variable, engine).output();
             let (code, out, error) = outcome(output.unwrap());
             let said = out + &error;
             assert!(
@@ -199,7 +161,8 @@ fn a_reader_that_has_seen_enough_is_no_fault() {
     for arguments in [&["check"][..], &["check", "--json"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let output = command(&directory.0, arguments)
+        let output = directory
+            .command(arguments)
             .stdout(writer)
             .output()
             .unwrap();
@@ -290,7 +253,7 @@ fn serve_is_what_is_done_without_a_command() {
 fn check_says_what_is_passed_over() {
     let file = "workers:\n- {name: iii-stream, config: {adapter: {name: kv}}}\n- {name: iii-worker-manager, config: {host: 127.0.0.1}}\n";
     let directory = Directory::new("passed-over").with_file(file);
-    let mut command = command(&directory.0, &["check"]);
+    let mut command = directory.command(&["check"]);
     let (code, _, error) = outcome(command.env("III_URL", "ws://h").output().unwrap());
     let line = "note: III_URL passed over: with config.yaml this server is the engine\n";
     assert_eq!((code, error.as_str()), (0, line));
@@ -343,21 +306,18 @@ fn engine_line(command: &mut Command) -> String {
 #[test]
 fn check_says_which_engine_and_who_named_it() {
     let directory = Directory::new("attach");
-    let mut plain = command(&directory.0, &["check"]);
+    let mut plain = directory.command(&["check"]);
     assert_eq!(
         engine_line(&mut plain),
         "iii-stream.server.engine = null # default"
     );
-    let mut by_flag = command(
-        &directory.0,
-        &["check", "--engine", "wss://u:p@flag:1/?token=t"],
-    );
+    let mut by_flag = directory.command(&["check", "--engine", "wss://u:p@flag:1/?token=t"]);
     assert_eq!(
         engine_line(&mut by_flag),
         "iii-stream.server.engine = wss://***@flag:1/?*** # flag"
     );
     for variable in ["III_URL", "III_ENGINE_URL"] {
-        let mut by_variable = command(&directory.0, &["check"]);
+        let mut by_variable = directory.command(&["check"]);
         by_variable.env(variable, "ws://localhost:49134");
         assert_eq!(
             engine_line(&mut by_variable),
@@ -365,7 +325,7 @@ fn check_says_which_engine_and_who_named_it() {
         );
     }
     let directory = directory.with_file("host: \"${NAME}\"\nadapter: {name: kv}\n");
-    let mut bare = command(&directory.0, &["check", "--expand-env"]);
+    let mut bare = directory.command(&["check", "--expand-env"]);
     bare.env("NAME", "h");
     assert_eq!(
         engine_line(&mut bare),
@@ -430,7 +390,8 @@ fn all_faults_of_a_file_are_shown() {
 fn check_shows_each_setting_and_where_it_came_from() {
     let file = "workers:\n- name: iii-stream\n  config: {adapter: {name: kv}}\n  server:\n    limits: {message_bytes: 64KiB, connections: ${COUNT:5}}\n- {name: iii-worker-manager, config: {host: '::1'}}\n";
     let directory = Directory::new("check").with_file(file);
-    let output = command(&directory.0, &["check", "-c", "config.yaml"])
+    let output = directory
+        .command(&["check", "-c", "config.yaml"])
         .env("COUNT", "7")
         .output();
     let (code, out, error) = outcome(output.unwrap());

@@ -1,12 +1,10 @@
 //! The file store in a real process: kills, clean stops, damage, and disks that refuse.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Command, Stdio};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -14,33 +12,29 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use serde_json::{Value, json};
 
 use crate::support::clients::{error_in, item_input, set_input};
-use crate::support::{DEADLINE, SdkWorker, Subscriber, wait_until};
+use crate::support::process::{self, Directory, PROGRAM, Process, config, outcome};
+use crate::support::{SdkWorker, wait_until};
 
 const ROOM: (&str, &str) = ("kept", "room");
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_iii-stream");
-
-/// A directory of its own for each test, with a config file; gone with it.
-struct Home(PathBuf);
+/// A directory of its own for each test, with a config file whose store has these keys more.
+struct Home(Directory);
 
 impl Home {
     fn new(test: &str, keys: &str) -> Home {
-        let path = std::env::temp_dir().join(format!("iii-files-{}-{test}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        let adapter =
-            format!("{{name: kv, config: {{store_method: file_based, file_path: ./store{keys}}}}}");
-        let config = format!(
-            "workers:\n  - name: iii-worker-manager\n    config: {{host: 127.0.0.1, port: 0}}\n  \
-             - name: iii-stream\n    config: {{host: 127.0.0.1, port: 0, adapter: {adapter}}}\n    \
-             server: {{threads: 2, drain_ms: 50}}\n"
+        let adapter = format!(
+            "adapter: {{name: kv, config: {{store_method: file_based, file_path: ./store{keys}}}}}"
         );
-        fs::write(path.join("config.yaml"), config).unwrap();
-        Home(path)
+        let file = config(&adapter, "threads: 2, drain_ms: 50");
+        Home(Directory::new(test).with_file(&file))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0.0
     }
 
     fn store(&self) -> PathBuf {
-        self.0.join("store")
+        self.path().join("store")
     }
 
     /// The names in the store that end so, in order.
@@ -53,124 +47,16 @@ impl Home {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        self.command_of(PROGRAM, arguments)
-    }
-
-    fn command_of(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.current_dir(&self.0).args(arguments);
-        for variable in ["III_URL", "III_ENGINE_URL", "III_STREAM_CONFIG", "RUST_LOG"] {
-            command.env_remove(variable);
-        }
-        command
+        self.0.command(arguments)
     }
 
     fn start(&self) -> Process {
-        Process::of(self.command(&[]))
+        Process::start(self.command(&[]))
     }
 
     /// Starts in vain: the exit code and what was said.
     fn fails(&self, arguments: &[&str]) -> (Option<i32>, String) {
         outcome(self.command(arguments).output().unwrap())
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn outcome(output: Output) -> (Option<i32>, String) {
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(text).unwrap())
-}
-
-/// A server that is killed when the test ends.
-struct Process {
-    child: Child,
-    lines: Receiver<String>,
-    /// Up to the line that says where it serves.
-    log: String,
-    stream: SocketAddr,
-    worker: SocketAddr,
-}
-
-impl Process {
-    fn of(mut command: Command) -> Process {
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = child.stderr.take().unwrap();
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                // A test that is over listens no more.
-                let _ = sender.send(line);
-            }
-        });
-        let mut log = String::new();
-        let started = loop {
-            let line = lines.recv_timeout(DEADLINE);
-            let line = line.unwrap_or_else(|_| panic!("it has not started: {log}"));
-            log.push_str(&line);
-            log.push('\n');
-            if line.contains("serves subscribers on") {
-                break line;
-            }
-        };
-        let address = |behind: &str| {
-            let rest = started.split_once(behind).unwrap().1;
-            let end = rest.find([' ', ';']).unwrap();
-            rest[..end].parse().unwrap()
-        };
-        Process {
-            stream: address("subscribers on "),
-            worker: address("SDK workers on "),
-            child,
-            lines,
-            log,
-        }
-    }
-
-    fn sdk(&self) -> SdkWorker {
-        SdkWorker::to(self.worker)
-    }
-
-    fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Ends it as a supervisor does, and waits.
-    fn stop(mut self) {
-        kill_process(self.pid(), Signal::TERM).unwrap();
-        let mut status = None;
-        wait_until("the process has ended", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
-        assert_eq!(status.unwrap().code(), Some(0));
-    }
-
-    fn line_with(&self, words: &str) -> String {
-        loop {
-            let line = self.lines.recv_timeout(DEADLINE);
-            let line = line.unwrap_or_else(|_| panic!("no line says: {words}"));
-            if line.contains(words) {
-                return line;
-            }
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -198,7 +84,7 @@ fn a_kill_at_any_moment_loses_nothing_that_anybody_was_told() {
                 "kill {kill}, item {item}: {kept} < {told}"
             );
         }
-        let mut subscriber = Subscriber::to(process.stream);
+        let mut subscriber = process.subscriber();
         let synced = subscriber.join("s", ROOM);
         assert!(synced.timestamp >= last_time, "times continue");
         let pad = "x".repeat(random.random_range(0..2000));
@@ -236,7 +122,7 @@ fn a_clean_stop_keeps_everything_and_its_order() {
     for fsync in ["interval", "always", "never"] {
         let home = Home::new(&format!("stop-{fsync}"), &format!(", fsync: {fsync}"));
         let process = home.start();
-        assert!(process.log.contains("values in ./store"), "{}", process.log);
+        assert!(process.says("values in ./store"), "{:?}", process.log);
         let mut sdk = process.sdk();
         for n in 0..50 {
             sdk.set(ROOM, &format!("i{n}"), json!(n));
@@ -302,11 +188,17 @@ fn a_torn_end_is_cut_off_and_kept_aside_with_one_warning() {
     file.write_all(b"half a record").unwrap();
     let process = home.start();
     let is_of_the_store = |line: &&str| line.contains("WARN") && !line.contains("open files");
-    let warnings: Vec<&str> = process.log.lines().filter(is_of_the_store).collect();
+    let log = process.log.borrow();
+    let warnings: Vec<&str> = log
+        .iter()
+        .map(String::as_str)
+        .filter(is_of_the_store)
+        .collect();
     assert!(
         warnings.len() == 1 && warnings[0].contains("its last 13 bytes are not whole"),
         "{warnings:?}"
     );
+    drop(log);
     let mut sdk = process.sdk();
     assert_eq!(sdk.get(ROOM, "i"), Some(json!(1)));
     sdk.set(ROOM, "i", json!(2));
@@ -366,7 +258,10 @@ fn a_directory_that_another_process_has_is_refused() {
     let home = Home::new("locked", "");
     let process = home.start();
     let (code, said) = home.fails(&[]);
-    let expected = format!("./store: locked by process {}\n", process.child.id());
+    let expected = format!(
+        "./store: locked by process {}\n",
+        process.pid().as_raw_nonzero()
+    );
     assert_eq!(code, Some(1));
     assert!(said.ends_with(&expected), "{said}");
     for command in [
@@ -394,7 +289,7 @@ fn what_cannot_be_a_store_is_refused() {
     if rustix::process::getuid().is_root() {
         // Permissions hold for nobody, who may not be allowed to where the program stands: it is
         // handed over open.
-        command = home.command_of("/proc/self/fd/0", &[]);
+        command = process::command("/proc/self/fd/0", home.path(), &[]);
         command.uid(65_534).stdin(File::open(PROGRAM).unwrap());
     }
     let (code, said) = outcome(command.output().unwrap());
@@ -417,7 +312,7 @@ fn a_file_that_a_link_leads_to_in_vain_is_missed() {
     process.sdk().set(ROOM, "i", json!(1));
     process.stop();
     let log = home.store().join(&home.files(".log")[0]);
-    let elsewhere = home.0.join("elsewhere");
+    let elsewhere = home.path().join("elsewhere");
     fs::rename(&log, &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &log).unwrap();
     let process = home.start();
@@ -471,7 +366,7 @@ fn nothing_is_written_to_a_directory_that_is_gone_and_all_to_one_in_its_place() 
     let process = home.start();
     let mut sdk = process.sdk();
     sdk.set(ROOM, "before", json!(1));
-    let moved = home.0.join("moved");
+    let moved = home.path().join("moved");
     fs::rename(home.store(), &moved).unwrap();
     let (last, refused) = write_until_refused(&mut sdk, 0);
     assert!(refused.contains("./store: No such file"), "{refused}");
@@ -502,7 +397,7 @@ fn a_server_whose_directory_was_moved_leaves_nothing_in_the_one_of_a_new_server(
     let home = Home::new("moved", "");
     let old = home.start();
     old.sdk().set(ROOM, "i", json!({"n": 1}));
-    let moved = home.0.join("moved");
+    let moved = home.path().join("moved");
     fs::rename(home.store(), &moved).unwrap();
     let new = home.start();
     new.sdk().set(ROOM, "i", json!({"n": 1000}));
@@ -519,7 +414,7 @@ fn a_server_whose_directory_was_moved_leaves_nothing_in_the_one_of_a_new_server(
     kept(&moved);
     kept(&home.store());
     assert_eq!(home.start().sdk().get(ROOM, "i"), Some(json!({"n": 1000})));
-    fs::rename(home.store(), home.0.join("of-new")).unwrap();
+    fs::rename(home.store(), home.path().join("of-new")).unwrap();
     fs::rename(&moved, home.store()).unwrap();
     assert_eq!(home.start().sdk().get(ROOM, "i"), Some(json!({"n": last})));
 }
@@ -532,13 +427,13 @@ fn a_backup_that_is_put_in_place_while_it_runs_is_never_written_over() {
         let process = home.start();
         let mut sdk = process.sdk();
         sdk.set(ROOM, "i", json!({"n": 1}));
-        let backup = home.0.join("backup");
+        let backup = home.path().join("backup");
         copy(&home.store(), &backup);
         for n in 2..20 {
             sdk.set(ROOM, "i", json!({"n": n}));
         }
         match way {
-            "directory" => fs::rename(home.store(), home.0.join("moved")).unwrap(),
+            "directory" => fs::rename(home.store(), home.path().join("moved")).unwrap(),
             "files" => {
                 for (name, _) in content(&home.store()) {
                     fs::remove_file(home.store().join(name)).unwrap();
@@ -598,12 +493,12 @@ fn a_log_that_nobody_reads_ends_nothing() {
     let home = Home::new("unread", "");
     let mut process = home.start();
     // The thread that reads it ends with the next line.
-    drop(std::mem::replace(&mut process.lines, channel().1));
+    process.unhear();
     let mut sdk = process.sdk();
     sdk.set(ROOM, "i", json!(1));
     for n in 0..3 {
         // Each says a line.
-        drop(Subscriber::to(process.stream));
+        drop(process.subscriber());
         sdk.set(ROOM, "i", json!(n));
     }
     process.stop();
@@ -640,9 +535,9 @@ fn a_signal_right_behind_the_first_line_lets_it_end_in_order() {
     let home = Home::new("early", "");
     for _ in 0..50 {
         let mut process = home.start();
-        kill_process(process.pid(), Signal::TERM).unwrap();
+        process.signal(Signal::TERM);
         process.line_with(": closing ");
-        assert_eq!(process.child.wait().unwrap().code(), Some(0));
+        assert_eq!(process.exit_code(), Some(0));
     }
 }
 
@@ -696,7 +591,7 @@ fn a_full_disk_refuses_writes_and_nothing_else_and_they_work_again_by_themselves
         prlimit(Some(process.pid()), Resource::Fsize, limit).unwrap();
     };
     let mut sdk = process.sdk();
-    let mut subscriber = Subscriber::to(process.stream);
+    let mut subscriber = process.subscriber();
     subscriber.join("s", ROOM);
     sdk.set(ROOM, "i", json!({"n": 0}));
     assert_eq!(subscriber.next().kind, "create");
@@ -788,7 +683,7 @@ fn a_disk_that_is_full_for_real_refuses_writes_until_there_is_room() {
     assert!(message.contains("No space left on device"), "{message}");
     let kept = sdk.get(ROOM, &format!("i{last}"));
     assert_eq!(kept.as_ref().map(number), Some(last), "reads go on");
-    let mut subscriber = Subscriber::to(process.stream);
+    let mut subscriber = process.subscriber();
     let synced = subscriber.join("s", ROOM);
     let synced = synced.data.as_array().unwrap().last().map(number);
     assert_eq!(synced, Some(last), "joins as well");
@@ -830,7 +725,7 @@ fn on_a_disk_of_three_times_the_data_writes_come_back_by_themselves() {
 #[test]
 fn an_export_that_finds_no_room_leaves_nothing() {
     let home = Home::new("export", "");
-    let Some(mounted) = Mounted::new(home.0.join("small"), 64) else {
+    let Some(mounted) = Mounted::new(home.path().join("small"), 64) else {
         return;
     };
     let process = home.start();
@@ -864,18 +759,14 @@ fn the_files_of_an_engine_are_taken_over_and_written_back() {
         "{said}"
     );
     let process = home.start();
-    assert!(
-        process.log.contains("took over 24 groups"),
-        "{}",
-        process.log
-    );
+    assert!(process.says("took over 24 groups"), "{:?}", process.log);
     let mut sdk = process.sdk();
     assert_eq!(sdk.list(("presence", "room-2")), json!([1, 2, 3, 4, 5, 6]));
     process.stop();
     let (code, said) = home.fails(&["export", "--reference", "out", "--data", "store"]);
     assert!(code == Some(0) && said.contains("24 groups"), "{said}");
     for name in &names {
-        let written = fs::read(home.0.join("out").join(name)).unwrap();
+        let written = fs::read(home.path().join("out").join(name)).unwrap();
         assert_eq!(written, fs::read(sample.join(name)).unwrap(), "{name:?}");
     }
 }

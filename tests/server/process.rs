@@ -1,161 +1,58 @@
 //! The process: its first lines, its signals, its exit codes.
 
-use std::cell::RefCell;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::process::{Child, ChildStderr, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 use tungstenite::Message;
 
 use crate::support::clients::{Socket, join, open};
-use crate::support::{DEADLINE, raw, wait_until};
+use crate::support::process::{
+    Directory, Process, command_with_files, config, config_at, exit_code,
+};
+use crate::support::{raw, wait_until};
 
-/// The binary on free ports, in a directory of its own. It is killed when the test ends.
-struct Process {
-    child: Child,
-    stderr: Receiver<String>,
-    /// The lines that have been read.
-    log: RefCell<Vec<String>>,
-    directory: std::path::PathBuf,
-    stream: SocketAddr,
-    worker: SocketAddr,
+/// The program in a directory of its own, with two threads.
+fn start(test: &str) -> Process {
+    start_with(test, "drain_ms: 500")
 }
 
-impl Process {
-    fn start(test: &str) -> Process {
-        Process::with(test, "drain_ms: 500")
-    }
-
-    fn with(test: &str, server: &str) -> Process {
-        let server = format!("threads: 2, {server}");
-        Process::of(Directory::new(test), &server, "", command)
-    }
-
-    /// `keys`: more of them under `config`.
-    fn of(
-        directory: Directory,
-        server: &str,
-        keys: &str,
-        command: impl FnOnce(&std::path::Path) -> Command,
-    ) -> Process {
-        let config = format!(
-            "workers:\n  - name: iii-worker-manager\n    config: {{host: 127.0.0.1, port: 0}}\n  \
-             - name: iii-stream\n    config: {{host: 127.0.0.1, port: 0, {keys}}}\n    server: {{{server}}}\n"
-        );
-        // The process removes it.
-        let directory = std::mem::take(&mut std::mem::ManuallyDrop::new(directory).0);
-        std::fs::write(directory.join("config.yaml"), config).unwrap();
-        let mut child = command(&directory).spawn().unwrap();
-        let stderr = lines(child.stderr.take().unwrap());
-        let mut process = Process {
-            child,
-            stderr,
-            log: RefCell::default(),
-            directory,
-            stream: "0.0.0.0:0".parse().unwrap(),
-            worker: "0.0.0.0:0".parse().unwrap(),
-        };
-        // "… serves subscribers on A and SDK workers on B; …"
-        let started = process.line_with("serves subscribers on");
-        let address = |behind: &str| {
-            let rest = started.split_once(behind).unwrap().1;
-            let end = rest.find([' ', ';']).unwrap();
-            rest[..end].parse().unwrap()
-        };
-        process.stream = address("subscribers on ");
-        process.worker = address("SDK workers on ");
-        process
-    }
-
-    /// Reads on to the next line of its log that has these words.
-    fn line_with(&self, words: &str) -> String {
-        loop {
-            let line = self.stderr.recv_timeout(DEADLINE);
-            let line = line.unwrap_or_else(|_| panic!("no line says: {words}"));
-            self.log.borrow_mut().push(line.clone());
-            if line.contains(words) {
-                return line;
-            }
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    fn exit_code(&mut self) -> Option<i32> {
-        let mut status = None;
-        wait_until("the process has ended", || {
-            status = self.child.try_wait().unwrap();
-            status.is_some()
-        });
-        status.unwrap().code()
-    }
-
-    fn subscriber(&self) -> Socket {
-        let mut socket = open(raw::connect(self.stream), self.stream, "/");
-        socket
-            .send(Message::text(join("s", ("s", "g"), None)))
-            .unwrap();
-        socket.read().unwrap();
-        socket
-    }
-
-    fn sdk(&self) -> Socket {
-        let mut socket = open(raw::connect(self.worker), self.worker, "/");
-        socket.read().unwrap();
-        socket
-    }
+/// `server`: keys under `server`.
+fn start_with(test: &str, server: &str) -> Process {
+    let server = format!("threads: 2, {server}");
+    start_as(test, &server, "", |directory| directory.command(&[]))
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended, and its directory may be gone.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
+/// `keys`: keys under `config`.
+fn start_as(
+    test: &str,
+    server: &str,
+    keys: &str,
+    command: impl FnOnce(&Directory) -> Command,
+) -> Process {
+    let directory = Directory::new(test).with_file(&config(keys, server));
+    let mut process = Process::start(command(&directory));
+    process.directory = Some(directory);
+    process
 }
 
-/// A directory of its own for each test, gone with it.
-struct Directory(std::path::PathBuf);
-
-impl Directory {
-    fn new(test: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("iii-stream-{}-{test}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Directory(path)
-    }
+/// A socket that has joined a group.
+fn subscriber(process: &Process) -> Socket {
+    let mut socket = open(raw::connect(process.stream), process.stream, "/");
+    socket
+        .send(Message::text(join("s", ("s", "g"), None)))
+        .unwrap();
+    socket.read().unwrap();
+    socket
 }
 
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn command(directory: &std::path::Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_iii-stream"));
-    command.current_dir(directory).stderr(Stdio::piped());
-    for variable in ["III_URL", "III_ENGINE_URL", "III_STREAM_CONFIG", "RUST_LOG"] {
-        command.env_remove(variable);
-    }
-    command
-}
-
-/// Its lines as they come, read to the end so that it never waits for us.
-fn lines(stderr: ChildStderr) -> Receiver<String> {
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-            // A test that is over listens no more.
-            let _ = sender.send(line);
-        }
-    });
-    receiver
+/// A socket on the worker port that has its greeting.
+fn sdk(process: &Process) -> Socket {
+    let mut socket = open(raw::connect(process.worker), process.worker, "/");
+    socket.read().unwrap();
+    socket
 }
 
 fn close_code(socket: &mut Socket) -> Option<u16> {
@@ -169,9 +66,7 @@ fn close_code(socket: &mut Socket) -> Option<u16> {
 
 #[test]
 fn a_port_in_use_ends_the_start_and_says_by_whom_it_may_be() {
-    let first = Process::start("first");
-    let directory = first.directory.join("second");
-    std::fs::create_dir_all(&directory).unwrap();
+    let first = start("first");
     let stream = first.stream.port();
     let worker = first.worker.port();
     let or_outgoing = |port: u16| {
@@ -202,52 +97,43 @@ fn a_port_in_use_ends_the_start_and_says_by_whom_it_may_be() {
         ),
     ];
     for (stream, worker, line) in lines {
-        let config = format!(
-            "workers:\n  - name: iii-worker-manager\n    config: {{host: 127.0.0.1, port: {worker}}}\n  \
-             - name: iii-stream\n    config: {{host: 127.0.0.1, port: {stream}}}\n"
-        );
-        std::fs::write(directory.join("config.yaml"), config).unwrap();
-        let output = command(&directory).output().unwrap();
+        let directory =
+            Directory::new("second").with_file(&config_at(stream, worker, "drain_ms: 500"));
+        let output = directory.command(&[]).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.ends_with(&line), "{said}");
     }
-    first.subscriber(); // the first one serves on
+    subscriber(&first); // the first one serves on
 }
 
 #[test]
 fn a_port_is_free_again_as_soon_as_the_process_has_ended() {
-    let mut first = Process::start("restart");
-    let mut held = first.subscriber();
+    let mut first = start("restart");
+    let mut held = subscriber(&first);
     first.signal(Signal::TERM);
     close_code(&mut held);
     assert_eq!(first.exit_code(), Some(0));
     let port = first.stream.port();
-    let config = format!(
-        "workers:\n  - name: iii-worker-manager\n    config: {{host: 127.0.0.1, port: 0}}\n  \
-         - name: iii-stream\n    config: {{host: 127.0.0.1, port: {port}}}\n"
+    let directory = Directory::new("again").with_file(&config_at(port, 0, "drain_ms: 500"));
+    let again = Process::start(directory.command(&[]));
+    assert_eq!(
+        again.stream.port(),
+        port,
+        "no socket of the last run holds it"
     );
-    std::fs::write(first.directory.join("config.yaml"), config).unwrap();
-    let mut child = command(&first.directory).spawn().unwrap();
-    let stderr = lines(child.stderr.take().unwrap());
-    let started = stderr
-        .iter()
-        .find(|line| line.contains("serves subscribers"));
-    let _ = child.kill();
-    let _ = child.wait();
-    assert!(started.is_some(), "sockets of the last run hold the port");
 }
 
 #[test]
 fn sigterm_closes_every_socket_with_1012_and_ends_with_0() {
     for signal in [Signal::TERM, Signal::INT] {
-        let mut process = Process::start(&format!("signal-{}", signal.as_raw()));
+        let mut process = start(&format!("signal-{}", signal.as_raw()));
         let mut subscribers = [
-            process.subscriber(),
-            process.subscriber(),
-            process.subscriber(),
+            subscriber(&process),
+            subscriber(&process),
+            subscriber(&process),
         ];
-        let mut sdk = process.sdk();
+        let mut sdk = sdk(&process);
         process.signal(signal);
         for subscriber in &mut subscribers {
             assert_eq!(close_code(subscriber), Some(1012));
@@ -261,9 +147,9 @@ fn sigterm_closes_every_socket_with_1012_and_ends_with_0() {
 
 #[test]
 fn a_call_in_flight_is_answered_before_the_end() {
-    let mut process = Process::with("in-flight", "drain_ms: 30000");
-    let mut callee = process.sdk();
-    let mut caller = process.sdk();
+    let mut process = start_with("in-flight", "drain_ms: 30000");
+    let mut callee = sdk(&process);
+    let mut caller = sdk(&process);
     let send = |socket: &mut Socket, message: serde_json::Value| {
         socket.send(Message::text(message.to_string())).unwrap();
     };
@@ -291,9 +177,9 @@ fn a_call_in_flight_is_answered_before_the_end() {
 
 #[test]
 fn nobody_new_is_served_while_the_process_ends() {
-    let process = Process::with("no-more", "drain_ms: 30000");
+    let process = start_with("no-more", "drain_ms: 30000");
     // 2 ms for each, so that the spread lasts.
-    let mut held: Vec<Socket> = (0..1000).map(|_| process.subscriber()).collect();
+    let mut held: Vec<Socket> = (0..1000).map(|_| subscriber(&process)).collect();
     process.signal(Signal::TERM);
     process.line_with(": closing 1000 sockets within 2s, ");
     wait_until("the listeners are closed", || {
@@ -312,8 +198,8 @@ fn nobody_new_is_served_while_the_process_ends() {
 
 #[test]
 fn few_sockets_do_not_hold_the_end_up() {
-    let mut process = Process::with("few", "drain_ms: 600000");
-    let mut subscribers: Vec<Socket> = (0..20).map(|_| process.subscriber()).collect();
+    let mut process = start_with("few", "drain_ms: 600000");
+    let mut subscribers: Vec<Socket> = (0..20).map(|_| subscriber(&process)).collect();
     process.signal(Signal::TERM);
     process
         .line_with("SIGTERM: closing 20 sockets within 40ms, calls under way have 600s; a second");
@@ -325,8 +211,8 @@ fn few_sockets_do_not_hold_the_end_up() {
 
 /// A call that nobody answers holds the end up for as long as it may.
 fn call_for_good(process: &Process) -> [Socket; 2] {
-    let mut callee = process.sdk();
-    let mut caller = process.sdk();
+    let mut callee = sdk(process);
+    let mut caller = sdk(process);
     let send = |socket: &mut Socket, message: serde_json::Value| {
         socket.send(Message::text(message.to_string())).unwrap();
     };
@@ -344,7 +230,7 @@ fn call_for_good(process: &Process) -> [Socket; 2] {
 
 #[test]
 fn a_second_signal_ends_at_once() {
-    let mut process = Process::with("twice", "drain_ms: 600000");
+    let mut process = start_with("twice", "drain_ms: 600000");
     let _sdk = call_for_good(&process);
     process.signal(Signal::TERM);
     process.line_with("SIGTERM: closing 2 sockets");
@@ -355,7 +241,7 @@ fn a_second_signal_ends_at_once() {
 
 #[test]
 fn signals_that_ask_for_something_else_end_nothing() {
-    let mut process = Process::start("others");
+    let mut process = start("others");
     for signal in [Signal::USR1, Signal::USR2, Signal::XFSZ, Signal::PIPE] {
         process.signal(signal);
     }
@@ -363,7 +249,7 @@ fn signals_that_ask_for_something_else_end_nothing() {
         process.signal(Signal::HUP);
         process.line_with("SIGHUP: nothing is read again yet");
     }
-    process.subscriber();
+    subscriber(&process);
     process.signal(Signal::TERM);
     assert_eq!(process.exit_code(), Some(0));
 }
@@ -378,31 +264,19 @@ fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
 
 #[test]
 fn a_log_reader_that_has_stopped_holds_nothing_up() {
-    let directory = Directory::new("stopped-log");
     let free = || {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
     let (stream, worker) = (free(), free());
-    let config = format!(
-        "workers:\n  - name: iii-worker-manager\n    config: {{host: 127.0.0.1, port: {}}}\n  \
-         - name: iii-stream\n    config: {{host: 127.0.0.1, port: {}}}\n    server: {{threads: 2, drain_ms: 600000}}\n",
-        worker.port(),
-        stream.port()
-    );
-    std::fs::write(directory.0.join("config.yaml"), config).unwrap();
+    let file = config_at(stream.port(), worker.port(), "threads: 2, drain_ms: 600000");
+    let directory = Directory::new("stopped-log").with_file(&file);
     for signals in [1, 2] {
         let (reader, writer) = full_pipe();
-        let mut process = Process {
-            child: command(&directory.0).stderr(writer).spawn().unwrap(),
-            stderr: channel().1,
-            log: RefCell::default(),
-            directory: directory.0.join("none"),
-            stream,
-            worker,
-        };
+        let child = directory.command(&[]).stderr(writer).spawn().unwrap();
+        let mut process = Process::unheard(child, stream, worker);
         wait_until("it serves", || std::net::TcpStream::connect(worker).is_ok());
-        let mut subscriber = process.subscriber();
+        let mut subscriber = subscriber(&process);
         let sdk = call_for_good(&process);
         // Each is a line.
         for _ in 0..20 {
@@ -421,48 +295,25 @@ fn a_log_reader_that_has_stopped_holds_nothing_up() {
 
 #[test]
 fn a_start_that_fails_ends_also_where_nobody_reads_why() {
-    let directory = Directory::new("unread-why");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let config =
-        format!("workers:\n  - name: iii-stream\n    config: {{host: 127.0.0.1, port: {port}}}\n");
-    std::fs::write(directory.0.join("config.yaml"), config).unwrap();
+    let file = config_at(port, 0, "drain_ms: 500");
+    let directory = Directory::new("unread-why").with_file(&file);
     let (_reader, writer) = full_pipe();
-    let mut child = command(&directory.0).stderr(writer).spawn().unwrap();
-    let mut status = None;
-    wait_until("the process has ended", || {
-        status = child.try_wait().unwrap();
-        status.is_some()
-    });
-    assert_eq!(status.unwrap().code(), Some(1));
-}
-
-/// The binary under a limit of open files.
-fn limited(directory: &std::path::Path, files: usize) -> Command {
-    let mut limited = Command::new("sh");
-    let line = format!(
-        "ulimit -n {files} && exec {}",
-        env!("CARGO_BIN_EXE_iii-stream")
-    );
-    limited.args(["-c", &line]);
-    limited.current_dir(directory).stderr(Stdio::piped());
-    for variable in ["III_URL", "III_ENGINE_URL", "III_STREAM_CONFIG", "RUST_LOG"] {
-        limited.env_remove(variable);
-    }
-    limited
+    let mut child = directory.command(&[]).stderr(writer).spawn().unwrap();
+    assert_eq!(exit_code(&mut child), Some(1));
 }
 
 #[test]
 fn small_limits_of_open_files_are_used_and_said() {
-    let directory = Directory::new("few-files");
-    let process = Process::of(directory, "threads: 2, drain_ms: 500", "", |directory| {
-        limited(directory, 256)
+    let process = start_as("few-files", "threads: 2, drain_ms: 500", "", |directory| {
+        command_with_files(&directory.0, 256)
     });
     let said = process.log.borrow().join("\n");
     let line = "WARN open files 256: 183 subscribers at most, limits.connections is 1000000; 97 sockets on the \
                 worker port at most, limits.worker_connections is 10000; LimitNOFILE=";
     assert!(said.contains(line), "{said}");
-    let mut held: Vec<Socket> = (0..183).map(|_| process.subscriber()).collect();
+    let mut held: Vec<Socket> = (0..183).map(|_| subscriber(&process)).collect();
     let mut one_more = raw::connect(process.stream);
     one_more
         .write_all(raw::upgrade_request("/", "").as_bytes())
@@ -474,15 +325,14 @@ fn small_limits_of_open_files_are_used_and_said() {
 /// Sockets that say nothing take no file that the store needs.
 #[test]
 fn idle_connections_leave_the_store_its_files() {
-    let directory = Directory::new("idle-files");
     let adapter = "adapter: {name: kv, config: {store_method: file_based, file_path: ./store, segment_bytes: 1MiB}}";
-    let process = Process::of(
-        directory,
+    let process = start_as(
+        "idle-files",
         "threads: 2, drain_ms: 500",
         adapter,
-        |directory| limited(directory, 256),
+        |directory| command_with_files(&directory.0, 256),
     );
-    let mut sdk = process.sdk();
+    let mut sdk = sdk(&process);
     let silent: Vec<_> = (0..300)
         .map(|n| match n % 2 {
             0 => raw::connect(process.stream),
@@ -500,14 +350,14 @@ fn idle_connections_leave_the_store_its_files() {
         let answer = sdk.read().unwrap().into_text().unwrap();
         assert!(answer.as_str().contains("new_value"), "{answer}");
     }
-    let segments = std::fs::read_dir(process.directory.join("store")).unwrap();
+    let segments = std::fs::read_dir(process.directory.as_ref().unwrap().0.join("store")).unwrap();
     assert!(segments.count() > 5, "many were opened meanwhile");
     drop(silent);
 }
 
 #[test]
 fn the_first_lines_say_what_is_served_where() {
-    let process = Process::start("first-lines");
+    let process = start("first-lines");
     let stream = process.stream;
     let worker = process.worker;
     assert!(stream.port() != 0 && worker.port() != 0 && stream.ip().is_loopback());
@@ -535,20 +385,15 @@ fn the_first_lines_say_what_is_served_where() {
 #[test]
 fn without_a_file_the_first_line_says_so() {
     let directory = Directory::new("no-file");
-    let mut child = command(&directory.0)
-        .arg("--use-default-config")
-        .spawn()
-        .unwrap();
-    let first = lines(child.stderr.take().unwrap()).recv_timeout(DEADLINE);
-    let _ = child.kill();
-    let _ = child.wait();
-    assert!(first.unwrap().ends_with(" starts with no config file"));
+    let process = Process::spawn(directory.command(&["--use-default-config"]));
+    process.line_with("");
+    assert!(process.log.borrow()[0].ends_with(" starts with no config file"));
 }
 
 #[test]
 fn a_call_that_fails_and_that_nobody_waits_for_leaves_a_line_in_the_log() {
-    let process = Process::start("void");
-    let mut sdk = process.sdk();
+    let process = start("void");
+    let mut sdk = sdk(&process);
     let void = json!({
         "type": "invokefunction", "function_id": "stream::send", "action": {"type": "void"},
         "data": {"stream_name": "s", "group_id": "g", "kind": "typing", "data": 1},
@@ -594,18 +439,18 @@ fn ask(address: SocketAddr, request: &str) -> String {
 fn every_refusal_by_a_limit_is_told_by_its_name_and_once_a_second() {
     let limits = "limits: {connections: 2, worker_connections: 3, message_bytes: 1000, subscriptions: 1, \
                   name_bytes: 20, handshake_bytes: 1000, handshake_ms: 1000, call_bytes: 2000, value_bytes: 100}";
-    let process = Process::of(
-        Directory::new("refusals"),
+    let process = start_as(
+        "refusals",
         &format!("threads: 1, drain_ms: 500, {limits}"),
         "",
-        command,
+        |directory| directory.command(&[]),
     );
     let silent = [raw::connect(process.stream), raw::connect(process.worker)];
     let large = raw::upgrade_request("/", &format!("a: {}\r\n", "x".repeat(1000)));
     for address in [process.stream, process.worker] {
         assert!(ask(address, &large).starts_with("HTTP/1.1 431 "));
     }
-    let mut held = [process.subscriber(), process.subscriber()];
+    let mut held = [subscriber(&process), subscriber(&process)];
     for _ in 0..10 {
         assert!(ask(process.stream, &raw::upgrade_request("/", "")).starts_with("HTTP/1.1 503 "));
     }
@@ -619,7 +464,7 @@ fn every_refusal_by_a_limit_is_told_by_its_name_and_once_a_second() {
     }
     held[0].send(Message::text(" ".repeat(1001))).unwrap();
     assert_eq!(close_code(&mut held[0]), Some(1009));
-    let mut sdks = [process.sdk(), process.sdk(), process.sdk()];
+    let mut sdks = [sdk(&process), sdk(&process), sdk(&process)];
     assert!(ask(process.worker, &raw::upgrade_request("/", "")).starts_with("HTTP/1.1 503 "));
     let id = "00000000-0000-4000-8000-000000000001";
     let input =
@@ -662,8 +507,8 @@ fn every_refusal_by_a_limit_is_told_by_its_name_and_once_a_second() {
 
 #[test]
 fn failures_of_one_function_hide_none_of_another() {
-    let process = Process::start("failures");
-    let mut sdk = process.sdk();
+    let process = start("failures");
+    let mut sdk = sdk(&process);
     let send = |sdk: &mut Socket, message: serde_json::Value| {
         sdk.send(Message::text(message.to_string())).unwrap();
     };
@@ -729,10 +574,9 @@ fn failures_of_one_function_hide_none_of_another() {
 
 #[test]
 fn whom_a_function_or_an_origin_keeps_out_is_told_with_its_cause() {
-    let directory = Directory::new("kept-out");
     let keys = "auth_function: letIn";
     let server = "threads: 1, drain_ms: 500, auth_timeout_ms: 300, allowed_origins: ['https://a.example', '*.b.example']";
-    let process = Process::of(directory, server, keys, command);
+    let process = start_as("kept-out", server, keys, |directory| directory.command(&[]));
     let ask = |more: &str| {
         let mut stream = raw::connect(process.stream);
         let request = raw::upgrade_request("/?token=secret", more);
@@ -741,7 +585,7 @@ fn whom_a_function_or_an_origin_keeps_out_is_told_with_its_cause() {
     };
     raw::read_head(&mut ask("origin: https://evil.example\r\n"));
     raw::read_head(&mut ask(""));
-    let mut sdk = process.sdk();
+    let mut sdk = sdk(&process);
     sdk.send(Message::text(
         json!({"type": "registerfunction", "id": "letIn"}).to_string(),
     ))
@@ -781,13 +625,12 @@ fn whom_a_function_or_an_origin_keeps_out_is_told_with_its_cause() {
 
 #[test]
 fn who_asks_for_it_sees_who_comes_and_goes() {
-    let directory = Directory::new("debug");
-    let process = Process::of(directory, "threads: 1, drain_ms: 500", "", |directory| {
-        let mut command = command(directory);
+    let process = start_as("debug", "threads: 1, drain_ms: 500", "", |directory| {
+        let mut command = directory.command(&[]);
         command.env("RUST_LOG", "debug");
         command
     });
-    let mut sdk = process.sdk();
+    let mut sdk = sdk(&process);
     for message in [
         json!({"type": "registerfunction", "id": "onSet"}),
         json!({"type": "registertrigger", "id": "t", "trigger_type": "stream", "function_id": "onSet", "config": {"stream_name": "s"}}),

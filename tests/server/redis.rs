@@ -2,7 +2,6 @@
 //! which it goes away.
 
 use std::collections::HashMap;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use redis::Commands;
@@ -10,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::clients::{error_in, item_input, set_input};
+use crate::support::process::{Directory, config, outcome};
 use crate::support::redis::RedisServer;
 use crate::support::{
     DEADLINE, Heard, ONE_WORKER, SdkWorker, Shape, Subscriber, THREE_WORKERS, TestServer,
@@ -1199,25 +1199,12 @@ fn a_slow_channel_that_redis_closes_heals() {
     hears(&mut subscriber, "i", &json!(1));
 }
 
+/// Starts the program in vain. Its exit code and what it said.
 fn start_on(url: &str, extra: &str) -> (Option<i32>, String) {
-    let name = format!("iii-redis-start-{}-{}", std::process::id(), url.len());
-    let directory = std::env::temp_dir().join(name);
-    std::fs::create_dir_all(&directory).unwrap();
-    let config = format!(
-        "workers:\n  - name: iii-worker-manager\n    config: {{host: 127.0.0.1, port: 0}}\n  - name: iii-stream\n    \
-         config: {{host: 127.0.0.1, port: 0, adapter: {{name: redis, config: {{redis_url: '{url}'}}}}}}\n    \
-         server: {{threads: 1{extra}}}\n"
-    );
-    std::fs::write(directory.join("config.yaml"), config).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_iii-stream"))
-        .current_dir(&directory)
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    std::fs::remove_dir_all(&directory).unwrap();
-    let text = String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), text)
+    let adapter = format!("adapter: {{name: redis, config: {{redis_url: '{url}'}}}}");
+    let file = config(&adapter, &format!("threads: 1{extra}"));
+    let directory = Directory::new("redis-start").with_file(&file);
+    outcome(directory.command(&[]).output().unwrap())
 }
 
 #[test]

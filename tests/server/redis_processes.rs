@@ -1,117 +1,40 @@
 //! Processes on a real Redis, each with an environment of its own: whom it trusts behind TLS, and what
 //! its clock says.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::support::process::{Directory, Process, config, outcome};
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::tls::Localhost;
-use crate::support::{Heard, SdkWorker, Subscriber, wait_until};
+use crate::support::{Heard, Subscriber, wait_until};
 
 const ROOM: (&str, &str) = ("chat", "room");
 
-/// The binary; it is killed when the test ends.
-struct Host {
-    child: Child,
-    directory: PathBuf,
-    stream: SocketAddr,
-    worker: SocketAddr,
-    /// All that it has said so far.
-    log: Arc<Mutex<String>>,
+/// The program on a Redis, with these variables in its environment.
+fn start(name: &str, url: &str, variables: &[(&str, &str)]) -> Process {
+    let directory = Directory::new(name).with_file(&on_redis(url));
+    let mut command = directory.command(&[]);
+    command.envs(variables.iter().copied());
+    let mut host = Process::start(command);
+    host.directory = Some(directory);
+    host
 }
 
-impl Host {
-    fn start(name: &str, url: &str, variables: &[(&str, &str)]) -> Host {
-        let name = format!("iii-redis-host-{}-{name}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        let mut child = spawn(&directory, url, variables);
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let log = Arc::new(Mutex::new(String::new()));
-        let started = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .inspect(|line| *log.lock().unwrap() += &format!("{line}\n"))
-            .find(|line| line.contains("serves subscribers on "))
-            .expect("it starts");
-        let said = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                *said.lock().unwrap() += &format!("{line}\n");
-            }
-        });
-        let address = |behind: &str| {
-            let rest = started.split_once(behind).unwrap().1;
-            rest[..rest.find([' ', ';']).unwrap()].parse().unwrap()
-        };
-        Host {
-            stream: address("subscribers on "),
-            worker: address("SDK workers on "),
-            child,
-            directory,
-            log,
-        }
-    }
-
-    fn says(&self, what: &str) -> bool {
-        self.log.lock().unwrap().contains(what)
-    }
-
-    fn sdk(&self) -> SdkWorker {
-        SdkWorker::to(self.worker)
-    }
-
-    fn subscriber(&self) -> Subscriber {
-        Subscriber::to(self.stream)
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        // It may have ended, and its directory may be gone.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-fn spawn(directory: &Path, url: &str, variables: &[(&str, &str)]) -> Child {
-    std::fs::create_dir_all(directory).unwrap();
-    let config = format!(
-        "workers:\n  - name: iii-worker-manager\n    config: {{host: 127.0.0.1, port: 0}}\n  - name: iii-stream\n    \
-         config: {{host: 127.0.0.1, port: 0, adapter: {{name: redis, config: {{redis_url: '{url}'}}}}}}\n    \
-         server: {{threads: 1, redis: {{connect_timeout_ms: 3000}}}}\n"
-    );
-    std::fs::write(directory.join("config.yaml"), config).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_iii-stream"))
-        .current_dir(directory)
-        .env_remove("RUST_LOG")
-        .env_remove("SSL_CERT_DIR")
-        .envs(variables.iter().copied())
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+fn on_redis(url: &str) -> String {
+    let adapter = format!("adapter: {{name: redis, config: {{redis_url: '{url}'}}}}");
+    config(&adapter, "threads: 1, redis: {connect_timeout_ms: 3000}")
 }
 
 /// Files for a server that is `localhost`, and whom to trust for that.
-struct Certificates {
-    directory: PathBuf,
-}
+struct Certificates(Directory);
 
 impl Certificates {
     fn make(name: &str) -> Certificates {
-        let name = format!("iii-redis-tls-{}-{name}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&directory).unwrap();
         let localhost = Localhost::make();
-        let certificates = Certificates { directory };
+        let certificates = Certificates(Directory::new(name));
         for (name, text) in [
             ("authority.pem", localhost.authority),
             ("certificate.pem", localhost.certificate.pem()),
@@ -123,14 +46,7 @@ impl Certificates {
     }
 
     fn path(&self, name: &str) -> String {
-        self.directory.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Certificates {
-    fn drop(&mut self) {
-        // What is left of it harms nobody.
-        let _ = std::fs::remove_dir_all(&self.directory);
+        self.0.0.join(name).to_str().unwrap().to_owned()
     }
 }
 
@@ -152,7 +68,7 @@ fn both_connections_go_through_tls_to_a_server_that_is_trusted() {
     ]);
     let url = format!("rediss://localhost:{port}");
     let trusted = certificates.path("authority.pem");
-    let host = Host::start("tls", &url, &[("SSL_CERT_FILE", &trusted)]);
+    let host = start("tls", &url, &[("SSL_CERT_FILE", &trusted)]);
     let mut sdk = host.sdk();
     let mut subscriber = host.subscriber();
     subscriber.join("s", ROOM);
@@ -167,11 +83,10 @@ fn both_connections_go_through_tls_to_a_server_that_is_trusted() {
 
     let others = Certificates::make("others");
     let trusted = others.path("authority.pem");
-    let directory = certificates.directory.join("refused");
-    let refused = spawn(&directory, &url, &[("SSL_CERT_FILE", &trusted)]);
-    let output = refused.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let line = String::from_utf8(output.stderr).unwrap();
+    let directory = Directory::new("refused").with_file(&on_redis(&url));
+    let mut command = directory.command(&[]);
+    let (code, line) = outcome(command.env("SSL_CERT_FILE", &trusted).output().unwrap());
+    assert_eq!(code, Some(1));
     assert!(line.contains("certificate"), "{line}");
 }
 
@@ -183,7 +98,7 @@ struct Model {
 }
 
 impl Model {
-    fn join(host: &Host) -> Model {
+    fn join(host: &Process) -> Model {
         let mut subscriber = host.subscriber();
         let Heard {
             data, timestamp, ..
@@ -228,8 +143,8 @@ fn hosts_whose_clocks_are_5_s_apart_show_every_client_what_redis_has() {
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ];
         let hosts = [
-            Host::start(&format!("right-{round}"), &redis.url(), &[]),
-            Host::start(&format!("wrong-{round}"), &redis.url(), &other_clock),
+            start(&format!("right-{round}"), &redis.url(), &[]),
+            start(&format!("wrong-{round}"), &redis.url(), &other_clock),
         ];
         let mut callers = [hosts[0].sdk(), hosts[1].sdk()];
         let mut models: Vec<Model> = Vec::new();
@@ -252,7 +167,7 @@ fn hosts_whose_clocks_are_5_s_apart_show_every_client_what_redis_has() {
 #[test]
 fn a_redis_that_hangs_is_warned_of_long_before_calls_fail() {
     let redis = RedisServer::start();
-    let host = Host::start("hang", &redis.url(), &[]);
+    let host = start("hang", &redis.url(), &[]);
     redis.signal(Signal::STOP);
     let began = Instant::now();
     wait_until("it is said", || host.says("no answer for 1"));
@@ -267,7 +182,7 @@ fn a_redis_that_hangs_is_warned_of_long_before_calls_fail() {
 fn a_start_on_a_replica_says_so_and_so_does_a_refused_change() {
     let redis = RedisServer::start();
     let _: () = redis.ask(&["REPLICAOF", "127.0.0.1", "1"]);
-    let host = Host::start("replica", &redis.url(), &[]);
+    let host = start("replica", &redis.url(), &[]);
     assert!(host.says("is a replica"));
     let input = crate::support::clients::set_input(ROOM, "i", json!(1));
     host.sdk().error_of("stream::set", input);
@@ -298,7 +213,7 @@ fn a_start_waits_for_a_redis_that_still_loads_its_data() {
     redis.kill();
     redis.start_to_load();
     // It takes longer than `connect_timeout_ms`.
-    let host = Host::start("loads", &redis.url(), &[]);
+    let host = start("loads", &redis.url(), &[]);
     assert!(host.says("still loads its data"));
     assert!(host.sdk().get(("many", "7"), "i").is_some());
 }

@@ -11,35 +11,19 @@ use iii_stream::shard::{Cursor, Decides, Shard, SliceLimits, Store, ValueLimits}
 use iii_stream::store::files::{Files, StoreError, export, inspect, recover};
 use serde_json::value::RawValue;
 
-/// A directory of its own for each test, gone with it.
-struct Directory(PathBuf);
+use crate::support::process::Directory;
 
-impl Directory {
-    fn new(test: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("iii-taking-{}-{test}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Directory(path)
+/// With a copy of sample files.
+fn directory_of(test: &str, sample: &str) -> Directory {
+    let directory = Directory::new(test);
+    for (name, bytes) in files(&sample_path(sample)) {
+        fs::write(directory.0.join(name), bytes).unwrap();
     }
-
-    /// With a copy of sample files.
-    fn of(test: &str, sample: &str) -> Directory {
-        let directory = Directory::new(test);
-        for (name, bytes) in files(&sample_path(sample)) {
-            fs::write(directory.0.join(name), bytes).unwrap();
-        }
-        directory
-    }
-
-    fn names(&self) -> BTreeSet<String> {
-        files(&self.0).into_keys().collect()
-    }
+    directory
 }
 
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn names(directory: &Directory) -> BTreeSet<String> {
+    files(&directory.0).into_keys().collect()
 }
 
 fn sample_path(sample: &str) -> PathBuf {
@@ -94,7 +78,7 @@ struct Expected {
 #[test]
 fn the_samples_load_exactly_and_stay_as_they_are() {
     for sample in ["kv-basic", "kv-sizes"] {
-        let directory = Directory::of(&format!("load-{sample}"), sample);
+        let directory = directory_of(&format!("load-{sample}"), sample);
         let groups = load(&directory.0).unwrap();
         let values = sample_path(sample).with_file_name("values.json");
         let expected: Vec<Expected> = serde_json::from_slice(&fs::read(values).unwrap()).unwrap();
@@ -117,7 +101,7 @@ fn the_samples_load_exactly_and_stay_as_they_are() {
 #[test]
 fn taking_over_and_going_back_gives_the_same_bytes() {
     for sample in ["kv-basic", "kv-sizes"] {
-        let data = Directory::of(&format!("data-{sample}"), sample);
+        let data = directory_of(&format!("data-{sample}"), sample);
         load(&data.0).unwrap();
         let out = Directory::new(&format!("out-{sample}"));
         let exported = export(&data.0, &out.0, false).unwrap();
@@ -130,7 +114,7 @@ fn taking_over_and_going_back_gives_the_same_bytes() {
 
 #[test]
 fn going_back_needs_an_empty_directory_and_something_to_write() {
-    let data = Directory::of("export-data", "kv-basic");
+    let data = directory_of("export-data", "kv-basic");
     let out = Directory::new("export-out");
     let nothing = export(&data.0, &out.0, false).unwrap_err().to_string();
     assert!(nothing.ends_with("holds no log and no snapshot of iii-stream"));
@@ -138,7 +122,7 @@ fn going_back_needs_an_empty_directory_and_something_to_write() {
     fs::write(out.0.join("other"), "x").unwrap();
     let refused = export(&data.0, &out.0, false).unwrap_err().to_string();
     assert!(refused.contains("not empty"), "{refused}");
-    assert_eq!(out.names(), BTreeSet::from(["other".to_owned()]));
+    assert_eq!(names(&out), BTreeSet::from(["other".to_owned()]));
 }
 
 /// What an engine loads of the damaged samples, by the ends of their names.
@@ -157,8 +141,8 @@ const WHOLE: [&str; 10] = [
 
 #[test]
 fn a_damaged_file_stops_the_start_and_changes_nothing_until_it_is_moved_aside() {
-    let directory = Directory::of("damaged", "kv-damaged");
-    let before = directory.names();
+    let directory = directory_of("damaged", "kv-damaged");
+    let before = names(&directory);
     let error = load(&directory.0).unwrap_err().to_string();
     for name in [
         "empty-file",
@@ -203,11 +187,11 @@ fn a_damaged_file_stops_the_start_and_changes_nothing_until_it_is_moved_aside() 
     );
     let mut after = before.clone();
     after.insert("lock".to_owned());
-    assert_eq!(directory.names(), after);
+    assert_eq!(names(&directory), after);
 
     let report = recover(&directory.0, false).unwrap();
     assert_eq!(report.faults.len(), error.lines().count() - 1);
-    assert_eq!(directory.names(), after, "without --yes it only tells");
+    assert_eq!(names(&directory), after, "without --yes it only tells");
     recover(&directory.0, true).unwrap();
     let groups = load(&directory.0).unwrap();
     assert_eq!(groups["d:doubled-key"][0], ("a".to_owned(), "3".to_owned()));
@@ -217,12 +201,12 @@ fn a_damaged_file_stops_the_start_and_changes_nothing_until_it_is_moved_aside() 
         groups.keys().any(|key| key.ends_with(name))
     };
     assert!(WHOLE.iter().all(|end| is_there(end)), "{:?}", groups.keys());
-    assert!(directory.names().contains("stream%3Ad%3Azeros.bin.refused"));
+    assert!(names(&directory).contains("stream%3Ad%3Azeros.bin.refused"));
 }
 
 #[test]
 fn damage_in_the_middle_stops_the_start_and_the_rest_can_be_saved() {
-    let directory = Directory::of("middle", "kv-basic");
+    let directory = directory_of("middle", "kv-basic");
     let whole = load(&directory.0).unwrap();
     let snapshot = directory.0.join("00000000000000000001.snapshot");
     let mut bytes = fs::read(&snapshot).unwrap();
@@ -238,16 +222,12 @@ fn damage_in_the_middle_stops_the_start_and_the_rest_can_be_saved() {
     assert_eq!(saved.len(), whole.len() - 1, "one piece was damaged");
     assert!(saved.iter().all(|(key, items)| whole[key] == *items));
     assert!(inspect(&directory.0).unwrap().is_healthy());
-    assert!(
-        directory
-            .names()
-            .contains("00000000000000000001.snapshot.damaged")
-    );
+    assert!(names(&directory).contains("00000000000000000001.snapshot.damaged"));
 }
 
 #[test]
 fn a_newer_version_is_refused() {
-    let directory = Directory::of("newer", "kv-basic");
+    let directory = directory_of("newer", "kv-basic");
     load(&directory.0).unwrap();
     let snapshot = directory.0.join("00000000000000000001.snapshot");
     let mut bytes = fs::read(&snapshot).unwrap();

@@ -5,6 +5,7 @@
 
 pub(crate) mod clients;
 pub(crate) mod lone;
+pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod raw;
 pub(crate) mod redis;
