@@ -18,7 +18,7 @@
 //! Threads own what they work on and share nothing: they pass values through bounded mailboxes
 //! ([`mesh`]). A group belongs to one worker, its owner, which applies its commands one after
 //! another ([`shard`]); every worker that has subscribers of the group gets each event once and
-//! sweeps its own sockets ([`fanout`]). With values in memory there is no store thread: the owner
+//! sweeps its own sockets ([`subscribers`], [`fanout`]). With values in memory there is no store thread: the owner
 //! accepts in the same turn, through the same border.
 //!
 //! # The path of one `stream::set`
@@ -28,7 +28,7 @@
 //!  → call       protocol/call.rs        EngineMessage; data stays text, checked by value.rs
 //!  → command    engine/serve.rs         to the command mailbox of mesh.owner_of(group)
 //!  → shard      shard/mod.rs            apply(command, &mut effects)
-//!  → effects    worker/mod.rs           writes → store; on acceptance: replies, events
+//!  → effects    subscribers/mod.rs      writes → store; on acceptance: replies, events
 //!  → frame      mesh                    one message to the open mailbox of each worker that listens
 //!  → list       fanout/mod.rs           appended to the group's list; a sweep is due
 //!  → sockets    fanout/sweep.rs         each member in one write all it lacks; its place moves on
@@ -38,11 +38,12 @@
 //! # Layers
 //!
 //! ```text
-//! main → server → worker | store | engine → net → mesh → shard | fanout → protocol → id
+//! main → server → worker | store | engine → subscribers | net → mesh → shard | fanout → protocol → id
 //! ```
 //! Arrows point right only; `tests/layers.rs` holds them to it. `config` stands beside `shard`: what it
-//! holds is parsed once, into what `protocol` goes by. `log`, `metrics`, `time` and
-//! `collections` know nothing of the others. `protocol`, `shard` and `fanout` are pure.
+//! holds is parsed once, into what `protocol` goes by. `log`, `metrics`, `reading`, `time` and
+//! `collections` know nothing of the others. `protocol`, `shard` and `fanout` are pure. `subscribers` is
+//! all that a worker decides: it has no I/O, and the simulation runs it as it is; `worker` is its shell.
 
 pub mod cli;
 pub mod collections;
@@ -55,8 +56,10 @@ pub mod mesh;
 pub mod metrics;
 pub mod net;
 pub mod protocol;
+pub mod reading;
 pub mod server;
 pub mod shard;
 pub mod store;
+pub mod subscribers;
 pub mod time;
 pub mod worker;

@@ -10,22 +10,17 @@ mod ready;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::time::Duration;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::fanout::{Socket, Written};
 use crate::id::SlotId;
+use crate::reading::Received;
 
 pub use chance::Chance;
 pub use listener::{ACCEPTS_A_TURN, Listener};
-pub use ready::{Ready, Unread, WAKE, listener_token, wait, wake_up};
-
-/// Why sockets are closed at the end of the process, for the close frame.
-pub const ENDING: &str = "the server ends; come again";
-/// How long a closing socket may take to send its last bytes and end.
-pub const LINGER: Duration = Duration::from_secs(2);
+pub use ready::{Ready, WAKE, listener_token, wait, wake_up};
 
 /// One accepted stream.
 pub struct Tcp {
@@ -100,21 +95,6 @@ impl Tcp {
         // It fails only when the peer has ended the connection already.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
-}
-
-/// What a read gave.
-pub enum Received {
-    /// So many bytes; `more` may be there.
-    Bytes {
-        /// At the beginning of the buffer.
-        len: usize,
-        /// Worth another read.
-        more: bool,
-    },
-    /// Nothing is there now.
-    Nothing,
-    /// The peer has ended it, or it is broken.
-    End,
 }
 
 impl Socket for Tcp {

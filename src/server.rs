@@ -11,7 +11,7 @@ mod values;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,6 @@ use crate::engine::{self, Attach, AttachError, Engine};
 use crate::id::WorkerId;
 use crate::log;
 use crate::mesh::{self, Owners, Shared, Wake};
-use crate::metrics::{EngineMetrics, WorkerMetrics};
 use crate::net::{self, WAKE};
 use crate::shard::Store;
 use crate::store::files::StoreError;
@@ -137,20 +136,7 @@ impl Server {
         if values.store.is_some() {
             wakes.push(wake_of(&store_poll)?);
         }
-        let shared = Arc::new(Shared {
-            owners,
-            wakes,
-            connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
-            let_in: AtomicUsize::new(0),
-            sdk_sockets: AtomicUsize::new(0),
-            room: files.room,
-            workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
-            engine: EngineMetrics::default(),
-            owed: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            steered_to: AtomicUsize::new(usize::MAX),
-        });
+        let shared = Arc::new(Shared::new(owners, wakes, files.room));
         let (worker_ports, engine_ports, store_ports) = mesh::tie(
             Arc::clone(&shared),
             limits.mailbox_len,

@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
+/// How long a closing socket may take to send its last bytes and end.
+pub const LINGER: Duration = Duration::from_secs(2);
+
 /// Both clocks at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {

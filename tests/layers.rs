@@ -2,10 +2,11 @@
 //! `circles` has what holds between single files.
 //!
 //! ```text
-//! main → server → worker | store | engine → net → mesh → shard | fanout → protocol → collections → id
+//! main → server → worker | store | engine → subscribers | net → mesh → shard | fanout → protocol → collections → id
 //! ```
+//! `subscribers` is what `worker` runs: it has no I/O, so `net` and it do not name each other.
 //! `config` stands beside `shard` and `fanout`: its settings are made of what `protocol` goes by. Beside
-//! `id` at the end stand `log`, `metrics` and `time`: they name nothing of ours, and all may use them.
+//! `id` at the end stand `log`, `metrics`, `reading` and `time`: they name nothing of ours, and all may use them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Who may be named by whom: only what has a higher number, and itself.
-const LAYERS: [(&str, u32); 19] = [
+const LAYERS: [(&str, u32); 21] = [
     ("main", 0),
     ("data", 0),
     ("cli", 1),
@@ -24,18 +25,20 @@ const LAYERS: [(&str, u32); 19] = [
     ("worker", 2),
     ("store", 2),
     ("engine", 2),
+    ("subscribers", 3),
     ("net", 3),
-    ("mesh", 3),
-    ("shard", 4),
-    ("fanout", 4),
-    ("protocol", 5),
-    ("collections", 6),
-    ("id", 7),
-    ("config", 4),
-    ("log", 7),
-    ("metrics", 7),
-    ("time", 7),
-    ("lib", 8),
+    ("mesh", 4),
+    ("shard", 5),
+    ("fanout", 5),
+    ("protocol", 6),
+    ("collections", 7),
+    ("id", 8),
+    ("config", 5),
+    ("log", 8),
+    ("metrics", 8),
+    ("time", 8),
+    ("reading", 8),
+    ("lib", 9),
 ];
 
 /// What needs a socket, a file, a thread, a lock, a clock, chance or a log.
@@ -182,6 +185,31 @@ fn shard_fanout_and_protocol_are_pure() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// They take part in the mesh, and times are handed to them: a time may be named and not read.
+#[test]
+fn subscribers_have_no_socket_poll_clock_thread_chance_or_log() {
+    let reads_time = [
+        "Instant::now",
+        "Now::read",
+        "TurnClock",
+        "uuid",
+        "crate::log",
+    ];
+    let impure = IMPURE.iter().filter(|name| **name != "Instant");
+    let impure: Vec<&str> = impure.copied().chain(reads_time).collect();
+    let mut found = 0;
+    for source in sources() {
+        if source.module == "subscribers" {
+            found += 1;
+            for name in &impure {
+                let is_used = names(&source.code, name);
+                assert!(!is_used, "{} uses {name}", source.path.display());
+            }
+        }
+    }
+    assert!(found > 5, "they were found");
 }
 
 /// Whether the code has that name as a whole word.

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::id::SlotId;
 use crate::log::Shown;
-use crate::net::{ENDING, LINGER, Received};
+use crate::mesh::ENDING;
 use crate::protocol::connection::{
     ConnectionError, Event, Flow, Payload, Sender, close_frame, pong_frame,
 };
 use crate::protocol::handshake::{Head, Port};
+use crate::reading::Received;
+use crate::time::LINGER;
 
 use super::link::LINK_MESSAGE_BYTES_MAX;
 use super::peers::Phase;

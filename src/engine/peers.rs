@@ -16,12 +16,12 @@ use uuid::Uuid;
 use crate::collections::Named;
 use crate::fanout::Written;
 use crate::id::{SlotId, Text};
-use crate::net::Unread;
 use crate::net::channel::Channel;
 use crate::protocol::answer::ResultBody;
 use crate::protocol::connection::{self, Sender};
 use crate::protocol::handshake::HeadReader;
 use crate::protocol::rbac::Access;
+use crate::reading::Unread;
 
 use super::calls::Caller;
 use super::outgoing::{Answer, Unsent};

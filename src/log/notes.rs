@@ -51,6 +51,14 @@ impl Notes {
         true
     }
 
+    /// Counts so many more of a kind that is held back already.
+    pub fn count_more(&mut self, what: &str, more: u64) {
+        let mut kinds = self.0.iter_mut();
+        if let Some(kind) = kinds.find(|kind| kind.what == what && kind.whose.is_empty()) {
+            kind.held += more;
+        }
+    }
+
     /// What was held back for long enough.
     pub fn tell_due(&mut self, now: Instant) {
         if !self.0.is_empty() {

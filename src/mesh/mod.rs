@@ -186,6 +186,9 @@ fn fixed_hash(text: &str) -> u64 {
     (hash ^ (hash >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15)
 }
 
+/// Why sockets are closed while [`Shared::draining`] holds, for the close frame.
+pub const ENDING: &str = "the server ends; come again";
+
 /// What all threads may look at.
 pub struct Shared {
     /// Who owns which group.
@@ -232,6 +235,59 @@ impl SocketRoom {
 }
 
 impl Shared {
+    /// Of so many workers as the owners have, without a socket.
+    pub fn new(owners: Owners, wakes: Vec<Arc<Wake>>, room: SocketRoom) -> Shared {
+        let (Owners::Hashed { workers } | Owners::Steered { workers }) = owners;
+        Shared {
+            owners,
+            wakes,
+            connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            let_in: AtomicUsize::new(0),
+            sdk_sockets: AtomicUsize::new(0),
+            room,
+            workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
+            engine: EngineMetrics::default(),
+            owed: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            steered_to: AtomicUsize::new(usize::MAX),
+        }
+    }
+
+    /// A socket of that worker is gone.
+    pub fn uncount_socket(&self, worker: WorkerId) {
+        self.connections[worker.index()].fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Counts a socket among those that are let in, if fewer than `most` are.
+    pub fn count_let_in(&self, most: usize) -> bool {
+        let has_room = self.let_in.fetch_add(1, Ordering::Relaxed) < most;
+        if !has_room {
+            self.uncount_let_in();
+        }
+        has_room
+    }
+
+    /// One of those that were let in is gone.
+    pub fn uncount_let_in(&self) {
+        self.let_in.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A leave is owed.
+    pub fn count_owed(&self) {
+        self.owed.fetch_add(1, Ordering::Release);
+    }
+
+    /// The engine has taken so many leaves.
+    pub fn uncount_owed(&self, len: usize) {
+        self.owed.fetch_sub(len, Ordering::Release);
+    }
+
+    /// How many leaves are owed.
+    pub fn owed_len(&self) -> usize {
+        self.owed.load(Ordering::Acquire)
+    }
+
     /// All sockets.
     pub fn sockets_len(&self) -> usize {
         self.connections_len() + self.sdk_sockets.load(Ordering::Relaxed)

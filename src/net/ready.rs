@@ -8,7 +8,7 @@ use mio::{Events, Poll, Token, Waker};
 
 use crate::id::SlotId;
 
-use super::{Received, id_of};
+use super::id_of;
 
 /// The poll's name for the mailbox of its thread. No slot reaches it, nor those of listeners.
 pub const WAKE: Token = Token(usize::MAX);
@@ -45,41 +45,6 @@ pub enum Ready {
     },
 }
 
-/// What the poll has told of one socket and nobody has read yet. The poll tells each thing once, and
-/// the end often together with the last bytes: every reader of sockets keeps it here.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Unread {
-    is_there: bool,
-    has_end: bool,
-}
-
-impl Unread {
-    /// Bytes are there, or the end is.
-    pub fn is_told(&mut self, ends: bool) {
-        self.is_there = true;
-        self.has_end |= ends;
-    }
-
-    /// Whether a read is worth while.
-    pub fn is_there(&self) -> bool {
-        self.is_there
-    }
-
-    /// Whether the end stands behind what is there.
-    pub fn has_end(&self) -> bool {
-        self.has_end
-    }
-
-    /// What a read gave. A short one has emptied the socket, unless the end stands behind it.
-    pub fn was_read(&mut self, received: &Received) {
-        self.is_there = match received {
-            Received::Bytes { more, .. } => *more || self.has_end,
-            Received::Nothing => false,
-            Received::End => true,
-        };
-    }
-}
-
 /// The poll's name for the listener of that number.
 pub fn listener_token(number: usize) -> Token {
     Token(WAKE.0 - 1 - number)
@@ -110,37 +75,5 @@ impl From<&Event> for Ready {
             ends,
             takes_bytes: event.is_writable(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bytes(more: bool) -> Received {
-        Received::Bytes { len: 1, more }
-    }
-
-    #[test]
-    fn an_end_that_was_told_with_the_last_bytes_is_read() {
-        let mut unread = Unread::default();
-        assert!(!unread.is_there());
-        unread.is_told(false);
-        unread.was_read(&bytes(true));
-        assert!(unread.is_there());
-        unread.was_read(&bytes(false));
-        assert!(!unread.is_there(), "a short read has emptied the socket");
-        unread.is_told(true);
-        unread.is_told(false);
-        unread.was_read(&bytes(false));
-        assert!(unread.is_there() && unread.has_end());
-    }
-
-    #[test]
-    fn a_socket_with_nothing_is_left_alone_until_it_is_told_of() {
-        let mut unread = Unread::default();
-        unread.is_told(false);
-        unread.was_read(&Received::Nothing);
-        assert!(!unread.is_there());
     }
 }

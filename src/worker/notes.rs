@@ -1,129 +1,203 @@
-//! What the log hears of subscribers: whom a limit, an origin or a function keeps out, once a second at
-//! most of each kind; and, where somebody asks for it, who comes, joins, leaves and goes.
+//! What the log hears of subscribers, in words: each kind of refusal once a second at most.
 //!
-//! Decides nothing. Headers, query and context are never shown: they hold tokens.
+//! Decides nothing.
 
 use std::fmt;
 
 use tracing::Level;
 
-use crate::id::{GroupKey, SlotId};
-use crate::log::Shown;
-use crate::protocol::handshake::{Refusal, path_of_head};
-use crate::protocol::origin::origin;
+use crate::config::Limits;
+use crate::log::{Shown, counted};
+use crate::protocol::origin::OriginRule;
+use crate::subscribers::{Asked, Auth, Limit, Named, Note, What, Whom};
 
 use super::Worker;
-use super::auth::Admission;
+
+/// What lines name beside what happened.
+pub(super) struct Words {
+    limits: Limits,
+    auth_function: String,
+    allowed_origins: String,
+}
+
+impl Words {
+    pub(super) fn new(limits: &Limits, auth: Option<&Auth>, allowed: &[OriginRule]) -> Words {
+        let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+        Words {
+            limits: limits.clone(),
+            auth_function: auth.map_or(String::new(), |auth| auth.function.clone()),
+            allowed_origins: allowed.join(", "),
+        }
+    }
+}
 
 impl Worker {
-    /// Who is at the other end, for the log.
-    fn name_of(&mut self, id: SlotId) -> String {
-        let connection = self.connections.get_mut(id);
-        let peer = connection.and_then(|connection| connection.socket.peer());
-        peer.map_or_else(
-            || "a subscriber that has gone".to_owned(),
-            |peer| format!("subscriber {peer}"),
-        )
+    /// Says what has come up in this turn, and what was held back for long enough.
+    pub(super) fn say(&mut self) {
+        let wants_all = tracing::enabled!(Level::DEBUG);
+        for note in self.subscribers.take_notes(wants_all) {
+            match note {
+                Note::Of(whom, what) => self.say_of(whom, what),
+                Note::CallsRefused(calls) => self.notes.warn(
+                    self.now,
+                    "waiting for custom functions",
+                    "",
+                    format_args!(
+                        "{} answered `server is overloaded`: too much waits for custom functions of their groups",
+                        counted(calls as usize, "call")
+                    ),
+                ),
+                Note::TimeAhead(ahead_ms) => tracing::warn!(
+                    "timestamps run {ahead_ms} ms ahead of the clock: it has stepped back, or one group changes more than \
+                     1,000 times a second; subscribers see them rise all the same"
+                ),
+            }
+        }
+        for (limit, more) in self.subscribers.take_counts() {
+            self.notes.count_more(key_of(limit), u64::from(more));
+        }
+        self.notes.tell_due(self.now);
     }
 
-    /// A limit keeps a subscriber, or one of its messages, out.
-    pub(super) fn note_limit(&mut self, id: SlotId, limit: &'static str, what: fmt::Arguments<'_>) {
-        let now = self.now.monotonic;
-        if self.notes.count(now, limit, "") {
-            return;
+    fn say_of(&mut self, whom: Whom, what: What) {
+        let name = name_of(whom);
+        match what {
+            What::Limit(limit) | What::OverLimit(limit, _) => self.say_limit(&name, limit),
+            What::Closed(error) => {
+                let (limit, code) = (Limit::MessageBytes, error.close_code());
+                match code {
+                    1009 => self.warn_of(
+                        limit,
+                        format_args!(
+                            "{name} is closed with {code}: {error} (limits.message_bytes)"
+                        ),
+                    ),
+                    _ => tracing::debug!("{name} is closed with {code}: {error}"),
+                }
+            }
+            What::Page(origin) => {
+                let allowed = std::mem::take(&mut self.words.allowed_origins);
+                self.warn_of(
+                    Limit::Page,
+                    format_args!(
+                        "{name} is answered 403: its page is of {}, server.allowed_origins has {allowed}",
+                        Shown(&origin),
+                    ),
+                );
+                self.words.allowed_origins = allowed;
+            }
+            What::Auth(why) => {
+                // Without what the function itself says.
+                let cause = why.split(':').next().unwrap_or_default();
+                self.notes.warn(
+                    self.now,
+                    "auth_function",
+                    cause,
+                    format_args!(
+                        "{name} is refused by {}: {}",
+                        Shown(&self.words.auth_function),
+                        Shown(&why)
+                    ),
+                );
+            }
+            What::Connects => tracing::debug!("{name} connects"),
+            What::Asks(path, outcome) => {
+                let path = Shown(&path);
+                match outcome {
+                    Asked::In => tracing::debug!("{name} asks for {path} and is let in"),
+                    Asked::Waits => {
+                        tracing::debug!("{name} asks for {path} and waits for the auth function");
+                    }
+                    Asked::Refused(refusal) => {
+                        let status = refusal.status();
+                        tracing::debug!("{name} asks for {path} and is answered {status}");
+                    }
+                    Asked::Gone => tracing::debug!("{name} asks for {path} and has gone"),
+                }
+            }
+            What::Joins(named) => tracing::debug!("{name} joins {}", Group(&named)),
+            What::Leaves(named) => tracing::debug!("{name} leaves {}", Group(&named)),
+            What::Joined(subscription) => {
+                tracing::debug!("{name} has joined as {}", Shown(&subscription));
+            }
+            What::Refused(named) => {
+                tracing::debug!("{name} is refused by a function in {}", Group(&named));
+            }
+            What::Gone => tracing::debug!("{name} is gone"),
         }
-        let name = self.name_of(id);
-        self.notes
-            .warn(now, limit, "", format_args!("{name} {what}"));
     }
 
-    /// A request is refused before anybody was asked: by a limit, or for what it is.
-    pub(super) fn note_head(&mut self, id: SlotId, head: &[u8], refusal: Refusal) {
-        if refusal == Refusal::HeadTooLarge {
-            let most = self.limits.handshake_bytes;
-            let what = format_args!(
-                "is answered 431: its request has more than limits.handshake_bytes ({most}), or too many headers"
-            );
-            self.note_limit(id, "limits.handshake_bytes", what);
-        }
-        self.debug(id, || {
-            let path = path_of_head(head);
-            format!(
-                "asks for {} and is answered {}",
-                Shown(&path),
-                refusal.status()
-            )
-        });
-    }
-
-    /// A page of an origin that is not among those allowed.
-    pub(super) fn note_page(&mut self, id: SlotId, head: &[u8]) {
-        let now = self.now.monotonic;
-        if self.notes.count(now, "allowed_origins", "") {
-            return;
-        }
-        let name = self.name_of(id);
-        let origin = origin(head).unwrap_or_default();
-        let allowed: Vec<String> = self
-            .allowed_origins
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        self.notes.warn(
-            now,
-            "allowed_origins",
-            "",
-            format_args!(
-                "{name} is answered 403: its page is of {}, server.allowed_origins has {}",
-                Shown(&origin),
-                allowed.join(", ")
+    fn say_limit(&mut self, name: &str, limit: Limit) {
+        let (key, limits) = (key_of(limit), &self.words.limits);
+        let joined = |most: usize| format!("has a join answered `unauthorized`: {key} ({most})");
+        let what = match limit {
+            Limit::Connections => {
+                format!("is answered 503: {key} ({}) are there", limits.connections)
+            }
+            Limit::Asking => format!("is answered 503: {key} wait for the auth function"),
+            Limit::Heads => format!(
+                "is closed: {key} ({}) have come since, and it has sent no whole head",
+                limits.handshakes
             ),
-        );
-    }
-
-    pub(super) fn note_refused_by_auth(&mut self, id: SlotId, reason: &str) {
-        let name = self.name_of(id);
-        let function = self.auth.as_ref().map_or("", |auth| &auth.function);
-        // Without what the function itself says.
-        let cause = reason.split(':').next().unwrap_or_default();
-        self.notes.warn(
-            self.now.monotonic,
-            "auth_function",
-            cause,
-            format_args!(
-                "{name} is refused by {}: {}",
-                Shown(function),
-                Shown(reason)
+            Limit::HeadBytes => format!(
+                "is answered 431: its request has more than {key} ({}), or too many headers",
+                limits.handshake_bytes
             ),
-        );
+            Limit::HeadTime => format!(
+                "is closed: no whole request came within {key} ({})",
+                limits.handshake_ms
+            ),
+            Limit::Behind => format!(
+                "is closed with 1013: it takes too little, {key} ({})",
+                limits.behind_bytes
+            ),
+            Limit::NameBytes => joined(limits.name_bytes),
+            Limit::Subscriptions => joined(limits.subscriptions),
+            Limit::EqualSubscriptions => joined(limits.equal_subscriptions),
+            // Told with what came.
+            Limit::MessageBytes | Limit::Page => return,
+        };
+        self.warn_of(limit, format_args!("{name} {what}"));
     }
 
-    /// A line about a subscriber for who has asked for such; `what` is made for nobody else.
-    pub(super) fn debug(&mut self, id: SlotId, what: impl FnOnce() -> String) {
-        if tracing::enabled!(Level::DEBUG) {
-            let name = self.name_of(id);
-            tracing::debug!("{name} {}", what());
-        }
+    fn warn_of(&mut self, limit: Limit, line: fmt::Arguments<'_>) {
+        self.notes.warn(self.now, key_of(limit), "", line);
     }
 }
 
-/// What an upgrade asked for, and what became of it.
-pub(super) fn upgrade_line(head: &[u8], admission: &Admission) -> String {
-    let path = path_of_head(head);
-    let outcome = match admission {
-        Admission::Open => "is let in".to_owned(),
-        Admission::Asked => "waits for the auth function".to_owned(),
-        Admission::Refused(refusal) => format!("is answered {}", refusal.status()),
-        Admission::Gone => "has gone".to_owned(),
-    };
-    format!("asks for {} and {outcome}", Shown(&path))
+/// The setting that it is about.
+fn key_of(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Connections => "limits.connections",
+        Limit::Asking | Limit::Heads => "limits.handshakes",
+        Limit::HeadBytes => "limits.handshake_bytes",
+        Limit::HeadTime => "limits.handshake_ms",
+        Limit::MessageBytes => "limits.message_bytes",
+        Limit::NameBytes => "limits.name_bytes",
+        Limit::Subscriptions => "limits.subscriptions",
+        Limit::EqualSubscriptions => "limits.equal_subscriptions",
+        Limit::Behind => "limits.behind_bytes",
+        Limit::Page => "allowed_origins",
+    }
 }
 
-/// What a subscriber does in a group, or of an item there.
-pub(super) fn group_line(does: &str, key: &GroupKey, item: Option<&str>) -> String {
-    let (stream, group) = (Shown(key.stream()), Shown(key.group()));
-    match item {
-        Some(item) => format!("{does} {stream} > {group} > {}", Shown(item)),
-        None => format!("{does} {stream} > {group}"),
+fn name_of(whom: Whom) -> String {
+    whom.peer.map_or_else(
+        || "a subscriber that has gone".to_owned(),
+        |peer| format!("subscriber {peer}"),
+    )
+}
+
+/// A group, or an item there, as a line shows it.
+struct Group<'a>(&'a Named);
+
+impl fmt::Display for Group<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Named { key, item, .. } = self.0;
+        write!(out, "{} > {}", Shown(key.stream()), Shown(key.group()))?;
+        match item {
+            Some(item) => write!(out, " > {}", Shown(item)),
+            None => Ok(()),
+        }
     }
 }

@@ -2,13 +2,12 @@
 //! mailbox with something in it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use iii_stream::mesh::{
     self, EnginePorts, Outbox, Owners, Shared, SocketRoom, StorePorts, Wake, Weigh, WorkerPorts,
     engine_thread, store_thread,
 };
-use iii_stream::metrics::{EngineMetrics, WorkerMetrics};
 
 /// Messages that a mailbox holds.
 const MAILBOX_LEN: usize = 2;
@@ -46,22 +45,13 @@ impl Threads {
                 sleeps: false,
             });
         }
-        let shared = Arc::new(Shared {
-            owners: Owners::Steered {
+        let shared = Arc::new(Shared::new(
+            Owners::Steered {
                 workers: workers as u16,
             },
             wakes,
-            connections: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
-            let_in: AtomicUsize::new(0),
-            sdk_sockets: AtomicUsize::new(0),
-            room: SocketRoom::UNLIMITED,
-            workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
-            engine: EngineMetrics::default(),
-            owed: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            steered_to: AtomicUsize::new(usize::MAX),
-        });
+            SocketRoom::UNLIMITED,
+        ));
         let (ports, engine, store) = mesh::tie(Arc::clone(&shared), MAILBOX_LEN, MAILBOX_BYTES);
         let store = store.expect("there is a wake-up for it");
         (Threads { shared, threads }, (ports, engine, store))

@@ -3,7 +3,6 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,6 @@ use iii_stream::mesh::{
     self, EnginePorts, Owners, Presence, Shared, SocketRoom, ToEngine, ToOwner, ToWorker, Wake,
     engine_thread,
 };
-use iii_stream::metrics::{EngineMetrics, WorkerMetrics};
 use iii_stream::net::{WAKE, wake_up};
 use iii_stream::protocol::origin::OriginRule;
 use iii_stream::shard::hooks::Hooks;
@@ -51,20 +49,11 @@ impl LoneWorker {
     pub(crate) fn with(hooks: Hooks, settings: Settings) -> LoneWorker {
         let (worker_poll, worker_wake) = poll(WAKE);
         let (poll, engine_wake) = poll(Token(0));
-        let shared = Arc::new(Shared {
-            owners: Owners::Hashed { workers: 1 },
-            wakes: vec![worker_wake, engine_wake],
-            connections: vec![AtomicUsize::new(0)],
-            let_in: AtomicUsize::new(0),
-            sdk_sockets: AtomicUsize::new(0),
-            room: SocketRoom::UNLIMITED,
-            workers: vec![WorkerMetrics::default()],
-            engine: EngineMetrics::default(),
-            owed: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            steered_to: AtomicUsize::new(usize::MAX),
-        });
+        let shared = Arc::new(Shared::new(
+            Owners::Hashed { workers: 1 },
+            vec![worker_wake, engine_wake],
+            SocketRoom::UNLIMITED,
+        ));
         let limits = settings.limits;
         let (ports, engine, _) = mesh::tie(
             Arc::clone(&shared),

@@ -14,7 +14,7 @@ use crate::fanout::Written;
 use crate::id::SlotId;
 use crate::net::channel::Channel;
 use crate::net::dial::{Tls, connect};
-use crate::net::{Received, Unread};
+use crate::reading::{Received, Unread};
 
 use super::error::Fault;
 

@@ -3,24 +3,56 @@
 //! An idle subscriber owns a socket, a few words here, and its entry in the fan-out. May not know
 //! what a group is.
 
-use std::io;
+use core::net::SocketAddr; // an address is data
 use std::sync::Arc;
-
-use mio::Registry;
-use mio::net::TcpStream;
 
 use crate::collections::Named;
 use crate::fanout::{self, Reader};
 use crate::id::SlotId;
-use crate::net::{Tcp, Unread};
 use crate::protocol;
 use crate::protocol::handshake::{HeadReader, Upgrade};
+use crate::reading::Unread;
 
+use super::Bounds;
 use super::joins::Joins;
 
+/// A socket as the shell lends it. It is closed when it is dropped.
+pub trait Socket: fanout::Socket {
+    /// Who is at the other end; `None` when it is gone.
+    fn peer(&self) -> Option<SocketAddr>;
+    /// Nothing more will be written.
+    fn end_writes(&self);
+    /// Nothing more will be read or written.
+    fn end(&self);
+}
+
+/// How far a connection is, for who looks at it from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The head is not whole.
+    Handshake,
+    /// The auth function is asked.
+    Asking,
+    /// Frames come and go.
+    Open,
+    /// Its last bytes are queued or sent, or it has ended.
+    Closing,
+}
+
+/// How one connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// How far it is.
+    pub state: State,
+    /// It took less than it was given, and has not said that it takes more.
+    pub is_blocked: bool,
+    /// Something is queued for it.
+    pub is_to_write: bool,
+}
+
 /// One accepted socket.
-pub(super) struct Connection {
-    pub(super) socket: Tcp,
+pub(super) struct Connection<S> {
+    pub(super) socket: S,
     /// Its subscriptions, and what it has to be sent.
     pub(super) reader: Reader,
     pub(super) phase: Phase,
@@ -53,21 +85,18 @@ pub(super) enum Phase {
     Closing,
 }
 
-/// What a socket that reads slowly may have queued for itself before it is left unread, and its joins
-/// unanswered: one answer more is always sent, whatever its size.
-const QUEUE_BYTES_MAX: usize = 256 * 1024;
-
-impl Connection {
+impl<S> Connection<S> {
     /// Whether the socket is to be left unread: the upgrade waits for the auth function, joins for
     /// functions or owners, leaves for functions, or answers for the client to read them.
-    pub(super) fn is_held(&self) -> bool {
-        let joins_wait = self.joins.as_ref().is_some_and(|joins| joins.is_full());
-        self.is_asking() || joins_wait || self.is_behind_debts || self.has_much_to_take()
+    pub(super) fn is_held(&self, bounds: &Bounds) -> bool {
+        let joins = self.joins.as_ref();
+        let joins_wait = joins.is_some_and(|joins| joins.is_full(bounds.messages));
+        self.is_asking() || joins_wait || self.is_behind_debts || self.has_much_to_take(bounds)
     }
 
     /// Whether it is answered nothing further until the client has taken some.
-    pub(super) fn has_much_to_take(&self) -> bool {
-        self.reader.queue_bytes() > QUEUE_BYTES_MAX
+    pub(super) fn has_much_to_take(&self, bounds: &Bounds) -> bool {
+        self.reader.queue_bytes() > bounds.queue_bytes
     }
 
     /// Whether its upgrade waits for the auth function.
@@ -105,16 +134,23 @@ pub(super) struct Asking {
 }
 
 /// The live connections.
-#[derive(Default)]
-pub(super) struct Connections {
-    slots: Named<Connection>,
+pub(super) struct Connections<S> {
+    slots: Named<Connection<S>>,
 }
 
-impl Connections {
-    /// Enters a socket and has the poll watch it.
-    pub(super) fn insert(&mut self, stream: TcpStream, registry: &Registry) -> io::Result<SlotId> {
-        let id = self.slots.insert(Connection {
-            socket: Tcp::new(stream),
+impl<S> Default for Connections<S> {
+    fn default() -> Self {
+        Connections {
+            slots: Named::default(),
+        }
+    }
+}
+
+impl<S> Connections<S> {
+    /// Enters a socket of which nothing has come.
+    pub(super) fn insert(&mut self, socket: S) -> SlotId {
+        self.slots.insert(Connection {
+            socket,
             reader: Reader::default(),
             phase: Phase::Handshake(Box::default()),
             joins: None,
@@ -125,28 +161,20 @@ impl Connections {
             is_let_in: false,
             is_behind_debts: false,
             is_over: false,
-        });
-        let registered = match self.slots.get_mut(id) {
-            Some(connection) => connection.socket.register(id, registry),
-            None => Err(io::Error::other("a slot just filled is empty")),
-        };
-        if registered.is_err() {
-            self.slots.remove(id);
-        }
-        registered.map(|()| id)
+        })
     }
 
-    /// Closes the socket and forgets it; false when it was gone already.
-    pub(super) fn remove(&mut self, id: SlotId, registry: &Registry) -> bool {
-        let Some(mut connection) = self.slots.remove(id) else {
-            return false;
-        };
-        connection.socket.deregister(registry);
-        true
+    /// Forgets the socket; `None` when it was gone already.
+    pub(super) fn remove(&mut self, id: SlotId) -> Option<Connection<S>> {
+        self.slots.remove(id)
+    }
+
+    pub(super) fn get(&self, id: SlotId) -> Option<&Connection<S>> {
+        self.slots.get(id)
     }
 
     /// `None`: the client left, and the slot is empty or someone else's. Not an error.
-    pub(super) fn get_mut(&mut self, id: SlotId) -> Option<&mut Connection> {
+    pub(super) fn get_mut(&mut self, id: SlotId) -> Option<&mut Connection<S>> {
         self.slots.get_mut(id)
     }
 
@@ -160,21 +188,11 @@ impl Connections {
     }
 }
 
-impl fanout::Connections for Connections {
-    type Socket = Tcp;
+impl<S: fanout::Socket> fanout::Connections for Connections<S> {
+    type Socket = S;
 
-    fn parts(&mut self, id: SlotId) -> Option<(&mut Reader, &mut Tcp)> {
+    fn parts(&mut self, id: SlotId) -> Option<(&mut Reader, &mut S)> {
         let connection = self.slots.get_mut(id)?;
         Some((&mut connection.reader, &mut connection.socket))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_every_connection_costs_is_known() {
-        assert_eq!(size_of::<Connection>(), 136);
     }
 }

@@ -10,10 +10,8 @@ use crate::fanout;
 use crate::id::{GroupKey, ItemId, SlotId};
 use crate::mesh::Presence;
 
-use super::Worker;
-
-/// What may be spent in a turn: a subscription costs one to be told of, one or two to leave.
-const UNITS_A_TURN: usize = 4096;
+use super::Subscribers;
+use super::connections::Socket;
 
 /// Sockets whose subscriptions end.
 #[derive(Default)]
@@ -40,13 +38,13 @@ impl Endings {
         self.queue.is_empty()
     }
 
-    /// What a turn may spend is there again.
-    pub(super) fn begin_turn(&mut self) {
-        self.units = UNITS_A_TURN;
+    /// What a turn may spend is there again: a subscription costs one to be told of, one or two to leave.
+    pub(super) fn begin_turn(&mut self, units: usize) {
+        self.units = units;
     }
 }
 
-impl Worker {
+impl<S: Socket> Subscribers<S> {
     /// The socket has ended, or is about to: what it held is owed, in the order of joining, and what
     /// was admitted and has not entered. That is one leave for each id. The answers that still come find
     /// nobody.
@@ -93,7 +91,7 @@ impl Worker {
             context,
         } = ending;
         let (hooks, debts) = (&self.hooks, &mut self.debts);
-        let owed = &self.ports.shared.owed;
+        let shared = &self.ports.shared;
         // An admitted join stands in place of what its id named before, entered or not.
         let is_replaced = |held: &str| admitted.iter().any(|(joined, ..)| **joined == *held);
         let (connections, units) = (&mut self.connections, &mut self.endings.units);
@@ -107,7 +105,7 @@ impl Worker {
                         item,
                         context: context.clone(),
                     };
-                    debts.add(presence, owed);
+                    debts.add(presence, shared);
                 }
             });
         if is_over {

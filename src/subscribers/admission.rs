@@ -3,8 +3,6 @@
 //! What the function said is the engine's to judge. Headers, query and context are never logged: they
 //! hold tokens.
 
-use std::sync::atomic::Ordering;
-
 use crate::id::SlotId;
 use crate::mesh::{AuthRequest, AuthVerdict, ToEngine};
 use crate::protocol::auth::payload;
@@ -12,8 +10,9 @@ use crate::protocol::connection;
 use crate::protocol::handshake::{Refusal, Upgrade};
 use crate::protocol::origin::origin;
 
-use super::Worker;
-use super::connections::{Asking, Phase};
+use super::Subscribers;
+use super::connections::{Asking, Phase, Socket};
+use super::notes::{Asked, Limit, What};
 
 /// Who is asked about each subscriber.
 #[derive(Debug, Clone)]
@@ -34,6 +33,18 @@ pub(super) enum Admission {
     Gone,
 }
 
+impl Admission {
+    /// The same for the log.
+    pub(super) fn told(&self) -> Asked {
+        match self {
+            Admission::Open => Asked::In,
+            Admission::Asked => Asked::Waits,
+            Admission::Refused(refusal) => Asked::Refused(*refusal),
+            Admission::Gone => Asked::Gone,
+        }
+    }
+}
+
 /// Why there is no word of the auth function.
 pub(super) enum Failure {
     /// The engine could not ask it, or it did not answer: why.
@@ -44,25 +55,23 @@ pub(super) enum Failure {
     Overdue,
 }
 
-impl Worker {
+impl<S: Socket> Subscribers<S> {
     pub(super) fn admit(&mut self, id: SlotId, head: &[u8]) -> Admission {
         if !self.is_from_allowed_page(head) {
             self.metrics().origins_refused.increment();
-            self.note_page(id, head);
+            self.note_limit(id, Limit::Page, || {
+                What::Page(origin(head).unwrap_or_default().into())
+            });
             return Admission::Refused(Refusal::Forbidden);
         }
         if !self.count_in(id) {
             self.metrics().connections_refused.increment();
-            let most = self.limits.connections;
-            let what = format_args!("is answered 503: limits.connections ({most}) are there");
-            self.note_limit(id, "limits.connections", what);
+            self.note_limit(id, Limit::Connections, || What::Limit(Limit::Connections));
             return Admission::Refused(Refusal::Busy);
         }
         if self.auth.is_some() && self.half_open.has_enough_asking() {
             self.metrics().connections_refused.increment();
-            let what =
-                format_args!("is answered 503: limits.handshakes wait for the auth function");
-            self.note_limit(id, "limits.handshakes", what);
+            self.note_limit(id, Limit::Asking, || What::Limit(Limit::Asking));
             return Admission::Refused(Refusal::AuthBusy);
         }
         let Some(auth) = &self.auth else {
@@ -95,11 +104,7 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(id) else {
             return false;
         };
-        let let_in = &self.ports.shared.let_in;
-        let has_room = let_in.fetch_add(1, Ordering::Relaxed) < self.limits.connections;
-        if !has_room {
-            let_in.fetch_sub(1, Ordering::Relaxed);
-        }
+        let has_room = self.ports.shared.count_let_in(self.limits.connections);
         connection.is_let_in = has_room;
         has_room
     }
@@ -114,7 +119,7 @@ impl Worker {
         if let Some(connection) = self.connections.get_mut(id) {
             if connection.unread.has_end() {
                 // The poll has told of the end together with the head, and tells it once.
-                return self.end(id);
+                return self.ended(id);
             }
             let asking = Asking {
                 upgrade,
@@ -138,7 +143,7 @@ impl Worker {
             }
             AuthVerdict::Unauthorized(why) => {
                 self.metrics().auth_unauthorized.increment();
-                self.note_refused_by_auth(id, &why);
+                self.note_refused_by_auth(id, why);
                 self.refuse(id, &Refusal::Unauthorized);
             }
             AuthVerdict::Unavailable(why) => {
@@ -198,6 +203,6 @@ impl Worker {
             ),
         };
         counter.increment();
-        self.note_refused_by_auth(id, &reason);
+        self.note_refused_by_auth(id, reason);
     }
 }

@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use uuid::Uuid;
-
 use crate::fanout::{Connections as _, Entry};
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
-use crate::log::Shown;
 use crate::mesh::{JoinRequest, Presence, ToEngine};
 use crate::protocol::connection::{self, ConnectionError, Event, Flow, Payload, pong_frame};
 use crate::protocol::frame::{SyncFrame, unauthorized};
@@ -14,17 +11,15 @@ use crate::protocol::handshake::{Head, Port, Refusal, Target, Upgrade};
 use crate::protocol::message::{self, ClientMessage};
 use crate::shard::{Ask, Join, Snapshot};
 
-use super::Worker;
-use super::auth::Admission;
-use super::connections::Phase;
+use super::Subscribers;
+use super::admission::Admission;
+use super::connections::{Phase, Socket};
 use super::joins::{Kind, Message, Pending, Stage};
-use super::notes::{group_line, upgrade_line};
+use super::notes::{Limit, Named, What, asks};
 
-impl Worker {
-    /// The first `len` bytes of the buffer came from that socket.
-    pub(super) fn received(&mut self, id: SlotId, len: usize) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let input = &mut buffer[..len];
+impl<S: Socket> Subscribers<S> {
+    /// These bytes came from that socket: what they were is used up. With none it goes on after a pause.
+    pub fn received(&mut self, id: SlotId, input: &mut [u8]) {
         match self
             .connections
             .get_mut(id)
@@ -34,7 +29,6 @@ impl Worker {
             Some(Phase::Open(_)) => self.received_frames(id, input),
             Some(Phase::Asking(_) | Phase::Closing) | None => {}
         }
-        self.buffer = buffer;
     }
 
     fn received_head(&mut self, id: SlotId, input: &mut [u8]) {
@@ -73,7 +67,7 @@ impl Worker {
                 let bytes = if in_pieces { &mut kept[..] } else { input };
                 let (head, frames) = bytes.split_at_mut(upgrade.consumed);
                 let admission = self.admit(id, head);
-                self.debug(id, || upgrade_line(head, &admission));
+                self.note(id, || asks(head, admission.told()));
                 match admission {
                     Admission::Open => {
                         self.open(id, &upgrade, Default::default());
@@ -81,7 +75,7 @@ impl Worker {
                     }
                     Admission::Asked => self.wait_for_auth(id, upgrade, (head.len(), frames)),
                     Admission::Refused(refusal) => self.refuse(id, &refusal),
-                    Admission::Gone => self.end(id),
+                    Admission::Gone => self.ended(id),
                 }
             }
         }
@@ -115,7 +109,7 @@ impl Worker {
                 key: GroupKey::new(stream, group),
                 item: item.map(|item| ItemId::from(&**item)),
             },
-            id: Uuid::new_v4().to_string().into(),
+            id: (self.name)(),
         };
         self.serve(id, message, fits);
     }
@@ -150,11 +144,10 @@ impl Worker {
     fn close_for(&mut self, id: SlotId, error: &ConnectionError) {
         let code = error.close_code();
         if let ConnectionError::TooBig { .. } = error {
-            let what = format_args!("is closed with {code}: {error} (limits.message_bytes)");
-            self.note_limit(id, "limits.message_bytes", what);
+            self.note_limit(id, Limit::MessageBytes, || What::Closed(*error));
             return self.close(id, code, "limits.message_bytes");
         }
-        self.debug(id, || format!("is closed with {code}: {error}"));
+        self.note(id, || What::Closed(*error));
         self.close(id, code, &error.to_string());
     }
 
@@ -173,7 +166,7 @@ impl Worker {
         let is_held = self
             .connections
             .get_mut(id)
-            .is_none_or(|connection| connection.is_held());
+            .is_none_or(|connection| connection.is_held(&self.bounds));
         if is_held { Flow::Pause } else { Flow::Continue }
     }
 
@@ -216,7 +209,7 @@ impl Worker {
         };
         let (key, item) = match message.kind {
             Kind::Leave { key, item } => {
-                self.debug(id, || group_line("leaves", &key, item.as_deref()));
+                self.note(id, || What::Leaves(named(&message.id, &key, item.as_ref())));
                 return self.leave(id, message.id, key, item);
             }
             Kind::Join { key, item } => (key, item),
@@ -231,18 +224,18 @@ impl Worker {
         let may_have_equals = joins_len >= self.limits.equal_subscriptions;
         let names = (&key, item.as_ref());
         if !fits || is_full || (may_have_equals && self.has_equals(id, &message.id, names)) {
-            let limits = &self.limits;
-            let (limit, most) = match (fits, is_full) {
-                (false, _) => ("limits.name_bytes", limits.name_bytes),
-                (true, true) => ("limits.subscriptions", limits.subscriptions),
-                (true, false) => ("limits.equal_subscriptions", limits.equal_subscriptions),
+            let limit = match (fits, is_full) {
+                (false, _) => Limit::NameBytes,
+                (true, true) => Limit::Subscriptions,
+                (true, false) => Limit::EqualSubscriptions,
             };
-            let what = format_args!("has a join answered `unauthorized`: {limit} ({most})");
-            self.note_limit(id, limit, what);
+            self.note_limit(id, limit, || {
+                What::OverLimit(limit, named(&message.id, &key, item.as_ref()))
+            });
             self.tell_unauthorized(id, &key, item.as_deref());
             return self.metrics().joins_refused.increment();
         }
-        self.debug(id, || group_line("joins", &key, item.as_deref()));
+        self.note(id, || What::Joins(named(&message.id, &key, item.as_ref())));
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
@@ -289,8 +282,8 @@ impl Worker {
             (Some(joins), false) => {
                 joins.end(token);
                 self.metrics().joins_unauthorized.increment();
-                let (key, item) = (&presence.key, presence.item.as_deref());
-                self.debug(id, || group_line("is refused by a function in", key, item));
+                let (id_of_it, key, item) = (&presence.subscription, &presence.key, &presence.item);
+                self.note(id, || What::Refused(named(id_of_it, key, item.as_ref())));
                 self.tell_unauthorized(id, &presence.key, presence.item.as_deref());
                 self.go_on_with(id, &presence.subscription);
             }
@@ -320,7 +313,7 @@ impl Worker {
     /// Has the group's owner let a join in, unless the client has too much to take already.
     fn send_join(&mut self, id: SlotId, token: u32, key: GroupKey, item: Option<ItemId>) {
         if let Some(connection) = self.connections.get_mut(id)
-            && connection.has_much_to_take()
+            && connection.has_much_to_take(&self.bounds)
             && let Some(joins) = &mut connection.joins
         {
             return joins.move_to(token, Stage::Parked);
@@ -354,7 +347,7 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(id) else {
             return self.fanout.give_up(local);
         };
-        let has_much_to_take = connection.has_much_to_take();
+        let has_much_to_take = connection.has_much_to_take(&self.bounds);
         let Some(joins) = &mut connection.joins else {
             return self.fanout.give_up(local);
         };
@@ -371,7 +364,7 @@ impl Worker {
         else {
             return self.fanout.give_up(local);
         };
-        self.debug(id, || format!("has joined as {}", Shown(&subscription)));
+        self.note(id, || What::Joined(subscription.clone()));
         let entry = Entry {
             id: subscription.clone(),
             item,
@@ -387,7 +380,7 @@ impl Worker {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        if connection.has_much_to_take() {
+        if connection.has_much_to_take(&self.bounds) {
             return;
         }
         let Some(joins) = &mut connection.joins else {
@@ -435,5 +428,13 @@ impl Worker {
             connection.joins = None;
         }
         self.queue(id); // it may have been left unread since it was full
+    }
+}
+
+fn named(subscription: &str, key: &GroupKey, item: Option<&ItemId>) -> Named {
+    Named {
+        subscription: subscription.into(),
+        key: key.clone(),
+        item: item.cloned(),
     }
 }

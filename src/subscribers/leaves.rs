@@ -5,16 +5,12 @@
 //! know which functions they are.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::id::{GroupKey, ItemId, SlotId};
-use crate::mesh::{Presence, ToEngine};
+use crate::mesh::{Presence, Shared, ToEngine};
 
-use super::Worker;
-
-/// A socket that asks for a leave while more than this is owed is left unread: leaves that end a
-/// subscription are as many as there were joins, but of unknown ids it could ask without end.
-const OWED_BYTES_MAX: usize = 8 * 1024 * 1024;
+use super::Subscribers;
+use super::connections::Socket;
 
 /// What one worker owes.
 #[derive(Default)]
@@ -32,9 +28,9 @@ pub(super) struct Debts {
 }
 
 impl Debts {
-    /// `counter` is what all workers owe together.
-    pub(super) fn add(&mut self, presence: Presence, counter: &AtomicUsize) {
-        counter.fetch_add(1, Ordering::Release);
+    /// `shared` knows what all workers owe together.
+    pub(super) fn add(&mut self, presence: Presence, shared: &Shared) {
+        shared.count_owed();
         self.bytes += bytes_of(&presence);
         self.owed.push_back(presence);
     }
@@ -44,8 +40,8 @@ impl Debts {
         self.granted = Some(self.granted.unwrap_or(0).saturating_add(len));
     }
 
-    fn is_over_limit(&self) -> bool {
-        self.bytes > OWED_BYTES_MAX
+    fn is_over(&self, most_bytes: usize) -> bool {
+        self.bytes > most_bytes
     }
 
     fn take(&mut self, len: usize) -> Vec<Presence> {
@@ -67,11 +63,11 @@ fn bytes_of(presence: &Presence) -> usize {
     size_of::<Presence>() + presence.held_bytes()
 }
 
-impl Worker {
+impl<S: Socket> Subscribers<S> {
     /// A subscription has ended: functions are to be told of it, if any listen.
     pub(super) fn owe(&mut self, presence: Presence) {
         if self.hooks.leaves.has(presence.key.stream()) {
-            self.debts.add(presence, &self.ports.shared.owed);
+            self.debts.add(presence, &self.ports.shared);
         }
     }
 
@@ -96,15 +92,15 @@ impl Worker {
             item,
             context: connection.context.clone(),
         };
-        self.debts.add(presence, &self.ports.shared.owed);
-        if self.debts.is_over_limit() && !connection.is_behind_debts {
+        self.debts.add(presence, &self.ports.shared);
+        if self.debts.is_over(self.bounds.owed_bytes) && !connection.is_behind_debts {
             connection.is_behind_debts = true;
             self.debts.held.push(id);
         }
     }
 
     /// Tells the engine once that something is owed, and gives it as many as it has room for.
-    pub(super) fn settle_debts(&mut self) {
+    pub fn settle(&mut self) {
         let worker = self.ports.id;
         let to_engine = &mut self.ports.to_engine;
         if let Some(len) = self.debts.granted
@@ -121,7 +117,7 @@ impl Worker {
             match to_engine.try_send(message) {
                 Ok(()) => {
                     // Only now: while something is owed the engine does not end.
-                    self.ports.shared.owed.fetch_sub(taken, Ordering::Release);
+                    self.ports.shared.uncount_owed(taken);
                     self.debts.granted = None;
                     self.debts.is_told = more;
                 }
@@ -133,7 +129,7 @@ impl Worker {
             self.debts.is_told = true;
             to_engine.send(ToEngine::Owes(worker));
         }
-        if !self.debts.is_over_limit() {
+        if !self.debts.is_over(self.bounds.owed_bytes) {
             self.read_on();
         }
     }
@@ -151,6 +147,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::{Owners, SocketRoom};
 
     fn presence(n: usize) -> Presence {
         Presence {
@@ -167,10 +164,14 @@ mod tests {
 
     #[test]
     fn debts_are_taken_in_order_and_come_back_where_they_were() {
-        let counter = AtomicUsize::new(0);
+        let shared = Shared::new(
+            Owners::Hashed { workers: 1 },
+            Vec::new(),
+            SocketRoom::UNLIMITED,
+        );
         let mut debts = Debts::default();
         for n in 0..5 {
-            debts.add(presence(n), &counter);
+            debts.add(presence(n), &shared);
         }
         let bytes = debts.bytes;
         let taken = debts.take(2);
@@ -179,11 +180,7 @@ mod tests {
         assert_eq!(debts.bytes, bytes);
         assert_eq!(names(&debts.take(9)), ["0", "1", "2", "3", "4"]);
         assert_eq!(debts.bytes, 0);
-        assert_eq!(
-            counter.into_inner(),
-            5,
-            "whoever sends them counts them off"
-        );
+        assert_eq!(shared.owed_len(), 5, "whoever sends them counts them off");
     }
 
     #[test]
@@ -197,15 +194,19 @@ mod tests {
 
     #[test]
     fn names_count_against_the_limit() {
-        let counter = AtomicUsize::new(0);
+        let shared = Shared::new(
+            Owners::Hashed { workers: 1 },
+            Vec::new(),
+            SocketRoom::UNLIMITED,
+        );
         let mut debts = Debts::default();
         let long = Presence {
-            subscription: "x".repeat(OWED_BYTES_MAX).into(),
+            subscription: "x".repeat(1000).into(),
             ..presence(0)
         };
-        debts.add(long, &counter);
-        assert!(debts.is_over_limit());
+        debts.add(long, &shared);
+        assert!(debts.is_over(1000));
         let _ = debts.take(1);
-        assert!(!debts.is_over_limit());
+        assert!(!debts.is_over(0));
     }
 }

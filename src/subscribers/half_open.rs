@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 use crate::config::Limits;
 use crate::id::SlotId;
 
-use super::Worker;
-use super::connections::Phase;
+use super::Subscribers;
+use super::connections::{Phase, Socket};
+use super::notes::{Limit, What};
 
 /// This worker's share of the limits, and what counts.
 pub(super) struct HalfOpen {
@@ -72,7 +73,7 @@ impl HalfOpen {
     }
 }
 
-impl Worker {
+impl<S: Socket> Subscribers<S> {
     /// A socket was accepted: nothing has come of its head.
     pub(super) fn count_half_open(&mut self, id: SlotId) {
         if let Some(connection) = self.connections.get_mut(id) {
@@ -117,12 +118,8 @@ impl Worker {
             if connection.is_some_and(|connection| matches!(connection.phase, Phase::Handshake(_)))
             {
                 self.metrics().handshakes_ended.increment();
-                let most = self.limits.handshakes;
-                let what = format_args!(
-                    "is closed: limits.handshakes ({most}) have come since, and it has sent no whole head"
-                );
-                self.note_limit(id, "limits.handshakes", what);
-                self.end(id);
+                self.note_limit(id, Limit::Heads, || What::Limit(Limit::Heads));
+                self.ended(id);
             }
         }
     }

@@ -1,0 +1,393 @@
+//! What a worker makes of its subscribers: connections, joins, leaves, its shard of the groups, and the
+//! fan-out to its sockets. Messages, commands and bytes in; messages and writes out.
+//!
+//! No socket, poll, clock, thread or log line: sockets are lent as [`Socket`], the time is handed in
+//! with each turn, and what the log is to hear leaves as [`Note`]. The shell is `worker`: it says when
+//! which of these is called, and for how long.
+
+mod admission;
+mod clients;
+mod closing;
+mod connections;
+mod endings;
+mod half_open;
+mod joins;
+mod leaves;
+mod notes;
+mod turns;
+
+use core::net::SocketAddr; // an address is data
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::Limits;
+use crate::fanout::{self, Fanout};
+use crate::id::{GroupKey, LocalGroupId, SlotId};
+use crate::mesh::{ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
+use crate::metrics::WorkerMetrics;
+use crate::protocol::origin::OriginRule;
+use crate::shard::hooks::Hooks;
+use crate::shard::{Answer, Ask, Command, Delivered, Effects, Learned, Request, Shard, Verdict};
+use crate::time::{Deadlines, Now};
+
+pub use admission::Auth;
+use closing::Drain;
+pub use closing::drain_for;
+use connections::{Connection, Connections};
+pub use connections::{Look, Socket, State};
+use endings::Endings;
+use half_open::HalfOpen;
+use leaves::Debts;
+use notes::Notes;
+pub use notes::{Asked, Limit, Named, Note, What};
+pub use turns::Reading;
+
+/// What a command costs beside the bytes that it moves.
+pub const COMMAND_COST: usize = 1024;
+
+/// What subscribers are made with.
+pub struct Parts {
+    /// The worker's mailboxes.
+    pub ports: WorkerPorts,
+    /// Its groups, with what the store has kept of them.
+    pub shard: Shard,
+    /// Who is asked about each subscriber; `None`: nobody.
+    pub auth: Option<Auth>,
+    /// Web pages from which subscribers may connect; empty: all.
+    pub allowed_origins: Vec<OriginRule>,
+    /// The limits that hold here.
+    pub limits: Limits,
+    /// What may wait.
+    pub bounds: Bounds,
+    /// Makes names that nobody guesses, for the subscriptions of paths.
+    pub name: Box<dyn FnMut() -> Box<str> + Send>,
+    /// Both clocks.
+    pub now: Now,
+}
+
+/// How much may wait on a worker before it takes no more. A test may set less.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Messages of one socket, joins that wait for functions or their `sync` included. At that number
+    /// the socket is not read until one is done.
+    pub messages: usize,
+    /// Bytes that a socket that reads slowly may have queued for itself before it is left unread, and its
+    /// joins unanswered: one answer more is always sent, whatever its size.
+    pub queue_bytes: usize,
+    /// A socket that asks for a leave while more than this is owed is left unread: leaves that end a
+    /// subscription are as many as there were joins, but of unknown ids it could ask without end.
+    pub owed_bytes: usize,
+    /// Commands that may wait in the shard for the store; above, it takes no more until answers come.
+    pub commands: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds {
+            messages: 64,
+            queue_bytes: 256 * 1024,
+            owed_bytes: 8 * 1024 * 1024,
+            commands: 64 * 1024,
+        }
+    }
+}
+
+/// A subscriber, for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whom {
+    /// Its socket.
+    pub id: SlotId,
+    /// Its address; `None` when it is gone.
+    pub peer: Option<SocketAddr>,
+}
+
+/// The subscribers of one worker.
+pub struct Subscribers<S> {
+    ports: WorkerPorts,
+    shard: Shard,
+    hooks: Arc<Hooks>,
+    fanout: Fanout,
+    connections: Connections<S>,
+    auth: Option<Auth>,
+    allowed_origins: Vec<OriginRule>,
+    limits: Limits,
+    bounds: Bounds,
+    name: Box<dyn FnMut() -> Box<str> + Send>,
+    now: Now,
+    /// The clock of a store that other hosts use as well, and when that was told.
+    store_clock: Option<(u64, Instant)>,
+    /// Sockets with something to read, each once.
+    readable: VecDeque<SlotId>,
+    /// Sockets with something queued to be written.
+    to_write: VecDeque<SlotId>,
+    /// Commands of own sockets to the own shard.
+    own_commands: VecDeque<Command>,
+    effects: Effects,
+    /// Sockets without a whole head, in the order of their time limits.
+    handshakes: Deadlines<SlotId>,
+    /// Sockets that are not let in yet.
+    half_open: HalfOpen,
+    /// Closing sockets, in the order in which they are given up.
+    closing: Deadlines<SlotId>,
+    debts: Debts,
+    endings: Endings,
+    drain: Drain,
+    /// Replies went to the engine in this turn.
+    has_replied: bool,
+    /// A group's time ran more than a second ahead of the clock, and that was said.
+    said_ahead: bool,
+    notes: Notes,
+}
+
+impl<S: Socket> Subscribers<S> {
+    /// What every connection costs, its socket included.
+    pub const CONNECTION_BYTES: usize = size_of::<Connection<S>>();
+
+    /// Nobody is there yet.
+    pub fn new(parts: Parts) -> Subscribers<S> {
+        let half_open = HalfOpen::new(&parts.limits, parts.ports.shared.connections.len());
+        Subscribers {
+            ports: parts.ports,
+            shard: parts.shard,
+            hooks: Arc::default(),
+            fanout: Fanout::new(fanout::Bounds {
+                reader: parts.limits.behind_bytes,
+                worker: parts.limits.behind_bytes_worker,
+            }),
+            connections: Connections::default(),
+            auth: parts.auth,
+            allowed_origins: parts.allowed_origins,
+            limits: parts.limits,
+            bounds: parts.bounds,
+            name: parts.name,
+            now: parts.now,
+            store_clock: None,
+            readable: VecDeque::new(),
+            to_write: VecDeque::new(),
+            own_commands: VecDeque::new(),
+            effects: Effects::default(),
+            handshakes: Deadlines::default(),
+            half_open,
+            closing: Deadlines::default(),
+            debts: Debts::default(),
+            endings: Endings::default(),
+            drain: Drain::Serving,
+            has_replied: false,
+            said_ahead: false,
+            notes: Notes::default(),
+        }
+    }
+
+    /// The next message of the open mailbox. A fan-out that lags needs nobody to get on, so that wait
+    /// ends by itself.
+    pub fn next_message(&self) -> Option<ToWorker> {
+        if self.fanout.is_lagging() {
+            return None;
+        }
+        self.ports.open.take()
+    }
+
+    /// Takes a message of the open mailbox.
+    pub fn take(&mut self, message: ToWorker) {
+        match message {
+            ToWorker::Delivery(delivery) => self.deliver(delivery.local, delivery.what),
+            ToWorker::Learned(learned) => {
+                for learned in learned {
+                    if let Learned::Answer(Answer { verdict, .. }) = &learned {
+                        let is_refusal = matches!(verdict, Verdict::Refused(_));
+                        self.metrics().store_refuses.set(is_refusal);
+                    }
+                    let now = self.shard_now();
+                    self.shard.learn(learned, now, &mut self.effects);
+                }
+            }
+            ToWorker::Slice(cursor, limits) => {
+                let slice = self.shard.slice(cursor, limits);
+                if let Some(outbox) = &mut self.ports.to_store {
+                    outbox.send(ToStore::Slice(self.ports.id, slice));
+                }
+            }
+            ToWorker::Clock(ms, at) => self.store_clock = Some((ms, at)),
+            ToWorker::Joined(request, is_admitted) => self.joined(*request, is_admitted),
+            ToWorker::TakeLeaves(len) => self.debts.grant(len),
+            ToWorker::Told(told) => {
+                let now = self.shard_now();
+                self.shard.told(told, now, &mut self.effects);
+            }
+            ToWorker::Authenticated(id, verdict) => self.authenticated(id, verdict),
+        }
+    }
+
+    /// The next message of the command mailbox, while what follows from it finds room.
+    pub fn next_command(&self) -> Option<ToOwner> {
+        if !self.may_take_commands() {
+            return None;
+        }
+        self.ports.commands.take()
+    }
+
+    /// The next command of an own socket to the own shard, likewise.
+    pub fn next_own_command(&mut self) -> Option<Command> {
+        if !self.may_take_commands() {
+            return None;
+        }
+        self.own_commands.pop_front()
+    }
+
+    /// Takes a command. Gives what it cost: the bytes that it moved, and a little for itself.
+    pub fn take_command(&mut self, command: Command) -> usize {
+        let asked_bytes = command.held_bytes();
+        let replies = self.effects.replies.len();
+        let now = self.shard_now();
+        self.shard.apply(command, now, &mut self.effects);
+        let new = self.effects.replies[replies..].iter();
+        let answered_bytes: usize = new.map(|reply| reply.outcome.held_bytes()).sum();
+        COMMAND_COST + asked_bytes + answered_bytes
+    }
+
+    /// From here on these streams are hooked onto: for the commands behind it, and for own sockets.
+    pub fn set_hooks(&mut self, hooks: Arc<Hooks>) {
+        self.shard.set_hooks(Arc::clone(&hooks));
+        self.hooks = hooks;
+    }
+
+    /// Messages were taken: whoever waited for that room is woken.
+    pub fn tell_senders(&self) {
+        let shared = &self.ports.shared;
+        self.ports.open.tell_waiters(|thread| shared.wake(thread));
+        let commands = &self.ports.commands;
+        commands.tell_waiters(|thread| shared.wake(thread));
+    }
+
+    /// What the shard asks of a store that answers in the same turn; `None`: nothing more.
+    pub fn take_requests(&mut self) -> Option<Vec<Request>> {
+        let requests = std::mem::take(&mut self.effects.requests);
+        (!requests.is_empty()).then_some(requests)
+    }
+
+    /// Carries out what the shard asks for, whole, before the next wait.
+    pub fn perform(&mut self) {
+        if let Some(outbox) = &mut self.ports.to_store
+            && !self.effects.requests.is_empty()
+        {
+            let requests = std::mem::take(&mut self.effects.requests);
+            outbox.send(ToStore::Requests(requests));
+        }
+        self.has_replied = !self.effects.replies.is_empty();
+        for reply in self.effects.replies.drain(..) {
+            self.ports.to_engine.send(ToEngine::Reply(reply));
+        }
+        for fired in self.effects.fired.drain(..) {
+            self.ports.to_engine.send(ToEngine::Fired(fired));
+        }
+        for call in self.effects.custom.drain(..) {
+            self.ports.to_engine.send(ToEngine::Custom(call));
+        }
+        let deliveries = std::mem::take(&mut self.effects.deliveries);
+        for delivery in deliveries {
+            if delivery.to == self.ports.id {
+                self.deliver(delivery.local, delivery.what);
+            } else if let Some(outbox) = self.ports.to_open.get_mut(delivery.to.index()) {
+                outbox.send(ToWorker::Delivery(delivery));
+            }
+        }
+        let refused = self.shard.take_refused();
+        if refused > 0 {
+            self.metrics().commands_refused.add(refused);
+            self.notes.push(Note::CallsRefused(refused));
+        }
+        let ahead_ms = self.shard.take_ahead_ms();
+        if ahead_ms > 0 {
+            self.note_time_ahead(ahead_ms);
+        }
+    }
+
+    fn deliver(&mut self, local: LocalGroupId, what: Delivered) {
+        match what {
+            Delivered::Event(frame) => self.fanout.append(local, frame),
+            Delivered::Afresh(snapshot) => self.begin_afresh(local, &snapshot),
+            Delivered::Entered {
+                connection,
+                token,
+                sync,
+            } => self.entered(local, connection, token, sync),
+        }
+    }
+
+    /// Sends a command to the owner of its group.
+    fn command(&mut self, key: GroupKey, ask: Ask) {
+        let owner = self.ports.shared.owners.owner_of(&key);
+        let command = Command::Group { key, ask };
+        if owner == self.ports.id {
+            self.own_commands.push_back(command);
+        } else if let Some(outbox) = self.ports.to_commands.get_mut(owner.index()) {
+            outbox.send(ToOwner::Command(command));
+        }
+    }
+
+    /// Sends what waits, and wakes whoever got something.
+    pub fn flush(&mut self) {
+        self.ports.to_engine.flush();
+        if let Some(outbox) = &mut self.ports.to_store {
+            outbox.flush();
+        }
+        for outbox in &mut self.ports.to_open {
+            outbox.flush();
+        }
+        for outbox in &mut self.ports.to_commands {
+            outbox.flush();
+        }
+    }
+
+    /// The time that the shard goes by, in ms since 1970: that of the store, where hosts share it.
+    fn shard_now(&self) -> u64 {
+        self.store_clock.map_or(self.now.wall_ms, |(ms, at)| {
+            let since = self.now.monotonic.saturating_duration_since(at);
+            ms.saturating_add(since.as_millis() as u64)
+        })
+    }
+
+    fn note_time_ahead(&mut self, ahead_ms: u64) {
+        self.metrics().time_ahead_ms.raise_to(ahead_ms);
+        if ahead_ms >= 1000 && !self.said_ahead {
+            self.said_ahead = true;
+            self.notes.push(Note::TimeAhead(ahead_ms));
+        }
+    }
+
+    /// What this worker has of the mesh.
+    pub fn ports(&self) -> &WorkerPorts {
+        &self.ports
+    }
+
+    /// The same, for the shell, which hands sockets on.
+    pub fn ports_mut(&mut self) -> &mut WorkerPorts {
+        &mut self.ports
+    }
+
+    /// What the shard asks for and nobody has carried out.
+    pub fn effects(&self) -> &Effects {
+        &self.effects
+    }
+
+    /// Its shard of the groups.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Who has heard what.
+    pub fn fanout(&self) -> &Fanout {
+        &self.fanout
+    }
+
+    /// Panics where what should hold does not: for tests, since it looks at everyone.
+    pub fn check_invariants(&mut self) {
+        self.shard.check_invariants();
+        self.fanout.check_invariants(&mut self.connections);
+    }
+
+    fn metrics(&self) -> &WorkerMetrics {
+        &self.ports.shared.workers[self.ports.id.index()]
+    }
+}

@@ -1,0 +1,250 @@
+//! What is to be done in a turn, and what has to wait: sockets with something to be read or written, and
+//! how long there is nothing to do.
+//!
+//! May not know what the bytes mean.
+
+use std::time::{Duration, Instant};
+
+use crate::fanout::Budget;
+use crate::id::SlotId;
+use crate::reading::Received;
+use crate::shard::Ask;
+use crate::time::Now;
+
+use super::Subscribers;
+use super::connections::{Look, Phase, Socket, State};
+use super::notes::{Limit, What};
+
+/// What there is to read for a socket.
+pub enum Reading<'a, S> {
+    /// What it has kept since a pause: [`Subscribers::received`] goes on with it.
+    Kept,
+    /// What stands in the socket.
+    Socket(&'a mut S),
+    /// Nothing.
+    Nothing,
+}
+
+impl<S: Socket> Subscribers<S> {
+    /// A turn begins at that time. `units`: what it may spend on sockets whose subscriptions end.
+    pub fn begin_turn(&mut self, now: Now, units: usize) {
+        self.now = now;
+        self.endings.begin_turn(units);
+        self.go_on_ending(); // sockets with too many subscriptions for the last turn
+    }
+
+    /// Whether there is something to do before anything comes.
+    pub fn has_work(&self) -> bool {
+        let has_commands = !self.own_commands.is_empty() || !self.ports.commands.is_empty();
+        self.fanout.is_due()
+            || !self.to_write.is_empty()
+            || !self.endings.is_empty()
+            || !self.ports.open.is_empty()
+            || (has_commands && self.may_take_commands())
+            || (!self.readable.is_empty() && self.may_read_sockets())
+    }
+
+    /// When a time limit is over next.
+    pub fn next_at(&self) -> Option<Instant> {
+        let times = [
+            self.handshakes.next_at(),
+            self.closing.next_at(),
+            self.drain.next_at(),
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    /// Whether what follows from a command finds room: with the neighbours, in the fan-out, and
+    /// behind what the store has not accepted.
+    pub fn may_take_commands(&self) -> bool {
+        let ports = &self.ports;
+        let to_store = ports.to_store.as_ref();
+        !ports.to_open.iter().any(|outbox| outbox.has_backlog())
+            && !ports.to_engine.has_backlog()
+            && !to_store.is_some_and(|outbox| outbox.has_backlog())
+            && !self.fanout.is_lagging()
+            && self.shard.waiting_len() < self.bounds.commands
+    }
+
+    /// Whether commands find room with their owners as well.
+    pub fn may_read_sockets(&self) -> bool {
+        let to_commands = &self.ports.to_commands;
+        self.may_take_commands()
+            && self.own_commands.is_empty()
+            && !to_commands.iter().any(|outbox| outbox.has_backlog())
+    }
+
+    /// A new socket; `None`: it came too late, and was not even read from.
+    pub fn enter(&mut self, socket: S) -> Option<SlotId> {
+        if !self.drain.is_serving() {
+            self.ports.shared.uncount_socket(self.ports.id);
+            return None;
+        }
+        let until = self.now.monotonic + Duration::from_millis(self.limits.handshake_ms);
+        let id = self.connections.insert(socket);
+        self.handshakes.push(until, id);
+        self.count_half_open(id);
+        self.note(id, || What::Connects);
+        Some(id)
+    }
+
+    /// The socket of that name, while it is there.
+    pub fn socket(&mut self, id: SlotId) -> Option<&mut S> {
+        let connection = self.connections.get_mut(id)?;
+        Some(&mut connection.socket)
+    }
+
+    /// The poll says that bytes, or the end, are there.
+    pub fn has_bytes(&mut self, id: SlotId, ends: bool) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.unread.is_told(ends);
+            if ends && connection.is_asking() {
+                return self.ended(id); // nobody is there for the answer
+            }
+            self.queue(id);
+        }
+    }
+
+    /// The poll says that the socket takes bytes.
+    pub fn takes_bytes(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && connection.reader.is_blocked()
+        {
+            connection.reader.unblock();
+            self.write(id);
+        }
+    }
+
+    /// How many sockets wait to be read.
+    pub fn readable_len(&self) -> usize {
+        self.readable.len()
+    }
+
+    /// The next socket to be read, of the first `left` in the queue; one that is held has to wait.
+    pub fn next_readable(&mut self, left: &mut usize) -> Option<SlotId> {
+        while *left > 0
+            && let Some(id) = self.readable.pop_front()
+        {
+            *left -= 1;
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.is_queued = false;
+                if !connection.is_held(&self.bounds) {
+                    return Some(id);
+                }
+            }
+        }
+        None
+    }
+
+    /// What is to be done for a socket whose turn it is to be read.
+    pub fn reading_of(&mut self, id: SlotId) -> Reading<'_, S> {
+        match self.connections.get_mut(id) {
+            // What the connection has kept since a pause comes first.
+            Some(connection) if connection.phase.is_paused() => Reading::Kept,
+            Some(connection) if connection.unread.is_there() => {
+                Reading::Socket(&mut connection.socket)
+            }
+            _ => Reading::Nothing,
+        }
+    }
+
+    /// What a read of the socket gave.
+    pub fn was_read(&mut self, id: SlotId, received: &Received) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.unread.was_read(received);
+        }
+    }
+
+    /// Has the socket read in its turn, unless it is held.
+    pub fn queue(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.is_queued
+            && !connection.is_held(&self.bounds)
+            && (connection.unread.is_there() || connection.phase.is_paused())
+        {
+            connection.is_queued = true;
+            self.readable.push_back(id);
+        }
+    }
+
+    /// Has what is queued for the socket written in this turn.
+    pub(super) fn write(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id)
+            && !connection.is_to_write
+        {
+            connection.is_to_write = true;
+            self.to_write.push_back(id);
+        }
+    }
+
+    /// Who lacks something gets it, one write a socket: so many small writes at most for what is queued
+    /// for single sockets, and as many for events. Gives what was spent on each.
+    pub fn sweep(&mut self, writes: usize) -> [Budget; 2] {
+        let mut single = Budget::of_writes(writes);
+        while !single.is_spent()
+            && let Some(id) = self.to_write.pop_front()
+        {
+            if let Some(connection) = self.connections.get_mut(id) {
+                connection.is_to_write = false;
+            }
+            self.fanout.drain(id, &mut self.connections, &mut single);
+            self.finish_if_closing(id);
+            self.go_on_with_parked(id);
+            self.queue(id); // it may have been left unread for what it had not taken
+        }
+        let mut events = Budget::of_writes(writes);
+        self.fanout.sweep(&mut self.connections, &mut events);
+        [single, events]
+    }
+
+    /// Whether the fan-out has something to do.
+    pub fn is_sweep_due(&self) -> bool {
+        self.fanout.is_due()
+    }
+
+    /// Whether replies went to the engine in this turn.
+    pub fn has_replied(&self) -> bool {
+        self.has_replied
+    }
+
+    /// Ends the sockets that the fan-out has found dead or too slow, and tells owners of groups that
+    /// nobody here follows any more.
+    pub fn follow_up(&mut self) {
+        loop {
+            let outcome = self.fanout.take_outcome();
+            if outcome.is_empty() {
+                return;
+            }
+            for id in outcome.gone {
+                self.ended(id);
+            }
+            for id in outcome.unfinished {
+                self.write(id);
+            }
+            for id in outcome.slow {
+                self.metrics().slow_readers_closed.increment();
+                self.note_limit(id, Limit::Behind, || What::Limit(Limit::Behind));
+                self.close(id, 1013, "limits.behind_bytes");
+            }
+            for (key, local) in outcome.left {
+                let worker = self.ports.id;
+                self.command(key, Ask::Leave { worker, local });
+            }
+        }
+    }
+
+    /// How a connection stands, for who looks at it from outside; `None` when it is gone.
+    pub fn look(&self, id: SlotId) -> Option<Look> {
+        let connection = self.connections.get(id)?;
+        Some(Look {
+            state: match &connection.phase {
+                Phase::Handshake(_) => State::Handshake,
+                Phase::Asking(_) => State::Asking,
+                Phase::Open(_) => State::Open,
+                Phase::Closing => State::Closing,
+            },
+            is_blocked: connection.reader.is_blocked(),
+            is_to_write: connection.is_to_write,
+        })
+    }
+}
