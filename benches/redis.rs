@@ -6,6 +6,10 @@
 
 #![allow(clippy::print_stdout, reason = "its output")]
 
+#[path = "../tests/support/frame.rs"]
+#[allow(dead_code, reason = "this bench uses a part of it")]
+mod frame;
+
 use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -154,7 +158,7 @@ fn call_sets(address: SocketAddr, socket: usize) {
                     n % 100,
                     value(n)
                 );
-                frames.extend_from_slice(&frame(text.as_bytes()));
+                frames.extend_from_slice(&frame::text(&text));
                 if frames.len() > 32 * 1024 {
                     writer.write_all(&frames).expect("the server is there");
                     frames.clear();
@@ -247,7 +251,7 @@ impl Socket {
             r#"{"type":"join","data":{"subscriptionId":"s","streamName":"bench","groupId":"g"}}"#;
         let stream = socket.stream.get_mut();
         stream
-            .write_all(&frame(join.as_bytes()))
+            .write_all(&frame::text(join))
             .expect("the server is there");
         socket.next_frame(); // sync
         socket
@@ -276,19 +280,4 @@ impl Socket {
         let mut payload = (&mut self.stream).take(len);
         std::io::copy(&mut payload, &mut std::io::sink()).expect("a frame");
     }
-}
-
-/// One masked text frame; the mask is zero, which leaves the payload as it is.
-fn frame(payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x81];
-    match payload.len() {
-        len @ 0..126 => frame.push(0x80 | len as u8),
-        len => {
-            frame.push(0x80 | 126);
-            frame.extend_from_slice(&(len as u16).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&[0; 4]);
-    frame.extend_from_slice(payload);
-    frame
 }

@@ -10,11 +10,16 @@
     reason = "each bench uses a part of it"
 )]
 
+#[path = "../../tests/support/frame.rs"]
+mod wire;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use iii_stream::config::{Config, Endpoint, Threads};
 use iii_stream::server::{Options, Server};
+
+pub(crate) use wire::text as frame;
 
 /// A server in this process, one worker, values in memory.
 pub(crate) fn server() -> Server {
@@ -52,30 +57,6 @@ pub(crate) fn upgrade(address: &str) -> Option<TcpStream> {
     head.starts_with(b"HTTP/1.1 101").then_some(stream)
 }
 
-/// One text frame of a client.
-pub(crate) fn frame(text: &str) -> Vec<u8> {
-    masked(0x81, text.as_bytes())
-}
-
-/// A client's frame; its mask is zero, so that the payload stands as it is.
-pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match payload.len() {
-        len @ 0..126 => frame.push(0x80 | len as u8),
-        len @ 126..65_536 => {
-            frame.push(0x80 | 126);
-            frame.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            frame.push(0x80 | 127);
-            frame.extend((len as u64).to_be_bytes());
-        }
-    }
-    frame.extend([0; 4]);
-    frame.extend(payload);
-    frame
-}
-
 /// A client's end of a WebSocket.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
@@ -102,7 +83,7 @@ impl Client {
     fn skip_greeting(&mut self) {
         const PONG: u8 = 0x8a;
         self.stream
-            .write_all(&masked(0x89, b""))
+            .write_all(&wire::frame(0x89, b""))
             .expect("a live socket");
         let mut header = [0; 2];
         loop {

@@ -4,6 +4,7 @@
 //! not come. Silence is shown by a marker: what was sent before it would have come before it.
 
 pub(crate) mod clients;
+pub(crate) mod frame;
 pub(crate) mod lone;
 pub(crate) mod process;
 pub(crate) mod program;

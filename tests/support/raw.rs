@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::DEADLINE;
+pub(crate) use super::frame::{frame, header, text};
 
 /// The key of RFC 6455, whose answer is known.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -100,42 +101,11 @@ pub(crate) fn ask(address: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
     }
 }
 
-/// A client's frame: its first byte as given, masked.
-pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mask = [0x11, 0x22, 0x33, 0x44];
-    let mut frame = header(first, 0x80, payload.len());
-    frame.extend(mask);
-    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b));
-    frame
-}
-
-/// A whole text message of a client.
-pub(crate) fn text(payload: &str) -> Vec<u8> {
-    frame(0x81, payload.as_bytes())
-}
-
 /// A frame without its mask, which no client may send.
 pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(first, 0, payload.len());
     frame.extend(payload);
     frame
-}
-
-/// The header of a frame up to its mask, with a length that need not be true.
-pub(crate) fn header(first: u8, mask: u8, len: usize) -> Vec<u8> {
-    let mut header = vec![first];
-    match len {
-        0..126 => header.push(mask | len as u8),
-        126..0x1_0000 => {
-            header.push(mask | 126);
-            header.extend((len as u16).to_be_bytes());
-        }
-        _ => {
-            header.push(mask | 127);
-            header.extend((len as u64).to_be_bytes());
-        }
-    }
-    header
 }
 
 /// The next frame of the server: its first byte, and its payload.
