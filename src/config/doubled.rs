@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::report::Report;
-use super::section::joined;
+use super::words::joined;
 use super::yaml::{Node, Value};
 
 /// A warning for each, with both lines.

@@ -11,7 +11,8 @@ use serde_json::Value as Json;
 use super::address::{EngineAddress, shown};
 use super::entries::STREAM;
 use super::report::Setting;
-use super::section::{Section, mismatch};
+use super::section::Section;
+use super::words::mismatch;
 use super::yaml::Value;
 use super::{Config, KnownAs};
 

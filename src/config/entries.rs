@@ -4,7 +4,8 @@
 
 use super::address::shown;
 use super::report::{Place, Report};
-use super::section::{Section, mismatch, nearest};
+use super::section::Section;
+use super::words::{mismatch, nearest};
 use super::yaml::{Node, Value};
 
 pub(super) const STREAM: &str = "iii-stream";

@@ -3,20 +3,20 @@
 //! The reference's own keys are as strict as there; keys of ours are checked further. What a later
 //! version brings is refused here by name: passing over it could open what the file closes.
 
-use std::ops::RangeInclusive;
-
-use super::address::{is_name, shown};
+use super::address::shown;
 use super::engine::{FileKind, Said};
 use super::entries::{Entry, MANAGER, STREAM, entries, is_old_name, old_name, only, open, skipped};
+use super::keys::{endpoint, function_id};
 use super::manager;
-use super::ports::{self, Wanted};
+use super::ports;
 use super::report::{Place, Report};
-use super::section::{Section, mismatch, nearest};
+use super::section::Section;
 use super::server;
-use super::store::{self, FileStore, StoreConfig};
+use super::store::{self, FileStore, Lasting, StoreConfig};
 use super::stored::{self, VALUE};
+use super::words::{mismatch, nearest};
 use super::yaml::{Node, Value};
-use super::{AuthFailure, Config, Endpoint, HOST_EMBEDDED, HOST_OF_FILE, ip_address};
+use super::{AuthFailure, Config, HOST_EMBEDDED, HOST_OF_FILE, ip_address};
 
 const NOT_YET: &str = "is not supported by this version of iii-stream";
 
@@ -24,8 +24,6 @@ const NOT_YET: &str = "is not supported by this version of iii-stream";
 const KEYS_BARE: [&str; 5] = ["port", "host", "auth_function", "adapter", "server"];
 /// All that the adapter may be.
 const ADAPTERS: &str = "kv or redis";
-
-const PORTS: RangeInclusive<u64> = 0..=65_535;
 
 /// A whole file. Without workers in it: the embedded default.
 pub(super) fn read(report: &mut Report, tree: Option<&Node>, said: &Said) -> Config {
@@ -183,15 +181,6 @@ fn stream_entry(
     }
 }
 
-/// Whether it was said how long values last.
-#[derive(Clone, Copy)]
-enum Lasting {
-    AsSaid,
-    NoAdapter,
-    /// A path is named, and no store that would have it.
-    PathUnused,
-}
-
 /// The keys of `config`.
 fn stream_keys(keys: &mut Section<'_, '_>, config: &mut Config, entry: Option<Place>) -> Lasting {
     endpoint(keys, &mut config.stream, entry);
@@ -218,48 +207,6 @@ fn warn(report: &Report, config: &mut Config, lasting: Lasting) {
     ));
 }
 
-/// A text, or null. Empty is a mistake, and must not open a door.
-pub(super) fn function_id(node: &Node) -> Result<Option<String>, String> {
-    match &node.value {
-        Value::Null => Ok(None),
-        Value::Text(text) if text.is_empty() => {
-            Err("\"\" names no function, expected null or no such key".to_owned())
-        }
-        Value::Text(text) => Ok(Some(text.clone())),
-        _ => Err(mismatch(node, "the id of a function or null")),
-    }
-}
-
-/// `entry`: where the entry stands, for what it leaves out.
-pub(super) fn endpoint(keys: &mut Section<'_, '_>, endpoint: &mut Endpoint, entry: Option<Place>) {
-    keys.integer("port", &mut endpoint.port, PORTS);
-    keys.read("host", &mut endpoint.host, |node| match &node.value {
-        Value::Text(text) if is_host(text) => Ok(text.clone()),
-        Value::Text(text) => Err(format!(
-            "{:?} is no host, expected an IP address or a name, without port",
-            shown(text)
-        )),
-        _ => Err(mismatch(node, "an IP address or a name")),
-    });
-    let node = keys.node("port").or(keys.node("host"));
-    let place = node.map(|node| keys.report.place_of(node.span.start));
-    let place = place.or(entry);
-    let who = match place {
-        Some(_) => keys.path_of("port"),
-        None => keys.name_of("port"),
-    };
-    keys.report.wanted.push(Wanted {
-        who,
-        endpoint: endpoint.clone(),
-        place,
-    });
-}
-
-/// An address, or what could be a name; whether it resolves is seen at start.
-fn is_host(text: &str) -> bool {
-    ip_address(text).is_some() || is_name(text)
-}
-
 /// All that passes is `kv` and `redis`.
 fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> Lasting {
     let mut adapter = keys.section("adapter");
@@ -284,19 +231,18 @@ fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> Lasting {
     }
     let is_kv = named.is_none_or(|node| matches!(&node.value, Value::Text(text) if text == "kv"));
     let keys = adapter.section("config");
-    let mut is_path_unused = false;
+    let mut lasting = Lasting::AsSaid;
     if is_kv && class.is_none() {
-        is_path_unused = store::read(keys, store);
+        lasting = store::read(keys, store);
     } else if name == "redis"
         && let Some(redis) = store::read_redis(keys)
     {
         *store = StoreConfig::Redis(redis);
     }
     adapter.done();
-    match (is_there, is_path_unused) {
-        (false, _) => Lasting::NoAdapter,
-        (true, true) => Lasting::PathUnused,
-        (true, false) => Lasting::AsSaid,
+    match is_there {
+        true => lasting,
+        false => Lasting::NoAdapter,
     }
 }
 
@@ -312,6 +258,7 @@ mod tests {
     use super::super::env::expand;
     use super::super::{Auth, Factor, Fsync, Limits, Pin, RedisStore, Threads, yaml};
     use super::*;
+    use crate::config::Endpoint;
 
     fn environment(name: &str) -> Option<String> {
         match name {

@@ -8,10 +8,11 @@ use crate::protocol::rbac::{Filter, Pattern, Wanted};
 
 use super::address::shown;
 use super::entries::{Entry, MANAGER, open};
-use super::file::{endpoint, function_id};
+use super::keys::{endpoint, function_id};
 use super::report::Report;
-use super::section::{Section, mismatch};
+use super::section::Section;
 use super::stored;
+use super::words::mismatch;
 use super::yaml::{Node, Value};
 use super::{Endpoint, HOST_OF_FILE, Rbac, WORKER_PORT, WorkerListener};
 

@@ -8,7 +8,8 @@
 //!  → env    its variables filled in, and the way back to what was written
 //!  → yaml   a tree in which everything knows its place
 //!  → file   each key checked; manager: the worker port's; engine: whom to attach to;
-//!           section: one mapping; address: URLs and origins; report: faults, places
+//!           keys: what several entries have; section: one mapping; address: URLs and origins;
+//!           report: faults, places; words: how they are told
 //!  → Config
 //! ```
 
@@ -20,6 +21,7 @@ mod entries;
 mod env;
 mod file;
 mod homes;
+mod keys;
 mod manager;
 mod ports;
 mod quantity;
@@ -30,6 +32,8 @@ mod server;
 mod sources;
 mod store;
 mod stored;
+mod stored_file;
+mod words;
 mod yaml;
 
 use std::fmt;

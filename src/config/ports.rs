@@ -4,16 +4,8 @@
 
 use std::net::IpAddr;
 
-use super::report::{Place, Report};
+use super::report::Report;
 use super::{Endpoint, ip_address};
-
-/// Where an entry wants to listen, and where it says so.
-pub(super) struct Wanted {
-    /// The entry's path, or what it is where the file has no such entry.
-    pub(super) who: String,
-    pub(super) endpoint: Endpoint,
-    pub(super) place: Option<Place>,
-}
 
 /// Every entry that wants what an earlier one has is at fault.
 pub(super) fn check(report: &mut Report) {

@@ -2,8 +2,11 @@
 
 use std::ops::RangeInclusive;
 
-use super::section::mismatch;
+use super::words::mismatch;
 use super::yaml::{Node, Value};
+
+/// Times of all kinds: up to a day.
+pub(super) const TIMES_MS: RangeInclusive<u64> = 1..=24 * 60 * 60 * 1000;
 
 /// An integer in `range`, or what is wrong.
 pub(super) fn integer<T: TryFrom<i128>>(

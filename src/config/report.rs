@@ -9,10 +9,10 @@ use std::rc::Rc;
 
 use serde_json::Value as Json;
 
+use super::Endpoint;
 use super::address::without_secrets;
 use super::env::{Expanded, From};
-use super::ports::Wanted;
-use super::stored::Stored;
+use super::stored_file::StoredFile;
 
 /// One thing that is wrong, as one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(super) struct Report {
     pub(super) warnings: Vec<String>,
     pub(super) notices: Vec<String>,
     /// What an engine has moved out of this file.
-    pub(super) stored: Vec<Rc<Stored>>,
+    pub(super) stored: Vec<Rc<StoredFile>>,
     /// Where its entries want to listen.
     pub(super) wanted: Vec<Wanted>,
 }
@@ -74,6 +74,14 @@ pub(super) struct Place {
     file: String,
     pub(super) line: usize,
     column: usize,
+}
+
+/// Where an entry wants to listen, and where it says so.
+pub(super) struct Wanted {
+    /// The entry's path, or what it is where the file has no such entry.
+    pub(super) who: String,
+    pub(super) endpoint: Endpoint,
+    pub(super) place: Option<Place>,
 }
 
 impl Report {

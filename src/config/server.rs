@@ -9,15 +9,15 @@ use crate::protocol::origin::OriginRule;
 
 use super::address::origin_rule;
 use super::engine::{self, FileKind, Said};
-use super::quantity::integer;
+use super::quantity::{TIMES_MS, integer};
 use super::redis::{CONNECT_TIMEOUT_MS, IN_FLIGHT};
 use super::report::Report;
-use super::section::{Section, mismatch};
+use super::section::Section;
 use super::store::StoreConfig;
+use super::words::mismatch;
 use super::yaml::{Node, Value};
 use super::{AuthFailure, BACKLOG_LEN, Config, MAILBOX_LEN_MIN, Pin, Threads};
 
-pub(super) const TIMES_MS: RangeInclusive<u64> = 1..=24 * 60 * 60 * 1000;
 const COUNTS: RangeInclusive<u64> = 1..=1_000_000_000;
 const THREADS: RangeInclusive<u64> = 1..=256;
 const CORES: RangeInclusive<u64> = 0..=4095;

@@ -9,7 +9,7 @@ use super::engine::{FileKind, Said};
 use super::entries::{MANAGER, STREAM, has_only_others};
 use super::env::{Expanded, expand};
 use super::report::{Fault, Report, Setting};
-use super::stored::Stored;
+use super::stored_file::StoredFile;
 use super::{Config, FILE_BYTES_MAX, file, yaml};
 
 /// Read without `--config` when it is there.
@@ -226,7 +226,8 @@ fn read_text(given: &Given, source: String, sources: &Sources<'_>, said: &Said) 
     }
     report.fault_variables(&scalars);
     if !is_bare {
-        let beside = |worker| Stored::beside(&given.path, worker, sources.read, sources.variable);
+        let beside =
+            |worker| StoredFile::beside(&given.path, worker, sources.read, sources.variable);
         let stored = [STREAM, MANAGER].into_iter().filter_map(beside);
         report.stored = stored.map(Rc::new).collect();
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::address::{hint, of_no_address, shown, without_secrets};
+use super::quantity::TIMES_MS;
 use super::redis::{REDIS_URL, RedisAddress, RedisStore};
-use super::section::{Section, mismatch};
-use super::server::TIMES_MS;
+use super::section::Section;
+use super::words::mismatch;
 use super::yaml::{Node, Value};
 
 const SEGMENTS_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 30;
@@ -88,38 +89,61 @@ impl FileStore {
     }
 }
 
+/// What `store_method` says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Method {
+    InMemory,
+    FileBased,
+}
+
+/// Whether it was said how long values last.
+#[derive(Clone, Copy)]
+pub(super) enum Lasting {
+    AsSaid,
+    /// Nothing is said of a store.
+    NoAdapter,
+    /// A path is named, and no store that would have it.
+    PathUnused,
+}
+
 /// The keys of `adapter.config` for `kv`. What `store` is when it is called is the default.
-/// Whether a path is named that no key puts to use.
-pub(super) fn read(mut keys: Section<'_, '_>, store: &mut StoreConfig) -> bool {
+pub(super) fn read(mut keys: Section<'_, '_>, store: &mut StoreConfig) -> Lasting {
     let (mut method, mut files) = match store {
-        StoreConfig::Memory => ("in_memory".to_owned(), FileStore::at(FILE_PATH)),
-        StoreConfig::Files(files) => ("file_based".to_owned(), files.clone()),
-        StoreConfig::Redis(_) => return false,
+        StoreConfig::Memory => (Method::InMemory, FileStore::at(FILE_PATH)),
+        StoreConfig::Files(files) => (Method::FileBased, files.clone()),
+        StoreConfig::Redis(_) => return Lasting::AsSaid,
     };
-    keys.read("store_method", &mut method, |node| match &node.value {
-        Value::Text(text) if text == "in_memory" || text == "file_based" => Ok(text.clone()),
-        Value::Text(text) => Err(format!(
-            "{} is not known, expected in_memory or file_based",
-            shown(text)
-        )),
-        _ => Err(mismatch(node, "in_memory or file_based")),
-    });
-    *store = if method == "file_based" {
-        read_files(&mut keys, &mut files);
-        StoreConfig::Files(files)
-    } else {
-        keys.unused(|keys| read_files(keys, &mut files));
-        StoreConfig::Memory
+    keys.read("store_method", &mut method, method_of);
+    *store = match method {
+        Method::FileBased => {
+            read_files(&mut keys, &mut files);
+            StoreConfig::Files(files)
+        }
+        Method::InMemory => {
+            keys.unused(|keys| read_files(keys, &mut files));
+            StoreConfig::Memory
+        }
     };
     // Keys that only other stores read, or only the reference: without effect.
     for key in ["channel_size", "redis_url", "bridge_url"] {
         keys.other_node(key);
     }
-    let is_path_unused = *store == StoreConfig::Memory
-        && keys.node("store_method").is_none()
-        && keys.node("file_path").is_some();
+    let names_path_alone = keys.node("store_method").is_none() && keys.node("file_path").is_some();
     keys.done();
-    is_path_unused
+    match method {
+        Method::InMemory if names_path_alone => Lasting::PathUnused,
+        _ => Lasting::AsSaid,
+    }
+}
+
+fn method_of(node: &Node) -> Result<Method, String> {
+    let expected = "in_memory or file_based";
+    match &node.value {
+        Value::Text(text) if text == "in_memory" => Ok(Method::InMemory),
+        Value::Text(text) if text == "file_based" => Ok(Method::FileBased),
+        Value::Text(text) => Err(format!("{} is not known, expected {expected}", shown(text))),
+        _ => Err(mismatch(node, expected)),
+    }
 }
 
 /// The keys of `adapter.config` for `redis`.
@@ -210,6 +234,15 @@ fn factor(node: &Node) -> Result<Factor, String> {
         "large"
     };
     Err(format!("is too {size}, expected {expected}"))
+}
+
+impl From<Method> for Json {
+    fn from(method: Method) -> Json {
+        match method {
+            Method::InMemory => "in_memory".into(),
+            Method::FileBased => "file_based".into(),
+        }
+    }
 }
 
 impl From<Fsync> for Json {

@@ -1,26 +1,14 @@
 //! What newer engines have moved out of their file: the `config` of an entry, which lies beside it as
 //! `config/<worker>.yaml`, under `value`.
 
-use std::io;
-use std::path::Path;
-
-use super::env::{Expanded, expand};
+use super::doubled;
 use super::report::Report;
 use super::section::Section;
+use super::stored_file::StoredFile;
 use super::yaml::{self, Value};
-use super::{FILE_BYTES_MAX, doubled};
 
 /// Where such a file has the config.
 pub(super) const VALUE: &str = "value";
-
-/// The file of one worker.
-pub(super) struct Stored {
-    worker: &'static str,
-    /// As a message names it.
-    file: String,
-    /// Err: why it cannot be read.
-    text: Result<(String, Expanded), String>,
-}
 
 /// Reads the `config` of an entry, or what an engine has moved out of it. None: that file is at fault.
 pub(super) fn config_of<T>(
@@ -54,35 +42,7 @@ pub(super) fn config_of<T>(
     Some(outcome)
 }
 
-impl Stored {
-    /// None: there is no such file.
-    pub(super) fn beside(
-        file: &Path,
-        worker: &'static str,
-        read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
-        variable: &dyn Fn(&str) -> Option<String>,
-    ) -> Option<Stored> {
-        let directory = file.parent().unwrap_or(Path::new(""));
-        let path = directory.join("config").join(format!("{worker}.yaml"));
-        let text = match read(&path) {
-            Ok(bytes) if bytes.len() > FILE_BYTES_MAX => {
-                Err(format!("has {} bytes, limit {FILE_BYTES_MAX}", bytes.len()))
-            }
-            Ok(bytes) => String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => Err(error.to_string()),
-        };
-        let expanded = |source: String| {
-            let expanded = expand(&source, variable);
-            (source, expanded)
-        };
-        Some(Stored {
-            worker,
-            file: path.display().to_string(),
-            text: text.map(expanded),
-        })
-    }
-
+impl StoredFile {
     /// Has the keys under `value` read, shown as settings under `name`. None: the file is at fault, and
     /// the report says so.
     fn read<T>(
