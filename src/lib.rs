@@ -25,7 +25,8 @@
 //!
 //! ```text
 //! SDK bytes     engine/embedded.rs      read until nothing is there or the turn's budget is used
-//!  → call       protocol/call.rs        EngineMessage; data stays text, checked by value.rs
+//!  → call       protocol/call           EngineMessage; data stays text
+//!  → input      protocol/input          names and data checked; json/value is as strict as a tree
 //!  → command    engine/serve.rs         to the command mailbox of mesh.owner_of(group)
 //!  → shard      shard/mod.rs            apply(command, &mut effects)
 //!  → effects    subscribers/mod.rs      writes → store; on acceptance: replies, events

@@ -247,7 +247,6 @@ fn adapter(keys: &mut Section<'_, '_>, store: &mut StoreConfig) -> Lasting {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use std::time::Duration;
 

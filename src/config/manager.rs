@@ -242,7 +242,6 @@ fn written(filter: &Filter) -> Json {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::super::engine::Said;
     use super::super::env::expand;

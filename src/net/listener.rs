@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
+use crate::time::Rarely;
+
 /// Sockets accepted in one turn, at most.
 pub const ACCEPTS_A_TURN: usize = 64;
 /// How long accepting rests when the process has no descriptor left.
@@ -25,8 +27,8 @@ pub struct Listener {
     is_acceptable: bool,
     /// No accept before this.
     rests_until: Option<Instant>,
-    /// Until when it has been said why it rests.
-    said_until: Option<Instant>,
+    /// That it rests, and why.
+    said: Rarely,
     /// Who connects there, for the log.
     whom: &'static str,
 }
@@ -45,7 +47,7 @@ impl Listener {
             socket: Some(socket),
             is_acceptable: true,
             rests_until: None,
-            said_until: None,
+            said: Rarely::every(SAID_FOR),
             whom,
         })
     }
@@ -107,10 +109,9 @@ impl Listener {
     /// No accept for a while, for that reason.
     pub fn rest(&mut self, now: Instant, why: &dyn fmt::Display) {
         self.rests_until = Some(now + REST);
-        if self.said_until.is_some_and(|until| until > now) {
+        if self.said.ask(now).is_none() {
             return;
         }
-        self.said_until = Some(now + SAID_FOR);
         tracing::warn!(
             "cannot accept {}: {why}; trying again every {} ms (open files: ulimit -n); \
              this is said every {} s while it lasts",
@@ -182,11 +183,13 @@ mod tests {
         assert_eq!(rested, now + REST);
         assert!(listener.accept(rested).is_some());
         assert!(listener.rests_until().is_none());
-        let said_until = listener.said_until.unwrap();
         listener.rest(rested, &io::Error::other("no descriptor left"));
-        assert_eq!(listener.said_until, Some(said_until), "it was said");
-        listener.rest(said_until, &io::Error::other("no descriptor left"));
-        assert!(listener.said_until > Some(said_until), "it is said again");
+        let passed_over = listener.said.ask(now + SAID_FOR);
+        assert_eq!(
+            passed_over,
+            Some(1),
+            "the second was passed over, the next is said"
+        );
     }
 
     #[test]

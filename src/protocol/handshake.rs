@@ -491,7 +491,6 @@ fn http_date(date: SystemTime) -> httpdate::HttpDate {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 mod tests {
     use super::*;
 

@@ -91,7 +91,6 @@ fn string(json: &str) -> Option<Cow<'_, str>> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 mod tests {
     use super::*;
 

@@ -130,7 +130,6 @@ fn read_error(json: &str) -> Result<UpdateError, String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
     use StreamFunction::{Delete, Set, Update};

@@ -126,7 +126,6 @@ fn read_filter(data: &str) -> Result<RegisteredFilter<'_>, String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
 

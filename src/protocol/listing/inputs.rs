@@ -208,7 +208,6 @@ fn include_internal(data: &str, function_id: &str, input: &str) -> Result<bool, 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
 

@@ -181,7 +181,6 @@ impl Input {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 mod tests {
     use super::*;
     use crate::protocol::call::parse;

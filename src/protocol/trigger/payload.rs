@@ -72,7 +72,6 @@ fn push(out: &mut Vec<u8>, s: &str) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
 

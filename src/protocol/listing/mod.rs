@@ -14,7 +14,7 @@ use super::json::{raw, text};
 const INTERNAL_PREFIX: &str = "engine::";
 
 /// The trigger types that are built in, one entry each as listings give it, by id.
-const TRIGGER_TYPES: &str = include_str!("listing/trigger_types.json");
+const TRIGGER_TYPES: &str = include_str!("trigger_types.json");
 
 /// The parts of an engine that we have no counterpart of.
 const COMPONENTS_DISABLED: [&str; 4] = ["logs", "metrics", "otel", "spans"];
@@ -298,7 +298,6 @@ fn into_string(out: Vec<u8>) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
     use crate::protocol::trigger::TriggerType;

@@ -248,7 +248,6 @@ fn is_given(name: &Box<str>) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
 

@@ -146,7 +146,6 @@ fn push(out: &mut Vec<u8>, s: &str) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 mod tests {
     use super::*;
     use crate::protocol::input::{self, InputLimits, StreamInput};

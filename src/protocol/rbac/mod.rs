@@ -327,7 +327,6 @@ pub fn write_auth_error(out: &mut Vec<u8>, message: &str) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
 

@@ -475,7 +475,6 @@ fn deliver(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 mod tests {
     use std::collections::VecDeque;
 

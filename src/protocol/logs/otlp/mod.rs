@@ -359,7 +359,6 @@ fn trace_id(name: &'static str, json: Option<&RawValue>) -> Result<Option<Box<st
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
 

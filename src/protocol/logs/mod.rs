@@ -219,7 +219,6 @@ fn write_optional(out: &mut Vec<u8>, s: Option<&str>) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
 
