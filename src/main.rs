@@ -216,6 +216,12 @@ fn start_log() -> std::io::Result<()> {
 fn check(sources: &Sources<'_>, json: bool) -> anyhow::Result<ExitCode> {
     let mut reading = config::read(sources);
     reading.fit(server::fit_open_files);
+    // Of settings that are at fault the defaults are in force.
+    if reading.faults.is_empty()
+        && let Err(error) = server::check_cores(&reading.config)
+    {
+        reading.add_fault(error.to_string());
+    }
     if json {
         say(&format!("{}\n", config::json(&reading)))?;
     } else {

@@ -258,6 +258,11 @@ impl Reading {
         self.config.warnings.extend(warning);
     }
 
+    /// Adds what is wrong with the settings on this machine alone.
+    pub fn add_fault(&mut self, line: String) {
+        self.faults.push(Fault::without_place(line));
+    }
+
     fn of(mut report: Report, mut config: Config) -> Self {
         report.sort();
         config.warnings.splice(0..0, report.warnings);

@@ -299,6 +299,11 @@ fn attach_of(config: &Config) -> Option<Result<Attach, AttachError>> {
     Some(Attach::new(address, name, known_as.namespace))
 }
 
+/// Whether this machine has the cores that the settings name.
+pub fn check_cores(config: &Config) -> Result<(), StartError> {
+    Cores::of(config).map(drop)
+}
+
 /// Lowers limits of sockets to what the limit of open files leaves room for. Gives the line about
 /// that, for log and check.
 pub fn fit_open_files(config: &mut Config) -> Option<String> {

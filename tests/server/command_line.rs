@@ -144,6 +144,27 @@ fn check_shows_the_limits_that_open_files_leave() {
 }
 
 #[test]
+fn cores_that_this_machine_does_not_have_are_a_fault_for_check_as_for_the_start() {
+    let directory = Directory::new("cores");
+    let file = "workers:\n- {name: iii-stream, server: {threads: 1, pin: [4095]}}\n";
+    let directory = directory.with_file(file);
+    let fault = |arguments: &[&str]| {
+        let (code, _, error) = run(&directory, arguments);
+        assert_eq!(code, 1, "{error}");
+        error.lines().last().unwrap_or_default().to_owned()
+    };
+    let checked = fault(&["check"]);
+    assert!(
+        checked.starts_with("server.pin: core 4095 is not there or not allowed"),
+        "{checked}"
+    );
+    assert_eq!(fault(&[]), checked);
+    let (_, out, _) = run(&directory, &["check", "--json"]);
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(value["errors"][0], checked);
+}
+
+#[test]
 fn version_names_ours_and_the_engines() {
     let directory = Directory::new("version");
     for flag in ["--version", "-v", "-V"] {
