@@ -17,15 +17,17 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Message, WebSocket};
 
-use crate::audit::Truth;
+use crate::check::audit::Truth;
+use crate::check::received::Received;
 use crate::client::{Clock, wall_ms};
 use crate::driver::Driver;
-use crate::fanout;
+use crate::error::RunError;
+
 use crate::message::GroupId;
+use crate::plan;
 use crate::proc;
-use crate::received::Received;
 use crate::run::Run;
-use crate::scenario::{Order, Pace, RunError, Setup, Shared, new_run};
+use crate::scenario::{Order, Pace, Setup, Shared, new_run};
 use crate::stamp::{self, ItemId, Stamp};
 use crate::target::Target;
 
@@ -136,9 +138,9 @@ enum Side<R, F> {
 }
 
 impl Plan {
-    fn load(&self, stream: SocketAddr) -> fanout::Plan {
+    fn load(&self, stream: SocketAddr) -> plan::Plan {
         let target = Target::at(stream);
-        fanout::Plan {
+        plan::Plan {
             setup: Setup {
                 engine: target.clone(),
                 stream: target,
@@ -184,7 +186,7 @@ impl Feeder {
     /// Takes every subscriber's connection and answers its join.
     fn accept(
         listener: &TcpListener,
-        load: &fanout::Plan,
+        load: &plan::Plan,
         frames_per_write: u32,
     ) -> io::Result<Self> {
         let mut feeder = Self {

@@ -6,17 +6,17 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-use crate::audit::FOREIGN;
-use crate::check;
+use crate::check::audit::FOREIGN;
+use crate::check::checker;
+use crate::check::faults::{Fault, excerpt};
+use crate::check::received::{Batch, Received};
 use crate::client::{Ear, wall_ms};
 use crate::event::{EventReader, Heard};
-use crate::fanout::Plan;
-use crate::faults::{Fault, excerpt};
+use crate::followed::Followed;
 use crate::pace::Arrivals;
-use crate::received::{Batch, Received};
+use crate::plan::Plan;
 use crate::scenario::{Shared, Window};
 use crate::stamp::Stamp;
-use crate::subscribers::Followed;
 use crate::subscription::{Alone, Group, Place, Subscription, Sync, count, is_behind_sync};
 use crate::transcript::{self, Change};
 use crate::wire::Message;
@@ -124,7 +124,7 @@ impl<C: FnMut(u64, u64)> ThreadsEar<'_, C> {
             };
             due.add(change.sent_ns, now_ns, self.window, self.received);
             let faults = &mut self.received.faults;
-            check::judge_wait(change.sent_ns, sequence, now_ns, late, place, faults);
+            checker::judge_wait(change.sent_ns, sequence, now_ns, late, place, faults);
             let set = u64::from(sequence) * groups + u64::from(group);
             if self.arrivals.arrived(set) {
                 (self.on_complete)(set, now_ns);
@@ -221,7 +221,7 @@ impl<C: FnMut(u64, u64)> ThreadsEar<'_, C> {
         let faults = &mut self.received.faults;
         checker.judge_time(change.at_ms, sequence, place, faults);
         let setup = &self.plan.setup;
-        check::judge_wait(change.sent_ns, sequence, now_ns, setup.late, place, faults);
+        checker::judge_wait(change.sent_ns, sequence, now_ns, setup.late, place, faults);
         let verdict = checker.judge(sequence, place, setup.order, faults);
         self.received.time(change.sent_ns, now_ns, 1, self.window);
         if verdict.is_first_arrival() && self.arrivals.arrived(set) {

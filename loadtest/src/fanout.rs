@@ -8,92 +8,16 @@
 use std::iter;
 use std::sync::mpsc;
 
-use serde_json::{Value, json};
-
+use crate::check::faults::Faults;
+use crate::check::received::Received;
 use crate::cost::{Cost, Memory};
 use crate::driver::{Driver, Finished, First};
-use crate::faults::Faults;
+use crate::error::RunError;
+use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::publisher::Published;
-use crate::received::Received;
 use crate::report::{Better, Figure, Latency, Report, SEND_LAG, Series};
 use crate::run::Run;
-use crate::scenario::{Pace, RunError, Setup};
-
-/// Everything a run of `fanout` is told, checked.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) setup: Setup,
-    pub(crate) groups: u32,
-    /// Of each group.
-    pub(crate) subscribers: u32,
-    /// Sockets over which one subscriber of each group is spread: as many as groups, or fewer,
-    /// which then follow several groups each.
-    pub(crate) spread: u32,
-    pub(crate) pace: Pace,
-    pub(crate) void: bool,
-    /// Frames are only counted.
-    pub(crate) unchecked: bool,
-}
-
-impl Plan {
-    pub(crate) fn subscribers_in_all(&self) -> usize {
-        self.groups as usize * self.subscribers as usize
-    }
-
-    pub(crate) fn connections_in_all(&self) -> usize {
-        self.spread as usize * self.subscribers as usize
-    }
-
-    /// Thread `thread`'s share: the same number of each group.
-    pub(crate) fn subscribers_of(&self, thread: usize) -> usize {
-        self.groups as usize * self.of_each_group(thread)
-    }
-
-    pub(crate) fn connections_of(&self, thread: usize) -> usize {
-        self.spread as usize * self.of_each_group(thread)
-    }
-
-    fn of_each_group(&self, thread: usize) -> usize {
-        (self.subscribers as usize + self.setup.threads - 1 - thread) / self.setup.threads
-    }
-
-    fn title(&self) -> String {
-        let Self {
-            groups,
-            subscribers,
-            setup,
-            ..
-        } = self;
-        let pace = match self.pace {
-            Pace::InFlight(sets) => format!("{sets} in flight"),
-            Pace::Rate(rate) => format!("{rate} sets/s"),
-        };
-        let unchecked = if self.unchecked { ", unchecked" } else { "" };
-        format!(
-            "fanout {groups} x {subscribers}, {pace}, {} s{unchecked}",
-            setup.seconds
-        )
-    }
-
-    fn settings(&self) -> Vec<(&'static str, Value)> {
-        let (in_flight, rate) = match self.pace {
-            Pace::InFlight(sets) => (Some(sets), None),
-            Pace::Rate(rate) => (None, Some(rate)),
-        };
-        let mut settings = self.setup.settings();
-        settings.extend([
-            ("groups", json!(self.groups)),
-            ("subscribers", json!(self.subscribers)),
-            ("connections", json!(self.connections_in_all())),
-            ("in_flight", json!(in_flight)),
-            ("rate", json!(rate)),
-            ("void", json!(self.void)),
-            ("unchecked", json!(self.unchecked)),
-        ]);
-        settings
-    }
-}
 
 /// What a run measured.
 struct Outcome {
@@ -247,7 +171,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::scenario::{Order, new_run};
+    use crate::scenario::{Order, Pace, Setup, new_run};
     use crate::stamp::VALUE_BYTES_MIN;
     use crate::target::Target;
     use crate::test_server::{Planted, serve};

@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::error::RunError;
 use crate::proc::Process;
-use crate::scenario::RunError;
 
 /// Descriptors besides the sockets: standard streams, polls, wakers, timers, `/proc`.
 const OTHER_FILES: u64 = 64;

@@ -16,7 +16,6 @@
 //!   receiver's TCP input, which runs in the sender's system call, for all servers alike.
 
 mod arguments;
-mod audit;
 mod ceiling;
 mod check;
 mod client;
@@ -24,19 +23,19 @@ mod compare;
 mod cost;
 mod driver;
 mod ear;
+mod error;
 mod event;
 mod fanout;
-mod faults;
+mod followed;
 mod latency;
 mod limits;
 mod message;
-mod model;
 mod pace;
+mod plan;
 mod plot;
 mod proc;
 mod progress;
 mod publisher;
-mod received;
 mod report;
 mod rooms;
 mod run;
@@ -123,7 +122,7 @@ fn run(plan: &Plan, output: &Output) -> Result<bool, String> {
 }
 
 /// One run at each size. True: every check of every run held.
-fn sweep(wanted: &Sweep, plans: &[(u32, fanout::Plan)], output: &Output) -> Result<bool, String> {
+fn sweep(wanted: &Sweep, plans: &[(u32, plan::Plan)], output: &Output) -> Result<bool, String> {
     let mut swept = Swept {
         axis: wanted.axis,
         points: Vec::new(),

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use crate::faults::{Fault, Faults};
+use crate::check::faults::{Fault, Faults};
 
 /// Send times at a fixed rate. They do not move when the sender or the server is late: latency
 /// is counted from them, so a stall costs every set that it delayed (no coordinated omission).

@@ -9,14 +9,14 @@ use hdrhistogram::Histogram;
 use mio::Registry;
 use mio::event::Event;
 
-use crate::audit::Audit;
+use crate::check::audit::Audit;
+use crate::check::faults::{Fault, Faults, excerpt};
 use crate::client::{ClientError, Clock, ReadBuffer};
 use crate::event::EventReader;
-use crate::fanout::Plan;
-use crate::faults::{Fault, Faults, excerpt};
 use crate::latency::{self, DIGITS, DIGITS_BY_SECOND, new_histogram};
 use crate::message::{AnswerReader, Asked};
 use crate::pace::{Schedule, SetsUnderWay};
+use crate::plan::Plan;
 use crate::scenario::{Pace, Shared, Window};
 use crate::sdk::SdkSockets;
 

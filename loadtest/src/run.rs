@@ -7,9 +7,10 @@ use core_affinity::CoreId;
 
 use crate::client::Clock;
 use crate::cost::Meter;
+use crate::error::RunError;
 use crate::limits::{Machine, Needs};
 use crate::progress::Progress;
-use crate::scenario::{RunError, Setup, Shared, Window};
+use crate::scenario::{Setup, Shared, Window};
 
 /// What a run stands on.
 pub(crate) struct Run {

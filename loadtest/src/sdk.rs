@@ -5,7 +5,7 @@
 use mio::event::Event;
 use mio::{Registry, Token};
 
-use crate::audit::Audit;
+use crate::check::audit::Audit;
 use crate::client::{Client, ClientError, Clock, ReadBuffer};
 use crate::message::CallWriter;
 use crate::scenario::Setup;

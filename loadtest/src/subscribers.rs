@@ -9,51 +9,19 @@ use std::sync::atomic::Ordering;
 use mio::event::Event;
 use mio::{Registry, Token};
 
-use crate::audit::Truth;
+use crate::check::audit::Truth;
+use crate::check::faults::Fault;
+use crate::check::received::{Batch, Received};
 use crate::client::{Client, ClientError, Clock, ReadBuffer};
 use crate::ear::ThreadsEar;
 use crate::event::EventReader;
-use crate::fanout::Plan;
-use crate::faults::Fault;
+use crate::followed::Followed;
 use crate::message;
 use crate::pace::Arrivals;
-use crate::received::{Batch, Received};
+use crate::plan::Plan;
 use crate::scenario::{Shared, Window};
 use crate::subscription::{Group, Place, Subscription};
 use crate::target::source_address;
-
-/// The groups that one socket follows: every `spread`th, from `slice` on.
-#[derive(Clone, Copy)]
-pub(crate) struct Followed {
-    slice: u32,
-    spread: u32,
-    groups: u32,
-    /// The first of them among the subscriptions of the thread.
-    first: usize,
-}
-
-impl Followed {
-    fn groups(self) -> impl Iterator<Item = u32> {
-        (0..self.groups).map(move |turn| self.slice + turn * self.spread)
-    }
-
-    pub(crate) fn first_group(self) -> u32 {
-        self.slice
-    }
-
-    /// The group and its subscription, where there is only one.
-    #[inline]
-    pub(crate) fn only(self) -> Option<(u32, usize)> {
-        (self.groups == 1).then_some((self.slice, self.first))
-    }
-
-    /// The place of `group` among the subscriptions of the thread; `None`: it is not followed.
-    #[inline]
-    pub(crate) fn index_of(self, group: u32) -> Option<usize> {
-        let (turn, slice) = (group / self.spread, group % self.spread);
-        (slice == self.slice && turn < self.groups).then(|| self.first + turn as usize)
-    }
-}
 
 /// One socket.
 struct Connection {

@@ -5,9 +5,9 @@
 use std::borrow::Cow;
 use std::fmt::{self, Display, Formatter};
 
-use crate::check::Checker;
-use crate::faults::{Fault, Faults};
-use crate::model::Model;
+use crate::check::checker::Checker;
+use crate::check::faults::{Fault, Faults};
+use crate::check::model::Model;
 use crate::transcript::{self, Transcript};
 
 /// Which subscriber of which group.

@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
+use crate::check::model::Model;
 use crate::event::Kind;
-use crate::model::Model;
 
 /// Bytes that all have passed stay until there are so many, for moving the others costs.
 const PASSED_BYTES_MAX: usize = 256 * 1024;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::arguments::common::{Common, PaceFlags, parse_value_bytes};
-use crate::fanout;
+use crate::plan::Plan;
 use crate::sweep::{Axis, Sweep};
 
 #[derive(Clone, Args)]
@@ -37,7 +37,7 @@ pub(crate) struct Fanout {
 
 impl Fanout {
     /// The run at each of the sweep's sizes.
-    pub(crate) fn plans(&self, sweep: &Sweep) -> Result<Vec<(u32, fanout::Plan)>, String> {
+    pub(crate) fn plans(&self, sweep: &Sweep) -> Result<Vec<(u32, Plan)>, String> {
         let plan = |value: &u32| {
             let plan = self.clone().at(sweep.axis, *value)?.plan();
             let plan = plan.map_err(|why| format!("{}={value}: {why}", sweep.axis.name()))?;
@@ -58,7 +58,7 @@ impl Fanout {
         Ok(self)
     }
 
-    pub(super) fn plan(self) -> Result<fanout::Plan, String> {
+    pub(super) fn plan(self) -> Result<Plan, String> {
         if self.common.threads > self.subscribers {
             return Err(
                 "each thread needs a subscriber of each group: --threads is above --subscribers"
@@ -70,7 +70,7 @@ impl Fanout {
         }
         let spread = self.spread()?;
         let connections = spread as usize * self.subscribers as usize;
-        Ok(fanout::Plan {
+        Ok(Plan {
             setup: self.common.setup(connections, false)?,
             groups: self.groups,
             subscribers: self.subscribers,

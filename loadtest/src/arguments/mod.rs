@@ -9,8 +9,9 @@ mod rooms;
 
 use clap::{Parser, Subcommand};
 
+use crate::error::RunError;
 use crate::report::Report;
-use crate::scenario::{RunError, Setup, new_run};
+use crate::scenario::{Setup, new_run};
 
 use common::Common;
 pub(crate) use common::{Against, Output};
@@ -53,7 +54,7 @@ pub(crate) enum Scenario {
 /// A run of any scenario.
 #[derive(Clone, Debug)]
 pub(crate) enum Plan {
-    Fanout(crate::fanout::Plan),
+    Fanout(crate::plan::Plan),
     Rooms(crate::rooms::Plan),
 }
 
@@ -119,7 +120,6 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
-    use crate::fanout;
     use crate::scenario::Pace;
 
     fn plan(flags: &str) -> Result<Plan, String> {
@@ -136,7 +136,7 @@ mod tests {
         }
     }
 
-    fn fanout_plan(flags: &str) -> Result<fanout::Plan, String> {
+    fn fanout_plan(flags: &str) -> Result<crate::plan::Plan, String> {
         match plan(&format!("fanout {flags}"))? {
             Plan::Fanout(plan) => Ok(plan),
             Plan::Rooms(_) => Err("another scenario".to_owned()),

@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 use mio::event::Event;
 use mio::{Registry, Token};
 
-use crate::audit::{Audit, Truth};
+use crate::check::audit::{Audit, Truth};
+use crate::check::faults::{Fault, excerpt};
 use crate::client::{Client, ClientError, Clock, ReadBuffer};
 use crate::event::EventReader;
-use crate::faults::{Fault, excerpt};
 use crate::latency;
 use crate::message::{self, AnswerReader, Asked};
 use crate::pace::SetsUnderWay;

@@ -6,11 +6,11 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
-use crate::audit::FOREIGN;
-use crate::check::{self, Checker};
+use crate::check::audit::FOREIGN;
+use crate::check::checker::{self, Checker};
+use crate::check::faults::{Fault, Faults, excerpt};
+use crate::check::model::Model;
 use crate::event::{EventReader, Heard, Kind};
-use crate::faults::{Fault, Faults, excerpt};
-use crate::model::Model;
 use crate::rooms::room::{Cut, Places, Room};
 use crate::rooms::tally::Tally;
 use crate::scenario::{Order, Window};
@@ -259,7 +259,7 @@ impl Member {
         let is_set = kind != Kind::Delete;
         if is_set {
             let faults = &mut context.tally.faults;
-            check::judge_wait(
+            checker::judge_wait(
                 stamp.sent_ns,
                 sequence,
                 now_ns,

@@ -16,10 +16,11 @@ mod tally;
 use std::time::Duration;
 
 use crate::cost::{Cost, Memory, Sample};
+use crate::error::RunError;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::run::Run;
-use crate::scenario::{NS_PER_SECOND, Pace, RunError, Setup, Window};
+use crate::scenario::{NS_PER_SECOND, Pace, Setup, Window};
 
 pub(crate) use chance::power_law;
 use runner::Runner;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use mio::{Events, Poll, Token};
 
 use crate::client::{ClientError, Clock, ReadBuffer};
+use crate::error::{RunError, connect_error};
 use crate::rooms::Plan;
 use crate::rooms::crowd::Crowd;
 use crate::rooms::script::Script;
 use crate::rooms::tally::Tally;
-use crate::scenario::{RunError, Shared, Window, connect_error};
+use crate::scenario::{Shared, Window};
 use crate::waiting::{SLEEP_MAX, Timer, wait};
 
 /// Events a turn: few enough that the script is looked at every millisecond or so.

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::check::faults::{Fault, Faults, excerpt};
+use crate::check::model::Model;
 use crate::event::EventReader;
-use crate::faults::{Fault, Faults, excerpt};
 use crate::message::{Answer, Asked, CallWriter};
-use crate::model::Model;
 use crate::stamp::Value;
 
 /// Shown for a value that another run left behind.

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::faults::{Fault, Faults};
+use crate::check::faults::{Fault, Faults};
 use crate::scenario::Order;
 
 /// What one more sequence number means.

@@ -4,7 +4,7 @@
 
 use hdrhistogram::Histogram;
 
-use crate::faults::Faults;
+use crate::check::faults::Faults;
 use crate::latency::{self, DIGITS, DIGITS_BY_SECOND, new_histogram};
 use crate::scenario::Window;
 
