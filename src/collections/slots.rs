@@ -96,6 +96,22 @@ impl<T> Slots<T> {
         Some(value)
     }
 
+    /// Drops what is in the last slot, of a table that takes nothing more; false when there is none.
+    pub fn drop_last(&mut self) -> bool {
+        self.free = NONE;
+        let Some(chunk) = self.chunks.last_mut() else {
+            return false;
+        };
+        if let Some(Slot::Held(_)) = chunk.pop() {
+            self.len -= 1;
+        }
+        if chunk.is_empty() {
+            self.chunks.pop();
+        }
+        self.made = self.made.saturating_sub(1);
+        true
+    }
+
     /// The value in a slot.
     pub fn get(&self, slot: u32) -> Option<&T> {
         match self.chunks.get(chunk_of(slot))?.get(offset_of(slot))? {

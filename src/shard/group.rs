@@ -17,8 +17,9 @@ use super::effects::{Delivered, Delivery, Effects, Fired, Reply, RequestKind};
 use super::hooks::Hooks;
 use super::items::Items;
 use super::shared::Shared;
-use super::under_way::{Flight, Held, InFlight, Send, UnderWay, Waiting, Write};
+use super::under_way::{Flight, Held, InFlight, Send, Texts, UnderWay, Waiting, Write};
 use super::update;
+use super::walks::Walks;
 use super::{Decides, ValueLimits};
 
 /// What a command may use beside its group.
@@ -33,6 +34,7 @@ pub(super) struct Turn<'a> {
     pub(super) hasher: &'a DefaultHashBuilder,
     pub(super) hooks: &'a Hooks,
     pub(super) flight: &'a mut Flight,
+    pub(super) walks: &'a mut Walks,
     pub(super) out: &'a mut Effects,
 }
 
@@ -61,6 +63,8 @@ pub(super) struct Group {
     pub(super) under_way: Option<Box<UnderWay>>,
     /// While somebody follows it in a store that other hosts use as well.
     pub(super) shared: Option<Box<Shared>>,
+    /// How many losses of the shared channel it was told of.
+    losses: u32,
     /// The `sync` of the whole group, while it is still what the group is.
     sync: Option<(u64, Weak<SyncFrame>)>,
     warmth: Warmth,
@@ -126,6 +130,7 @@ impl Group {
             names: None,
             under_way: None,
             shared: None,
+            losses: 0,
             sync: None,
             warmth: Warmth::Cold,
         }
@@ -330,7 +335,11 @@ impl Group {
     /// A write of this shard was refused: all of this group that are under way fail with it. What else
     /// waits is answered in its turn from what is accepted; functions that were asked have been.
     pub(super) fn refused(&mut self, cause: &str, turn: &mut Turn<'_>) {
-        self.settle(turn, |under_way| under_way.refuse(cause));
+        let epoch = turn.flight.epoch;
+        self.settle(turn, |under_way| {
+            under_way.refuse(cause);
+            under_way.epoch = epoch;
+        });
     }
 
     /// An answer changes what is under way: what waits for none any more, and for nothing before it,
@@ -341,12 +350,83 @@ impl Group {
         };
         answer(&mut under_way);
         while let Some(waiting) = under_way.pop_ready() {
+            if under_way.texts == Texts::AtHand && self.lacks_texts(&waiting, turn) {
+                under_way.texts = Texts::Wanted;
+            }
+            if !matches!(under_way.texts, Texts::AtHand | Texts::Made) {
+                under_way.put_back(waiting);
+                break;
+            }
+            under_way.texts = Texts::AtHand;
             self.release(waiting, turn);
         }
         if under_way.len() == 0 {
             return turn.flight.keep_spare(under_way);
         }
         self.under_way = Some(under_way);
+    }
+
+    /// What has come about in the shard since it was last asked something is told it first.
+    pub(super) fn take_note(&mut self, turn: &mut Turn<'_>) {
+        let epoch = turn.flight.epoch;
+        let under_way = self.under_way.as_ref();
+        if under_way.is_some_and(|under_way| under_way.epoch != epoch) {
+            let cause = Arc::clone(&turn.walks.refusal);
+            self.refused(&cause, turn);
+        }
+        if self.losses != turn.walks.losses {
+            self.losses = turn.walks.losses;
+            self.lost(turn);
+        }
+    }
+
+    // The texts of its list, where they are long in being made.
+
+    /// Whether that is about the texts of the list, and they are more than this turn may make. What is
+    /// behind it in the queue waits with it, so the items stay as they are.
+    fn lacks_texts(&self, waiting: &Waiting, turn: &mut Turn<'_>) -> bool {
+        let shows_all = match waiting {
+            Waiting::List { .. } => true,
+            Waiting::Join { join, .. } => join.item.is_none(),
+            _ => false,
+        };
+        if !shows_all {
+            return false;
+        }
+        let cost = self.items.texts_cost();
+        if turn.walks.is_lending {
+            return false;
+        }
+        if cost > turn.walks.units {
+            return true;
+        }
+        turn.walks.units -= cost;
+        false
+    }
+
+    /// True once when the shard is to make the texts over turns.
+    pub(super) fn wants_texts(&mut self) -> bool {
+        let Some(under_way) = &mut self.under_way else {
+            return false;
+        };
+        let wants = under_way.texts == Texts::Wanted;
+        if wants {
+            under_way.texts = Texts::From(0);
+        }
+        wants
+    }
+
+    /// Goes on with the texts while there are units; true when all are made.
+    pub(super) fn make_texts(&mut self, units: &mut usize) -> bool {
+        let Some(under_way) = &mut self.under_way else {
+            return true;
+        };
+        let Texts::From(run) = under_way.texts else {
+            return true;
+        };
+        let next = self.items.make_texts(run, units);
+        under_way.texts = next.map_or(Texts::Made, Texts::From);
+        next.is_none()
     }
 
     // Parts that both ways of deciding use.
@@ -450,6 +530,11 @@ impl Group {
 
     /// Gives back the texts, if nobody follows it.
     pub(super) fn has_cooled(&mut self) {
+        let under_way = self.under_way.as_ref();
+        if under_way.is_some_and(|under_way| under_way.texts != Texts::AtHand) {
+            self.warmth = Warmth::Warm; // they are just being made
+            return;
+        }
         self.warmth = Warmth::Cold;
         if self.listeners.is_empty() {
             self.items.forget_chunks();
@@ -519,8 +604,22 @@ impl Group {
     fn place(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
         match &mut self.under_way {
             Some(under_way) => under_way.push(waiting),
-            None => self.release(waiting, turn),
+            None => self.enter_now(waiting, turn),
         }
+    }
+
+    /// A command that waits for nothing has its turn at once, unless it needs texts that are long in
+    /// being made.
+    pub(super) fn enter_now(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
+        if !self.lacks_texts(&waiting, turn) {
+            return self.release(waiting, turn);
+        }
+        let is_first = self.under_way.is_none();
+        let under_way = self.under_way(turn.flight);
+        if is_first {
+            under_way.texts = Texts::Wanted;
+        }
+        under_way.push(waiting);
     }
 
     pub(super) fn release(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {

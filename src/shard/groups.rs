@@ -132,36 +132,11 @@ impl Groups {
         }
     }
 
-    /// Names of the stream's groups that have items, in no order.
-    pub(super) fn names_in(&self, stream: &str) -> Vec<String> {
-        let found = self
-            .find_stream(stream)
-            .and_then(|slot| self.streams.get(slot));
-        found
-            .map(|stream| self.names_of(stream))
-            .unwrap_or_default()
-    }
-
-    /// All streams with their groups that have items, in no order.
-    pub(super) fn all_names(&self) -> Vec<(String, Vec<String>)> {
-        let with_names = self
-            .streams
-            .iter()
-            .map(|(_, stream)| (stream.name.to_string(), self.names_of(stream)));
-        with_names
-            .filter(|(_, groups)| !groups.is_empty())
-            .collect()
-    }
-
-    fn names_of(&self, stream: &Stream) -> Vec<String> {
-        let groups = stream
-            .groups
-            .iter()
-            .filter_map(|slot| self.slots.get(*slot));
-        groups
-            .filter(|group| group.has_items())
-            .map(|group| group.key.group().to_owned())
-            .collect()
+    /// The slots of the stream's groups, in no order.
+    pub(super) fn slots_of(&self, stream: &str) -> &[u32] {
+        let found = self.find_stream(stream);
+        let found = found.and_then(|slot| self.streams.get(slot));
+        found.map_or(&[], |stream| &stream.groups)
     }
 
     fn find_stream(&self, name: &str) -> Option<u32> {

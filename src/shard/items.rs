@@ -77,12 +77,14 @@ impl Items {
         (taken, None)
     }
 
-    /// Removes all.
-    pub(super) fn clear(&mut self) {
-        *self = Items {
-            next_sequence: self.next_sequence,
+    /// Removes all, and gives them.
+    pub(super) fn clear(&mut self) -> Items {
+        let next_sequence = self.next_sequence;
+        let none = Items {
+            next_sequence,
             ..Items::default()
         };
+        std::mem::replace(self, none)
     }
 
     /// Sets the value: in place where the item is there, else at the end.
@@ -129,6 +131,27 @@ impl Items {
     /// The texts of all values in order, in chunks that are shared until one of their items changes.
     pub(super) fn chunks(&mut self) -> Vec<Chunk> {
         self.order.chunks(&self.slots)
+    }
+
+    /// What it costs to make the texts that [`Items::chunks`] needs and that are not there.
+    pub(super) fn texts_cost(&self) -> usize {
+        self.order.texts_cost()
+    }
+
+    /// Makes some of these texts; gives where to go on.
+    pub(super) fn make_texts(&mut self, from: usize, units: &mut usize) -> Option<usize> {
+        self.order.make_texts(from, &self.slots, units)
+    }
+
+    /// Nobody needs them any more: drops some, an item a unit. True when all are gone.
+    pub(super) fn drop_some(&mut self, units: &mut usize) -> bool {
+        while *units > 0 {
+            if !self.slots.drop_last() {
+                return true;
+            }
+            *units -= 1;
+        }
+        false
     }
 
     /// Gives back the texts that [`Items::chunks`] has made: nobody listens any more.

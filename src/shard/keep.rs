@@ -312,7 +312,7 @@ impl Shard {
             return;
         };
         if piece.is_first {
-            items.clear();
+            drop(items.clear());
         }
         for (name, value) in piece.items {
             items.put(self.groups.hash(&name), &name, value);
@@ -324,7 +324,7 @@ impl Shard {
             && let Some(slot) = self.groups.find(&piece.key)
             && let Some(group) = self.groups.get_mut(slot)
         {
-            group.items_mut().clear();
+            drop(group.items_mut().clear());
             self.forget_marks(slot);
         }
         let slot = self.groups.enter(piece.key);

@@ -18,12 +18,14 @@ mod groups;
 pub mod hooks;
 mod items;
 mod keep;
+mod listing;
 mod shared;
 mod sync;
 mod times;
 mod under_way;
 mod unnamed;
 pub mod update;
+mod walks;
 
 pub use command::{Ask, Command, Join};
 pub use effects::{
@@ -47,6 +49,7 @@ use hooks::Hooks;
 use keep::Restoring;
 use under_way::{Flight, Heard, Held, InFlight, Send};
 use unnamed::Unnamed;
+use walks::Walks;
 
 /// Who decides what a change does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +100,7 @@ pub struct Shard {
     ahead_ms: u64,
     /// While a store gives back what it has kept.
     restoring: Option<Box<Restoring>>,
+    walks: Walks,
 }
 
 /// How long a group that nobody follows keeps the texts of its list, in ms.
@@ -130,6 +134,7 @@ impl Shard {
             cooling: VecDeque::new(),
             ahead_ms: 0,
             restoring: None,
+            walks: Walks::default(),
         }
     }
 
@@ -158,11 +163,7 @@ impl Shard {
                     });
                 }
             }
-            Learned::Lost => {
-                for slot in 0..self.groups.slots_end() {
-                    self.with_group(slot, now, out, Group::lost);
-                }
-            }
+            Learned::Lost => self.lose_all(now, out),
             Learned::Heard {
                 group,
                 item,
@@ -270,7 +271,9 @@ impl Shard {
             }
             Ask::Get { .. } | Ask::List { .. } | Ask::Join(_) => {
                 self.lend_unnamed(&key);
+                self.walks.is_lending = true;
                 self.apply_to_named(key.clone(), ask, now, out);
+                self.walks.is_lending = false;
                 self.lend_unnamed(&key);
             }
             Ask::Send { .. } | Ask::Leave { .. } => self.apply_to_named(key, ask, now, out),
@@ -317,6 +320,9 @@ impl Shard {
         let slot = self.groups.enter(key.clone());
         if let Some(group) = self.groups.get_mut(slot) {
             group.exchange_items(items);
+            // A listing that has begun has shown it already.
+            self.walks
+                .note_change(slot, (key.stream(), key.group()), false);
         }
     }
 
@@ -412,24 +418,7 @@ impl Shard {
             };
             return out.replies.push(Reply { call, outcome });
         }
-        let outcome = match stream {
-            Some(stream) => {
-                let mut groups = self.groups.names_in(&stream);
-                groups.extend(self.unnamed.names_in(&stream));
-                Outcome::Groups(groups)
-            }
-            None => {
-                let mut streams = self.groups.all_names();
-                for (stream, group) in self.unnamed.all_names() {
-                    match streams.iter_mut().find(|(known, _)| known == stream) {
-                        Some((_, groups)) => groups.push(group.to_owned()),
-                        None => streams.push((stream.to_owned(), vec![group.to_owned()])),
-                    }
-                }
-                Outcome::All(streams)
-            }
-        };
-        out.replies.push(Reply { call, outcome });
+        self.list_own(stream, call, out);
     }
 
     fn answered(&mut self, answer: Answer, now: u64, out: &mut Effects) {
@@ -471,17 +460,17 @@ impl Shard {
     /// Everything of this shard that is under way fails with the refused request of `first`.
     fn refused(&mut self, first: InFlight, cause: &str, now: u64, out: &mut Effects) {
         let others = self.flight.begin_epoch();
-        // A group's whole queue ends at its first mention; its later ones find nothing under way.
+        let mut slots = Vec::new();
         for who in std::iter::once(first).chain(others) {
             if let InFlight::Times { time, .. } = who {
                 // Nobody is held up because times cannot be kept; soon that is tried again.
                 self.flight.times.keep(time);
             }
-            let Some(slot) = who.slot() else {
-                continue;
-            };
-            self.with_group(slot, now, out, |group, turn| group.refused(cause, turn));
+            slots.extend(who.slot());
         }
+        // A group's whole queue ends at its first mention; its later ones find nothing under way.
+        slots.dedup();
+        self.fail(slots.into_iter(), cause, now, out);
         self.apply_postponed(now, out);
     }
 
@@ -495,7 +484,7 @@ impl Shard {
         let Some(group) = self.groups.get_mut(slot) else {
             return;
         };
-        let (waited, held) = (group.queue_len(), group.held());
+        let (waited, held, had_items) = (group.queue_len(), group.held(), group.has_items());
         let mut turn = Turn {
             now,
             slot,
@@ -504,8 +493,10 @@ impl Shard {
             hasher: &self.hasher,
             hooks: &self.hooks,
             flight: &mut self.flight,
+            walks: &mut self.walks,
             out,
         };
+        group.take_note(&mut turn);
         act(group, &mut turn);
         self.waiting_len = self.waiting_len + group.queue_len() - waited;
         let holds = group.held();
@@ -514,6 +505,13 @@ impl Shard {
             bytes: self.held.bytes + holds.bytes - held.bytes,
         };
         self.ahead_ms = self.ahead_ms.max(group.last().time.saturating_sub(now));
+        if group.wants_texts() {
+            self.walks.texts.push_back(slot);
+        }
+        if group.has_items() != had_items {
+            let names = (group.key.stream(), group.key.group());
+            self.walks.note_change(slot, names, had_items);
+        }
         if group.begins_to_cool() {
             self.cooling.push_back((now, slot));
         }

@@ -55,7 +55,8 @@ impl Group {
         shared.joins += 1;
         if shared.is_whole {
             if shared.heard >= shared.answered {
-                return self.enter_shared(join, hash, turn);
+                let time = 0; // given out when it enters
+                return self.enter_now(Waiting::Join { join, hash, time }, turn);
             }
             return shared.behind.push_back((shared.answered, join));
         }
@@ -101,7 +102,7 @@ impl Group {
             return;
         }
         self.shared = None;
-        self.items_mut().clear();
+        self.forget_items(turn);
         let group = self.key.clone();
         let kind = RequestKind::Decide(Question::Unfollow { group });
         turn.flight.request(InFlight::Nobody, kind, turn.out);
@@ -437,7 +438,7 @@ impl Group {
         shared.passed_over.clear();
         (shared.heard, shared.answered) = (0, 0);
         let behind = std::mem::take(&mut shared.behind);
-        self.items_mut().clear();
+        self.forget_items(turn);
         self.forget_sync();
         for (_, join) in behind {
             self.enter_shared(join, 0, turn);
@@ -455,8 +456,16 @@ impl Group {
         }
     }
 
-    fn fill(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &Turn<'_>) {
-        self.items_mut().clear();
+    /// They may be very many.
+    fn forget_items(&mut self, turn: &mut Turn<'_>) {
+        let items = self.items_mut().clear();
+        if !items.is_empty() {
+            turn.walks.rubbish.push(items);
+        }
+    }
+
+    fn fill(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
+        self.forget_items(turn);
         for (name, value) in items {
             self.items_mut().put(turn.hash(&name), &name, value);
         }

@@ -15,6 +15,9 @@ const RUN_BYTES: usize = 64 * 1024;
 /// Items in a run, so that taking one out moves no more than this many slot numbers.
 const RUN_ITEMS: usize = 1024;
 
+/// So many bytes of a text cost as much as an item that is put into it.
+const TEXT_BYTES_A_UNIT: usize = 256;
+
 /// All items of a group by their slots, in the order of their sequence numbers.
 #[derive(Default)]
 pub(super) struct Order {
@@ -28,6 +31,12 @@ struct Run {
     /// Sum of the lengths of the items' values.
     bytes: usize,
     text: Option<Chunk>,
+}
+
+impl Run {
+    fn text_cost(&self) -> usize {
+        self.slots.len() + self.bytes / TEXT_BYTES_A_UNIT
+    }
 }
 
 impl Order {
@@ -116,6 +125,33 @@ impl Order {
         let text_of =
             |run: &mut Run| Arc::clone(run.text.get_or_insert_with(|| encode(&run.slots, items)));
         self.runs.iter_mut().map(text_of).collect()
+    }
+
+    /// What it costs to make the texts that are not there.
+    pub(super) fn texts_cost(&self) -> usize {
+        let runs = self.runs.iter().filter(|run| run.text.is_none());
+        runs.map(Run::text_cost).sum()
+    }
+
+    /// Makes the texts that are not there, from that run on and while there are units; gives the run to
+    /// go on with.
+    pub(super) fn make_texts(
+        &mut self,
+        from: usize,
+        items: &Slots<Item>,
+        units: &mut usize,
+    ) -> Option<usize> {
+        for (number, run) in self.runs.iter_mut().enumerate().skip(from) {
+            if run.text.is_some() {
+                continue;
+            }
+            if *units == 0 {
+                return Some(number);
+            }
+            *units = units.saturating_sub(run.text_cost());
+            run.text = Some(encode(&run.slots, items));
+        }
+        None
     }
 
     /// Gives back the memory of the texts.

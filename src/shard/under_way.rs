@@ -33,6 +33,23 @@ pub(super) struct UnderWay {
     /// Sum of [`Waiting::held_bytes`] of all in the queue.
     bytes: usize,
     newest: HashTable<Newest>,
+    /// The shard's when it began: where that has gone on, the store has refused what is not accepted.
+    pub(super) epoch: u32,
+    pub(super) texts: Texts,
+}
+
+/// How it stands with the texts of the list that the front of the queue needs.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Texts {
+    /// As far as anybody knows.
+    #[default]
+    AtHand,
+    /// They are to be made over turns.
+    Wanted,
+    /// Those from that run on are.
+    From(usize),
+    /// The front goes on, though some may have changed since.
+    Made,
 }
 
 /// The value that an item will have when all its writes under way are accepted.
@@ -229,6 +246,16 @@ impl UnderWay {
         Some(waiting)
     }
 
+    /// What was taken goes back: its turn has not come.
+    pub(super) fn put_back(&mut self, waiting: Waiting) {
+        debug_assert!(matches!(
+            waiting,
+            Waiting::List { .. } | Waiting::Join { .. }
+        ));
+        self.gone -= 1;
+        self.queue.push_front(waiting);
+    }
+
     /// The store accepts the oldest write or time that it has not answered.
     pub(super) fn accept(&mut self) {
         match self.next_of_store() {
@@ -387,7 +414,7 @@ impl UnderWay {
         debug_assert!(before.all(|waiting| !waiting.awaits_store()));
         let front = self.queue.front();
         debug_assert!(
-            front.is_none_or(Waiting::awaits_answer),
+            self.texts != Texts::AtHand || front.is_none_or(Waiting::awaits_answer),
             "its turn had come"
         );
     }
@@ -504,7 +531,9 @@ impl Flight {
     }
 
     pub(super) fn take_spare(&mut self) -> Box<UnderWay> {
-        self.spare.pop().unwrap_or_default()
+        let mut under_way = self.spare.pop().unwrap_or_default();
+        under_way.epoch = self.epoch;
+        under_way
     }
 
     pub(super) fn keep_spare(&mut self, mut under_way: Box<UnderWay>) {

@@ -31,6 +31,8 @@ impl<S: Socket> Subscribers<S> {
         self.now = now;
         self.endings.begin_turn(units);
         self.go_on_ending(); // sockets with too many subscriptions for the last turn
+        let now = self.shard_now();
+        self.shard.begin_turn(now, &mut self.effects); // and groups with too much
     }
 
     /// Whether there is something to do before anything comes.
@@ -39,6 +41,7 @@ impl<S: Socket> Subscribers<S> {
         self.fanout.is_due()
             || !self.to_write.is_empty()
             || !self.endings.is_empty()
+            || self.shard.has_begun_more()
             || !self.ports.open.is_empty()
             || (has_commands && self.may_take_commands())
             || (!self.readable.is_empty() && self.may_read_sockets())

@@ -1,0 +1,151 @@
+//! A listing of very many groups, which is made over turns: it shows what was there at its beginning.
+//!
+//! May not know who has asked.
+
+use hashbrown::{HashMap, HashSet};
+
+use crate::protocol::answer::Outcome;
+
+use super::groups::Groups;
+
+/// What a listing spends on a group.
+pub(super) const LISTED_UNITS: usize = 4;
+
+/// The names of the groups that had items when it began.
+pub(super) struct Listing {
+    /// Of that stream; `None`: of all.
+    stream: Option<Box<str>>,
+    slots: Slots,
+    /// How many of the slots were looked at.
+    at: usize,
+    /// Slots whose groups got their first item or lost their last since it began: they were looked at
+    /// then, and whoever has the slot now is not shown. Those of a stream stand here once looked at.
+    looked_at: HashSet<u32>,
+    names: Names,
+}
+
+/// Those to look at.
+enum Slots {
+    Of(Vec<u32>),
+    /// All before this one.
+    Before(u32),
+}
+
+enum Names {
+    OfStream(Vec<String>),
+    All {
+        streams: Vec<(String, Vec<String>)>,
+        places: HashMap<Box<str>, usize>,
+    },
+}
+
+impl Listing {
+    /// Of that stream, or of all.
+    pub(super) fn new(stream: Option<Box<str>>, groups: &Groups) -> Listing {
+        let (slots, names) = match &stream {
+            Some(stream) => {
+                let slots = groups.slots_of(stream).to_vec();
+                (Slots::Of(slots), Names::OfStream(Vec::new()))
+            }
+            None => {
+                let (streams, places) = (Vec::new(), HashMap::new());
+                let slots = Slots::Before(groups.slots_end());
+                (slots, Names::All { streams, places })
+            }
+        };
+        // With room for all, since a large table is long in growing.
+        let looked_at = match &slots {
+            Slots::Of(slots) => HashSet::with_capacity(slots.len()),
+            Slots::Before(_) => HashSet::new(),
+        };
+        Listing {
+            stream,
+            slots,
+            at: 0,
+            looked_at,
+            names,
+        }
+    }
+
+    /// Goes on while there are units; true when it has all.
+    pub(super) fn go_on(&mut self, groups: &Groups, units: &mut usize) -> bool {
+        while let Some(slot) = self.slot() {
+            if *units == 0 {
+                return false;
+            }
+            *units = units.saturating_sub(LISTED_UNITS);
+            self.at += 1;
+            let is_new = match self.slots {
+                Slots::Of(_) => self.looked_at.insert(slot),
+                Slots::Before(_) => !self.looked_at.contains(&slot),
+            };
+            if is_new
+                && let Some(group) = groups.get(slot)
+                && group.has_items()
+            {
+                self.names.add(group.key.stream(), group.key.group());
+            }
+        }
+        true
+    }
+
+    /// A group in that slot has got its first item, or has lost its last.
+    pub(super) fn note_change(
+        &mut self,
+        slot: u32,
+        (stream, group): (&str, &str),
+        had_items: bool,
+    ) {
+        let is_of_stream = |of: &str| of == stream;
+        if self.stream.as_deref().is_none_or(is_of_stream)
+            && !self.is_behind(slot)
+            && self.looked_at.insert(slot)
+            && had_items
+        {
+            self.names.add(stream, group);
+        }
+    }
+
+    /// A group that is in no slot.
+    pub(super) fn add(&mut self, stream: &str, group: &str) {
+        self.names.add(stream, group);
+    }
+
+    pub(super) fn outcome(self) -> Outcome {
+        match self.names {
+            Names::OfStream(groups) => Outcome::Groups(groups),
+            Names::All { streams, .. } => Outcome::All(streams),
+        }
+    }
+
+    fn slot(&self) -> Option<u32> {
+        match &self.slots {
+            Slots::Of(slots) => slots.get(self.at).copied(),
+            Slots::Before(end) => (self.at < *end as usize).then_some(self.at as u32),
+        }
+    }
+
+    /// Whether it was looked at already, where that is told by its number.
+    fn is_behind(&self, slot: u32) -> bool {
+        matches!(self.slots, Slots::Before(_)) && (slot as usize) < self.at
+    }
+}
+
+impl Names {
+    fn add(&mut self, stream: &str, group: &str) {
+        match self {
+            Names::OfStream(groups) => groups.push(group.to_owned()),
+            Names::All { streams, places } => {
+                let place = match places.get(stream) {
+                    Some(place) => *place,
+                    None => {
+                        places.insert(stream.into(), streams.len());
+                        streams.push((stream.to_owned(), Vec::new()));
+                        streams.len() - 1
+                    }
+                };
+                streams[place].1.push(group.to_owned());
+            }
+        }
+    }
+}

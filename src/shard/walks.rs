@@ -1,0 +1,517 @@
+//! What would hold a turn up is done over turns, within a budget for each: the texts of a large
+//! group's list, listings of very many groups, what a refusal or a loss ends, and large groups that go.
+//!
+//! Whatever is asked of a group meanwhile comes behind it, in its order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::id::CallId;
+
+use super::items::Items;
+use super::listing::Listing;
+use super::{Effects, Reply, Shard};
+
+/// What one turn spends at most. A unit is about what an item costs that is put into a list's text.
+pub(super) const UNITS_A_TURN: usize = 16 * 1024;
+/// What it costs to look at a group or at something that waits in one.
+const LOOK_UNITS: usize = 2;
+
+/// What goes on over turns.
+pub(super) struct Walks {
+    /// What this turn may still spend.
+    pub(super) units: usize,
+    pub(super) units_a_turn: usize,
+    /// Groups whose lists' texts are being made, by their slots; each waits in its own queue.
+    pub(super) texts: VecDeque<u32>,
+    /// Slots of groups with writes of an epoch that the store has refused, and why it did.
+    failing: VecDeque<u32>,
+    pub(super) refusal: Arc<str>,
+    /// How often a shared channel was lost.
+    pub(super) losses: u32,
+    /// Groups from that slot on have not been told of the last loss, unless they were asked something.
+    lost_at: Option<u32>,
+    /// The listing that has begun, and those behind it.
+    listing: Option<(CallId, Listing)>,
+    listings: VecDeque<(CallId, Option<Box<str>>)>,
+    /// A group has items that go back at once, so nothing may wait there.
+    pub(super) is_lending: bool,
+    /// Items of groups that nobody needs any more.
+    pub(super) rubbish: Vec<Items>,
+}
+
+impl Default for Walks {
+    fn default() -> Walks {
+        Walks {
+            units: UNITS_A_TURN,
+            units_a_turn: UNITS_A_TURN,
+            texts: VecDeque::new(),
+            failing: VecDeque::new(),
+            refusal: "".into(),
+            losses: 0,
+            lost_at: None,
+            listing: None,
+            listings: VecDeque::new(),
+            is_lending: false,
+            rubbish: Vec::new(),
+        }
+    }
+}
+
+impl Walks {
+    fn is_idle(&self) -> bool {
+        self.texts.is_empty()
+            && self.failing.is_empty()
+            && self.lost_at.is_none()
+            && self.listing.is_none()
+            && self.listings.is_empty()
+            && self.rubbish.is_empty()
+    }
+
+    /// A group in that slot has got its first item, or has lost its last.
+    pub(super) fn note_change(&mut self, slot: u32, names: (&str, &str), had_items: bool) {
+        if let Some((_, listing)) = &mut self.listing {
+            listing.note_change(slot, names, had_items);
+        }
+    }
+}
+
+impl Shard {
+    /// A turn begins: goes on with what was too long for those before it.
+    pub fn begin_turn(&mut self, now: u64, out: &mut Effects) {
+        self.walks.units = self.walks.units_a_turn;
+        if self.walks.is_idle() {
+            return;
+        }
+        self.go_on_failing(now, out);
+        self.go_on_losing(now, out);
+        self.go_on_with_texts(now, out);
+        self.go_on_listing(out);
+        self.go_on_dropping();
+    }
+
+    /// Whether something goes on that was too long for one turn.
+    pub fn has_begun_more(&self) -> bool {
+        !self.walks.is_idle()
+    }
+
+    /// The writes of these groups were refused. A group that is asked something before its turn comes
+    /// is told of it first.
+    pub(super) fn fail(
+        &mut self,
+        slots: impl Iterator<Item = u32>,
+        cause: &str,
+        now: u64,
+        out: &mut Effects,
+    ) {
+        self.walks.refusal = cause.into();
+        self.walks.failing.extend(slots);
+        self.go_on_failing(now, out);
+    }
+
+    fn go_on_failing(&mut self, now: u64, out: &mut Effects) {
+        while self.walks.units > 0
+            && let Some(slot) = self.walks.failing.pop_front()
+        {
+            let waiting = self.groups.get(slot).map_or(0, |group| group.queue_len());
+            self.walks.spend(LOOK_UNITS + LOOK_UNITS * waiting);
+            self.with_group(slot, now, out, |_, _| ());
+        }
+    }
+
+    /// A shared channel is lost, for all groups.
+    pub(super) fn lose_all(&mut self, now: u64, out: &mut Effects) {
+        self.walks.losses = self.walks.losses.wrapping_add(1);
+        self.walks.lost_at = Some(0);
+        self.go_on_losing(now, out);
+    }
+
+    fn go_on_losing(&mut self, now: u64, out: &mut Effects) {
+        while self.walks.units > 0
+            && let Some(slot) = self.walks.lost_at
+        {
+            self.walks.spend(LOOK_UNITS);
+            self.with_group(slot, now, out, |_, _| ());
+            self.walks.lost_at = (slot + 1 < self.groups.slots_end()).then_some(slot + 1);
+        }
+    }
+
+    fn go_on_with_texts(&mut self, now: u64, out: &mut Effects) {
+        while self.walks.units > 0
+            && let Some(slot) = self.walks.texts.front().copied()
+        {
+            let group = self.groups.get_mut(slot);
+            if group.is_some_and(|group| !group.make_texts(&mut self.walks.units)) {
+                return;
+            }
+            self.walks.texts.pop_front();
+            self.with_group(slot, now, out, |group, turn| group.settle(turn, |_| ()));
+        }
+    }
+
+    /// Lists the groups of that stream, or all, from what is accepted.
+    pub(super) fn list_own(&mut self, stream: Option<Box<str>>, call: CallId, out: &mut Effects) {
+        self.walks.listings.push_back((call, stream));
+        self.go_on_listing(out);
+    }
+
+    fn go_on_listing(&mut self, out: &mut Effects) {
+        while self.walks.units > 0 {
+            if self.walks.listing.is_none()
+                && let Some((call, stream)) = self.walks.listings.pop_front()
+            {
+                self.walks.spend(1);
+                let listing = self.begin_listing(stream);
+                self.walks.listing = Some((call, listing));
+            }
+            let Some((call, mut listing)) = self.walks.listing.take() else {
+                return;
+            };
+            if !listing.go_on(&self.groups, &mut self.walks.units) {
+                self.walks.listing = Some((call, listing));
+                return;
+            }
+            let outcome = listing.outcome();
+            out.replies.push(Reply { call, outcome });
+        }
+    }
+
+    fn begin_listing(&self, stream: Option<Box<str>>) -> Listing {
+        let mut listing = Listing::new(stream.clone(), &self.groups);
+        match &stream {
+            Some(stream) => {
+                for group in self.unnamed.names_in(stream) {
+                    listing.add(stream, &group);
+                }
+            }
+            None => {
+                for (stream, group) in self.unnamed.all_names() {
+                    listing.add(stream, group);
+                }
+            }
+        }
+        listing
+    }
+
+    fn go_on_dropping(&mut self) {
+        while self.walks.units > 0
+            && let Some(items) = self.walks.rubbish.last_mut()
+        {
+            if items.drop_some(&mut self.walks.units) {
+                self.walks.rubbish.pop();
+            }
+        }
+    }
+}
+
+impl Walks {
+    fn spend(&mut self, units: usize) {
+        self.units = self.units.saturating_sub(units);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::tests::{call, join, outcomes, set, sync, text};
+    use super::super::{
+        Answer, Ask, Command, Decides, Effects, FromChannel, Learned, Question, Request,
+        RequestKind, Shard, ValueLimits, Verdict,
+    };
+    use super::*;
+    use crate::id::{GroupKey, WorkerId};
+    use crate::protocol::answer::Outcome;
+
+    /// A shard whose turns may spend little, and what it has asked of the store.
+    struct Slow {
+        shard: Shard,
+        asked: VecDeque<Request>,
+    }
+
+    impl Slow {
+        fn new(decides: Decides, units_a_turn: usize) -> Slow {
+            let limits = ValueLimits {
+                json_depth: 10,
+                value_bytes: 1000,
+            };
+            let mut shard = Shard::new(WorkerId(0), decides, limits);
+            shard.walks.units_a_turn = units_a_turn;
+            Slow {
+                shard,
+                asked: VecDeque::new(),
+            }
+        }
+
+        fn act(&mut self, act: impl FnOnce(&mut Shard, &mut Effects)) -> Effects {
+            let mut out = Effects::default();
+            act(&mut self.shard, &mut out);
+            self.asked.extend(out.requests.drain(..));
+            out
+        }
+
+        fn turn(&mut self) -> Effects {
+            let out = self.act(|shard, out| shard.begin_turn(9, out));
+            self.shard.check_invariants();
+            out
+        }
+
+        fn ask(&mut self, group: &str, ask: Ask) -> Effects {
+            let key = GroupKey::new("s", group);
+            self.act(|shard, out| shard.apply(Command::Group { key, ask }, 9, out))
+        }
+
+        fn answer(&mut self, verdict: Verdict) -> Effects {
+            let asked = self.asked.pop_front().unwrap();
+            let answer = Learned::Answer(Answer {
+                shard: asked.shard,
+                epoch: asked.epoch,
+                number: asked.number,
+                verdict,
+            });
+            self.act(|shard, out| shard.learn(answer, 9, out))
+        }
+
+        fn put(&mut self, group: &str, item: &str, value: &str) -> Effects {
+            let ask = Ask::Set {
+                item: item.into(),
+                data: value.into(),
+                call: None,
+            };
+            let _ = self.ask(group, ask);
+            self.answer(Verdict::Accepted)
+        }
+
+        fn remove(&mut self, group: &str, item: &str) {
+            let item = item.into();
+            let _ = self.ask(group, Ask::Delete { item, call: None });
+            let _ = self.answer(Verdict::Accepted);
+        }
+    }
+
+    fn calls(out: &Effects) -> Vec<u32> {
+        outcomes(out).iter().map(|(call, _)| *call).collect()
+    }
+
+    #[test]
+    fn texts_of_a_large_group_are_made_over_turns_and_what_is_asked_meanwhile_comes_behind() {
+        const ITEMS: usize = 5000;
+        let mut slow = Slow::new(Decides::Owner, 1500);
+        for n in 0..ITEMS {
+            slow.put("g", &n.to_string(), "1");
+        }
+        let _ = slow.turn();
+        for ask in [Ask::List { call: call(1) }, join(None), set("2", 2)] {
+            assert!(slow.ask("g", ask).replies.is_empty());
+        }
+        assert!(slow.answer(Verdict::Accepted).is_empty(), "it is behind");
+        assert!(slow.ask("g", Ask::List { call: call(3) }).is_empty());
+        assert_eq!(calls(&slow.ask("h", Ask::List { call: call(4) })), [4]);
+        let mut turns = 0;
+        let out = loop {
+            turns += 1;
+            let out = slow.turn();
+            if !out.is_empty() {
+                break out;
+            }
+            assert!(slow.shard.has_begun_more());
+        };
+        assert!((3..=ITEMS / 1024 + 1).contains(&turns), "{turns} turns");
+        let Outcome::List(before) = outcomes(&out)[0].1 else {
+            unreachable!("a list comes first")
+        };
+        let before: String = before.iter().map(|chunk| &**chunk).collect();
+        assert_eq!(before, ",1".repeat(ITEMS));
+        assert_eq!(calls(&out), [1, 2, 3]);
+        let sync = text(&sync(&out));
+        assert!(sync.ends_with(r#"1,1]}}"#), "{}", &sync[sync.len() - 50..]);
+        let Outcome::List(after) = outcomes(&out)[2].1 else {
+            unreachable!("a list comes last")
+        };
+        assert!(after.last().unwrap().ends_with(",1,2"));
+        assert_eq!(
+            out.deliveries.len(),
+            2,
+            "the entry, and the event behind it"
+        );
+        let _ = slow.turn();
+        assert!(!slow.shard.has_begun_more());
+        assert_eq!(calls(&slow.ask("g", Ask::List { call: call(5) })), [5]);
+    }
+
+    #[test]
+    fn a_refusal_reaches_a_group_whose_texts_are_being_made_and_takes_no_read_along() {
+        let mut slow = Slow::new(Decides::Owner, 1500);
+        for n in 0..5000 {
+            slow.put("g", &n.to_string(), "1");
+        }
+        let _ = slow.turn();
+        for ask in [
+            Ask::List { call: call(1) },
+            set("2", 2),
+            Ask::List { call: call(3) },
+        ] {
+            assert!(slow.ask("g", ask).is_empty());
+        }
+        assert!(slow.answer(Verdict::Refused("full".into())).is_empty());
+        let out = loop {
+            let out = slow.turn();
+            if !out.is_empty() {
+                break out;
+            }
+        };
+        let outcomes = outcomes(&out);
+        assert!(matches!(outcomes[1], (2, Outcome::Failed(_))));
+        assert!(matches!(outcomes[0], (1, Outcome::List(_))));
+        assert_eq!(outcomes[0].1, outcomes[2].1, "nothing was changed");
+        assert_eq!(slow.put("g", "u1", "3").replies.len(), 0);
+    }
+
+    /// Groups by the number of the listing's call: each once.
+    fn listed(out: &Effects) -> Vec<(u32, BTreeSet<String>)> {
+        let mut listings = Vec::new();
+        for (call, outcome) in outcomes(out) {
+            let groups: Vec<String> = match outcome {
+                Outcome::Groups(groups) => groups.clone(),
+                Outcome::All(streams) => {
+                    assert!(streams.len() <= 1, "one stream");
+                    streams
+                        .iter()
+                        .flat_map(|(_, groups)| groups.clone())
+                        .collect()
+                }
+                _ => continue,
+            };
+            let set: BTreeSet<String> = groups.iter().cloned().collect();
+            assert_eq!(set.len(), groups.len(), "each once");
+            listings.push((call, set));
+        }
+        listings
+    }
+
+    #[test]
+    fn listings_are_made_over_turns_and_show_what_was_there_when_they_began() {
+        const GROUPS: u32 = 300;
+        for of_stream in [true, false] {
+            let mut slow = Slow::new(Decides::Owner, 10 * super::super::listing::LISTED_UNITS);
+            let mut model = BTreeSet::new();
+            let mut draw = 1_u32;
+            let mut change = |slow: &mut Slow, model: &mut BTreeSet<String>| {
+                draw = draw.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let group = ((draw >> 8) % GROUPS).to_string();
+                if draw >> 31 == 0 && model.remove(&group) {
+                    slow.remove(&group, "u");
+                } else {
+                    slow.put(&group, "u", "1");
+                    model.insert(group);
+                }
+            };
+            for _ in 0..500 {
+                change(&mut slow, &mut model);
+            }
+            for round in 0..20 {
+                let _ = slow.turn();
+                let call = call(round);
+                let ask = if of_stream {
+                    let stream = "s".into();
+                    Command::ListGroups { stream, call }
+                } else {
+                    Command::ListAll { call }
+                };
+                let mut out = slow.act(|shard, out| shard.apply(ask, 9, out));
+                let wanted = model.clone();
+                let mut turns = 0;
+                while out.replies.is_empty() {
+                    turns += 1;
+                    for _ in 0..20 {
+                        change(&mut slow, &mut model);
+                    }
+                    let before = slow.shard.walks.units_a_turn;
+                    out = slow.turn();
+                    assert!(slow.shard.walks.units <= before);
+                }
+                assert!(turns >= wanted.len() / 10 - 1, "{turns} turns");
+                assert_eq!(listed(&out), [(round, wanted)]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_refusal_ends_ends_over_turns_and_each_group_before_it_goes_on() {
+        const GROUPS: u32 = 100;
+        let mut slow = Slow::new(Decides::Owner, 40);
+        for n in 0..GROUPS {
+            let _ = slow.ask(&n.to_string(), set("1", n));
+        }
+        let _ = slow.turn();
+        let mut failed = calls(&slow.answer(Verdict::Refused("full".into())));
+        assert!((1..=11).contains(&failed.len()), "{failed:?}");
+        slow.asked.clear();
+        // A group that has not been told yet is told first, and goes on.
+        let last = (GROUPS - 1).to_string();
+        let out = slow.ask(&last, set("2", GROUPS));
+        assert!(matches!(outcomes(&out)[..], [(call, Outcome::Failed(_))] if call == GROUPS - 1));
+        failed.extend(calls(&out));
+        let mut turns = 0;
+        while slow.shard.has_begun_more() {
+            let out = slow.turn();
+            assert!(out.replies.len() <= 11, "{} at once", out.replies.len());
+            failed.extend(calls(&out));
+            turns += 1;
+        }
+        assert!(turns >= 8, "{turns} turns");
+        failed.sort_unstable();
+        assert!(failed.iter().copied().eq(0..GROUPS), "each once");
+        assert_eq!(
+            calls(&slow.answer(Verdict::Accepted)),
+            [GROUPS],
+            "it stands"
+        );
+    }
+
+    #[test]
+    fn a_lost_channel_is_lost_for_all_groups_over_turns_and_for_those_that_are_asked_at_once() {
+        const GROUPS: usize = 100;
+        const ITEMS: usize = 50;
+        let mut slow = Slow::new(Decides::Shared, 40);
+        for n in 0..GROUPS {
+            let _ = slow.ask(&n.to_string(), join(None));
+            let item = |n: usize| (n.to_string().as_str().into(), "1".into());
+            let items = (0..ITEMS).map(item).collect();
+            let out = slow.answer(Verdict::Cut { items, time: 1 });
+            assert_eq!(out.deliveries.len(), 1);
+        }
+        let kept = |slow: &Slow| {
+            slow.shard
+                .groups
+                .iter()
+                .filter(|group| group.has_items())
+                .count()
+        };
+        assert_eq!(kept(&slow), GROUPS);
+        let _ = slow.turn();
+        let _ = slow.act(|shard, out| shard.learn(Learned::Lost, 9, out));
+        assert!((GROUPS - 20..GROUPS).contains(&kept(&slow)));
+        let last = (GROUPS - 1).to_string();
+        assert!(slow.ask(&last, join(None)).deliveries.is_empty());
+        let asked = slow.asked.pop_back().unwrap();
+        let follow = matches!(asked.kind, RequestKind::Decide(Question::Follow { .. }));
+        assert!(follow, "what it held is void");
+        let read = FromChannel::Read {
+            items: vec![("u".into(), "2".into())],
+            time: 2,
+            is_after_loss: true,
+        };
+        let before = (GROUPS - 2).to_string();
+        let read = Learned::Channel(GroupKey::new("s", &before), read);
+        let out = slow.act(|shard, out| shard.learn(read, 9, out));
+        assert_eq!(out.deliveries.len(), 1, "everybody begins anew");
+        let mut turns = 0;
+        while slow.shard.has_begun_more() {
+            let _ = slow.turn();
+            turns += 1;
+        }
+        assert!(turns > GROUPS * ITEMS / 40, "items go in turns: {turns}");
+        assert_eq!(kept(&slow), 1, "what was read after the loss stays");
+    }
+}
