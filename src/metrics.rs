@@ -150,6 +150,13 @@ pub struct EngineMetrics {
     pub loop_turns: LoopTurns,
 }
 
+/// What the store thread counts, where there is one.
+#[derive(Debug, Default)]
+pub struct StoreMetrics {
+    /// How long its turns took, what they wait for from a disk included.
+    pub loop_turns: LoopTurns,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
 use crate::protocol::frame::SyncFrame;
 
+use super::afresh::Afresh;
 use super::list::List;
 use super::place::{Extra, Place};
 use super::reader::{Connections, MemberAt};
@@ -25,6 +26,8 @@ pub(super) struct LocalGroup {
     /// The `sync` that was given to one here most recently.
     pub(super) last_sync: Weak<SyncFrame>,
     pub(super) sweep: Sweep,
+    /// While its subscriptions begin anew.
+    pub(super) afresh: Option<Box<Afresh>>,
 }
 
 /// How far the group's sweep is.
@@ -65,6 +68,7 @@ impl LocalGroup {
             joins: 0,
             last_sync: Weak::new(),
             sweep: Sweep::default(),
+            afresh: None,
         }
     }
 

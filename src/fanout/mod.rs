@@ -7,6 +7,7 @@
 //! lacks, and its place moves on. Frames that come meanwhile lengthen the list and start no second
 //! sweep, so a room too big for its rate gets larger writes, not a longer queue.
 
+mod afresh;
 mod ending;
 mod group;
 mod held;
@@ -17,6 +18,7 @@ mod reader;
 mod sweep;
 mod watchers;
 
+pub use afresh::SyncOf;
 pub use ending::Ending;
 pub use reader::{Connections, Reader, Socket, Written};
 pub use sweep::Budget;
@@ -57,6 +59,8 @@ pub struct Fanout {
     hasher: DefaultHashBuilder,
     /// Groups in which somebody lacks something, each once.
     due: VecDeque<LocalGroupId>,
+    /// Groups whose subscriptions begin anew, each once.
+    afresh: VecDeque<LocalGroupId>,
     /// Groups into which frames come faster than they are swept.
     lagging_len: usize,
     joined: Joined,
@@ -119,6 +123,7 @@ impl Fanout {
             by_key: Index::default(),
             hasher: DefaultHashBuilder::default(),
             due: VecDeque::new(),
+            afresh: VecDeque::new(),
             lagging_len: 0,
             joined: Joined::default(),
             bounds,
@@ -137,14 +142,14 @@ impl Fanout {
 
     /// Whether a sweep has still to begin or to go on.
     pub fn is_due(&self) -> bool {
-        !self.due.is_empty()
+        !self.due.is_empty() || !self.afresh.is_empty()
     }
 
     /// Whether sweeps have to go on before more frames are taken. Readers that no sweep has reached
     /// yet are not slow, so nothing else bounds what is kept for them. A sweep needs nobody's help,
     /// so this ends.
     pub fn is_lagging(&self) -> bool {
-        self.lagging_len > 0 || self.marks >= MARKS_A_SWEEP
+        self.lagging_len > 0 || self.marks >= MARKS_A_SWEEP || !self.afresh.is_empty()
     }
 
     /// What has come up since this was last asked.
@@ -212,6 +217,23 @@ impl Fanout {
     /// The owner has let a join in: the subscription stands from here on, in place of an older one
     /// of the same id. Its `sync` goes out before anything that follows.
     pub fn enter<C: Connections>(
+        &mut self,
+        connection: SlotId,
+        local: LocalGroupId,
+        entry: Entry,
+        connections: &mut C,
+    ) {
+        if self
+            .groups
+            .get(local)
+            .is_some_and(|group| group.afresh.is_some())
+        {
+            self.finish_afresh(local, connections);
+        }
+        self.enter_now(connection, local, entry, connections);
+    }
+
+    fn enter_now<C: Connections>(
         &mut self,
         connection: SlotId,
         local: LocalGroupId,
@@ -286,47 +308,6 @@ impl Fanout {
         }
     }
 
-    /// Every subscription of the group begins anew, with a `sync` that `sync_of` makes for its item.
-    /// Gives the sockets, which have something to be written.
-    pub fn begin_afresh<C: Connections>(
-        &mut self,
-        local: LocalGroupId,
-        sync_of: impl Fn(Option<&ItemId>) -> Arc<SyncFrame>,
-        connections: &mut C,
-    ) -> Vec<SlotId> {
-        let Some(group) = self.groups.get_mut(local) else {
-            return Vec::new();
-        };
-        let readers: Vec<SlotId> = group.places().map(|(_, place)| place.connection).collect();
-        for id in &readers {
-            let Some((reader, _)) = connections.parts(*id) else {
-                continue;
-            };
-            let is_far_behind = reader.blocked && reader.queue_bytes() > self.bounds.reader;
-            if is_far_behind && reader.queue_len() > reader.subscriptions.len() {
-                self.outcome.slow.push(*id); // it has not even taken the last ones
-                continue;
-            }
-            let here = |subscription: &&Subscription| subscription.local == local;
-            let of_group = reader.subscriptions.iter().filter(here);
-            let entries: Vec<Entry> = of_group
-                .map(|subscription| Entry {
-                    id: subscription.id.clone(),
-                    item: subscription.item.clone(),
-                    sync: Some(sync_of(subscription.item.as_ref())),
-                })
-                .collect();
-            for entry in entries {
-                // As a join of the same id: it takes the older one's place.
-                if let Some(group) = self.groups.get_mut(local) {
-                    group.joins += 1;
-                }
-                self.enter(*id, local, entry, connections);
-            }
-        }
-        readers
-    }
-
     /// Ends the subscription of that id; false when there is none.
     pub fn leave<C: Connections>(
         &mut self,
@@ -385,6 +366,13 @@ impl Fanout {
 
     /// An event of the group came from its owner.
     pub fn append(&mut self, local: LocalGroupId, frame: Arc<EventFrame>) {
+        let frame = match self.afresh.is_empty() {
+            true => frame,
+            false => match self.keep_behind(local, frame) {
+                Some(frame) => frame,
+                None => return,
+            },
+        };
         let Some(group) = self.groups.get_mut(local) else {
             return;
         };

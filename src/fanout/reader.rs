@@ -154,6 +154,12 @@ impl Reader {
         self.subscription(id).is_some()
     }
 
+    /// Whether a subscription of that id stands in that group.
+    pub(super) fn follows(&self, id: &str, local: LocalGroupId) -> bool {
+        let found = self.subscription(id);
+        found.is_some_and(|found| self.subscriptions[found].local == local)
+    }
+
     /// Whether the socket took less than it was given.
     pub fn is_blocked(&self) -> bool {
         self.blocked

@@ -66,7 +66,7 @@ impl Budget {
         self.spend(WRITE_UNITS + bytes / WRITE_BYTES * WRITE_UNITS);
     }
 
-    fn spend(&mut self, units: usize) {
+    pub(super) fn spend(&mut self, units: usize) {
         self.overspent += units.saturating_sub(self.units);
         self.units = self.units.saturating_sub(units);
     }
@@ -87,6 +87,7 @@ impl Fanout {
     pub fn sweep<C: Connections>(&mut self, connections: &mut C, budget: &mut Budget) {
         self.marks = 0;
         self.look_at_held(connections);
+        self.go_on_afresh(connections, budget);
         while !budget.is_spent()
             && let Some(local) = self.due.pop_front()
         {
@@ -718,7 +719,7 @@ pub(super) mod tests {
             local
         }
 
-        fn leave(&mut self, at: SlotId, id: &str) {
+        pub(in crate::fanout) fn leave(&mut self, at: SlotId, id: &str) {
             assert!(self.fanout.leave(at, id, &mut self.sockets));
         }
 
@@ -750,7 +751,7 @@ pub(super) mod tests {
             self.fake(at).room = room;
         }
 
-        fn unblock(&mut self, at: SlotId) {
+        pub(in crate::fanout) fn unblock(&mut self, at: SlotId) {
             self.unblock_for(at, usize::MAX);
         }
 
@@ -767,7 +768,7 @@ pub(super) mod tests {
         }
 
         /// The timestamps of the frames that the socket took since this was last asked.
-        fn heard(&mut self, at: SlotId) -> Vec<u64> {
+        pub(in crate::fanout) fn heard(&mut self, at: SlotId) -> Vec<u64> {
             let bytes = std::mem::take(&mut self.fake(at).taken);
             let mut rest = &bytes[..];
             let mut times = Vec::new();

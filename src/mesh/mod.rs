@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::id::{GroupKey, SlotId, WorkerId};
-use crate::metrics::{EngineMetrics, WorkerMetrics};
+use crate::metrics::{EngineMetrics, StoreMetrics, WorkerMetrics};
 use crate::shard::hooks::Hooks;
 use crate::shard::{
     Command, Cursor, CustomCall, Delivered, Delivery, Fired, Learned, Reply, Request, Slice,
@@ -207,6 +207,8 @@ pub struct Shared {
     pub workers: Vec<WorkerMetrics>,
     /// What the engine thread counts.
     pub engine: EngineMetrics,
+    /// What the store thread counts.
+    pub store: StoreMetrics,
     /// Leaves that workers owe to functions and the engine has not taken.
     pub owed: AtomicUsize,
     /// The process ends: no new sockets, and those that are there are closed one after another.
@@ -247,6 +249,7 @@ impl Shared {
             room,
             workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
             engine: EngineMetrics::default(),
+            store: StoreMetrics::default(),
             owed: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),

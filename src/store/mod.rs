@@ -19,7 +19,7 @@ use mio::{Events, Poll};
 use crate::mesh::{StorePorts, ToStore, ToWorker, store_thread};
 use crate::net::{self, Ready};
 use crate::shard::{Learned, Store};
-use crate::time::Reading;
+use crate::time::{Reading, TurnClock};
 
 /// How long the last calls of a store with sockets may take when the process ends.
 const LINGER: Duration = Duration::from_secs(1);
@@ -33,6 +33,7 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
     let mut rest = Some(Duration::ZERO);
     while !ports.shared.stopping.load(Ordering::Acquire) {
         wait(&mut *store, &mut poll, &mut events, rest)?;
+        let turn = TurnClock::begin();
         wake.lower();
         for outbox in &mut ports.to_open {
             outbox.flush();
@@ -48,6 +49,7 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
         if was_stuck && !store.is_stuck() {
             rest = Some(Duration::ZERO); // for what was left in the mailbox
         }
+        ports.shared.store.loop_turns.note(turn.elapsed());
     }
     serve_turn(&mut *store, &mut ports); // what was sent before the end, and nobody waits for
     let until = Instant::now() + LINGER;

@@ -9,7 +9,7 @@ use crate::protocol::connection::{self, ConnectionError, Event, Flow, Payload, p
 use crate::protocol::frame::{SyncFrame, unauthorized};
 use crate::protocol::handshake::{Head, Port, Refusal, Target, Upgrade};
 use crate::protocol::message::{self, ClientMessage};
-use crate::shard::{Ask, Join, Snapshot};
+use crate::shard::{Ask, Join};
 
 use super::Subscribers;
 use super::admission::Admission;
@@ -392,17 +392,6 @@ impl<S: Socket> Subscribers<S> {
         let (token, key, item) = (parked.token, parked.key.clone(), parked.item.clone());
         joins.move_to(token, Stage::Entering);
         self.send_join(id, token, key, item);
-    }
-
-    /// Every subscription of the group gets a `sync`, in place of what it has not been sent.
-    pub(super) fn begin_afresh(&mut self, local: LocalGroupId, snapshot: &Snapshot) {
-        let sync_of = |item: Option<&ItemId>| snapshot.sync_of(item);
-        let readers = self
-            .fanout
-            .begin_afresh(local, sync_of, &mut self.connections);
-        for id in readers {
-            self.write(id);
-        }
     }
 
     /// A join of that subscription id is done: what waited behind it is served.

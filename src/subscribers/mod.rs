@@ -23,7 +23,7 @@ use std::time::Instant;
 
 use crate::config::Limits;
 use crate::fanout::{self, Fanout};
-use crate::id::{GroupKey, LocalGroupId, SlotId};
+use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
 use crate::mesh::{ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
 use crate::metrics::WorkerMetrics;
 use crate::protocol::origin::OriginRule;
@@ -123,6 +123,8 @@ pub struct Subscribers<S> {
     to_write: VecDeque<SlotId>,
     /// Commands of own sockets to the own shard.
     own_commands: VecDeque<Command>,
+    /// What the store has said and the shard has not heard yet.
+    learned: VecDeque<Learned>,
     effects: Effects,
     /// Sockets without a whole head, in the order of their time limits.
     handshakes: Deadlines<SlotId>,
@@ -166,6 +168,7 @@ impl<S: Socket> Subscribers<S> {
             readable: VecDeque::new(),
             to_write: VecDeque::new(),
             own_commands: VecDeque::new(),
+            learned: VecDeque::new(),
             effects: Effects::default(),
             handshakes: Deadlines::default(),
             half_open,
@@ -179,29 +182,35 @@ impl<S: Socket> Subscribers<S> {
         }
     }
 
-    /// The next message of the open mailbox. A fan-out that lags needs nobody to get on, so that wait
-    /// ends by itself.
+    /// The next message of the open mailbox, once what the store has said before is heard. A fan-out
+    /// that lags needs nobody to get on, so that wait ends by itself.
     pub fn next_message(&self) -> Option<ToWorker> {
-        if self.fanout.is_lagging() {
+        if self.fanout.is_lagging() || !self.learned.is_empty() {
             return None;
         }
         self.ports.open.take()
+    }
+
+    /// Hears so much at most of what the store has said, and gives how much that was.
+    pub fn learn(&mut self, most: usize) -> usize {
+        let now = self.shard_now();
+        let len = self.learned.len().min(most);
+        for learned in self.learned.drain(..len) {
+            if let Learned::Answer(Answer { verdict, .. }) = &learned {
+                let is_refusal = matches!(verdict, Verdict::Refused(_));
+                let metrics = &self.ports.shared.workers[self.ports.id.index()];
+                metrics.store_refuses.set(is_refusal);
+            }
+            self.shard.learn(learned, now, &mut self.effects);
+        }
+        len
     }
 
     /// Takes a message of the open mailbox.
     pub fn take(&mut self, message: ToWorker) {
         match message {
             ToWorker::Delivery(delivery) => self.deliver(delivery.local, delivery.what),
-            ToWorker::Learned(learned) => {
-                for learned in learned {
-                    if let Learned::Answer(Answer { verdict, .. }) = &learned {
-                        let is_refusal = matches!(verdict, Verdict::Refused(_));
-                        self.metrics().store_refuses.set(is_refusal);
-                    }
-                    let now = self.shard_now();
-                    self.shard.learn(learned, now, &mut self.effects);
-                }
-            }
+            ToWorker::Learned(learned) => self.learned.extend(learned),
             ToWorker::Slice(cursor, limits) => {
                 let slice = self.shard.slice(cursor, limits);
                 if let Some(outbox) = &mut self.ports.to_store {
@@ -306,7 +315,10 @@ impl<S: Socket> Subscribers<S> {
     fn deliver(&mut self, local: LocalGroupId, what: Delivered) {
         match what {
             Delivered::Event(frame) => self.fanout.append(local, frame),
-            Delivered::Afresh(snapshot) => self.begin_afresh(local, &snapshot),
+            Delivered::Afresh(snapshot) => {
+                let sync_of = move |item: Option<&ItemId>| snapshot.sync_of(item);
+                self.fanout.begin_afresh(local, Box::new(sync_of));
+            }
             Delivered::Entered {
                 connection,
                 token,

@@ -43,6 +43,7 @@ impl<S: Socket> Subscribers<S> {
             || !self.endings.is_empty()
             || self.shard.has_begun_more()
             || !self.ports.open.is_empty()
+            || !self.learned.is_empty()
             || (has_commands && self.may_take_commands())
             || (!self.readable.is_empty() && self.may_read_sockets())
     }

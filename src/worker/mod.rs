@@ -32,6 +32,8 @@ pub use subscribers::{Auth, drain_for};
 /// What one turn does at most before it looks at everything else again: commands, by the bytes that
 /// they move and so much for each; bytes read; small writes; subscriptions that end with their socket.
 const COMMAND_COST_A_TURN: usize = 512 * 1024;
+/// Messages of the open mailbox, and words of the store.
+const OPEN_A_TURN: usize = 1024;
 const READ_BYTES_A_TURN: usize = 2 * READ_BUFFER_BYTES;
 const WRITES_A_TURN: usize = 64;
 const ENDING_UNITS_A_TURN: usize = 4096;
@@ -206,14 +208,20 @@ impl Worker {
 
     fn read_open_mailbox(&mut self) {
         // What was there at the start: a neighbour that never stops must not hold the turn.
-        let len = self.subscribers.ports().open.len();
-        for _ in 0..len {
+        let there = self.subscribers.ports().open.len();
+        let (mut taken, mut spent) = (0, 0);
+        while spent < OPEN_A_TURN {
+            spent += self.subscribers.learn(OPEN_A_TURN - spent);
+            if taken == there {
+                break;
+            }
             let Some(message) = self.subscribers.next_message() else {
                 break;
             };
             self.subscribers.take(message);
+            (taken, spent) = (taken + 1, spent + 1);
         }
-        if len > 0 {
+        if taken > 0 {
             self.subscribers.tell_senders();
         }
     }

@@ -514,6 +514,8 @@ fn big_values_pass_whole() {
     assert_eq!(sdk.get(ROOM, "big").unwrap()["n"], json!(2));
     sdk.set(ROOM, "big", json!(1));
     assert_eq!(subscriber.next().data, json!(1));
+    let turns = &server.shared().store.loop_turns;
+    assert!(turns.longest() > std::time::Duration::ZERO);
 }
 
 /// Calls until Redis is back.
