@@ -221,8 +221,8 @@ impl Engine {
         awaits: Awaits,
         called_as: &str,
     ) {
-        let timeout = match (&awaits, &self.auth) {
-            (Awaits::Auth { .. }, Some(auth)) => auth.timeout,
+        let timeout = match &awaits {
+            Awaits::Auth { .. } => self.auth.timeout,
             _ => self.call_timeout,
         };
         let now = self.now.monotonic;
@@ -266,6 +266,7 @@ impl Engine {
             Awaits::Functions => self.functions_listed(answered),
             Awaits::Workers => self.workers_listed(answered),
             Awaits::TriggerTypes => self.trigger_types_listed(answered),
+            Awaits::Configuration => self.configuration_told(answered),
             Awaits::Condition(handler) => match answered {
                 Answered::Result(result) if is_false(result) => {}
                 Answered::Result(_) => {

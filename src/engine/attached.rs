@@ -38,6 +38,8 @@ pub(super) struct Attached {
     pub(super) functions_changed: String,
     pub(super) triggers: [Uuid; 2],
     pub(super) standing: Standing,
+    /// The engine is asked for our configuration.
+    pub(super) asks_configuration: bool,
     /// The engine has handed over the triggers that it knows, and told which functions there are.
     is_settled: bool,
     /// It has once.
@@ -117,6 +119,7 @@ impl Attached {
             functions_changed: functions_changed_id(&id),
             triggers: [Uuid::new_v4(), Uuid::new_v4()],
             standing: Standing::new(),
+            asks_configuration: false,
             is_settled: false,
             was_settled: false,
             lost: Lost::default(),

@@ -90,6 +90,8 @@ pub(super) enum Awaits {
     Functions,
     Workers,
     TriggerTypes,
+    /// What a running engine keeps as our configuration.
+    Configuration,
     /// The handler is called unless the condition says no.
     Condition(Box<Handler>),
     /// One function's word on a join.
@@ -465,7 +467,9 @@ impl Awaits {
             Awaits::Auth { .. } | Awaits::Admission(_) => Cause::Upgrades,
             Awaits::Registration(..) => Cause::Registrations,
             Awaits::Caller(_) | Awaits::Groups(..) | Awaits::Custom { .. } => Cause::Callers,
-            Awaits::Functions | Awaits::Workers | Awaits::TriggerTypes => Cause::Callers,
+            Awaits::Functions | Awaits::Workers | Awaits::TriggerTypes | Awaits::Configuration => {
+                Cause::Callers
+            }
         }
     }
 

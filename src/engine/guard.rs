@@ -63,10 +63,7 @@ impl Engine {
         let listener = self.guard_of(id)?;
         let function_id = function.id;
         let asks_for_sockets = self.listeners.ask(function_id)
-            || self
-                .auth
-                .as_ref()
-                .is_some_and(|auth| auth.function_id == function_id);
+            || self.auth.function_id.as_deref() == Some(function_id);
         if asks_for_sockets {
             return Some("it decides who may connect, or do what");
         }

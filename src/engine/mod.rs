@@ -81,8 +81,8 @@ const READ_BYTES_A_TURN: usize = 4 * READ_BUFFER_BYTES;
 /// Who decides whether a subscriber's socket may open.
 #[derive(Debug, Clone)]
 pub struct Auth {
-    /// The function that is asked.
-    pub function_id: String,
+    /// The function that is asked, if one is.
+    pub function_id: Option<String>,
     /// How long its answer is awaited.
     pub timeout: Duration,
     /// A function that is missing, fails or refuses lets everybody in.
@@ -106,7 +106,7 @@ pub struct Parts {
     /// How long a call may wait for an SDK worker, or for room at its owner.
     pub call_timeout: Duration,
     /// Who is asked about subscribers' sockets, if anybody is.
-    pub auth: Option<Auth>,
+    pub auth: Auth,
     /// Streams that nobody joins unless a function was asked and answered.
     pub join_required: Vec<String>,
     /// Whether a join is refused whose function fails or is not there.
@@ -134,7 +134,7 @@ pub struct Engine {
     calls: Calls,
     /// What goes on from turn to turn.
     work: Work,
-    auth: Option<Auth>,
+    auth: Auth,
     /// Streams that nobody joins unless a function was asked and answered.
     join_required: PersistentSet,
     refuses_failed_joins: bool,

@@ -131,7 +131,7 @@ impl Engine {
             worker: request.worker,
             connection: request.connection,
         };
-        match self.auth.as_ref().map(|auth| auth.function_id.clone()) {
+        match self.auth.function_id.clone() {
             Some(function_id) => {
                 let namespace = self.own_namespace();
                 let asked = Outgoing {
@@ -146,7 +146,7 @@ impl Engine {
 
     /// 401 where the function was asked and does not admit, 503 where nobody answered (spec: auth §3).
     pub(super) fn auth_verdict(&self, answered: Answered<'_>) -> AuthVerdict {
-        let lets_in = self.auth.as_ref().is_some_and(|auth| auth.lets_in);
+        let lets_in = self.auth.lets_in;
         match answered {
             Answered::Result(result) => match AuthAnswer::read(result) {
                 AuthAnswer::Admitted { context } => AuthVerdict::Admitted(context),

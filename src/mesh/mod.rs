@@ -17,7 +17,7 @@ mod requests;
 pub mod wake;
 
 pub use mailbox::{Address, Mailbox, Outbox, Wake, Weigh, mailbox};
-pub use requests::{AuthRequest, AuthVerdict, JoinRequest, Presence};
+pub use requests::{AuthFunction, AuthRequest, AuthVerdict, JoinRequest, Presence};
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -50,6 +50,8 @@ pub enum ToWorker {
     Joined(Box<JoinRequest>, bool),
     /// The auth function's word on an upgrade.
     Authenticated(SlotId, AuthVerdict),
+    /// Who is asked about upgrades from here on. None: everybody is let in.
+    AuthFunction(Option<AuthFunction>),
     /// The engine has room for so many owed leaves.
     TakeLeaves(usize),
 }
@@ -112,7 +114,10 @@ impl Weigh for ToWorker {
             ToWorker::Told(told) => told.held_bytes(),
             ToWorker::Joined(request, _) => request.presence.held_bytes(),
             ToWorker::Authenticated(_, AuthVerdict::Admitted(Some(context))) => context.len(),
-            ToWorker::Authenticated(..) | ToWorker::TakeLeaves(_) => 0,
+            ToWorker::AuthFunction(Some(function)) => function.id.len(),
+            ToWorker::AuthFunction(None)
+            | ToWorker::Authenticated(..)
+            | ToWorker::TakeLeaves(_) => 0,
         }
     }
 }

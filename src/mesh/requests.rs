@@ -42,6 +42,14 @@ pub struct AuthRequest {
     pub input: Box<str>,
 }
 
+/// Who is asked about upgrades.
+pub struct AuthFunction {
+    /// The function's id.
+    pub id: Box<str>,
+    /// Whether subscribers are let in when it cannot be asked or does not answer.
+    pub admits_failures: bool,
+}
+
 /// The auth function's word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthVerdict {

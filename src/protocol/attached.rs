@@ -6,6 +6,7 @@
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::configuration::ON_CONFIG_CHANGE;
 use super::input::StreamFunction;
 use super::json::{raw, text};
 use super::trigger::TriggerType;
@@ -74,6 +75,7 @@ pub fn registrations(
             r#"{{"type":"registertrigger","id":"{id}","trigger_type":"{trigger_type}","function_id":{function_id},"config":{{}}}}"#
         ));
     }
+    messages.push(configuration_registration());
     messages.push(self_description(process));
     messages
 }
@@ -112,6 +114,13 @@ pub fn function_registrations(functions: &str) -> Vec<String> {
         ));
     }
     messages
+}
+
+/// The registration of the function that hears of our configuration.
+pub fn configuration_registration() -> String {
+    format!(
+        r#"{{"type":"registerfunction","id":"{ON_CONFIG_CHANGE}","metadata":{{"internal":true}}}}"#
+    )
 }
 
 /// The first message of a link: that it takes the place of an older one.
@@ -407,7 +416,7 @@ mod tests {
         assert!(types[1].starts_with(r#"{"type":"registertriggertype","id":"stream:join","description":"Stream join trigger","trigger_request_format":{"#));
         assert!(types[2].contains(r#""id":"stream:leave""#));
         let messages = registrations(functions, (&changed, [&id, &id]), &process);
-        assert_eq!(messages.len(), 8 + 4);
+        assert_eq!(messages.len(), 8 + 5);
         assert_eq!(
             messages[0],
             r#"{"type":"registerfunction","id":"stream::set","description":"Set","request_format":{"a":1}}"#
@@ -418,6 +427,7 @@ mod tests {
                 r#"{"type":"registerfunction","id":"iii-stream::functions-changed::00000000-0000-0000-0000-000000000000","metadata":{"internal":true}}"#,
                 r#"{"type":"registertrigger","id":"00000000-0000-0000-0000-000000000000","trigger_type":"engine::functions-available","function_id":"iii-stream::functions-changed::00000000-0000-0000-0000-000000000000","config":{}}"#,
                 r#"{"type":"registertrigger","id":"00000000-0000-0000-0000-000000000000","trigger_type":"engine::workers-available","function_id":"iii-stream::functions-changed::00000000-0000-0000-0000-000000000000","config":{}}"#,
+                r#"{"type":"registerfunction","id":"iii-stream::on-config-change","metadata":{"internal":true}}"#,
                 r#"{"type":"invokefunction","invocation_id":null,"function_id":"engine::workers::register","data":{"runtime":"rust","version":"1.2.3","name":"iii-stream:h:7","os":"linux x86_64 (unix)","pid":7,"telemetry":{"framework":"iii-stream"}},"action":{"type":"void"}}"#,
             ]
         );

@@ -14,6 +14,7 @@ pub mod answer;
 pub mod attached;
 pub mod auth;
 pub mod call;
+pub mod configuration;
 pub mod connection;
 pub mod custom;
 pub mod dial;

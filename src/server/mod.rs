@@ -312,13 +312,12 @@ pub fn fit_open_files(config: &mut Config) -> Option<String> {
 }
 
 /// Who decides about subscribers' sockets, for the engine thread.
-fn auth_of(config: &Config) -> Option<engine::Auth> {
-    let function_id = config.auth.function.clone()?;
-    Some(engine::Auth {
-        function_id,
+fn auth_of(config: &Config) -> engine::Auth {
+    engine::Auth {
+        function_id: config.auth.function.clone(),
         timeout: Duration::from_millis(config.auth.timeout_ms),
         lets_in: config.auth.failure == AuthFailure::Allow,
-    })
+    }
 }
 
 /// What the server is to SDK workers, for people.

@@ -4,7 +4,7 @@
 //! hold tokens.
 
 use crate::id::SlotId;
-use crate::mesh::{AuthRequest, AuthVerdict, ToEngine};
+use crate::mesh::{AuthFunction, AuthRequest, AuthVerdict, ToEngine};
 use crate::protocol::auth::payload;
 use crate::protocol::connection;
 use crate::protocol::handshake::{Refusal, Upgrade};
@@ -21,6 +21,15 @@ pub struct Auth {
     pub function: String,
     /// Whether subscribers are let in when it cannot be asked or does not answer.
     pub admits_failures: bool,
+}
+
+impl From<AuthFunction> for Auth {
+    fn from(told: AuthFunction) -> Auth {
+        Auth {
+            function: told.id.into(),
+            admits_failures: told.admits_failures,
+        }
+    }
 }
 
 /// What becomes of an upgrade that is correct.

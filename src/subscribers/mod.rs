@@ -225,6 +225,7 @@ impl<S: Socket> Subscribers<S> {
                 self.shard.told(told, now, &mut self.effects);
             }
             ToWorker::Authenticated(id, verdict) => self.authenticated(id, verdict),
+            ToWorker::AuthFunction(function) => self.auth = function.map(Auth::from),
         }
     }
 

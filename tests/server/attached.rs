@@ -2,6 +2,7 @@
 //! engine, word for word; what programs see of it, with a second server of ours as the engine.
 
 mod beside;
+mod configuration;
 mod gates;
 mod large;
 mod pace;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 
 use crate::support::clients::{item_input, set_input, wait_for_link};
-use crate::support::script::{ScriptedEngine, trigger};
+use crate::support::script::{ScriptedEngine, ScriptedLink, trigger};
 use crate::support::{
     ONE_WORKER, SdkWorker, Subscriber, THREE_WORKERS, TestServer, on_each_shape, raw, wait_until,
 };
@@ -64,6 +65,7 @@ fn the_first_write_introduces_the_server_and_asks_for_the_functions() {
             ("registerfunction", changed),
             ("registertrigger", of_functions),
             ("registertrigger", of_workers),
+            ("registerfunction", "iii-stream::on-config-change"),
             ("invokefunction", "engine::workers::register"),
             ("invokefunction", "engine::functions::list"),
         ]
@@ -77,7 +79,9 @@ fn the_first_write_introduces_the_server_and_asks_for_the_functions() {
         let has_none = ["get", "list", "list_groups", "send"].map(|name| format!("stream::{name}"));
         assert_eq!(has_result, !has_none.iter().any(|none| none == id), "{id}");
     }
-    assert_eq!(said[8]["metadata"], json!({"internal": true}));
+    for internal in [&said[8], &said[11]] {
+        assert_eq!(internal["metadata"], json!({"internal": true}));
+    }
     for (said, id, of_type) in [
         (&said[9], of_functions, "engine::functions-available"),
         (&said[10], of_workers, "engine::workers-available"),
@@ -98,16 +102,16 @@ fn the_first_write_introduces_the_server_and_asks_for_the_functions() {
         std::env::consts::ARCH,
         std::env::consts::FAMILY
     );
-    assert_eq!(said[11]["invocation_id"], Value::Null);
-    assert_eq!(said[11]["action"], json!({"type": "void"}));
+    assert_eq!(said[12]["invocation_id"], Value::Null);
+    assert_eq!(said[12]["action"], json!({"type": "void"}));
     assert_eq!(
-        said[11]["data"],
+        said[12]["data"],
         json!({"runtime": "rust", "version": env!("CARGO_PKG_VERSION"), "name": name,
             "os": os, "pid": pid, "telemetry": {"framework": "iii-stream"}})
     );
-    assert!(said[12]["invocation_id"].is_string() && said[12]["data"] == json!({}));
+    assert!(said[13]["invocation_id"].is_string() && said[13]["data"] == json!({}));
     // The types follow when the engine has told that the functions are ours.
-    link.answer_list(&said[12], &[]);
+    link.answer_list(&said[13], &[]);
     for id in ["stream", "stream:join", "stream:leave"] {
         let of_type = link.next();
         assert_eq!(of_type["type"], "registertriggertype", "{of_type}");
@@ -215,7 +219,7 @@ fn custom_stores_follow_the_engine_s_list_and_go_when_it_does_not_find_them() {
     let server = attached(&engine.url(), |_| {});
     let mut link = engine.accept();
     let said = link.registrations();
-    link.answer_list(&said[12], &["stream::get(chat)", "f"]);
+    link.answer_list(said.last().unwrap(), &["stream::get(chat)", "f"]);
     let list = link.types();
     link.answer_list(&list, &["stream::get(chat)", "f"]);
     link.settle();

@@ -228,7 +228,9 @@ impl Worker {
                     assert!(self.granted.is_none(), "it has not taken the last ones");
                     self.granted = Some(len);
                 }
-                Some(ToWorker::Authenticated(..)) => unreachable!("sockets are open here"),
+                Some(ToWorker::Authenticated(..) | ToWorker::AuthFunction(_)) => {
+                    unreachable!("sockets are open here")
+                }
                 Some(ToWorker::Clock(..)) => unreachable!("the double has no clock of its own"),
                 Some(ToWorker::Slice(..)) => unreachable!("the double takes no snapshots"),
                 None => {}

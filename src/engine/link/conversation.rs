@@ -10,6 +10,7 @@ use crate::protocol::attached::{
     self, Process, TRIGGER_TYPES, greeting, refused_because, rejection,
 };
 use crate::protocol::call::{self, Action, EngineMessage, ErrorBody, Invoke};
+use crate::protocol::configuration::ON_CONFIG_CHANGE;
 use crate::protocol::custom;
 use crate::protocol::input::{StreamFunction, failed};
 use crate::protocol::trigger::TriggerType;
@@ -133,6 +134,9 @@ impl Engine {
         if has_changed {
             self.answer(caller, function_id, ResultBody::Json("null"));
             return self.functions_have_changed(id);
+        }
+        if function_id == ON_CONFIG_CHANGE {
+            return self.configuration_changed(id, caller, invoke.data);
         }
         self.answer_error(caller, function_id, &function_not_found(function_id));
     }

@@ -3,6 +3,7 @@
 //! What is said over it stands in `conversation`. Names are resolved on a thread that lives no longer than
 //! the question: it is the one system call here that can take its time.
 
+mod configuration;
 mod conversation;
 mod gates;
 mod silence;

@@ -398,7 +398,11 @@ impl Engine {
         );
         self.unsettle(false);
         self.triggers.forget_some_of(id, usize::MAX);
-        for message in attached::function_registrations(OURS) {
+        let functions = attached::function_registrations(OURS);
+        for message in functions
+            .into_iter()
+            .chain([attached::configuration_registration()])
+        {
             self.send_text(id, &message);
         }
         self.look_at_functions(id);

@@ -70,7 +70,7 @@ fn the_functions_of_another_server_are_left_to_it_until_it_ends() {
     let list = until_list(&mut link).1;
     link.answer_rows(&list, Vec::new());
     let (said, list) = until_list(&mut link);
-    assert_eq!(kinds(&said), ["registerfunction"; 8]);
+    assert_eq!(kinds(&said), ["registerfunction"; 9]);
     link.answer_rows(&list, rows_of("b"));
     let list = link.types();
     let gate = trigger("j", "stream:join", "gate", json!({"stream_name": "chat"}));
@@ -192,7 +192,7 @@ fn functions_that_have_gone_are_registered_again_and_types_after_them() {
     assert_eq!(list["data"], json!({"include_internal": true}));
     link.answer_rows(&list, vec![json!({"function_id": "stream::get"})]);
     let (said, list) = until_list(&mut link);
-    assert_eq!(kinds(&said), ["registerfunction"; 8]);
+    assert_eq!(kinds(&said), ["registerfunction"; 9]);
     link.answer_list(&list, &[]);
     let list = link.types();
     link.answer_list(&list, &[]);
@@ -235,7 +235,7 @@ fn an_older_engine_s_list_of_workers_shows_who_has_taken_over() {
     let list = link.next_call("engine::functions::list");
     link.answer_list(&list, &[]);
     let (said, list) = until_list(&mut link);
-    assert_eq!(kinds(&said), ["registerfunction"; 8], "it has ended");
+    assert_eq!(kinds(&said), ["registerfunction"; 9], "it has ended");
     link.answer_list(&list, &[]);
     link.types();
 }
