@@ -164,6 +164,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_field_of_an_input_is_described() {
+        /// How many fields there are in that schema, all levels.
+        fn described(schema: &serde_json::Value, id: &str) -> usize {
+            let below: usize = match schema {
+                serde_json::Value::Object(members) => {
+                    members.values().map(|value| described(value, id)).sum()
+                }
+                serde_json::Value::Array(all) => all.iter().map(|one| described(one, id)).sum(),
+                _ => 0,
+            };
+            let fields = schema.get("properties").and_then(|it| it.as_object());
+            for (field, its_schema) in fields.into_iter().flatten() {
+                assert!(its_schema["description"].is_string(), "{id}: {field}");
+            }
+            below + fields.map_or(0, serde_json::Map::len)
+        }
+        let listed: serde_json::Value =
+            serde_json::from_str(include_str!("functions.json")).unwrap();
+        let mut fields = 0;
+        for entry in listed.as_array().unwrap() {
+            let id = entry["function_id"].as_str().unwrap();
+            if id != inputs::PUBLISH {
+                fields += described(&entry["request_format"], id);
+            }
+        }
+        assert!(fields > 30, "{fields}");
+    }
+
+    #[test]
     fn what_is_listed_as_ours_is_what_we_answer() {
         let listed: serde_json::Value =
             serde_json::from_str(include_str!("functions.json")).unwrap();
