@@ -8,6 +8,8 @@
 
 #[path = "simulation/client.rs"]
 mod client;
+#[path = "support/double.rs"]
+mod double;
 #[path = "simulation/engine.rs"]
 mod engine;
 #[path = "simulation/fixed.rs"]
@@ -32,8 +34,8 @@ use iii_stream::mesh::{Outbox, StorePorts, ToStore, ToWorker};
 use iii_stream::protocol::input::UpdateOp;
 use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{Ask, Command, Decides, Learned, Request, Verdict};
-use iii_stream::store::double::{Cues, Double};
 
+use double::{Cues, Double};
 use engine::Engine;
 use model::Model;
 use pace::Pace;

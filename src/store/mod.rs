@@ -3,7 +3,6 @@
 //! The border is [`Store`](crate::shard::Store), for files and Redis alike; in memory there is no thread.
 //! May not know workers or the engine but through the messages of `mesh`.
 
-pub mod double;
 pub mod files;
 mod memory;
 pub mod redis;

@@ -4,6 +4,7 @@
 //! not come. Silence is shown by a marker: what was sent before it would have come before it.
 
 pub(crate) mod clients;
+pub(crate) mod double;
 pub(crate) mod frame;
 pub(crate) mod lone;
 pub(crate) mod process;
@@ -22,9 +23,9 @@ use iii_stream::config::{Config, Endpoint, Threads};
 use iii_stream::mesh::Shared;
 use iii_stream::server::{Options, Server};
 use iii_stream::shard::{Decides, Store};
-use iii_stream::store::double::{Cues, Double};
 
 pub(crate) use clients::{Heard, SdkWorker, Subscriber};
+use double::{Cues, Double};
 
 /// Far more than anything takes on an idle machine; these are not idle.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);

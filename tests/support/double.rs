@@ -1,29 +1,27 @@
-//! For tests: a store that delays, refuses and crashes on cue. It plays a log, where the owner
-//! decides, or a store that decides by itself.
-//!
-//! It lives here and not beside the tests because the server's tests start whole servers on it.
+//! A store that delays, refuses and crashes on cue. It plays a log, where the owner decides, or a store
+//! that decides by itself.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::id::{GroupKey, ItemId, Text, WorkerId};
-use crate::protocol::input::UpdateOp;
-use crate::shard::{
+use iii_stream::id::{GroupKey, ItemId, Text, WorkerId};
+use iii_stream::protocol::input::UpdateOp;
+use iii_stream::shard::{
     Answer, Decides, Learned, Question, Request, RequestKind, Store, Verdict, update,
 };
 
 /// What the double is to do next. Each is used up as it happens.
 #[derive(Debug, Default)]
-pub struct Cues {
+pub(crate) struct Cues {
     /// So many requests from now are accepted before one is refused.
-    pub refuse_after: Option<usize>,
+    pub(crate) refuse_after: Option<usize>,
     /// How long each batch takes, in real time, before it is answered.
-    pub delay: std::time::Duration,
+    pub(crate) delay: std::time::Duration,
 }
 
 /// The double.
 #[derive(Debug)]
-pub struct Double {
+pub(crate) struct Double {
     decides: Decides,
     /// Items in insertion order, by group: for a log what it holds, else the values themselves.
     groups: HashMap<GroupKey, Vec<(ItemId, Text)>>,
@@ -36,7 +34,7 @@ pub struct Double {
 
 impl Double {
     /// A log (the owner decides) or a store that decides.
-    pub fn new(decides: Decides, cues: Arc<std::sync::Mutex<Cues>>) -> Double {
+    pub(crate) fn new(decides: Decides, cues: Arc<std::sync::Mutex<Cues>>) -> Double {
         Double {
             decides,
             groups: HashMap::new(),
@@ -47,12 +45,12 @@ impl Double {
     }
 
     /// What it has accepted of a group, in the order of first insertion.
-    pub fn items(&self, group: &GroupKey) -> &[(ItemId, Text)] {
+    pub(crate) fn items(&self, group: &GroupKey) -> &[(ItemId, Text)] {
         self.groups.get(group).map_or(&[], |items| items)
     }
 
     /// Groups with items.
-    pub fn groups(&self) -> impl Iterator<Item = &GroupKey> {
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &GroupKey> {
         self.groups
             .iter()
             .filter(|(_, items)| !items.is_empty())
@@ -60,12 +58,14 @@ impl Double {
     }
 
     /// The process dies: what was accepted is still there, and the shards that come begin anew.
-    pub fn crash(&mut self) {
+    #[allow(dead_code, reason = "for the simulation")]
+    pub(crate) fn crash(&mut self) {
         self.void_epochs.clear();
     }
 
     /// Another host sets an item of a store that decides.
-    pub fn set_elsewhere(&mut self, group: GroupKey, item: ItemId, value: Text) -> Learned {
+    #[allow(dead_code, reason = "for the simulation")]
+    pub(crate) fn set_elsewhere(&mut self, group: GroupKey, item: ItemId, value: Text) -> Learned {
         let old = self.put(&group, ItemId::clone(&item), Text::clone(&value));
         Learned::Heard {
             group,
@@ -77,7 +77,7 @@ impl Double {
     }
 
     /// Serves one request.
-    pub fn serve_one(&mut self, request: Request) -> Answer {
+    pub(crate) fn serve_one(&mut self, request: Request) -> Answer {
         let is_void = self.void_epochs.get(&request.shard) == Some(&request.epoch);
         let verdict = if is_void {
             Verdict::Refused("refused unseen".into())
