@@ -18,11 +18,11 @@ use crate::shard::{CustomAnswer, Told};
 
 use super::Engine;
 use super::attached::Callee;
-use super::calls::{Answered, Awaits, Caller, Cause, FunctionCall, Handler};
+use super::calls::{Answered, Awaits, Caller, Cause, FunctionCall, Handler, OVERLOADED};
+use super::ended::How;
 use super::outgoing::refused_as_too_long;
 use super::peers::Peer;
 use super::presence::Word;
-use super::serve::OVERLOADED;
 use super::target::FunctionRef;
 
 /// What calls of one cause may hold at least, however little `limits.call_queue_bytes` is.
@@ -35,21 +35,29 @@ const UNSENT_OF_ALL: usize = 8;
 const DROPS_SAID_EVERY: Duration = Duration::from_secs(60);
 
 impl Engine {
-    /// Calls a function for the engine itself; `awaits` hears how it ended, also at once.
+    /// Calls a function for the engine itself; `awaits` hears how it ended.
     pub(super) fn ask(&mut self, call: &Outgoing<'_>, awaits: Awaits) {
-        let callee = match self.callee_of(FunctionRef::new(call.function_id, call.namespace)) {
-            Callee::Peer(callee) => callee,
-            Callee::Nobody => return self.hear(awaits, call.function_id, Answered::NotFound),
-            Callee::Away => return self.wait_for_link(call, awaits),
-        };
+        match self.callee_of(FunctionRef::new(call.function_id, call.namespace)) {
+            // Behind those that waited for the link.
+            Callee::Peer(_) if self.has_waiting_calls() && awaits.may_wait_for_link() => {
+                self.wait_for_link(call, awaits);
+            }
+            Callee::Peer(callee) => self.ask_at(callee, call, awaits),
+            Callee::Nobody => self.end_call(awaits, call.function_id, How::NotFound),
+            Callee::Away => self.wait_for_link(call, awaits),
+        }
+    }
+
+    /// The same where it is known whose the function is.
+    pub(super) fn ask_at(&mut self, callee: SlotId, call: &Outgoing<'_>, awaits: Awaits) {
         if let Some(cause) = self.no_room_to_ask(callee, &awaits) {
-            return self.hear(awaits, call.function_id, Answered::Refused(cause));
+            return self.end_call(awaits, call.function_id, How::Refused(cause.into()));
         }
         if self.is_link(callee)
             && let Some(cause) = refused_as_too_long(call)
         {
             self.metrics().calls_refused.increment();
-            return self.hear(awaits, call.function_id, Answered::Refused(&cause));
+            return self.end_call(awaits, call.function_id, How::Refused(cause.into()));
         }
         self.send_call(callee, call, awaits, call.function_id);
     }
@@ -93,8 +101,9 @@ impl Engine {
         self.limits.call_queue_bytes.max(CALLS_BYTES_MIN)
     }
 
-    /// Calls the handler of a trigger, once its condition has let it.
-    pub(super) fn fire(&mut self, condition: Option<&str>, handler: Handler) {
+    /// Calls the handler of a trigger, once its condition has let it. False as in
+    /// [`Engine::call_handler`].
+    pub(super) fn fire(&mut self, condition: Option<&str>, handler: Handler) -> bool {
         match condition {
             Some(condition)
                 if !self.may_fire(handler.on_behalf, handler.target.beside(condition)) =>
@@ -110,10 +119,9 @@ impl Engine {
                 };
                 self.ask(&asked, Awaits::Condition(Box::new(handler)));
             }
-            None => {
-                self.call_handler(&handler);
-            }
+            None => return self.call_handler(&handler),
         }
+        true
     }
 
     /// Calls the handler of a trigger. Nobody waits for its answer; an error is logged. False: it is a
@@ -143,7 +151,7 @@ impl Engine {
             && let Some(cause) = refused_as_too_long(&call)
         {
             self.metrics().trigger_calls_dropped.increment();
-            return self.hear(Awaits::Nobody, function_id, Answered::Refused(&cause));
+            return self.log_failure(function_id, Answered::Refused(&cause));
         }
         if self.may_wait(Cause::Handlers) {
             self.send_call(callee, &call, Awaits::Nobody, function_id);
@@ -171,7 +179,7 @@ impl Engine {
                 self.invoke_own(None, None, function_id, &handler.payload)
             }
             None => {
-                self.hear(Awaits::Nobody, function_id, Answered::NotFound);
+                self.log_failure(function_id, Answered::NotFound);
                 true
             }
         }
@@ -231,7 +239,7 @@ impl Engine {
             .begin_function(awaits, called_as, callee, now, timeout);
         if let Some(older) = older {
             let error = ErrorBody::new("invocation_error", "channel closed");
-            self.hear(older.awaits, &older.function_id, Answered::Failed(&error));
+            self.end_call(older.awaits, &older.function_id, How::Failed(error));
         }
         self.write_call(callee, &sent_id, call);
     }

@@ -16,6 +16,7 @@ use crate::protocol::rbac::asked::{Registration, call_input, registration_input,
 
 use super::Engine;
 use super::calls::{Answered, Awaits, Caller, function_not_found};
+use super::ended::How;
 use super::peers::{AskedAbout, CameAs, Phase};
 use super::target::FunctionRef;
 
@@ -108,7 +109,7 @@ impl Engine {
         let awaits = Awaits::Registration(id, text.len());
         match self.check_passed_on(&input) {
             Ok(()) => self.ask(&Outgoing::own(function_id, &input), awaits),
-            Err(why) => self.hear(awaits, function_id, Answered::Refused(&why)),
+            Err(why) => self.end_call(awaits, function_id, How::Refused(why.into())),
         }
     }
 

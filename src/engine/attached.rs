@@ -18,11 +18,12 @@ use crate::shard::followed::Followed;
 use crate::shard::hooks::Streams;
 
 use super::Engine;
-use super::calls::{Answered, Awaits};
+use super::calls::{Answered, Awaits, OVERDUE_A_TURN, OVERLOADED};
+use super::ended::How;
 use super::link::{Attach, Gates, Link, Standing};
 use super::peers::Peer;
-use super::serve::OVERLOADED;
 use super::target::{FunctionRef, Target};
+use super::trigger::Trigger;
 
 /// How often calls that are refused for want of room are told in the log.
 const REFUSALS_SAID_EVERY: Duration = Duration::from_secs(60);
@@ -44,6 +45,8 @@ pub(super) struct Attached {
     is_settled: bool,
     /// It has once.
     was_settled: bool,
+    /// It has, but what it handed over before is still being forgotten.
+    settles_later: bool,
     /// What was followed when the link was lost, until it is known anew.
     lost: Lost,
     /// Leaves wait for a trigger to be known again: at most until then, once the link is there.
@@ -122,6 +125,7 @@ impl Attached {
             asks_configuration: false,
             is_settled: false,
             was_settled: false,
+            settles_later: false,
             lost: Lost::default(),
             leaves: LeavesWait::No,
             joins: VecDeque::new(),
@@ -243,9 +247,7 @@ impl Engine {
         lost.joins.add(&joins);
         lost.leaves.add(&leaves);
         lost.gates_until = None;
-        for (stream, function_id) in self.triggers.join_functions() {
-            lost.gates.lose(stream, function_id);
-        }
+        attached.settles_later = false;
         if !lost.leaves.is_empty() {
             attached.leaves = match is_link_lost {
                 true => LeavesWait::ForLink,
@@ -253,6 +255,22 @@ impl Engine {
             };
         }
         self.hooks.change();
+    }
+
+    /// A trigger of the engine's is known no longer: joins wait until its function is back, if they were
+    /// put to it.
+    pub(super) fn lose_gate(&mut self, trigger: &Trigger) {
+        if let Some(attached) = &mut self.attached
+            && let Some((stream, function_id)) = trigger.join_function()
+        {
+            attached.lost.gates.lose(stream, function_id);
+        }
+    }
+
+    /// Whether another server has the functions of streams.
+    pub(super) fn stands_by(&self) -> bool {
+        let attached = self.attached.as_ref();
+        attached.is_some_and(|attached| attached.standing.is_by())
     }
 
     /// The link is lost, and is to be there again.
@@ -299,10 +317,13 @@ impl Engine {
     /// The engine has handed over its triggers and told which functions there are: what waited for that
     /// goes on.
     pub(super) fn settle(&mut self) {
+        let is_forgetting = self.is_forgetting();
         let Some(attached) = &mut self.attached else {
             return;
         };
-        if std::mem::replace(&mut attached.is_settled, true) {
+        // What is missed has to be known first.
+        attached.settles_later = is_forgetting;
+        if is_forgetting || std::mem::replace(&mut attached.is_settled, true) {
             return;
         }
         attached.was_settled = true;
@@ -318,6 +339,13 @@ impl Engine {
         self.tell_all_hooks(); // before the joins that are decided now
         self.decide_waiting_joins();
         self.look_for_leave_triggers();
+    }
+
+    /// What the engine handed over before is forgotten.
+    pub(super) fn settle_if_due(&mut self) {
+        if self.attached.as_ref().is_some_and(|it| it.settles_later) {
+            self.settle();
+        }
     }
 
     /// Lets the leaves go that waited, once a trigger for them is known.
@@ -374,17 +402,25 @@ impl Engine {
         None
     }
 
-    /// Joins that wait, as far as they need to wait no longer.
+    /// Joins that wait are looked at again, in turns.
     fn decide_waiting_joins(&mut self) {
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        for (until, request) in std::mem::take(&mut attached.joins) {
-            match &mut self.attached {
-                Some(attached) if attached.holds(&request) => {
+        let waiting = self.attached.as_ref().map_or(0, |it| it.joins.len());
+        self.work.waiting_joins = waiting;
+    }
+
+    /// Asks about as many of them as this turn may, as far as they need to wait no longer.
+    pub(super) fn go_on_deciding(&mut self) {
+        while self.work.waiting_joins > 0 && self.work.steps.take_one() {
+            self.work.waiting_joins -= 1;
+            let Some(attached) = &mut self.attached else {
+                return;
+            };
+            match attached.joins.pop_front() {
+                Some((until, request)) if attached.holds(&request) => {
                     attached.joins.push_back((until, request));
                 }
-                _ => self.ask_join_functions(request),
+                Some((_, request)) => self.ask_join_functions(request),
+                None => self.work.waiting_joins = 0,
             }
         }
     }
@@ -424,31 +460,39 @@ impl Engine {
         }
     }
 
-    /// The link is there: what waited for it is asked, in order.
+    /// Whether calls wait for the link, though it is there: they have their turns, in order.
+    pub(super) fn has_waiting_calls(&self) -> bool {
+        let attached = self.attached.as_ref();
+        attached.is_some_and(|it| it.link.up().is_some() && !it.waiting.calls.is_empty())
+    }
+
+    /// The link is there: asks as much of what waited for it as this turn may.
     pub(super) fn ask_what_waited(&mut self) {
-        while let Some(call) = self.attached.as_mut().and_then(|it| it.waiting.pop()) {
-            self.ask(&call.target.call(&call.data), call.awaits);
+        while let Some(attached) = &mut self.attached
+            && let Some(link) = attached.link.up()
+            && self.work.steps.take_one()
+            && let Some(call) = attached.waiting.pop()
+        {
+            self.work.steps.take_bytes(call.data.len());
+            self.ask_at(link, &call.target.call(&call.data), call.awaits);
         }
     }
 
     /// A call finds the link down: some wait for it, the others end.
     pub(super) fn wait_for_link(&mut self, call: &Outgoing<'_>, awaits: Awaits) {
-        let waits = matches!(
-            awaits,
-            Awaits::Custom { .. } | Awaits::Join(_) | Awaits::JoinCondition(..)
-        );
+        let waits = awaits.may_wait_for_link();
         let until = self.now.monotonic + self.call_timeout;
         let (bytes_max, len_max) = (self.limits.call_queue_bytes, self.limits.calls_in_flight);
         let Some(attached) = self.attached.as_mut().filter(|_| waits) else {
             if matches!(awaits, Awaits::Condition(_)) {
                 self.metrics().trigger_calls_dropped.increment();
             }
-            return self.hear(awaits, call.function_id, Answered::Gone(&not_connected()));
+            return self.end_call(awaits, call.function_id, How::Gone(not_connected()));
         };
         let waiting = &mut attached.waiting;
         if waiting.bytes > bytes_max || waiting.calls.len() >= len_max {
             self.metrics().calls_refused.increment();
-            return self.hear(awaits, call.function_id, Answered::Refused(OVERLOADED));
+            return self.end_call(awaits, call.function_id, How::Refused(OVERLOADED.into()));
         }
         waiting.push(WaitingCall {
             until,
@@ -465,20 +509,25 @@ impl Engine {
     /// Ends what has waited for the link long enough.
     pub(super) fn end_overdue_waits(&mut self) {
         let now = self.now.monotonic;
-        while let Some(call) = self
-            .attached
-            .as_mut()
-            .and_then(|it| it.waiting.pop_due(now))
+        let mut left = OVERDUE_A_TURN;
+        while left > 0
+            && let Some(call) = self
+                .attached
+                .as_mut()
+                .and_then(|it| it.waiting.pop_due(now))
         {
+            left -= 1;
             self.hear(
                 call.awaits,
                 &call.target.function_id,
                 Answered::Gone(&not_connected()),
             );
         }
-        while let Some(attached) = &mut self.attached
+        while left > 0
+            && let Some(attached) = &mut self.attached
             && let Some((_, request)) = attached.joins.pop_front_if(|(until, _)| *until <= now)
         {
+            left -= 1;
             match attached.is_settled {
                 // A function of it is missing still: the others are asked.
                 true => self.ask_join_functions(request),

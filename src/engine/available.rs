@@ -31,11 +31,9 @@ impl Engine {
             return;
         }
         self.functions_due = None;
-        let mut followers = self.triggers.of_functions_available();
-        self.keep_listeners(&mut followers);
         let has_changed = self.functions.take_changed();
-        if has_changed && !followers.is_empty() && self.drain_until.is_none() {
-            self.begin_listing(Listing::for_followers(followers));
+        if has_changed && self.drain_until.is_none() {
+            self.begin_listing(Listing::for_followers());
         }
     }
 }

@@ -20,11 +20,18 @@ use super::target::Target;
 /// Time limits of calls that have ended, kept until there are so many more than of others.
 const SPARE_DEADLINES: usize = 1024;
 
+/// Told to whoever finds no room.
+pub(super) const OVERLOADED: &str = "server is overloaded";
+
+/// Calls that have had their time end so many at a time.
+pub(super) const OVERDUE_A_TURN: usize = 512;
+
 /// What a call takes beside its texts, about, with its places in the tables.
 const STREAM_CALL_BYTES: usize = 192;
 const FUNCTION_CALL_BYTES: usize = 448;
 
 /// Who waits for an answer, and how it is to be written.
+#[derive(Clone)]
 pub(super) struct Caller {
     pub(super) peer: SlotId,
     /// The caller's own name for the call.
@@ -453,6 +460,14 @@ impl Awaits {
     /// Whether it is a debt, not to be refused whatever waits.
     pub(super) fn is_owed(&self) -> bool {
         matches!(self, Awaits::Condition(handler) if handler.is_owed)
+    }
+
+    /// Whether it waits for the link to an engine while that is down.
+    pub(super) fn may_wait_for_link(&self) -> bool {
+        matches!(
+            self,
+            Awaits::Custom { .. } | Awaits::Join(_) | Awaits::JoinCondition(..)
+        )
     }
 
     /// Who has brought it about.

@@ -49,10 +49,9 @@ impl Engine {
     /// Reads once from each socket that has something, in turn.
     pub(super) fn read_sockets(&mut self) {
         let mut bytes = 0;
-        self.listed_bytes = 0;
         // Once around, so that a socket that is queued again has its next turn in the next one.
         for _ in 0..self.readable.len() {
-            if bytes + self.listed_bytes >= READ_BYTES_A_TURN {
+            if bytes >= READ_BYTES_A_TURN {
                 return;
             }
             let Some(id) = self.readable.pop_front() else {
@@ -121,6 +120,7 @@ impl Engine {
             }
             Some(Phase::Admission { .. } | Phase::Closing) | None => {}
         }
+        self.go_on();
         self.buffer = buffer;
     }
 
@@ -191,16 +191,17 @@ impl Engine {
 
     fn on_event(&mut self, id: SlotId, event: Event<'_>) -> Flow {
         match event {
-            Event::Message(payload) => self.on_payload(id, payload),
+            Event::Message(payload) => {
+                self.on_payload(id, payload);
+                self.go_on(); // what it has brought about
+            }
             Event::Ping(payload) => self.peers.send_control(id, &pong_frame(payload)),
             Event::Pong => {}
             Event::Close(reply) => self.close_with(id, &reply.frame()),
         }
         let held_at = self.unsent_max();
         let is_held = self.peers.get(id).is_none_or(|peer| peer.is_held(held_at));
-        // A list of all that is registered costs far more than the call that asks for it.
-        let is_long = self.listed_bytes >= READ_BYTES_A_TURN;
-        match is_held || is_long {
+        match is_held {
             true => Flow::Pause,
             false => Flow::Continue,
         }

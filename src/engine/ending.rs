@@ -1,5 +1,8 @@
 //! The end of a worker: what it had is gone for everybody at once, and is removed in turns. So are the
-//! triggers of a type read again that has changed hands.
+//! triggers of a type read again that has changed hands, the functions of a worker moved that says where
+//! it stands, and what an engine handed over forgotten that hands it over anew.
+
+use std::ops::Bound;
 
 use crate::id::{SlotId, Text};
 use crate::protocol::call::ErrorBody;
@@ -7,7 +10,7 @@ use crate::protocol::call::ErrorBody;
 use super::Engine;
 use super::attached::not_connected;
 use super::calls::Answered;
-use super::firing::steps_of;
+use super::peers::{FunctionIds, Peer};
 use super::target::FunctionRef;
 use super::trigger::Trigger;
 use super::triggers::Ids;
@@ -21,13 +24,28 @@ pub(super) struct Ending {
     /// Where its functions stand.
     namespace: Option<Text>,
     /// Functions that it registered.
-    functions: Ids,
+    functions: FunctionIds,
     /// Ids of triggers that others have taken over.
     lost: Ids,
     /// Trigger types that it served.
     types: Ids,
     /// For those who wait for it.
     error: ErrorBody,
+}
+
+/// A worker that stands in another namespace from now on, and its functions that have still to move.
+pub(super) struct Settling {
+    id: SlotId,
+    namespace: Text,
+    /// The last function that has moved, and the next trigger by the number of its registration.
+    after: Option<Box<str>>,
+    triggers_from: u64,
+}
+
+/// What the engine over that link handed over before the `until`th registration: it is told anew.
+pub(super) struct Forgetting {
+    link: SlotId,
+    until: u64,
 }
 
 /// Triggers of a type that has changed hands: those before `until` that are read again from `from` on.
@@ -41,8 +59,13 @@ pub(super) struct Retyping {
 
 impl Engine {
     /// A peer is gone: what is its own serves nobody from now on.
-    pub(super) fn begin_ending(&mut self, id: SlotId, namespace: Option<Text>, functions: Ids) {
-        let is_link = self.is_link(id);
+    pub(super) fn begin_ending(
+        &mut self,
+        id: SlotId,
+        namespace: Option<Text>,
+        functions: FunctionIds,
+    ) {
+        let is_link = self.peers.get(id).is_some_and(Peer::is_link);
         self.functions.end(id);
         let (lost, types) = self.triggers.end(id);
         let error = match is_link {
@@ -57,19 +80,10 @@ impl Engine {
             types,
             error,
         });
-        // What the engine handed over is gone before the next link begins.
-        let steps = self.work.steps;
-        if is_link {
-            self.work.steps = usize::MAX;
-        }
-        self.go_on_ending();
-        if is_link {
-            self.work.steps = steps;
-        }
     }
 
     pub(super) fn go_on_ending(&mut self) {
-        while self.work.steps > 0
+        while self.work.steps.are_left()
             && let Some(mut ending) = self.work.endings.pop_front()
         {
             if !self.end_some(&mut ending) {
@@ -78,6 +92,8 @@ impl Engine {
             self.functions.has_ended(ending.id);
             self.triggers.has_ended(ending.id);
         }
+        self.go_on_settling();
+        self.go_on_forgetting();
         self.go_on_retyping();
     }
 
@@ -85,42 +101,134 @@ impl Engine {
     fn end_some(&mut self, ending: &mut Ending) -> bool {
         let id = ending.id;
         let mut is_hook = false;
-        while self.work.take_step()
+        while self.work.steps.take_one()
             && let Some(function_id) = ending.functions.next()
         {
-            is_hook |= self.functions.unregister(
-                FunctionRef::new(&function_id, ending.namespace.as_deref()),
-                id,
-            );
+            let namespace = ending.namespace.as_deref();
+            let settled = namespace.map(|_| FunctionRef::new(&function_id, namespace));
+            for function in [Some(FunctionRef::plain(&function_id)), settled] {
+                is_hook |= function.is_some_and(|it| self.functions.unregister(it, id));
+            }
         }
         self.functions_changed(is_hook);
-        while self.calls.has_functions_of(id) && self.work.steps > 0 {
-            let calls = self.calls.forget_some_of(id, self.work.steps);
-            self.work.take_steps(calls.len().max(1));
+        while self.calls.has_functions_of(id) && self.work.steps.are_left() {
+            let calls = self.calls.forget_some_of(id, self.work.steps.left());
+            self.work.steps.take(calls.len().max(1));
             for call in calls {
                 self.hear_call(call, Answered::Gone(&ending.error));
             }
         }
-        while self.work.steps > 0 && self.triggers.len_of(id) > 0 {
-            let some = self.triggers.len_of(id).min(self.work.steps);
-            self.work.take_steps(some);
-            for trigger in self.triggers.forget_some_of(id, some) {
-                self.trigger_gone(&trigger);
-            }
-        }
-        while self.work.take_step()
+        self.forget_triggers_of(id, u64::MAX);
+        while self.work.steps.take_one()
             && let Some(trigger_id) = ending.lost.next()
         {
             self.triggers.release_lost(id, &trigger_id);
         }
-        while self.work.take_step()
+        while self.work.steps.take_one()
             && let Some(trigger_type) = ending.types.next()
         {
             if self.triggers.forget_type(&trigger_type, id) {
                 self.retype(trigger_type, None);
             }
         }
-        self.work.steps > 0
+        self.work.steps.are_left()
+    }
+
+    /// Removes triggers of that worker as this turn may: those registered before the `until`th.
+    fn forget_triggers_of(&mut self, id: SlotId, until: u64) {
+        let is_link = self.attached.is_some();
+        while self.work.steps.are_left() {
+            let most = self.work.steps.left();
+            let (forgotten, gone) = self.triggers.forget_some_of(id, until, most);
+            self.work.steps.take(forgotten);
+            for trigger in gone {
+                self.trigger_gone(&trigger);
+                if is_link {
+                    self.lose_gate(&trigger);
+                }
+            }
+            if forgotten < most {
+                return;
+            }
+        }
+    }
+
+    /// What the engine over that link has handed over so far is forgotten: it does so anew.
+    pub(super) fn begin_forgetting(&mut self, link: SlotId) {
+        let until = self.triggers.next_order();
+        self.work.forgettings.push_back(Forgetting { link, until });
+    }
+
+    fn go_on_forgetting(&mut self) {
+        while self.work.steps.are_left()
+            && let Some(forgetting) = self.work.forgettings.front()
+        {
+            let (link, until) = (forgetting.link, forgetting.until);
+            self.forget_triggers_of(link, until);
+            if self.triggers.has_some_of(link, until) {
+                return;
+            }
+            self.work.forgettings.pop_front();
+            self.settle_if_due();
+        }
+    }
+
+    /// Whether something is left of what an engine handed over that is to do so anew.
+    pub(super) fn is_forgetting(&self) -> bool {
+        !self.work.forgettings.is_empty() || !self.work.endings.is_empty()
+    }
+
+    /// A worker stands there from now on, and so does what it has registered. Its socket is left unread
+    /// meanwhile.
+    pub(super) fn begin_settling(&mut self, id: SlotId, namespace: Text) {
+        self.hold_for_work(Some(id));
+        self.work.settlings.push_back(Settling {
+            id,
+            namespace,
+            after: None,
+            triggers_from: 0,
+        });
+    }
+
+    fn go_on_settling(&mut self) {
+        while self.work.steps.are_left()
+            && let Some(mut settling) = self.work.settlings.pop_front()
+        {
+            match self.settle_some(&mut settling) {
+                true => self.release_after_work(Some(settling.id)),
+                false => self.work.settlings.push_front(settling),
+            }
+        }
+    }
+
+    /// Moves as much as this turn may. True when nothing is left.
+    fn settle_some(&mut self, settling: &mut Settling) -> bool {
+        let (id, name) = (settling.id, &settling.namespace);
+        let peer = self.peers.get(id);
+        if peer.is_none_or(|peer| peer.namespace.as_ref() != Some(name)) {
+            return true; // it has ended
+        }
+        let mut is_hook = false;
+        while self.work.steps.take_one()
+            && let Some(function_id) = self.function_behind(id, settling.after.as_deref())
+        {
+            is_hook |= self.settle_function_in(id, &function_id, name);
+            settling.after = Some(function_id);
+        }
+        self.functions_changed(is_hook);
+        let (most, from) = (self.work.steps.left(), settling.triggers_from);
+        let (settled, next) = self.triggers.settle_some_in(id, name, from, most);
+        self.work.steps.take(settled.max(1));
+        settling.triggers_from = next.unwrap_or(u64::MAX);
+        next.is_none() && self.work.steps.are_left()
+    }
+
+    /// The next function that the worker has registered.
+    pub(super) fn function_behind(&self, id: SlotId, after: Option<&str>) -> Option<Box<str>> {
+        let functions = &self.peers.get(id)?.functions;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut behind = functions.range::<str, _>((from, Bound::Unbounded));
+        behind.next().cloned()
     }
 
     /// A type has changed hands: its triggers are read again, and handed to who serves it.
@@ -136,7 +244,7 @@ impl Engine {
     }
 
     pub(super) fn go_on_retyping(&mut self) {
-        while self.work.steps > 0
+        while self.work.steps.are_left()
             && let Some(mut retyping) = self.work.retypings.pop_front()
         {
             match self.retype_some(&mut retyping) {
@@ -154,10 +262,11 @@ impl Engine {
         let most = RETYPED_AT_A_TIME;
         let trigger_type = &retyping.trigger_type;
         let (slots, next) = self.triggers.retype(trigger_type, from, until, most);
-        self.work.take_steps(1);
+        self.work.steps.take(1);
         for slot in slots {
             let bytes = self.triggers.get(slot).map_or(0, Trigger::held_bytes);
-            self.work.take_steps(steps_of(bytes));
+            self.work.steps.take(1);
+            self.work.steps.take_bytes(bytes);
             if let Some(server) = retyping.server {
                 self.hand_over(server, slot);
             }

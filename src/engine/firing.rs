@@ -1,153 +1,279 @@
-//! What is told to many triggers at once, or made of very many rows, is done in turns: each turn has a
-//! budget, and goes on where the one before stopped.
+//! What is told to triggers, one after another: each turn has a budget, and goes on where the one before
+//! stopped. An event, a join, what is published or logged, and what the server itself tells take this
+//! way, so that each of them costs a turn no more however many hear of it.
 
 use std::collections::VecDeque;
 
-use crate::id::{SlotId, Text};
+use crate::id::{ItemId, SlotId, Text};
+use crate::log::Shown;
 use crate::protocol::call::ErrorBody;
-use crate::protocol::logs::otlp;
+use crate::protocol::listing::inputs;
+use crate::protocol::logs::LogEntry;
+use crate::shard::Fired;
 
 use super::Engine;
 use super::attached::Callee;
 use super::calls::Handler;
-use super::ending::{Ending, Retyping};
-use super::listings::Listing;
-use super::trigger::Called;
-
-/// What one turn does of it: so many calls or rows, each of so many bytes or less.
-const STEPS_A_TURN: usize = 512;
-const STEP_BYTES: usize = 1024;
-/// What frames of logs may hold that wait for their turn. Others are dropped, as telemetry may be.
-const LOGS_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Work that goes on from turn to turn.
-#[derive(Default)]
-pub(super) struct Work {
-    /// Calls of triggers, in order.
-    firings: VecDeque<Firing>,
-    /// Frames of logs whose records have still to be told.
-    logs: VecDeque<(SlotId, otlp::Frame)>,
-    logs_bytes: usize,
-    listings: VecDeque<Listing>,
-    /// Workers that are gone, and of which something is left.
-    pub(super) endings: VecDeque<Ending>,
-    /// Trigger types that have changed hands.
-    pub(super) retypings: VecDeque<Retyping>,
-    /// What this turn may still do.
-    pub(super) steps: usize,
-}
+use super::followers::Audience;
+use super::trigger::{CIRCLE_CALLS_A_SECOND, Called};
 
 /// The same, told to several triggers.
-struct Firing {
-    called: VecDeque<Called>,
-    payload: Text,
+pub(super) struct Firing {
+    audience: Audience,
+    /// The registration to look at next, and the first one that came too late.
+    from: u64,
+    until: u64,
+    payload: Payload,
+    /// The join that its audience is asked about.
+    join: Option<SlotId>,
+    /// A trigger has published it: what it is told to publishes no further. Else each level of a nested
+    /// value would be told to all of them, and the levels multiply.
+    is_of_trigger: bool,
     /// Functions of ours that cannot read it: they are not asked again.
     unreadable: Vec<Box<str>>,
+    was_told: bool,
     /// The socket that brought it about, which is left unread meanwhile.
     by: Option<SlotId>,
 }
 
-impl Work {
-    pub(super) fn is_empty(&self) -> bool {
-        self.firings.is_empty()
-            && self.logs.is_empty()
-            && self.listings.is_empty()
-            && self.endings.is_empty()
-            && self.retypings.is_empty()
+/// What they are told, made once there is somebody who hears of it.
+enum Payload {
+    Text(Text),
+    Event(Fired),
+    Entry(Box<LogEntry>),
+    /// The join's own.
+    Join,
+}
+
+/// Firings that wait for their turn, in order.
+#[derive(Default)]
+pub(super) struct Firings {
+    queue: VecDeque<Firing>,
+    bytes: usize,
+}
+
+impl Firing {
+    fn new(audience: Audience, payload: Payload) -> Firing {
+        Firing {
+            audience,
+            from: 0,
+            until: u64::MAX,
+            payload,
+            join: None,
+            is_of_trigger: false,
+            unreadable: Vec::new(),
+            was_told: false,
+            by: None,
+        }
     }
 
-    /// Whether this turn may do one step more, which is taken.
-    pub(super) fn take_step(&mut self) -> bool {
-        let may = self.steps > 0;
-        self.take_steps(1);
-        may
+    /// An event.
+    pub(super) fn of_event(fired: Fired) -> Firing {
+        let audience = Audience::Event {
+            key: fired.key.clone(),
+            item: fired.frame.item().map(ItemId::from),
+            version: fired.version,
+        };
+        Firing::new(audience, Payload::Event(fired))
     }
 
-    pub(super) fn take_steps(&mut self, count: usize) {
-        self.steps = self.steps.saturating_sub(count);
+    /// A join, which the audience has to say something on.
+    pub(super) fn of_join(stream: &str, join: SlotId) -> Firing {
+        Firing {
+            join: Some(join),
+            ..Firing::new(Audience::Join(stream.into()), Payload::Join)
+        }
+    }
+
+    /// What is published under that topic: by an SDK worker, or by a trigger.
+    pub(super) fn of_topic(topic: &str, data: &str, by: Option<SlotId>) -> Firing {
+        Firing {
+            is_of_trigger: by.is_none(),
+            by,
+            ..Firing::new(Audience::Topic(topic.into()), Payload::Text(data.into()))
+        }
+    }
+
+    /// What is logged.
+    pub(super) fn of_log(entry: LogEntry) -> Firing {
+        let audience = Audience::Log((*entry.severity_text).into());
+        Firing::new(audience, Payload::Entry(Box::new(entry)))
+    }
+
+    /// What the server itself tells.
+    pub(super) fn of_server(audience: Audience, payload: Text) -> Firing {
+        Firing::new(audience, Payload::Text(payload))
+    }
+
+    /// The same for a socket that is left unread meanwhile.
+    pub(super) fn by(mut self, by: Option<SlotId>) -> Firing {
+        self.by = by;
+        self
+    }
+
+    /// What it keeps, though others may share it.
+    fn held_bytes(&self) -> usize {
+        let payload = match &self.payload {
+            Payload::Text(text) => text.len(),
+            Payload::Event(fired) => fired.frame.text().len(),
+            Payload::Entry(entry) => entry.body.len() + entry.attributes.len(),
+            Payload::Join => 0,
+        };
+        size_of::<Firing>() + payload
     }
 }
 
-/// What making or passing on so many bytes costs.
-pub(super) fn steps_of(bytes: usize) -> usize {
-    1 + bytes / STEP_BYTES
+impl Firings {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// What those hold that wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn push_back(&mut self, firing: Firing) {
+        self.bytes += firing.held_bytes();
+        self.queue.push_back(firing);
+    }
+
+    fn push_front(&mut self, firing: Firing) {
+        self.bytes += firing.held_bytes();
+        self.queue.push_front(firing);
+    }
+
+    fn pop_front(&mut self) -> Option<Firing> {
+        let firing = self.queue.pop_front()?;
+        self.bytes -= firing.held_bytes();
+        Some(firing)
+    }
 }
 
 impl Engine {
-    /// A turn begins: goes on with what the ones before have left.
-    pub(super) fn go_on_with_work(&mut self) {
-        self.work.steps = STEPS_A_TURN;
-        self.go_on_ending();
-        self.go_on_firing();
-        while self.work.steps > 0 && self.work.firings.is_empty() && self.tell_next_log() {
-            self.go_on_firing();
-        }
-        for _ in 0..self.work.listings.len() {
-            if self.work.steps > 0
-                && let Some(listing) = self.work.listings.pop_front()
-            {
-                self.go_on_listing(listing);
-            }
-        }
+    /// Whatever hears of it is told in its turn: what is registered from now on is not.
+    pub(super) fn fire_all(&mut self, mut firing: Firing) {
+        firing.until = self.triggers.next_order();
+        self.hold_for_work(firing.by);
+        self.work.firings.push_back(firing);
     }
 
-    /// Tells all these triggers the same. `by`: the socket that brought it about.
-    pub(super) fn fire_all(&mut self, called: Vec<Called>, payload: Text, by: Option<SlotId>) {
-        if called.is_empty() {
-            return;
-        }
-        self.hold_for_work(by);
-        self.work.firings.push_back(Firing {
-            called: called.into(),
-            payload,
-            unreadable: Vec::new(),
-            by,
-        });
-        self.go_on_firing();
-    }
-
-    fn go_on_firing(&mut self) {
-        while self.work.steps > 0
+    /// Tells as many as this turn may.
+    pub(super) fn go_on_firing(&mut self) {
+        while self.work.steps.are_left()
             && let Some(mut firing) = self.work.firings.pop_front()
         {
-            while self.work.steps > 0
-                && let Some(called) = firing.called.pop_front()
-            {
-                self.fire_one(&mut firing, called);
-            }
-            if !firing.called.is_empty() {
+            while self.work.steps.are_left() && self.fire_next(&mut firing) {}
+            let (audience, from, until) = (&firing.audience, firing.from, firing.until);
+            if self.triggers.next_of(audience, from, until).is_some() {
                 return self.work.firings.push_front(firing);
             }
-            self.release_after_work(firing.by);
+            self.all_told(firing);
         }
     }
 
-    fn fire_one(&mut self, firing: &mut Firing, called: Called) {
-        let is_known = firing.unreadable.contains(&called.target.function_id);
-        let steps = if is_known {
-            1
-        } else {
-            steps_of(firing.payload.len())
+    /// Tells the next one. False: nobody is left.
+    fn fire_next(&mut self, firing: &mut Firing) -> bool {
+        let (from, until) = (firing.from, firing.until);
+        let Some(next) = self.triggers.next_of(&firing.audience, from, until) else {
+            return false;
         };
-        self.work.steps = self.work.steps.saturating_sub(steps);
-        if is_known {
+        firing.from = next.order + 1;
+        self.work.steps.take(1);
+        if let Some((trigger, called)) = next.called
+            && self.may_be_told(firing, &called)
+        {
+            firing.was_told = true;
+            self.note_circle(trigger, &firing.audience);
+            self.tell_one(firing, called);
+        }
+        true
+    }
+
+    fn may_be_told(&mut self, firing: &Firing, called: &Called) -> bool {
+        match firing.audience {
+            Audience::Log(_) | Audience::FunctionsAvailable | Audience::WorkersAvailable => {
+                self.listens(called)
+            }
+            Audience::Topic(_) if firing.is_of_trigger => {
+                let function = called.target.function();
+                function.id != inputs::PUBLISH || self.functions.find(function).is_some()
+            }
+            _ => !firing.unreadable.contains(&called.target.function_id),
+        }
+    }
+
+    fn tell_one(&mut self, firing: &mut Firing, called: Called) {
+        let Some(payload) = self.payload_of(firing) else {
             return;
+        };
+        self.work.steps.take_bytes(payload.len());
+        if let Some(join) = firing.join {
+            return self.ask_one_about_join(join, called, &payload);
         }
         let handler = Handler {
             target: called.target,
-            payload: Text::clone(&firing.payload),
+            payload,
             is_owed: false,
             on_behalf: called.on_behalf,
         };
-        if !self.call_handler(&handler) {
-            firing.unreadable.push(handler.target.function_id);
+        let function_id = handler.target.function_id.clone();
+        if !self.fire(called.condition.as_deref(), handler) {
+            firing.unreadable.push(function_id);
         }
     }
 
-    /// Leaves out whom it makes no sense to tell what the server itself says: functions of ours, which
-    /// do nothing on it, and those of workers that read nothing.
-    pub(super) fn keep_listeners(&mut self, called: &mut Vec<Called>) {
-        called.retain(|called| match self.callee_of(called.target.function()) {
+    fn payload_of(&self, firing: &mut Firing) -> Option<Text> {
+        let made = match &firing.payload {
+            Payload::Text(text) => return Some(Text::clone(text)),
+            Payload::Event(fired) => Text::from(fired.frame.text()),
+            Payload::Entry(entry) => {
+                let mut text = Vec::new();
+                entry.write(&mut text);
+                String::from_utf8(text).unwrap_or_default().into()
+            }
+            Payload::Join => self.payload_of_join(firing.join?)?,
+        };
+        firing.payload = Payload::Text(Text::clone(&made));
+        Some(made)
+    }
+
+    /// Nobody is left who hears of it.
+    fn all_told(&mut self, firing: Firing) {
+        if let Audience::Event { key, item, .. } = &firing.audience
+            && !firing.was_told
+        {
+            self.count_lost_event(key.stream(), key.group(), item.as_deref());
+        }
+        if let Some(join) = firing.join {
+            self.all_asked_about(join);
+        }
+        self.release_after_work(firing.by);
+    }
+
+    fn note_circle(&mut self, trigger: SlotId, audience: &Audience) {
+        let Audience::Event { key, .. } = audience else {
+            return;
+        };
+        let second = self.now.wall_ms / 1000;
+        if let Some(trigger) = self.triggers.goes_in_a_circle(trigger, second) {
+            tracing::warn!(
+                "trigger {} fires more than {CIRCLE_CALLS_A_SECOND} times a second: if its function changes \
+                 the stream that it follows ({}), it runs in a circle; this is said once",
+                Shown(&trigger),
+                Shown(key.stream())
+            );
+        }
+    }
+
+    /// Whether it makes sense to tell it what the server itself says: functions of ours do nothing on it,
+    /// and some workers read nothing.
+    pub(super) fn listens(&mut self, called: &Called) -> bool {
+        match self.callee_of(called.target.function()) {
             Callee::Peer(callee) => {
                 let is_full = self.no_room_for(callee, None, self.unsent_max()).is_some();
                 if is_full {
@@ -162,79 +288,6 @@ impl Engine {
                 false
             }
             Callee::Nobody | Callee::Away => false,
-        });
-    }
-
-    /// A frame of logs that some trigger may hear of.
-    pub(super) fn keep_logs(&mut self, id: SlotId, frame: otlp::Frame) {
-        if self.work.logs_bytes + frame.held_bytes() > LOGS_BYTES_MAX {
-            return self.warn(id, "a frame of logs is dropped: too many wait to be told");
-        }
-        self.work.logs_bytes += frame.held_bytes();
-        self.hold_for_work(Some(id));
-        self.work.logs.push_back((id, frame));
-        while self.work.steps > 0 && self.work.firings.is_empty() && self.tell_next_log() {}
-    }
-
-    /// Tells the next record of the next frame. False when there is none.
-    fn tell_next_log(&mut self) -> bool {
-        let Some((id, mut frame)) = self.work.logs.pop_front() else {
-            return false;
-        };
-        match frame.next() {
-            Some(Ok(entry)) => {
-                let bytes = entry.body.len() + entry.attributes.len();
-                self.work.steps = self.work.steps.saturating_sub(steps_of(bytes));
-                let (called, payload) = self.followers(&entry);
-                self.work.logs.push_front((id, frame));
-                self.fire_all(called, payload, None);
-            }
-            Some(Err(_)) => self.work.logs.push_front((id, frame)), // it was read before
-            None => {
-                self.work.logs_bytes -= frame.held_bytes();
-                self.release_after_work(Some(id));
-            }
-        }
-        true
-    }
-
-    /// A list that is made in turns. Its socket is left unread until it is there.
-    pub(super) fn begin_listing(&mut self, listing: Listing) {
-        self.hold_for_work(listing.by());
-        match self.work.steps > 0 {
-            true => self.go_on_listing(listing),
-            false => self.work.listings.push_back(listing),
-        }
-    }
-
-    fn go_on_listing(&mut self, mut listing: Listing) {
-        let before = listing.len();
-        let most = self.work.steps;
-        let (is_done, looked_at) = self.list_some(&mut listing, most);
-        let steps = looked_at + (listing.len() - before) / STEP_BYTES;
-        self.work.steps = self.work.steps.saturating_sub(steps.max(1));
-        match is_done {
-            true => {
-                let by = listing.by();
-                self.listed(listing);
-                self.release_after_work(by);
-            }
-            false => self.work.listings.push_back(listing),
-        }
-    }
-
-    pub(super) fn hold_for_work(&mut self, by: Option<SlotId>) {
-        if let Some(peer) = by.and_then(|id| self.peers.get_mut(id)) {
-            peer.work_under_way += 1;
-        }
-    }
-
-    pub(super) fn release_after_work(&mut self, by: Option<SlotId>) {
-        if let Some(id) = by
-            && let Some(peer) = self.peers.get_mut(id)
-        {
-            peer.work_under_way = peer.work_under_way.saturating_sub(1);
-            self.queue(id);
         }
     }
 }

@@ -7,12 +7,32 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
-use crate::id::SlotId;
+use crate::id::{GroupKey, ItemId, SlotId};
 use crate::protocol::trigger::{PresenceTrigger, StreamTrigger, SubscribeTrigger};
 use crate::shard::followed::Followed;
 use crate::shard::hooks::Streams;
 
 use super::trigger::Matcher;
+
+/// Who hears of something: the triggers that follow it.
+#[derive(Debug)]
+pub(super) enum Audience {
+    /// `item`: what the event is about, if that is an item.
+    Event {
+        key: GroupKey,
+        item: Option<ItemId>,
+        /// The state of the hooks when it happened: triggers that came later do not hear of it.
+        version: u64,
+    },
+    /// Of that stream.
+    Join(Box<str>),
+    Leave(Box<str>),
+    /// Of that severity.
+    Log(Box<str>),
+    Topic(Box<str>),
+    FunctionsAvailable,
+    WorkersAvailable,
+}
 
 /// Triggers in the order of registration.
 #[derive(Default)]
@@ -52,9 +72,6 @@ struct ByName {
 pub(super) struct OfPresence {
     by_stream: ByName,
     streams: Streams,
-    len: usize,
-    /// How many of them ask a condition.
-    with_condition: usize,
 }
 
 impl Followers {
@@ -90,21 +107,29 @@ impl Followers {
         }
     }
 
-    /// Triggers of an event, in order of registration. `item`: what it is about, if that is an item.
-    pub(super) fn of_event(&self, stream: &str, group: &str, item: Option<&str>) -> Vec<SlotId> {
-        let Some(of_stream) = self.events.get(stream) else {
-            return Vec::new();
-        };
-        let of_group = [Some(&of_stream.any_group), of_stream.groups.get(group)];
-        in_order(of_group.into_iter().flatten().flat_map(|by_item| {
-            let named = item.and_then(|item| by_item.named.get(item));
-            [Some(&by_item.any), named].into_iter().flatten()
-        }))
-    }
-
-    /// Triggers of a topic, in order of registration.
-    pub(super) fn of_topic(&self, topic: &str) -> impl Iterator<Item = SlotId> {
-        self.topics.get(topic).into_iter().flat_map(List::iter)
+    /// The first trigger of that audience that was registered as the `from`th or later, and as which.
+    /// A call costs the same however many there are.
+    pub(super) fn next(&self, audience: &Audience, from: u64) -> Option<(u64, SlotId)> {
+        match audience {
+            Audience::Event { key, item, .. } => {
+                let of_stream = self.events.get(key.stream())?;
+                let of_group = [
+                    Some(&of_stream.any_group),
+                    of_stream.groups.get(key.group()),
+                ];
+                let lists = of_group.into_iter().flatten().flat_map(|by_item| {
+                    let named = item.as_deref().and_then(|item| by_item.named.get(item));
+                    [Some(&by_item.any), named].into_iter().flatten()
+                });
+                next_of(lists, from)
+            }
+            Audience::Join(stream) => self.joins.by_stream.next(stream, from),
+            Audience::Leave(stream) => self.leaves.by_stream.next(stream, from),
+            Audience::Log(_) => self.logs.next(from),
+            Audience::Topic(topic) => self.topics.get(topic)?.next(from),
+            Audience::FunctionsAvailable => self.functions_available.next(from),
+            Audience::WorkersAvailable => self.workers_available.next(from),
+        }
     }
 
     /// What some trigger follows: events, joins, leaves.
@@ -151,28 +176,13 @@ impl Followers {
 }
 
 impl OfPresence {
-    /// Triggers of that stream, in order of registration.
-    pub(super) fn find(&self, stream: &str) -> Vec<SlotId> {
-        self.by_stream.find(stream)
-    }
-
-    /// All triggers, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = SlotId> {
-        let lists = [&self.by_stream.any]
-            .into_iter()
-            .chain(self.by_stream.named.values());
-        lists.flat_map(List::iter)
-    }
-
-    /// How many there are, and how many of them ask a condition.
-    pub(super) fn len(&self) -> (usize, usize) {
-        (self.len, self.with_condition)
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_stream.is_empty()
     }
 
     fn add(&mut self, order: u64, slot: SlotId, matcher: &PresenceTrigger) {
         self.by_stream.add(matcher.stream.as_deref(), order, slot);
-        self.len += 1;
-        self.with_condition += usize::from(matcher.condition.is_some());
         match &matcher.stream {
             Some(stream) => self.streams.named.insert((**stream).into()),
             None => self.streams.all = true,
@@ -181,8 +191,6 @@ impl OfPresence {
 
     fn remove(&mut self, order: u64, matcher: &PresenceTrigger) {
         self.by_stream.remove(matcher.stream.as_deref(), order);
-        self.len -= 1;
-        self.with_condition -= usize::from(matcher.condition.is_some());
         match &matcher.stream {
             Some(stream) if self.by_stream.named.contains_key(stream) => {}
             Some(stream) => self.streams.named.remove(stream),
@@ -210,12 +218,9 @@ impl ByName {
         self.any.is_empty() && self.named.is_empty()
     }
 
-    fn find(&self, name: &str) -> Vec<SlotId> {
-        in_order(
-            [Some(&self.any), self.named.get(name)]
-                .into_iter()
-                .flatten(),
-        )
+    fn next(&self, name: &str, from: u64) -> Option<(u64, SlotId)> {
+        let lists = [Some(&self.any), self.named.get(name)];
+        next_of(lists.into_iter().flatten(), from)
     }
 }
 
@@ -224,12 +229,9 @@ impl List {
         self.0.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = SlotId> {
-        self.0.values().copied()
-    }
-
-    fn entries(&self) -> impl Iterator<Item = (u64, SlotId)> {
-        self.0.iter().map(|(order, slot)| (*order, *slot))
+    fn next(&self, from: u64) -> Option<(u64, SlotId)> {
+        let next = self.0.range(from..).next();
+        next.map(|(order, slot)| (*order, *slot))
     }
 
     fn add(&mut self, order: u64, slot: SlotId) {
@@ -241,11 +243,10 @@ impl List {
     }
 }
 
-/// What these lists hold, in order of registration.
-fn in_order<'a>(lists: impl Iterator<Item = &'a List>) -> Vec<SlotId> {
-    let mut found: Vec<(u64, SlotId)> = lists.flat_map(List::entries).collect();
-    found.sort_unstable_by_key(|(order, _)| *order);
-    found.into_iter().map(|(_, slot)| slot).collect()
+/// The first in these lists that was registered as the `from`th or later.
+fn next_of<'a>(lists: impl Iterator<Item = &'a List>, from: u64) -> Option<(u64, SlotId)> {
+    let firsts = lists.filter_map(|list| list.next(from));
+    firsts.min_by_key(|(order, _)| *order)
 }
 
 fn add_to(lists: &mut HashMap<Box<str>, List>, name: &str, order: u64, slot: SlotId) {
@@ -287,6 +288,24 @@ mod tests {
         PresenceTrigger {
             stream: stream.map(Box::from),
             condition: condition.map(Box::from),
+        }
+    }
+
+    /// Who hears of it, in order of registration.
+    fn found(followers: &Followers, audience: &Audience) -> Vec<SlotId> {
+        let (mut from, mut found) = (0, Vec::new());
+        while let Some((order, slot)) = followers.next(audience, from) {
+            from = order + 1;
+            found.push(slot);
+        }
+        found
+    }
+
+    fn event(stream: &str, group: &str, item: Option<&str>) -> Audience {
+        Audience::Event {
+            key: GroupKey::new(stream, group),
+            item: item.map(ItemId::from),
+            version: 0,
         }
     }
 
@@ -354,11 +373,17 @@ mod tests {
             }
         }
         followers.add(order, slot(order), &Matcher::Event(of(0)));
-        assert_eq!(followers.of_event("0", "5", None), [11, order].map(slot));
-        let found = followers.of_event("0", "5", Some("4"));
-        assert_eq!(found, [8, 11, order].map(slot));
-        assert_eq!(followers.of_event("0", "x", Some("x")), [slot(order)]);
-        assert_eq!(followers.of_event("1", "5", Some("4")), []);
+        assert_eq!(
+            found(&followers, &event("0", "5", None)),
+            [11, order].map(slot)
+        );
+        let hearing = found(&followers, &event("0", "5", Some("4")));
+        assert_eq!(hearing, [8, 11, order].map(slot));
+        assert_eq!(
+            found(&followers, &event("0", "x", Some("x"))),
+            [slot(order)]
+        );
+        assert_eq!(found(&followers, &event("1", "5", Some("4"))), []);
     }
 
     #[test]
@@ -382,10 +407,13 @@ mod tests {
         for (order, matcher) in all.iter().enumerate() {
             followers.add(order as u64, slot(order as u64), matcher);
         }
-        let found = followers.of_event("1", "g", Some("i"));
-        assert_eq!(found, [0, 1, 2, 3].map(slot));
-        assert_eq!(followers.of_event("1", "g", None), [1, 2].map(slot));
-        assert_eq!(followers.of_event("1", "x", Some("x")), [1].map(slot));
+        let hearing = found(&followers, &event("1", "g", Some("i")));
+        assert_eq!(hearing, [0, 1, 2, 3].map(slot));
+        assert_eq!(found(&followers, &event("1", "g", None)), [1, 2].map(slot));
+        assert_eq!(
+            found(&followers, &event("1", "x", Some("x"))),
+            [1].map(slot)
+        );
         for (order, matcher) in all.iter().enumerate() {
             followers.remove(order as u64, matcher);
         }
@@ -400,9 +428,9 @@ mod tests {
         for (order, matcher) in [&all, &one, &one, &all].into_iter().enumerate() {
             followers.add(order as u64, slot(order as u64), matcher);
         }
-        assert_eq!(followers.leaves.len(), (4, 2));
-        assert_eq!(followers.leaves.find("s"), [0, 1, 2, 3].map(slot));
-        assert_eq!(followers.leaves.find("other"), [0, 3].map(slot));
+        let leaves = |stream: &str| found(&followers, &Audience::Leave(stream.into()));
+        assert_eq!(leaves("s"), [0, 1, 2, 3].map(slot));
+        assert_eq!(leaves("other"), [0, 3].map(slot));
         followers.remove(3, &all);
         followers.remove(1, &one);
         assert!(followers.followed().2.has("other"));
@@ -410,6 +438,6 @@ mod tests {
         assert!(followers.followed().2.has("s") && !followers.followed().2.has("other"));
         followers.remove(2, &one);
         assert!(followers.followed().2.is_empty());
-        assert_eq!(followers.leaves.len(), (0, 0));
+        assert!(followers.leaves.is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! What there is, as the engine's own functions list it: functions, triggers, trigger types; and how
-//! the server is.
+//! What there is, as the engine's own functions list it: functions, triggers, trigger types, workers; and
+//! how the server is. A list is made in turns, and its caller's socket is left unread until it is there.
 
 use serde_json::value::RawValue;
 
@@ -11,47 +11,80 @@ use crate::protocol::trigger::payload::FUNCTIONS_CHANGED;
 
 use super::Engine;
 use super::calls::Caller;
+use super::firing::Firing;
+use super::followers::Audience;
 use super::own::Done;
 use super::registry::INTERNAL_PREFIX;
-use super::trigger::{Called, ServedType};
+use super::trigger::{ServedType, Trigger};
+use super::worker_rows::WorkerRows;
 use super::workers::OUR_VERSION;
 
 /// What rows may add to a list, each, before the next turn.
 const LISTED_BYTES_A_ROW: usize = 1024;
 
-/// A list of functions that is made in turns.
+/// A list that is made in turns.
 pub(super) struct Listing {
     out: Vec<u8>,
     is_first: bool,
-    include_internal: bool,
-    /// The last one that was looked at.
-    after: Option<(Box<str>, Box<str>)>,
+    rows: Rows,
     whom: Whom,
+}
+
+/// What is listed, and the last one that was looked at.
+enum Rows {
+    Functions {
+        include_internal: bool,
+        after: Option<(Box<str>, Box<str>)>,
+    },
+    Triggers {
+        include_internal: bool,
+        after: Option<Box<str>>,
+    },
+    TriggerTypes {
+        include_internal: bool,
+        after: Option<Box<str>>,
+    },
+    Workers(WorkerRows),
+    /// Functions, once some trigger is found that hears of them: from that registration on.
+    IfHeard {
+        from: u64,
+    },
+    /// Nobody hears of it.
+    Nothing,
 }
 
 /// Who is told.
 enum Whom {
-    Caller(Caller),
-    Followers(Vec<Called>),
+    /// Of what it has called.
+    Caller(Caller, &'static str),
+    Followers,
 }
 
 impl Listing {
     /// For triggers of changes in the set of functions.
-    pub(super) fn for_followers(called: Vec<Called>) -> Listing {
+    pub(super) fn for_followers() -> Listing {
         Listing {
             out: FUNCTIONS_CHANGED.into(),
             is_first: true,
-            include_internal: true,
-            after: None,
-            whom: Whom::Followers(called),
+            rows: Rows::IfHeard { from: 0 },
+            whom: Whom::Followers,
+        }
+    }
+
+    fn for_caller(caller: Caller, list: &'static str, begin: &str, rows: Rows) -> Listing {
+        Listing {
+            out: begin.into(),
+            is_first: true,
+            rows,
+            whom: Whom::Caller(caller, list),
         }
     }
 
     /// The socket that asks for it.
     pub(super) fn by(&self) -> Option<SlotId> {
         match &self.whom {
-            Whom::Caller(caller) => Some(caller.peer),
-            Whom::Followers(_) => None,
+            Whom::Caller(caller, _) => Some(caller.peer),
+            Whom::Followers => None,
         }
     }
 
@@ -61,103 +94,179 @@ impl Listing {
 }
 
 impl Engine {
-    /// `engine::functions::list`. `id`: the worker that asks, and hears of what it may call. False: the
-    /// input cannot be read.
-    pub(super) fn list_functions(
+    /// Begins the list that is asked for by that function. Err: the input cannot be read.
+    pub(super) fn begin_list(
         &mut self,
-        id: Option<SlotId>,
-        caller: Option<Caller>,
+        caller: Caller,
+        function_id: &str,
         data: &str,
-    ) -> bool {
-        let checked = self.check_passed_on(data);
-        let include_internal = checked
-            .map_err(|why| ErrorBody::new("invocation_error", why))
-            .and_then(|()| inputs::functions_list(data));
-        match (include_internal, caller) {
-            (Err(error), caller) => {
-                self.fail(id, caller, inputs::LIST_FUNCTIONS, &error);
-                false
-            }
-            (Ok(_), None) => true,
-            (Ok(include_internal), Some(caller)) => {
-                self.begin_listing(Listing {
-                    out: br#"{"functions":["#.to_vec(),
-                    is_first: true,
+    ) -> Result<(), ErrorBody> {
+        let listing = match function_id {
+            inputs::LIST_FUNCTIONS => {
+                let include_internal = inputs::functions_list(data)?;
+                let after = None;
+                let rows = Rows::Functions {
                     include_internal,
-                    after: None,
-                    whom: Whom::Caller(caller),
-                });
-                true
+                    after,
+                };
+                Listing::for_caller(caller, inputs::LIST_FUNCTIONS, r#"{"functions":["#, rows)
             }
-        }
+            inputs::LIST_TRIGGERS => {
+                let include_internal = inputs::triggers_list(data)?;
+                let after = None;
+                let rows = Rows::Triggers {
+                    include_internal,
+                    after,
+                };
+                let begin = listing::TRIGGERS_BEGIN;
+                Listing::for_caller(caller, inputs::LIST_TRIGGERS, begin, rows)
+            }
+            inputs::LIST_TRIGGER_TYPES => {
+                let include_internal = inputs::trigger_types_list(data)?;
+                let after = None;
+                let rows = Rows::TriggerTypes {
+                    include_internal,
+                    after,
+                };
+                let begin = listing::TRIGGER_TYPES_BEGIN;
+                Listing::for_caller(caller, inputs::LIST_TRIGGER_TYPES, begin, rows)
+            }
+            _ => {
+                let wanted = inputs::workers_list(data)?;
+                let rows = WorkerRows::new(wanted.as_deref(), caller.peer);
+                let begin = listing::workers_begin(self.now.wall_ms);
+                Listing::for_caller(caller, inputs::LIST_WORKERS, &begin, Rows::Workers(rows))
+            }
+        };
+        self.begin_listing(listing);
+        Ok(())
     }
 
     /// Goes on with a list by so many rows. Whether it is whole, and how many were looked at.
-    pub(super) fn list_some(&self, listing: &mut Listing, most: usize) -> (bool, usize) {
-        let peer = match &listing.whom {
-            Whom::Caller(caller) => self.peers.get(caller.peer),
-            Whom::Followers(_) => None,
+    pub(super) fn list_some(&mut self, listing: &mut Listing, most: usize) -> (bool, usize) {
+        let mut part = Part {
+            out: &mut listing.out,
+            is_first: &mut listing.is_first,
+            looked_at: 0,
+            most,
         };
-        let (out, is_first) = (&mut listing.out, &mut listing.is_first);
-        let include_internal = listing.include_internal;
-        let bytes_max = out.len() + most * LISTED_BYTES_A_ROW;
-        let mut looked_at = 0;
-        let after = self
-            .functions
-            .list_some(listing.after.as_ref(), |function| {
-                let (id, metadata) = (function.id, function.metadata);
-                let namespace = function.namespace;
+        let is_whole = match &mut listing.rows {
+            Rows::Functions {
+                include_internal,
+                after,
+            } => {
+                let by = match &listing.whom {
+                    Whom::Caller(caller, _) => Some(caller.peer),
+                    Whom::Followers => None,
+                };
+                *after = self.list_functions(&mut part, after.as_ref(), *include_internal, by);
+                after.is_none()
+            }
+            Rows::Triggers {
+                include_internal,
+                after,
+            } => {
+                let shown = |row: &TriggerRow<'_>| *include_internal || !row.is_internal();
+                *after = self.triggers.list_some(after.as_deref(), |trigger| {
+                    let row = row_of(trigger);
+                    part.look_at(shown(&row), |out| row.write(out))
+                });
+                after.is_none()
+            }
+            Rows::TriggerTypes {
+                include_internal,
+                after,
+            } => {
+                *after = self.list_types(&mut part, after.take(), *include_internal);
+                after.is_none()
+            }
+            Rows::Workers(rows) => self.list_workers(&mut part, rows),
+            Rows::IfHeard { from } => {
+                let (audience, mut looked_at) = (Audience::FunctionsAvailable, 0);
+                let next = self.triggers.next_of(&audience, *from, u64::MAX);
                 looked_at += 1;
-                let is_shown = (include_internal || !id.starts_with(INTERNAL_PREFIX))
-                    && peer
-                        .is_none_or(|peer| peer.access.may_call(namespace, id, metadata).is_ok());
-                if is_shown {
-                    if !std::mem::take(is_first) {
-                        out.push(b',');
-                    }
-                    function.write(out);
+                listing.rows = match next {
+                    None => Rows::Nothing,
+                    Some(next) => match next.called {
+                        Some((_, called)) if self.listens(&called) => Rows::Functions {
+                            include_internal: true,
+                            after: None,
+                        },
+                        _ => Rows::IfHeard {
+                            from: next.order + 1,
+                        },
+                    },
+                };
+                return (matches!(listing.rows, Rows::Nothing), looked_at);
+            }
+            Rows::Nothing => true,
+        };
+        (is_whole, part.looked_at)
+    }
+
+    /// `by`: who asks, and hears of what it may call.
+    fn list_functions(
+        &self,
+        part: &mut Part<'_>,
+        after: Option<&(Box<str>, Box<str>)>,
+        include_internal: bool,
+        by: Option<SlotId>,
+    ) -> Option<(Box<str>, Box<str>)> {
+        let peer = by.and_then(|by| self.peers.get(by));
+        self.functions.list_some(after, |function| {
+            let (id, namespace, metadata) = (function.id, function.namespace, function.metadata);
+            let is_shown = (include_internal || !id.starts_with(INTERNAL_PREFIX))
+                && peer.is_none_or(|peer| peer.access.may_call(namespace, id, metadata).is_ok());
+            part.look_at(is_shown, |out| function.write(out))
+        })
+    }
+
+    /// The types that workers serve, in place of ours of the same id.
+    fn list_types(
+        &self,
+        part: &mut Part<'_>,
+        mut after: Option<Box<str>>,
+        include_internal: bool,
+    ) -> Option<Box<str>> {
+        let built_in = listing::built_in_trigger_types();
+        loop {
+            let is_behind = |id: &str| after.as_deref().is_none_or(|after| id > after);
+            let ours = built_in.iter().find(|row| is_behind(row.id));
+            let served = self.triggers.next_type(after.as_deref());
+            let row = match (ours, served) {
+                (Some(ours), None) => ours.clone(),
+                (Some(ours), Some((id, _))) if ours.id < id => ours.clone(),
+                (ours, Some((id, served))) => {
+                    served_row(id, served, ours.filter(|ours| ours.id == id))
                 }
-                looked_at < most && out.len() < bytes_max
-            });
-        listing.after = after;
-        (listing.after.is_none(), looked_at)
+                (None, None) => return None,
+            };
+            let is_shown = include_internal || !row.is_internal();
+            let goes_on = part.look_at(is_shown, |out| row.write(out));
+            after = Some(row.id.into());
+            if !goes_on {
+                return after;
+            }
+        }
     }
 
     /// A list is whole.
     pub(super) fn listed(&mut self, listing: Listing) {
+        if matches!(listing.rows, Rows::Nothing) {
+            return;
+        }
         let mut out = listing.out;
-        out.extend_from_slice(b"]}");
+        out.extend_from_slice(listing::END.as_bytes());
         let text = String::from_utf8(out).unwrap_or_default();
         match listing.whom {
-            Whom::Caller(caller) => {
-                let body = ResultBody::Json(&text);
-                self.answer(Some(caller), inputs::LIST_FUNCTIONS, body);
+            Whom::Caller(caller, list) => {
+                self.answer(Some(caller), list, ResultBody::Json(&text));
             }
-            Whom::Followers(called) => self.fire_all(called, Text::from(text), None),
+            Whom::Followers => {
+                let audience = Audience::FunctionsAvailable;
+                self.fire_all(Firing::of_server(audience, Text::from(text)));
+            }
         }
-    }
-
-    /// `engine::triggers::list`.
-    pub(super) fn list_triggers(&self, data: &str) -> Result<Done, ErrorBody> {
-        let include_internal = inputs::triggers_list(data)?;
-        let rows = self.triggers.iter().map(|trigger| TriggerRow {
-            id: &trigger.id,
-            trigger_type: &trigger.trigger_type,
-            function_id: &trigger.target.function_id,
-            config: trigger.config.as_deref().map(RawValue::get),
-            metadata: trigger.target.metadata.as_deref(),
-        });
-        let list = listing::triggers(rows.collect(), include_internal);
-        Ok(Done::with_result(list))
-    }
-
-    /// `engine::trigger-types::list`.
-    pub(super) fn list_trigger_types(&self, data: &str) -> Result<Done, ErrorBody> {
-        let include_internal = inputs::trigger_types_list(data)?;
-        let built_in = listing::built_in_trigger_types();
-        let rows = rows_of_types(self.triggers.served_types(), built_in);
-        let list = listing::trigger_types(rows, include_internal);
-        Ok(Done::with_result(list))
     }
 
     /// `engine::health::check`.
@@ -170,39 +279,67 @@ impl Engine {
     }
 }
 
-/// The types that workers serve, in place of ours of the same id. Formats of ours stand for those
-/// that a worker did not give.
-fn rows_of_types<'a>(
-    served: impl Iterator<Item = (&'a str, &'a ServedType)>,
-    mut built_in: Vec<TriggerTypeRow<'a>>,
-) -> Vec<TriggerTypeRow<'a>> {
-    let mut rows = Vec::new();
-    for (id, served) in served {
-        let ours = built_in.iter().position(|row| row.id == id);
-        let ours = ours.map(|at| built_in.swap_remove(at));
-        let (ours_request, ours_call) = ours.map_or((None, None), |row| {
-            (row.trigger_request_format, row.call_request_format)
-        });
-        let request = served.trigger_request_format.as_deref().map(RawValue::get);
-        let call = served.call_request_format.as_deref().map(RawValue::get);
-        rows.push(TriggerTypeRow {
-            id,
-            description: &served.description,
-            trigger_request_format: request.or(ours_request),
-            call_request_format: call.or(ours_call),
-        });
+/// What one turn adds to a list.
+pub(super) struct Part<'a> {
+    out: &'a mut Vec<u8>,
+    is_first: &'a mut bool,
+    pub(super) looked_at: usize,
+    most: usize,
+}
+
+impl Part<'_> {
+    pub(super) fn goes_on(&self) -> bool {
+        self.looked_at < self.most
     }
-    rows.extend(built_in);
-    rows
+
+    /// One row more, which is written if it is shown. False: that is enough for this turn.
+    pub(super) fn look_at(&mut self, is_shown: bool, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let before = self.out.len();
+        self.looked_at += 1;
+        if is_shown {
+            if !std::mem::take(self.is_first) {
+                self.out.push(b',');
+            }
+            write(self.out);
+        }
+        // A long row is as much as several.
+        self.looked_at += (self.out.len() - before) / LISTED_BYTES_A_ROW;
+        self.goes_on()
+    }
+}
+
+fn row_of(trigger: &Trigger) -> TriggerRow<'_> {
+    TriggerRow {
+        id: &trigger.id,
+        trigger_type: &trigger.trigger_type,
+        function_id: &trigger.target.function_id,
+        config: trigger.config.as_deref().map(RawValue::get),
+        metadata: trigger.target.metadata.as_deref(),
+    }
+}
+
+/// Formats of ours stand for those that a worker did not give.
+fn served_row<'a>(
+    id: &'a str,
+    served: &'a ServedType,
+    ours: Option<&TriggerTypeRow<'a>>,
+) -> TriggerTypeRow<'a> {
+    let request = served.trigger_request_format.as_deref().map(RawValue::get);
+    let call = served.call_request_format.as_deref().map(RawValue::get);
+    TriggerTypeRow {
+        id,
+        description: &served.description,
+        trigger_request_format: request.or(ours.and_then(|row| row.trigger_request_format)),
+        call_request_format: call.or(ours.and_then(|row| row.call_request_format)),
+    }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_type_that_a_worker_serves_stands_in_place_of_ours_with_our_formats() {
+    fn a_type_that_a_worker_serves_stands_with_our_formats() {
         let served = ServedType {
             owner: SlotId {
                 slot: 1,
@@ -213,20 +350,29 @@ mod tests {
             call_request_format: None,
         };
         let built_in = listing::built_in_trigger_types();
-        let ours = built_in.iter().find(|row| row.id == "stream").cloned();
-        let len = built_in.len();
-        let served = [("stream", &served), ("mine", &served)];
-        let rows = rows_of_types(served.into_iter(), built_in);
-        assert_eq!(rows.len(), len + 1);
-        let stream: Vec<_> = rows.iter().filter(|row| row.id == "stream").collect();
-        assert_eq!(stream.len(), 1);
-        assert_eq!(stream[0].description, "theirs");
-        assert_eq!(stream[0].trigger_request_format, Some("true"));
+        let ours = built_in.iter().find(|row| row.id == "stream");
+        let stream = served_row("stream", &served, ours);
+        assert_eq!(stream.description, "theirs");
+        assert_eq!(stream.trigger_request_format, Some("true"));
         assert_eq!(
-            stream[0].call_request_format,
+            stream.call_request_format,
             ours.unwrap().call_request_format
         );
-        let mine = rows.iter().find(|row| row.id == "mine").unwrap();
-        assert_eq!(mine.call_request_format, None);
+        assert_eq!(served_row("mine", &served, None).call_request_format, None);
+    }
+
+    #[test]
+    fn rows_of_one_turn_are_few_and_long_ones_fewer() {
+        let (mut out, mut is_first) = (Vec::new(), true);
+        let mut part = Part {
+            out: &mut out,
+            is_first: &mut is_first,
+            looked_at: 0,
+            most: 10,
+        };
+        assert!(part.look_at(true, |out| out.extend_from_slice(b"1")));
+        assert!(part.look_at(false, |_| ()));
+        assert!(!part.look_at(true, |out| out.resize(2 + 8 * LISTED_BYTES_A_ROW, b'2')));
+        assert!(out.starts_with(b"1,2"));
     }
 }

@@ -3,21 +3,20 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::ENGINE_VERSION;
-use crate::id::{SlotId, Text};
+use crate::id::SlotId;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::logs::{LogEntry, Severity, otlp};
 
 use super::Engine;
+use super::firing::Firing;
 use super::own::Done;
-use super::trigger::Called;
 
 impl Engine {
     /// `engine::log::*`.
-    pub(super) fn log(&mut self, severity: Severity, data: &str) -> Result<Done, ErrorBody> {
+    pub(super) fn log(&self, severity: Severity, data: &str) -> Result<Done, ErrorBody> {
         let now_ns = nanoseconds(self.now.wall);
         let entry = LogEntry::from_call(severity, data, now_ns, ENGINE_VERSION)?;
-        let (called, payload) = self.followers(&entry);
-        Ok(Done::telling(called, payload))
+        Ok(Done::telling(Firing::of_log(entry)))
     }
 
     /// A frame of telemetry. It is looked at only if it bears logs and somebody follows them.
@@ -36,19 +35,6 @@ impl Engine {
                 self.warn_of(id, "frame of logs", "", what);
             }
         }
-    }
-
-    /// Who hears of an entry, and what: nothing is made where nobody does.
-    pub(super) fn followers(&mut self, entry: &LogEntry) -> (Vec<Called>, Text) {
-        let mut called = self.triggers.of_log(&entry.severity_text);
-        self.keep_listeners(&mut called);
-        if called.is_empty() {
-            return (called, Text::from(""));
-        }
-        let mut payload = Vec::new();
-        entry.write(&mut payload);
-        let payload = String::from_utf8(payload).unwrap_or_default();
-        (called, Text::from(payload))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::protocol::call::{
 use crate::protocol::rbac::Access;
 
 use super::Engine;
-use super::calls::Answered;
+use super::calls::{Answered, OVERDUE_A_TURN};
 use super::holdings::{ID_BYTES_MAX, REGISTERED_BYTES_MAX};
 use super::registry::Description;
 use super::target::{FunctionRef, is_named};
@@ -216,29 +216,26 @@ impl Engine {
         }
         let name = Text::from(namespace);
         peer.namespace = Some(Text::clone(&name));
-        let functions: Vec<Box<str>> = peer.functions.iter().cloned().collect();
-        let mut is_hook = false;
-        for function in &functions {
-            let function = FunctionRef::new(function, Some(&name));
-            if let Some(why) = self.why_not_registered(id, function) {
-                is_hook |= self
-                    .functions
-                    .unregister(FunctionRef::plain(function.id), id);
-                if let Some(peer) = self.peers.get_mut(id) {
-                    peer.functions.remove(function.id);
-                }
-                let id_shown = Shown(function.id);
-                let what =
-                    format_args!("function {id_shown} is refused in {}: {why}", Shown(&name));
-                self.warn_of(id, "function refused", function.id, what);
-                continue;
-            }
-            let guard = self.guard_of(id);
-            is_hook |= self.functions.settle_in(function, id, guard);
-        }
-        self.triggers.settle_in(id, &name);
-        self.functions_changed(is_hook);
+        self.begin_settling(id, name);
         Ok(())
+    }
+
+    /// One of its functions goes there. True: workers have to know of it.
+    pub(super) fn settle_function_in(&mut self, id: SlotId, function_id: &str, name: &str) -> bool {
+        let function = FunctionRef::new(function_id, Some(name));
+        let Some(why) = self.why_not_registered(id, function) else {
+            let guard = self.guard_of(id);
+            return self.functions.settle_in(function, id, guard);
+        };
+        let plain = FunctionRef::plain(function_id);
+        let is_hook = self.functions.unregister(plain, id);
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.functions.remove(function_id);
+        }
+        let (shown, name) = (Shown(function_id), Shown(name));
+        let what = format_args!("function {shown} is refused in {name}: {why}");
+        self.warn_of(id, "function refused", function_id, what);
+        is_hook
     }
 
     /// Whether other workers can read all of these texts.
@@ -368,6 +365,9 @@ impl Engine {
     pub(super) fn unregister_trigger(&mut self, id: SlotId, trigger_id: &str) {
         let has_rules = self.guard_of(id).is_some();
         if let Some(trigger) = self.triggers.unregister(trigger_id, id, has_rules) {
+            if self.stands_by() {
+                self.lose_gate(&trigger);
+            }
             self.trigger_gone(&trigger);
         }
     }
@@ -415,7 +415,6 @@ impl Engine {
         });
         self.triggers.serve_type(trigger_type, served);
         self.retype(trigger_type.into(), Some(id));
-        self.go_on_retyping();
     }
 
     pub(super) fn hand_over(&mut self, server: SlotId, trigger: SlotId) {
@@ -483,7 +482,10 @@ impl Engine {
     }
 
     pub(super) fn end_overdue_calls(&mut self) {
-        while let Some(call) = self.calls.pop_overdue(self.now.monotonic) {
+        for _ in 0..OVERDUE_A_TURN {
+            let Some(call) = self.calls.pop_overdue(self.now.monotonic) else {
+                return;
+            };
             let message = format!("invocation timed out after {}ms", call.timeout.as_millis());
             let error = ErrorBody::new("invocation_timeout", message);
             self.hear_call(call, Answered::TimedOut(&error));

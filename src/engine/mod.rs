@@ -12,6 +12,7 @@ mod bindings;
 mod calls;
 mod early;
 mod embedded;
+mod ended;
 mod ending;
 mod firing;
 mod followers;
@@ -34,9 +35,12 @@ mod reattach;
 mod registry;
 mod renamed;
 mod serve;
+mod steps;
 mod target;
 mod trigger;
 mod triggers;
+mod work;
+mod worker_rows;
 mod workers;
 
 use std::collections::VecDeque;
@@ -48,31 +52,33 @@ use mio::{Events, Poll};
 
 use crate::collections::{Named, PersistentSet};
 use crate::config::Limits;
-use crate::id::{SlotId, Text, WorkerId};
-use crate::log::{Notes, Shown};
-use crate::mesh::{EnginePorts, Presence, ToEngine, engine_thread};
+use crate::id::{SlotId, WorkerId};
+use crate::log::Notes;
+use crate::mesh::{EnginePorts, ToEngine, engine_thread};
 use crate::metrics::EngineMetrics;
 use crate::net::{self, Ready};
 use crate::protocol::answer::Outgoing;
 use crate::protocol::custom;
 use crate::protocol::origin::OriginRule;
-use crate::shard::{CustomCall, Fired};
+use crate::shard::CustomCall;
 use crate::time::{Deadlines, Now, TurnClock, sleep_until};
 
 pub use link::{Attach, AttachError};
 pub use listeners::{Listener, Rules};
 
 use attached::Attached;
-use calls::{Awaits, Calls, Handler};
-use firing::Work;
+use calls::{Awaits, Calls};
+use ended::Ended;
+use firing::Firing;
 use hooks::HooksState;
 use listeners::Listeners;
 use parked::Parked;
 use peers::{Liveness, Peers};
-use presence::Deciding;
+use presence::{Deciding, Taken};
 use registry::Functions;
-use trigger::CIRCLE_CALLS_A_SECOND;
 use triggers::Triggers;
+use work::Work;
+use worker_rows::Present;
 
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// What one turn reads at most before replies are written again.
@@ -134,6 +140,10 @@ pub struct Engine {
     calls: Calls,
     /// What goes on from turn to turn.
     work: Work,
+    /// Calls that have ended where they were made.
+    ended: VecDeque<Ended>,
+    /// The SDK workers that are there, for listings.
+    present: Present,
     auth: Auth,
     /// Streams that nobody joins unless a function was asked and answered.
     join_required: PersistentSet,
@@ -144,14 +154,12 @@ pub struct Engine {
     deciding: Named<Deciding>,
     /// Workers that owe leaves and wait to be told how many are taken.
     owing: VecDeque<WorkerId>,
-    /// Leaves that were taken, and whose functions have no room yet.
-    taken_leaves: VecDeque<Presence>,
+    /// Leaves that were taken, and that functions have still to hear of.
+    taken_leaves: VecDeque<Taken>,
     /// How many each worker was told.
     leaves_granted: Vec<(WorkerId, usize)>,
     /// Sockets with something to read, each once.
     readable: VecDeque<SlotId>,
-    /// What our own functions have answered in this turn.
-    listed_bytes: usize,
     /// Sockets with commands that found their owner full.
     parked: Vec<SlotId>,
     /// The same of sockets that have ended since, and of triggers: what was sent is done all the same,
@@ -210,8 +218,9 @@ impl Engine {
             leaves_granted: Vec::new(),
             calls: Calls::default(),
             work: Work::default(),
+            ended: VecDeque::new(),
+            present: Present::default(),
             readable: VecDeque::new(),
-            listed_bytes: 0,
             parked: Vec::new(),
             orphans: Parked::default(),
             handshakes: Deadlines::default(),
@@ -237,7 +246,7 @@ impl Engine {
             self.wait_for_events(&mut events)?; // the thread sleeps here and nowhere else
             let turn = TurnClock::begin();
             self.now = Now::read(); // the turn's one look at the clocks
-            self.go_on_with_work(); // what was too long for one turn
+            self.begin_turn(); // what was too long for one turn
             self.read_mailbox();
             self.deliver_parked(); // what found its owner full, before anything after it
             self.accept();
@@ -250,6 +259,7 @@ impl Engine {
             self.flush(); // one wake-up a worker
             self.end_overdue();
             self.go_on_draining();
+            self.go_on(); // what all this has brought about
             self.release_answers(); // those to an engine that have been held long enough
             self.write_sockets(); // one write a socket
             self.tell_all_hooks(); // what has ended since may have been a hook or an answer
@@ -293,7 +303,7 @@ impl Engine {
     fn sleep_at_most(&mut self) -> Option<Duration> {
         let has_work = !self.readable.is_empty()
             || self.peers.has_dirty()
-            || !self.work.is_empty()
+            || self.has_work()
             || !self.ports.mailbox.is_empty()
             || self.may_take_leaves()
             || self.listeners.are_due();
@@ -322,12 +332,15 @@ impl Engine {
     fn read_mailbox(&mut self) {
         let len = self.ports.mailbox.len();
         for _ in 0..len {
+            if !self.has_room_for_firings() {
+                break; // what waits for its turn goes first
+            }
             let Some(message) = self.ports.mailbox.take() else {
                 break;
             };
             match message {
                 ToEngine::Reply(reply) => self.reply(reply),
-                ToEngine::Fired(fired) => self.fired(&fired),
+                ToEngine::Fired(fired) => self.fire_all(Firing::of_event(fired)),
                 ToEngine::Custom(call) => self.ask_custom(&call),
                 ToEngine::Join(request) => self.decide_join(request),
                 ToEngine::Auth(request) => self.authenticate(request),
@@ -338,43 +351,13 @@ impl Engine {
                     more,
                 } => self.settle_leaves(worker, leaves, more),
             }
+            self.go_on();
         }
         if len > 0 {
             let shared = &self.ports.shared;
             self.ports
                 .mailbox
                 .tell_waiters(|thread| shared.wake(thread));
-        }
-    }
-
-    /// An event that triggers follow: each is called at once, and nobody waits.
-    fn fired(&mut self, fired: &Fired) {
-        let mut circles = Vec::new();
-        let (item, second) = (fired.frame.item(), self.now.wall_ms / 1000);
-        let (stream, group) = (fired.key.stream(), fired.key.group());
-        let called =
-            self.triggers
-                .of_event(stream, group, item, fired.version, second, &mut circles);
-        if called.is_empty() {
-            return self.count_lost_event(stream, group, item);
-        }
-        let payload = Text::from(fired.frame.text());
-        for called in called {
-            let handler = Handler {
-                target: called.target,
-                payload: Text::clone(&payload),
-                is_owed: false,
-                on_behalf: called.on_behalf,
-            };
-            self.fire(called.condition.as_deref(), handler);
-        }
-        for trigger in circles {
-            tracing::warn!(
-                "trigger {} fires more than {CIRCLE_CALLS_A_SECOND} times a second: if its function changes \
-                 the stream that it follows ({}), it runs in a circle; this is said once",
-                Shown(&trigger),
-                Shown(stream)
-            );
         }
     }
 

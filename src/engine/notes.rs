@@ -14,8 +14,7 @@ use crate::protocol::handshake::{Refusal, path_of_head};
 use crate::protocol::origin::origin;
 
 use super::Engine;
-use super::calls::Cause;
-use super::serve::OVERLOADED;
+use super::calls::{Cause, OVERLOADED};
 
 /// An error that a limit of ours brings about names it at its beginning.
 const LIMIT_WITHIN_BYTES: usize = 200;

@@ -1,7 +1,7 @@
 //! The server's own functions beside the eight of streams: which there are, and how a call of one is
 //! answered. What each does stands in `workers`, `listings`, `logs` and `publish`.
 
-use crate::id::{SlotId, Text};
+use crate::id::SlotId;
 use crate::protocol::answer::ResultBody;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::input::StreamFunction;
@@ -10,7 +10,7 @@ use crate::protocol::logs::Severity;
 
 use super::Engine;
 use super::calls::Caller;
-use super::trigger::Called;
+use super::firing::Firing;
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ pub(super) struct Done {
     /// A JSON text, for the caller. None: there is no result.
     result: Option<String>,
     /// What is told to triggers once the caller has been answered.
-    then: Option<(Vec<Called>, Text)>,
+    then: Option<Firing>,
 }
 
 impl Done {
@@ -75,15 +75,15 @@ impl Done {
     }
 
     /// Without a result.
-    pub(super) fn telling(called: Vec<Called>, payload: Text) -> Done {
+    pub(super) fn telling(firing: Firing) -> Done {
         Done {
             result: None,
-            then: Some((called, payload)),
+            then: Some(firing),
         }
     }
 
-    pub(super) fn then(mut self, told: (Vec<Called>, Text)) -> Done {
-        self.then = Some(told);
+    pub(super) fn then(mut self, firing: Firing) -> Done {
+        self.then = Some(firing);
         self
     }
 }
@@ -103,29 +103,33 @@ impl Engine {
         function_id: &str,
         data: &str,
     ) -> bool {
-        if caller.is_none() && OwnFunction::from_id(function_id).is_some_and(OwnFunction::is_list) {
-            return true; // nobody would read it
+        let checked = self.check_passed_on(data);
+        let checked = checked.map_err(|why| ErrorBody::new("invocation_error", why));
+        if OwnFunction::from_id(function_id).is_some_and(OwnFunction::is_list) {
+            let Some(caller) = caller else {
+                return true; // nobody would read it
+            };
+            let begun = checked.and_then(|()| self.begin_list(caller.clone(), function_id, data));
+            return match begun {
+                Ok(()) => true,
+                Err(error) => {
+                    self.fail(id, Some(caller), function_id, &error);
+                    false
+                }
+            };
         }
         if OwnFunction::from_id(function_id) == Some(OwnFunction::RegisterTrigger) {
             return self.register_by_call(id, caller, data); // others may be asked about it first
         }
-        if OwnFunction::from_id(function_id) == Some(OwnFunction::ListFunctions) {
-            return self.list_functions(id, caller, data);
-        }
-        let done = match self.check_passed_on(data) {
-            Ok(()) => self.do_own(id, function_id, data),
-            Err(why) => Err(ErrorBody::new("invocation_error", why)),
-        };
-        match done {
+        match checked.and_then(|()| self.do_own(id, function_id, data)) {
             Ok(done) => {
-                self.listed_bytes += done.result.as_deref().map_or(0, str::len);
                 let body = done
                     .result
                     .as_deref()
                     .map_or(ResultBody::Nothing, ResultBody::Json);
                 self.answer(caller, function_id, body);
-                if let Some((called, payload)) = done.then {
-                    self.fire_all(called, payload, id);
+                if let Some(firing) = done.then {
+                    self.fire_all(firing.by(id));
                 }
                 true
             }
@@ -144,16 +148,19 @@ impl Engine {
     ) -> Result<Done, ErrorBody> {
         match OwnFunction::from_id(function_id) {
             Some(OwnFunction::RegisterWorker) => self.register_worker(id, data),
-            Some(OwnFunction::ListWorkers) => self.list_workers(id, data),
-            Some(OwnFunction::ListTriggers) => self.list_triggers(data),
-            Some(OwnFunction::ListTriggerTypes) => self.list_trigger_types(data),
             Some(OwnFunction::UnregisterTrigger) => self.unregister_by_call(id, data),
             Some(OwnFunction::CheckHealth) => self.check_health(data),
             Some(OwnFunction::Log(severity)) => self.log(severity, data),
             Some(OwnFunction::Publish) => self.publish(id, data),
-            Some(OwnFunction::ListFunctions | OwnFunction::RegisterTrigger) | None => {
-                Err(super::calls::function_not_found(function_id))
-            }
+            // These take their own ways.
+            Some(
+                OwnFunction::ListWorkers
+                | OwnFunction::ListFunctions
+                | OwnFunction::ListTriggers
+                | OwnFunction::ListTriggerTypes
+                | OwnFunction::RegisterTrigger,
+            )
+            | None => Err(super::calls::function_not_found(function_id)),
         }
     }
 }

@@ -3,12 +3,12 @@
 //!
 //! What is to be sent is collected (`outgoing`) and goes out in one write a turn.
 
+use std::collections::{BTreeSet, btree_set};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hashbrown::HashSet;
 use mio::Registry;
 use mio::net::TcpStream;
 use uuid::Uuid;
@@ -47,6 +47,9 @@ pub(super) enum CameAs {
     Call(Option<Caller>),
 }
 
+/// Functions to be gone through bit by bit.
+pub(super) type FunctionIds = btree_set::IntoIter<Box<str>>;
+
 /// One socket on the worker port, or the link to an engine.
 pub(super) struct Peer {
     pub(super) socket: Channel,
@@ -72,7 +75,7 @@ pub(super) struct Peer {
     /// Where its functions stand. None: in `default`.
     pub(super) namespace: Option<Text>,
     /// Functions that it registered, those included that a newer worker serves.
-    pub(super) functions: HashSet<Box<str>>,
+    pub(super) functions: BTreeSet<Box<str>>,
     /// What of it stands under other ids than its own.
     pub(super) names: Names,
     /// A registration of it while a function is asked about that. Meanwhile it is not read.
@@ -145,7 +148,7 @@ impl Peer {
             connected_at_ms: None,
             profile: Profile::default(),
             namespace: None,
-            functions: HashSet::new(),
+            functions: BTreeSet::new(),
             names: Names::default(),
             asked_about: None,
             parked: Parked::default(),

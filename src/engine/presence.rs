@@ -12,19 +12,35 @@ use crate::protocol::trigger::payload::PresenceEvent;
 use super::Engine;
 use super::attached::Callee;
 use super::calls::{Answered, Awaits, Cause, Handler};
+use super::ended::How;
+use super::firing::Firing;
+use super::followers::Audience;
 use super::peers::Peer;
 use super::target::{FunctionRef, Target};
+use super::trigger::Called;
 
-/// Owed leaves that are taken from one worker at a time.
-const LEAVES_AT_A_TIME: usize = 256;
-/// What a leave call takes in its callee's queue, about, so that a batch fits.
-const LEAVE_BYTES: usize = 512;
+/// Owed leaves that are taken before the functions have heard of those taken before.
+const LEAVES_MAX: usize = 256;
+/// How many functions hear of leaves in one turn.
+const LEAVE_CALLS_A_TURN: usize = 512;
+
+/// A leave that was taken, and which of the triggers have still to hear of it.
+pub(super) struct Taken {
+    audience: Audience,
+    payload: Text,
+    /// The registration to look at next, and the first one that came too late; none: it is nobody's
+    /// turn yet.
+    from: u64,
+    until: Option<u64>,
+}
 
 /// A join while its functions are asked.
 pub(super) struct Deciding {
     request: Box<JoinRequest>,
     /// Functions that have still to answer.
     left: usize,
+    /// No further ones are asked.
+    are_all_asked: bool,
     is_refused: bool,
     /// Some function was asked and has answered.
     was_answered: bool,
@@ -52,34 +68,50 @@ impl Engine {
     }
 
     pub(super) fn ask_join_functions(&mut self, request: Box<JoinRequest>) {
-        let asked = self.triggers.of_join(request.presence.key.stream());
-        if asked.is_empty() {
-            return self.join_unasked(request);
-        }
-        let payload = payload_of(&request.presence);
+        let stream = Box::from(request.presence.key.stream());
         let join = self.deciding.insert(Deciding {
             request,
-            left: asked.len(),
+            left: 0,
+            are_all_asked: false,
             is_refused: false,
             was_answered: false,
         });
-        for handler in asked {
-            if !self.may_call_all_of(&handler) {
-                self.join_heard(join, Word::Unasked);
-                continue;
+        self.fire_all(Firing::of_join(&stream, join));
+    }
+
+    /// Asks one of them.
+    pub(super) fn ask_one_about_join(&mut self, join: SlotId, called: Called, payload: &Text) {
+        let Some(deciding) = self.deciding.get_mut(join) else {
+            return;
+        };
+        deciding.left += 1;
+        if !self.may_call_all_of(&called) {
+            return self.join_heard(join, Word::Unasked);
+        }
+        match called.condition {
+            Some(condition) => {
+                let namespace = called.target.namespace.clone();
+                let asked = Outgoing {
+                    namespace: namespace.as_deref(),
+                    ..Outgoing::own(&condition, payload)
+                };
+                let awaits = Awaits::JoinCondition(join, Box::new(called.target));
+                self.ask(&asked, awaits);
             }
-            match handler.condition {
-                Some(condition) => {
-                    let namespace = handler.target.namespace.clone();
-                    let asked = Outgoing {
-                        namespace: namespace.as_deref(),
-                        ..Outgoing::own(&condition, &payload)
-                    };
-                    let awaits = Awaits::JoinCondition(join, Box::new(handler.target));
-                    self.ask(&asked, awaits);
-                }
-                None => self.ask(&handler.target.call(&payload), Awaits::Join(join)),
-            }
+            None => self.ask(&called.target.call(payload), Awaits::Join(join)),
+        }
+    }
+
+    pub(super) fn payload_of_join(&self, join: SlotId) -> Option<Text> {
+        let deciding = self.deciding.get(join)?;
+        Some(payload_of(&deciding.request.presence))
+    }
+
+    /// No further function is asked about that join.
+    pub(super) fn all_asked_about(&mut self, join: SlotId) {
+        if let Some(deciding) = self.deciding.get_mut(join) {
+            deciding.are_all_asked = true;
+            self.decide_if_heard(join);
         }
     }
 
@@ -116,9 +148,17 @@ impl Engine {
             || (word == Word::Fails && (must_ask || self.refuses_failed_joins));
         deciding.was_answered |= word == Word::Admits;
         deciding.left -= 1;
-        if deciding.left == 0
+        self.decide_if_heard(join);
+    }
+
+    /// The join is decided once all have been asked and have answered. Where there was nobody to ask that
+    /// admits, unless somebody has to be asked.
+    fn decide_if_heard(&mut self, join: SlotId) {
+        let deciding = self.deciding.get(join);
+        if deciding.is_some_and(|deciding| deciding.left == 0 && deciding.are_all_asked)
             && let Some(decided) = self.deciding.remove(join)
         {
+            let must_ask = self.must_ask_about(&decided.request);
             let is_refused = decided.is_refused || (must_ask && !decided.was_answered);
             let request = decided.request;
             self.tell(request.worker, ToWorker::Joined(request, !is_refused));
@@ -140,7 +180,7 @@ impl Engine {
                 };
                 self.ask(&asked, awaits);
             }
-            None => self.hear(awaits, "", Answered::NotFound),
+            None => self.end_call(awaits, "", How::NotFound),
         }
     }
 
@@ -174,28 +214,35 @@ impl Engine {
         }
     }
 
-    /// Takes owed leaves, as many as their callees have room for: what is not taken stays with its
-    /// worker, so that none is ever dropped.
+    /// Takes owed leaves, as many as may wait here: what is not taken stays with its worker, so that none
+    /// is ever dropped.
     pub(super) fn take_leaves(&mut self) {
         self.go_on_with_leaves();
-        if self.owing.is_empty() {
-            return; // nothing is looked at for nothing
+        if !self.takes_leaves() {
+            return;
         }
-        let mut room = self.room_for_leaves();
+        let granted: usize = self.leaves_granted.iter().map(|(_, count)| count).sum();
+        let mut room = LEAVES_MAX.saturating_sub(granted + self.taken_leaves.len());
         while room > 0
             && let Some(worker) = self.owing.pop_front()
         {
-            let count = room.min(LEAVES_AT_A_TIME);
+            let count = room;
             room -= count;
             self.leaves_granted.push((worker, count));
             self.tell(worker, ToWorker::TakeLeaves(count));
         }
     }
 
-    /// Whether owed leaves wait for nothing but the next turn.
+    /// Whether leaves wait for nothing but the next turn.
     pub(super) fn may_take_leaves(&self) -> bool {
-        let is_due = !self.taken_leaves.is_empty() || !self.owing.is_empty();
-        is_due && self.room_for_a_batch() > 0
+        if !self.takes_leaves() {
+            return false;
+        }
+        let has_room = !self.owing.is_empty() && self.leaves_granted.is_empty();
+        match self.taken_leaves.front() {
+            Some(taken) => self.may_tell_of(taken),
+            None => has_room,
+        }
     }
 
     /// Whether leaves are owed, or may still come about, that some function is to hear of.
@@ -207,94 +254,92 @@ impl Engine {
             || !self.taken_leaves.is_empty()
             || !self.deciding.is_empty();
         let may_come = are_owed || shared.connections_len() > 0;
-        may_come && self.triggers.leave_functions().next().is_some()
+        may_come && self.triggers.has_leaves()
     }
 
-    /// How many leaves may be taken now, those that are on their way deducted.
-    fn room_for_leaves(&self) -> usize {
-        let granted: usize = self.leaves_granted.iter().map(|(_, count)| count).sum();
-        self.room_for_a_batch()
-            .saturating_sub(granted + self.taken_leaves.len())
-    }
-
-    /// How many leaves every callee of theirs has room for.
-    fn room_for_a_batch(&self) -> usize {
-        if !self.takes_leaves() {
-            return 0;
-        }
-        let unsent_bytes = |function: FunctionRef<'_>| match self.callee_of(function) {
-            Callee::Peer(callee) => self.peers.get(callee).map(Peer::unsent_bytes),
-            Callee::Nobody | Callee::Away => None,
-        };
-        let fullest = self
-            .triggers
-            .leave_functions()
-            .filter_map(unsent_bytes)
-            .max();
-        let room_bytes = self
-            .limits
-            .call_queue_bytes
-            .saturating_sub(fullest.unwrap_or(0));
-        let (triggers, with_condition) = self.triggers.leaves_len();
-        let room = room_bytes / (LEAVE_BYTES * triggers.max(1));
-        room.max(usize::from(room_bytes > 0))
-            .min(self.room_for_conditions(with_condition))
-    }
-
-    /// For how many leaves conditions may be asked, so many for each.
-    fn room_for_conditions(&self, conditions: usize) -> usize {
-        if conditions == 0 {
-            return usize::MAX;
-        }
-        let owed = self.calls.load(Cause::Debts);
-        if owed.bytes > self.calls_bytes_max() {
-            return 0;
-        }
-        let in_flight_max = self.limits.calls_in_flight;
-        let room = in_flight_max.saturating_sub(owed.len);
-        (room / conditions).max(usize::from(room > 0))
-    }
-
-    /// Calls the leave functions for what a worker owed.
+    /// A worker gives what it owed: the leave functions are called in turns.
     pub(super) fn settle_leaves(&mut self, worker: WorkerId, leaves: Vec<Presence>, more: bool) {
         self.leaves_granted
             .retain(|(granted, _)| *granted != worker);
-        self.taken_leaves.extend(leaves);
-        self.go_on_with_leaves();
+        let taken = leaves.into_iter().map(Taken::new);
+        self.taken_leaves.extend(taken);
         if more {
             self.owing.push_back(worker);
         }
     }
 
-    /// Calls the leave functions for what was taken, one leave after another while there is room.
+    /// Calls the leave functions for what was taken, one after another while its callee has room.
     fn go_on_with_leaves(&mut self) {
-        while !self.taken_leaves.is_empty()
-            && self.room_for_a_batch() > 0
-            && let Some(presence) = self.taken_leaves.pop_front()
+        if !self.takes_leaves() {
+            return;
+        }
+        let mut calls = 0;
+        while calls < LEAVE_CALLS_A_TURN
+            && let Some(mut taken) = self.taken_leaves.pop_front()
         {
-            self.call_leave_functions(&presence);
+            calls += 1;
+            let until = *taken.until.get_or_insert(self.triggers.next_order());
+            let Some(next) = self.triggers.next_of(&taken.audience, taken.from, until) else {
+                continue; // all have heard of it
+            };
+            if let Some((_, called)) = next.called {
+                if !self.has_room_for_leave(&called) {
+                    return self.taken_leaves.push_front(taken);
+                }
+                let handler = Handler {
+                    target: called.target,
+                    payload: Text::clone(&taken.payload),
+                    is_owed: true,
+                    on_behalf: called.on_behalf,
+                };
+                self.fire(called.condition.as_deref(), handler);
+            }
+            taken.from = next.order + 1;
+            self.taken_leaves.push_front(taken);
         }
     }
 
-    fn call_leave_functions(&mut self, presence: &Presence) {
-        let payload = payload_of(presence);
-        for handler in self.triggers.of_leave(presence.key.stream()) {
-            self.fire(
-                handler.condition.as_deref(),
-                Handler {
-                    target: handler.target,
-                    payload: Text::clone(&payload),
-                    is_owed: true,
-                    on_behalf: handler.on_behalf,
-                },
-            );
-        }
+    /// Whether the next function that hears of that leave can hear of it now.
+    fn may_tell_of(&self, taken: &Taken) -> bool {
+        let until = taken.until.unwrap_or(u64::MAX);
+        let next = self.triggers.next_of(&taken.audience, taken.from, until);
+        let called = next.and_then(|next| next.called);
+        called.is_none_or(|(_, called)| self.has_room_for_leave(&called))
+    }
+
+    /// Whether those have room that a leave calls, and it may be remembered what its condition lets
+    /// through.
+    fn has_room_for_leave(&self, called: &Called) -> bool {
+        let condition = called.condition.as_deref();
+        let condition = condition.map(|condition| called.target.beside(condition));
+        let owed = self.calls.load(Cause::Debts);
+        let may_ask = condition.is_none()
+            || (owed.bytes <= self.calls_bytes_max() && owed.len < self.limits.calls_in_flight);
+        let has_room = |function: FunctionRef<'_>| match self.callee_of(function) {
+            Callee::Peer(callee) => {
+                let unsent_bytes = self.peers.get(callee).map_or(0, Peer::unsent_bytes);
+                unsent_bytes < self.limits.call_queue_bytes
+            }
+            Callee::Nobody | Callee::Away => true,
+        };
+        may_ask && condition.is_none_or(has_room) && has_room(called.target.function())
     }
 
     /// Sends a worker what it takes at all times.
     pub(super) fn tell(&mut self, worker: WorkerId, message: ToWorker) {
         if let Some(outbox) = self.ports.to_open.get_mut(worker.index()) {
             outbox.send(message);
+        }
+    }
+}
+
+impl Taken {
+    fn new(presence: Presence) -> Taken {
+        Taken {
+            audience: Audience::Leave(presence.key.stream().into()),
+            payload: payload_of(&presence),
+            from: 0,
+            until: None,
         }
     }
 }

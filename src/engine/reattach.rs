@@ -30,10 +30,9 @@ impl Engine {
         let Some((previous, token)) = reattachment(text) else {
             return;
         };
-        let ids = self.peers.ids();
-        let older = ids.into_iter().filter(|older| *older != id).find(|older| {
+        let older = self.present.find(previous).filter(|older| {
             let peer = self.peers.get(*older);
-            peer.is_some_and(|peer| peer.worker_id == previous && peer.has_token(&token))
+            *older != id && peer.is_some_and(|peer| peer.has_token(&token))
         });
         let Some(older) = older else {
             return; // its end has been noticed, or the token is not its own

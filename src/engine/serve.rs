@@ -17,12 +17,9 @@ use crate::shard::{Ask, Command, Reply};
 
 use super::Engine;
 use super::attached::Callee;
-use super::calls::{Awaits, Caller, Cause, StreamCall, function_not_found};
+use super::calls::{Awaits, Caller, Cause, OVERLOADED, StreamCall, function_not_found};
 use super::outgoing::Answer;
 use super::target::FunctionRef;
-
-/// Told to whoever finds no room.
-pub(super) const OVERLOADED: &str = "server is overloaded";
 
 impl Engine {
     pub(super) fn invoke(&mut self, id: SlotId, invoke: &Invoke<'_>) {

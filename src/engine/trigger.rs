@@ -8,6 +8,7 @@ use crate::id::SlotId;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::trigger::{LogTrigger, PresenceTrigger, StreamTrigger, SubscribeTrigger};
 
+use super::followers::Audience;
 use super::holdings::ID_BYTES_MAX;
 use super::target::Target;
 
@@ -122,6 +123,24 @@ impl Trigger {
             target: self.target.clone(),
             condition: self.condition().map(Box::from),
             on_behalf: self.guard.map(|_| self.owner),
+        }
+    }
+
+    /// Whether it follows that, beyond what the lists of followers say.
+    pub(super) fn hears_of(&self, audience: &Audience) -> bool {
+        match (&self.matcher, audience) {
+            (Matcher::Event(_), Audience::Event { version, .. }) => self.since <= *version,
+            (Matcher::Log(matcher), Audience::Log(severity)) => matcher.matches(severity),
+            (Matcher::Elsewhere, _) => false,
+            _ => true,
+        }
+    }
+
+    /// The function that it puts joins to, and of which stream; none: of all.
+    pub(super) fn join_function(&self) -> Option<(Option<&str>, &str)> {
+        match &self.matcher {
+            Matcher::Join(matcher) => Some((matcher.stream.as_deref(), &*self.target.function_id)),
+            _ => None,
         }
     }
 

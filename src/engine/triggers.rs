@@ -5,6 +5,7 @@
 //! ours again (spec: triggers.md §1, engine-protocol.md §6).
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use hashbrown::{HashMap, HashSet, hash_set};
 use serde_json::value::RawValue;
@@ -20,16 +21,15 @@ use crate::shard::followed::Followed;
 use crate::shard::hooks::Streams;
 
 use super::early::Early;
-use super::followers::{Followers, OfPresence};
+use super::followers::{Audience, Followers};
 use super::holdings::Holdings;
-use super::target::{FunctionRef, Target};
 use super::trigger::{Called, Matcher, NOBODY, ServedType, Trigger};
 
 #[derive(Default)]
 pub(super) struct Triggers {
     triggers: Named<Trigger>,
-    /// The newest of each id.
-    by_id: HashMap<Box<str>, SlotId>,
+    /// The newest of each id, in the order of listings.
+    by_id: BTreeMap<Box<str>, SlotId>,
     /// Of each worker, in order of registration.
     by_owner: HashMap<SlotId, BTreeMap<u64, SlotId>>,
     /// Of each type, likewise.
@@ -41,8 +41,8 @@ pub(super) struct Triggers {
     /// Functions that joins are put to, by the listeners with rules of those who want it; none: of
     /// one without.
     join_functions: HashMap<Box<str>, HashMap<Option<usize>, usize>>,
-    /// Types that workers serve.
-    types: HashMap<Box<str>, ServedType>,
+    /// Types that workers serve, in the order of listings.
+    types: BTreeMap<Box<str>, ServedType>,
     types_by_owner: HashMap<SlotId, HashSet<Box<str>>>,
     /// What each worker's triggers and types hold.
     holdings: Holdings,
@@ -51,6 +51,13 @@ pub(super) struct Triggers {
     /// Owners that are gone. What is left of theirs does nothing, and is removed bit by bit.
     ended: HashSet<SlotId>,
     next_order: u64,
+}
+
+/// Where one of an audience stands, and what is called for it: the trigger and its function. None: it
+/// hears of nothing now.
+pub(super) struct Next {
+    pub(super) order: u64,
+    pub(super) called: Option<(SlotId, Called)>,
 }
 
 /// Ids to be gone through bit by bit.
@@ -226,10 +233,21 @@ impl Triggers {
         self.holdings.has_room(owner, text_bytes)
     }
 
-    /// A worker stands in a namespace from now on: its triggers that name none follow it.
-    pub(super) fn settle_in(&mut self, owner: SlotId, namespace: &Text) {
+    /// A worker stands in a namespace from now on: its triggers that name none follow it. So many of them
+    /// do, from the `from`th registration on: gives how many were looked at, and where to go on.
+    pub(super) fn settle_some_in(
+        &mut self,
+        owner: SlotId,
+        namespace: &Text,
+        from: u64,
+        most: usize,
+    ) -> (usize, Option<u64>) {
         let owned = self.by_owner.get(&owner).into_iter();
-        for slot in owned.flat_map(BTreeMap::values) {
+        let mut looked_at = 0;
+        let mut last = from;
+        for (order, slot) in owned.flat_map(|owned| owned.range(from..)).take(most) {
+            looked_at += 1;
+            last = *order;
             if let Some(trigger) = self
                 .triggers
                 .get_mut(*slot)
@@ -244,6 +262,7 @@ impl Triggers {
                 }
             }
         }
+        (looked_at, (looked_at == most).then_some(last + 1))
     }
 
     /// A worker is gone: its triggers fire no more, and it serves no type. Gives the ids that others have
@@ -260,24 +279,32 @@ impl Triggers {
         self.ended.remove(&owner);
     }
 
-    /// How many triggers that worker has.
-    pub(super) fn len_of(&self, owner: SlotId) -> usize {
-        self.by_owner.get(&owner).map_or(0, BTreeMap::len)
-    }
-
     /// A worker that is gone had lost that id.
     pub(super) fn release_lost(&mut self, owner: SlotId, id: &str) {
         self.holdings.remove(owner, id.len());
     }
 
-    /// A worker is gone: so many of its triggers go. Those are given back whose ids nobody has now.
-    pub(super) fn forget_some_of(&mut self, owner: SlotId, most: usize) -> Vec<Trigger> {
+    /// Whether that worker has triggers that were registered before the `until`th.
+    pub(super) fn has_some_of(&self, owner: SlotId, until: u64) -> bool {
+        let owned = self.by_owner.get(&owner);
+        owned.is_some_and(|owned| owned.range(..until).next().is_some())
+    }
+
+    /// So many triggers of a worker go, of those registered before the `until`th: gives how many did, and
+    /// those whose ids nobody has now.
+    pub(super) fn forget_some_of(
+        &mut self,
+        owner: SlotId,
+        until: u64,
+        most: usize,
+    ) -> (usize, Vec<Trigger>) {
         let slots = self.by_owner.get(&owner).into_iter();
         let ids: Vec<Box<str>> = slots
-            .flat_map(|owned| owned.values().take(most))
-            .filter_map(|slot| Some(self.triggers.get(*slot)?.id.clone()))
+            .flat_map(|owned| owned.range(..until).take(most))
+            .filter_map(|(_, slot)| Some(self.triggers.get(*slot)?.id.clone()))
             .collect();
-        ids.iter().filter_map(|id| self.end_of(id, owner)).collect()
+        let gone = ids.iter().filter_map(|id| self.end_of(id, owner)).collect();
+        (ids.len(), gone)
     }
 
     /// A worker serves a type from now on: its triggers are to be read again.
@@ -335,107 +362,60 @@ impl Triggers {
         self.triggers.get(slot)
     }
 
-    /// All triggers, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Trigger> {
-        let all = self.triggers.iter().map(|(_, trigger)| trigger);
-        all.filter(|trigger| !self.ended.contains(&trigger.owner))
-    }
-
-    /// All types that workers serve, in no order.
-    pub(super) fn served_types(&self) -> impl Iterator<Item = (&str, &ServedType)> {
-        let all = self.types.iter().map(|(id, served)| (&**id, served));
-        all.filter(|(_, served)| !self.ended.contains(&served.owner))
-    }
-
-    /// What an event calls that happened in state `version` of the hooks, in order of registration.
-    /// `circles` gets the triggers that fire so often that somebody should know.
-    pub(super) fn of_event(
-        &mut self,
-        stream: &str,
-        group: &str,
-        item: Option<&str>,
-        version: u64,
-        second: u64,
-        circles: &mut Vec<Box<str>>,
-    ) -> Vec<Called> {
-        let mut called = Vec::new();
-        for slot in self.followers.of_event(stream, group, item) {
-            let slot = self.firing(slot);
-            let Some(trigger) = slot.and_then(|slot| self.triggers.get_mut(slot)) else {
-                continue;
-            };
-            let Matcher::Event(matcher) = &trigger.matcher else {
-                continue;
-            };
-            if trigger.since > version || !matcher.matches(stream, group, item) {
-                continue;
-            }
-            called.push(trigger.called());
-            if trigger.rate.goes_in_a_circle(second) {
-                circles.push(trigger.id.clone());
+    /// All triggers by id, from the first one behind `after` on, until `each` has enough. Gives the last
+    /// id, or nothing when there are no more.
+    pub(super) fn list_some(
+        &self,
+        after: Option<&str>,
+        mut each: impl FnMut(&Trigger) -> bool,
+    ) -> Option<Box<str>> {
+        for (id, _) in self.by_id.range::<str, _>(behind(after)) {
+            let mut goes_on = true;
+            let there = self.of_id(id).filter(|it| !self.ended.contains(&it.owner));
+            there.for_each(|trigger| goes_on &= each(trigger));
+            if !goes_on {
+                return Some(id.clone());
             }
         }
-        called
+        None
     }
 
-    /// What a join of that stream is put to.
-    pub(super) fn of_join(&self, stream: &str) -> Vec<Called> {
-        self.of_presence(&self.followers.joins, stream)
+    /// The first type behind that id that a worker serves.
+    pub(super) fn next_type(&self, after: Option<&str>) -> Option<(&str, &ServedType)> {
+        let mut types = self.types.range::<str, _>(behind(after));
+        let served = types.find(|(_, served)| !self.ended.contains(&served.owner));
+        served.map(|(id, served)| (&**id, served))
     }
 
-    /// All functions that joins are put to, and of which stream; none: of all.
-    pub(super) fn join_functions(&self) -> impl Iterator<Item = (Option<&str>, &str)> {
-        let slots = self.followers.joins.iter();
-        slots.filter_map(|slot| self.join_function(slot))
+    /// The first trigger of that audience that was registered as the `from`th or later, but before
+    /// `until`.
+    pub(super) fn next_of(&self, audience: &Audience, from: u64, until: u64) -> Option<Next> {
+        let next = self.followers.next(audience, from);
+        let (order, slot) = next.filter(|(order, _)| *order < until)?;
+        let firing = self.firing(slot);
+        let trigger = firing.and_then(|slot| self.triggers.get(slot));
+        let heard = trigger.filter(|trigger| trigger.hears_of(audience));
+        Some(Next {
+            order,
+            called: heard.and_then(|trigger| Some((firing?, trigger.called()))),
+        })
+    }
+
+    /// A trigger fires. Its id, once in its life, when it does so very often within a second.
+    pub(super) fn goes_in_a_circle(&mut self, slot: SlotId, second: u64) -> Option<Box<str>> {
+        let trigger = self.triggers.get_mut(slot)?;
+        let is_news = trigger.rate.goes_in_a_circle(second);
+        is_news.then(|| trigger.id.clone())
     }
 
     /// The function that a trigger puts joins to, and of which stream.
     pub(super) fn join_function(&self, slot: SlotId) -> Option<(Option<&str>, &str)> {
-        let trigger = self.triggers.get(slot)?;
-        match &trigger.matcher {
-            Matcher::Join(matcher) => {
-                Some((matcher.stream.as_deref(), &*trigger.target.function_id))
-            }
-            _ => None,
-        }
-    }
-
-    /// What a leave of that stream is told to.
-    pub(super) fn of_leave(&self, stream: &str) -> Vec<Called> {
-        self.of_presence(&self.followers.leaves, stream)
+        self.triggers.get(slot)?.join_function()
     }
 
     /// Whether leaves are told to anybody.
     pub(super) fn has_leaves(&self) -> bool {
-        self.leaves_len().0 > 0
-    }
-
-    /// How many triggers a leave may fire, and how many of these ask a condition.
-    pub(super) fn leaves_len(&self) -> (usize, usize) {
-        self.followers.leaves.len()
-    }
-
-    /// All functions that leaves are told to, or that are asked before, in no order.
-    pub(super) fn leave_functions(&self) -> impl Iterator<Item = FunctionRef<'_>> {
-        self.followers.leaves.iter().flat_map(|slot| {
-            let trigger = self.triggers.get(slot);
-            let condition = trigger.and_then(|trigger| match &trigger.matcher {
-                Matcher::Leave(matcher) => matcher.condition.as_deref(),
-                _ => None,
-            });
-            let target = trigger.map(|trigger| &trigger.target);
-            let namespace = target.and_then(|target| target.namespace.as_deref());
-            let condition = condition.map(|id| FunctionRef::new(id, namespace));
-            target.map(Target::function).into_iter().chain(condition)
-        })
-    }
-
-    /// What hears of entries of that severity.
-    pub(super) fn of_log(&self, severity_text: &str) -> Vec<Called> {
-        self.called(self.followers.logs.iter(), |matcher| match matcher {
-            Matcher::Log(matcher) => matcher.matches(severity_text),
-            _ => false,
-        })
+        !self.followers.leaves.is_empty()
     }
 
     /// Whether anybody hears of what is logged.
@@ -443,47 +423,9 @@ impl Triggers {
         !self.followers.logs.is_empty()
     }
 
-    /// Functions that hear of what is published under that topic.
-    pub(super) fn of_topic(&self, topic: &str) -> Vec<Called> {
-        self.called(self.followers.of_topic(topic), |_| true)
-    }
-
-    /// Functions that hear of changes in the set of functions.
-    pub(super) fn of_functions_available(&self) -> Vec<Called> {
-        self.called(self.followers.functions_available.iter(), |_| true)
-    }
-
-    /// Functions that hear of workers that come and go.
-    pub(super) fn of_workers_available(&self) -> Vec<Called> {
-        self.called(self.followers.workers_available.iter(), |_| true)
-    }
-
     /// What some trigger follows: events, joins, leaves.
     pub(super) fn followed(&self) -> (Followed, Streams, Streams) {
         self.followers.followed()
-    }
-
-    fn of_presence(&self, followers: &OfPresence, stream: &str) -> Vec<Called> {
-        let called = followers.find(stream).into_iter().filter_map(|slot| {
-            let trigger = self.triggers.get(self.firing(slot)?)?;
-            let (Matcher::Join(matcher) | Matcher::Leave(matcher)) = &trigger.matcher else {
-                return None;
-            };
-            matcher.matches(stream).then(|| trigger.called())
-        });
-        called.collect()
-    }
-
-    fn called(
-        &self,
-        slots: impl Iterator<Item = SlotId>,
-        matches: impl Fn(&Matcher) -> bool,
-    ) -> Vec<Called> {
-        let found = slots.filter_map(|slot| self.triggers.get(self.firing(slot)?));
-        found
-            .filter(|trigger| matches(&trigger.matcher))
-            .map(Trigger::called)
-            .collect()
     }
 
     /// That trigger, or the newest one below it, if their owner is there.
@@ -609,6 +551,14 @@ impl Triggers {
     }
 }
 
+/// The ids behind that one; none: all.
+fn behind(after: Option<&str>) -> (Bound<&str>, Bound<&str>) {
+    (
+        after.map_or(Bound::Unbounded, Bound::Excluded),
+        Bound::Unbounded,
+    )
+}
+
 fn take_from<K, Q>(lists: &mut HashMap<K, BTreeMap<u64, SlotId>>, key: &Q, order: u64)
 where
     K: Eq + std::hash::Hash + std::borrow::Borrow<Q>,
@@ -626,6 +576,7 @@ where
 mod tests {
     use super::super::trigger::CIRCLE_CALLS_A_SECOND;
     use super::*;
+    use crate::id::{GroupKey, ItemId};
 
     fn peer(slot: u32) -> SlotId {
         SlotId {
@@ -640,12 +591,31 @@ mod tests {
         trigger
     }
 
-    fn events(triggers: &mut Triggers, group: &str, item: Option<&str>) -> Vec<String> {
-        let called = triggers.of_event("s", group, item, 1, 0, &mut Vec::new());
+    fn event(group: &str, item: Option<&str>, version: u64) -> Audience {
+        Audience::Event {
+            key: GroupKey::new("s", group),
+            item: item.map(ItemId::from),
+            version,
+        }
+    }
+
+    /// The functions that are called for it.
+    fn called(triggers: &Triggers, audience: &Audience) -> Vec<String> {
+        let (mut from, mut called) = (0, Vec::new());
+        while let Some(next) = triggers.next_of(audience, from, u64::MAX) {
+            from = next.order + 1;
+            let function = next.called.map(|(_, called)| called.target.function_id);
+            called.extend(function.map(String::from));
+        }
         called
-            .iter()
-            .map(|called| called.target.function_id.to_string())
-            .collect()
+    }
+
+    fn events(triggers: &Triggers, group: &str, item: Option<&str>) -> Vec<String> {
+        called(triggers, &event(group, item, 1))
+    }
+
+    fn joins(triggers: &Triggers) -> usize {
+        called(triggers, &Audience::Join("any".into())).len()
     }
 
     #[test]
@@ -659,9 +629,9 @@ mod tests {
         ] {
             triggers.register(trigger(id, "stream", config, 1)).unwrap();
         }
-        assert_eq!(events(&mut triggers, "g", Some("i")), ["f-a", "f-b", "f-c"]);
-        assert_eq!(events(&mut triggers, "g", None), ["f-a", "f-b"]);
-        assert_eq!(events(&mut triggers, "x", Some("i")), ["f-b"]);
+        assert_eq!(events(&triggers, "g", Some("i")), ["f-a", "f-b", "f-c"]);
+        assert_eq!(events(&triggers, "g", None), ["f-a", "f-b"]);
+        assert_eq!(events(&triggers, "x", Some("i")), ["f-b"]);
         let (events, joins, _) = triggers.followed();
         assert!(events.has("s", "g", None) && events.has("other", "g", None));
         assert!(!joins.has("s"));
@@ -673,13 +643,8 @@ mod tests {
         let mut late = trigger("a", "stream", r#"{"stream_name":"s"}"#, 1);
         late.since = 2;
         triggers.register(late).unwrap();
-        assert!(events(&mut triggers, "g", None).is_empty());
-        assert_eq!(
-            triggers
-                .of_event("s", "g", None, 2, 0, &mut Vec::new())
-                .len(),
-            1
-        );
+        assert!(events(&triggers, "g", None).is_empty());
+        assert_eq!(called(&triggers, &event("g", None, 2)).len(), 1);
     }
 
     #[test]
@@ -692,14 +657,14 @@ mod tests {
             .register(trigger("a", "stream:join", "{}", 2))
             .unwrap();
         assert!(replaced.is_some_and(|old| &*old.trigger_type == "stream"));
-        assert!(events(&mut triggers, "g", None).is_empty());
-        assert_eq!(triggers.of_join("any").len(), 1);
+        assert!(events(&triggers, "g", None).is_empty());
+        assert_eq!(joins(&triggers), 1);
         assert!(
-            triggers.forget_some_of(peer(1), 9).is_empty(),
+            triggers.forget_some_of(peer(1), u64::MAX, 9).1.is_empty(),
             "it is the newer owner's"
         );
-        assert_eq!(triggers.forget_some_of(peer(2), 9).len(), 1);
-        assert!(triggers.of_join("any").is_empty());
+        assert_eq!(triggers.forget_some_of(peer(2), u64::MAX, 9).1.len(), 1);
+        assert_eq!(joins(&triggers), 0);
     }
 
     #[test]
@@ -713,7 +678,7 @@ mod tests {
             .register(trigger("a", "stream", config, 2))
             .unwrap();
         assert!(triggers.unregister("a", peer(1), false).is_none());
-        assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+        assert_eq!(events(&triggers, "g", None), ["f-a"]);
         triggers
             .register(trigger("a", "stream", config, 1))
             .unwrap();
@@ -734,7 +699,7 @@ mod tests {
             for id in lost {
                 triggers.release_lost(peer(owner), &id);
             }
-            triggers.forget_some_of(peer(owner), 9);
+            triggers.forget_some_of(peer(owner), u64::MAX, 9);
             triggers.has_ended(peer(owner));
         }
         assert!(triggers.lost.is_empty() && triggers.holdings.is_empty());
@@ -759,20 +724,20 @@ mod tests {
         // Of its own kind the newest fires, and the one below when it has ended.
         triggers.register(guarded(config, 2)).unwrap();
         triggers.register(guarded(config, 3)).unwrap();
-        assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+        assert_eq!(events(&triggers, "g", None), ["f-a"]);
         let other = r#"{"stream_name":"s","group_id":"g"}"#;
         assert!(triggers.register(guarded(other, 4)).is_err());
         assert!(triggers.unregister("a", peer(4), true).is_none());
-        assert!(triggers.forget_some_of(peer(3), 9).is_empty());
-        assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+        assert!(triggers.forget_some_of(peer(3), u64::MAX, 9).1.is_empty());
+        assert_eq!(events(&triggers, "g", None), ["f-a"]);
         triggers.register(guarded(config, 3)).unwrap();
         assert!(
             triggers.unregister("a", peer(2), true).is_none(),
             "the one below"
         );
-        assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+        assert_eq!(events(&triggers, "g", None), ["f-a"]);
         assert!(triggers.unregister("a", peer(3), true).is_some());
-        assert!(events(&mut triggers, "g", None).is_empty());
+        assert!(events(&triggers, "g", None).is_empty());
         assert!(triggers.by_type.is_empty() && triggers.holdings.is_empty());
     }
 
@@ -788,15 +753,15 @@ mod tests {
         guarded("a", 1);
         guarded("a", 2);
         guarded("b", 2);
-        assert_eq!(events(&mut triggers, "g", None), ["f-a", "f-b"]);
+        assert_eq!(events(&triggers, "g", None), ["f-a", "f-b"]);
         triggers.end(peer(2));
-        assert_eq!(events(&mut triggers, "g", None), ["f-a"], "the one below");
-        while triggers.len_of(peer(2)) > 0 {
-            triggers.forget_some_of(peer(2), 1);
-            assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+        assert_eq!(events(&triggers, "g", None), ["f-a"], "the one below");
+        while triggers.has_some_of(peer(2), u64::MAX) {
+            triggers.forget_some_of(peer(2), u64::MAX, 1);
+            assert_eq!(events(&triggers, "g", None), ["f-a"]);
         }
         triggers.has_ended(peer(2));
-        assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+        assert_eq!(events(&triggers, "g", None), ["f-a"]);
     }
 
     #[test]
@@ -811,7 +776,7 @@ mod tests {
             ..Limits::default()
         });
         assert!(triggers.register(trigger("a", "unknown", "{}", 1)).is_err());
-        assert_eq!(events(&mut triggers, "g", None), ["f-a"]);
+        assert_eq!(events(&triggers, "g", None), ["f-a"]);
     }
 
     #[test]
@@ -820,7 +785,8 @@ mod tests {
         for id in ["a", "b", "c"] {
             triggers.register(trigger(id, "mine", "{}", 1)).unwrap();
         }
-        triggers.settle_in(peer(1), &"orders".into());
+        let (settled, next) = triggers.settle_some_in(peer(1), &"orders".into(), 0, 9);
+        assert_eq!((settled, next), (3, None));
         assert!(triggers.unregister("b", peer(1), false).is_some());
         triggers
             .register(trigger("a", "stream:join", "{}", 1))
@@ -864,7 +830,7 @@ mod tests {
             .register(trigger("b", "stream", r#"{"stream_name":"s"}"#, 1))
             .unwrap();
         triggers.register(trigger("c", "stream", "[]", 1)).unwrap();
-        assert!(events(&mut triggers, "g", None).is_empty());
+        assert!(events(&triggers, "g", None).is_empty());
         let (_, mut types) = triggers.end(peer(9));
         assert_eq!(triggers.server_of("stream"), None);
         let freed = types.next().unwrap();
@@ -874,7 +840,7 @@ mod tests {
         assert_eq!((first.len(), next), (2, Some(2)));
         assert_eq!(triggers.retype("stream", 2, 9, 2).0.len(), 1);
         assert_eq!(
-            events(&mut triggers, "g", None),
+            events(&triggers, "g", None),
             ["f-a", "f-b"],
             "c says nothing to us"
         );
@@ -891,11 +857,12 @@ mod tests {
         triggers
             .register(trigger("c", "subscribe", r#"{"topic":""}"#, 1))
             .unwrap();
-        assert_eq!(triggers.of_topic("t").len(), 2);
+        let of_topic =
+            |triggers: &Triggers, topic: &str| called(triggers, &Audience::Topic(topic.into()));
+        assert_eq!(of_topic(&triggers, "t"), ["f-a", "f-b"]);
         triggers.unregister("a", peer(1), false);
-        let left = triggers.of_topic("t");
-        assert_eq!((left.len(), &*left[0].target.function_id), (1, "f-b"));
-        assert!(triggers.of_topic("").is_empty());
+        assert_eq!(of_topic(&triggers, "t"), ["f-b"]);
+        assert!(of_topic(&triggers, "").is_empty());
     }
 
     #[test]
@@ -904,11 +871,38 @@ mod tests {
         triggers
             .register(trigger("a", "stream", r#"{"stream_name":"s"}"#, 1))
             .unwrap();
+        let next = triggers.next_of(&event("g", None, 1), 0, 1);
+        let (slot, _) = next.unwrap().called.unwrap();
         let mut circles = Vec::new();
         for call in 0..CIRCLE_CALLS_A_SECOND * 3 {
             let second = u64::from(call / (CIRCLE_CALLS_A_SECOND + 1));
-            triggers.of_event("s", "g", None, 1, second, &mut circles);
+            circles.extend(triggers.goes_in_a_circle(slot, second));
         }
         assert_eq!(circles, [Box::<str>::from("a")]);
+    }
+
+    #[test]
+    fn triggers_are_listed_by_id_from_where_the_last_part_ended() {
+        let mut triggers = Triggers::default();
+        for id in ["b", "d", "a", "c"] {
+            let (owner, config) = (if id == "d" { 2 } else { 1 }, r#"{"stream_name":"s"}"#);
+            triggers
+                .register(trigger(id, "stream", config, owner))
+                .unwrap();
+        }
+        triggers.end(peer(2));
+        let (mut after, mut parts) = (None, Vec::new());
+        loop {
+            let mut part = Vec::new();
+            after = triggers.list_some(after.as_deref(), |trigger| {
+                part.push(trigger.id.to_string());
+                part.len() < 2
+            });
+            parts.push(part.join(""));
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(parts, ["ab", "c"], "and nothing of who has ended");
     }
 }

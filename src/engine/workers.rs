@@ -1,6 +1,4 @@
-//! SDK workers as people see them: what each tells about itself, and the list of all.
-
-use std::net::IpAddr;
+//! SDK workers as people see them: what each tells about itself, and who hears that they come and go.
 
 use uuid::Uuid;
 
@@ -9,27 +7,17 @@ use crate::log::Shown;
 use crate::protocol::answer;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::connection::close_frame;
+use crate::protocol::listing::WorkerRow;
 use crate::protocol::listing::inputs::{self, RegisterWorker};
-use crate::protocol::listing::{self, WorkerRow};
 use crate::protocol::trigger::payload::{WorkerEvent, workers_available};
 
 use super::Engine;
+use super::firing::Firing;
+use super::followers::Audience;
 use super::own::Done;
-use super::peers::Peer;
-use super::target::FunctionRef;
-use super::trigger::Called;
 
 /// The version that listings give for the parts of this server.
 pub(super) const OUR_VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// The parts of this server that listings show as workers: a name, whether it is internal, and what
-/// the ids of its functions begin with.
-const PARTS: [(&str, bool, Option<&str>); 4] = [
-    ("iii-engine-functions", true, Some("engine::")),
-    ("iii-pubsub", false, Some(inputs::PUBLISH)),
-    ("iii-stream", false, Some("stream::")),
-    ("iii-worker-manager", true, None),
-];
 
 /// The longest word of a worker about itself: it is kept.
 const PROFILE_BYTES_MAX: usize = 16 * 1024;
@@ -65,6 +53,31 @@ impl Profile {
 
     pub(super) fn runtime(&self) -> &str {
         &self.runtime
+    }
+
+    /// It has described itself.
+    pub(super) fn has_pid(&self) -> bool {
+        self.pid.is_some()
+    }
+
+    /// What a list tells of it; the rest is for the caller.
+    pub(super) fn row(&self) -> WorkerRow<'_> {
+        WorkerRow {
+            id: "",
+            name: self.name.as_deref(),
+            function_count: 0,
+            functions: "[]",
+            active_invocations: 0,
+            connected_at_ms: 0,
+            is_built_in: false,
+            is_internal: false,
+            ip_address: None,
+            isolation: self.isolation.as_deref(),
+            os: self.os.as_deref(),
+            pid: self.pid,
+            runtime: &self.runtime,
+            version: self.version.as_deref(),
+        }
     }
 
     /// Runtime and version are those of the latest word, the others stay until they are given anew.
@@ -110,9 +123,14 @@ impl Engine {
         let Some(peer) = id.and_then(|id| self.peers.get_mut(id)) else {
             return Ok(done); // a trigger's call is about nobody
         };
+        let (worker_id, is_there) = (peer.worker_id, peer.connected_at_ms.is_some());
+        let before = peer.profile.name.clone();
         peer.profile.update(told);
-        let worker_id = peer.worker_id;
-        Ok(done.then(self.heard_by(WorkerEvent::MetadataUpdated, &worker_id)))
+        if let Some(id) = id.filter(|_| is_there) {
+            self.present.remove(worker_id, before.as_deref());
+            self.present.enter(id, worker_id, peer.profile.name());
+        }
+        Ok(done.then(heard_by(WorkerEvent::MetadataUpdated, &worker_id)))
     }
 
     /// The worker may not stand where it wants to: it hears why, and its socket ends.
@@ -125,67 +143,6 @@ impl Engine {
         self.close_with(id, &close_frame(Some(1008), "namespace refused"));
     }
 
-    /// `engine::workers::list`. `id`: the worker that asks.
-    pub(super) fn list_workers(&self, id: Option<SlotId>, data: &str) -> Result<Done, ErrorBody> {
-        let wanted = inputs::workers_list(data)?;
-        let ids = self.peers.ids();
-        let present: Vec<(SlotId, &Peer, Names)> = ids
-            .into_iter()
-            .filter_map(|id| Some((id, self.peers.get(id)?)))
-            .filter(|(_, peer)| peer.connected_at_ms.is_some())
-            .map(|(id, peer)| (id, peer, Names::of(peer)))
-            .collect();
-        let sdk_workers = present.iter().map(|(worker, peer, names)| {
-            let is_asking = usize::from(id == Some(*worker)); // this very call
-            let active_invocations = self.calls.active_of(*worker) as usize + is_asking;
-            self.worker_row(*worker, peer, names, active_invocations)
-        });
-        let rows = sdk_workers.chain(self.parts()).collect();
-        let list = listing::workers(rows, wanted.as_deref(), self.now.wall_ms);
-        Ok(Done::with_result(list))
-    }
-
-    fn worker_row<'a>(
-        &'a self,
-        id: SlotId,
-        peer: &'a Peer,
-        names: &'a Names,
-        active_invocations: usize,
-    ) -> WorkerRow<'a> {
-        let owned = peer.functions.iter().filter(|function| {
-            let function = FunctionRef::new(function, peer.namespace.as_deref());
-            self.functions.owner_of(function) == Some(id)
-        });
-        let mut functions: Vec<&str> = owned.map(|function| &**function).collect();
-        functions.sort_unstable();
-        let profile = &peer.profile;
-        WorkerRow {
-            id: &names.worker_id,
-            name: profile.name.as_deref(),
-            functions,
-            active_invocations,
-            connected_at_ms: peer.connected_at_ms.unwrap_or_default(),
-            is_built_in: false,
-            is_internal: false,
-            ip_address: names.ip_address.as_deref(),
-            isolation: profile.isolation.as_deref(),
-            os: profile.os.as_deref(),
-            pid: profile.pid,
-            runtime: &profile.runtime,
-            version: profile.version.as_deref(),
-        }
-    }
-
-    fn parts(&self) -> impl Iterator<Item = WorkerRow<'_>> {
-        PARTS.into_iter().map(|(name, is_internal, prefix)| {
-            let functions = match prefix {
-                Some(prefix) => self.functions.ours_below(prefix),
-                None => Vec::new(),
-            };
-            WorkerRow::built_in(name, is_internal, functions, self.started_ms, OUR_VERSION)
-        })
-    }
-
     /// An SDK worker is there from now on.
     pub(super) fn worker_has_come(&mut self, id: SlotId) {
         let now_ms = self.now.wall_ms;
@@ -194,6 +151,7 @@ impl Engine {
         };
         peer.connected_at_ms = Some(now_ms);
         let worker_id = peer.worker_id;
+        self.present.enter(id, worker_id, peer.profile.name());
         self.tell_of_worker(WorkerEvent::Connected, &worker_id);
     }
 
@@ -204,6 +162,7 @@ impl Engine {
         };
         let worker_id = peer.worker_id;
         if peer.connected_at_ms.take().is_some() {
+            self.present.remove(worker_id, peer.profile.name());
             self.tell_of_worker(WorkerEvent::Disconnected, &worker_id);
         }
     }
@@ -211,31 +170,14 @@ impl Engine {
     /// At the end of the process nobody is told: such calls would hold it up.
     fn tell_of_worker(&mut self, event: WorkerEvent, worker_id: &Uuid) {
         if self.drain_until.is_none() {
-            let heard = self.heard_by(event, worker_id);
-            self.fire_all(heard.0, heard.1, None);
+            self.fire_all(heard_by(event, worker_id));
         }
-    }
-
-    fn heard_by(&mut self, event: WorkerEvent, worker_id: &Uuid) -> (Vec<Called>, Text) {
-        let mut called = self.triggers.of_workers_available();
-        self.keep_listeners(&mut called);
-        (called, Text::from(workers_available(event, worker_id)))
     }
 }
 
-/// Texts that a row borrows.
-struct Names {
-    worker_id: String,
-    ip_address: Option<String>,
-}
-
-impl Names {
-    fn of(peer: &Peer) -> Names {
-        Names {
-            worker_id: peer.worker_id.to_string(),
-            ip_address: peer.ip.as_ref().map(IpAddr::to_string),
-        }
-    }
+fn heard_by(event: WorkerEvent, worker_id: &Uuid) -> Firing {
+    let payload = Text::from(workers_available(event, worker_id));
+    Firing::of_server(Audience::WorkersAvailable, payload)
 }
 
 #[cfg(test)]

@@ -16,11 +16,12 @@ use crate::protocol::input::{StreamFunction, failed};
 use crate::protocol::trigger::TriggerType;
 
 use crate::engine::Engine;
-use crate::engine::calls::{Answered, Awaits, Caller, FunctionCall, function_not_found};
+use crate::engine::calls::{
+    Answered, Awaits, Caller, FunctionCall, OVERLOADED, function_not_found,
+};
 use crate::engine::outgoing::SENT_BYTES_MAX;
 use crate::engine::peers::Peer;
 use crate::engine::registry::OURS;
-use crate::engine::serve::OVERLOADED;
 use crate::log::Shown;
 
 /// An answer leaves no sooner after its call was read: an engine notes a call after it has sent it,
@@ -60,7 +61,6 @@ impl Engine {
                 .send(id, |out| out.extend_from_slice(message.as_bytes()));
         }
         self.begin_standing(id);
-        self.ask_what_waited();
     }
 
     /// A message of the engine.

@@ -272,12 +272,13 @@ impl Engine {
     /// Goes on with the link as far as that is due.
     pub(super) fn tend_link(&mut self) {
         let now = self.now.monotonic;
-        let is_ending = self.drain_until.is_some();
+        // What the last one handed over is forgotten first.
+        let may_dial = self.drain_until.is_none() && !self.is_forgetting();
         let Some(attached) = &mut self.attached else {
             return;
         };
         match &attached.link.state {
-            State::Waiting(at) if *at <= now && !is_ending => self.resolve(),
+            State::Waiting(at) if *at <= now && may_dial => self.resolve(),
             State::Up(id) => {
                 let id = *id;
                 self.look_for_silence(id);

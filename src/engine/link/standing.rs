@@ -220,7 +220,7 @@ impl Engine {
                          known before"
                     );
                 }
-                self.go_on(id);
+                self.go_on_standing(id);
             }
         }
         if matches!(question, Question::Again { .. }) {
@@ -273,7 +273,7 @@ impl Engine {
                     let missing: Vec<&str> = missing.map(|function| function.id()).collect();
                     self.say_missing("functions", &missing);
                 }
-                self.go_on(id);
+                self.go_on_standing(id);
             }
         }
     }
@@ -290,7 +290,7 @@ impl Engine {
             _ => Vec::new(),
         };
         let Some(ours) = listed.iter().find(|worker| worker.id == our_id) else {
-            return self.go_on(id); // it does not tell
+            return self.go_on_standing(id); // it does not tell
         };
         let newest = listed
             .iter()
@@ -310,7 +310,7 @@ impl Engine {
             {
                 self.register_anew(id);
             }
-            None => self.go_on(id),
+            None => self.go_on_standing(id),
         }
     }
 
@@ -397,7 +397,7 @@ impl Engine {
             attached.link.shown()
         );
         self.unsettle(false);
-        self.triggers.forget_some_of(id, usize::MAX);
+        self.begin_forgetting(id);
         let functions = attached::function_registrations(OURS);
         for message in functions
             .into_iter()
@@ -409,7 +409,7 @@ impl Engine {
     }
 
     /// As far as is known the functions are ours: the types are too, and then everything is known.
-    fn go_on(&mut self, id: SlotId) {
+    fn go_on_standing(&mut self, id: SlotId) {
         let now = self.now.monotonic;
         let Some(attached) = &mut self.attached else {
             return;
@@ -468,7 +468,7 @@ impl Engine {
             && attached.standing.has_types
         {
             attached.standing.knows_triggers = true;
-            self.go_on(id);
+            self.go_on_standing(id);
         }
     }
 
@@ -501,7 +501,7 @@ impl Engine {
         };
         let is_due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
         if is_due(&mut attached.standing.types_at) {
-            self.go_on(id);
+            self.go_on_standing(id);
         }
         if let Some(attached) = &mut self.attached
             && is_due(&mut attached.standing.look_at)

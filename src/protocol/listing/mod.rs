@@ -26,8 +26,10 @@ pub struct WorkerRow<'a> {
     pub id: &'a str,
     /// As it calls itself.
     pub name: Option<&'a str>,
-    /// Its functions, sorted.
-    pub functions: Vec<&'a str>,
+    /// How many functions it has.
+    pub function_count: usize,
+    /// Their ids, sorted, as a JSON array.
+    pub functions: &'a str,
     /// Calls in which it is caller or callee.
     pub active_invocations: usize,
     /// Since when it is there, in milliseconds since 1970.
@@ -55,13 +57,14 @@ impl<'a> WorkerRow<'a> {
     pub fn built_in(
         name: &'a str,
         is_internal: bool,
-        functions: Vec<&'a str>,
+        (function_count, functions): (usize, &'a str),
         connected_at_ms: u64,
         version: &'a str,
     ) -> WorkerRow<'a> {
         WorkerRow {
             id: name,
             name: Some(name),
+            function_count,
             functions,
             active_invocations: 0,
             connected_at_ms,
@@ -77,24 +80,23 @@ impl<'a> WorkerRow<'a> {
     }
 
     /// SDK workers that never described themselves are left out, but when asked for by id.
-    fn is_listed(&self, worker_id: Option<&str>) -> bool {
+    pub fn is_listed(&self, worker_id: Option<&str>) -> bool {
         match worker_id {
             Some(worker_id) => self.id == worker_id,
             None => self.is_built_in || self.pid.is_some(),
         }
     }
 
-    fn write(&self, out: &mut Vec<u8>) {
+    /// Appends it as one element of the list.
+    pub fn write(&self, out: &mut Vec<u8>) {
         push(
             out,
             &format!(
                 r#"{{"active_invocations":{},"connected_at_ms":{},"function_count":{},"functions":"#,
-                self.active_invocations,
-                self.connected_at_ms,
-                self.functions.len()
+                self.active_invocations, self.connected_at_ms, self.function_count
             ),
         );
-        text::write_strings(out, &self.functions);
+        push(out, self.functions);
         push(out, r#","id":"#);
         text::write_string(out, self.id);
         push(out, &format!(r#","internal":{}"#, self.is_internal));
@@ -119,14 +121,17 @@ impl<'a> WorkerRow<'a> {
     }
 }
 
-/// The result of `engine::workers::list`: all rows, or the one that is asked for, by name and id.
-pub fn workers(mut rows: Vec<WorkerRow<'_>>, worker_id: Option<&str>, now_ms: u64) -> String {
-    rows.retain(|row| row.is_listed(worker_id));
-    rows.sort_by_key(|row| (row.name.unwrap_or(row.id), row.id));
-    let mut out = format!(r#"{{"timestamp":{now_ms},"workers":["#).into_bytes();
-    write_rows(&mut out, &rows, |out, row| row.write(out));
-    finished(out)
+/// What begins the result of `engine::workers::list`; [`END`] ends it. Rows stand by name and id.
+pub fn workers_begin(now_ms: u64) -> String {
+    format!(r#"{{"timestamp":{now_ms},"workers":["#)
 }
+
+/// What begins the result of `engine::triggers::list`. Rows stand by id.
+pub const TRIGGERS_BEGIN: &str = r#"{"triggers":["#;
+/// What begins the result of `engine::trigger-types::list`. Rows stand by id.
+pub const TRIGGER_TYPES_BEGIN: &str = r#"{"trigger_types":["#;
+/// What ends every list.
+pub const END: &str = "]}";
 
 /// One trigger, as `engine::triggers::list` tells of it. JSON values stand as their texts.
 #[derive(Debug, Clone, Copy)]
@@ -143,24 +148,25 @@ pub struct TriggerRow<'a> {
     pub metadata: Option<&'a str>,
 }
 
-/// The result of `engine::triggers::list`, by id.
-pub fn triggers(mut rows: Vec<TriggerRow<'_>>, include_internal: bool) -> String {
-    rows.retain(|row| include_internal || !is_internal(row.function_id));
-    rows.sort_by_key(|row| row.id);
-    let mut out = br#"{"triggers":["#.to_vec();
-    write_rows(&mut out, &rows, |out, row| {
+impl TriggerRow<'_> {
+    /// Whether it is shown only to those who ask for such.
+    pub fn is_internal(&self) -> bool {
+        is_internal(self.function_id)
+    }
+
+    /// Appends it as one element of the list.
+    pub fn write(&self, out: &mut Vec<u8>) {
         push(out, r#"{"config":"#);
-        push(out, row.config.unwrap_or("null"));
-        write_optional(out, "function_id", Some(row.function_id));
-        write_optional(out, "id", Some(row.id));
-        if let Some(metadata) = row.metadata {
+        push(out, self.config.unwrap_or("null"));
+        write_optional(out, "function_id", Some(self.function_id));
+        write_optional(out, "id", Some(self.id));
+        if let Some(metadata) = self.metadata {
             push(out, r#","metadata":"#);
             push(out, metadata);
         }
-        write_optional(out, "trigger_type", Some(row.trigger_type));
+        write_optional(out, "trigger_type", Some(self.trigger_type));
         out.push(b'}');
-    });
-    finished(out)
+    }
 }
 
 /// One trigger type, as `engine::trigger-types::list` tells of it. Formats stand as JSON texts.
@@ -209,28 +215,29 @@ fn plain_string(json: &RawValue) -> Option<&str> {
     json.get().strip_prefix('"')?.strip_suffix('"')
 }
 
-/// The result of `engine::trigger-types::list`, by id.
-pub fn trigger_types(mut rows: Vec<TriggerTypeRow<'_>>, include_internal: bool) -> String {
-    rows.retain(|row| include_internal || !is_internal(row.id));
-    rows.sort_by_key(|row| row.id);
-    let mut out = br#"{"trigger_types":["#.to_vec();
-    write_rows(&mut out, &rows, |out, row| {
+impl TriggerTypeRow<'_> {
+    /// Whether it is shown only to those who ask for such.
+    pub fn is_internal(&self) -> bool {
+        is_internal(self.id)
+    }
+
+    /// Appends it as one element of the list.
+    pub fn write(&self, out: &mut Vec<u8>) {
         out.push(b'{');
-        if let Some(format) = row.call_request_format {
+        if let Some(format) = self.call_request_format {
             push(out, r#""call_request_format":"#);
             push(out, format);
             out.push(b',');
         }
         push(out, r#""description":"#);
-        text::write_string(out, row.description);
-        write_optional(out, "id", Some(row.id));
-        if let Some(format) = row.trigger_request_format {
+        text::write_string(out, self.description);
+        write_optional(out, "id", Some(self.id));
+        if let Some(format) = self.trigger_request_format {
             push(out, r#","trigger_request_format":"#);
             push(out, format);
         }
         out.push(b'}');
-    });
-    finished(out)
+    }
 }
 
 /// The result of `engine::health::check`. Degraded: the store refuses writes.
@@ -262,15 +269,6 @@ fn is_internal(id: &str) -> bool {
     id.starts_with(INTERNAL_PREFIX)
 }
 
-fn write_rows<T>(out: &mut Vec<u8>, rows: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
-    for (at, row) in rows.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write(out, row);
-    }
-}
-
 /// Appends a member behind others: a string, or `null` if there is none.
 fn write_optional(out: &mut Vec<u8>, key: &str, value: Option<&str>) {
     out.push(b',');
@@ -284,12 +282,6 @@ fn write_optional(out: &mut Vec<u8>, key: &str, value: Option<&str>) {
 
 fn push(out: &mut Vec<u8>, s: &str) {
     out.extend_from_slice(s.as_bytes());
-}
-
-/// Closes the array and the object around it.
-fn finished(mut out: Vec<u8>) -> String {
-    push(&mut out, "]}");
-    into_string(out)
 }
 
 /// What was written is made of texts alone.
@@ -306,7 +298,8 @@ mod tests {
         WorkerRow {
             id,
             name,
-            functions: vec![],
+            function_count: 0,
+            functions: "[]",
             active_invocations: 1,
             connected_at_ms: 1_795_474_332_201,
             is_built_in: false,
@@ -320,23 +313,28 @@ mod tests {
         }
     }
 
-    /// Ids of a listing's rows in their order.
-    fn ids(list: &str, rows: &str) -> Vec<String> {
-        let list: serde_json::Value = serde_json::from_str(list).unwrap();
-        let rows = list[rows].as_array().unwrap().iter();
-        rows.map(|row| row["id"].as_str().unwrap().to_owned())
-            .collect()
+    fn written(begin: &str, rows: impl IntoIterator<Item = Vec<u8>>) -> String {
+        let rows: Vec<Vec<u8>> = rows.into_iter().collect();
+        let rows = String::from_utf8(rows.join(&b',')).unwrap();
+        format!("{begin}{rows}{END}")
+    }
+
+    fn row(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut out);
+        out
     }
 
     #[test]
     fn workers_are_told_as_the_reference_tells_them() {
-        let functions = ["stream::delete", "stream::get"].to_vec();
-        let rows = vec![
-            WorkerRow::built_in("iii-stream", false, functions, 1_795_475_218_513, "0.1.0"),
+        let functions = (2, r#"["stream::delete","stream::get"]"#);
+        let rows = [
             sdk_worker("86d2b92a", Some("host:1"), Some(77)),
+            WorkerRow::built_in("iii-stream", false, functions, 1_795_475_218_513, "0.1.0"),
         ];
+        let rows = rows.iter().map(|it| row(|out| it.write(out)));
         assert_eq!(
-            workers(rows, None, 1_795_474_335_521),
+            written(&workers_begin(1_795_474_335_521), rows),
             concat!(
                 r#"{"timestamp":1795474335521,"workers":["#,
                 r#"{"active_invocations":1,"connected_at_ms":1795474332201,"function_count":0,"functions":[],"id":"86d2b92a","internal":false,"ip_address":"127.0.0.1","latest_metrics":null,"name":"host:1","os":"linux","pid":77,"runtime":"node","status":"connected","version":null},"#,
@@ -346,49 +344,43 @@ mod tests {
     }
 
     #[test]
-    fn workers_are_sorted_and_those_without_a_pid_are_told_only_by_id() {
-        let rows = vec![
-            sdk_worker("c", Some("z"), Some(1)),
-            sdk_worker("m", None, Some(1)),
-            sdk_worker("b", Some("a"), Some(1)),
-            sdk_worker("a", Some("a"), Some(1)),
-            sdk_worker("x", Some("hidden"), None),
-            WorkerRow::built_in("iii-pubsub", true, vec![], 0, "v"),
-        ];
-        let all = workers(rows.clone(), None, 0);
-        assert_eq!(ids(&all, "workers"), ["a", "b", "iii-pubsub", "m", "c"]);
-        assert!(all.contains(r#""id":"iii-pubsub","internal":true"#));
-        assert_eq!(ids(&workers(rows.clone(), Some("x"), 0), "workers"), ["x"]);
-        assert_eq!(
-            workers(rows, Some("unknown"), 5),
-            r#"{"timestamp":5,"workers":[]}"#
-        );
+    fn workers_without_a_pid_are_told_only_by_id() {
+        let hidden = sdk_worker("x", Some("hidden"), None);
+        let shown = sdk_worker("c", Some("z"), Some(1));
+        let ours = WorkerRow::built_in("iii-pubsub", true, (0, "[]"), 0, "v");
+        assert!(shown.is_listed(None) && ours.is_listed(None) && !hidden.is_listed(None));
+        assert!(hidden.is_listed(Some("x")) && !shown.is_listed(Some("x")));
+        let ours = String::from_utf8(row(|out| ours.write(out))).unwrap();
+        assert!(ours.contains(r#""id":"iii-pubsub","internal":true"#));
     }
 
     #[test]
-    fn triggers_are_told_by_id_with_the_texts_they_came_with() {
-        let row = |id, function_id, config, metadata| TriggerRow {
+    fn triggers_are_told_with_the_texts_they_came_with() {
+        let trigger = |id, function_id, config, metadata| TriggerRow {
             id,
             trigger_type: "stream",
             function_id,
             config,
             metadata,
         };
-        let rows = vec![
-            row("t2", "f\"", None, None),
-            row(
+        let rows = [
+            trigger(
                 "t1",
                 "my::fn",
                 Some(r#"{"stream_name":"zz","n":1.0}"#),
                 Some(r#"{"m":1}"#),
             ),
-            row("t3", "engine::x", Some("{}"), None),
+            trigger("t2", "f\"", None, None),
         ];
         assert_eq!(
-            triggers(rows.clone(), false),
+            written(
+                TRIGGERS_BEGIN,
+                rows.iter().map(|it| row(|out| it.write(out)))
+            ),
             r#"{"triggers":[{"config":{"stream_name":"zz","n":1.0},"function_id":"my::fn","id":"t1","metadata":{"m":1},"trigger_type":"stream"},{"config":null,"function_id":"f\"","id":"t2","trigger_type":"stream"}]}"#
         );
-        assert_eq!(ids(&triggers(rows, true), "triggers"), ["t1", "t2", "t3"]);
+        assert!(!rows[0].is_internal());
+        assert!(trigger("t3", "engine::x", Some("{}"), None).is_internal());
     }
 
     #[test]
@@ -416,7 +408,10 @@ mod tests {
                 ("subscribe", "Subscribe to a topic"),
             ]
         );
-        let list = trigger_types(rows.clone(), true);
+        let list = written(
+            TRIGGER_TYPES_BEGIN,
+            rows.iter().map(|it| row(|out| it.write(out))),
+        );
         let listed: serde_json::Value = serde_json::from_str(&list).unwrap();
         let file: serde_json::Value = serde_json::from_str(TRIGGER_TYPES).unwrap();
         assert_eq!(listed["trigger_types"], file);
@@ -428,27 +423,30 @@ mod tests {
             .map(|e| e.to_string())
             .collect();
         assert_eq!(TRIGGER_TYPES, format!("[\n{}\n]\n", entries.join(",\n")));
-        assert_eq!(
-            ids(&trigger_types(rows, false), "trigger_types"),
-            ["log", "stream", "stream:join", "stream:leave", "subscribe"]
-        );
+        let shown = rows.iter().filter(|row| !row.is_internal());
+        let shown: Vec<&str> = shown.map(|row| row.id).collect();
+        let wanted = ["log", "stream", "stream:join", "stream:leave", "subscribe"];
+        assert_eq!(shown, wanted);
     }
 
     #[test]
     fn formats_that_a_type_lacks_are_left_out() {
-        let row = |id, call_request_format, trigger_request_format| TriggerTypeRow {
+        let of_type = |id, call_request_format, trigger_request_format| TriggerTypeRow {
             id,
             description: "d\"",
             trigger_request_format,
             call_request_format,
         };
-        let rows = vec![
-            row("c", Some("{\"a\":1}"), Some("true")),
-            row("b", None, Some("[1]")),
-            row("a", None, None),
+        let rows = [
+            of_type("a", None, None),
+            of_type("b", None, Some("[1]")),
+            of_type("c", Some("{\"a\":1}"), Some("true")),
         ];
         assert_eq!(
-            trigger_types(rows, false),
+            written(
+                TRIGGER_TYPES_BEGIN,
+                rows.iter().map(|it| row(|out| it.write(out)))
+            ),
             r#"{"trigger_types":[{"description":"d\"","id":"a"},{"description":"d\"","id":"b","trigger_request_format":[1]},{"call_request_format":{"a":1},"description":"d\"","id":"c","trigger_request_format":true}]}"#
         );
     }
