@@ -14,6 +14,7 @@ const HOMES: [(&str, &[&str]); 6] = [
             "handshakes_bytes",
             "message_bytes",
             "call_bytes",
+            "partial_call_bytes",
             "name_bytes",
             "json_depth",
             "value_bytes",

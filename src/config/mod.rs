@@ -83,6 +83,9 @@ pub const HANDSHAKES_BYTES_MAX: usize = 64 * MIB;
 pub const MESSAGE_BYTES_MAX: usize = MIB;
 /// One message from an SDK worker; larger: close 1009. Deployed workers send up to this.
 pub const CALL_BYTES_MAX: usize = 16 * MIB;
+/// What has come of such messages that are not whole, of all SDK workers together; above: the worker
+/// whose message began first is closed with 1013.
+pub const PARTIAL_CALL_BYTES_MAX: usize = 256 * MIB;
 /// Stream, group, item, subscription id; longer: a join is answered `unauthorized`, a call gets an
 /// error.
 pub const NAME_BYTES_MAX: usize = 1024;
@@ -322,6 +325,8 @@ pub struct Limits {
     pub message_bytes: usize,
     /// See [`CALL_BYTES_MAX`].
     pub call_bytes: usize,
+    /// See [`PARTIAL_CALL_BYTES_MAX`].
+    pub partial_call_bytes: usize,
     /// See [`NAME_BYTES_MAX`].
     pub name_bytes: usize,
     /// See [`JSON_DEPTH_MAX`].
@@ -365,6 +370,7 @@ impl Default for Limits {
             handshakes_bytes: HANDSHAKES_BYTES_MAX,
             message_bytes: MESSAGE_BYTES_MAX,
             call_bytes: CALL_BYTES_MAX,
+            partial_call_bytes: PARTIAL_CALL_BYTES_MAX,
             name_bytes: NAME_BYTES_MAX,
             json_depth: JSON_DEPTH_MAX,
             value_bytes: VALUE_BYTES_MAX,

@@ -71,6 +71,11 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     );
     keys.bytes("message_bytes", &mut limits.message_bytes, MESSAGE_BYTES);
     keys.bytes("call_bytes", &mut limits.call_bytes, MESSAGE_BYTES);
+    keys.bytes(
+        "partial_call_bytes",
+        &mut limits.partial_call_bytes,
+        WAITING_BYTES,
+    );
     keys.bytes("name_bytes", &mut limits.name_bytes, MESSAGE_BYTES);
     keys.integer(
         "json_depth",

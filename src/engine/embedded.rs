@@ -165,8 +165,11 @@ impl Engine {
             Sender::Client => self.limits.call_bytes,
             Sender::Server => self.limits.call_bytes.max(LINK_MESSAGE_BYTES_MAX),
         };
-        let received =
-            open.receive_from(sender, input, limit, &mut |event| self.on_event(id, event));
+        let mut is_whole = false;
+        let received = open.receive_from(sender, input, limit, &mut |event| {
+            is_whole |= matches!(event, Event::Message(_));
+            self.on_event(id, event)
+        });
         if let Err(error) = received {
             let code = error.close_code();
             let reason = match error {
@@ -186,6 +189,24 @@ impl Engine {
             && let Phase::Work(place) | Phase::Telemetry(place) = &mut peer.phase
         {
             *place = open;
+        }
+        self.peers.count_partial(id, is_whole);
+        self.end_oldest_partial();
+    }
+
+    /// Messages that are not whole hold too much: those go that began first.
+    fn end_oldest_partial(&mut self) {
+        let most = self.limits.partial_call_bytes;
+        while let (bytes, Some(id)) = self.peers.partial()
+            && bytes > most
+        {
+            let what = format_args!(
+                "is closed with 1013: messages that are not whole hold more than \
+                 limits.partial_call_bytes ({most}), and its own has begun first"
+            );
+            self.warn_of(id, "limits.partial_call_bytes", "", what);
+            let reason = "limits.partial_call_bytes: too much is not whole";
+            self.close_with(id, &close_frame(Some(1013), reason));
         }
     }
 
@@ -255,6 +276,7 @@ impl Engine {
         }
         peer.phase = Phase::Closing;
         self.peers.count(id);
+        self.peers.count_partial(id, true);
         self.peers.send_last(id, last);
         self.closing.push(until, id);
         self.forget(id);

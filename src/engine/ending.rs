@@ -216,6 +216,9 @@ impl Engine {
             settling.after = Some(function_id);
         }
         self.functions_changed(is_hook);
+        if !self.work.steps.are_left() {
+            return false;
+        }
         let (most, from) = (self.work.steps.left(), settling.triggers_from);
         let (settled, next) = self.triggers.settle_some_in(id, name, from, most);
         self.work.steps.take(settled.max(1));

@@ -3,7 +3,7 @@
 //!
 //! What is to be sent is collected (`outgoing`) and goes out in one write a turn.
 
-use std::collections::{BTreeSet, btree_set};
+use std::collections::{BTreeMap, BTreeSet, btree_set};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -101,6 +101,8 @@ pub(super) struct Peer {
     is_dirty: bool,
     /// What of it is counted in the sums of all.
     counted: Counted,
+    /// Of its message that is not whole: the how manieth that has begun, and what has come of it.
+    partial: Option<(u64, usize)>,
 }
 
 /// What sockets hold.
@@ -164,6 +166,7 @@ impl Peer {
             is_queued: false,
             is_dirty: false,
             counted: Counted::default(),
+            partial: None,
         }
     }
 
@@ -178,6 +181,16 @@ impl Peer {
             unsent_bytes: self.unsent_bytes(),
             waiting: usize::from(waiting.is_some()),
             waiting_bytes: waiting.unwrap_or(0),
+        }
+    }
+
+    /// What has come of its message that is not whole. Not of the link's: there is but one.
+    fn partial_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Work(open) | Phase::Telemetry(open) if !open.is_paused() && !self.is_link() => {
+                open.kept_bytes()
+            }
+            _ => 0,
         }
     }
 
@@ -283,6 +296,11 @@ pub(super) struct Peers {
     let_in: usize,
     /// What all of them hold.
     counted: Counted,
+    /// Those with a message that is not whole, in the order in which these began, and what has come of
+    /// all these.
+    partials: BTreeMap<u64, SlotId>,
+    partials_begun: u64,
+    partial_bytes: usize,
     /// Those with something to send, each once.
     dirty: Vec<SlotId>,
     /// The text of the message being written.
@@ -343,6 +361,7 @@ impl Peers {
         let mut peer = self.slots.remove(id)?;
         self.let_in -= usize::from(peer.is_let_in);
         self.counted = self.counted.with(Counted::default(), peer.counted);
+        self.forget_partial(peer.partial);
         peer.socket.deregister(registry);
         Some(peer)
     }
@@ -370,6 +389,40 @@ impl Peers {
             self.counted = self.counted.with(now, peer.counted);
             peer.counted = now;
         }
+    }
+
+    /// Counts what has come of a message that is not whole. `is_next`: the one before is whole now.
+    pub(super) fn count_partial(&mut self, id: SlotId, is_next: bool) {
+        let Some(peer) = self.slots.get_mut(id) else {
+            return;
+        };
+        let before = peer.partial.take();
+        let began = before.map(|(began, _)| began).filter(|_| !is_next);
+        let bytes = peer.partial_bytes();
+        if bytes > 0 {
+            let next = self.partials_begun + 1;
+            peer.partial = Some((began.unwrap_or(next), bytes));
+        }
+        let now = peer.partial;
+        self.forget_partial(before);
+        if let Some((began, bytes)) = now {
+            self.partials_begun = self.partials_begun.max(began);
+            self.partials.insert(began, id);
+            self.partial_bytes += bytes;
+        }
+    }
+
+    fn forget_partial(&mut self, partial: Option<(u64, usize)>) {
+        if let Some((began, bytes)) = partial {
+            self.partials.remove(&began);
+            self.partial_bytes -= bytes;
+        }
+    }
+
+    /// What has come of all messages that are not whole, and whose began first.
+    pub(super) fn partial(&self) -> (usize, Option<SlotId>) {
+        let first = self.partials.values().next();
+        (self.partial_bytes, first.copied())
     }
 
     /// What waits unsent for all of them.

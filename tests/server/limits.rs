@@ -447,3 +447,33 @@ fn the_turns_of_a_thread_are_counted_by_length_and_none_is_long_for_one_socket()
     let engine = &server.shared().engine.loop_turns;
     assert!(engine.steps().any(|(_, count)| count > 0));
 }
+
+#[test]
+fn messages_that_are_not_whole_are_bounded_over_all_sdk_workers_and_the_oldest_goes() {
+    const PART_BYTES: usize = 300 * 1024;
+    let server = TestServer::with(ONE_WORKER, |config| {
+        config.limits.partial_call_bytes = 1024 * 1024;
+    });
+    let whole = json!({"type": "unknown", "text": "x".repeat(PART_BYTES)}).to_string();
+    let whole = raw::text(&whole);
+    let mut sockets = Vec::new();
+    for _ in 0..4 {
+        let mut socket = raw::upgrade(raw::connect(server.worker()), "/");
+        let (_, hello) = raw::read_frame(&mut socket);
+        assert!(hello.starts_with(b"{"));
+        sockets.push(socket);
+    }
+    for socket in &mut sockets {
+        std::io::Write::write_all(socket, &whole[..PART_BYTES]).unwrap();
+    }
+    let closed = raw::read_close(&mut sockets[0]);
+    let reason = "limits.partial_call_bytes: too much is not whole";
+    assert_eq!(closed, Some((1013, reason.to_owned())));
+    // The others end theirs, and what they send then is taken.
+    for socket in &mut sockets[1..] {
+        std::io::Write::write_all(socket, &whole[PART_BYTES..]).unwrap();
+        std::io::Write::write_all(socket, &raw::text(r#"{"type":"ping"}"#)).unwrap();
+        let (_, pong) = raw::read_frame(socket);
+        assert_eq!(pong, br#"{"type":"pong"}"#);
+    }
+}

@@ -33,5 +33,6 @@ mod sdks;
 mod store;
 mod taking_over;
 mod triggers;
+mod turns;
 mod update_cases;
 mod upgrade;
