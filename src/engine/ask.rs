@@ -17,7 +17,7 @@ use crate::protocol::trigger::{is_false, is_unauthorized};
 use crate::shard::{CustomAnswer, Told};
 
 use super::Engine;
-use super::attached::Callee;
+use super::callee::Callee;
 use super::calls::{Answered, Awaits, Caller, Cause, FunctionCall, Handler, OVERLOADED};
 use super::ended::How;
 use super::outgoing::refused_as_too_long;

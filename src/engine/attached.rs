@@ -22,7 +22,7 @@ use super::calls::{Answered, Awaits, OVERDUE_A_TURN, OVERLOADED};
 use super::ended::How;
 use super::link::{Attach, Gates, Link, Standing};
 use super::peers::Peer;
-use super::target::{FunctionRef, Target};
+use super::target::Target;
 use super::trigger::Trigger;
 
 /// How often calls that are refused for want of room are told in the log.
@@ -96,17 +96,6 @@ struct WaitingCall {
     target: Target,
     data: Box<str>,
     awaits: Awaits,
-}
-
-/// Who is to be sent a call.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Callee {
-    /// The SDK worker with that function, or the engine, which knows who has it.
-    Peer(SlotId),
-    /// No worker has such a function.
-    Nobody,
-    /// The link is down.
-    Away,
 }
 
 /// What ends calls when the link does.
@@ -207,30 +196,6 @@ impl WaitingCall {
 }
 
 impl Engine {
-    /// Who is to be sent calls of that function.
-    pub(super) fn callee_of(&self, function: FunctionRef<'_>) -> Callee {
-        match &self.attached {
-            Some(attached) => attached.link.up().map_or(Callee::Away, Callee::Peer),
-            None => {
-                let owner = self.functions.find(function);
-                owner.map_or(Callee::Nobody, Callee::Peer)
-            }
-        }
-    }
-
-    /// Where our own functions stand with the engine, and those of ours that are not a trigger's.
-    pub(super) fn own_namespace(&self) -> Option<Text> {
-        let (_, namespace) = self.attached.as_ref()?.link.known_as();
-        namespace.map(Text::from)
-    }
-
-    /// Whether that socket is the link.
-    pub(super) fn is_link(&self, id: SlotId) -> bool {
-        self.attached
-            .as_ref()
-            .is_some_and(|attached| attached.link.is(id))
-    }
-
     /// The link is lost, or somebody else has our functions: nothing is known until it is told anew.
     pub(super) fn unsettle(&mut self, is_link_lost: bool) {
         let (events, joins, leaves) = self.triggers.followed();

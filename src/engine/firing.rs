@@ -12,9 +12,9 @@ use crate::protocol::logs::LogEntry;
 use crate::shard::Fired;
 
 use super::Engine;
-use super::attached::Callee;
+use super::audience::Audience;
+use super::callee::Callee;
 use super::calls::Handler;
-use super::followers::Audience;
 use super::trigger::{CIRCLE_CALLS_A_SECOND, Called};
 
 /// The same, told to several triggers.

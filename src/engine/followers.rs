@@ -7,32 +7,13 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
-use crate::id::{GroupKey, ItemId, SlotId};
+use crate::id::SlotId;
 use crate::protocol::trigger::{PresenceTrigger, StreamTrigger, SubscribeTrigger};
 use crate::shard::followed::Followed;
 use crate::shard::hooks::Streams;
 
+use super::audience::Audience;
 use super::trigger::Matcher;
-
-/// Who hears of something: the triggers that follow it.
-#[derive(Debug)]
-pub(super) enum Audience {
-    /// `item`: what the event is about, if that is an item.
-    Event {
-        key: GroupKey,
-        item: Option<ItemId>,
-        /// The state of the hooks when it happened: triggers that came later do not hear of it.
-        version: u64,
-    },
-    /// Of that stream.
-    Join(Box<str>),
-    Leave(Box<str>),
-    /// Of that severity.
-    Log(Box<str>),
-    Topic(Box<str>),
-    FunctionsAvailable,
-    WorkersAvailable,
-}
 
 /// Triggers in the order of registration.
 #[derive(Default)]
@@ -265,6 +246,7 @@ fn remove_from(lists: &mut HashMap<Box<str>, List>, name: &str, order: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{GroupKey, ItemId};
 
     const MANY: u64 = 10_000;
 

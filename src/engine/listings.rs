@@ -10,17 +10,15 @@ use crate::protocol::listing::{self, TriggerRow, TriggerTypeRow, inputs};
 use crate::protocol::trigger::payload::FUNCTIONS_CHANGED;
 
 use super::Engine;
+use super::audience::Audience;
 use super::calls::Caller;
 use super::firing::Firing;
-use super::followers::Audience;
 use super::own::Done;
+use super::part::Part;
 use super::registry::INTERNAL_PREFIX;
 use super::trigger::{ServedType, Trigger};
 use super::worker_rows::WorkerRows;
 use super::workers::OUR_VERSION;
-
-/// What rows may add to a list, each, before the next turn.
-const LISTED_BYTES_A_ROW: usize = 1024;
 
 /// A list that is made in turns.
 pub(super) struct Listing {
@@ -144,12 +142,7 @@ impl Engine {
 
     /// Goes on with a list by so many rows. Whether it is whole, and how many were looked at.
     pub(super) fn list_some(&mut self, listing: &mut Listing, most: usize) -> (bool, usize) {
-        let mut part = Part {
-            out: &mut listing.out,
-            is_first: &mut listing.is_first,
-            looked_at: 0,
-            most,
-        };
+        let mut part = Part::new(&mut listing.out, &mut listing.is_first, most);
         let is_whole = match &mut listing.rows {
             Rows::Functions {
                 include_internal,
@@ -279,35 +272,6 @@ impl Engine {
     }
 }
 
-/// What one turn adds to a list.
-pub(super) struct Part<'a> {
-    out: &'a mut Vec<u8>,
-    is_first: &'a mut bool,
-    pub(super) looked_at: usize,
-    most: usize,
-}
-
-impl Part<'_> {
-    pub(super) fn goes_on(&self) -> bool {
-        self.looked_at < self.most
-    }
-
-    /// One row more, which is written if it is shown. False: that is enough for this turn.
-    pub(super) fn look_at(&mut self, is_shown: bool, write: impl FnOnce(&mut Vec<u8>)) -> bool {
-        let before = self.out.len();
-        self.looked_at += 1;
-        if is_shown {
-            if !std::mem::take(self.is_first) {
-                self.out.push(b',');
-            }
-            write(self.out);
-        }
-        // A long row is as much as several.
-        self.looked_at += (self.out.len() - before) / LISTED_BYTES_A_ROW;
-        self.goes_on()
-    }
-}
-
 fn row_of(trigger: &Trigger) -> TriggerRow<'_> {
     TriggerRow {
         id: &trigger.id,
@@ -359,20 +323,5 @@ mod tests {
             ours.unwrap().call_request_format
         );
         assert_eq!(served_row("mine", &served, None).call_request_format, None);
-    }
-
-    #[test]
-    fn rows_of_one_turn_are_few_and_long_ones_fewer() {
-        let (mut out, mut is_first) = (Vec::new(), true);
-        let mut part = Part {
-            out: &mut out,
-            is_first: &mut is_first,
-            looked_at: 0,
-            most: 10,
-        };
-        assert!(part.look_at(true, |out| out.extend_from_slice(b"1")));
-        assert!(part.look_at(false, |_| ()));
-        assert!(!part.look_at(true, |out| out.resize(2 + 8 * LISTED_BYTES_A_ROW, b'2')));
-        assert!(out.starts_with(b"1,2"));
     }
 }

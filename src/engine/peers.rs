@@ -26,8 +26,8 @@ use crate::reading::Unread;
 use super::calls::Caller;
 use super::outgoing::{Answer, Unsent};
 use super::parked::Parked;
+use super::profile::Profile;
 use super::renamed::Names;
-use super::workers::Profile;
 
 /// Calls of one peer that may be under way and have long answers (lists): what the answers hold is
 /// known only when they come.

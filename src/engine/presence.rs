@@ -10,11 +10,11 @@ use crate::protocol::auth::AuthAnswer;
 use crate::protocol::trigger::payload::PresenceEvent;
 
 use super::Engine;
-use super::attached::Callee;
+use super::audience::Audience;
+use super::callee::Callee;
 use super::calls::{Answered, Awaits, Cause, Handler};
 use super::ended::How;
 use super::firing::Firing;
-use super::followers::Audience;
 use super::peers::Peer;
 use super::target::{FunctionRef, Target};
 use super::trigger::Called;

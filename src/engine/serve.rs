@@ -16,7 +16,7 @@ use crate::protocol::json::value::{self, ValueError};
 use crate::shard::{Ask, Command, Reply};
 
 use super::Engine;
-use super::attached::Callee;
+use super::callee::Callee;
 use super::calls::{Awaits, Caller, Cause, OVERLOADED, StreamCall, function_not_found};
 use super::outgoing::Answer;
 use super::target::FunctionRef;

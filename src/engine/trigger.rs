@@ -8,7 +8,7 @@ use crate::id::SlotId;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::trigger::{LogTrigger, PresenceTrigger, StreamTrigger, SubscribeTrigger};
 
-use super::followers::Audience;
+use super::audience::Audience;
 use super::holdings::ID_BYTES_MAX;
 use super::target::Target;
 

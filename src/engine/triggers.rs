@@ -20,8 +20,9 @@ use crate::protocol::trigger::{
 use crate::shard::followed::Followed;
 use crate::shard::hooks::Streams;
 
+use super::audience::Audience;
 use super::early::Early;
-use super::followers::{Audience, Followers};
+use super::followers::Followers;
 use super::holdings::Holdings;
 use super::trigger::{Called, Matcher, NOBODY, ServedType, Trigger};
 

@@ -12,7 +12,7 @@ use crate::protocol::json::text;
 use crate::protocol::listing::{WorkerRow, inputs};
 
 use super::Engine;
-use super::listings::Part;
+use super::part::Part;
 use super::peers::Peer;
 use super::target::FunctionRef;
 use super::workers::OUR_VERSION;

@@ -7,13 +7,12 @@ use crate::log::Shown;
 use crate::protocol::answer;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::connection::close_frame;
-use crate::protocol::listing::WorkerRow;
-use crate::protocol::listing::inputs::{self, RegisterWorker};
+use crate::protocol::listing::inputs;
 use crate::protocol::trigger::payload::{WorkerEvent, workers_available};
 
 use super::Engine;
+use super::audience::Audience;
 use super::firing::Firing;
-use super::followers::Audience;
 use super::own::Done;
 
 /// The version that listings give for the parts of this server.
@@ -21,81 +20,6 @@ pub(super) const OUR_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The longest word of a worker about itself: it is kept.
 const PROFILE_BYTES_MAX: usize = 16 * 1024;
-
-/// What an SDK worker tells about itself.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Profile {
-    runtime: Box<str>,
-    version: Option<Box<str>>,
-    name: Option<Box<str>>,
-    os: Option<Box<str>>,
-    isolation: Option<Box<str>>,
-    pid: Option<u32>,
-}
-
-impl Default for Profile {
-    fn default() -> Profile {
-        Profile {
-            runtime: "unknown".into(),
-            version: None,
-            name: None,
-            os: None,
-            isolation: None,
-            pid: None,
-        }
-    }
-}
-
-impl Profile {
-    pub(super) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-
-    pub(super) fn runtime(&self) -> &str {
-        &self.runtime
-    }
-
-    /// It has described itself.
-    pub(super) fn has_pid(&self) -> bool {
-        self.pid.is_some()
-    }
-
-    /// What a list tells of it; the rest is for the caller.
-    pub(super) fn row(&self) -> WorkerRow<'_> {
-        WorkerRow {
-            id: "",
-            name: self.name.as_deref(),
-            function_count: 0,
-            functions: "[]",
-            active_invocations: 0,
-            connected_at_ms: 0,
-            is_built_in: false,
-            is_internal: false,
-            ip_address: None,
-            isolation: self.isolation.as_deref(),
-            os: self.os.as_deref(),
-            pid: self.pid,
-            runtime: &self.runtime,
-            version: self.version.as_deref(),
-        }
-    }
-
-    /// Runtime and version are those of the latest word, the others stay until they are given anew.
-    fn update(&mut self, told: RegisterWorker<'_>) {
-        self.runtime = told.runtime.as_deref().unwrap_or("unknown").into();
-        self.version = told.version.as_deref().map(Box::from);
-        for (kept, told) in [
-            (&mut self.name, told.name),
-            (&mut self.os, told.os),
-            (&mut self.isolation, told.isolation),
-        ] {
-            if let Some(told) = told {
-                *kept = Some((*told).into());
-            }
-        }
-        self.pid = told.pid.or(self.pid);
-    }
-}
 
 impl Engine {
     /// `engine::workers::register`.
@@ -124,7 +48,7 @@ impl Engine {
             return Ok(done); // a trigger's call is about nobody
         };
         let (worker_id, is_there) = (peer.worker_id, peer.connected_at_ms.is_some());
-        let before = peer.profile.name.clone();
+        let before = peer.profile.name().map(Box::<str>::from);
         peer.profile.update(told);
         if let Some(id) = id.filter(|_| is_there) {
             self.present.remove(worker_id, before.as_deref());
@@ -178,27 +102,4 @@ impl Engine {
 fn heard_by(event: WorkerEvent, worker_id: &Uuid) -> Firing {
     let payload = Text::from(workers_available(event, worker_id));
     Firing::of_server(Audience::WorkersAvailable, payload)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn runtime_and_version_are_replaced_and_the_rest_stays() {
-        let mut profile = Profile::default();
-        let first = r#"{"runtime":"node","version":"1","name":"h:1","os":"linux","pid":7,"isolation":"vm"}"#;
-        profile.update(inputs::register_worker(first).unwrap());
-        profile.update(inputs::register_worker(r#"{"name":"h:2"}"#).unwrap());
-        let wanted = Profile {
-            runtime: "unknown".into(),
-            version: None,
-            name: Some("h:2".into()),
-            os: Some("linux".into()),
-            isolation: Some("vm".into()),
-            pid: Some(7),
-        };
-        assert_eq!(profile, wanted);
-    }
 }

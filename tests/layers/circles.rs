@@ -11,9 +11,6 @@ use super::{Source, sources};
 /// The circles that may be: the folder, and the entries of it that name each other. Whoever opens one
 /// takes it off this list.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("engine", &["attached", "link", "serve"]),
-    ("engine", &["ending", "firing"]),
-    ("engine", &["peers", "workers"]),
     ("shard", &["group", "shared"]),
     ("shard", &["items", "sync"]),
 ];
