@@ -410,7 +410,7 @@ fn functions_stand_under_the_prefix_that_is_granted() {
     assert_eq!(listed["result"]["triggers"][0]["function_id"], "tenant::f");
     // A refused trigger is told of as the worker knows it.
     worker.send(
-        &json!({"type": "registertrigger", "id": "u", "trigger_type": "nowhere",
+        &json!({"type": "registertrigger", "id": "u", "trigger_type": "stream",
         "function_id": "f", "config": {}}),
     );
     let told = worker.next();
