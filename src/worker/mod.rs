@@ -263,6 +263,7 @@ impl Worker {
                 let mut learned = Vec::with_capacity(requests.len());
                 store.serve(requests, &mut learned);
                 self.subscribers.take(ToWorker::Learned(learned));
+                self.subscribers.learn(usize::MAX); // what it was asked was counted with the commands
             }
         }
         self.subscribers.perform();
