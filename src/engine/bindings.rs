@@ -18,6 +18,7 @@ use crate::protocol::listing::bindings::{self, REGISTER_TRIGGER};
 
 use super::Engine;
 use super::calls::Caller;
+use super::listings::row_of;
 use super::own::Done;
 use super::peers::CameAs;
 use super::trigger::NOBODY;
@@ -124,6 +125,18 @@ impl Engine {
         self.unregister_trigger(by, &outer);
         Ok(Done::with_result(id_result(&trigger)))
     }
+
+    /// `engine::registered-triggers::info`.
+    pub(super) fn registered_trigger(&self, data: &str) -> Result<Done, ErrorBody> {
+        let id = bindings::registered_info(data)?;
+        let found = self.triggers.find(&id);
+        let trigger = found.ok_or_else(|| trigger_not_found(&id))?;
+        let mut row = Vec::new();
+        row_of(trigger).write(&mut row);
+        Ok(Done::with_result(
+            String::from_utf8(row).unwrap_or_default(),
+        ))
+    }
 }
 
 fn of_no_worker() -> ErrorBody {
@@ -131,7 +144,7 @@ fn of_no_worker() -> ErrorBody {
     ErrorBody::new("FORBIDDEN", message)
 }
 
-pub(super) fn trigger_not_found(id: &str) -> ErrorBody {
+fn trigger_not_found(id: &str) -> ErrorBody {
     ErrorBody::new(
         "trigger_not_found",
         format!("Trigger {} not found", Shown(id)),

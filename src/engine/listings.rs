@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use crate::id::{SlotId, Text};
 use crate::protocol::answer::ResultBody;
 use crate::protocol::call::ErrorBody;
+use crate::protocol::listing::bindings::{self, LIST_REGISTERED};
 use crate::protocol::listing::{self, TriggerRow, TriggerTypeRow, inputs};
 use crate::protocol::trigger::payload::FUNCTIONS_CHANGED;
 
@@ -35,7 +36,7 @@ enum Rows {
         after: Option<(Box<str>, Box<str>)>,
     },
     Triggers {
-        include_internal: bool,
+        wanted: Wanted,
         after: Option<Box<str>>,
     },
     TriggerTypes {
@@ -49,6 +50,26 @@ enum Rows {
     },
     /// Nobody hears of it.
     Nothing,
+}
+
+/// Which triggers are listed: those that fit all that is given.
+struct Wanted {
+    include_internal: bool,
+    function_id: Option<Box<str>>,
+    trigger_type: Option<Box<str>>,
+}
+
+impl Wanted {
+    /// A function that is named is shown, internal or not.
+    fn shows(&self, row: &TriggerRow<'_>) -> bool {
+        let fits = |wanted: &Option<Box<str>>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == found)
+        };
+        let is_open = self.include_internal || self.function_id.is_some() || !row.is_internal();
+        is_open
+            && fits(&self.function_id, row.function_id)
+            && fits(&self.trigger_type, row.trigger_type)
+    }
 }
 
 /// Who is told.
@@ -110,14 +131,27 @@ impl Engine {
                 Listing::for_caller(caller, inputs::LIST_FUNCTIONS, r#"{"functions":["#, rows)
             }
             inputs::LIST_TRIGGERS => {
-                let include_internal = inputs::triggers_list(data)?;
-                let after = None;
-                let rows = Rows::Triggers {
-                    include_internal,
-                    after,
+                let wanted = Wanted {
+                    include_internal: inputs::triggers_list(data)?,
+                    function_id: None,
+                    trigger_type: None,
                 };
+                let after = None;
+                let rows = Rows::Triggers { wanted, after };
                 let begin = listing::TRIGGERS_BEGIN;
                 Listing::for_caller(caller, inputs::LIST_TRIGGERS, begin, rows)
+            }
+            LIST_REGISTERED => {
+                let asked = bindings::registered_list(data)?;
+                let wanted = Wanted {
+                    include_internal: asked.include_internal,
+                    function_id: asked.function_id.map(Box::from),
+                    trigger_type: asked.trigger_type.map(Box::from),
+                };
+                let after = None;
+                let rows = Rows::Triggers { wanted, after };
+                let begin = listing::REGISTERED_TRIGGERS_BEGIN;
+                Listing::for_caller(caller, LIST_REGISTERED, begin, rows)
             }
             inputs::LIST_TRIGGER_TYPES => {
                 let include_internal = inputs::trigger_types_list(data)?;
@@ -155,14 +189,10 @@ impl Engine {
                 *after = self.list_functions(&mut part, after.as_ref(), *include_internal, by);
                 after.is_none()
             }
-            Rows::Triggers {
-                include_internal,
-                after,
-            } => {
-                let shown = |row: &TriggerRow<'_>| *include_internal || !row.is_internal();
+            Rows::Triggers { wanted, after } => {
                 *after = self.triggers.list_some(after.as_deref(), |trigger| {
                     let row = row_of(trigger);
-                    part.look_at(shown(&row), |out| row.write(out))
+                    part.look_at(wanted.shows(&row), |out| row.write(out))
                 });
                 after.is_none()
             }
@@ -272,7 +302,7 @@ impl Engine {
     }
 }
 
-fn row_of(trigger: &Trigger) -> TriggerRow<'_> {
+pub(super) fn row_of(trigger: &Trigger) -> TriggerRow<'_> {
     TriggerRow {
         id: &trigger.id,
         trigger_type: &trigger.trigger_type,

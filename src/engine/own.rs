@@ -22,6 +22,8 @@ enum OwnFunction {
     ListTriggerTypes,
     RegisterTrigger,
     UnregisterTrigger,
+    ListRegisteredTriggers,
+    RegisteredTriggerInfo,
     CheckHealth,
     Log(Severity),
     Publish,
@@ -30,10 +32,12 @@ enum OwnFunction {
 impl OwnFunction {
     /// Whether its answer is all that it does, and may be long.
     fn is_list(self) -> bool {
-        use OwnFunction::{ListFunctions, ListTriggerTypes, ListTriggers, ListWorkers};
+        use OwnFunction::{
+            ListFunctions, ListRegisteredTriggers, ListTriggerTypes, ListTriggers, ListWorkers,
+        };
         matches!(
             self,
-            ListWorkers | ListFunctions | ListTriggers | ListTriggerTypes
+            ListWorkers | ListFunctions | ListTriggers | ListTriggerTypes | ListRegisteredTriggers
         )
     }
 
@@ -46,6 +50,8 @@ impl OwnFunction {
             inputs::LIST_TRIGGER_TYPES => OwnFunction::ListTriggerTypes,
             bindings::REGISTER_TRIGGER => OwnFunction::RegisterTrigger,
             bindings::UNREGISTER_TRIGGER => OwnFunction::UnregisterTrigger,
+            bindings::LIST_REGISTERED => OwnFunction::ListRegisteredTriggers,
+            bindings::REGISTERED_INFO => OwnFunction::RegisteredTriggerInfo,
             inputs::CHECK_HEALTH => OwnFunction::CheckHealth,
             inputs::PUBLISH => OwnFunction::Publish,
             _ => OwnFunction::Log(Severity::from_function_id(id)?),
@@ -149,6 +155,7 @@ impl Engine {
         match OwnFunction::from_id(function_id) {
             Some(OwnFunction::RegisterWorker) => self.register_worker(id, data),
             Some(OwnFunction::UnregisterTrigger) => self.unregister_by_call(id, data),
+            Some(OwnFunction::RegisteredTriggerInfo) => self.registered_trigger(data),
             Some(OwnFunction::CheckHealth) => self.check_health(data),
             Some(OwnFunction::Log(severity)) => self.log(severity, data),
             Some(OwnFunction::Publish) => self.publish(id, data),
@@ -158,6 +165,7 @@ impl Engine {
                 | OwnFunction::ListFunctions
                 | OwnFunction::ListTriggers
                 | OwnFunction::ListTriggerTypes
+                | OwnFunction::ListRegisteredTriggers
                 | OwnFunction::RegisterTrigger,
             )
             | None => Err(super::calls::function_not_found(function_id)),
@@ -208,7 +216,7 @@ mod tests {
             let id = entry["function_id"].as_str().unwrap();
             assert!(is_own(id), "{id}");
         }
-        assert_eq!(listed.len(), 8 + 14);
+        assert_eq!(listed.len(), 8 + 16);
         for id in [
             "engine::channels::create",
             "engine::baggage::get",

@@ -381,6 +381,11 @@ impl Triggers {
         None
     }
 
+    /// The newest trigger of that id whose owner is there.
+    pub(super) fn find(&self, id: &str) -> Option<&Trigger> {
+        self.of_id(id).find(|it| !self.ended.contains(&it.owner))
+    }
+
     /// The first type behind that id that a worker serves.
     pub(super) fn next_type(&self, after: Option<&str>) -> Option<(&str, &ServedType)> {
         let mut types = self.types.range::<str, _>(behind(after));

@@ -1,5 +1,7 @@
 //! Triggers that are registered and ended by calls, as newer engines have it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::support::clients::error_in;
@@ -208,4 +210,83 @@ fn no_trigger_registers_or_ends_triggers() {
     let rows = listed["result"]["triggers"].as_array().unwrap();
     assert_eq!(rows.len(), 3);
     assert!(rows.iter().all(|row| row["trigger_type"] == "subscribe"));
+}
+
+#[test]
+fn registered_triggers_are_listed_by_function_and_type_and_one_by_its_id() {
+    let server = TestServer::start(ONE_WORKER);
+    let mut sdk = SdkWorker::connect(&server);
+    let mut on_chat = on_chat("f");
+    on_chat["id"] = json!("b");
+    on_chat["metadata"] = json!({"m": 1});
+    bind(&mut sdk, on_chat);
+    sdk.trigger("a", "subscribe", "f", json!({"topic": "t"}));
+    sdk.trigger("c", "stream:join", "g", json!({}));
+    sdk.trigger("d", "mine", "engine::x", json!(null));
+    let mut listed = |input: Value| -> Vec<String> {
+        let answer = sdk.call("engine::registered-triggers::list", input);
+        let rows = answer["result"]["registered_triggers"].as_array();
+        let rows = rows.unwrap_or_else(|| panic!("{answer}")).iter();
+        rows.map(|row| row["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(listed(json!({})), ["a", "b", "c"]);
+    assert_eq!(
+        listed(json!({"include_internal": true})),
+        ["a", "b", "c", "d"]
+    );
+    assert_eq!(listed(json!({"function_id": "f"})), ["a", "b"]);
+    assert_eq!(listed(json!({"function_id": "engine::x"})), ["d"]);
+    assert_eq!(
+        listed(json!({"trigger_type": "stream:join", "function_id": null})),
+        ["c"]
+    );
+    assert!(listed(json!({"function_id": "f", "trigger_type": "stream:join"})).is_empty());
+    let info = "engine::registered-triggers::info";
+    assert_eq!(
+        sdk.call(info, json!({"id": "b"}))["result"],
+        json!({"id": "b", "trigger_type": "stream", "function_id": "f",
+            "config": {"stream_name": "chat"}, "metadata": {"m": 1}})
+    );
+    assert_eq!(
+        sdk.error_of(info, json!({"id": "x"})).0,
+        "trigger_not_found"
+    );
+    let (code, message) = sdk.error_of(
+        "engine::registered-triggers::list",
+        json!({"function_id": 5}),
+    );
+    assert_eq!(code, "deserialization_error");
+    assert!(
+        message.ends_with("invalid type: integer `5`, expected a string"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_list_that_passes_over_very_many_triggers_is_made_in_turns() {
+    const MANY: usize = 30_000;
+    let server = TestServer::start(ONE_WORKER);
+    let mut sdk = SdkWorker::connect(&server);
+    for n in 0..MANY {
+        sdk.send(&json!({"type": "registertrigger", "id": format!("t{n}"),
+            "trigger_type": "subscribe", "function_id": "heard", "config": {"topic": "t"}}));
+    }
+    sdk.settle();
+    let asked: Vec<String> = (0..20)
+        .map(|_| {
+            sdk.start(
+                "engine::registered-triggers::list",
+                json!({"function_id": "nobody"}),
+            )
+        })
+        .collect();
+    for id in asked {
+        assert_eq!(
+            sdk.result(&id)["result"],
+            json!({"registered_triggers": []})
+        );
+    }
+    let longest = server.shared().engine.loop_turns.longest();
+    assert!(longest < Duration::from_millis(250), "{longest:?}");
 }

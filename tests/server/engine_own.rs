@@ -222,7 +222,7 @@ fn functions_are_listed_by_id_and_internal_ones_on_demand() {
         json!({"include_internal": true}),
     );
     let all = ids(&all["functions"], "function_id");
-    assert_eq!(all.len(), 23);
+    assert_eq!(all.len(), 25);
     assert!(all.is_sorted() && all.contains(&"engine::trigger-types::list".to_owned()));
 }
 

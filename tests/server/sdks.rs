@@ -294,6 +294,31 @@ fn stream_triggers_call_with_what_subscribers_hear_and_conditions_hold_them_back
 }
 
 #[test]
+fn a_trigger_that_a_program_registers_by_a_call_is_listed_and_outlives_it() {
+    on_each_sdk(|sdk| {
+        let servers = Servers::one();
+        let mut other = SdkWorker::connect(&servers.engine);
+        other.register("heard");
+        let mut program = servers.program(sdk);
+        let bound = program.result(
+            "engine::register_trigger",
+            json!({"trigger_type": "stream", "function_id": "heard", "config": {"stream_name": ROOM.0}}),
+        );
+        let listed = program.result(
+            "engine::registered-triggers::list",
+            json!({"function_id": "heard"}),
+        );
+        let rows = listed["registered_triggers"].as_array().unwrap();
+        assert_eq!((rows.len(), &rows[0]["id"]), (1, &bound["id"]));
+        drop(program);
+        other.set(ROOM, "a", json!(1));
+        assert_eq!(other.next_call_of("heard")["data"]["id"], "a");
+        let ended = other.call("engine::unregister_trigger", bound.clone());
+        assert_eq!(ended["result"], bound);
+    });
+}
+
+#[test]
 fn joins_and_leaves_are_told_and_a_join_function_refuses() {
     on_each_sdk_and_beside_an_engine(|sdk, servers| {
         let mut program = servers.program(sdk);

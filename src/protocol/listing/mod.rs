@@ -128,6 +128,8 @@ pub fn workers_begin(now_ms: u64) -> String {
 
 /// What begins the result of `engine::triggers::list`. Rows stand by id.
 pub const TRIGGERS_BEGIN: &str = r#"{"triggers":["#;
+/// The same of `engine::registered-triggers::list`.
+pub const REGISTERED_TRIGGERS_BEGIN: &str = r#"{"registered_triggers":["#;
 /// What begins the result of `engine::trigger-types::list`. Rows stand by id.
 pub const TRIGGER_TYPES_BEGIN: &str = r#"{"trigger_types":["#;
 /// What ends every list.
