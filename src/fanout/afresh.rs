@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::id::{ItemId, LocalGroupId, SlotId};
 use crate::protocol::frame::{EventFrame, SyncFrame};
 
+use super::budget::Budget;
 use super::reader::{Connections, Reader};
-use super::sweep::Budget;
 use super::{Entry, Fanout};
 
 /// Makes the `sync` of an item, or of the whole group.

@@ -8,6 +8,7 @@
 //! sweep, so a room too big for its rate gets larger writes, not a longer queue.
 
 mod afresh;
+mod budget;
 mod ending;
 mod group;
 mod held;
@@ -19,9 +20,9 @@ mod sweep;
 mod watchers;
 
 pub use afresh::SyncOf;
+pub use budget::Budget;
 pub use ending::Ending;
 pub use reader::{Connections, Reader, Socket, Written};
-pub use sweep::Budget;
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::collections::Named;
 use crate::id::{LocalGroupId, SlotId};
 
+use super::budget::Budget;
 use super::group::LocalGroup;
 use super::list::{Joined, List};
 use super::place::Place;
@@ -17,70 +18,10 @@ use super::{Bounds, Fanout};
 /// Pieces of one vectored write.
 const SLICES_MAX: usize = 64;
 
-/// What a turn may still do: so that one large group does not hold up the rest.
-pub struct Budget {
-    units: usize,
-    /// What was spent beyond it: the end of what had begun.
-    overspent: usize,
-}
-
-/// A write costs as much as looking at so many sockets that lack nothing.
-const WRITE_UNITS: usize = 32;
-/// Bytes that cost as much as a write.
-const WRITE_BYTES: usize = 8 * 1024;
-/// So many frames that are not for a socket, and that it moves over, cost as much as a look at one.
-const PASSED_FRAMES: u64 = 8;
-/// So many watchers that are marked cost as much.
-const MARKED_WATCHERS: usize = 2;
 /// Watchers that are marked in one go.
 const MARKS_AT_ONCE: usize = 64;
-/// So many subscriptions that wait for the place of their entry cost as much: each is compared with
-/// what a visit passes.
-const LATE_COMPARES: usize = 256;
 /// What waits for a reader is summed up again when so much of the bound has come.
 const SUM_PARTS_OF_BOUND: usize = 16;
-
-impl Budget {
-    /// A budget of so many small writes.
-    pub fn of_writes(writes: usize) -> Budget {
-        Budget {
-            units: writes * WRITE_UNITS,
-            overspent: 0,
-        }
-    }
-
-    /// Nothing more is to be begun in this turn.
-    pub fn is_spent(&self) -> bool {
-        self.units == 0
-    }
-
-    fn visited(&mut self) {
-        self.spend(1);
-    }
-
-    fn passed(&mut self, frames: u64) {
-        self.spend((frames / PASSED_FRAMES) as usize);
-    }
-
-    fn written(&mut self, bytes: usize) {
-        self.spend(WRITE_UNITS + bytes / WRITE_BYTES * WRITE_UNITS);
-    }
-
-    pub(super) fn spend(&mut self, units: usize) {
-        self.overspent += units.saturating_sub(self.units);
-        self.units = self.units.saturating_sub(units);
-    }
-
-    /// Panics where a turn has done more than it may: what is begun is one write of so many bytes.
-    pub fn check(&self, write_bytes_max: usize) {
-        let most = 2 + WRITE_UNITS + write_bytes_max / WRITE_BYTES * WRITE_UNITS;
-        debug_assert!(
-            self.overspent <= most,
-            "a turn was too long: {}",
-            self.overspent
-        );
-    }
-}
 
 impl Fanout {
     /// Goes on with the sweeps that are due, in turn, until the budget is spent.
@@ -125,7 +66,7 @@ impl Fanout {
                 return false;
             }
             match group.mark_some(MARKS_AT_ONCE) {
-                Some(marked) => budget.spend(1 + marked / MARKED_WATCHERS),
+                Some(marked) => budget.marked(marked),
                 None => group.have_marked(),
             }
         }
@@ -190,7 +131,7 @@ impl Fanout {
             let next = group.next_of(at);
             budget.passed(next.saturating_sub(before));
             let extra = group.place(at).and_then(|place| place.extra.as_ref());
-            budget.spend(extra.map_or(0, |extra| extra.late_len() / LATE_COMPARES));
+            budget.compared_late(extra.map_or(0, |extra| extra.late_len()));
             group.sweep.slowest = group.sweep.slowest.min(next);
             group.pass_visit(at);
         }
@@ -608,6 +549,7 @@ fn set_place(group: &mut LocalGroup, at: MemberAt, step: &Step) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::fanout::budget::{MARKED_WATCHERS, WRITE_UNITS};
     use crate::fanout::{Entry, LAG_PARTS_OF_BOUND};
     use crate::id::GroupKey;
     use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};

@@ -6,8 +6,6 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::protocol::answer::Outcome;
 
-use super::groups::Groups;
-
 /// What a listing spends on a group.
 pub(super) const LISTED_UNITS: usize = 4;
 
@@ -15,7 +13,7 @@ pub(super) const LISTED_UNITS: usize = 4;
 pub(super) struct Listing {
     /// Of that stream; `None`: of all.
     stream: Option<Box<str>>,
-    slots: Slots,
+    slots: Looked,
     /// How many of the slots were looked at.
     at: usize,
     /// Slots whose groups got their first item or lost their last since it began: they were looked at
@@ -24,8 +22,8 @@ pub(super) struct Listing {
     names: Names,
 }
 
-/// Those to look at.
-enum Slots {
+/// The slots to look at.
+enum Looked {
     Of(Vec<u32>),
     /// All before this one.
     Before(u32),
@@ -40,35 +38,39 @@ enum Names {
 }
 
 impl Listing {
-    /// Of that stream, or of all.
-    pub(super) fn new(stream: Option<Box<str>>, groups: &Groups) -> Listing {
-        let (slots, names) = match &stream {
-            Some(stream) => {
-                let slots = groups.slots_of(stream).to_vec();
-                (Slots::Of(slots), Names::OfStream(Vec::new()))
-            }
-            None => {
-                let (streams, places) = (Vec::new(), HashMap::new());
-                let slots = Slots::Before(groups.slots_end());
-                (slots, Names::All { streams, places })
-            }
-        };
-        // With room for all, since a large table is long in growing.
-        let looked_at = match &slots {
-            Slots::Of(slots) => HashSet::with_capacity(slots.len()),
-            Slots::Before(_) => HashSet::new(),
-        };
+    /// Of that stream, whose groups stand in those slots.
+    pub(super) fn of_stream(stream: Box<str>, slots: &[u32]) -> Listing {
         Listing {
-            stream,
-            slots,
+            stream: Some(stream),
+            slots: Looked::Of(slots.to_vec()),
             at: 0,
-            looked_at,
-            names,
+            // With room for all, since a large table is long in growing.
+            looked_at: HashSet::with_capacity(slots.len()),
+            names: Names::OfStream(Vec::new()),
         }
     }
 
-    /// Goes on while there are units; true when it has all.
-    pub(super) fn go_on(&mut self, groups: &Groups, units: &mut usize) -> bool {
+    /// Of all streams, whose groups stand before that slot.
+    pub(super) fn of_all(end: u32) -> Listing {
+        Listing {
+            stream: None,
+            slots: Looked::Before(end),
+            at: 0,
+            looked_at: HashSet::new(),
+            names: Names::All {
+                streams: Vec::new(),
+                places: HashMap::new(),
+            },
+        }
+    }
+
+    /// Goes on while there are units; true when it has all. `names_of` gives stream and group of who
+    /// has that slot and items.
+    pub(super) fn go_on<'a>(
+        &mut self,
+        units: &mut usize,
+        names_of: impl Fn(u32) -> Option<(&'a str, &'a str)>,
+    ) -> bool {
         while let Some(slot) = self.slot() {
             if *units == 0 {
                 return false;
@@ -76,14 +78,11 @@ impl Listing {
             *units = units.saturating_sub(LISTED_UNITS);
             self.at += 1;
             let is_new = match self.slots {
-                Slots::Of(_) => self.looked_at.insert(slot),
-                Slots::Before(_) => !self.looked_at.contains(&slot),
+                Looked::Of(_) => self.looked_at.insert(slot),
+                Looked::Before(_) => !self.looked_at.contains(&slot),
             };
-            if is_new
-                && let Some(group) = groups.get(slot)
-                && group.has_items()
-            {
-                self.names.add(group.key.stream(), group.key.group());
+            if is_new && let Some((stream, group)) = names_of(slot) {
+                self.names.add(stream, group);
             }
         }
         true
@@ -120,14 +119,14 @@ impl Listing {
 
     fn slot(&self) -> Option<u32> {
         match &self.slots {
-            Slots::Of(slots) => slots.get(self.at).copied(),
-            Slots::Before(end) => (self.at < *end as usize).then_some(self.at as u32),
+            Looked::Of(slots) => slots.get(self.at).copied(),
+            Looked::Before(end) => (self.at < *end as usize).then_some(self.at as u32),
         }
     }
 
     /// Whether it was looked at already, where that is told by its number.
     fn is_behind(&self, slot: u32) -> bool {
-        matches!(self.slots, Slots::Before(_)) && (slot as usize) < self.at
+        matches!(self.slots, Looked::Before(_)) && (slot as usize) < self.at
     }
 }
 

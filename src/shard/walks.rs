@@ -167,7 +167,12 @@ impl Shard {
             let Some((call, mut listing)) = self.walks.listing.take() else {
                 return;
             };
-            if !listing.go_on(&self.groups, &mut self.walks.units) {
+            let groups = &self.groups;
+            let names_of = |slot| {
+                let group = groups.get(slot).filter(|group| group.has_items())?;
+                Some((group.key.stream(), group.key.group()))
+            };
+            if !listing.go_on(&mut self.walks.units, names_of) {
                 self.walks.listing = Some((call, listing));
                 return;
             }
@@ -177,20 +182,23 @@ impl Shard {
     }
 
     fn begin_listing(&self, stream: Option<Box<str>>) -> Listing {
-        let mut listing = Listing::new(stream.clone(), &self.groups);
-        match &stream {
+        match stream {
             Some(stream) => {
-                for group in self.unnamed.names_in(stream) {
-                    listing.add(stream, &group);
+                let slots = self.groups.slots_of(&stream);
+                let mut listing = Listing::of_stream(stream.clone(), slots);
+                for group in self.unnamed.names_in(&stream) {
+                    listing.add(&stream, &group);
                 }
+                listing
             }
             None => {
+                let mut listing = Listing::of_all(self.groups.slots_end());
                 for (stream, group) in self.unnamed.all_names() {
                     listing.add(stream, group);
                 }
+                listing
             }
         }
-        listing
     }
 
     fn go_on_dropping(&mut self) {

@@ -249,6 +249,7 @@ fn whole(shard: &Shard) -> Vec<Named> {
 fn ask(shard: &mut Shard, key: &GroupKey, ask: Ask) -> Effects {
     let mut out = Effects::default();
     let key = key.clone();
+    shard.begin_turn(0, &mut out);
     shard.apply(Command::Group { key, ask }, 0, &mut out);
     out
 }

@@ -1,0 +1,72 @@
+//! What the fan-out may still do in a turn.
+//!
+//! May not know what it does.
+
+/// What a turn may still do: so that one large group does not hold up the rest.
+pub struct Budget {
+    units: usize,
+    /// What was spent beyond it: the end of what had begun.
+    overspent: usize,
+}
+
+/// A write costs as much as looking at so many sockets that lack nothing.
+pub(super) const WRITE_UNITS: usize = 32;
+/// Bytes that cost as much as a write.
+const WRITE_BYTES: usize = 8 * 1024;
+/// So many frames that are not for a socket, and that it moves over, cost as much as a look at one.
+const PASSED_FRAMES: u64 = 8;
+/// So many watchers that are marked cost as much.
+pub(super) const MARKED_WATCHERS: usize = 2;
+/// So many subscriptions that wait for the place of their entry cost as much: each is compared with
+/// what a visit passes.
+const LATE_COMPARES: usize = 256;
+
+impl Budget {
+    /// A budget of so many small writes.
+    pub fn of_writes(writes: usize) -> Budget {
+        Budget {
+            units: writes * WRITE_UNITS,
+            overspent: 0,
+        }
+    }
+
+    /// Nothing more is to be begun in this turn.
+    pub fn is_spent(&self) -> bool {
+        self.units == 0
+    }
+
+    pub(super) fn visited(&mut self) {
+        self.spend(1);
+    }
+
+    pub(super) fn passed(&mut self, frames: u64) {
+        self.spend((frames / PASSED_FRAMES) as usize);
+    }
+
+    pub(super) fn written(&mut self, bytes: usize) {
+        self.spend(WRITE_UNITS + bytes / WRITE_BYTES * WRITE_UNITS);
+    }
+
+    pub(super) fn marked(&mut self, watchers: usize) {
+        self.spend(1 + watchers / MARKED_WATCHERS);
+    }
+
+    pub(super) fn compared_late(&mut self, subscriptions: usize) {
+        self.spend(subscriptions / LATE_COMPARES);
+    }
+
+    pub(super) fn spend(&mut self, units: usize) {
+        self.overspent += units.saturating_sub(self.units);
+        self.units = self.units.saturating_sub(units);
+    }
+
+    /// Panics where a turn has done more than it may: what is begun is one write of so many bytes.
+    pub fn check(&self, write_bytes_max: usize) {
+        let most = 2 + WRITE_UNITS + write_bytes_max / WRITE_BYTES * WRITE_UNITS;
+        debug_assert!(
+            self.overspent <= most,
+            "a turn was too long: {}",
+            self.overspent
+        );
+    }
+}
