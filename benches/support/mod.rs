@@ -93,7 +93,13 @@ impl Client {
             if header[0] == PONG {
                 return;
             }
-            let mut payload = vec![0; header[1].into()];
+            let mut len = usize::from(header[1]);
+            if len == 126 {
+                let mut long = [0; 2];
+                self.stream.read_exact(&mut long).expect("a greeting");
+                len = u16::from_be_bytes(long).into();
+            }
+            let mut payload = vec![0; len];
             self.stream
                 .read_exact(&mut payload)
                 .expect("a short greeting");
