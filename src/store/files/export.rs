@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::id::GroupKey;
+
 use super::StoreError;
 use super::directory::Directory;
 use super::disk::Disk;
@@ -86,12 +88,12 @@ fn write(
     synced.map_err(|source| StoreError::io(disk.path(), source))
 }
 
-type Names = BTreeMap<crate::id::GroupKey, Option<String>>;
+type Names = BTreeMap<GroupKey, Option<String>>;
 
 /// The file of each group; `None` for those that are left out.
 fn names(offline: &Offline, exported: &mut Exported) -> Result<Names, StoreError> {
     let mut names = Names::new();
-    let mut by_joined: BTreeMap<String, Vec<crate::id::GroupKey>> = BTreeMap::new();
+    let mut by_joined: BTreeMap<String, Vec<GroupKey>> = BTreeMap::new();
     offline.each_group(|key, items| {
         let shared = items.iter().map(|(name, value)| (&**name, &**value));
         let name = match (reference::name_of(key.joined()), reference::spelled(shared)) {

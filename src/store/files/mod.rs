@@ -5,8 +5,8 @@
 //! lock      one process a directory; boot: which start of the machine wrote there last
 //! identity  whose a directory and its files are; held: which of them this process has made
 //! watch     whether they still are what it has left there
-//! head      how a file begins; record: and what follows, with checksums
-//! log       batches appended, cut back when they fail
+//! head      how a file begins; record: and what follows, with checksums; search: one, behind damage
+//! log       batches appended, cut back when they fail; refusals: and what becomes of them
 //! snapshot  pieces of groups, beside the running log; pace: how fast; taking: when, and what goes then
 //! room      how much of the disk is kept for it
 //! layout    which files are the store's; histories: which of them go together
@@ -20,6 +20,23 @@
 //! A turn's requests are one batch: one write, accepted or refused whole. Nothing of the values is
 //! kept here: a snapshot asks the shards for their groups, a slice at a time. Since questions to a
 //! shard go the way that answers go, a slice holds just what was accepted when it was asked for.
+//!
+//! # What the store takes for granted
+//!
+//! - **The kernel** keeps what it has taken of a write, also when the process is killed.
+//! - **A loss of power** takes any blocks that were not synced, in any order. A block that it took reads
+//!   as zeros, and a sector of 512 bytes is there as it was written or not at all (`unwritten`).
+//! - **A sync** that succeeds has put everything before it on the disk, where it stays as it is. The log
+//!   says how far it was synced: what is missing before that is damage, never a torn end.
+//! - **A sync that fails** says nothing of what is on the disk, and a later one that succeeds says no
+//!   more: everything is written anew, into new files (`log`).
+//! - **A name** is given and replaced in one step, and outlasts a loss of power once its directory was
+//!   synced. Files refer to each other, so one that is missing is told (`histories`).
+//! - **The machine** has another boot id after each start. Where it tells none, every start may follow a
+//!   loss of power (`boot`).
+//! - **`flock`** keeps a second process out of the directory (`lock`).
+//! - **Others** may remove, cut or replace files at any time: nothing is taken for granted (`watch`).
+//! - **The clock** may jump: nothing is taken for granted. Times that were given out are kept.
 
 mod boot;
 mod directory;
@@ -42,7 +59,9 @@ mod record;
 mod records;
 mod recover;
 mod reference;
+mod refusals;
 mod room;
+mod search;
 mod snapshot;
 mod start;
 mod taking;
@@ -53,14 +72,13 @@ mod test_store;
 mod unwritten;
 mod watch;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Factor, Fsync};
 use crate::id::WorkerId;
 use crate::shard::{
-    Answer, Cursor, Decides, Learned, Request, RequestKind, Slice, SliceLimits, Store, Verdict,
+    Cursor, Decides, Learned, Request, RequestKind, Slice, SliceLimits, Store, Verdict,
 };
 use crate::time::{Now, Rarely};
 
@@ -76,6 +94,7 @@ use held::Held;
 use identity::StoreId;
 use log::Log;
 use record::Write;
+use refusals::{Refusals, answer};
 use room::Room;
 use taking::Taking;
 use watch::Watch;
@@ -109,13 +128,7 @@ pub struct Files {
     time_kept: u64,
     /// Up to where the log says that it is synced.
     synced_told: u64,
-    /// Per shard: the epoch whose writes are refused unseen, until the owner sends the next.
-    void_epochs: HashMap<WorkerId, u32>,
-    /// A batch that failed and could still be found at a start, and what its shards sent behind it:
-    /// neither accepted nor refused until the log says where it ends.
-    undecided: Vec<Request>,
-    /// Why.
-    undecided_cause: Arc<str>,
+    refusals: Refusals,
     /// When the first write that is not synced was made.
     dirty_since: Option<Instant>,
     /// Number and size of the newest snapshot; 0 if there is none.
@@ -129,28 +142,8 @@ pub struct Files {
     no_snapshot_before: Option<Instant>,
     /// When to look whether somebody else has changed the files.
     check_at: Option<Instant>,
-    /// Writes are being refused.
-    is_refusing: bool,
-    notes: Notes,
-}
-
-/// What is said, and how often: a disk may be full for days, or full for large batches only.
-struct Notes {
-    refusing: Rarely,
-    still_refusing: Rarely,
-    accepting: Rarely,
+    /// That a snapshot could not be made.
     no_snapshot: Rarely,
-}
-
-impl Default for Notes {
-    fn default() -> Notes {
-        Notes {
-            refusing: Rarely::default(),
-            still_refusing: Rarely::every(RARELY),
-            accepting: Rarely::default(),
-            no_snapshot: Rarely::every(RARELY),
-        }
-    }
 }
 
 impl Store for Files {
@@ -160,7 +153,7 @@ impl Store for Files {
 
     fn serve(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>) {
         self.decide(learned);
-        let requests = self.without_void(requests, learned);
+        let requests = self.refusals.without_void(requests, learned);
         if requests.is_empty() {
             return;
         }
@@ -170,21 +163,14 @@ impl Store for Files {
                 let accepted =
                     |request: &Request| Learned::Answer(answer(request, Verdict::Accepted));
                 learned.extend(requests.iter().map(accepted));
-                self.note_acceptance();
+                self.refusals.note_acceptance();
             }
             Err(error) => {
                 let cause: Arc<str> = error.to_string().into();
-                self.note_refusal(&cause, requests.len());
-                let epochs = requests
-                    .iter()
-                    .map(|request| (request.shard, request.epoch));
-                self.void_epochs.extend(epochs);
-                if self.log.is_undecided() && !was_undecided {
-                    self.undecided = requests;
-                    self.undecided_cause = cause;
-                } else {
-                    refuse(&requests, &cause, learned);
-                }
+                let is_told = self.is_stopped();
+                self.refusals.note_refusal(&cause, requests.len(), is_told);
+                let is_undecided = self.log.is_undecided() && !was_undecided;
+                self.refusals.refuse(requests, cause, is_undecided, learned);
             }
         }
     }
@@ -211,7 +197,8 @@ impl Store for Files {
         self.ask_for_slice(asks, now);
         let sync_at = self.dirty_since.map(|since| since + self.save_interval);
         let retry_at = self.no_snapshot_before.filter(|at| *at > now);
-        let decide_at = (!self.undecided.is_empty()).then(|| now + RETRY_UNDECIDED);
+        let is_undecided = self.refusals.are_undecided();
+        let decide_at = is_undecided.then(|| now + RETRY_UNDECIDED);
         let syncs = self.log.is_syncing() || self.taking.as_ref().is_some_and(Taking::is_busy);
         let synced_at = syncs.then(|| now + WHILE_SYNCING);
         let slice_at = self.taking.as_ref().and_then(Taking::rests_until);
@@ -223,7 +210,7 @@ impl Store for Files {
     }
 
     fn is_stuck(&self) -> bool {
-        !self.undecided.is_empty()
+        self.refusals.are_undecided()
     }
 
     fn take_slice(&mut self, shard: WorkerId, slice: Slice) {
@@ -249,7 +236,8 @@ impl Store for Files {
             return;
         }
         if may_write {
-            // A block that is missing at the next start was there. Who cannot write that says nothing new.
+            // The log ends by saying that all of it was synced: then a block that is missing at the next
+            // start is damage. Where that cannot be written, what the log said before still holds.
             let sequence = self.log.next_sequence();
             self.batch.clear();
             record::synced(&mut self.batch, sequence, sequence - 1, true);
@@ -262,7 +250,7 @@ impl Store for Files {
 impl Files {
     /// Refuses what was undecided, once the log says that it does not count.
     fn decide(&mut self, learned: &mut Vec<Learned>) {
-        if self.undecided.is_empty() {
+        if !self.refusals.are_undecided() {
             return;
         }
         let is_decided = |files: &mut Files| {
@@ -272,37 +260,7 @@ impl Files {
         if self.log.is_undecided() && is_decided(self).is_err() {
             return;
         }
-        let requests = std::mem::take(&mut self.undecided);
-        refuse(&requests, &self.undecided_cause, learned);
-    }
-
-    /// Gives what is not to be refused unseen: almost always all.
-    fn without_void(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>) -> Vec<Request> {
-        let is_void =
-            |request: &Request| self.void_epochs.get(&request.shard) == Some(&request.epoch);
-        if self.void_epochs.is_empty() || !requests.iter().any(is_void) {
-            return requests;
-        }
-        let (void, rest) = requests.into_iter().partition(is_void);
-        self.refuse_unseen(void, learned);
-        rest
-    }
-
-    /// Refuses what rests on a refusal that its shard has not heard of; behind what is undecided, for
-    /// answers come in order.
-    fn refuse_unseen(&mut self, void: Vec<Request>, learned: &mut Vec<Learned>) {
-        let unseen: Arc<str> = "refused unseen".into();
-        for request in void {
-            if self
-                .undecided
-                .iter()
-                .any(|before| before.shard == request.shard)
-            {
-                self.undecided.push(request);
-            } else {
-                refuse(&[request], &unseen, learned);
-            }
-        }
+        self.refusals.decide(learned);
     }
 
     /// Writes the requests as one batch.
@@ -352,32 +310,6 @@ impl Files {
         Ok(())
     }
 
-    fn note_refusal(&mut self, cause: &str, requests: usize) {
-        let now = Instant::now();
-        if self.is_stopped() {
-            self.is_refusing = true; // which was said
-        } else if !std::mem::replace(&mut self.is_refusing, true) {
-            let passed_over = self.notes.refusing.ask(now);
-            if passed_over.is_some() {
-                tracing::error!("{requests} writes refused: {cause}");
-                // The next of these lines comes later.
-                let _ = self.notes.still_refusing.ask(now);
-            }
-        } else if let Some(passed_over) = self.notes.still_refusing.ask(now) {
-            tracing::error!(
-                "still refusing writes ({passed_over} batches since the last line): {cause}"
-            );
-        }
-    }
-
-    fn note_acceptance(&mut self) {
-        if std::mem::take(&mut self.is_refusing)
-            && self.notes.accepting.ask(Instant::now()).is_some()
-        {
-            tracing::info!("writes are accepted again");
-        }
-    }
-
     /// Looks, once so often after a write, whether somebody else has changed the files. What was in
     /// them is written anew.
     fn check_if_due(&mut self, now: Instant) {
@@ -418,21 +350,6 @@ impl Files {
 
 /// A larger buffer is given back after its batch.
 const BATCH_BYTES_KEPT: usize = 4 * 1024 * 1024;
-
-fn refuse(requests: &[Request], cause: &Arc<str>, learned: &mut Vec<Learned>) {
-    let refused =
-        |request: &Request| Learned::Answer(answer(request, Verdict::Refused(Arc::clone(cause))));
-    learned.extend(requests.iter().map(refused));
-}
-
-fn answer(request: &Request, verdict: Verdict) -> Answer {
-    Answer {
-        shard: request.shard,
-        epoch: request.epoch,
-        number: request.number,
-        verdict,
-    }
-}
 
 fn write_of(kind: &RequestKind) -> Option<Write<'_>> {
     match kind {

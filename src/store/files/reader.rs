@@ -7,8 +7,8 @@ use std::io::{self, BufReader, Read};
 use super::StoreError;
 use super::disk::Disk;
 use super::head::{FileKind, HEAD_BYTES, HEAD_BYTES_MIN, Head, HeadFault, VERSION};
-use super::record::{self, Looked};
 use super::records::{Records, Step};
+use super::search::{self, Looked};
 use super::unwritten;
 
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
                 true => part.len() as u64,
                 false => end.saturating_sub(at),
             };
-            match record::find(&part, left, after) {
+            match search::find(&part, left, after) {
                 Looked::Found(start) => return Ok(Some(at + start as u64)),
                 Looked::Nothing => return Ok(None),
                 // Nothing more comes.

@@ -2,10 +2,9 @@
 //!
 //! May not know what a record says; `load` does.
 
-use std::collections::HashMap;
-
 use crate::config::FileStore;
 use crate::shard::Restored;
+use crate::time::Rarely;
 
 use super::directory::Directory;
 use super::disk::Disk;
@@ -14,9 +13,10 @@ use super::identity::{self, StoreId};
 use super::layout::Layout;
 use super::load::{self, Damage, Loaded, Torn};
 use super::log::{self, Log};
+use super::refusals::Refusals;
 use super::room::Room;
 use super::watch::Watch;
-use super::{Files, Notes, StoreError, import, snapshot};
+use super::{Files, RARELY, StoreError, import, snapshot};
 
 /// A store that can serve.
 pub struct Started {
@@ -87,9 +87,7 @@ impl Files {
             batch: Vec::new(),
             time_kept: loaded.time,
             synced_told: 0,
-            void_epochs: HashMap::new(),
-            undecided: Vec::new(),
-            undecided_cause: "".into(),
+            refusals: Refusals::default(),
             dirty_since: None,
             snapshot_sequence: loaded.snapshot.map_or(0, |(sequence, _)| sequence),
             snapshot_bytes: loaded.snapshot.map_or(0, |(_, bytes)| bytes),
@@ -98,8 +96,7 @@ impl Files {
             is_to_write_anew: false,
             no_snapshot_before: None,
             check_at: None,
-            is_refusing: false,
-            notes: Notes::default(),
+            no_snapshot: Rarely::every(RARELY),
         };
         Ok(Started {
             files,

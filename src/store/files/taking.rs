@@ -233,7 +233,7 @@ impl Files {
         self.no_snapshot_before = None;
         self.room.was_made();
         // What is not removed now is at the next start. Where writes wait for the room, it is removed here.
-        if self.is_refusing {
+        if self.refusals.is_refusing() {
             for name in names {
                 let _ = self.disk.remove(&name);
             }
@@ -256,7 +256,7 @@ impl Files {
     }
 
     fn note_no_snapshot(&mut self, what: &str, error: &StoreError) {
-        if self.notes.no_snapshot.ask(Instant::now()).is_some() {
+        if self.no_snapshot.ask(Instant::now()).is_some() {
             tracing::warn!("{what}, the log grows: {error}");
         }
     }
