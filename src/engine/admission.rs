@@ -13,7 +13,7 @@ use crate::protocol::answer::{self, Outgoing};
 use crate::protocol::auth::worker_payload;
 use crate::protocol::connection::{Connection, close_frame, text_header};
 use crate::protocol::handshake::{Port, Refusal, Target, Upgrade, path_of_head};
-use crate::protocol::origin::{is_loopback, origin};
+use crate::protocol::origin::is_loopback;
 use crate::protocol::rbac::{Access, Grant, write_auth_error};
 
 use super::Engine;
@@ -30,8 +30,9 @@ impl Engine {
             return;
         };
         let rules = self.listeners.rules_of(peer.listener).cloned();
-        if rules.is_none() && !self.may_connect_from(&head) {
-            return self.refuse_page(id, &head);
+        let origin = upgrade.origin.as_deref();
+        if rules.is_none() && !self.may_connect_from(origin) {
+            return self.refuse_page(id, origin.unwrap_or_default());
         }
         if !self.peers.has_room(self.limits.worker_connections) {
             return self.refuse_one_too_many(id);
@@ -61,15 +62,15 @@ impl Engine {
     }
 
     /// Requests without `Origin` are no browser's.
-    fn may_connect_from(&self, head: &[u8]) -> bool {
-        origin(head).is_none_or(|origin| {
-            is_loopback(&origin) || self.origins.iter().any(|rule| rule.matches(&origin))
+    fn may_connect_from(&self, origin: Option<&str>) -> bool {
+        origin.is_none_or(|origin| {
+            is_loopback(origin) || self.origins.iter().any(|rule| rule.matches(origin))
         })
     }
 
-    fn refuse_page(&mut self, id: SlotId, head: &[u8]) {
+    fn refuse_page(&mut self, id: SlotId, origin: &str) {
         self.metrics().origins_refused.increment();
-        self.note_page(id, head);
+        self.note_page(id, origin);
         self.refuse(id, &Refusal::Forbidden);
     }
 

@@ -11,7 +11,6 @@ use crate::id::SlotId;
 use crate::log::Shown;
 use crate::protocol::call::{ErrorBody, TriggerRegistration};
 use crate::protocol::handshake::{Refusal, path_of_head};
-use crate::protocol::origin::origin;
 
 use super::Engine;
 use super::calls::{Cause, OVERLOADED};
@@ -140,8 +139,7 @@ impl Engine {
     }
 
     /// A page of an origin that is not among those allowed.
-    pub(super) fn note_page(&mut self, id: SlotId, head: &[u8]) {
-        let origin = origin(head).unwrap_or_default();
+    pub(super) fn note_page(&mut self, id: SlotId, origin: &str) {
         let allowed: Vec<String> = self.origins.iter().map(ToString::to_string).collect();
         let allowed = match allowed.is_empty() {
             true => "none, so that only loopback pages may".to_owned(),
@@ -149,7 +147,7 @@ impl Engine {
         };
         let what = format_args!(
             "is answered 403: its page is of {}, server.worker_origins has {allowed}",
-            Shown(&origin)
+            Shown(origin)
         );
         self.warn_of(id, "worker_origins", "", what);
     }

@@ -17,37 +17,24 @@ use crate::id::Text;
 const JOINED: [(&str, &str); 2] = [("cookie", "; "), ("sec-websocket-protocol", ", ")];
 
 /// What the auth function of the stream port is sent. `addr` is the peer's `ip:port`.
-pub fn payload(head: &[u8], addr: impl Display) -> String {
-    with_request(head, |headers, target| {
-        let mut out = br#"{"addr":"#.to_vec();
-        text::write_string(&mut out, &addr.to_string());
-        push(&mut out, r#","headers":"#);
-        write_map(&mut out, headers, |out, value| {
-            text::write_string(out, value)
-        });
-        push(&mut out, r#","path":"#);
-        text::write_string(&mut out, path_of(target));
-        push(&mut out, r#","query_params":"#);
-        write_query(&mut out, target);
-        out.push(b'}');
-        into_string(out)
-    })
+pub fn subscriber_payload(head: &[u8], addr: impl Display) -> String {
+    let asked = Asked::read(head);
+    object([
+        ("addr", string(&addr)),
+        ("headers", asked.headers()),
+        ("path", string(path_of(&asked.target))),
+        ("query_params", asked.query()),
+    ])
 }
 
 /// What the auth function of the worker port is sent. `ip` is the peer's address without a port.
 pub fn worker_payload(head: &[u8], ip: impl Display) -> String {
-    with_request(head, |headers, target| {
-        let mut out = br#"{"headers":"#.to_vec();
-        write_map(&mut out, headers, |out, value| {
-            text::write_string(out, value)
-        });
-        push(&mut out, r#","ip_address":"#);
-        text::write_string(&mut out, &ip.to_string());
-        push(&mut out, r#","query_params":"#);
-        write_query(&mut out, target);
-        out.push(b'}');
-        into_string(out)
-    })
+    let asked = Asked::read(head);
+    object([
+        ("headers", asked.headers()),
+        ("ip_address", string(&ip)),
+        ("query_params", asked.query()),
+    ])
 }
 
 /// What an auth function has answered.
@@ -86,7 +73,8 @@ impl AuthAnswer {
         }
     }
 
-    /// The context with which the socket opens where the function's failures let everybody in.
+    /// The context with which the socket opens where `auth_failure: allow` lets everybody in: what the
+    /// function gave counts, also when it did not admit, as the reference has it.
     pub fn context_if_all_admitted(self) -> Option<Text> {
         match self {
             AuthAnswer::Admitted { context } | AuthAnswer::Unauthorized { context } => context,
@@ -95,22 +83,50 @@ impl AuthAnswer {
     }
 }
 
-/// The request's headers by lower-case name, and its target. Nothing, if the head does not parse:
-/// but then it was never kept.
-fn with_request<T>(head: &[u8], then: impl FnOnce(&BTreeMap<String, String>, &str) -> T) -> T {
-    let mut headers = [EMPTY_HEADER; HEADERS_LEN_MAX];
-    let mut request = Request::new(&mut headers);
-    let is_whole = matches!(request.parse(head), Ok(Status::Complete(_)));
-    let mut values = BTreeMap::new();
-    for header in request.headers.iter().filter(|_| is_whole) {
-        if let Some(value) = visible(header.value) {
-            insert(&mut values, header.name.to_ascii_lowercase(), value);
+/// A request as functions see it.
+#[derive(Default)]
+struct Asked {
+    /// By lower-case name.
+    headers: BTreeMap<String, String>,
+    target: String,
+}
+
+impl Asked {
+    /// Of a head that does not parse there is nothing: but then it was never kept.
+    fn read(head: &[u8]) -> Asked {
+        let mut headers = [EMPTY_HEADER; HEADERS_LEN_MAX];
+        let mut request = Request::new(&mut headers);
+        if !matches!(request.parse(head), Ok(Status::Complete(_))) {
+            return Asked::default();
         }
+        let mut asked = Asked {
+            headers: BTreeMap::new(),
+            target: request.path.unwrap_or_default().to_owned(),
+        };
+        for header in request.headers.iter() {
+            if let Some(value) = visible(header.value) {
+                insert(&mut asked.headers, header.name.to_ascii_lowercase(), value);
+            }
+        }
+        asked
     }
-    then(
-        &values,
-        request.path.filter(|_| is_whole).unwrap_or_default(),
-    )
+
+    fn headers(&self) -> Vec<u8> {
+        map(&self.headers, |out, value| text::write_string(out, value))
+    }
+
+    /// The values of each key of the query, as sent: nothing is decoded.
+    fn query(&self) -> Vec<u8> {
+        let query = self.target.split_once('?').map_or("", |(_, query)| query);
+        let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for piece in query.split('&') {
+            let (key, value) = piece.split_once('=').unwrap_or((piece, ""));
+            if !key.is_empty() {
+                values.entry(key).or_default().push(value);
+            }
+        }
+        map(&values, |out, values| text::write_strings(out, values))
+    }
 }
 
 fn insert(values: &mut BTreeMap<String, String>, name: String, value: &str) {
@@ -131,44 +147,33 @@ fn visible(value: &[u8]) -> Option<&str> {
     value.iter().all(is_visible).then(|| text.trim_ascii())
 }
 
-/// The values of each key of the query, as sent: nothing is decoded.
-fn write_query(out: &mut Vec<u8>, target: &str) {
-    let query = target.split_once('?').map_or("", |(_, query)| query);
-    let mut values: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for piece in query.split('&') {
-        let (key, value) = piece.split_once('=').unwrap_or((piece, ""));
-        if !key.is_empty() {
-            values.entry(key).or_default().push(value);
-        }
-    }
-    write_map(out, &values, |out, values| text::write_strings(out, values));
+/// One JSON object of these members, whose values are JSON already.
+fn object<const N: usize>(members: [(&str, Vec<u8>); N]) -> String {
+    let members = BTreeMap::from(members);
+    let out = map(&members, |out, json| out.extend_from_slice(json));
+    // What was written is made of texts alone.
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// One JSON object, with each value as `write_value` writes it.
-fn write_map<K: AsRef<str>, V>(
-    out: &mut Vec<u8>,
-    map: &BTreeMap<K, V>,
-    write_value: impl Fn(&mut Vec<u8>, &V),
-) {
-    out.push(b'{');
+fn map<K: AsRef<str>, V>(map: &BTreeMap<K, V>, write_value: impl Fn(&mut Vec<u8>, &V)) -> Vec<u8> {
+    let mut out = vec![b'{'];
     for (at, (key, value)) in map.iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
-        text::write_string(out, key.as_ref());
+        text::write_string(&mut out, key.as_ref());
         out.push(b':');
-        write_value(out, value);
+        write_value(&mut out, value);
     }
     out.push(b'}');
+    out
 }
 
-fn push(out: &mut Vec<u8>, s: &str) {
-    out.extend_from_slice(s.as_bytes());
-}
-
-/// What was written is made of texts alone.
-fn into_string(out: Vec<u8>) -> String {
-    String::from_utf8(out).unwrap_or_default()
+fn string(text: impl Display) -> Vec<u8> {
+    let mut out = Vec::new();
+    text::write_string(&mut out, &text.to_string());
+    out
 }
 
 #[cfg(test)]
@@ -214,7 +219,7 @@ mod tests {
         );
         request.extend_from_slice(b"\xc3\xa9\r\n\r\nframes");
         let wanted = r#"{"addr":"127.0.0.1:37334","headers":{"authorization":"Bearer x","connection":"Upgrade","cookie":"a=1; b=2","host":"x","sec-websocket-key":"dGhlIHNhbXBsZSBub25jZQ==","sec-websocket-protocol":"Authorization,tok, second","sec-websocket-version":"13","upgrade":"websocket","x-dup":"two","x-empty":"","x-mixed-case":"V","x-space":"padded","x-tab":"a\tb"},"path":"/","query_params":{"%61":["1"],"a":["1","%20x+y",""],"b":["2"],"c":[""],"d":[""],"e":["f=g"]}}"#;
-        assert_eq!(payload(&request, "127.0.0.1:37334"), wanted);
+        assert_eq!(subscriber_payload(&request, "127.0.0.1:37334"), wanted);
     }
 
     #[test]
@@ -242,7 +247,8 @@ mod tests {
             ("http://h/stream/s/g", "/stream/s/g"),
         ];
         for (target, path) in rows {
-            let payload = payload(&head(&format!("GET {target} HTTP/1.1")), "[::1]:1234");
+            let payload =
+                subscriber_payload(&head(&format!("GET {target} HTTP/1.1")), "[::1]:1234");
             let wanted = format!(r#"{{"addr":"[::1]:1234","headers":{{}},"path":"{path}","#);
             assert!(payload.starts_with(&wanted), "{payload}");
         }

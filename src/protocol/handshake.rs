@@ -1,7 +1,7 @@
 //! The upgrade, on both ports: the bytes of a request to the bytes of its answer.
 //!
-//! Uses nothing of ours. May not read a clock, touch a socket, or ask the auth function: whoever holds
-//! the bytes of the head still has its headers and query for that. Every answer but the 101 ends the
+//! Uses nothing of ours. May not read a clock, touch a socket, or ask the auth function: what that is
+//! sent is made of the bytes of the head, for the few who have one (`auth`). Every answer but the 101 ends the
 //! connection, and a request body is never read.
 //!
 //! httparse reads the head; all that is judged beyond its grammar is judged here, in the order in which
@@ -74,6 +74,8 @@ pub struct Upgrade {
     pub target: Target,
     /// Length of the head, its empty line included. The bytes behind it are the first frames.
     pub consumed: usize,
+    /// The first `Origin`. None: there is none, so that it is no browser's.
+    pub origin: Option<String>,
     accept_key: String,
     subprotocol: Option<String>,
 }
@@ -358,6 +360,7 @@ fn check(port: Port, request: &Request<'_, '_>, consumed: usize) -> Result<Upgra
     Ok(Upgrade {
         target,
         consumed,
+        origin: first(headers, "origin").map(|origin| String::from_utf8_lossy(origin).into_owned()),
         accept_key: derive_accept_key(key),
         subprotocol: match port {
             Port::Stream => chosen_subprotocol(headers),
@@ -538,6 +541,18 @@ mod tests {
             Head::Refused(Refusal::NotFound) => None,
             other => panic!("{other:?} for {target}"),
         }
+    }
+
+    #[test]
+    fn the_first_origin_of_a_request_is_kept() {
+        let origin = |lines: &str| {
+            let request = with_fields(&format!("{FIELDS}{lines}"));
+            upgrade(Port::Stream, &request).origin
+        };
+        let two = "ORIGIN:  https://a.example \r\nOrigin: b\r\n";
+        assert_eq!(origin(two).as_deref(), Some("https://a.example"));
+        assert_eq!(origin("Origin:\r\n").as_deref(), Some(""));
+        assert_eq!(origin(""), None);
     }
 
     fn group(stream: &str, group: &str) -> Option<Target> {

@@ -5,22 +5,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use httparse::{EMPTY_HEADER, Request};
-
-use super::handshake::HEADERS_LEN_MAX;
-
 /// The origin of pages that have none, such as files.
 const NONE: &str = "null";
-
-/// The first `Origin` of a request. None: it has none, so that it is no browser's.
-pub fn origin(head: &[u8]) -> Option<String> {
-    let mut headers = [EMPTY_HEADER; HEADERS_LEN_MAX];
-    let mut request = Request::new(&mut headers);
-    request.parse(head).ok()?;
-    let mut headers = request.headers.iter();
-    let header = headers.find(|header| header.name.eq_ignore_ascii_case("origin"))?;
-    Some(String::from_utf8_lossy(header.value).into_owned())
-}
 
 /// Whether a page comes from this very machine.
 pub fn is_loopback(origin: &str) -> bool {
@@ -149,18 +135,6 @@ mod tests {
 
     fn matches(rule: &str, origin: &str) -> bool {
         rule.parse::<OriginRule>().unwrap().matches(origin)
-    }
-
-    #[test]
-    fn the_first_origin_of_a_request_counts() {
-        let head = b"GET / HTTP/1.1\r\nHost: h\r\nORIGIN:  https://a.example \r\nOrigin: b\r\n\r\n";
-        assert_eq!(origin(head).as_deref(), Some("https://a.example"));
-        assert_eq!(
-            origin(b"GET / HTTP/1.1\r\nOrigin:\r\n\r\n").as_deref(),
-            Some("")
-        );
-        assert_eq!(origin(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"), None);
-        assert_eq!(origin(b"\x00"), None);
     }
 
     #[test]

@@ -5,10 +5,9 @@
 
 use crate::id::SlotId;
 use crate::mesh::{AuthFunction, AuthRequest, AuthVerdict, ToEngine};
-use crate::protocol::auth::payload;
+use crate::protocol::auth::subscriber_payload;
 use crate::protocol::connection;
 use crate::protocol::handshake::{Refusal, Upgrade};
-use crate::protocol::origin::origin;
 
 use super::Subscribers;
 use super::connections::{Asking, Phase, Socket};
@@ -65,11 +64,11 @@ pub(super) enum Failure {
 }
 
 impl<S: Socket> Subscribers<S> {
-    pub(super) fn admit(&mut self, id: SlotId, head: &[u8]) -> Admission {
-        if !self.is_from_allowed_page(head) {
+    pub(super) fn admit(&mut self, id: SlotId, head: &[u8], origin: Option<&str>) -> Admission {
+        if !self.is_from_allowed_page(origin) {
             self.metrics().origins_refused.increment();
             self.note_limit(id, Limit::Page, || {
-                What::Page(origin(head).unwrap_or_default().into())
+                What::Page(origin.unwrap_or_default().into())
             });
             return Admission::Refused(Refusal::Forbidden);
         }
@@ -96,7 +95,7 @@ impl<S: Socket> Subscribers<S> {
         let request = ToEngine::Auth(AuthRequest {
             worker: self.ports.id,
             connection: id,
-            input: payload(head, peer).into(),
+            input: subscriber_payload(head, peer).into(),
         });
         if self.ports.to_engine.try_send(request).is_ok() {
             return Admission::Asked;
@@ -188,14 +187,10 @@ impl<S: Socket> Subscribers<S> {
         self.queue(id); // it was left unread
     }
 
-    fn is_from_allowed_page(&self, head: &[u8]) -> bool {
-        if self.allowed_origins.is_empty() {
-            return true;
-        }
-        origin(head).is_none_or(|origin| {
-            let mut rules = self.allowed_origins.iter();
-            rules.any(|rule| rule.matches(&origin))
-        })
+    fn is_from_allowed_page(&self, origin: Option<&str>) -> bool {
+        let mut rules = self.allowed_origins.iter();
+        self.allowed_origins.is_empty()
+            || origin.is_none_or(|origin| rules.any(|rule| rule.matches(origin)))
     }
 
     fn note_failure(&mut self, id: SlotId, failure: Failure) {

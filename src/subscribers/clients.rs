@@ -66,7 +66,7 @@ impl<S: Socket> Subscribers<S> {
                 let mut kept = std::mem::take(&mut handshake.bytes);
                 let bytes = if in_pieces { &mut kept[..] } else { input };
                 let (head, frames) = bytes.split_at_mut(upgrade.consumed);
-                let admission = self.admit(id, head);
+                let admission = self.admit(id, head, upgrade.origin.as_deref());
                 self.note(id, || asks(head, admission.told()));
                 match admission {
                     Admission::Open => {
