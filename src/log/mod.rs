@@ -170,7 +170,7 @@ pub fn end_process(code: i32) -> ! {
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'a>(pub &'a str);
 
-/// So much of it is shown.
+/// A longer text is shown up to here.
 const SHOWN_CHARS_MAX: usize = 500;
 
 impl fmt::Display for Shown<'_> {

@@ -13,7 +13,7 @@ pub(super) fn may_have_lost_power(noted: Option<&str>) -> bool {
     now.is_none() || noted != now.as_deref()
 }
 
-/// This start.
+/// The text for this start.
 pub(super) fn current() -> Option<String> {
     let id = fs::read_to_string(BOOT_ID).ok()?;
     Some(id.trim().to_owned()).filter(|id| !id.is_empty())

@@ -34,7 +34,7 @@ const MODE: Mode = Mode::from_raw_mode(0o666);
 pub struct Directory {
     path: PathBuf,
     descriptor: Arc<OwnedFd>,
-    /// Which remove files beside whatever comes next.
+    /// Threads that remove files beside whatever comes next.
     removals: Vec<JoinHandle<()>>,
     lock: Option<Lock>,
 }
@@ -55,7 +55,7 @@ impl Directory {
     /// That directory, which has to be there.
     pub fn at(path: &Path) -> io::Result<Directory> {
         let descriptor = openat(CWD, path, DIRECTORY, Mode::empty())?;
-        // One that cannot be listed is of no use.
+        // A directory that cannot be listed is of no use.
         Dir::read_from(&descriptor)?;
         Ok(Directory {
             path: path.to_owned(),

@@ -51,7 +51,7 @@ pub fn export(data: &Path, out: &Path, skip: bool) -> Result<Exported, StoreErro
         });
     }
     if let Err(error) = write(&offline, &names, &mut disk, &mut exported) {
-        // It was empty: an engine must not go on with a part.
+        // The directory was empty, and is again: an engine must not go on with a part.
         for name in names.values().flatten() {
             let _ = disk.remove(name);
         }
@@ -71,7 +71,7 @@ fn write(
             return Ok(());
         };
         let shared = items.iter().map(|(name, value)| (&**name, &**value));
-        // It was spelled before, so it can be again.
+        // `names` has spelled these items, so they can be spelled.
         let Ok(text) = reference::spelled(shared) else {
             return Ok(());
         };

@@ -12,7 +12,7 @@ use super::disk::{Disk, DiskFile, Inode, SyncNames};
 
 pub(super) struct Held {
     disk: Box<dyn Disk>,
-    /// By their names.
+    /// The files by their names.
     files: HashMap<String, Inode>,
 }
 

@@ -23,7 +23,7 @@ pub(super) struct StoreId(Uuid);
 impl StoreId {
     pub(super) const BYTES: usize = 16;
 
-    /// One that nobody has.
+    /// An identity that no store has.
     pub(super) fn new() -> StoreId {
         StoreId(Uuid::new_v4())
     }
@@ -56,7 +56,7 @@ pub(super) fn read(disk: &dyn Disk) -> Result<Option<StoreId>, StoreError> {
     }
 }
 
-/// Makes it that of the directory.
+/// Makes an identity that of the directory.
 pub(super) fn write(disk: &mut dyn Disk, id: StoreId) -> Result<(), StoreError> {
     let made = |disk: &mut dyn Disk| {
         let mut file = disk.create(NEW)?;

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use super::{StoreError, boot};
 
-/// Its file, which has the process in its first line.
+/// The file of the lock, which has the process in its first line.
 pub(super) const LOCK: &str = "lock";
 
 /// Held as long as it lives.
@@ -43,7 +43,7 @@ impl Lock {
             Err(cause) => return Err(StoreError::io(&path.join(LOCK), cause.into())),
         }
         let mut text = String::new();
-        // What cannot be read says nothing.
+        // A lock that cannot be read says nothing.
         let _ = file.read_to_string(&mut text);
         let mut lock = Lock {
             file,

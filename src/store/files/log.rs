@@ -36,12 +36,12 @@ pub(super) struct Closed {
     /// Its first sequence number.
     pub(super) sequence: u64,
     pub(super) bytes: u64,
-    /// Of which those of its head.
+    /// How many of these bytes are its head.
     pub(super) head_bytes: u64,
 }
 
 pub(super) struct Log {
-    /// Whose it is.
+    /// The store whose log it is.
     store: StoreId,
     fsync: Fsync,
     segment_bytes: u64,
@@ -54,7 +54,7 @@ pub(super) struct Log {
     is_dirty: bool,
     /// A sync of the open segment, or of one that was closed meanwhile, up to those bytes.
     beside: Option<Beside>,
-    /// Up to where the open segment is synced.
+    /// How many bytes of the open segment are synced.
     synced_bytes: u64,
     /// The open segment's name may not outlast a loss of power.
     is_name_unsynced: bool,

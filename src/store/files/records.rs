@@ -42,11 +42,11 @@ impl Batch {
 /// The records of one file, one after another.
 pub(super) struct Records {
     input: BufReader<Box<dyn Read>>,
-    /// Where the next one begins.
+    /// Where the next record begins.
     pub(super) at: u64,
-    /// Where they end.
+    /// Where the records end.
     pub(super) end: u64,
-    /// Of the record that was read last.
+    /// The payload of the record that was read last.
     pub(super) payload: Vec<u8>,
 }
 

@@ -18,7 +18,7 @@ pub(super) const EXTENSION_UNFINISHED: &str = ".bin.tmp";
 const PREFIX: &str = "stream:";
 /// A name with the extension of an unfinished write is as long as a file system takes.
 const NAME_BYTES_MAX: usize = 255 - EXTENSION_UNFINISHED.len();
-/// Of a group's text, as 30 bits count them.
+/// How many bytes a group's text may have: its length has 30 bits.
 const TEXT_BYTES_MAX: usize = (1 << 30) - 1;
 /// Deeper values cost the reference the whole group.
 const DEPTH_MAX: usize = 126;

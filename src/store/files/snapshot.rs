@@ -81,7 +81,7 @@ impl Writer {
         self.sequence
     }
 
-    /// Its size so far.
+    /// How large the snapshot is so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

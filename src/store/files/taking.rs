@@ -101,7 +101,7 @@ impl Files {
                 let (sizes, disk) = (self.sizes(), &self.disk);
                 let free = self.room.free_bytes(now, || disk.free_bytes());
                 let spare = free.map(|free| free.saturating_sub(sizes.kept_bytes()));
-                // Until it is there, what was in doubt still is.
+                // Until the snapshot is there, the files are still in doubt.
                 let growth_bytes_max = match std::mem::take(&mut self.is_to_write_anew) {
                     true => 0,
                     false => {

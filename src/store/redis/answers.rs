@@ -24,7 +24,7 @@ pub(super) enum Changed {
     },
     /// Nothing was there to remove.
     Nothing,
-    /// The key belongs to these names.
+    /// The key belongs to the group of these names.
     Owned(Vec<u8>),
     /// The stored text is no JSON; nothing was changed.
     Odd(Vec<u8>),
@@ -123,7 +123,7 @@ pub(super) fn pairs(value: Value) -> Vec<(Value, Value)> {
     }
 }
 
-/// Of TIME, in ms since 1970.
+/// The answer to TIME, in ms since 1970.
 pub(super) fn time(value: Value) -> Option<u64> {
     let Value::Array(parts) = value else {
         return None;
@@ -133,7 +133,7 @@ pub(super) fn time(value: Value) -> Option<u64> {
     Some(ms.saturating_add(parts.next()? / 1000).min(TIME_MAX))
 }
 
-/// Of ROLE; whoever does not say so is taken for one.
+/// Whether the answer to ROLE is that of a master; whoever does not say what it is is taken for one.
 pub(super) fn is_master(value: Value) -> bool {
     let Value::Array(parts) = value else {
         return true;
@@ -163,7 +163,7 @@ pub(super) fn bytes(value: Value) -> Option<Vec<u8>> {
     }
 }
 
-/// In the words of the reference.
+/// What an error says, in the words of the reference.
 pub(super) fn error_of(value: &Value) -> Option<String> {
     match value {
         Value::ServerError(error) => Some(RedisError::from(error.clone()).to_string()),
@@ -187,7 +187,7 @@ pub(super) fn of_each(value: Value, len: usize) -> Vec<Value> {
     }
 }
 
-/// Of what is no answer to what was asked.
+/// What is wrong with an answer that does not fit the question.
 pub(super) fn fault_of(value: &Value) -> Fault {
     error_of(value).map_or(Fault::Unexpected, Fault::Said)
 }

@@ -33,9 +33,9 @@ const BATCHES_MAX: usize = 2;
 pub(super) struct Calls {
     pub(super) to_send: VecDeque<Job>,
     pub(super) under_way: VecDeque<UnderWay>,
-    /// Jobs under way.
+    /// How many jobs are under way.
     len: usize,
-    /// Commands of changes under way.
+    /// How many commands with changes are under way.
     batches_len: usize,
     /// What failed because Redis had forgotten a script, and what was read behind it, in order: again
     /// before all others, once all that was sent has been answered. The answers of a group keep their
@@ -220,7 +220,7 @@ impl Redis {
         self.calls.push(Job { until, work });
     }
 
-    /// What comes for that group waits from here on.
+    /// Calls for that group wait from here on.
     fn hold(&mut self, key: &GroupKey) {
         self.calls.busy.insert(key.joined().into(), VecDeque::new());
     }

@@ -186,7 +186,7 @@ impl Redis {
             item: update.item,
             what,
         }));
-        // Behind nothing: its group waits for it.
+        // It goes out before all others: its group waits for it.
         self.calls.push_first(Job { until, work });
     }
 

@@ -152,7 +152,7 @@ impl Redis {
         }
     }
 
-    /// It is made at a later point: the mark of that one.
+    /// The cut is made at a later point. Gives the number of that point.
     pub(super) fn renew_cut(&mut self, mark: u64, key: &GroupKey, now: Instant) -> u64 {
         let renewed = self.hearing.next_mark;
         if let Some(pending) = self.hearing.cuts.remove(&mark) {
@@ -229,7 +229,7 @@ impl Redis {
     }
 }
 
-/// The same for the same items in the same order.
+/// A number that is the same for the same items in the same order.
 fn digest(items: &[(ItemId, Text)]) -> u64 {
     let mut hasher = DefaultHasher::new();
     items.hash(&mut hasher);

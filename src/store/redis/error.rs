@@ -33,7 +33,7 @@ pub enum RedisError {
     Unfit {
         /// Without secrets.
         address: String,
-        /// Why.
+        /// What is wrong with it.
         cause: String,
     },
     /// A poll could not be made.
@@ -70,10 +70,10 @@ pub(super) enum Fault {
         "is a cluster, which is not supported: a group and its index would lie on different nodes"
     )]
     Cluster,
-    /// It does not say which channel it is.
+    /// Its user may not follow a channel, and Redis does not say which.
     #[error("its user may not SUBSCRIBE {EVENTS} {cut_channel}: {said}")]
     NoChannel { cut_channel: String, said: String },
-    /// What is missing, as Redis names it.
+    /// Its user lacks a right, here as Redis names it.
     #[error("its user may not {0}, which this server needs")]
     NoRights(String),
 }

@@ -27,9 +27,9 @@ pub(super) struct Hearing {
     pub(super) marks: VecDeque<(u64, Instant)>,
     /// Groups to be read again, when it is time.
     pub(super) again: BTreeMap<(Instant, u64), GroupKey>,
-    /// Numbers for those of one time.
+    /// Tells entries of the same time apart.
     pub(super) next_again: u64,
-    /// Those whose time has come, and whether the channel was lost before.
+    /// Groups whose time to be read again has come, and whether the channel was lost before.
     pub(super) to_read: VecDeque<(GroupKey, bool)>,
     /// Readings of our own under way.
     pub(super) own_reads: usize,
@@ -53,18 +53,18 @@ pub(super) struct Hearing {
 /// A group with subscribers here.
 pub(super) struct Followed {
     pub(super) key: GroupKey,
-    /// Its events are told.
+    /// Its events are told to its shard.
     pub(super) is_on: bool,
     /// Waits behind a cut whose answer has not come.
     pub(super) held: VecDeque<Held>,
     pub(super) read_at: Option<Instant>,
     /// It is to be read again.
     pub(super) is_due: bool,
-    /// Events told, and cuts in between change nothing.
+    /// How many of its events were told; cuts in between do not count.
     pub(super) told: u64,
     /// What it held when it was last read, and what had been told then.
     pub(super) seen: Option<(u64, u64)>,
-    /// How many bytes that were.
+    /// How many bytes its items had then.
     pub(super) bytes: usize,
     /// How many items it had when that was last asked, and what had been told then.
     pub(super) counted: Option<(u64, u64)>,

@@ -14,7 +14,8 @@ use super::calls::Calls;
 use super::refusals::function_of;
 use super::work::{Asker, Job, Work};
 
-/// How often it is looked for what has waited too long: so much later than its time is it told.
+/// How often calls are looked through for those that have waited too long: each is told so much later
+/// than its time at most.
 const SWEEP: Duration = Duration::from_millis(50);
 
 impl Calls {

@@ -24,7 +24,7 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How often an idle connection is heard.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
-/// So long without an answer, and it is said.
+/// After so long a time without an answer the log is told.
 const QUIET: Duration = Duration::from_secs(1);
 
 pub(super) struct Link {
@@ -32,25 +32,25 @@ pub(super) struct Link {
     tls: Option<Tls>,
     commands: Option<Wire>,
     pub(super) channel: Option<Wire>,
-    /// Where they lead.
+    /// The address that both connections lead to.
     address: Option<SocketAddr>,
-    /// Attempts, each with names of its own in the poll.
+    /// How many attempts there were. The sockets of each have names of their own in the poll.
     attempts: u32,
     retry: Retry,
     pub(super) subscribed_len: usize,
-    /// All that is said first was answered.
+    /// Redis has answered all steps of `setup`.
     pub(super) is_told: bool,
-    /// Why it is down.
+    /// Why the link is down.
     fault: Fault,
-    /// It cannot be used, now or later.
+    /// Why this Redis cannot be used, now or later.
     pub(super) fatal: Option<Fault>,
     /// The server answers what makes these connections useless.
     wrong_server: Option<Fault>,
-    /// It has not answered for a while, and that was said.
+    /// Redis has not answered for a while, and the log was told.
     was_quiet: bool,
     pub(super) is_replica: bool,
     pub(super) read_only: ReadOnly,
-    /// The setting of Redis: what it gives notices of.
+    /// What Redis is set to give notices of.
     pub(super) notices: String,
     was_up: bool,
     pub(super) has_warned: bool,
@@ -96,7 +96,7 @@ impl Link {
         matches!(self.state, State::Up { .. })
     }
 
-    /// None: it is up.
+    /// Why the link is down. None: it is up.
     pub(super) fn down_because(&self) -> Option<&Fault> {
         (!self.is_up()).then_some(&self.fault)
     }
@@ -115,7 +115,7 @@ impl Link {
         self.fatal.as_ref()
     }
 
-    /// The first that is said counts.
+    /// The server answers what makes these connections useless. Its first such answer counts.
     pub(super) fn has_wrong_server(&mut self, fault: Fault) {
         self.wrong_server.get_or_insert(fault);
     }
@@ -178,7 +178,7 @@ impl Link {
 
     /// Err: why a connection is broken.
     pub(super) fn flush(&mut self) -> Result<(), Fault> {
-        // What breaks the third is read from it.
+        // What breaks the third connection is seen when it is read.
         let _ = self.read_only.wire().map(Wire::flush);
         let mut pair = self.commands.iter_mut().chain(&mut self.channel);
         pair.try_for_each(Wire::flush)

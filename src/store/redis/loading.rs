@@ -51,9 +51,9 @@ pub(super) struct Known {
     /// Nothing was missed since they were read.
     is_whole: bool,
     loading: Option<Box<Loading>>,
-    /// Lists that wait for them, and how long.
+    /// Lists that wait for the names, and until when.
     lists: Vec<(Asker, Option<Box<str>>, Instant)>,
-    /// It can be told only hashes of keys: Redis 6.
+    /// Redis can be asked for the keys of hashes alone: it is version 6 or later.
     by_type: bool,
     /// Others have told of more groups than can be looked for.
     is_due: bool,
@@ -209,7 +209,7 @@ impl Redis {
         }
     }
 
-    /// So do groups that others have emptied.
+    /// All names are read. What is kept of groups that others have emptied goes.
     fn has_loaded(&mut self, now: Instant) {
         let Some(loading) = self.known.loading.take() else {
             return;
@@ -249,7 +249,7 @@ impl Redis {
         }
     }
 
-    /// It is tried again when it was long enough ago.
+    /// The names are read again after a while.
     fn cannot_load(&mut self, cause: &str, now: Instant) {
         tracing::warn!("{}: cannot read the names of groups: {cause}", self.shown);
         self.known.loading = None;

@@ -19,9 +19,9 @@ use super::work::{Job, Work};
 
 /// Groups that are looked at in one beat.
 const LOOK_LEN: usize = 64;
-/// A group with more items is read only when their number is not what it was.
+/// A group with more items is read only when their number has changed.
 const LOOK_ITEMS_MAX: u64 = 1024;
-/// The same of one that was so big when it was last read.
+/// So is a group that had more bytes when it was last read.
 const LOOK_BYTES_MAX: usize = 256 * 1024;
 /// What is read in one beat.
 const BEAT_BYTES_MAX: usize = 1024 * 1024;
@@ -31,7 +31,7 @@ const READING_BYTES: usize = 256;
 /// Which groups are looked at.
 #[derive(Default)]
 pub(super) struct Looks {
-    /// Those that have not been in this round.
+    /// Groups that were not looked at in this round.
     round: VecDeque<GroupKey>,
     is_under_way: bool,
     /// What may be read until the next beat.

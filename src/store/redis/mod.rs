@@ -88,14 +88,14 @@ pub struct Redis {
     known: Known,
     /// `limits.name_bytes`.
     name_bytes: usize,
-    /// Of the poll in which its sockets are.
+    /// That of the poll in which the sockets are.
     registry: Registry,
     buffer: Vec<u8>,
     /// For the shards, in order.
     learned: Vec<Learned>,
-    /// Redis's clock, if there is news of it.
+    /// What Redis's clock has said, if the shards have not been told.
     clock: Option<Reading>,
-    /// The same, as it was last told.
+    /// What it has said last.
     told_clock: Option<Reading>,
 }
 

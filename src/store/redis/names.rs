@@ -79,7 +79,7 @@ impl Names {
         self.remove_name(key);
     }
 
-    /// The same, of whoever has that joined name.
+    /// The last item is gone of the group that has that joined name.
     pub(super) fn remove_joined(&mut self, joined: &str) {
         if let Some(owner) = self.owners.remove(joined) {
             if let Some(owner) = owner {

@@ -22,7 +22,7 @@ const MAX: Duration = Duration::from_secs(5);
 /// Beside the connections for commands and for the channel.
 const SLOT: u32 = 2;
 
-/// How far the question is.
+/// How far the question is whether a master answers by now.
 #[derive(Default)]
 pub(super) struct ReadOnly {
     state: State,
@@ -40,7 +40,7 @@ enum State {
     #[default]
     Resting,
     Resolving(Lookup),
-    /// Its answers that are still to come, and until when.
+    /// The connection, how many answers are still to come, and until when.
     Asking(Box<Wire>, usize, Instant),
 }
 

@@ -27,15 +27,15 @@ pub(super) struct Wire {
     socket: Channel,
     id: SlotId,
     unsent: Vec<u8>,
-    /// Of `unsent`.
+    /// How many bytes of `unsent` have been sent.
     sent: usize,
     parser: Parser,
     unread: Unread,
     /// The poll has said something of it: it stands, or could not connect.
     is_known: bool,
-    /// Something has come over it, so it stands.
+    /// Bytes have come over the connection, so it stands.
     has_heard: bool,
-    /// When something last came, or it was begun.
+    /// When bytes last came, or the connection was begun.
     heard_at: Instant,
     /// Bytes packed, and bytes handed to the socket, since it was begun.
     packed: u64,

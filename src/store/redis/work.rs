@@ -35,7 +35,7 @@ pub(super) enum Work {
     List(Asker, GroupKey),
     /// Items at a point that the channel tells.
     Cut(Box<CutOf>),
-    /// Only the point.
+    /// A point that the channel tells, with nothing read there.
     Mark(u64),
     /// A point, the time, and how many keys there are.
     Beat(u64),
@@ -125,7 +125,7 @@ pub(super) enum Step {
     Load(Script),
     /// What its user may not do.
     Rights,
-    /// The last.
+    /// The last step.
     Time,
 }
 
