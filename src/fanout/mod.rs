@@ -14,6 +14,7 @@ mod group;
 mod held;
 mod list;
 mod marks;
+mod members;
 mod place;
 mod reader;
 mod sweep;
@@ -37,8 +38,7 @@ use crate::protocol::frame::{EventFrame, SyncFrame};
 use group::LocalGroup;
 use held::HeldSyncs;
 use list::Joined;
-use place::{Extra, Place};
-use reader::{MemberAt, Membership, Subscription};
+use reader::{Membership, Subscription};
 use sweep::Plan;
 
 /// A group lags while more than this part of the bound has come since its sweep began: small enough
@@ -183,186 +183,10 @@ impl Fanout {
         id
     }
 
-    /// How many subscriptions to that item, or to the whole group, the socket has beside that of the
-    /// id.
-    pub fn equal_len<C: Connections>(
-        &self,
-        connection: SlotId,
-        id: &str,
-        (key, item): (&GroupKey, Option<&ItemId>),
-        connections: &mut C,
-    ) -> usize {
-        let (Some(local), Some((reader, _))) = (
-            self.find(self.hasher.hash_one(key), key),
-            connections.parts(connection),
-        ) else {
-            return 0;
-        };
-        let membership = reader.membership(local);
-        let at = membership.map(|found| reader.memberships[found].at);
-        let Some(place) = at.and_then(|at| self.groups.get(local)?.place(at)) else {
-            return 0;
-        };
-        let own = reader.subscription(id);
-        let own = own.map(|found| &reader.subscriptions[found]);
-        let is_own = own.is_some_and(|own| own.local == local && own.item.as_ref() == item);
-        place.equal_len(item) - usize::from(is_own)
-    }
-
     /// The join of a socket is void: the socket is gone, or has too much to take already.
     pub fn give_up(&mut self, local: LocalGroupId) {
         self.end_join(local);
         self.let_go_if_empty(local);
-    }
-
-    /// The owner has let a join in: the subscription stands from here on, in place of an older one
-    /// of the same id. Its `sync` goes out before anything that follows.
-    pub fn enter<C: Connections>(
-        &mut self,
-        connection: SlotId,
-        local: LocalGroupId,
-        entry: Entry,
-        connections: &mut C,
-    ) {
-        if self
-            .groups
-            .get(local)
-            .is_some_and(|group| group.afresh.is_some())
-        {
-            self.finish_afresh(local, connections);
-        }
-        self.enter_now(connection, local, entry, connections);
-    }
-
-    fn enter_now<C: Connections>(
-        &mut self,
-        connection: SlotId,
-        local: LocalGroupId,
-        entry: Entry,
-        connections: &mut C,
-    ) {
-        self.leave(connection, &entry.id, connections);
-        self.end_join(local);
-        let Some((reader, _)) = connections.parts(connection) else {
-            return self.let_go_if_empty(local);
-        };
-        let Some(group) = self.groups.get_mut(local) else {
-            return;
-        };
-        if let Some(sync) = &entry.sync {
-            self.held_syncs.add(connection, sync, &mut group.last_sync);
-        }
-        let from = group.list.end();
-        reader.add_subscription(Subscription {
-            id: entry.id,
-            local,
-            item: entry.item.clone(),
-            from,
-        });
-        let Some(found) = reader.membership(local) else {
-            let extra = entry.item.map(|item| {
-                let mut extra = Box::<Extra>::default();
-                extra.add(Some(item));
-                extra
-            });
-            let at = group.add(Place {
-                connection,
-                next: from,
-                extra,
-            });
-            reader.add_membership(local, at);
-            if let Some(sync) = entry.sync {
-                reader.push_sync(sync);
-            }
-            return;
-        };
-
-        let at = reader.memberships[found].at;
-        let was_behind = group.next_of(at) < from;
-        // A `sync` that waits in the group goes before this one.
-        group.catch_up(at, |sync| reader.push_waited(sync));
-        let is_behind = group.next_of(at) < from;
-        let Some(place) = group.place_mut(at) else {
-            return;
-        };
-        let item = entry.item.clone();
-        let follows = place.extra().follows(item.as_ref());
-        if is_behind {
-            reader.wait_for_sync(entry.sync.as_ref().map_or(0, |sync| sync.len()));
-            reader.note(found);
-            place.extra().add_late(entry.item, from, entry.sync);
-        } else {
-            place.next = from;
-            place.extra().add(entry.item);
-            if let Some(sync) = entry.sync {
-                reader.push_sync(sync);
-            }
-        }
-        let is_to_move = item.is_none() && place.may_move();
-        match at {
-            MemberAt::Watchers(_) if is_to_move => self.regroup(connection, local, connections),
-            MemberAt::Watchers(slot) if !follows => group.watch(item, slot),
-            MemberAt::Watchers(_) | MemberAt::Members(_) => {}
-        }
-        if was_behind && !is_behind {
-            self.make_due(local); // it may have been the one that held the list back
-        }
-    }
-
-    /// Ends the subscription of that id; false when there is none.
-    pub fn leave<C: Connections>(
-        &mut self,
-        connection: SlotId,
-        id: &str,
-        connections: &mut C,
-    ) -> bool {
-        let Some((reader, _)) = connections.parts(connection) else {
-            return false;
-        };
-        let Some(found) = reader.subscription(id) else {
-            return false;
-        };
-        let subscription = reader.take_subscription(found);
-        let local = subscription.local;
-        let (Some(found), Some(group)) = (reader.membership(local), self.groups.get_mut(local))
-        else {
-            return true;
-        };
-        let at = reader.memberships[found].at;
-        let Some(place) = group.place_mut(at) else {
-            return true;
-        };
-        let extra = place.extra();
-        extra.remove(subscription.item.as_ref(), subscription.from);
-        let is_last = extra.is_empty();
-        let follows_whole = extra.follows_whole();
-        let unwatches = !extra.follows(subscription.item.as_ref());
-        let is_to_move = place.may_move();
-        if let MemberAt::Watchers(slot) = at
-            && unwatches
-        {
-            group.unwatch(subscription.item.as_ref(), slot);
-        }
-        if is_last {
-            reader.take_membership(found);
-            self.remove(local, at, connections);
-            return true;
-        }
-        match at {
-            MemberAt::Watchers(_) if follows_whole && is_to_move => {
-                self.regroup(connection, local, connections)
-            }
-            MemberAt::Members(_) if !follows_whole && is_to_move => {
-                self.regroup(connection, local, connections)
-            }
-            MemberAt::Members(_) if follows_whole => {
-                if let Some(place) = group.place_mut(at) {
-                    place.simplify();
-                }
-            }
-            MemberAt::Members(_) | MemberAt::Watchers(_) => {}
-        }
-        true
     }
 
     /// An event of the group came from its owner.
@@ -474,65 +298,7 @@ impl Fanout {
         }
     }
 
-    /// Moves a socket between members and watchers, as its subscriptions now ask for.
-    fn regroup<C: Connections>(
-        &mut self,
-        connection: SlotId,
-        local: LocalGroupId,
-        connections: &mut C,
-    ) {
-        let at = connections.parts(connection).and_then(|(reader, _)| {
-            let found = reader.membership(local)?;
-            Some(reader.memberships[found].at)
-        });
-        let (Some(at), Some(group)) = (at, self.groups.get_mut(local)) else {
-            return;
-        };
-        let next = group.next_of(at);
-        let is_behind = next < group.list.end();
-        let Some(mut place) = group.remove(local, at, connections) else {
-            return;
-        };
-        place.next = next;
-        place.extra().due = false;
-        place.simplify();
-        let new_at = group.add(place);
-        if let (MemberAt::Watchers(slot), true) = (new_at, is_behind) {
-            group.mark_watcher(slot, next);
-        }
-        if let Some((reader, _)) = connections.parts(connection)
-            && let Some(found) = reader.membership(local)
-        {
-            reader.memberships[found].at = new_at;
-        }
-        if is_behind {
-            self.make_due(local);
-        }
-    }
-
-    /// Takes a socket out of a group. Its own entry is the caller's.
-    fn remove<C: Connections>(&mut self, local: LocalGroupId, at: MemberAt, connections: &mut C) {
-        let Some(group) = self.groups.get_mut(local) else {
-            return;
-        };
-        let was_behind = group.next_of(at) < group.list.end();
-        let place = group.remove(local, at, connections);
-        if let Some(place) = &place
-            && let waiting_bytes @ 1.. = place.waiting_bytes()
-            && let Some((reader, _)) = connections.parts(place.connection)
-        {
-            reader.void_waited(waiting_bytes);
-        }
-        if group.has_nobody() {
-            self.lagging_len -= usize::from(group.sweep.take_lag());
-        }
-        if was_behind {
-            self.make_due(local); // it may have been the one that held the list back
-        }
-        self.let_go_if_empty(local);
-    }
-
-    fn end_join(&mut self, local: LocalGroupId) {
+    pub(super) fn end_join(&mut self, local: LocalGroupId) {
         if let Some(group) = self.groups.get_mut(local) {
             group.joins = group.joins.saturating_sub(1);
         }

@@ -7,18 +7,16 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::DefaultHashBuilder;
 
-use crate::id::{CallId, GroupKey, ItemId, LocalGroupId, Text, WorkerId};
-use crate::protocol::answer::{Chunk, Outcome};
+use crate::id::{GroupKey, LocalGroupId, WorkerId};
+use crate::protocol::answer::Outcome;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
-use crate::protocol::input::{StreamFunction, UpdateOp, failed};
 
 use super::command::Join;
-use super::effects::{Delivered, Delivery, Effects, Fired, Reply, RequestKind};
+use super::effects::{Delivered, Delivery, Effects, Fired, Reply};
 use super::hooks::Hooks;
 use super::items::Items;
 use super::shared::Shared;
-use super::under_way::{Flight, Held, InFlight, Send, Texts, UnderWay, Waiting, Write};
-use super::update;
+use super::under_way::{Flight, Held, Send, Texts, UnderWay, Waiting};
 use super::walks::Walks;
 use super::{Decides, ValueLimits};
 
@@ -54,9 +52,9 @@ pub(super) struct Group {
     /// Where it stands in its stream's list of groups.
     pub(super) stream: u32,
     pub(super) place_in_stream: u32,
-    items: Items,
-    last: Last,
-    listeners: Vec<Listener>,
+    pub(super) items: Items,
+    pub(super) last: Last,
+    pub(super) listeners: Vec<Listener>,
     /// Made when somebody listens or a trigger follows.
     names: Option<Box<GroupNames>>,
     /// None: nothing is under way, and everything is answered at once.
@@ -66,8 +64,8 @@ pub(super) struct Group {
     /// How many losses of the shared channel it was told of.
     losses: u32,
     /// The `sync` of the whole group, while it is still what the group is.
-    sync: Option<(u64, Weak<SyncFrame>)>,
-    warmth: Warmth,
+    pub(super) sync: Option<(u64, Weak<SyncFrame>)>,
+    pub(super) warmth: Warmth,
 }
 
 /// The latest times that were given out.
@@ -92,7 +90,7 @@ impl Last {
 
 /// What a group that nobody follows keeps of the texts of its list.
 #[derive(PartialEq, Eq)]
-enum Warmth {
+pub(super) enum Warmth {
     /// Nothing that it does not need.
     Cold,
     /// It has made some, or was left; the shard has not noted it yet.
@@ -111,7 +109,7 @@ pub(super) enum Whose {
 }
 
 /// A worker with subscribers of this group.
-struct Listener {
+pub(super) struct Listener {
     worker: WorkerId,
     local: LocalGroupId,
 }
@@ -178,130 +176,6 @@ impl Group {
                 .shared
                 .as_ref()
                 .is_some_and(|shared| shared.has_joins())
-    }
-
-    // The owner decides.
-
-    pub(super) fn set(
-        &mut self,
-        item: ItemId,
-        hash: u64,
-        data: Text,
-        call: Option<CallId>,
-        turn: &mut Turn<'_>,
-    ) {
-        let old = self.newest(hash, &item).cloned();
-        let reply = call.map(|call| Reply {
-            call,
-            outcome: Outcome::Set {
-                new: Text::clone(&data),
-                old: old.clone(),
-            },
-        });
-        let write = Write {
-            item,
-            hash,
-            old,
-            new: Some(data),
-            time: self.event_time(turn.now),
-            function: StreamFunction::Set,
-            reply,
-            is_accepted: false,
-        };
-        self.write(write, turn);
-    }
-
-    pub(super) fn update(
-        &mut self,
-        item: ItemId,
-        hash: u64,
-        ops: &[UpdateOp],
-        call: Option<CallId>,
-        turn: &mut Turn<'_>,
-    ) {
-        let old = self.newest(hash, &item).cloned();
-        let updated = update::apply(old.as_deref(), ops);
-        // What was there is no deeper: it was checked when it came.
-        let json_depth = turn.limits.json_depth;
-        if let Err(cause) = update::check_limits(
-            &updated.value,
-            update::may_deepen(ops, json_depth).then_some(json_depth),
-            turn.limits.value_bytes,
-        ) {
-            let outcome = Outcome::Failed(failed(StreamFunction::Update, &cause));
-            return self.rest(call, outcome, StreamFunction::Update, turn);
-        }
-        let new = Text::from(updated.value);
-        let reply = call.map(|call| Reply {
-            call,
-            outcome: Outcome::Updated {
-                new: Text::clone(&new),
-                old: old.clone(),
-                errors: updated.errors,
-            },
-        });
-        let write = Write {
-            item,
-            hash,
-            old,
-            new: Some(new),
-            time: self.event_time(turn.now),
-            function: StreamFunction::Update,
-            reply,
-            is_accepted: false,
-        };
-        self.write(write, turn);
-    }
-
-    pub(super) fn delete(
-        &mut self,
-        item: ItemId,
-        hash: u64,
-        call: Option<CallId>,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(old) = self.newest(hash, &item).cloned() else {
-            let outcome = Outcome::Deleted { old: None };
-            return self.rest(call, outcome, StreamFunction::Delete, turn);
-        };
-        let reply = call.map(|call| Reply {
-            call,
-            outcome: Outcome::Deleted {
-                old: Some(Text::clone(&old)),
-            },
-        });
-        let write = Write {
-            item,
-            hash,
-            old: Some(old),
-            new: None,
-            time: self.event_time(turn.now),
-            function: StreamFunction::Delete,
-            reply,
-            is_accepted: false,
-        };
-        self.write(write, turn);
-    }
-
-    pub(super) fn get(&mut self, item: ItemId, hash: u64, call: CallId, turn: &mut Turn<'_>) {
-        self.place(Waiting::Get { item, hash, call }, turn);
-    }
-
-    pub(super) fn list(&mut self, call: CallId, turn: &mut Turn<'_>) {
-        self.place(Waiting::List { call }, turn);
-    }
-
-    pub(super) fn send(&mut self, mut send: Send, turn: &mut Turn<'_>) {
-        send.time = self.event_time(turn.now);
-        self.keep_time(turn);
-        self.place(Waiting::Send(send), turn);
-    }
-
-    /// `hash` is that of the join's item, if it names one.
-    pub(super) fn join(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
-        let time = self.sync_time(join.item.is_some(), turn.now);
-        self.keep_time(turn);
-        self.place(Waiting::Join { join, hash, time }, turn);
     }
 
     pub(super) fn leave(&mut self, worker: WorkerId, local: LocalGroupId) {
@@ -378,55 +252,6 @@ impl Group {
             self.losses = turn.walks.losses;
             self.lost(turn);
         }
-    }
-
-    // The texts of its list, where they are long in being made.
-
-    /// Whether that is about the texts of the list, and they are more than this turn may make. What is
-    /// behind it in the queue waits with it, so the items stay as they are.
-    fn lacks_texts(&self, waiting: &Waiting, turn: &mut Turn<'_>) -> bool {
-        let shows_all = match waiting {
-            Waiting::List { .. } => true,
-            Waiting::Join { join, .. } => join.item.is_none(),
-            _ => false,
-        };
-        if !shows_all {
-            return false;
-        }
-        let cost = self.items.texts_cost();
-        if turn.walks.is_lending {
-            return false;
-        }
-        if cost > turn.walks.units {
-            return true;
-        }
-        turn.walks.units -= cost;
-        false
-    }
-
-    /// True once when the shard is to make the texts over turns.
-    pub(super) fn wants_texts(&mut self) -> bool {
-        let Some(under_way) = &mut self.under_way else {
-            return false;
-        };
-        let wants = under_way.texts == Texts::Wanted;
-        if wants {
-            under_way.texts = Texts::From(0);
-        }
-        wants
-    }
-
-    /// Goes on with the texts while there are units; true when all are made.
-    pub(super) fn make_texts(&mut self, units: &mut usize) -> bool {
-        let Some(under_way) = &mut self.under_way else {
-            return true;
-        };
-        let Texts::From(run) = under_way.texts else {
-            return true;
-        };
-        let next = self.items.make_texts(run, units);
-        under_way.texts = next.map_or(Texts::Made, Texts::From);
-        next.is_none()
     }
 
     // Parts that both ways of deciding use.
@@ -511,36 +336,6 @@ impl Group {
             .get_or_insert_with(|| Box::new(GroupNames::new(key)))
     }
 
-    /// The values' texts, kept for the next who asks.
-    fn chunks(&mut self) -> Vec<Chunk> {
-        if self.listeners.is_empty() && self.warmth == Warmth::Cold {
-            self.warmth = Warmth::Warm;
-        }
-        self.items.chunks()
-    }
-
-    /// True once when it has texts that nobody may need any more: it is to be told when it has cooled.
-    pub(super) fn begins_to_cool(&mut self) -> bool {
-        let begins = self.warmth == Warmth::Warm;
-        if begins {
-            self.warmth = Warmth::Cooling;
-        }
-        begins
-    }
-
-    /// Gives back the texts, if nobody follows it.
-    pub(super) fn has_cooled(&mut self) {
-        let under_way = self.under_way.as_ref();
-        if under_way.is_some_and(|under_way| under_way.texts != Texts::AtHand) {
-            self.warmth = Warmth::Warm; // they are just being made
-            return;
-        }
-        self.warmth = Warmth::Cold;
-        if self.listeners.is_empty() {
-            self.items.forget_chunks();
-        }
-    }
-
     /// Commands that wait.
     pub(super) fn queue_len(&self) -> usize {
         self.under_way
@@ -562,46 +357,8 @@ impl Group {
         }
     }
 
-    fn newest(&self, hash: u64, item: &str) -> Option<&Text> {
-        let under_way = self.under_way.as_ref();
-        match under_way.and_then(|under_way| under_way.newest(hash, item)) {
-            Some(newest) => newest.as_ref(),
-            None => self.items.get(hash, item),
-        }
-    }
-
-    fn write(&mut self, write: Write, turn: &mut Turn<'_>) {
-        let (group, item, time) = (self.key.clone(), ItemId::clone(&write.item), write.time);
-        let kind = match &write.new {
-            Some(value) => RequestKind::Put {
-                group,
-                item,
-                value: Text::clone(value),
-                time,
-            },
-            None => RequestKind::Remove { group, item, time },
-        };
-        turn.flight
-            .request(InFlight::Group(turn.slot), kind, turn.out);
-        self.under_way(turn.flight).push(Waiting::Write(write));
-    }
-
-    /// An answer that needs no write, but rests on those under way.
-    fn rest(
-        &mut self,
-        call: Option<CallId>,
-        outcome: Outcome,
-        function: StreamFunction,
-        turn: &mut Turn<'_>,
-    ) {
-        if let Some(call) = call {
-            let reply = Reply { call, outcome };
-            self.place(Waiting::Rests { reply, function }, turn);
-        }
-    }
-
     /// Gives a command that waits for no answer its place: behind what is under way, or now.
-    fn place(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
+    pub(super) fn place(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
         match &mut self.under_way {
             Some(under_way) => under_way.push(waiting),
             None => self.enter_now(waiting, turn),
@@ -657,18 +414,6 @@ impl Group {
         }
     }
 
-    /// An accepted write takes effect.
-    fn carry_out(&mut self, write: Write, turn: &mut Turn<'_>) {
-        self.sync = None;
-        turn.out.replies.extend(write.reply);
-        let change = (write.old.as_deref(), write.new.as_deref());
-        self.tell_change(&write.item, change, write.time, Whose::Ours, turn);
-        match write.new {
-            Some(value) => self.items.put(write.hash, &write.item, value),
-            None => self.items.remove(write.hash, &write.item),
-        }
-    }
-
     /// Whether triggers follow the event, which is about that item.
     pub(super) fn is_followed(&self, item: Option<&str>, turn: &Turn<'_>) -> bool {
         let (stream, group) = (self.key.stream(), self.key.group());
@@ -703,36 +448,9 @@ impl Group {
         }
     }
 
-    /// The `sync` of a join that has its turn; joins with the same time and state share one.
-    pub(super) fn sync_for(&mut self, join: &Join, hash: u64, time: u64) -> Arc<SyncFrame> {
-        if let Some(item) = &join.item {
-            let value = self.items.get(hash, item).cloned();
-            return Arc::new(SyncFrame::of_item(self.names(), time, item, value.as_ref()));
-        }
-        self.whole_sync(time)
-    }
-
-    /// An item has changed.
-    pub(super) fn forget_sync(&mut self) {
-        self.sync = None;
-    }
-
     /// Nobody listens, and triggers follow seldom.
     pub(super) fn forget_names(&mut self) {
         self.names = None;
-    }
-
-    pub(super) fn whole_sync(&mut self, time: u64) -> Arc<SyncFrame> {
-        if let Some((at, sync)) = &self.sync
-            && *at == time
-            && let Some(sync) = sync.upgrade()
-        {
-            return sync;
-        }
-        let chunks = self.items.chunks();
-        let sync = Arc::new(SyncFrame::of_group(self.names(), time, chunks));
-        self.sync = Some((time, Arc::downgrade(&sync)));
-        sync
     }
 }
 

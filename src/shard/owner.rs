@@ -1,0 +1,188 @@
+//! A group whose owner decides: what a command does is computed on the newest value, and takes effect
+//! once the store has accepted it.
+//!
+//! May not know what a store that decides says.
+
+use crate::id::{CallId, ItemId, Text};
+use crate::protocol::answer::Outcome;
+use crate::protocol::input::{StreamFunction, UpdateOp, failed};
+
+use super::command::Join;
+use super::effects::{Reply, RequestKind};
+use super::group::{Group, Turn, Whose};
+use super::under_way::{InFlight, Send, Waiting, Write};
+use super::update;
+
+impl Group {
+    pub(super) fn set(
+        &mut self,
+        item: ItemId,
+        hash: u64,
+        data: Text,
+        call: Option<CallId>,
+        turn: &mut Turn<'_>,
+    ) {
+        let old = self.newest(hash, &item).cloned();
+        let reply = call.map(|call| Reply {
+            call,
+            outcome: Outcome::Set {
+                new: Text::clone(&data),
+                old: old.clone(),
+            },
+        });
+        let write = Write {
+            item,
+            hash,
+            old,
+            new: Some(data),
+            time: self.event_time(turn.now),
+            function: StreamFunction::Set,
+            reply,
+            is_accepted: false,
+        };
+        self.write(write, turn);
+    }
+
+    pub(super) fn update(
+        &mut self,
+        item: ItemId,
+        hash: u64,
+        ops: &[UpdateOp],
+        call: Option<CallId>,
+        turn: &mut Turn<'_>,
+    ) {
+        let old = self.newest(hash, &item).cloned();
+        let updated = update::apply(old.as_deref(), ops);
+        // What was there is no deeper: it was checked when it came.
+        let json_depth = turn.limits.json_depth;
+        if let Err(cause) = update::check_limits(
+            &updated.value,
+            update::may_deepen(ops, json_depth).then_some(json_depth),
+            turn.limits.value_bytes,
+        ) {
+            let outcome = Outcome::Failed(failed(StreamFunction::Update, &cause));
+            return self.rest(call, outcome, StreamFunction::Update, turn);
+        }
+        let new = Text::from(updated.value);
+        let reply = call.map(|call| Reply {
+            call,
+            outcome: Outcome::Updated {
+                new: Text::clone(&new),
+                old: old.clone(),
+                errors: updated.errors,
+            },
+        });
+        let write = Write {
+            item,
+            hash,
+            old,
+            new: Some(new),
+            time: self.event_time(turn.now),
+            function: StreamFunction::Update,
+            reply,
+            is_accepted: false,
+        };
+        self.write(write, turn);
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        item: ItemId,
+        hash: u64,
+        call: Option<CallId>,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(old) = self.newest(hash, &item).cloned() else {
+            let outcome = Outcome::Deleted { old: None };
+            return self.rest(call, outcome, StreamFunction::Delete, turn);
+        };
+        let reply = call.map(|call| Reply {
+            call,
+            outcome: Outcome::Deleted {
+                old: Some(Text::clone(&old)),
+            },
+        });
+        let write = Write {
+            item,
+            hash,
+            old: Some(old),
+            new: None,
+            time: self.event_time(turn.now),
+            function: StreamFunction::Delete,
+            reply,
+            is_accepted: false,
+        };
+        self.write(write, turn);
+    }
+
+    pub(super) fn get(&mut self, item: ItemId, hash: u64, call: CallId, turn: &mut Turn<'_>) {
+        self.place(Waiting::Get { item, hash, call }, turn);
+    }
+
+    pub(super) fn list(&mut self, call: CallId, turn: &mut Turn<'_>) {
+        self.place(Waiting::List { call }, turn);
+    }
+
+    pub(super) fn send(&mut self, mut send: Send, turn: &mut Turn<'_>) {
+        send.time = self.event_time(turn.now);
+        self.keep_time(turn);
+        self.place(Waiting::Send(send), turn);
+    }
+
+    /// `hash` is that of the join's item, if it names one.
+    pub(super) fn join(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
+        let time = self.sync_time(join.item.is_some(), turn.now);
+        self.keep_time(turn);
+        self.place(Waiting::Join { join, hash, time }, turn);
+    }
+
+    pub(super) fn newest(&self, hash: u64, item: &str) -> Option<&Text> {
+        let under_way = self.under_way.as_ref();
+        match under_way.and_then(|under_way| under_way.newest(hash, item)) {
+            Some(newest) => newest.as_ref(),
+            None => self.items.get(hash, item),
+        }
+    }
+
+    pub(super) fn write(&mut self, write: Write, turn: &mut Turn<'_>) {
+        let (group, item, time) = (self.key.clone(), ItemId::clone(&write.item), write.time);
+        let kind = match &write.new {
+            Some(value) => RequestKind::Put {
+                group,
+                item,
+                value: Text::clone(value),
+                time,
+            },
+            None => RequestKind::Remove { group, item, time },
+        };
+        turn.flight
+            .request(InFlight::Group(turn.slot), kind, turn.out);
+        self.under_way(turn.flight).push(Waiting::Write(write));
+    }
+
+    /// An answer that needs no write, but rests on those under way.
+    pub(super) fn rest(
+        &mut self,
+        call: Option<CallId>,
+        outcome: Outcome,
+        function: StreamFunction,
+        turn: &mut Turn<'_>,
+    ) {
+        if let Some(call) = call {
+            let reply = Reply { call, outcome };
+            self.place(Waiting::Rests { reply, function }, turn);
+        }
+    }
+
+    /// An accepted write takes effect.
+    pub(super) fn carry_out(&mut self, write: Write, turn: &mut Turn<'_>) {
+        self.sync = None;
+        turn.out.replies.extend(write.reply);
+        let change = (write.old.as_deref(), write.new.as_deref());
+        self.tell_change(&write.item, change, write.time, Whose::Ours, turn);
+        match write.new {
+            Some(value) => self.items.put(write.hash, &write.item, value),
+            None => self.items.remove(write.hash, &write.item),
+        }
+    }
+}
