@@ -1003,6 +1003,9 @@ workers:
             origin("iii-stream.server.join_required").unwrap(),
             "[] # default"
         );
-        assert_eq!(report.settings.len(), 45);
+        let mut keys: Vec<&str> = report.settings.iter().map(|one| one.key.as_str()).collect();
+        keys.sort_unstable();
+        let repeated = keys.windows(2).find(|pair| pair[0] == pair[1]);
+        assert_eq!(repeated, None, "each setting stands once");
     }
 }
