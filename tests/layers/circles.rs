@@ -1,4 +1,5 @@
-//! The files of `src` name each other in no circle but those that stand in [`ALLOWED`].
+//! The files of the server and of the load program name each other in no circle but those that stand in
+//! [`ALLOWED`].
 //!
 //! An arrow goes from a file to the file that defines what it imports, whoever passes the name on. In
 //! each folder an entry is a file or a folder with all that is in it. A module and the file that
@@ -6,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Source, sources};
+use super::{Source, sources_in};
 
 /// The circles that may be: the folder, and the entries of it that name each other. Whoever opens one
 /// takes it off this list.
@@ -31,8 +32,8 @@ struct Module {
 struct Modules(BTreeMap<Path, Module>);
 
 impl Modules {
-    fn read() -> Modules {
-        let all: Vec<Source> = sources();
+    fn read(folder: &str) -> Modules {
+        let all: Vec<Source> = sources_in(folder);
         let of_tests = modules_of_tests(&all);
         let in_library = |source: &&Source| {
             let path = path_of(source);
@@ -298,7 +299,7 @@ fn inline_paths(code: &str) -> Vec<Path> {
 
 #[test]
 fn files_name_each_other_in_no_circle_but_those_that_may_be() {
-    let circles: BTreeSet<String> = Modules::read()
+    let circles: BTreeSet<String> = Modules::read("src")
         .circles()
         .iter()
         .map(|(folder, circle)| format!("{folder}: {}", circle.join(", ")))
@@ -314,6 +315,11 @@ fn files_name_each_other_in_no_circle_but_those_that_may_be() {
         open.is_empty(),
         "no circles any more, take them off the list: {open:#?}"
     );
+}
+
+#[test]
+fn files_of_the_load_program_name_each_other_in_no_circle() {
+    assert_eq!(Modules::read("loadtest/src").circles(), []);
 }
 
 #[test]
