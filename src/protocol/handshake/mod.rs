@@ -7,30 +7,20 @@
 //! httparse reads the head; all that is judged beyond its grammar is judged here, in the order in which
 //! deployed clients know the answers.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod refusal;
+
+use std::time::SystemTime;
 
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 use tungstenite::handshake::derive_accept_key;
+
+pub use refusal::Refusal;
+use refusal::http_date;
 
 /// More headers than this: 431.
 pub(super) const HEADERS_LEN_MAX: usize = 100;
 /// A longer request target: 414.
 const TARGET_BYTES_MAX: usize = 65_534;
-
-const NO_WEBSOCKET_UPGRADE: &str = "`Upgrade` header did not include 'websocket'";
-const NO_KEY: &str = "`Sec-WebSocket-Key` header missing";
-const NO_VERSION_13: &str = "`Sec-WebSocket-Version` header did not include '13'";
-const NO_UPGRADE_STATE: &str =
-    "WebSocket request couldn't be upgraded since no upgrade state was present";
-/// What a GET would be told in place of a HEAD; only its length is ever sent.
-const HEAD_METHOD: &str = "Request method must be `GET`";
-const CHANNEL_NOT_FOUND: &str = "Channel not found";
-const TOO_LARGE: &str =
-    "limits.handshake_bytes: the request has too many bytes, or more than 100 headers";
-const NO_STREAM_PATH: &str =
-    "no such path: subscribers connect to /, /stream/STREAM/GROUP or /stream/STREAM/GROUP/ITEM";
-const NO_WORKER_PATH: &str =
-    "no such path: worker programs connect to /, subscribers to the stream port";
 
 /// Which port a request came to: it decides what paths there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,47 +97,6 @@ pub enum Target {
     Telemetry,
 }
 
-/// Why a request does not become a WebSocket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Request line or headers do not parse.
-    BadRequest,
-    /// Too many headers, or too many bytes.
-    HeadTooLarge,
-    /// The request target alone is too long.
-    TargetTooLong,
-    /// No such path.
-    NotFound,
-    /// The same, asked for without a body.
-    NotFoundOfHead,
-    /// A path of the engine's channels, which we do not serve.
-    ChannelNotFound,
-    /// Neither GET nor HEAD.
-    MethodNotAllowed,
-    /// HEAD, which cannot be upgraded.
-    HeadMethod,
-    /// `Connection` does not speak of an upgrade.
-    NoConnectionUpgrade,
-    /// `Upgrade` is not `websocket`.
-    NoWebSocketUpgrade,
-    /// `Sec-WebSocket-Key` is missing.
-    NoKey,
-    /// `Sec-WebSocket-Version` is not 13.
-    NoVersion13,
-    /// HTTP/1.0 has no upgrades.
-    Http10,
-    /// As many sockets are open as may be. The caller's to find: no head says so.
-    Busy,
-    /// As many sockets wait for the auth function as may. The caller's to find, too.
-    AuthBusy,
-    /// `Origin` names a page of elsewhere. The caller's to find, like those below.
-    Forbidden,
-    /// The auth function was asked, and what came back does not admit.
-    Unauthorized,
-    /// The auth function could not be asked, or did not answer.
-    AuthUnavailable,
-}
-
 impl HeadReader {
     /// Judges the request that `bytes` begins with, all that has come of it and what stands behind it.
     /// `limit` is `limits.handshake_bytes` and holds for the head alone.
@@ -213,113 +162,6 @@ impl Upgrade {
             http_date(date),
         )
         .into_bytes()
-    }
-}
-
-impl Refusal {
-    /// Status code of the answer.
-    pub fn status(self) -> u16 {
-        self.answer().0
-    }
-
-    /// The whole answer on that port, after which the connection ends.
-    pub fn response(self, port: Port, date: SystemTime) -> Vec<u8> {
-        let (status, reason, header) = self.answer();
-        let body = self.body(port);
-        let content_type = match body {
-            "" => "",
-            _ => "content-type: text/plain; charset=utf-8\r\n",
-        };
-        let sent_body = match self {
-            Refusal::HeadMethod => "",
-            _ => body,
-        };
-        let date = match self {
-            Refusal::Unauthorized | Refusal::AuthUnavailable => String::new(),
-            _ => format!("date: {}\r\n", http_date(date)),
-        };
-        format!(
-            "HTTP/1.1 {status} {reason}\r\n\
-             {content_type}\
-             content-length: {}\r\n\
-             {header}\
-             connection: close\r\n\
-             {date}\
-             \r\n\
-             {sent_body}",
-            body.len(),
-        )
-        .into_bytes()
-    }
-
-    /// Status, reason, a header of this answer alone.
-    fn answer(self) -> (u16, &'static str, &'static str) {
-        match self {
-            Refusal::BadRequest
-            | Refusal::NoConnectionUpgrade
-            | Refusal::NoWebSocketUpgrade
-            | Refusal::NoKey
-            | Refusal::NoVersion13 => (400, "Bad Request", ""),
-            Refusal::HeadTooLarge => (431, "Request Header Fields Too Large", ""),
-            Refusal::TargetTooLong => (414, "URI Too Long", ""),
-            Refusal::NotFound | Refusal::NotFoundOfHead | Refusal::ChannelNotFound => {
-                (404, "Not Found", "")
-            }
-            Refusal::MethodNotAllowed => (405, "Method Not Allowed", "allow: GET,HEAD\r\n"),
-            Refusal::HeadMethod => (405, "Method Not Allowed", ""),
-            Refusal::Http10 => (426, "Upgrade Required", ""),
-            Refusal::Busy | Refusal::AuthBusy | Refusal::AuthUnavailable => {
-                (503, "Service Unavailable", "retry-after: 1\r\n")
-            }
-            Refusal::Forbidden => (403, "Forbidden", ""),
-            Refusal::Unauthorized => (401, "Unauthorized", ""),
-        }
-    }
-
-    /// For people: what is wrong, or what to do.
-    fn body(self, port: Port) -> &'static str {
-        match (self, port) {
-            (Refusal::BadRequest | Refusal::NotFoundOfHead | Refusal::MethodNotAllowed, _) => "",
-            (Refusal::HeadTooLarge, _) => TOO_LARGE,
-            (Refusal::TargetTooLong, _) => "the path is longer than 65534 bytes",
-            (Refusal::NotFound, Port::Stream) => NO_STREAM_PATH,
-            (Refusal::NotFound, Port::Worker) => NO_WORKER_PATH,
-            (Refusal::ChannelNotFound, _) => CHANNEL_NOT_FOUND,
-            (Refusal::HeadMethod, _) => HEAD_METHOD,
-            (Refusal::NoConnectionUpgrade, Port::Stream) => {
-                concat!(
-                    "Connection header did not include 'upgrade'\n",
-                    "This is iii-stream: subscribers connect with a WebSocket, ",
-                    "new WebSocket('ws://HOST:PORT/stream/STREAM/GROUP')"
-                )
-            }
-            (Refusal::NoConnectionUpgrade, Port::Worker) => {
-                concat!(
-                    "Connection header did not include 'upgrade'\n",
-                    "This is iii-stream: worker programs connect with an iii SDK, ",
-                    "registerWorker('ws://HOST:PORT')"
-                )
-            }
-            (Refusal::NoWebSocketUpgrade, _) => NO_WEBSOCKET_UPGRADE,
-            (Refusal::NoKey, _) => NO_KEY,
-            (Refusal::NoVersion13, _) => NO_VERSION_13,
-            (Refusal::Http10, _) => NO_UPGRADE_STATE,
-            (Refusal::Busy, Port::Stream) => "limits.connections are there: come again",
-            (Refusal::Busy, Port::Worker) => "limits.worker_connections are there: come again",
-            (Refusal::AuthBusy, _) => {
-                "limits.handshakes sockets wait for the auth function: come again"
-            }
-            (Refusal::Forbidden, Port::Stream) => {
-                "pages of this origin may not subscribe (server.allowed_origins)"
-            }
-            (Refusal::Forbidden, Port::Worker) => {
-                "pages of this origin may not connect (server.worker_origins)"
-            }
-            (Refusal::Unauthorized, _) => "the auth function does not admit",
-            (Refusal::AuthUnavailable, _) => {
-                "the auth function was not asked or has not answered: come again"
-            }
-        }
     }
 }
 
@@ -487,14 +329,10 @@ fn chosen_subprotocol(headers: &[Header<'_>]) -> Option<String> {
     Some(String::from_utf8_lossy(token).into_owned())
 }
 
-/// A clock that is set outside the years which the format knows shows the nearest that it does.
-fn http_date(date: SystemTime) -> httpdate::HttpDate {
-    let year_9999_end = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    httpdate::HttpDate::from(date.clamp(UNIX_EPOCH, year_9999_end))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
 
     const LIMIT: usize = 65_536;
