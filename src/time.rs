@@ -34,11 +34,19 @@ impl Now {
 
 /// What the clock of another machine has said.
 #[derive(Debug, Clone, Copy)]
-pub struct Reading {
+pub struct ClockReading {
     /// In ms since 1970.
     pub ms: u64,
     /// When it was that, by ours.
     pub at: Instant,
+}
+
+impl ClockReading {
+    /// What that clock says now, in ms since 1970.
+    pub fn ms_at(self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.at);
+        self.ms.saturating_add(since.as_millis() as u64)
+    }
 }
 
 /// How long a turn of a thread's loop takes.

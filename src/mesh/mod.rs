@@ -22,7 +22,6 @@ pub use requests::{AuthFunction, AuthRequest, AuthVerdict, JoinRequest, Presence
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
 
 use crate::id::{GroupKey, SlotId, WorkerId};
 use crate::metrics::{EngineMetrics, StoreMetrics, WorkerMetrics};
@@ -31,6 +30,7 @@ use crate::shard::{
     Command, Cursor, CustomCall, Delivered, Delivery, Fired, Learned, Reply, Request, Slice,
     SliceLimits, Told,
 };
+use crate::time::ClockReading;
 
 /// What a worker takes at all times.
 pub enum ToWorker {
@@ -38,9 +38,8 @@ pub enum ToWorker {
     Delivery(Delivery),
     /// What the store has to say to this shard, in order.
     Learned(Vec<Learned>),
-    /// The time of the store that all hosts share, in ms since 1970, and when it was that: from here
-    /// on it counts instead of this host's own.
-    Clock(u64, Instant),
+    /// The clock of the store that all hosts share: from here on it counts instead of this host's own.
+    Clock(ClockReading),
     /// The store wants a slice of this shard, from there on and so large. It holds what was learned
     /// before, and nothing later.
     Slice(Cursor, SliceLimits),

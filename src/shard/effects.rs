@@ -9,7 +9,7 @@ use crate::protocol::answer::{Outcome, UpdateError};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 use crate::protocol::input::{StreamFunction, UpdateOp};
-use crate::time::Reading;
+use crate::time::ClockReading;
 
 use super::{Cursor, Decides, Slice, SliceLimits};
 
@@ -478,7 +478,7 @@ pub trait Store: std::marker::Send {
 
     /// What its own clock has said since this was last asked; all shards are told before they hear its
     /// answers.
-    fn clock(&mut self) -> Option<Reading> {
+    fn clock(&mut self) -> Option<ClockReading> {
         None
     }
 

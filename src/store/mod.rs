@@ -18,7 +18,7 @@ use mio::{Events, Poll};
 use crate::mesh::{StorePorts, ToStore, ToWorker, store_thread};
 use crate::net::{self, Ready};
 use crate::shard::{Learned, Store};
-use crate::time::{Reading, TurnClock};
+use crate::time::TurnClock;
 
 /// How long the last calls of a store with sockets may take when the process ends.
 const LINGER: Duration = Duration::from_secs(1);
@@ -144,9 +144,9 @@ fn tell(learned: Vec<Learned>, ports: &mut StorePorts) {
 fn tend(store: &mut dyn Store, ports: &mut StorePorts) -> Option<Duration> {
     let (mut asks, mut learned) = (Vec::new(), Vec::new());
     let rest = store.tend(&mut asks, &mut learned);
-    if let Some(Reading { ms, at }) = store.clock() {
+    if let Some(reading) = store.clock() {
         for outbox in &mut ports.to_open {
-            outbox.send(ToWorker::Clock(ms, at));
+            outbox.send(ToWorker::Clock(reading));
             outbox.flush();
         }
     }

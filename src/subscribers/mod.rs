@@ -19,7 +19,6 @@ mod turns;
 use core::net::SocketAddr; // an address is data
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::config::Limits;
 use crate::fanout::{self, Fanout};
@@ -29,7 +28,7 @@ use crate::metrics::WorkerMetrics;
 use crate::protocol::origin::OriginRule;
 use crate::shard::hooks::Hooks;
 use crate::shard::{Answer, Ask, Command, Delivered, Effects, Learned, Request, Shard, Verdict};
-use crate::time::{Deadlines, Now};
+use crate::time::{ClockReading, Deadlines, Now};
 
 pub use admission::Auth;
 use closing::Drain;
@@ -115,8 +114,8 @@ pub struct Subscribers<S> {
     bounds: Bounds,
     name: Box<dyn FnMut() -> Box<str> + Send>,
     now: Now,
-    /// The clock of a store that other hosts use as well, and when that was told.
-    store_clock: Option<(u64, Instant)>,
+    /// The clock of a store that other hosts use as well.
+    store_clock: Option<ClockReading>,
     /// Sockets with something to read, each once.
     readable: VecDeque<SlotId>,
     /// Sockets with something queued to be written.
@@ -217,7 +216,7 @@ impl<S: Socket> Subscribers<S> {
                     outbox.send(ToStore::Slice(self.ports.id, slice));
                 }
             }
-            ToWorker::Clock(ms, at) => self.store_clock = Some((ms, at)),
+            ToWorker::Clock(reading) => self.store_clock = Some(reading),
             ToWorker::Joined(request, is_admitted) => self.joined(*request, is_admitted),
             ToWorker::TakeLeaves(len) => self.debts.grant(len),
             ToWorker::Told(told) => {
@@ -355,10 +354,9 @@ impl<S: Socket> Subscribers<S> {
 
     /// The time that the shard goes by, in ms since 1970: that of the store, where hosts share it.
     fn shard_now(&self) -> u64 {
-        self.store_clock.map_or(self.now.wall_ms, |(ms, at)| {
-            let since = self.now.monotonic.saturating_duration_since(at);
-            ms.saturating_add(since.as_millis() as u64)
-        })
+        let now = self.now;
+        self.store_clock
+            .map_or(now.wall_ms, |clock| clock.ms_at(now.monotonic))
     }
 
     fn note_time_ahead(&mut self, ahead_ms: u64) {

@@ -60,7 +60,7 @@ use crate::id::{SlotId, WorkerId};
 use crate::net::dial::tls_for;
 use crate::net::{self, Ready};
 use crate::shard::{Cursor, Decides, Learned, Request, SliceLimits, Store, ValueLimits};
-use crate::time::{Reading, sleep_until};
+use crate::time::{ClockReading, sleep_until};
 
 pub use error::RedisError;
 
@@ -94,9 +94,9 @@ pub struct Redis {
     /// For the shards, in order.
     learned: Vec<Learned>,
     /// What Redis's clock has said, if the shards have not been told.
-    clock: Option<Reading>,
+    clock: Option<ClockReading>,
     /// What it has said last.
-    told_clock: Option<Reading>,
+    told_clock: Option<ClockReading>,
 }
 
 impl Redis {
@@ -215,16 +215,14 @@ impl Redis {
 
     fn take_time(&mut self, ms: Option<u64>, now: Instant) {
         if let Some(ms) = ms {
-            self.clock = Some(Reading { ms, at: now });
+            self.clock = Some(ClockReading { ms, at: now });
             self.told_clock = self.clock;
         }
     }
 
     /// By Redis's clock, as far as it was told, in ms since 1970.
     fn redis_time(&self, now: Instant) -> Option<u64> {
-        let Reading { ms, at } = self.told_clock?;
-        let since = now.saturating_duration_since(at).as_millis();
-        Some(ms.saturating_add(since as u64))
+        Some(self.told_clock?.ms_at(now))
     }
 
     /// The channel first: what it has told by now counts before the answers.
@@ -275,7 +273,7 @@ impl Store for Redis {
         Some(rest)
     }
 
-    fn clock(&mut self) -> Option<Reading> {
+    fn clock(&mut self) -> Option<ClockReading> {
         self.clock.take()
     }
 
