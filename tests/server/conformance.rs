@@ -16,6 +16,7 @@ use tungstenite::{Message, WebSocket};
 use uuid::Uuid;
 
 use crate::support::clients::{Socket, open};
+use crate::support::raw::Patient;
 use crate::support::redis::RedisServer;
 use crate::support::{DEADLINE, ONE_WORKER, Shape, THREE_WORKERS, TestServer, raw};
 
@@ -312,7 +313,7 @@ impl Connection {
         let is_engine = address == server.worker();
         let reader = open(raw::connect(address), address, path);
         let stream = reader.get_ref().try_clone().unwrap();
-        let writer = WebSocket::from_raw_socket(stream, Role::Client, None);
+        let writer = WebSocket::from_raw_socket(Patient(stream), Role::Client, None);
         let writer = Arc::new(Mutex::new(writer));
         let (into_inbox, inbox) = channel();
         let (into_results, results) = channel();

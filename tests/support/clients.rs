@@ -10,9 +10,10 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
 use uuid::Uuid;
 
+use super::raw::Patient;
 use super::{TestServer, raw, wait_until};
 
-pub(crate) type Socket = WebSocket<TcpStream>;
+pub(crate) type Socket = WebSocket<Patient>;
 
 /// Opens a WebSocket, whose reads and writes have a deadline.
 pub(crate) fn open(stream: TcpStream, address: SocketAddr, path: &str) -> Socket {
@@ -22,7 +23,8 @@ pub(crate) fn open(stream: TcpStream, address: SocketAddr, path: &str) -> Socket
     let config = WebSocketConfig::default()
         .max_message_size(None)
         .max_frame_size(None);
-    let (socket, _) = client_with_config(request, stream, Some(config)).expect("an upgrade");
+    let (socket, _) =
+        client_with_config(request, Patient(stream), Some(config)).expect("an upgrade");
     socket
 }
 
@@ -112,7 +114,7 @@ impl Subscriber {
     )]
     pub(crate) fn upgraded(stream: TcpStream) -> Subscriber {
         Subscriber {
-            socket: WebSocket::from_raw_socket(stream, Role::Client, None),
+            socket: WebSocket::from_raw_socket(Patient(stream), Role::Client, None),
         }
     }
 
@@ -254,7 +256,7 @@ impl Subscriber {
 
     /// Ends the connection as a lost client does, without a word.
     pub(crate) fn reset(self) {
-        let stream = socket2::SockRef::from(self.socket.get_ref());
+        let stream = socket2::SockRef::from(&**self.socket.get_ref());
         stream.set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
@@ -327,7 +329,7 @@ impl SdkWorker {
     )]
     pub(crate) fn upgraded(stream: TcpStream) -> SdkWorker {
         SdkWorker {
-            socket: WebSocket::from_raw_socket(stream, Role::Client, None),
+            socket: WebSocket::from_raw_socket(Patient(stream), Role::Client, None),
             worker_id: String::new(),
             reattach_token: String::new(),
             came: VecDeque::new(),

@@ -1,13 +1,51 @@
 //! A bare socket: bytes as they go over the wire.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Deref;
 
 use super::DEADLINE;
 pub(crate) use super::frame::{frame, header, text};
 
 /// The key of RFC 6455, whose answer is known.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// A socket whose reads and writes go on where a stop or a signal has interrupted them: those with a
+/// deadline are not taken up again by themselves (signal(7)).
+pub(crate) struct Patient(pub(crate) TcpStream);
+
+impl Deref for Patient {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.0
+    }
+}
+
+impl Read for Patient {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        uninterrupted(|| self.0.read(buffer))
+    }
+}
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        uninterrupted(|| self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn uninterrupted(mut moved: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match moved() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
 
 /// A socket with a deadline on every read and write.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
@@ -51,7 +89,7 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        let len = stream.read(&mut byte).expect("an answer in time");
+        let len = uninterrupted(|| stream.read(&mut byte)).expect("an answer in time");
         assert!(
             len == 1,
             "the end, after {:?}",
