@@ -18,7 +18,7 @@ impl WorkerId {
 }
 
 /// A place in one of the chunked tables. `generation` makes a reused slot a different name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotId {
     /// Index of the slot.
     pub slot: u32,

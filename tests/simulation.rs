@@ -1,8 +1,8 @@
 //! A seed schedules workers, mailboxes, a store and subscribers: no threads, sockets or time.
 //!
 //! Same seed, same run. `SIM_SEEDS=10000` runs more of them, `SIM_SEED=7` only that one. A failed
-//! assert is followed by its seed and step. What should happen is `model`'s to say; each part of the
-//! real server that is simulated is in `worker`.
+//! assert is followed by its seed and step. The workers' cores, their shards, their fan-out and the mesh
+//! are the real ones. What should happen is `model`'s and `peer`'s to say.
 
 #![allow(clippy::panic, reason = "tests may, and what they call")]
 
@@ -12,12 +12,22 @@ mod client;
 mod double;
 #[path = "simulation/engine.rs"]
 mod engine;
+#[path = "simulation/faults.rs"]
+mod faults;
 #[path = "simulation/fixed.rs"]
 mod fixed;
+#[path = "simulation/line.rs"]
+mod line;
 #[path = "simulation/model.rs"]
 mod model;
 #[path = "simulation/pace.rs"]
 mod pace;
+#[path = "simulation/peer.rs"]
+mod peer;
+#[path = "simulation/settings.rs"]
+mod settings;
+#[path = "simulation/slow.rs"]
+mod slow;
 #[path = "simulation/threads.rs"]
 mod threads;
 #[path = "simulation/wire.rs"]
@@ -25,26 +35,36 @@ mod wire;
 #[path = "simulation/worker.rs"]
 mod worker;
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
 
 use iii_stream::id::{GroupKey, ItemId, SlotId, Text, WorkerId};
 use iii_stream::mesh::{Outbox, StorePorts, ToStore, ToWorker};
 use iii_stream::protocol::input::UpdateOp;
 use iii_stream::shard::hooks::Hooks;
-use iii_stream::shard::{Ask, Command, Decides, Learned, Request, Verdict};
+use iii_stream::shard::{
+    Ask, Command, Decides, Effects, Learned, Request, Shard, Store, ValueLimits, Verdict,
+};
+use iii_stream::store::Memory;
+use iii_stream::time::Now;
 
 use double::{Cues, Double};
 use engine::Engine;
 use model::Model;
 use pace::Pace;
+use peer::Peer;
+use settings::Settings;
 use threads::Threads;
-use worker::{Around, Post, What, Worker};
+use worker::{Around, Worker};
 
 const ITEMS: [&str; 3] = ["u1", "u2", "u3"];
 const SUBSCRIPTIONS: [&str; 4] = ["s1", "s2", "s3", "s4"];
-const SEEDS: u64 = 600;
+/// Sockets that a worker has at a time, at most.
+const SOCKETS: usize = 6;
+const SEEDS: u64 = 200;
 const STEPS: usize = 250;
 /// Rounds in which everything that waits is served before it counts as standing still.
 const ROUNDS_MAX: usize = 10_000;
@@ -62,11 +82,15 @@ struct Simulation {
     calls_made: u32,
     model: Model,
     keys: Vec<GroupKey>,
+    /// The clock of the wall, in ms since 1970; it may step back.
     now: u64,
+    /// That of time limits, in ms since the run began.
+    elapsed: u64,
+    began: Instant,
     /// The clock does not step back to before the last start: what a store keeps of time is its own
     /// test's affair.
     now_least: u64,
-    behind_bytes_max: usize,
+    settings: Settings,
     values_made: u32,
     steps: usize,
 }
@@ -87,7 +111,6 @@ struct StoreThread {
     /// Taken from the mailbox and not served.
     pending: VecDeque<Request>,
     ports: StorePorts,
-    accepted: HashSet<(WorkerId, u64)>,
 }
 
 #[derive(Clone, Copy)]
@@ -105,6 +128,7 @@ enum Step {
     FunctionsDie,
     Elsewhere,
     Clock,
+    Time,
     Crash,
 }
 
@@ -114,9 +138,9 @@ impl Simulation {
         let kind = *pace.pick(&[Kind::Memory, Kind::Log, Kind::Log, Kind::Deciding]);
         let workers = 1 + pace.below(3);
         let mut simulation = Simulation::of_kind(kind, workers, seed);
-        simulation.behind_bytes_max = *pace.pick(&[0, 300, 3_000, 1 << 20]);
+        simulation.settings = Settings::of_seed(&mut pace, workers);
         simulation.hooks = Arc::new(engine::hooks(&mut simulation.pace));
-        simulation.start(workers);
+        simulation.start(workers, &[]);
         simulation.hook();
         simulation
     }
@@ -125,7 +149,7 @@ impl Simulation {
     fn hook(&mut self) {
         self.model.set_hooks(&self.hooks);
         for worker in &mut self.workers {
-            worker.hook(&self.hooks);
+            worker.core.set_hooks(Arc::clone(&self.hooks));
         }
     }
 
@@ -137,7 +161,7 @@ impl Simulation {
             threads,
             workers: Vec::new(),
             store: StoreThread::new(kind.decides(), store),
-            engine: Engine::new(engine),
+            engine: Engine::new(engine, false),
             hooks: Arc::default(),
             sockets_made: 0,
             calls_made: 0,
@@ -146,8 +170,10 @@ impl Simulation {
                 .map(|(stream, group)| GroupKey::new(stream, group))
                 .into(),
             now: 1_000_000,
+            elapsed: 0,
+            began: Instant::now(),
             now_least: 0,
-            behind_bytes_max: 1 << 20,
+            settings: Settings::default(),
             values_made: 0,
             steps: 0,
             pace: Pace::of_seed(seed),
@@ -155,27 +181,45 @@ impl Simulation {
         for key in &simulation.keys {
             simulation.model.groups.entry(key.clone()).or_default();
         }
-        simulation.start(workers);
+        simulation.start(workers, &[]);
         simulation
     }
 
-    /// All workers anew, and empty mailboxes.
-    fn start(&mut self, workers: usize) {
+    /// All workers anew, with what the store has kept, and empty mailboxes. Gives how many requests each
+    /// shard has made of what was kept.
+    fn start(&mut self, workers: usize, kept: &[(GroupKey, Vec<(ItemId, Text)>)]) -> Vec<u64> {
         let (threads, (ports, engine, store)) = Threads::tie(workers);
         self.threads = threads;
         self.store.ports = store;
-        self.engine = Engine::new(engine);
+        let auth = self.settings.auth.as_ref();
+        let admits_failures = auth.is_some_and(|auth| auth.admits_failures);
+        self.engine = Engine::new(engine, admits_failures);
         let owners = self.threads.shared.owners;
-        self.workers = ports
-            .into_iter()
-            .map(|ports| {
-                let is_owned = |key: &&GroupKey| owners.owner_of(key) == ports.id;
-                let owned = self.keys.iter().filter(is_owned).cloned().collect();
-                let has_store = self.kind != Kind::Memory;
-                let decides = self.kind.decides();
-                Worker::new(ports, decides, has_store, self.behind_bytes_max, owned)
-            })
-            .collect();
+        let values = ValueLimits {
+            json_depth: 100,
+            value_bytes: 1 << 20,
+        };
+        let (mut requests, mut made) = (Vec::new(), Vec::new());
+        for ports in ports {
+            let is_owned = |key: &&GroupKey| owners.owner_of(key) == ports.id;
+            let owned = self.keys.iter().filter(is_owned).cloned().collect();
+            let mut shard = Shard::new(ports.id, self.kind.decides(), values);
+            let kept = kept.iter().filter(|(key, _)| is_owned(&key));
+            requests.push(kept.map(|kept| load(&mut shard, kept, self.now)).sum());
+            let has_store = self.kind != Kind::Memory;
+            let parts = (self.settings.clone(), self.time());
+            made.push(Worker::new(ports, shard, has_store, parts, owned));
+        }
+        self.workers = made;
+        requests
+    }
+
+    fn time(&self) -> Now {
+        Now {
+            monotonic: self.began + Duration::from_millis(self.elapsed),
+            wall: SystemTime::UNIX_EPOCH + Duration::from_millis(self.now),
+            wall_ms: self.now,
+        }
     }
 
     fn run(&mut self) {
@@ -187,16 +231,56 @@ impl Simulation {
             }
             self.settle();
         }
-        let workers = 0..self.workers.len();
-        for worker in workers.clone() {
-            for id in self.sockets_of(worker) {
-                self.workers[worker].end(id);
-            }
+        match self.pace.below(2) {
+            0 => self.drain(),
+            _ => self.peers().for_each(Peer::ends),
         }
         self.settle();
-        for worker in workers {
-            assert_eq!(self.workers[worker].fanout.groups_len(), 0);
+        for worker in &self.workers {
+            assert_eq!(worker.core.fanout().groups_len(), 0);
+            assert!(worker.peers.is_empty(), "sockets that are never forgotten");
         }
+        let shared = &self.threads.shared;
+        let counts = [
+            shared.owed_len(),
+            shared.connections_len(),
+            shared.let_in.load(Ordering::Relaxed),
+        ];
+        assert_eq!(
+            counts, [0; 3],
+            "leaves that are owed, sockets, those let in"
+        );
+    }
+
+    /// The process ends: every socket is closed in its time, and goes.
+    fn drain(&mut self) {
+        let spread = *self.pace.pick(&[0, 5, 200]);
+        for worker in &mut self.workers {
+            worker.begin_drain(Duration::from_millis(spread));
+        }
+        self.pace.is_full = true;
+        let until = self.elapsed + spread + 50;
+        while self.elapsed < until {
+            self.elapsed += 10;
+            for worker in 0..self.workers.len() {
+                self.turn_of_worker(worker);
+            }
+            self.turn_of_engine();
+            self.turn_of_store();
+            self.check();
+        }
+        // Who has not gone by itself is given up.
+        self.elapsed += 2_000;
+        (0..self.workers.len()).for_each(|worker| self.turn_of_worker(worker));
+        self.settle();
+        (0..self.workers.len()).for_each(|worker| self.turn_of_worker(worker));
+        assert!(self.workers.iter().all(|worker| worker.is_drained));
+        assert!(self.workers[0].accept(0, 0).is_none(), "it is too late");
+    }
+
+    fn peers(&mut self) -> impl Iterator<Item = &mut Peer> {
+        let workers = self.workers.iter_mut();
+        workers.flat_map(|worker| worker.peers.values_mut())
     }
 
     fn step(&mut self) {
@@ -215,6 +299,7 @@ impl Simulation {
             (1, Step::FunctionsDie),
             (1, Step::Elsewhere),
             (4, Step::Clock),
+            (2, Step::Time),
             (usize::from(self.steps % 50 == 49), Step::Crash),
         ]);
         match step {
@@ -224,32 +309,31 @@ impl Simulation {
             Step::TurnOfStore => self.turn_of_store(),
             Step::TurnOfEngine => self.turn_of_engine(),
             Step::Connect => {
-                if self.sockets_of(worker).len() < 5 {
-                    let room = *self.pace.pick(&[usize::MAX, usize::MAX, 500]);
-                    self.accept(worker, room);
-                }
+                let room = *self.pace.pick(&[usize::MAX, usize::MAX, 500]);
+                self.connect(worker, room);
             }
             Step::Disconnect => {
-                if let Some(id) = self.any_socket(worker) {
-                    let dies_in_a_write = self.pace.below(2) == 0;
-                    match self.workers[worker].sockets.0.get_mut(id) {
-                        Some(found) if dies_in_a_write => found.socket.is_dead = true,
-                        _ => self.workers[worker].end(id),
-                    }
+                let dies_in_a_write = self.pace.below(2) == 0;
+                match self.any_peer(worker) {
+                    Some(peer) if dies_in_a_write => peer.dies(),
+                    Some(peer) => peer.ends(),
+                    None => {}
                 }
+                self.threads.rouse(worker);
             }
             Step::Block => {
-                if let Some(id) = self.any_socket(worker)
-                    && let Some(found) = self.workers[worker].sockets.0.get_mut(id)
-                {
-                    found.socket.room = self.pace.below(400);
+                let room = self.pace.below(400);
+                if let Some(peer) = self.any_peer(worker) {
+                    peer.line.borrow_mut().room = room;
                 }
             }
             Step::Unblock => {
-                if let Some(id) = self.any_socket(worker) {
-                    let some = self.pace.below(600);
-                    let room = *self.pace.pick(&[usize::MAX, some, 1]);
-                    self.workers[worker].takes_bytes(id, room);
+                let some = self.pace.below(600);
+                let room = *self.pace.pick(&[usize::MAX, some, 1]);
+                if let Some(id) = self.any_socket(worker)
+                    && self.workers[worker].takes_bytes(id, room)
+                {
+                    self.threads.rouse(worker);
                 }
             }
             Step::Refuse => {
@@ -262,20 +346,24 @@ impl Simulation {
                 let by = *self.pace.pick(&[1, 1, 5, 1_000, -3, -2_000]);
                 self.now = self.now.saturating_add_signed(by).max(self.now_least);
             }
+            Step::Time => {
+                self.elapsed += *self.pace.pick(&[1, 10, 1_000, 2_500]);
+                (0..self.workers.len()).for_each(|worker| self.threads.rouse(worker));
+            }
             Step::Crash => self.crash(),
         }
     }
 
     fn check(&self) {
         let (threads, engine, store) = (&self.threads, &self.engine.ports, &self.store.ports);
-        let of_worker = |worker: &WorkerId| &self.workers[worker.index()].ports;
+        let of_worker = |worker: &WorkerId| self.workers[worker.index()].core.ports();
         let workers = || (0..self.workers.len() as u16).map(WorkerId);
         for id in workers() {
             let (thread, ports) = (id.index(), of_worker(&id));
-            self.workers[thread].shard.check_invariants();
             threads.check_mailbox(thread, ports.open.len());
-            // It is left alone while something stands in a backlog.
-            assert!(ports.commands.len() <= 2);
+            // It is left alone while what follows from commands finds no room.
+            let is_left = !self.workers[thread].core.may_take_commands();
+            threads.check_mailbox(thread, ports.commands.len() * usize::from(!is_left));
             threads.check_outbox(thread, &ports.to_engine, engine.mailbox.len());
             let to_store = ports.to_store.as_ref().expect("there is one");
             threads.check_outbox(thread, to_store, store.mailbox.len());
@@ -295,18 +383,18 @@ impl Simulation {
 
     fn turn_of_worker(&mut self, worker: usize) {
         self.threads.begin_turn(worker);
+        let now = self.time();
         self.workers[worker].turn(&mut Around {
             model: &mut self.model,
-            accepted: &mut self.store.accepted,
             pace: &mut self.pace,
-            now: self.now,
+            now,
         });
         self.threads.end_turn(worker, self.workers[worker].sleeps());
     }
 
     fn turn_of_store(&mut self) {
         self.threads.begin_turn(self.threads.store());
-        self.store.turn(&mut self.pace);
+        self.store.turn(&mut self.model, &mut self.pace);
         self.threads
             .end_turn(self.threads.store(), self.store.sleeps());
     }
@@ -377,42 +465,57 @@ impl Simulation {
 
     /// A subscriber sends something.
     fn post(&mut self, worker: usize) {
-        let Some(id) = self.any_socket(worker) else {
-            return;
-        };
         let subscription = *self.pace.pick(&SUBSCRIPTIONS);
-        let what = match self.pace.below(24) {
-            0..8 => What::Join(self.pace.pick(&self.keys).clone(), None),
-            8..16 => {
-                let item: ItemId = (*self.pace.pick(&ITEMS)).into();
-                What::Join(self.pace.pick(&self.keys).clone(), Some(item))
-            }
-            16..22 => self.any_leave(),
-            22 => What::Ping,
-            _ if self.pace.below(4) == 0 => What::Close,
-            _ => self.any_leave(),
-        };
-        let Some(found) = self.workers[worker].sockets.0.get_mut(id) else {
+        let key = self.pace.pick(&self.keys).clone();
+        let item: ItemId = (*self.pace.pick(&ITEMS)).into();
+        let item = (self.pace.below(2) == 0).then_some(item);
+        let (what, some) = (self.pace.below(48), self.pace.below(100));
+        let Some(peer) = self.any_peer(worker) else {
             return;
         };
-        match &what {
-            What::Join(group, item) => found.client.asks(subscription, group, item.as_ref()),
-            What::Leave(..) => found.client.forgets(subscription),
-            What::Ping | What::Close => {}
+        if !peer.has_asked {
+            if some < 20 {
+                peer.upgrades(None, usize::MAX);
+            }
+        } else if peer.has_unsent() {
+            peer.goes_on_sending(some);
+        } else {
+            let long = GroupKey::new("s", &"x".repeat(41));
+            match what {
+                0..30 => peer.joins(subscription, &key, item.as_ref()),
+                30 => peer.joins(subscription, &long, item.as_ref()),
+                31..44 => peer.leaves(subscription, &key, item.as_ref()),
+                44..47 => peer.pings(),
+                _ if some < 10 => peer.breaks_the_protocol(),
+                _ if some < 40 => peer.closes(),
+                _ => peer.leaves("unknown", &key, item.as_ref()),
+            }
         }
-        let id = subscription.into();
-        found.inbox.push_back(Post { id, what });
+        self.threads.rouse(worker);
     }
 
-    /// Its names need not be those of the join.
-    fn any_leave(&mut self) -> What {
-        let item = (self.pace.below(2) == 0).then(|| (*self.pace.pick(&ITEMS)).into());
-        What::Leave(self.pace.pick(&self.keys).clone(), item)
+    /// Sends its request at once, in parts, or not at all.
+    fn connect(&mut self, worker: usize, room: usize) {
+        if self.workers[worker].peers.len() >= SOCKETS {
+            return;
+        }
+        let key = self.pace.pick(&self.keys).clone();
+        let item: ItemId = (*self.pace.pick(&ITEMS)).into();
+        let item = (self.pace.below(2) == 0).then_some(item);
+        let path = (self.pace.below(4) == 0).then_some((key, item));
+        let len = *self.pace.pick(&[usize::MAX, usize::MAX, 30]);
+        let is_silent = self.pace.below(10) == 0;
+        if let Some(peer) = self.accept(worker, room)
+            && !is_silent
+        {
+            peer.upgrades(path, len);
+        }
+        self.threads.rouse(worker);
     }
 
-    fn accept(&mut self, worker: usize, room: usize) {
+    fn accept(&mut self, worker: usize, room: usize) -> Option<&mut Peer> {
         self.sockets_made += 1;
-        self.workers[worker].accept(room, self.sockets_made);
+        self.workers[worker].accept(self.sockets_made, room)
     }
 
     fn set_elsewhere(&mut self) {
@@ -435,23 +538,19 @@ impl Simulation {
         if self.kind == Kind::Log {
             for key in &self.keys {
                 let owner = self.threads.shared.owners.owner_of(key);
-                let durable = self.model.durable(key, owner, &self.store.accepted);
+                let durable = self.model.durable(key, owner);
                 assert_eq!(self.store.double.items(key), durable);
             }
         }
         self.now = self.now.max(self.model.last_time() + 1);
         self.now_least = self.now;
         self.store.crash();
-        self.start(self.workers.len());
-        let mut requests = vec![0; self.workers.len()];
+        let mut kept = Vec::new();
         if self.kind == Kind::Log {
-            for key in &self.keys {
-                let owner = self.threads.shared.owners.owner_of(key).index();
-                for (item, value) in self.store.double.items(key) {
-                    requests[owner] += self.workers[owner].load(key, item, value, self.now);
-                }
-            }
+            let of = |key: &GroupKey| (key.clone(), self.store.double.items(key).to_vec());
+            kept.extend(self.keys.iter().map(of));
         }
+        let requests = self.start(self.workers.len(), &kept);
         let (kind, double) = (self.kind, &self.store.double);
         let items = |key: &GroupKey| match kind {
             Kind::Memory => Vec::new(),
@@ -477,11 +576,7 @@ impl Simulation {
                 self.turn_of_store();
             }
             for worker in 0..self.workers.len() {
-                for id in self.sockets_of(worker) {
-                    if self.workers[worker].takes_bytes(id, usize::MAX) {
-                        self.threads.rouse(worker);
-                    }
-                }
+                self.lets_all_through(worker);
                 if rounds == 1 || !self.threads.sleeps(worker) {
                     self.turn_of_worker(worker);
                 }
@@ -502,21 +597,20 @@ impl Simulation {
         let mut listened: Vec<BTreeSet<&GroupKey>> = vec![BTreeSet::new(); self.workers.len()];
         for worker in &self.workers {
             let mut joined = BTreeSet::new();
-            for (_, connection) in worker.sockets.0.iter() {
-                connection.client.check_quiet(&self.model);
-                joined.extend(
-                    connection
-                        .client
-                        .subscriptions()
-                        .map(|(_, entered)| &entered.group),
-                );
+            for peer in worker.peers.values() {
+                peer.check_quiet(&self.settings, self.time(), &self.model);
+                joined.extend(peer.groups());
             }
             assert_eq!(
-                worker.fanout.groups_len(),
+                worker.core.fanout().groups_len(),
                 joined.len(),
                 "groups that nobody follows"
             );
-            assert_eq!(worker.fanout.held_bytes(), 0, "frames that nobody lacks");
+            assert_eq!(
+                worker.core.fanout().held_bytes(),
+                0,
+                "frames that nobody lacks"
+            );
             for group in joined {
                 listened[self.threads.shared.owners.owner_of(group).index()].insert(group);
             }
@@ -528,37 +622,71 @@ impl Simulation {
             };
             let kept = worker.owned().iter().filter(is_kept).count();
             assert_eq!(
-                worker.shard.groups_len(),
+                worker.core.shard().groups_len(),
                 kept,
                 "groups of which nothing is left"
             );
         }
     }
 
+    /// Clients take all, say all, and go if they are about to.
+    fn lets_all_through(&mut self, worker: usize) {
+        for id in self.workers[worker].ids() {
+            let is_roused = self.workers[worker].takes_bytes(id, usize::MAX);
+            let Some(peer) = self.workers[worker].peers.get_mut(&id) else {
+                continue;
+            };
+            if peer.line.borrow().is_dead && !peer.line.borrow().has_ended {
+                peer.ends();
+            }
+            if peer.has_unsent() {
+                peer.goes_on_sending(usize::MAX);
+            }
+            if is_roused || peer.line.borrow().has_news {
+                self.threads.rouse(worker);
+            }
+        }
+    }
+
     fn is_quiet(&self) -> bool {
-        let is_blocked = |worker: &Worker| {
-            let mut sockets = worker.sockets.0.iter();
-            sockets.any(|(_, found)| found.reader.is_blocked() || found.socket.room != usize::MAX)
-        };
         self.store.ports.mailbox.is_empty()
             && self.store.pending.is_empty()
             && self.store.has_room()
             && self.engine.is_quiet()
-            && self
-                .workers
-                .iter()
-                .all(|worker| worker.is_quiet() && !is_blocked(worker))
-    }
-
-    fn sockets_of(&self, worker: usize) -> Vec<SlotId> {
-        let sockets = self.workers[worker].sockets.0.iter();
-        sockets.map(|(id, _)| id).collect()
+            && self.workers.iter().all(Worker::is_quiet)
     }
 
     fn any_socket(&mut self, worker: usize) -> Option<SlotId> {
-        let ids = self.sockets_of(worker);
+        let ids = self.workers[worker].ids();
         (!ids.is_empty()).then(|| *self.pace.pick(&ids))
     }
+
+    fn any_peer(&mut self, worker: usize) -> Option<&mut Peer> {
+        let id = self.any_socket(worker)?;
+        self.workers[worker].peers.get_mut(&id)
+    }
+}
+
+/// Values of before a restart: put in without a store, for they are in it. Gives the number of
+/// requests made.
+fn load(shard: &mut Shard, (key, items): &(GroupKey, Vec<(ItemId, Text)>), now: u64) -> u64 {
+    let mut out = Effects::default();
+    for (item, value) in items {
+        let ask = Ask::Set {
+            item: item.clone(),
+            data: value.clone(),
+            call: None,
+        };
+        let key = key.clone();
+        shard.apply(Command::Group { key, ask }, now, &mut out);
+    }
+    let mut learned = Vec::new();
+    Memory.serve(out.requests, &mut learned);
+    let made = learned.len() as u64;
+    for learned in learned {
+        shard.learn(learned, now, &mut Effects::default());
+    }
+    made
 }
 
 impl Kind {
@@ -578,12 +706,11 @@ impl StoreThread {
             cues,
             pending: VecDeque::new(),
             ports,
-            accepted: HashSet::new(),
         }
     }
 
     /// Serves some of what waits, unless answers to what was there before have found no room.
-    fn turn(&mut self, pace: &mut Pace) {
+    fn turn(&mut self, model: &mut Model, pace: &mut Pace) {
         self.ports.to_open.iter_mut().for_each(Outbox::flush);
         if !self.has_room() {
             return;
@@ -601,7 +728,7 @@ impl StoreThread {
             };
             let answer = self.double.serve_one(request);
             if !matches!(answer.verdict, Verdict::Refused(_)) {
-                self.accepted.insert((answer.shard, answer.number));
+                model.accepted.insert((answer.shard, answer.number));
             }
             by_worker[answer.shard.index()].push(Learned::Answer(answer));
         }
@@ -626,7 +753,6 @@ impl StoreThread {
     fn crash(&mut self) {
         self.double.crash();
         self.pending.clear();
-        self.accepted.clear();
     }
 }
 

@@ -190,6 +190,11 @@ impl<S: Socket> Subscribers<S> {
         self.ports.open.take()
     }
 
+    /// What the store has said and is heard next.
+    pub fn next_learned(&self) -> Option<&Learned> {
+        self.learned.front()
+    }
+
     /// Hears so much at most of what the store has said, and gives how much that was.
     pub fn learn(&mut self, most: usize) -> usize {
         let now = self.shard_now();

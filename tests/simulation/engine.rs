@@ -4,7 +4,9 @@
 use std::collections::{HashSet, VecDeque};
 
 use iii_stream::id::{CallId, WorkerId};
-use iii_stream::mesh::{EnginePorts, JoinRequest, Outbox, ToEngine, ToOwner, ToWorker};
+use iii_stream::mesh::{
+    AuthRequest, AuthVerdict, EnginePorts, JoinRequest, Outbox, ToEngine, ToOwner, ToWorker,
+};
 use iii_stream::protocol::call::ErrorBody;
 use iii_stream::protocol::input::StreamFunction;
 use iii_stream::shard::followed::Followed;
@@ -24,9 +26,11 @@ pub(crate) struct Engine {
     /// Calls without a reply.
     pub(crate) open_calls: HashSet<CallId>,
     joins: Vec<JoinRequest>,
+    upgrades: Vec<AuthRequest>,
     customs: Vec<CustomCall>,
     workers: Vec<Debtor>,
     values_made: u32,
+    admits_failures: bool,
 }
 
 /// What a worker is known to owe.
@@ -38,14 +42,16 @@ struct Debtor {
 }
 
 impl Engine {
-    pub(crate) fn new(ports: EnginePorts) -> Engine {
+    pub(crate) fn new(ports: EnginePorts, admits_failures: bool) -> Engine {
         Engine {
             callers: (0..3).map(|_| VecDeque::new()).collect(),
             open_calls: HashSet::new(),
             joins: Vec::new(),
+            upgrades: Vec::new(),
             customs: Vec::new(),
             workers: vec![Debtor::default(); ports.to_open.len()],
             values_made: 0,
+            admits_failures,
             ports,
         }
     }
@@ -65,6 +71,12 @@ impl Engine {
             let request = self.joins.swap_remove(pace.below(self.joins.len()));
             let is_admitted = pace.below(4) > 0;
             self.decide(request, is_admitted);
+        }
+        for _ in 0..pace.up_to(self.upgrades.len()) {
+            let request = self.upgrades.swap_remove(pace.below(self.upgrades.len()));
+            let verdict = self.judge(pace);
+            let message = ToWorker::Authenticated(request.connection, verdict);
+            self.ports.to_open[request.worker.index()].send(message);
         }
         for _ in 0..pace.up_to(self.customs.len()) {
             let call = self.customs.swap_remove(pace.below(self.customs.len()));
@@ -114,6 +126,7 @@ impl Engine {
         let is_to_be_granted = |debtor: &Debtor| debtor.owes && !debtor.is_granted;
         self.ports.mailbox.is_empty()
             && self.joins.is_empty()
+            && self.upgrades.is_empty()
             && self.customs.is_empty()
             && !self.workers.iter().any(is_to_be_granted)
     }
@@ -133,6 +146,7 @@ impl Engine {
     pub(crate) fn is_quiet(&self) -> bool {
         let owes = |debtor: &Debtor| debtor.owes || debtor.is_granted;
         self.joins.is_empty()
+            && self.upgrades.is_empty()
             && self.customs.is_empty()
             && !self.workers.iter().any(owes)
             && self.callers.iter().all(VecDeque::is_empty)
@@ -148,7 +162,7 @@ impl Engine {
             ToEngine::Fired(_) => {} // the model has seen it as it left the shard
             ToEngine::Custom(call) => self.customs.push(call),
             ToEngine::Join(request) => self.joins.push(*request),
-            ToEngine::Auth(_) => unreachable!("sockets are open here"),
+            ToEngine::Auth(request) => self.upgrades.push(request),
             ToEngine::Owes(worker) => {
                 let debtor = &mut self.workers[worker.index()];
                 assert!(!debtor.owes, "it is known to owe");
@@ -186,6 +200,17 @@ impl Engine {
         };
         let worker = call.shard.index();
         self.ports.to_open[worker].send(ToWorker::Told(told));
+    }
+
+    /// Where failures admit, it is this thread that sees to it.
+    fn judge(&mut self, pace: &mut Pace) -> AuthVerdict {
+        self.values_made += 1;
+        match pace.below(6) {
+            0 => AuthVerdict::Unauthorized("no".into()),
+            1 if !self.admits_failures => AuthVerdict::Unavailable("gone".into()),
+            1 | 2 => AuthVerdict::Admitted(None),
+            _ => AuthVerdict::Admitted(Some(format!("c{}", self.values_made).into())),
+        }
     }
 
     fn answer_to(&mut self, call: &CustomCall, pace: &mut Pace) -> CustomAnswer {

@@ -8,7 +8,6 @@ use iii_stream::shard::{
 
 use crate::threads::Threads;
 use crate::wire::Message;
-use crate::worker::{Post, What};
 use crate::{Kind, Simulation, StoreThread, updates};
 
 /// A set, an update, a get, a list, a delete and a join of one item wait for the store when it
@@ -151,19 +150,13 @@ fn workers_that_flood_each_other_with_joins_never_stand_still() {
                 simulation.accept(worker, usize::MAX);
             }
             let other = simulation.keys[1 - worker].clone();
-            for id in simulation.sockets_of(worker) {
-                let connection = simulation.workers[worker].sockets.0.get_mut(id);
-                let connection = connection.unwrap();
+            for peer in simulation.workers[worker].peers.values_mut() {
+                peer.upgrades(None, usize::MAX);
                 for n in 0..100 {
-                    let id: Box<str> = format!("s{}", n % 7).into();
-                    connection.client.asks(&id, &other, None);
-                    let what = What::Join(other.clone(), None);
-                    connection.inbox.push_back(Post { id, what });
+                    let id = format!("s{}", n % 7);
+                    peer.joins(&id, &other, None);
                     if n % 3 == 0 {
-                        let id: Box<str> = format!("s{}", n % 7).into();
-                        connection.client.forgets(&id);
-                        let what = What::Leave(other.clone(), None);
-                        connection.inbox.push_back(Post { id, what });
+                        peer.leaves(&id, &other, None);
                     }
                 }
             }

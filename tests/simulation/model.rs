@@ -15,8 +15,8 @@ use iii_stream::protocol::frame::SyncFrame;
 use iii_stream::protocol::input::{StreamFunction, failed};
 use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{
-    Ask, Command, CustomAnswer, CustomCall, Decides, Delivered, Effects, Fired, Learned, Told,
-    Verdict,
+    Ask, Command, CustomAnswer, CustomCall, Decides, Delivered, Effects, Fired, Learned, Request,
+    Told, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -38,8 +38,10 @@ pub(crate) struct Model {
     hooks: Arc<Hooks>,
     /// The command at hand is to be asked of a custom function.
     to_be_asked: Option<GroupKey>,
-    /// What each worker has to tell of, in order.
-    owed: Vec<VecDeque<Leave>>,
+    /// What each worker has to tell of each socket, in order.
+    owed: BTreeMap<(WorkerId, u32), VecDeque<Leave>>,
+    /// Writes that the store has accepted.
+    pub(crate) accepted: HashSet<(WorkerId, u64)>,
     /// The highest that the clock has been.
     clock_most: u64,
 }
@@ -53,8 +55,23 @@ struct Fresh {
     is_ours: bool,
 }
 
-/// Socket, subscription, group and item.
-pub(crate) type Leave = (Arc<str>, Box<str>, GroupKey, Option<ItemId>);
+/// Subscription, group and item, and what the auth function said of the socket.
+type Leave = (Box<str>, GroupKey, Option<ItemId>, Option<Arc<str>>);
+
+/// How much of each effect there was.
+pub(crate) struct Marks([usize; 5]);
+
+impl Marks {
+    pub(crate) fn of(effects: &Effects) -> Marks {
+        Marks([
+            effects.requests.len(),
+            effects.replies.len(),
+            effects.deliveries.len(),
+            effects.fired.len(),
+            effects.custom.len(),
+        ])
+    }
+}
 
 /// Who joined: worker, socket, the worker's name for the join.
 pub(crate) type JoinId = (WorkerId, SlotId, u32);
@@ -147,7 +164,8 @@ impl Model {
             fresh: Vec::new(),
             hooks: Arc::default(),
             to_be_asked: None,
-            owed: (0..workers).map(|_| VecDeque::new()).collect(),
+            owed: BTreeMap::new(),
+            accepted: HashSet::new(),
             clock_most: 0,
         }
     }
@@ -166,17 +184,33 @@ impl Model {
         self.hooks.custom.get(group.stream()).is_some()
     }
 
-    /// A subscription has ended: if anybody watches, one leave is due, behind those before it.
-    pub(crate) fn owe(&mut self, worker: WorkerId, leave: Leave) {
-        if self.hooks.leaves.has(leave.2.stream()) {
-            self.owed[worker.index()].push_back(leave);
+    pub(crate) fn hooks(&self) -> Arc<Hooks> {
+        Arc::clone(&self.hooks)
+    }
+
+    /// A subscription has ended: if anybody watches, one leave is due, behind those before it of its
+    /// socket.
+    pub(crate) fn owe(&mut self, worker: WorkerId, presence: &Presence) {
+        if self.hooks.leaves.has(presence.key.stream()) {
+            let of_socket = (worker, socket_of(presence));
+            let owed = self.owed.entry(of_socket).or_default();
+            owed.push_back(leave_of(presence));
         }
     }
 
     /// The engine takes a leave.
     pub(crate) fn leaves(&mut self, worker: WorkerId, presence: &Presence) {
-        let due = self.owed[worker.index()].pop_front();
+        let owed = self.owed.get_mut(&(worker, socket_of(presence)));
+        let due = owed.and_then(VecDeque::pop_front);
         assert_eq!(due, Some(leave_of(presence)), "one for each, in order");
+    }
+
+    /// The store has accepted these.
+    pub(crate) fn accept(&mut self, requests: &[Request]) {
+        let numbers = requests
+            .iter()
+            .map(|request| (request.shard, request.number));
+        self.accepted.extend(numbers);
     }
 
     /// The owner takes a command.
@@ -248,7 +282,6 @@ impl Model {
         &mut self,
         shard: WorkerId,
         learned: &Learned,
-        accepted: &HashSet<(WorkerId, u64)>,
         groups_of_shard: &[GroupKey],
     ) {
         let answer = match learned {
@@ -276,7 +309,7 @@ impl Model {
         }
         let refused = matches!(answer.verdict, Verdict::Refused(_));
         assert!(
-            refused || accepted.contains(&(shard, answer.number)),
+            refused || self.accepted.contains(&(shard, answer.number)),
             "nobody accepted it"
         );
         if refused && self.decides == Decides::Owner {
@@ -485,9 +518,11 @@ impl Model {
         assert!(before.is_none(), "a join's name is used twice");
     }
 
-    /// What a shard asks for after one command or answer: all that is due and nothing else.
-    pub(crate) fn check(&mut self, shard: WorkerId, out: &Effects) {
-        for reply in &out.replies {
+    /// What a shard asks for after one command or answer: all that is due and nothing else. `before`:
+    /// what it had asked for already.
+    pub(crate) fn check(&mut self, shard: WorkerId, out: &Effects, before: Marks) {
+        let Marks([requests, replies, deliveries, fired, custom]) = before;
+        for reply in &out.replies[replies..] {
             let due = self.replies.remove(&reply.call);
             let due = due.expect("a reply that is not due, or not any more");
             assert!(
@@ -501,13 +536,14 @@ impl Model {
             "replies that are due: {:?}",
             self.replies
         );
-        let requests = out.requests.iter().map(|request| request.number);
-        let first = self.shards[shard.index()].next_number - out.requests.len() as u64;
-        assert!(requests.eq(first..self.shards[shard.index()].next_number));
-        self.check_asked(&out.custom);
+        let requests = &out.requests[requests..];
+        let numbers = requests.iter().map(|request| request.number);
+        let first = self.shards[shard.index()].next_number - requests.len() as u64;
+        assert!(numbers.eq(first..self.shards[shard.index()].next_number));
+        self.check_asked(&out.custom[custom..]);
         let fresh = self.fresh.clone();
         let mut last = std::ptr::null();
-        for delivery in &out.deliveries {
+        for delivery in &out.deliveries[deliveries..] {
             match &delivery.what {
                 Delivered::Event(frame) => {
                     if std::sync::Arc::as_ptr(frame) != last {
@@ -528,7 +564,7 @@ impl Model {
             }
         }
         self.fresh.clear();
-        self.check_fired(fresh, &out.fired);
+        self.check_fired(fresh, &out.fired[fired..]);
         let are_timed = self
             .entered
             .values()
@@ -645,12 +681,7 @@ impl Model {
     }
 
     /// Items of a group when every write that the store has accepted is learned.
-    pub(crate) fn durable(
-        &self,
-        key: &GroupKey,
-        shard: WorkerId,
-        accepted: &HashSet<(WorkerId, u64)>,
-    ) -> Vec<(ItemId, Text)> {
+    pub(crate) fn durable(&self, key: &GroupKey, shard: WorkerId) -> Vec<(ItemId, Text)> {
         let known = &self.groups[key];
         let mut group = Group {
             items: known.items.clone(),
@@ -659,7 +690,7 @@ impl Model {
         for waiting in &known.queue {
             if waiting
                 .number
-                .is_some_and(|number| accepted.contains(&(shard, number)))
+                .is_some_and(|number| self.accepted.contains(&(shard, number)))
             {
                 match &waiting.what {
                     What::Set(item, value) => drop(group.change(item, Some(value.clone()))),
@@ -690,7 +721,8 @@ impl Model {
         }
         self.entered.clear();
         self.fresh.clear();
-        self.owed.iter_mut().for_each(VecDeque::clear);
+        self.owed.clear();
+        self.accepted.clear();
     }
 
     /// Nothing is under way.
@@ -698,7 +730,7 @@ impl Model {
         assert!(self.groups.values().all(|group| group.queue.is_empty()));
         assert!(self.entered.is_empty(), "joins that never took effect");
         assert!(
-            self.owed.iter().all(VecDeque::is_empty),
+            self.owed.values().all(VecDeque::is_empty),
             "leaves that nobody was told of"
         );
     }
@@ -845,16 +877,22 @@ fn answered(answer: &CustomAnswer) -> Answered {
     }
 }
 
-/// A leave as the functions are told of it; the context names the socket.
-pub(crate) fn leave_of(presence: &Presence) -> Leave {
-    let context = presence.context.clone().expect("every socket has one");
-    let subscription = presence.subscription.clone();
-    (
-        context,
+/// A leave as the functions are told of it.
+fn leave_of(presence: &Presence) -> Leave {
+    let presence = presence.clone();
+    let Presence {
         subscription,
-        presence.key.clone(),
-        presence.item.clone(),
-    )
+        key,
+        item,
+        context,
+    } = presence;
+    (subscription, key, item, context)
+}
+
+/// Ids of the simulation begin with their socket.
+fn socket_of(presence: &Presence) -> u32 {
+    let (socket, _) = presence.subscription.split_once('.').expect("a socket");
+    socket.parse().expect("a number")
 }
 
 /// Whether the reply says what is due: of a failure only that it is one of that function.

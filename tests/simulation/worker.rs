@@ -1,297 +1,180 @@
-//! A worker of the simulation: a shard, a fan-out and fake sockets, in the order of a real one's
-//! turn, on the real mesh.
+//! A worker of the simulation: the real [`Subscribers`] on fake sockets. Which call comes next, and how
+//! much of it, is the seed's; after each the model hears of it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
-use std::io::IoSlice;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
-use iii_stream::collections::Named;
-use iii_stream::fanout::{self, Budget, Entry, Fanout, Reader, Written};
-use iii_stream::id::{GroupKey, ItemId, LocalGroupId, SlotId, WorkerId};
-use iii_stream::mesh::{
-    JoinRequest, Outbox, Presence, ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts,
-};
-use iii_stream::protocol::connection::{close_frame, pong_frame};
-use iii_stream::protocol::frame::unauthorized;
-use iii_stream::shard::hooks::Hooks;
-use iii_stream::shard::{
-    Ask, Command, Decides, Delivered, Effects, Join, Learned, Shard, Store, Told, ValueLimits,
-};
+use iii_stream::id::{GroupKey, SlotId, WorkerId};
+use iii_stream::mesh::{AuthVerdict, ToOwner, ToWorker, WorkerPorts};
+use iii_stream::reading::Received;
+use iii_stream::shard::{Command, Delivered, Delivery, Shard, Store};
 use iii_stream::store::Memory;
+use iii_stream::subscribers::{self, Look, Note, Reading, State, Subscribers, What, Whom};
+use iii_stream::time::Now;
 
-use crate::client::Client;
-use crate::model::{Leave, Model, leave_of};
+use crate::line::{FakeSocket, Line};
+use crate::model::{Entered, Marks, Model};
 use crate::pace::Pace;
+use crate::peer::Peer;
+use crate::settings::Settings;
 use crate::wire::Message;
 
 /// One write has no more than this.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
 
 pub(crate) struct Worker {
-    id: WorkerId,
-    pub(crate) shard: Shard,
-    pub(crate) fanout: Fanout,
+    pub(crate) id: WorkerId,
+    pub(crate) core: Subscribers<FakeSocket>,
     /// `None`: the store has a thread.
     store_here: Option<Memory>,
-    pub(crate) sockets: Sockets,
-    pub(crate) ports: WorkerPorts,
-    own_commands: VecDeque<Command>,
-    hooks: Arc<Hooks>,
-    /// Leaves that the engine has not taken.
-    debts: VecDeque<Presence>,
-    endings: VecDeque<Ending>,
-    /// The engine knows of them.
-    is_told: bool,
-    /// How many it has room for.
-    granted: Option<usize>,
-    effects: Effects,
-    to_write: VecDeque<SlotId>,
-    behind_bytes_max: usize,
-    /// Bytes of the events that came in this turn, and in the turn in which most did.
-    events_bytes: usize,
-    events_bytes_most: usize,
-    now: u64,
+    /// Who is at the other end of each socket.
+    pub(crate) peers: BTreeMap<SlotId, Peer>,
+    pub(crate) settings: Settings,
+    /// The socket whose path is being joined, for the name of that subscription.
+    named: Arc<AtomicU32>,
     /// Groups that this worker owns.
     owned: Vec<GroupKey>,
+    /// Joins that the owner has let in and this call tells of.
+    arriving: HashMap<SlotId, VecDeque<Entered>>,
     /// The time of each group's last event that has come here.
-    arrived: BTreeMap<GroupKey, u64>,
+    pub(crate) arrived: BTreeMap<GroupKey, u64>,
+    /// Bytes of the events that came in this turn, and in the turn in which most did.
+    events_bytes: usize,
+    pub(crate) events_bytes_most: usize,
+    now: Now,
+    /// All sockets are gone after a drain, and that was said.
+    pub(crate) is_drained: bool,
 }
 
 /// What one turn may look at beside its worker.
 pub(crate) struct Around<'a> {
     pub(crate) model: &'a mut Model,
-    /// Writes that the store has accepted.
-    pub(crate) accepted: &'a mut HashSet<(WorkerId, u64)>,
     pub(crate) pace: &'a mut Pace,
-    pub(crate) now: u64,
-}
-
-#[derive(Default)]
-pub(crate) struct Sockets(pub(crate) Named<Connection>);
-
-#[derive(Default)]
-pub(crate) struct Connection {
-    pub(crate) reader: Reader,
-    pub(crate) socket: FakeSocket,
-    pub(crate) client: Client,
-    /// What the client has sent and the worker not read.
-    pub(crate) inbox: VecDeque<Post>,
-    pending: Vec<Pending>,
-    waiting: VecDeque<Post>,
-    next_token: u32,
-    /// Names the socket, for the functions that are told of it.
-    context: Option<Arc<str>>,
-    pub(crate) is_closing: bool,
-    /// It is gone once its subscriptions have left.
-    pub(crate) is_over: bool,
-    /// While it is blocked: what had arrived when it was first seen to be.
-    blocked_since: Option<BTreeMap<GroupKey, u64>>,
-}
-
-/// A socket whose subscriptions leave.
-struct Ending {
-    socket: SlotId,
-    /// `None`: it had none.
-    of_fanout: Option<fanout::Ending>,
-    /// What its client held.
-    held: VecDeque<Leave>,
-    /// Joins that were admitted and have not entered.
-    admitted: Vec<(Box<str>, GroupKey, Option<ItemId>)>,
-    context: Option<Arc<str>>,
-}
-
-/// A message of a client.
-pub(crate) struct Post {
-    pub(crate) id: Box<str>,
-    pub(crate) what: What,
-}
-
-pub(crate) enum What {
-    Join(GroupKey, Option<ItemId>),
-    Leave(GroupKey, Option<ItemId>),
-    Ping,
-    Close,
-}
-
-struct Pending {
-    token: u32,
-    id: Box<str>,
-    stage: Stage,
-}
-
-/// What a join waits for.
-enum Stage {
-    Functions,
-    Owner(GroupKey, Option<ItemId>),
-}
-
-/// A socket that takes so many bytes and then blocks.
-#[derive(Default)]
-pub(crate) struct FakeSocket {
-    pub(crate) room: usize,
-    pub(crate) is_dead: bool,
-    /// Taken since the client last looked.
-    taken: Vec<u8>,
-}
-
-impl fanout::Socket for FakeSocket {
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
-        if self.is_dead {
-            return Written::Gone;
-        }
-        let len: usize = slices.iter().map(|slice| slice.len()).sum();
-        let taken = len.min(self.room);
-        let bytes = slices.iter().flat_map(|slice| slice.iter());
-        self.taken.extend(bytes.take(taken));
-        if self.room != usize::MAX {
-            self.room -= taken;
-        }
-        if taken == len {
-            Written::All
-        } else {
-            Written::Part(taken)
-        }
-    }
-}
-
-impl fanout::Connections for Sockets {
-    type Socket = FakeSocket;
-
-    fn parts(&mut self, id: SlotId) -> Option<(&mut Reader, &mut FakeSocket)> {
-        let connection = self.0.get_mut(id)?;
-        Some((&mut connection.reader, &mut connection.socket))
-    }
+    pub(crate) now: Now,
 }
 
 impl Worker {
     pub(crate) fn new(
         ports: WorkerPorts,
-        decides: Decides,
+        shard: Shard,
         has_store: bool,
-        behind_bytes_max: usize,
+        (settings, now): (Settings, Now),
         owned: Vec<GroupKey>,
     ) -> Worker {
-        let limits = ValueLimits {
-            json_depth: 100,
-            value_bytes: 1 << 20,
-        };
-        let id = ports.id;
+        let named = Arc::new(AtomicU32::new(0));
+        let name = Arc::clone(&named);
         Worker {
-            id,
-            ports,
-            shard: Shard::new(id, decides, limits),
-            fanout: Fanout::new(fanout::Bounds {
-                reader: behind_bytes_max,
-                worker: usize::MAX,
+            id: ports.id,
+            core: Subscribers::new(subscribers::Parts {
+                ports,
+                shard,
+                auth: settings.auth.clone(),
+                allowed_origins: Vec::new(),
+                limits: settings.limits.clone(),
+                bounds: settings.bounds,
+                name: Box::new(move || format!("{}.path", name.load(Ordering::Relaxed)).into()),
+                now,
             }),
             store_here: (!has_store).then_some(Memory),
-            sockets: Sockets::default(),
-            own_commands: VecDeque::new(),
-            hooks: Arc::default(),
-            debts: VecDeque::new(),
-            endings: VecDeque::new(),
-            is_told: false,
-            granted: None,
-            effects: Effects::default(),
-            to_write: VecDeque::new(),
-            behind_bytes_max,
+            peers: BTreeMap::new(),
+            settings,
+            named,
+            owned,
+            arriving: HashMap::new(),
+            arrived: BTreeMap::new(),
             events_bytes: 0,
             events_bytes_most: 0,
-            now: 0,
-            owned,
-            arrived: BTreeMap::new(),
+            now,
+            is_drained: false,
         }
     }
 
+    /// In the order of the real one's turn.
     pub(crate) fn turn(&mut self, around: &mut Around<'_>) {
         self.now = around.now;
-        around.model.see_clock(self.now);
+        around.model.see_clock(self.now.wall_ms);
         self.events_bytes = 0;
-        for _ in 0..around.pace.up_to(self.ports.open.len()) {
-            if self.fanout.is_lagging() {
-                break;
+        self.poll();
+        let units = around.pace.up_to(6);
+        self.core.begin_turn(self.now, units);
+        self.listen(around);
+        let most = around.pace.up_to(8);
+        self.learn(most, around);
+        for _ in 0..around.pace.up_to(self.core.ports().open.len()) {
+            if let Some(message) = self.core.next_message() {
+                self.take(message, around);
             }
-            match self.ports.open.take() {
-                Some(ToWorker::Delivery(delivery)) => {
-                    self.deliver(delivery.local, delivery.what, around);
-                }
-                Some(ToWorker::Learned(learned)) => {
-                    for learned in learned {
-                        self.learn(learned, around);
-                    }
-                }
-                Some(ToWorker::Told(told)) => self.told(told, around),
-                Some(ToWorker::Joined(request, is_admitted)) => {
-                    self.joined(*request, is_admitted, around);
-                }
-                Some(ToWorker::TakeLeaves(len)) => {
-                    assert!(self.granted.is_none(), "it has not taken the last ones");
-                    self.granted = Some(len);
-                }
-                Some(ToWorker::Authenticated(..) | ToWorker::AuthFunction(_)) => {
-                    unreachable!("sockets are open here")
-                }
-                Some(ToWorker::Clock(..)) => unreachable!("the double has no clock of its own"),
-                Some(ToWorker::Slice(..)) => unreachable!("the double takes no snapshots"),
-                None => {}
-            }
+            let most = around.pace.up_to(8);
+            self.learn(most, around);
         }
-        self.tell_waiters();
-        if !self.follow_ups_wait() && !self.fanout.is_lagging() {
-            for _ in 0..around.pace.up_to(self.ports.commands.len()) {
-                if let Some(ToOwner::Command(command)) = self.ports.commands.take() {
-                    self.apply(command, around);
-                }
-            }
-            self.tell_waiters();
-            self.read_sockets(around);
-        }
-        if !self.follow_ups_wait() && !self.fanout.is_lagging() {
-            while let Some(command) = self.own_commands.pop_front() {
+        self.core.tell_senders();
+        for _ in 0..around.pace.up_to(self.core.ports().commands.len()) {
+            if let Some(ToOwner::Command(command)) = self.core.next_command() {
                 self.apply(command, around);
             }
         }
-        self.perform_effects(around);
-        self.flush();
+        self.core.tell_senders();
+        while (around.pace.is_full || around.pace.below(4) > 0)
+            && let Some(command) = self.core.next_own_command()
+        {
+            self.apply(command, around);
+        }
+        self.read_sockets(around);
+        self.perform(around);
+        self.core.flush();
         self.events_bytes_most = self.events_bytes_most.max(self.events_bytes);
         self.check_lists();
-        self.go_on_ending(around.model, around.pace);
-        self.sweep(around);
-        self.settle_debts();
-        self.flush();
-        self.shard.check_invariants();
-        self.fanout.check_invariants(&mut self.sockets);
+        let budgets = self.core.sweep(around.pace.up_to(8));
+        for budget in budgets {
+            budget.check(WRITE_BYTES_MAX);
+        }
+        self.look_at_clients(around);
+        self.core.end_overdue();
+        self.listen(around);
+        self.is_drained |= self.core.go_on_draining();
+        self.listen(around);
+        let looks = self.looks();
+        self.core.follow_up();
+        self.look_at_slow(&looks, around);
+        self.core.settle();
+        self.core.flush();
+        self.core.check_invariants();
     }
 
-    /// Nothing can be done here until something comes.
-    pub(crate) fn sleeps(&self) -> bool {
-        let may_take_commands = !self.follow_ups_wait() && !self.fanout.is_lagging();
-        let has_commands = !self.own_commands.is_empty() || !self.ports.commands.is_empty();
-        let may_read = may_take_commands && !self.commands_wait();
-        let is_unread = |(_, connection): (SlotId, &Connection)| !connection.inbox.is_empty();
-        self.ports.open.is_empty()
-            && !(has_commands && may_take_commands)
-            && !(may_read && self.sockets.0.iter().any(is_unread))
-            && self.endings.is_empty()
-            && self.effects.is_empty()
-            && self.to_write.is_empty()
-            && !self.fanout.is_due()
+    /// It is said once of whoever has sent something.
+    fn poll(&mut self) {
+        for (id, peer) in &self.peers {
+            let mut line = peer.line.borrow_mut();
+            if std::mem::take(&mut line.has_news) {
+                self.core.has_bytes(*id, line.has_ended);
+            }
+        }
+    }
+
+    /// The process is about to end.
+    pub(crate) fn begin_drain(&mut self, spread: Duration) {
+        self.peers
+            .values_mut()
+            .for_each(|peer| peer.may_close = true);
+        self.core.begin_drain(spread);
     }
 
     /// Nothing is left to do here.
     pub(crate) fn is_quiet(&self) -> bool {
-        let is_served = |(_, connection): (SlotId, &Connection)| connection.inbox.is_empty();
-        !self.follow_ups_wait()
-            && !self.commands_wait()
-            && self.own_commands.is_empty()
-            && self.debts.is_empty()
-            && self.endings.is_empty()
-            && self.effects.is_empty()
-            && self.to_write.is_empty()
-            && !self.fanout.is_due()
-            && self.sockets.0.iter().all(is_served)
-            && self.ports.open.is_empty()
-            && self.ports.commands.is_empty()
+        let ports = self.core.ports();
+        self.sleeps()
+            && self.core.may_read_sockets()
+            && ports.commands.is_empty()
+            && self.peers.values().all(Peer::is_quiet)
+    }
+
+    /// Nothing can be done here until something comes.
+    pub(crate) fn sleeps(&self) -> bool {
+        !self.core.has_work()
     }
 
     /// Groups that this worker decides for.
@@ -299,617 +182,246 @@ impl Worker {
         &self.owned
     }
 
-    /// From here on these streams are hooked onto.
-    pub(crate) fn hook(&mut self, hooks: &Arc<Hooks>) {
-        self.hooks = Arc::clone(hooks);
-        self.shard.set_hooks(Arc::clone(hooks));
+    pub(crate) fn ids(&self) -> Vec<SlotId> {
+        self.peers.keys().copied().collect()
     }
 
-    /// `number` tells this socket from all others.
-    pub(crate) fn accept(&mut self, room: usize, number: u32) {
-        let connection = Connection {
-            context: Some(number.to_string().into()),
-            socket: FakeSocket {
-                room,
-                ..FakeSocket::default()
-            },
-            ..Connection::default()
-        };
-        self.sockets.0.insert(connection);
+    /// A client connects; `None`: the process is about to end.
+    pub(crate) fn accept(&mut self, number: u32, room: usize) -> Option<&mut Peer> {
+        let me = self.id.index();
+        self.core.ports().shared.connections[me].fetch_add(1, Ordering::Relaxed);
+        let line = Rc::new(RefCell::new(Line {
+            room,
+            ..Line::default()
+        }));
+        let id = self.core.enter(FakeSocket::at(&line))?;
+        let peer = Peer::new(number, line, self.now); // the core goes by its last turn
+        self.peers.insert(id, peer);
+        self.peers.get_mut(&id)
     }
 
     /// The socket takes so many bytes more; true when it had taken too few.
     pub(crate) fn takes_bytes(&mut self, id: SlotId, room: usize) -> bool {
-        let Some(connection) = self.sockets.0.get_mut(id) else {
+        let Some(peer) = self.peers.get_mut(&id) else {
             return false;
         };
-        connection.socket.room = room;
-        if !connection.reader.is_blocked() {
-            return false;
+        peer.line.borrow_mut().room = room;
+        let was_blocked = self.core.look(id).is_some_and(|look| look.is_blocked);
+        if was_blocked {
+            peer.blocked_since = None;
+            self.core.takes_bytes(id);
         }
-        connection.reader.unblock();
-        connection.blocked_since = None;
-        self.to_write.push_back(id);
-        true
+        was_blocked
     }
 
-    pub(crate) fn end(&mut self, id: SlotId) {
-        self.end_subscriptions(id);
-        match self.sockets.0.get_mut(id) {
-            Some(connection) if connection.reader.is_ending() => {
-                connection.is_closing = true;
-                connection.is_over = true;
+    fn take(&mut self, message: ToWorker, around: &mut Around<'_>) {
+        match message {
+            ToWorker::Told(told) => {
+                around.model.told(&told, &self.owned);
+                let before = Marks::of(self.core.effects());
+                self.core.take(ToWorker::Told(told));
+                self.check(before, around);
             }
-            _ => {
-                self.sockets.0.remove(id);
+            ToWorker::Delivery(delivery) => {
+                self.arrives(&delivery, around.model);
+                self.core.take(ToWorker::Delivery(delivery));
+                self.listen(around);
             }
-        }
-    }
-
-    /// Subscriptions of sockets that ended leave, in parts.
-    fn go_on_ending(&mut self, model: &mut Model, pace: &mut Pace) {
-        let mut units = pace.up_to(6);
-        while let Some(mut ending) = self.endings.pop_front() {
-            let id = ending.socket;
-            if !self.go_on_with(&mut ending, &mut units, model) {
-                return self.endings.push_front(ending);
-            }
-            if self.sockets.0.get(id).is_some_and(|found| found.is_over) {
-                self.sockets.0.remove(id);
-            }
-        }
-    }
-
-    /// What the client held is what is told, in its order, and then what was admitted.
-    fn go_on_with(&mut self, ending: &mut Ending, units: &mut usize, model: &mut Model) -> bool {
-        let Ending {
-            of_fanout,
-            held,
-            admitted,
-            context,
-            ..
-        } = ending;
-        let (worker, hooks, debts) = (self.id, &self.hooks, &mut self.debts);
-        let mut owe = |key: &GroupKey, subscription, item| {
-            if hooks.leaves.has(key.stream()) {
-                debts.push_back(Presence {
-                    subscription,
-                    key: key.clone(),
-                    item,
-                    context: context.clone(),
-                });
-            }
-        };
-        let sockets = &mut self.sockets;
-        let mut told = |key: &GroupKey, subscription: Box<str>, item: Option<ItemId>| {
-            model.owe(worker, held.pop_front().expect("the client held it"));
-            owe(key, subscription, item);
-        };
-        let is_over = match of_fanout {
-            Some(of_fanout) => self
-                .fanout
-                .go_on_ending(of_fanout, sockets, units, &mut told),
-            None => true,
-        };
-        if is_over {
-            assert!(held.is_empty(), "all that the client held is told");
-            for (id, key, item) in admitted.drain(..) {
-                let socket = context.clone().expect("every socket has one");
-                model.owe(worker, (socket, id.clone(), key.clone(), item.clone()));
-                owe(&key, id, item);
-            }
-        }
-        is_over
-    }
-
-    /// What the socket held is owed in the order of joining, and then what was admitted.
-    fn end_subscriptions(&mut self, id: SlotId) {
-        let Some(connection) = self.sockets.0.get_mut(id) else {
-            return;
-        };
-        if connection.reader.is_ending() {
-            return;
-        }
-        let context = connection.context.clone();
-        let socket = context.clone().expect("every socket has one");
-        let held = connection.client.held();
-        let held =
-            held.map(|(id, key, item)| (socket.clone(), id.clone(), key.clone(), item.cloned()));
-        let held = held.collect();
-        let pending = std::mem::take(&mut connection.pending).into_iter();
-        let admitted = pending.filter_map(|Pending { id, stage, .. }| match stage {
-            Stage::Owner(key, item) => Some((id, key, item)),
-            Stage::Functions => None,
-        });
-        let admitted = admitted.collect();
-        let of_fanout = self.fanout.begin_end(id, &mut self.sockets);
-        self.endings.push_back(Ending {
-            socket: id,
-            of_fanout,
-            held,
-            admitted,
-            context,
-        });
-    }
-
-    fn owe(&mut self, presence: Presence, model: &mut Model) {
-        model.owe(self.id, leave_of(&presence));
-        if self.hooks.leaves.has(presence.key.stream()) {
-            self.debts.push_back(presence);
-        }
-    }
-
-    fn settle_debts(&mut self) {
-        let to_engine = &mut self.ports.to_engine;
-        if let Some(len) = self.granted
-            && !to_engine.has_backlog()
-        {
-            let leaves = self.debts.drain(..len.min(self.debts.len())).collect();
-            let more = !self.debts.is_empty();
-            let message = ToEngine::Leaves {
-                worker: self.id,
-                leaves,
-                more,
-            };
-            match to_engine.try_send(message) {
-                Ok(()) => {
-                    self.granted = None;
-                    self.is_told = more;
-                }
-                Err(ToEngine::Leaves { leaves, .. }) => {
-                    for leave in leaves.into_iter().rev() {
-                        self.debts.push_front(leave);
+            ToWorker::Joined(request, is_admitted) => {
+                match self.peers.get_mut(&request.connection) {
+                    Some(peer) if !peer.is_closing => {
+                        peer.hears_of(&request.presence, is_admitted);
                     }
+                    _ if is_admitted => around.model.owe(self.id, &request.presence),
+                    _ => {}
                 }
-                Err(_) => unreachable!("it was given leaves"),
+                self.core.take(ToWorker::Joined(request, is_admitted));
+                self.listen(around);
+            }
+            ToWorker::Authenticated(id, verdict) => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    self.named.store(peer.number, Ordering::Relaxed);
+                    peer.is_judged(&verdict);
+                }
+                let is_admitted = matches!(verdict, AuthVerdict::Admitted(_));
+                let waited = self.core.look(id).map(|look| look.state) == Some(State::Asking);
+                self.core.take(ToWorker::Authenticated(id, verdict));
+                let state = self.core.look(id).map(|look| look.state);
+                assert!(!waited || is_admitted == (state == Some(State::Open)));
+                self.listen(around);
+            }
+            other => {
+                self.core.take(other);
+                self.listen(around);
             }
         }
-        if !self.is_told && !self.debts.is_empty() {
-            self.is_told = true;
-            to_engine.send(ToEngine::Owes(self.id));
+    }
+
+    /// So much of what the store has said is heard.
+    fn learn(&mut self, most: usize, around: &mut Around<'_>) {
+        for _ in 0..most {
+            let Some(learned) = self.core.next_learned() else {
+                return;
+            };
+            around.model.learn(self.id, learned, &self.owned);
+            let before = Marks::of(self.core.effects());
+            self.core.learn(1);
+            self.check(before, around);
         }
-    }
-
-    /// Values of before a restart: put in without a store, for they are in it. Gives the number of
-    /// requests made.
-    pub(crate) fn load(&mut self, key: &GroupKey, item: &ItemId, value: &str, now: u64) -> u64 {
-        let mut out = Effects::default();
-        let ask = Ask::Set {
-            item: item.clone(),
-            data: value.into(),
-            call: None,
-        };
-        let key = key.clone();
-        self.shard.apply(Command::Group { key, ask }, now, &mut out);
-        let mut learned = Vec::new();
-        Memory.serve(out.requests, &mut learned);
-        let made = learned.len() as u64;
-        for learned in learned {
-            self.shard.learn(learned, now, &mut Effects::default());
-        }
-        made
-    }
-
-    fn follow_ups_wait(&self) -> bool {
-        self.ports.to_open.iter().any(Outbox::has_backlog)
-            || self.ports.to_engine.has_backlog()
-            || self.ports.to_store.iter().any(Outbox::has_backlog)
-    }
-
-    fn commands_wait(&self) -> bool {
-        self.ports.to_commands.iter().any(Outbox::has_backlog)
     }
 
     fn apply(&mut self, command: Command, around: &mut Around<'_>) {
         around.model.apply(self.id, &command, &self.owned);
-        let mut out = Effects::default();
-        self.shard.apply(command, self.now, &mut out);
-        around.model.check(self.id, &out);
-        self.add(out);
+        let before = Marks::of(self.core.effects());
+        self.core.take_command(command);
+        self.check(before, around);
     }
 
-    fn learn(&mut self, learned: Learned, around: &mut Around<'_>) {
-        around
-            .model
-            .learn(self.id, &learned, around.accepted, &self.owned);
-        let mut out = Effects::default();
-        self.shard.learn(learned, self.now, &mut out);
-        around.model.check(self.id, &out);
-        self.add(out);
+    fn check(&mut self, before: Marks, around: &mut Around<'_>) {
+        around.model.check(self.id, self.core.effects(), before);
+        self.listen(around);
     }
 
-    fn told(&mut self, told: Told, around: &mut Around<'_>) {
-        around.model.told(&told, &self.owned);
-        let mut out = Effects::default();
-        self.shard.told(told, self.now, &mut out);
-        around.model.check(self.id, &out);
-        self.add(out);
+    fn read_sockets(&mut self, around: &mut Around<'_>) {
+        let mut left = around.pace.up_to(self.core.readable_len());
+        while self.core.may_read_sockets()
+            && let Some(id) = self.core.next_readable(&mut left)
+        {
+            self.read_socket(id, around);
+            self.core.queue(id);
+            self.listen(around);
+        }
     }
 
-    fn add(&mut self, mut out: Effects) {
-        self.effects.requests.append(&mut out.requests);
-        self.effects.replies.append(&mut out.replies);
-        self.effects.deliveries.append(&mut out.deliveries);
-        self.effects.fired.append(&mut out.fired);
-        self.effects.custom.append(&mut out.custom);
+    fn read_socket(&mut self, id: SlotId, around: &mut Around<'_>) {
+        let peer = self.peers.get(&id).expect("it is there");
+        self.named.store(peer.number, Ordering::Relaxed);
+        let socket = match self.core.reading_of(id) {
+            Reading::Kept => return self.core.received(id, &mut []),
+            Reading::Nothing => return,
+            Reading::Socket(socket) => socket.clone(),
+        };
+        let (received, mut bytes) = socket.read(around.pace);
+        self.core.was_read(id, &received);
+        match received {
+            Received::Bytes { .. } => self.core.received(id, &mut bytes),
+            Received::Nothing => {}
+            Received::End => self.core.ended(id),
+        }
     }
 
-    fn perform_effects(&mut self, around: &mut Around<'_>) {
-        while !self.effects.requests.is_empty() {
-            let requests = std::mem::take(&mut self.effects.requests);
-            if let Some(store) = &mut self.store_here {
-                let numbers = requests.iter().map(|request| (self.id, request.number));
-                around.accepted.extend(numbers);
+    fn perform(&mut self, around: &mut Around<'_>) {
+        if self.store_here.is_some() {
+            while let Some(requests) = self.core.take_requests() {
+                around.model.accept(&requests);
                 let mut learned = Vec::new();
-                store.serve(requests, &mut learned);
-                for learned in learned {
-                    self.learn(learned, around);
+                Memory.serve(requests, &mut learned);
+                self.core.take(ToWorker::Learned(learned));
+                self.learn(usize::MAX, around);
+            }
+        }
+        let mine = |delivery: &&Delivery| delivery.to == self.id;
+        let deliveries = self.core.effects().deliveries.iter().filter(mine);
+        let (mut arrived, mut bytes, mut entered) = (Vec::new(), 0, Vec::new());
+        for delivery in deliveries {
+            match &delivery.what {
+                Delivered::Event(frame) => {
+                    let message = Message::whole(frame.wire());
+                    arrived.push((message.group, message.time));
+                    bytes += frame.wire().len();
                 }
-            } else {
-                let outbox = self.ports.to_store.as_mut();
-                let requests = ToStore::Requests(requests);
-                outbox.expect("the store has a thread").send(requests);
+                Delivered::Entered {
+                    connection, token, ..
+                } => entered.push((*connection, *token)),
+                Delivered::Afresh(_) => unreachable!("the double has no channel"),
             }
         }
-        for reply in std::mem::take(&mut self.effects.replies) {
-            let reply = ToEngine::Reply(reply);
-            self.ports.to_engine.send(reply);
+        self.arrived.extend(arrived);
+        self.events_bytes += bytes;
+        for (id, token) in entered {
+            self.lets_in(id, token, around.model);
         }
-        for fired in std::mem::take(&mut self.effects.fired) {
-            let fired = ToEngine::Fired(fired);
-            self.ports.to_engine.send(fired);
-        }
-        for call in std::mem::take(&mut self.effects.custom) {
-            let call = ToEngine::Custom(call);
-            self.ports.to_engine.send(call);
-        }
-        for delivery in std::mem::take(&mut self.effects.deliveries) {
-            if delivery.to == self.id {
-                self.deliver(delivery.local, delivery.what, around);
-            } else {
-                let to = delivery.to.index();
-                self.ports.to_open[to].send(ToWorker::Delivery(delivery));
-            }
-        }
+        self.core.perform();
+        self.listen(around);
     }
 
-    fn flush(&mut self) {
-        self.ports.to_engine.flush();
-        self.ports.to_store.iter_mut().for_each(Outbox::flush);
-        self.ports.to_open.iter_mut().for_each(Outbox::flush);
-        self.ports.to_commands.iter_mut().for_each(Outbox::flush);
-    }
-
-    fn tell_waiters(&self) {
-        let shared = &self.ports.shared;
-        self.ports.open.tell_waiters(|thread| shared.wake(thread));
-        let commands = &self.ports.commands;
-        commands.tell_waiters(|thread| shared.wake(thread));
-    }
-
-    fn deliver(&mut self, local: LocalGroupId, what: Delivered, around: &mut Around<'_>) {
-        let (id, token, sync) = match what {
-            Delivered::Afresh(_) => unreachable!("the double has no channel"),
+    /// A delivery is about to be taken.
+    fn arrives(&mut self, delivery: &Delivery, model: &mut Model) {
+        match &delivery.what {
             Delivered::Event(frame) => {
                 let message = Message::whole(frame.wire());
                 self.arrived.insert(message.group, message.time);
                 self.events_bytes += frame.wire().len();
-                return self.fanout.append(local, frame);
             }
             Delivered::Entered {
-                connection,
-                token,
-                sync,
-            } => (connection, token, sync),
-        };
-        let entered = around.model.take_entered((self.id, id, token));
-        let connection = self.sockets.0.get_mut(id);
-        let Some(connection) = connection.filter(|connection| !connection.is_closing) else {
-            return self.fanout.give_up(local);
-        };
-        let is_it = |pending: &Pending| pending.token == token;
-        let found = connection.pending.iter().position(is_it);
-        let pending = connection
-            .pending
-            .remove(found.expect("an open socket's own join"));
-        let Stage::Owner(_, item) = pending.stage else {
-            panic!("it was let in before its functions had a say");
-        };
-        connection.client.enters(&pending.id, entered, around.model);
-        let entry = Entry {
-            id: pending.id.clone(),
-            item,
-            sync,
-        };
-        self.fanout.enter(id, local, entry, &mut self.sockets);
-        self.to_write.push_back(id);
-        while let Some(post) = self.next_of(id, &pending.id) {
-            self.serve(id, post, around);
+                connection, token, ..
+            } => self.lets_in(*connection, *token, model),
+            Delivered::Afresh(_) => unreachable!("the double has no channel"),
         }
     }
 
-    /// The first message of that subscription id that waited, if nothing holds it any more.
-    fn next_of(&mut self, id: SlotId, subscription: &str) -> Option<Post> {
-        let connection = self.sockets.0.get_mut(id)?;
-        if connection.holds(subscription) {
-            return None;
-        }
-        let mut waiting = connection.waiting.iter();
-        let found = waiting.position(|post| *post.id == *subscription)?;
-        connection.waiting.remove(found)
+    fn lets_in(&mut self, id: SlotId, token: u32, model: &mut Model) {
+        let entered = model.take_entered((self.id, id, token));
+        self.arriving.entry(id).or_default().push_back(entered);
     }
 
-    fn read_sockets(&mut self, around: &mut Around<'_>) {
-        let ids: Vec<SlotId> = self.sockets.0.iter().map(|(id, _)| id).collect();
-        for id in ids {
-            let inbox_len = self.sockets.0.get(id).map_or(0, |found| found.inbox.len());
-            for _ in 0..around.pace.up_to(inbox_len) {
-                if self.commands_wait() {
-                    return;
-                }
-                let Some(connection) = self.sockets.0.get_mut(id) else {
-                    break;
-                };
-                let Some(post) = connection.inbox.pop_front() else {
-                    break;
-                };
-                if connection.is_closing {
-                    continue;
-                }
-                if matches!(post.what, What::Join(..) | What::Leave(..))
-                    && connection.holds(&post.id)
-                {
-                    connection.waiting.push_back(post);
-                } else {
-                    self.serve(id, post, around);
-                }
+    /// What the core says it has done, in its order, and which sockets it has closed.
+    pub(crate) fn listen(&mut self, around: &mut Around<'_>) {
+        let (notes, model) = (self.core.take_notes(true), &mut *around.model);
+        let shared = &self.core.ports().shared;
+        let hooks = model.hooks();
+        for note in notes {
+            let Note::Of(Whom { id, .. }, what) = note else {
+                continue;
+            };
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
+            if let What::Joined(subscription) = &what {
+                let arriving = self.arriving.get_mut(&id).and_then(VecDeque::pop_front);
+                let entered = arriving.expect("its owner has let it in");
+                peer.enters(subscription, entered, model);
+                continue;
             }
-        }
-    }
-
-    fn serve(&mut self, id: SlotId, post: Post, around: &mut Around<'_>) {
-        let Some(connection) = self.sockets.0.get_mut(id) else {
-            return;
-        };
-        let (key, item) = match post.what {
-            What::Join(key, item) => (key, item),
-            What::Leave(key, item) => {
-                connection.client.leaves(&post.id, around.model);
-                let context = connection.context.clone();
-                self.fanout.leave(id, &post.id, &mut self.sockets);
-                let presence = Presence {
-                    subscription: post.id,
-                    key,
-                    item,
-                    context,
-                };
-                return self.owe(presence, around.model);
-            }
-            What::Ping => {
-                connection.client.pinged();
-                connection.reader.push_pong(pong_frame(b"?").into());
-                return self.to_write.push_back(id);
-            }
-            What::Close => return self.close(id, around.model),
-        };
-        let token = connection.next_token;
-        connection.next_token += 1;
-        let is_asked = self.hooks.joins.has(key.stream());
-        connection.pending.push(Pending {
-            token,
-            id: post.id.clone(),
-            stage: match is_asked {
-                true => Stage::Functions,
-                false => Stage::Owner(key.clone(), item.clone()),
-            },
-        });
-        if !is_asked {
-            return self.send_join(id, token, key, item);
-        }
-        let request = JoinRequest {
-            worker: self.id,
-            connection: id,
-            token,
-            presence: Presence {
-                subscription: post.id,
-                key,
-                item,
-                context: connection.context.clone(),
-            },
-        };
-        let request = ToEngine::Join(Box::new(request));
-        self.ports.to_engine.send(request);
-    }
-
-    fn send_join(&mut self, id: SlotId, token: u32, key: GroupKey, item: Option<ItemId>) {
-        let join = Join {
-            worker: self.id,
-            local: self.fanout.begin_join(&key),
-            connection: id,
-            token,
-            item,
-        };
-        self.command(key, Ask::Join(join));
-    }
-
-    /// The functions' word on a join.
-    fn joined(&mut self, request: JoinRequest, is_admitted: bool, around: &mut Around<'_>) {
-        let JoinRequest {
-            connection: id,
-            token,
-            presence,
-            ..
-        } = request;
-        let connection = self.sockets.0.get_mut(id);
-        let Some(connection) = connection.filter(|connection| !connection.is_closing) else {
-            if is_admitted {
-                self.owe(presence, around.model);
-            }
-            return;
-        };
-        let is_it = |pending: &Pending| pending.token == token;
-        let found = connection.pending.iter().position(is_it);
-        let found = found.expect("an open socket's own join");
-        let Presence {
-            subscription,
-            key,
-            item,
-            ..
-        } = presence;
-        if is_admitted {
-            connection.pending[found].stage = Stage::Owner(key.clone(), item.clone());
-            return self.send_join(id, token, key, item);
-        }
-        connection.pending.remove(found);
-        connection
-            .client
-            .is_refused(&subscription, &key, item.as_ref());
-        let answer = unauthorized(&key, self.now, item.as_deref());
-        connection.reader.push_own(answer);
-        self.to_write.push_back(id);
-        while let Some(post) = self.next_of(id, &subscription) {
-            self.serve(id, post, around);
-        }
-    }
-
-    fn command(&mut self, key: GroupKey, ask: Ask) {
-        let owner = self.ports.shared.owners.owner_of(&key);
-        let command = Command::Group { key, ask };
-        if owner == self.id {
-            self.own_commands.push_back(command);
-        } else {
-            self.ports.to_commands[owner.index()].send(ToOwner::Command(command));
-        }
-    }
-
-    fn close(&mut self, id: SlotId, model: &mut Model) {
-        let Some(connection) = self.sockets.0.get_mut(id) else {
-            return;
-        };
-        if connection.is_closing {
-            return;
-        }
-        connection.is_closing = true;
-        connection.waiting.clear();
-        self.end_subscriptions(id);
-        if let Some(connection) = self.sockets.0.get_mut(id) {
-            connection.client.closes(model);
-            let last = close_frame(Some(1013), "");
-            connection.reader.push_last(last.into());
-        }
-        self.to_write.push_back(id);
-    }
-
-    fn sweep(&mut self, around: &mut Around<'_>) {
-        let mut budget = Budget::of_writes(around.pace.up_to(8));
-        while !budget.is_spent()
-            && let Some(id) = self.to_write.pop_front()
-        {
-            self.fanout.drain(id, &mut self.sockets, &mut budget);
-        }
-        budget.check(WRITE_BYTES_MAX);
-        let mut budget = Budget::of_writes(around.pace.up_to(8));
-        self.fanout.sweep(&mut self.sockets, &mut budget);
-        budget.check(WRITE_BYTES_MAX);
-        let ids: Vec<SlotId> = self.sockets.0.iter().map(|(id, _)| id).collect();
-        for id in &ids {
-            if let Some(connection) = self.sockets.0.get_mut(*id) {
-                let taken = std::mem::take(&mut connection.socket.taken);
-                connection.client.takes(&taken, around.model);
-            }
-        }
-        let outcome = self.fanout.take_outcome();
-        for id in outcome.gone {
-            self.end(id);
-        }
-        self.to_write.extend(outcome.unfinished);
-        for id in outcome.slow {
-            self.check_slow(id, around.model);
-            self.close(id, around.model);
-        }
-        for id in ids {
-            self.check_not_slow(id, around.model);
-            let connection = self.sockets.0.get(id);
-            if connection.is_some_and(|found| found.is_closing && found.reader.queue_is_empty()) {
-                self.end(id);
-            }
-        }
-        let left = self.fanout.take_outcome().left;
-        for (key, local) in outcome.left.into_iter().chain(left) {
-            let worker = self.id;
-            self.command(key, Ask::Leave { worker, local });
-        }
-    }
-
-    /// Lists are bounded, however seldom a sweep goes on: a reader's last visit left it no further
-    /// behind than the bound and one frame, and since then two sweeps have begun at most. After each
-    /// a quarter of the bound came, and what the turn that went beyond it had begun.
-    fn check_lists(&self) {
-        let of_sweep = self.behind_bytes_max / 4 + self.events_bytes_most;
-        let of_group = self.behind_bytes_max + self.events_bytes_most + 2 * of_sweep;
-        assert!(self.fanout.held_bytes() <= self.fanout.groups_len() * of_group);
-    }
-
-    /// It was reported: it is blocked, and further behind than the bound.
-    fn check_slow(&self, id: SlotId, model: &Model) {
-        let Some(connection) = self.sockets.0.get(id).filter(|found| !found.is_closing) else {
-            return;
-        };
-        assert!(
-            connection.reader.is_blocked() || self.to_write.contains(&id),
-            "a reader that takes all is not slow"
-        );
-        let groups: BTreeSet<&GroupKey> = connection.groups().collect();
-        let behind = groups
-            .into_iter()
-            .map(|group| self.behind(connection, group, model).1);
-        let is_far = behind.sum::<usize>() > self.behind_bytes_max;
-        assert!(is_far, "it is not far behind: {:?}", connection.client);
-    }
-
-    /// It was not: no sweep that found it blocked has found it too far behind.
-    fn check_not_slow(&mut self, id: SlotId, model: &Model) {
-        if self.fanout.is_due() || !self.to_write.is_empty() {
-            return;
-        }
-        let Some(connection) = self.sockets.0.get(id).filter(|found| !found.is_closing) else {
-            return;
-        };
-        if !connection.reader.is_blocked() {
-            return;
-        }
-        if let Some(since) = &connection.blocked_since {
-            for group in connection
-                .groups()
-                .filter(|group| since.get(*group) != self.arrived.get(*group))
+            let is_asked = |stream: &str| hooks.joins.has(stream);
+            if let Some(leave) =
+                peer.is_noted(&what, &self.settings, (self.now, shared), is_asked, model)
             {
-                let (surely, _) = self.behind(connection, group, model);
-                assert!(
-                    surely <= self.behind_bytes_max,
-                    "a slow reader is not reported"
-                );
+                model.owe(self.id, &leave);
             }
-        } else if let Some(connection) = self.sockets.0.get_mut(id) {
-            connection.blocked_since = Some(self.arrived.clone());
+        }
+        self.arriving.clear(); // the rest was given up: who joined is gone, or has much to take
+        for id in self.ids() {
+            let state = self.core.look(id).map(|look| look.state);
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
+            for leave in peer.is_seen(state, &self.settings, self.now, model) {
+                model.owe(self.id, &leave);
+            }
+            if state.is_none() {
+                self.peers.remove(&id);
+            }
         }
     }
 
-    /// Bytes that wait for the socket here: those that are surely behind the frame being written,
-    /// and all from the first that it lacks.
-    fn behind(&self, connection: &Connection, group: &GroupKey, model: &Model) -> (usize, usize) {
-        let arrived = self.arrived.get(group).copied().unwrap_or(0);
-        connection.client.behind(group, arrived, model)
+    fn look_at_clients(&mut self, around: &mut Around<'_>) {
+        for id in self.ids() {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.takes(around.model);
+                if peer.line.borrow().is_last && (around.pace.is_full || around.pace.below(3) == 0)
+                {
+                    peer.ends(); // it has heard all
+                }
+            }
+        }
     }
-}
 
-impl Connection {
-    fn holds(&self, id: &str) -> bool {
-        self.pending.iter().any(|pending| *pending.id == *id)
-    }
-
-    fn groups(&self) -> impl Iterator<Item = &GroupKey> {
-        self.client
-            .subscriptions()
-            .map(|(_, entered)| &entered.group)
+    pub(crate) fn looks(&self) -> HashMap<SlotId, Look> {
+        let looks = self
+            .peers
+            .keys()
+            .filter_map(|id| Some((*id, self.core.look(*id)?)));
+        looks.collect()
     }
 }

@@ -1,0 +1,93 @@
+//! A connection between a client and the server: bytes and ends, as the server's socket has them.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::rc::Rc;
+
+use iii_stream::fanout::{self, Written};
+use iii_stream::reading::Received;
+use iii_stream::subscribers::Socket;
+
+use crate::pace::Pace;
+
+/// The server's end of a connection, and what the client's end sees of it.
+#[derive(Default)]
+pub(crate) struct Line {
+    /// It takes so many bytes and then blocks.
+    pub(crate) room: usize,
+    pub(crate) is_dead: bool,
+    /// Taken since the client last looked.
+    pub(crate) taken: Vec<u8>,
+    /// What the client has sent and nobody has read, and whether its end stands behind.
+    pub(crate) sent: VecDeque<u8>,
+    pub(crate) has_ended: bool,
+    /// Something has been sent, or it has ended, since the poll last said so.
+    pub(crate) has_news: bool,
+    /// The server writes no more.
+    pub(crate) is_last: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct FakeSocket(Rc<RefCell<Line>>);
+
+impl fanout::Socket for FakeSocket {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
+        let mut line = self.0.borrow_mut();
+        if line.is_dead {
+            return Written::Gone;
+        }
+        assert!(!line.is_last, "a write after the last one");
+        let len: usize = slices.iter().map(|slice| slice.len()).sum();
+        let taken = len.min(line.room);
+        let bytes = slices.iter().flat_map(|slice| slice.iter());
+        line.taken.extend(bytes.take(taken));
+        if line.room != usize::MAX {
+            line.room -= taken;
+        }
+        if taken == len {
+            Written::All
+        } else {
+            Written::Part(taken)
+        }
+    }
+}
+
+impl Socket for FakeSocket {
+    fn peer(&self) -> Option<std::net::SocketAddr> {
+        Some(([127, 0, 0, 1], 1).into())
+    }
+
+    fn end_writes(&self) {
+        self.0.borrow_mut().is_last = true;
+    }
+
+    fn end(&self) {
+        let mut line = self.0.borrow_mut();
+        (line.is_last, line.is_dead) = (true, true);
+    }
+}
+
+impl FakeSocket {
+    /// The server's end of that line.
+    pub(crate) fn at(line: &Rc<RefCell<Line>>) -> FakeSocket {
+        FakeSocket(Rc::clone(line))
+    }
+
+    /// Gives what was sent, cut anywhere.
+    pub(crate) fn read(&self, pace: &mut Pace) -> (Received, Vec<u8>) {
+        let mut line = self.0.borrow_mut();
+        let all = line.sent.len();
+        let len = all.min(1 + pace.up_to(all));
+        let bytes: Vec<u8> = line.sent.drain(..len).collect();
+        let received = match len {
+            0 if line.has_ended => Received::End,
+            0 => Received::Nothing,
+            len => Received::Bytes {
+                len,
+                more: len < all,
+            },
+        };
+        (received, bytes)
+    }
+}

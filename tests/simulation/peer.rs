@@ -1,0 +1,467 @@
+//! Who is at the other end of one socket: what it sends, in bytes, and what the server is to make of
+//! that, by the promises alone. Messages of one subscription id take effect in the order sent.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use iii_stream::id::{GroupKey, ItemId};
+use iii_stream::mesh::{AuthVerdict, Presence, Shared};
+use iii_stream::protocol::connection::{close_frame, masked_control, ping_frame, push_masked_text};
+use iii_stream::subscribers::{Asked, Limit, Named, State, What};
+use iii_stream::time::Now;
+use serde_json::json;
+
+use crate::client::Client;
+use crate::line::Line;
+use crate::model::{Entered, Model};
+use crate::settings::Settings;
+
+pub(crate) struct Peer {
+    /// Tells this socket from all others; its subscription ids begin with it.
+    pub(crate) number: u32,
+    pub(crate) line: Rc<RefCell<Line>>,
+    pub(crate) client: Client,
+    /// It has begun to send its request.
+    pub(crate) has_asked: bool,
+    /// What the client has not put on the line yet.
+    unsent: VecDeque<u8>,
+    /// What the server has not taken up, by subscription id.
+    sent: BTreeMap<Box<str>, VecDeque<Sent>>,
+    /// Joins without an answer, in their order.
+    pending: Vec<Pending>,
+    /// What its path joins, until that is taken up.
+    path: Option<(GroupKey, Option<ItemId>)>,
+    /// The answer to the upgrade, as far as it has come; `None`: it was a 101.
+    head: Option<Vec<u8>>,
+    context: Option<Arc<str>>,
+    connected_at: Now,
+    state: State,
+    /// It may become a WebSocket.
+    may_open: bool,
+    pub(crate) is_closing: bool,
+    /// There is a reason for its end.
+    pub(crate) may_close: bool,
+    /// While it is blocked: what had arrived when it was first seen to be.
+    pub(crate) blocked_since: Option<BTreeMap<GroupKey, u64>>,
+}
+
+/// A message of the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Sent {
+    Join(GroupKey, Option<ItemId>),
+    Leave(GroupKey, Option<ItemId>),
+}
+
+struct Pending {
+    named: Named,
+    /// Functions have let it in, or none are asked.
+    is_admitted: bool,
+}
+
+impl Peer {
+    pub(crate) fn new(number: u32, line: Rc<RefCell<Line>>, connected_at: Now) -> Peer {
+        Peer {
+            number,
+            line,
+            client: Client::default(),
+            has_asked: false,
+            unsent: VecDeque::new(),
+            sent: BTreeMap::new(),
+            pending: Vec::new(),
+            path: None,
+            head: Some(Vec::new()),
+            context: None,
+            connected_at,
+            state: State::Handshake,
+            may_open: false,
+            is_closing: false,
+            may_close: false,
+            blocked_since: None,
+        }
+    }
+
+    /// Sends the request, of which so many bytes come at once.
+    pub(crate) fn upgrades(&mut self, path: Option<(GroupKey, Option<ItemId>)>, len: usize) {
+        let target = match &path {
+            None => "/".to_owned(),
+            Some((key, None)) => format!("/stream/{}/{}", key.stream(), key.group()),
+            Some((key, Some(item))) => format!("/stream/{}/{}/{item}", key.stream(), key.group()),
+        };
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        (self.path, self.has_asked) = (path, true);
+        self.unsent.extend(request.bytes());
+        self.goes_on_sending(len);
+    }
+
+    /// So many bytes of what it has to send go on the line.
+    pub(crate) fn goes_on_sending(&mut self, len: usize) {
+        let mut line = self.line.borrow_mut();
+        let len = len.min(self.unsent.len());
+        line.sent.extend(self.unsent.drain(..len));
+        line.has_news = true;
+    }
+
+    /// The client is gone.
+    pub(crate) fn ends(&mut self) {
+        let mut line = self.line.borrow_mut();
+        (line.has_ended, line.has_news, self.may_close) = (true, true, true);
+    }
+
+    /// The client is gone, and only a write finds that out.
+    pub(crate) fn dies(&mut self) {
+        (self.line.borrow_mut().is_dead, self.may_close) = (true, true);
+    }
+
+    pub(crate) fn joins(&mut self, id: &str, key: &GroupKey, item: Option<&ItemId>) {
+        let id = self.name_of(id);
+        self.client.asks(&id, key, item);
+        self.says("join", id, Sent::Join(key.clone(), item.cloned()));
+    }
+
+    /// Its names need not be those of the join.
+    pub(crate) fn leaves(&mut self, id: &str, key: &GroupKey, item: Option<&ItemId>) {
+        let id = self.name_of(id);
+        self.client.forgets(&id);
+        self.says("leave", id, Sent::Leave(key.clone(), item.cloned()));
+    }
+
+    pub(crate) fn pings(&mut self) {
+        self.client.pinged();
+        let frame = masked_control(&ping_frame(), [7; 4]);
+        self.unsent.extend(frame);
+        self.goes_on_sending(usize::MAX);
+    }
+
+    pub(crate) fn closes(&mut self) {
+        self.may_close = true;
+        self.unsent
+            .extend(masked_control(&close_frame(None, ""), [7; 4]));
+        self.goes_on_sending(usize::MAX);
+    }
+
+    /// No WebSocket frame.
+    pub(crate) fn breaks_the_protocol(&mut self) {
+        self.may_close = true;
+        self.unsent.extend([0xFF; 4]);
+        self.goes_on_sending(usize::MAX);
+    }
+
+    /// It has not sent anything, or has more to say after what is on the line.
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    fn name_of(&self, id: &str) -> Box<str> {
+        format!("{}.{id}", self.number).into()
+    }
+
+    fn says(&mut self, kind: &str, id: Box<str>, sent: Sent) {
+        let (Sent::Join(key, item) | Sent::Leave(key, item)) = &sent;
+        let mut data = json!({
+            "subscriptionId": &*id, "streamName": key.stream(), "groupId": key.group(),
+        });
+        if let Some(item) = item {
+            data["id"] = (**item).into();
+        }
+        let text = json!({"type": kind, "data": data}).to_string();
+        let mut frame = Vec::new();
+        push_masked_text(&mut frame, text.as_bytes(), [1, 2, 3, 4], true, true);
+        self.unsent.extend(frame);
+        self.sent.entry(id).or_default().push_back(sent);
+        self.goes_on_sending(usize::MAX);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == State::Open && !self.is_closing
+    }
+
+    /// Groups that it follows.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &GroupKey> {
+        self.client
+            .subscriptions()
+            .map(|(_, entered)| &entered.group)
+    }
+
+    /// Nothing of it waits anywhere; one that sends no request may be there as well.
+    pub(crate) fn is_quiet(&self) -> bool {
+        match self.state {
+            State::Handshake => self.line.borrow().sent.is_empty() && self.unsent.is_empty(),
+            State::Open => {
+                let line = self.line.borrow();
+                line.sent.is_empty() && line.room == usize::MAX && !line.is_dead && !line.has_ended
+            }
+            State::Asking | State::Closing => false,
+        }
+    }
+
+    pub(crate) fn check_quiet(&self, settings: &Settings, now: Now, model: &Model) {
+        if self.state == State::Handshake {
+            let had = now.monotonic.duration_since(self.connected_at.monotonic);
+            assert!(had < handshake_time(settings), "its time is over");
+        }
+        if self.state == State::Open {
+            assert!(self.head.is_none(), "it was never answered");
+            let are_taken = self.sent.values().all(VecDeque::is_empty);
+            assert!(are_taken, "messages that nobody took up: {:?}", self.sent);
+            assert!(self.pending.is_empty(), "joins without an answer");
+            self.client.check_quiet(model);
+        }
+    }
+
+    /// The auth function's word is about to be heard.
+    pub(crate) fn is_judged(&mut self, verdict: &AuthVerdict) {
+        if self.state == State::Asking
+            && let AuthVerdict::Admitted(context) = verdict
+        {
+            self.may_open = true;
+            self.context.clone_from(context);
+        }
+    }
+
+    /// The functions' word on a join is about to be heard.
+    pub(crate) fn hears_of(&mut self, presence: &Presence, is_admitted: bool) {
+        let is_it = |pending: &&mut Pending| pending.named.subscription == presence.subscription;
+        let mut pending = self.pending.iter_mut();
+        let pending = pending.find(is_it).expect("an open socket's own join");
+        assert!(
+            !pending.is_admitted,
+            "it was let in before its functions had a say"
+        );
+        assert_eq!(self.context, presence.context);
+        pending.is_admitted = is_admitted;
+    }
+
+    /// A join that the owner has let in stands from here on.
+    pub(crate) fn enters(&mut self, subscription: &str, entered: Entered, model: &Model) {
+        let Pending { named, is_admitted } = self.answered(subscription);
+        assert!(is_admitted, "it was let in before its functions had a say");
+        assert_eq!((&named.key, &named.item), (&entered.group, &entered.item));
+        self.client.enters(subscription, entered, model);
+    }
+
+    fn answered(&mut self, subscription: &str) -> Pending {
+        let is_it = |pending: &Pending| *pending.named.subscription == *subscription;
+        let found = self.pending.iter().position(is_it);
+        self.pending
+            .remove(found.expect("an open socket's own join"))
+    }
+
+    /// The core says what it has made of something. Gives a leave that is due.
+    pub(crate) fn is_noted(
+        &mut self,
+        what: &What,
+        settings: &Settings,
+        (now, shared): (Now, &Shared),
+        is_asked: impl Fn(&str) -> bool,
+        model: &Model,
+    ) -> Option<Presence> {
+        let limits = &settings.limits;
+        let ends = matches!(
+            what,
+            What::Limit(_) | What::Auth(_) | What::Asks(_, Asked::Refused(_))
+        );
+        self.may_close |= ends;
+        match what {
+            What::Asks(_, Asked::In) => {
+                let fails_closed = settings
+                    .auth
+                    .as_ref()
+                    .is_some_and(|auth| !auth.admits_failures);
+                assert!(!fails_closed, "nobody was asked about it");
+                self.may_open = true;
+            }
+            What::Asks(_, Asked::Waits) => assert!(settings.auth.is_some()),
+            What::Joins(named) => {
+                self.is_taken_up(named, |sent| matches!(sent, Sent::Join(..)));
+                assert_eq!(self.limit_of(named, settings), None, "beyond a limit");
+                let is_admitted = !is_asked(named.key.stream());
+                let named = named.clone();
+                self.pending.push(Pending { named, is_admitted });
+                let most = settings.bounds.messages;
+                assert!(self.pending.len() <= most, "a full socket is read on");
+            }
+            What::Leaves(named) => {
+                self.is_taken_up(named, |sent| matches!(sent, Sent::Leave(..)));
+                self.client.leaves(&named.subscription, model);
+                return Some(self.presence_of(named));
+            }
+            What::OverLimit(limit, named) => {
+                let is_long = *limit == Limit::NameBytes;
+                self.is_taken_up(named, |sent| match sent {
+                    Sent::Join(key, _) => !is_long || key.group().len() > limits.name_bytes,
+                    Sent::Leave(..) => false,
+                });
+                assert_eq!(self.limit_of(named, settings), Some(*limit));
+                self.is_refused(named);
+            }
+            What::Refused(named) => {
+                self.answered(&named.subscription);
+                self.is_refused(named);
+            }
+            What::Limit(Limit::HeadTime) => {
+                let had = now.monotonic.duration_since(self.connected_at.monotonic);
+                assert!(self.state == State::Handshake && had >= handshake_time(settings));
+            }
+            What::Limit(Limit::Connections) => {
+                let let_in = shared.let_in.load(Ordering::Relaxed);
+                assert!(let_in >= limits.connections, "{let_in} are let in");
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn is_refused(&mut self, named: &Named) {
+        let Named {
+            subscription,
+            key,
+            item,
+        } = named;
+        self.client.is_refused(subscription, key, item.as_ref());
+    }
+
+    /// The server takes a message up: the first of its id, but for one that is refused unseen.
+    fn is_taken_up(&mut self, named: &Named, is_it: impl Fn(&Sent) -> bool) {
+        let Named {
+            subscription,
+            key,
+            item,
+        } = named;
+        if let Some((_, name)) = subscription.split_once('.')
+            && name == "path"
+        {
+            let path = self.path.take().expect("it joins its path once");
+            assert_eq!(path, (key.clone(), item.clone()));
+            return self.client.asks(subscription, key, item.as_ref());
+        }
+        let waits = |pending: &Pending| pending.named.subscription == *subscription;
+        let sent = self.sent.get_mut(subscription).expect("it was sent");
+        let is_long = key.group().len() > 40;
+        let found = match is_long {
+            true => sent.iter().position(&is_it),
+            false => Some(0),
+        };
+        let sent = found.and_then(|found| sent.remove(found));
+        let what = sent.filter(is_it).expect("it was sent once");
+        let (Sent::Join(of, at) | Sent::Leave(of, at)) = &what;
+        assert_eq!((of, at), (key, item), "messages of an id keep their order");
+        assert!(
+            is_long || !self.pending.iter().any(waits),
+            "a join of that id waits"
+        );
+    }
+
+    /// Which limit a join goes beyond.
+    fn limit_of(&self, named: &Named, settings: &Settings) -> Option<Limit> {
+        let limits = &settings.limits;
+        let held = || {
+            self.client
+                .held()
+                .filter(|(id, ..)| **id != named.subscription)
+        };
+        let is_equal = |key: &GroupKey, item: Option<&ItemId>| {
+            *key == named.key && item == named.item.as_ref()
+        };
+        let is_known = self.client.held().count() > held().count();
+        let pending = || self.pending.iter().map(|pending| &pending.named);
+        let equal = held().filter(|(_, key, item)| is_equal(key, *item)).count()
+            + pending()
+                .filter(|of| is_equal(&of.key, of.item.as_ref()))
+                .count();
+        let all = self.client.held().count() + pending().count();
+        match () {
+            () if named.key.group().len() > limits.name_bytes => Some(Limit::NameBytes),
+            () if all >= limits.subscriptions && !is_known => Some(Limit::Subscriptions),
+            () if equal >= limits.equal_subscriptions => Some(Limit::EqualSubscriptions),
+            () => None,
+        }
+    }
+
+    /// How the core has it now. Gives the leaves that are due: when it closes, one for each id, in the
+    /// order of joining, and then what was admitted and has not entered.
+    pub(crate) fn is_seen(
+        &mut self,
+        state: Option<State>,
+        settings: &Settings,
+        now: Now,
+        model: &Model,
+    ) -> Vec<Presence> {
+        if state == Some(State::Open) && self.state != State::Open {
+            let had = now.monotonic.duration_since(self.connected_at.monotonic);
+            let admits = settings
+                .auth
+                .as_ref()
+                .is_some_and(|auth| auth.admits_failures);
+            let is_overdue = admits && had >= handshake_time(settings);
+            assert!(self.may_open || is_overdue, "nobody has let it in");
+        }
+        let before = self.state;
+        self.state = state.unwrap_or(State::Closing);
+        if self.state != State::Closing || self.is_closing {
+            return Vec::new();
+        }
+        assert!(
+            self.may_close,
+            "it is closed for nothing: {:?}",
+            self.client
+        );
+        self.is_closing = true;
+        if before != State::Open && !self.may_open {
+            return Vec::new();
+        }
+        let admitted = || self.pending.iter().filter(|pending| pending.is_admitted);
+        let is_replaced = |id: &str| admitted().any(|pending| *pending.named.subscription == *id);
+        let held = self.client.held().filter(|(id, ..)| !is_replaced(id));
+        let held = held.map(|(id, key, item)| Named {
+            subscription: id.clone(),
+            key: key.clone(),
+            item: item.cloned(),
+        });
+        let ended = held.chain(admitted().map(|pending| pending.named.clone()));
+        let leaves = ended.map(|named| self.presence_of(&named)).collect();
+        self.client.closes(model);
+        leaves
+    }
+
+    fn presence_of(&self, named: &Named) -> Presence {
+        Presence {
+            subscription: named.subscription.clone(),
+            key: named.key.clone(),
+            item: named.item.clone(),
+            context: self.context.clone(),
+        }
+    }
+
+    /// The client looks at what has come.
+    pub(crate) fn takes(&mut self, model: &Model) {
+        let mut taken = std::mem::take(&mut self.line.borrow_mut().taken);
+        if let Some(head) = &mut self.head {
+            head.extend(taken);
+            let end = head.windows(4).position(|four| four == b"\r\n\r\n");
+            let Some(end) = end else {
+                return;
+            };
+            let status = std::str::from_utf8(&head[..12]).expect("a status line");
+            if status != "HTTP/1.1 101" {
+                assert!(self.state == State::Closing, "{status}");
+                assert!(["401", "503"].contains(&&status[9..]), "{status}");
+                return;
+            }
+            assert!(self.state == State::Open || self.is_closing);
+            taken = head.split_off(end + 4);
+            self.head = None;
+        }
+        self.client.takes(&taken, model);
+    }
+}
+
+fn handshake_time(settings: &Settings) -> Duration {
+    Duration::from_millis(settings.limits.handshake_ms)
+}

@@ -1,0 +1,43 @@
+//! What a run is set to: the limits, what may wait, and who is asked about subscribers.
+
+use iii_stream::config::Limits;
+use iii_stream::subscribers::{Auth, Bounds};
+
+use crate::pace::Pace;
+
+#[derive(Clone, Default)]
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    pub(crate) bounds: Bounds,
+    pub(crate) auth: Option<Auth>,
+}
+
+impl Settings {
+    /// Most limits are far away in most runs, and near in some.
+    pub(crate) fn of_seed(pace: &mut Pace, workers: usize) -> Settings {
+        let mut settings = Settings::default();
+        let Settings {
+            limits,
+            bounds,
+            auth,
+        } = &mut settings;
+        limits.behind_bytes = *pace.pick(&[0, 300, 3_000, 1 << 20]);
+        limits.behind_bytes_worker = usize::MAX;
+        limits.name_bytes = 40;
+        limits.message_bytes = 2_000;
+        limits.subscriptions = *pace.pick(&[1_000, 1_000, 3]);
+        limits.equal_subscriptions = *pace.pick(&[1_000, 1_000, 2]);
+        limits.connections = *pace.pick(&[1_000, 1_000, 4]);
+        limits.handshakes = *pace.pick(&[1_000, 1_000, 2 * workers]);
+        limits.handshakes_bytes = *pace.pick(&[1 << 20, 1 << 20, 400 * workers]);
+        bounds.messages = *pace.pick(&[64, 64, 3]);
+        bounds.queue_bytes = *pace.pick(&[1 << 18, 1 << 18, 700, 100]);
+        bounds.owed_bytes = *pace.pick(&[1 << 23, 1 << 23, 500]);
+        bounds.commands = *pace.pick(&[1 << 16, 1 << 16, 3]);
+        *auth = (pace.below(3) == 0).then(|| Auth {
+            function: "auth".to_owned(),
+            admits_failures: pace.below(3) == 0,
+        });
+        settings
+    }
+}
