@@ -6,6 +6,7 @@ mod cores;
 mod listeners;
 mod open_files;
 mod scheduling;
+mod threads;
 mod values;
 
 use std::io;
@@ -22,8 +23,7 @@ use crate::config::{AuthFailure, Config};
 use crate::engine::{self, Attach, AttachError, Engine};
 use crate::id::WorkerId;
 use crate::log;
-use crate::mesh::{self, Owners, Shared, Wake};
-use crate::net::{self, WAKE};
+use crate::mesh::{self, Owners, Shared};
 use crate::shard::Store;
 use crate::store::files::StoreError;
 use crate::store::redis::RedisError;
@@ -32,6 +32,7 @@ use crate::worker::{self, Worker};
 
 use cores::Cores;
 use open_files::OpenFiles;
+use threads::{Polls, beside_workers, spawn};
 use values::Values;
 
 /// The exit code when a thread has panicked: the supervisor should start us again.
@@ -106,19 +107,14 @@ impl Server {
     pub fn start(config: &Config, options: Options) -> Result<Server, StartError> {
         let cores = Cores::of(config)?;
         let workers = cores.workers;
-        let count = workers as u16;
-        let owners = if options.steered {
-            Owners::Steered { workers: count }
-        } else {
-            Owners::Hashed { workers: count }
+        let owners = match (workers as u16, options.steered) {
+            (workers, true) => Owners::Steered { workers },
+            (workers, false) => Owners::Hashed { workers },
         };
         let mut store_poll = Poll::new()?;
         let values = Values::open(config, owners, workers, options.store, &mut store_poll)?;
         let stream = listeners::stream(config, workers)?;
-        let mut attach = attach_of(config).transpose()?;
-        if let (Some(attach), Some(every)) = (&mut attach, options.ping_every) {
-            attach.ping_every(every);
-        }
+        let attach = attach_of(config, options.ping_every)?;
         let sdk_workers = listeners::workers(config)?;
         let stream_address = stream[0].local_addr()?;
         let worker_addresses: Vec<SocketAddr> = sdk_workers
@@ -128,15 +124,11 @@ impl Server {
         let mode = mode(attach.as_ref(), &worker_addresses);
         open_files::raise();
         let files = OpenFiles::of(config, workers);
-        let mut limits = config.limits.clone();
-        limits.connections = limits.connections.min(files.subscribers);
-        limits.worker_connections = limits.worker_connections.min(files.sdk_workers);
+        let limits = files.fit(&config.limits);
 
-        let (polls, mut wakes) = polls(workers + 1)?;
-        if values.store.is_some() {
-            wakes.push(wake_of(&store_poll)?);
-        }
-        let shared = Arc::new(Shared::new(owners, wakes, files.room));
+        let has_store = values.store.is_some();
+        let polls = Polls::new(workers, has_store.then_some(&store_poll))?;
+        let shared = Arc::new(Shared::new(owners, polls.wakes, files.room));
         let (worker_ports, engine_ports, store_ports) = mesh::tie(
             Arc::clone(&shared),
             limits.mailbox_len,
@@ -144,25 +136,8 @@ impl Server {
         );
         let (drained_sender, drained) = crossbeam_channel::bounded(workers);
         let drain = Duration::from_millis(config.drain_ms);
-        let has_store = values.store.is_some();
-
-        let auth = config.auth.function.clone().map(|function| worker::Auth {
-            function,
-            admits_failures: config.auth.failure == AuthFailure::Allow,
-        });
-
-        let mut polls = polls.into_iter();
-        let mut next_poll = || {
-            polls
-                .next()
-                .ok_or_else(|| io::Error::other("a thread without a poll"))
-        };
-        let mut worker_polls = Vec::new();
-        for _ in 0..workers {
-            worker_polls.push(next_poll()?);
-        }
         let engine = Engine::new(engine::Parts {
-            poll: next_poll()?,
+            poll: polls.engine,
             listeners: sdk_workers,
             attach,
             origins: config.worker_origins.clone(),
@@ -175,27 +150,25 @@ impl Server {
             drain,
         })?;
         options.serves.store(true, Ordering::Release);
-        let mut worker_threads = Vec::new();
-        let parts = worker_ports.into_iter().zip(stream).zip(values.shards);
-        for (((ports, listener), shard), poll) in parts.zip(worker_polls) {
-            let number = ports.id.index();
-            let worker = Worker::new(worker::Parts {
-                poll,
-                listener,
-                ports,
-                store_here: (!has_store).then(|| Box::new(Memory) as Box<dyn Store>),
-                shard,
-                auth: auth.clone(),
-                allowed_origins: config.allowed_origins.clone(),
-                limits: limits.clone(),
-                drain,
-                drained: drained_sender.clone(),
-                shares_core: cores.are_shared(),
-            })?;
-            let core = cores.of_worker(number);
-            let run = move || worker.run();
-            worker_threads.push(spawn(format!("worker-{number}"), core, run)?);
-        }
+        let each = worker_ports.into_iter().zip(stream).zip(values.shards);
+        let parts_of = |(((ports, listener), shard), poll)| worker::Parts {
+            poll,
+            listener,
+            ports,
+            store_here: (!has_store).then(|| Box::new(Memory) as Box<dyn Store>),
+            shard,
+            auth: subscribers_auth_of(config),
+            allowed_origins: config.allowed_origins.clone(),
+            limits: limits.clone(),
+            drain,
+            drained: drained_sender.clone(),
+            shares_core: cores.are_shared(),
+        };
+        let worker_threads = each
+            .zip(polls.workers)
+            .map(parts_of)
+            .map(|parts| start_worker(parts, &cores))
+            .collect::<io::Result<_>>()?;
         let run = beside_workers(&cores, move || engine.run());
         let engine = spawn("engine".to_owned(), cores.of_engine(), run)?;
         let store = match (values.store, store_ports) {
@@ -285,9 +258,18 @@ impl Server {
     }
 }
 
-/// Whom to attach to, and as whom.
-fn attach_of(config: &Config) -> Option<Result<Attach, AttachError>> {
-    let address = config.engine.clone()?;
+fn start_worker(parts: worker::Parts, cores: &Cores) -> io::Result<JoinHandle<()>> {
+    let number = parts.ports.id.index();
+    let worker = Worker::new(parts)?;
+    let name = format!("worker-{number}");
+    spawn(name, cores.of_worker(number), move || worker.run())
+}
+
+/// Whom to attach to, and as whom; `ping_every` in place of the usual.
+fn attach_of(config: &Config, ping_every: Option<Duration>) -> Result<Option<Attach>, AttachError> {
+    let Some(address) = config.engine.clone() else {
+        return Ok(None);
+    };
     // A process id alone is the same in every container.
     let default = || {
         let uname = rustix::system::uname();
@@ -296,7 +278,11 @@ fn attach_of(config: &Config) -> Option<Result<Attach, AttachError>> {
     };
     let known_as = config.known_as.clone();
     let name = known_as.name.unwrap_or_else(default);
-    Some(Attach::new(address, name, known_as.namespace))
+    let mut attach = Attach::new(address, name, known_as.namespace)?;
+    if let Some(every) = ping_every {
+        attach.ping_every(every);
+    }
+    Ok(Some(attach))
 }
 
 /// Whether this machine has the cores that the settings name.
@@ -320,6 +306,15 @@ fn auth_of(config: &Config) -> engine::Auth {
     }
 }
 
+/// The same, for a worker.
+fn subscribers_auth_of(config: &Config) -> Option<worker::Auth> {
+    let function = config.auth.function.clone()?;
+    Some(worker::Auth {
+        function,
+        admits_failures: config.auth.failure == AuthFailure::Allow,
+    })
+}
+
 /// What the server is to SDK workers, for people.
 fn mode(attach: Option<&Attach>, listeners: &[SocketAddr]) -> String {
     if let Some(attach) = attach {
@@ -330,58 +325,6 @@ fn mode(attach: Option<&Attach>, listeners: &[SocketAddr]) -> String {
     }
     let on: Vec<String> = listeners.iter().map(SocketAddr::to_string).collect();
     format!(" and SDK workers on {}", on.join(", "))
-}
-
-/// A poll for each thread, and the way to wake it.
-fn polls(threads: usize) -> io::Result<(Vec<Poll>, Vec<Arc<Wake>>)> {
-    let mut made = (Vec::new(), Vec::new());
-    for _ in 0..threads {
-        let poll = Poll::new()?;
-        made.1.push(wake_of(&poll)?);
-        made.0.push(poll);
-    }
-    Ok(made)
-}
-
-fn wake_of(poll: &Poll) -> io::Result<Arc<Wake>> {
-    Ok(Arc::new(Wake::new(net::wake_up(poll, WAKE)?)))
-}
-
-/// What the engine or the store runs. On a core that a worker has too it runs between that worker's
-/// turns and not in the middle of one: else every call costs two changes of thread.
-fn beside_workers(
-    cores: &Cores,
-    run: impl FnOnce() -> io::Result<()> + Send + 'static,
-) -> impl FnOnce() -> io::Result<()> + Send + 'static {
-    let are_shared = cores.are_shared();
-    move || {
-        if are_shared && let Err(error) = scheduling::never_preempt() {
-            tracing::debug!("the kernel refuses SCHED_BATCH: {error}");
-        }
-        run()
-    }
-}
-
-/// Starts a thread. An error that ends it ends the process: half a server serves nobody.
-fn spawn(
-    name: String,
-    core: Option<usize>,
-    run: impl FnOnce() -> io::Result<()> + Send + 'static,
-) -> io::Result<JoinHandle<()>> {
-    let builder = std::thread::Builder::new().name(name.clone());
-    builder.spawn(move || {
-        if let Some(core) = core
-            && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
-        {
-            tracing::warn!(
-                "{name} could not be pinned to core {core}: it runs wherever the kernel puts it"
-            );
-        }
-        if let Err(error) = run() {
-            tracing::error!("{name} cannot go on: {error}");
-            log::end_process(PANICKED);
-        }
-    })
 }
 
 /// From now on a panic in any thread ends the process, with its message and exit code 70.

@@ -5,7 +5,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::mesh::SocketRoom;
 
 /// No accepted socket gets the last of these: standard streams, segments and snapshots of the file
@@ -52,6 +52,15 @@ impl OpenFiles {
                 all,
                 stream: all - share / 2,
             },
+        }
+    }
+
+    /// Limits within what there is room for.
+    pub(super) fn fit(&self, limits: &Limits) -> Limits {
+        Limits {
+            connections: limits.connections.min(self.subscribers),
+            worker_connections: limits.worker_connections.min(self.sdk_workers),
+            ..limits.clone()
         }
     }
 
