@@ -1,8 +1,12 @@
 //! The command line: what may be said, and the help that says it. Decides nothing.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::config;
 
 /// Our version, and that of the engine that we stand in for.
 const SPEAKS: &str = concat!(env!("CARGO_PKG_VERSION"), " (speaks iii 0.11.6-next.3)");
@@ -19,6 +23,10 @@ Examples:
   iii-stream check --json | jq .settings
   iii-stream inspect ./data/stream_store
                                    what is kept there: groups, items, sizes, damage
+  iii-stream doctor                whether this machine suits the settings, and what to do
+  iii-stream watch chat room-1     what a subscriber of that group is told, a line each
+  iii-stream call engine::functions::list
+                                   one call, as an SDK makes it
 
 Ports (defaults):
   3112   stream port: subscribers connect with a WebSocket, ws://127.0.0.1:3112/
@@ -46,7 +54,8 @@ Signals:
 
 Exit codes:
   0   stopped by SIGTERM or SIGINT; check found no fault; the command did its work
-  1   the start failed, each fault one line on stderr; check found a fault, inspect or recover damage
+  1   the start failed, each fault one line on stderr; check or doctor found a fault, inspect or
+      recover damage; call got an error; nothing listens where call, watch or health looked
   2   wrong arguments
   70  something broke while serving; start it again";
 
@@ -78,6 +87,57 @@ What is moved aside ends in .damaged (our files), .other (files of another store
 of an engine). It also says which writes are missing: items that they changed are older then.
 
 Exit codes: 0 nothing is damaged, or it was recovered; 1 damaged and left as it is";
+
+const CALL: &str = "\
+Examples:
+  iii-stream call stream::set '{\"stream_name\":\"chat\",\"group_id\":\"room-1\",\"item_id\":\"ada\",\"data\":{\"n\":1}}'
+  iii-stream call stream::list '{\"stream_name\":\"chat\",\"group_id\":\"room-1\"}' | jq .
+  iii-stream call my::function - < input.json
+  iii-stream call --engine wss://engine.example/ -H 'Authorization: Bearer …' my::function
+
+The result is one line of JSON on stdout, an error one line on stderr.
+
+Exit codes: 0 there is a result, 1 an error, no answer in time, or nothing listens there, 2 wrong
+arguments, or what the function is to get is no JSON";
+
+const WATCH: &str = "\
+Examples:
+  iii-stream watch chat room-1                  sync, create, update, delete, event
+  iii-stream watch chat room-1 ada              one item
+  iii-stream watch chat                         changes in all groups, without a sync
+  iii-stream watch chat room-1 --json | jq .event
+  iii-stream watch chat room-1 --count 1        what is there now
+
+Names and values are escaped, so that none breaks a line or a terminal. A server that goes is tried
+again, 0.2 to 5 s apart, and stderr says so. A whole stream is heard through the worker port, by a
+`stream` trigger; a group and an item on the stream port.
+
+Exit codes: 0 ended by Ctrl-C, SIGTERM, --count or a reader that is gone, 1 nothing listens there or
+the subscription is refused, 2 wrong arguments";
+
+const HEALTH: &str = "\
+Examples:
+  iii-stream health
+  iii-stream health --stream ws://127.0.0.1:3112
+  HEALTHCHECK CMD [\"iii-stream\", \"health\"]        in a Dockerfile
+
+It asks for /health on the stream port, as a load balancer may.
+
+Exit codes: 0 it answers, 1 it does not, or not in time, 2 wrong arguments";
+
+const DOCTOR: &str = "\
+Looked at: the settings; open files; backlog and connections that it has lost; ports; memory of TCP
+and of this process; cores, quota, neighbours; clock; the disk of the file store (a small file is
+written, synced and removed); Redis. Nothing is changed.
+
+Each line begins with ok, warning (may hurt), bad (will hurt) or unknown (could not be looked at).
+Run it as the user, and under the limits, of the server: as a unit of systemd, or in its container.
+
+Examples:
+  iii-stream doctor -c config.yaml
+  iii-stream doctor --json | jq '.checks[] | select(.state != \"ok\")'
+
+Exit codes: 0 nothing is bad, 1 something is, 2 wrong arguments";
 
 /// Real-time streams and presence for very many subscribers: a drop-in server for the streams
 /// worker of an iii engine.
@@ -183,6 +243,129 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
+    /// Call a function through the worker port, as an SDK does; print its result
+    #[command(after_help = CALL)]
+    Call {
+        /// Where the worker port is.
+        #[command(flatten)]
+        at: WorkerPort,
+        /// As stream::get, or a function of a worker
+        #[arg(value_name = "FUNCTION")]
+        function: String,
+        /// What it gets: JSON, or - for standard input
+        #[arg(value_name = "JSON", default_value = "{}", hide_default_value = true)]
+        input: String,
+        /// The namespace in which the function is looked for first
+        #[arg(long, value_name = "NAME")]
+        namespace: Option<String>,
+        /// How long to wait for the answer
+        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+        timeout: Duration,
+    },
+    /// Print what a subscriber is told, a line each, until Ctrl-C
+    #[command(after_help = WATCH)]
+    Watch {
+        /// Where the stream port is.
+        #[command(flatten)]
+        at: StreamPort,
+        /// Where the worker port is; for a whole stream
+        #[arg(long, visible_alias = "url", value_name = "URL", conflicts_with_all = ["stream", "group"])]
+        engine: Option<String>,
+        /// The stream
+        #[arg(value_name = "STREAM")]
+        name: String,
+        /// One of its groups; without it all
+        #[arg(value_name = "GROUP")]
+        group: Option<String>,
+        /// One item of the group; without it all
+        #[arg(value_name = "ITEM")]
+        item: Option<String>,
+        /// Frames as JSON, one a line, in place of lines for people
+        #[arg(long)]
+        json: bool,
+        /// End after so many
+        #[arg(short = 'n', long, value_name = "NUMBER")]
+        count: Option<u64>,
+        /// How long a connection may take
+        #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+        timeout: Duration,
+    },
+    /// Ask the stream port whether the server is there, for containers and scripts
+    #[command(after_help = HEALTH)]
+    Health {
+        /// Where the stream port is.
+        #[command(flatten)]
+        at: StreamPort,
+        /// How long to wait for the answer
+        #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
+        timeout: Duration,
+    },
+    /// Look whether this machine suits the settings, and say what to do; change nothing
+    #[command(after_help = DOCTOR)]
+    Doctor {
+        /// What to read.
+        #[command(flatten)]
+        file: FileArgs,
+        /// One JSON object in place of lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what packages ship
+    #[command(hide = true)]
+    Print {
+        /// What.
+        #[command(subcommand)]
+        what: Print,
+    },
+}
+
+/// Where the worker port is.
+#[derive(Debug, Args)]
+pub struct WorkerPort {
+    /// The config file that says where; without it ./config.yaml, else the default
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the worker port is, of this server or of an engine: ws:// or wss://
+    #[arg(long, visible_alias = "url", value_name = "URL")]
+    pub engine: Option<String>,
+    /// What goes with the upgrade, as 'Authorization: Bearer …'
+    #[arg(short = 'H', long, value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
+}
+
+/// Where the stream port is.
+#[derive(Debug, Args)]
+pub struct StreamPort {
+    /// The config file that says where; without it ./config.yaml, else the default
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the stream port is: ws:// or wss://
+    #[arg(long, value_name = "URL")]
+    pub stream: Option<String>,
+    /// What goes with the request, as 'Authorization: Bearer …'
+    #[arg(short = 'H', long, value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
+}
+
+/// What packages ship.
+#[derive(Debug, Subcommand)]
+pub enum Print {
+    /// For a shell to complete our command line
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// A manual page, for man
+    Man {
+        /// Of which command; without it of the program
+        command: Option<String>,
+    },
+}
+
+/// `5s`. A bare number could be taken for seconds, or for milliseconds as in the file.
+fn time(text: &str) -> Result<Duration, String> {
+    let time = config::duration(text).filter(|time| !time.is_zero());
+    time.ok_or_else(|| "expected a time with its unit, as 500ms, 5s or 2min".to_owned())
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! The process: arguments → Config → Server::start → wait → exit code.
 
-mod data;
+mod command;
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,8 +11,12 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
-use iii_stream::cli::{self, Cli, Command};
+use clap::{CommandFactory, Parser};
+use command::call::Call;
+use command::doctor::Start;
+use command::watch::Watch;
+use command::{Looks, complain, data, say};
+use iii_stream::cli::{self, Cli, Command, Print};
 use iii_stream::config::{self, Config, Fault, Sources};
 use iii_stream::log::{self, Lines, counted};
 use iii_stream::server::{self, Options, Server};
@@ -25,7 +30,7 @@ fn main() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok();
     let read = |path: &std::path::Path| std::fs::read(path);
     let (file, default_config) = match &cli.command {
-        Some(Command::Check { file, .. }) => (file, false),
+        Some(Command::Check { file, .. } | Command::Doctor { file, .. }) => (file, false),
         Some(Command::Serve {
             file,
             use_default_config,
@@ -50,6 +55,56 @@ fn main() -> ExitCode {
             skip,
         }) => or_fault(data::export(&data, &reference, skip)),
         Some(Command::Recover { data, yes }) => or_fault(data::recover(&data, yes)),
+        Some(Command::Doctor { json, .. }) => or_fault(doctor(&sources, json)),
+        Some(Command::Call {
+            at,
+            function,
+            input,
+            namespace,
+            timeout,
+        }) => {
+            let asked = Call {
+                function: &function,
+                input: &input,
+                namespace: namespace.as_deref(),
+                within: timeout,
+            };
+            or_fault(command::call::call(&looks(at.config, at.engine, at.header), &asked))
+        }
+        Some(Command::Watch {
+            at,
+            engine,
+            name,
+            group,
+            item,
+            json,
+            count,
+            timeout,
+        }) => {
+            if group.is_none() && at.stream.is_some() {
+                let what = "a whole stream is heard through the worker port: name a GROUP, or give --engine in place of --stream";
+                let kind = clap::error::ErrorKind::ArgumentConflict;
+                Cli::command().error(kind, what).exit();
+            }
+            let watch = Watch {
+                stream: &name,
+                group: group.as_deref(),
+                item: item.as_deref(),
+                json,
+                count,
+                within: timeout,
+            };
+            let address = at.stream.or(engine);
+            or_fault(command::watch::watch(&looks(at.config, address, at.header), &watch))
+        }
+        Some(Command::Health { at, timeout }) => {
+            let looks = looks(at.config, at.stream, at.header);
+            or_fault(command::health::health(&looks, timeout))
+        }
+        Some(Command::Print { what }) => or_fault(match what {
+            Print::Completions { shell } => command::print::completions(shell, Cli::command()),
+            Print::Man { command } => command::print::man(command.as_deref(), Cli::command()),
+        }),
         None | Some(Command::Serve { .. }) => match config::load(&sources) {
             Ok(mut config) => {
                 let lowered = server::fit_open_files(&mut config);
@@ -83,6 +138,15 @@ fn wrong_arguments(error: &clap::Error) -> ! {
     std::process::exit(error.exit_code())
 }
 
+/// Where a command looks for a server.
+fn looks(config: Option<PathBuf>, address: Option<String>, headers: Vec<String>) -> Looks {
+    Looks {
+        config,
+        address,
+        headers,
+    }
+}
+
 /// An error is one line.
 fn or_fault(outcome: anyhow::Result<ExitCode>) -> ExitCode {
     outcome.unwrap_or_else(|error| {
@@ -100,24 +164,6 @@ fn line_of(error: &anyhow::Error) -> String {
         }
     }
     line
-}
-
-/// The command's own output. Who reads only its beginning is no error.
-fn say(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    match written {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(error).context("standard output")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// One line on stderr.
-fn complain(line: &str) {
-    log::say(line);
-    log::flush();
 }
 
 /// Serves until a signal ends it. A second one ends it at once, as does one that comes while it starts.
@@ -241,6 +287,19 @@ fn check(sources: &Sources<'_>, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+fn doctor(sources: &Sources<'_>, json: bool) -> anyhow::Result<ExitCode> {
+    let mut reading = config::read(sources);
+    // Before the settings are lowered to it: the doctor says so in words of its own.
+    let wanted = reading.config.limits.connections;
+    let open_files = server::fit_open_files(&mut reading.config);
+    let start = Start {
+        wanted,
+        open_files,
+        cores: server::cores_of(&reading.config).map_err(|error| error.to_string()),
+    };
+    command::doctor::doctor(&reading, &start, json)
 }
 
 fn show(faults: &[Fault]) {

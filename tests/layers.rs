@@ -3,8 +3,10 @@
 //!
 //! ```text
 //! main → server → worker | store | engine → subscribers | net → mesh → shard | fanout → protocol → collections → id
+//!      → command
 //! ```
 //! `subscribers` is what `worker` runs: it has no I/O, so `net` and it do not name each other.
+//! `command`, what the program does beside serving, stands beside `server` and does not name it.
 //! `config` stands beside `shard` and `fanout`: its settings are made of what `protocol` goes by. Beside
 //! `id` at the end stand `log`, `metrics`, `reading` and `time`: they name nothing of ours, and all may use them.
 
@@ -19,7 +21,7 @@ use std::path::{Path, PathBuf};
 /// Who may be named by whom: only what has a higher number, and itself.
 const LAYERS: [(&str, u32); 21] = [
     ("main", 0),
-    ("data", 0),
+    ("command", 1),
     ("cli", 1),
     ("server", 1),
     ("worker", 2),

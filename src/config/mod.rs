@@ -43,6 +43,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 pub use address::{EngineAddress, without_secrets};
 pub use check::{human, json};
 pub use homes::KEYS_OF_SERVER;
+pub use quantity::duration;
 pub use redis::{RedisAddress, RedisStore};
 pub use report::{Fault, Setting};
 pub use sources::{Reading, Sources, load, read};

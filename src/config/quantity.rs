@@ -1,6 +1,7 @@
 //! Numbers, and the units that may follow them: sizes, times, counts.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::words::mismatch;
 use super::yaml::{Node, Value};
@@ -79,6 +80,12 @@ pub(super) const UNITS_TIME: [(&str, u64); 5] = [
 ];
 
 pub(super) const UNITS_COUNT: [(&str, u64); 3] = [("k", 1000), ("K", 1000), ("M", 1_000_000)];
+
+/// `5s`. None: no such text, or a number without a unit.
+pub fn duration(text: &str) -> Option<Duration> {
+    let ms = with_units(text, &UNITS_TIME)?;
+    u64::try_from(ms).ok().map(Duration::from_millis)
+}
 
 /// `64KiB` → 65536. None: no such text, or a number without a unit.
 fn with_units(text: &str, units: &[(&str, u64)]) -> Option<i128> {

@@ -297,6 +297,12 @@ pub fn fit_open_files(config: &mut Config) -> Option<String> {
     OpenFiles::of(config, workers).lower(config)
 }
 
+/// How many worker threads there would be, and where, as the log says it.
+pub fn cores_of(config: &Config) -> Result<(usize, String), StartError> {
+    let cores = Cores::of(config)?;
+    Ok((cores.workers, cores.described()))
+}
+
 /// Who decides about subscribers' sockets, for the engine thread.
 fn auth_of(config: &Config) -> engine::Auth {
     engine::Auth {

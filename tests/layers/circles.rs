@@ -38,7 +38,7 @@ impl Modules {
         let in_library = |source: &&Source| {
             let path = path_of(source);
             let is_test = of_tests.iter().any(|test| path.starts_with(test));
-            !is_test && !["main", "data"].contains(&&*source.module)
+            !is_test && !["main", "command"].contains(&&*source.module)
         };
         let read = all.iter().filter(in_library);
         Modules(

@@ -172,6 +172,11 @@ fn check(port: Port, request: &Request<'_, '_>, consumed: usize) -> Result<Upgra
         return Err(Refusal::TargetTooLong);
     }
     let path = path_of(target);
+    match (port, path, request.method) {
+        (Port::Stream, "/health", Some("GET")) => return Err(Refusal::Health),
+        (Port::Stream, "/health", Some("HEAD")) => return Err(Refusal::HealthOfHead),
+        _ => {}
+    }
     let target = match port {
         Port::Stream => stream_target(path).ok_or(Refusal::NotFound),
         Port::Worker => worker_target(path),

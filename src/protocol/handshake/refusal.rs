@@ -30,6 +30,10 @@ pub enum Refusal {
     HeadTooLarge,
     /// The request target alone is too long.
     TargetTooLong,
+    /// `/health` of the stream port, which is there for load balancers: all is well.
+    Health,
+    /// The same, asked for without a body.
+    HealthOfHead,
     /// No such path.
     NotFound,
     /// The same, asked for without a body.
@@ -77,7 +81,7 @@ impl Refusal {
             _ => "content-type: text/plain; charset=utf-8\r\n",
         };
         let sent_body = match self {
-            Refusal::HeadMethod => "",
+            Refusal::HeadMethod | Refusal::HealthOfHead => "",
             _ => body,
         };
         let date = match self {
@@ -108,6 +112,7 @@ impl Refusal {
             | Refusal::NoVersion13 => (400, "Bad Request", ""),
             Refusal::HeadTooLarge => (431, "Request Header Fields Too Large", ""),
             Refusal::TargetTooLong => (414, "URI Too Long", ""),
+            Refusal::Health | Refusal::HealthOfHead => (200, "OK", "cache-control: no-store\r\n"),
             Refusal::NotFound | Refusal::NotFoundOfHead | Refusal::ChannelNotFound => {
                 (404, "Not Found", "")
             }
@@ -127,6 +132,7 @@ impl Refusal {
         match (self, port) {
             (Refusal::BadRequest | Refusal::NotFoundOfHead | Refusal::MethodNotAllowed, _) => "",
             (Refusal::HeadTooLarge, _) => TOO_LARGE,
+            (Refusal::Health | Refusal::HealthOfHead, _) => "ok",
             (Refusal::TargetTooLong, _) => "the path is longer than 65534 bytes",
             (Refusal::NotFound, Port::Stream) => NO_STREAM_PATH,
             (Refusal::NotFound, Port::Worker) => NO_WORKER_PATH,

@@ -5,11 +5,11 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use iii_stream::log::{counted, say as complain};
+use iii_stream::log::counted;
 use iii_stream::store::files::{self, Report};
 use serde_json::json;
 
-use crate::say;
+use super::{complain, say};
 
 /// `inspect DIR [--json]`.
 pub(crate) fn inspect(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
