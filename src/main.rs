@@ -69,7 +69,10 @@ fn main() -> ExitCode {
                 namespace: namespace.as_deref(),
                 within: timeout,
             };
-            or_fault(command::call::call(&looks(at.config, at.engine, at.header), &asked))
+            or_fault(command::call::call(
+                &looks(at.config, at.engine, at.header),
+                &asked,
+            ))
         }
         Some(Command::Watch {
             at,
@@ -95,7 +98,10 @@ fn main() -> ExitCode {
                 within: timeout,
             };
             let address = at.stream.or(engine);
-            or_fault(command::watch::watch(&looks(at.config, address, at.header), &watch))
+            or_fault(command::watch::watch(
+                &looks(at.config, address, at.header),
+                &watch,
+            ))
         }
         Some(Command::Health { at, timeout }) => {
             let looks = looks(at.config, at.stream, at.header);

@@ -110,14 +110,16 @@ pub(crate) fn call(looks: &Looks, asked: &Call<'_>) -> anyhow::Result<ExitCode> 
 }
 
 /// The answer to that call, if the message is one.
-pub(super) fn answer_of(text: &str, id: &str) -> Option<Result<String, Failure>> {
+fn answer_of(text: &str, id: &str) -> Option<Result<String, Failure>> {
     let said: Said<'_> = serde_json::from_str(text).ok()?;
     if said.kind != "invocationresult" || said.invocation_id.as_deref() != Some(id) {
         return None;
     }
     Some(match said.error {
         Some(failure) => Err(failure),
-        None => Ok(said.result.map_or("null".to_owned(), |raw| json_line(raw.get()))),
+        None => Ok(said
+            .result
+            .map_or("null".to_owned(), |raw| json_line(raw.get()))),
     })
 }
 
@@ -214,7 +216,8 @@ mod tests {
     #[test]
     fn an_answer_is_known_by_its_id_and_kept_as_it_came() {
         let answer = |text: &str| answer_of(text, "1").map(|answer| answer.map_err(|it| it.line()));
-        let result = r#"{"type":"invocationresult","invocation_id":"1","result":{"b": 1.50, "a":1}}"#;
+        let result =
+            r#"{"type":"invocationresult","invocation_id":"1","result":{"b": 1.50, "a":1}}"#;
         assert_eq!(answer(result), Some(Ok(r#"{"b":1.50,"a":1}"#.to_owned())));
         let null = r#"{"type":"invocationresult","invocation_id":"1"}"#;
         assert_eq!(answer(null), Some(Ok("null".to_owned())));

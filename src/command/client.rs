@@ -7,7 +7,6 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
-use iii_stream::cli::VERSION;
 use iii_stream::config::EngineAddress;
 use iii_stream::log::Shown;
 use iii_stream::net::channel;
@@ -22,6 +21,8 @@ use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
 use super::place::Place;
 
+/// What we are, for its log.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A longer message from a server ends the connection: the longest list that one may be asked for.
 const MESSAGE_BYTES_MAX: usize = 1 << 30;
 /// So much is read of the answer to a plain HTTP request.
@@ -153,7 +154,8 @@ impl Stream {
         let Some(name) = tls else {
             return Ok(Stream::Plain(timed));
         };
-        let trust = channel::trust().map_err(|why| io::Error::other(format!("certificates: {why}")))?;
+        let trust =
+            channel::trust().map_err(|why| io::Error::other(format!("certificates: {why}")))?;
         let session = ClientConnection::new(trust, name.clone()).map_err(io::Error::other)?;
         Ok(Stream::Tls(Box::new(StreamOwned::new(session, timed))))
     }

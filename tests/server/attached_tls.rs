@@ -2,15 +2,17 @@
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 use std::sync::Arc;
 
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
-use tungstenite::{Message, WebSocket, accept};
+use tungstenite::handshake::server::{Request, Response};
+use tungstenite::{Message, WebSocket, accept, accept_hdr};
 
 use crate::support::DEADLINE;
-use crate::support::process::{Directory, Process};
+use crate::support::process::{Directory, Process, outcome};
 use crate::support::tls::Localhost;
 
 type Link = WebSocket<StreamOwned<ServerConnection, TcpStream>>;
@@ -110,4 +112,53 @@ fn an_engine_that_nobody_vouches_for_is_not_attached_to() {
     );
     let line = process.line_with("cannot attach to the engine at wss://localhost:");
     assert!(line.contains("invalid peer certificate"), "{line}");
+}
+
+#[test]
+fn a_call_from_the_command_line_goes_through_tls_and_bears_a_login() {
+    let engine = Engine::start();
+    let directory = Directory::new("tls-call");
+    std::fs::write(directory.0.join("trusted.pem"), &engine.authority).unwrap();
+    let url = engine.url().replace("wss://", "wss://me:s3cret@");
+    let mut command = directory.command(&["call", "f", "{\"a\":1}", "--engine", &url]);
+    command.env("SSL_CERT_FILE", "trusted.pem");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let mut login = None;
+    #[allow(clippy::result_large_err, reason = "tungstenite's own")]
+    let heads = |request: &Request, response: Response| {
+        login = request.headers().get("authorization").cloned();
+        Ok(response)
+    };
+    let mut link = accept_hdr(engine.accept_bare(), heads).unwrap();
+    link.send(Message::text(
+        r#"{"type":"workerregistered","worker_id":"1"}"#,
+    ))
+    .unwrap();
+    let call = next(&mut link);
+    assert_eq!(
+        (&call["function_id"], &call["data"]),
+        (&json!("f"), &json!({"a": 1}))
+    );
+    let value = "x".repeat(900_000);
+    let answer = json!({
+        "type": "invocationresult", "invocation_id": call["invocation_id"], "function_id": "f",
+        "result": value,
+    });
+    link.send(Message::text(answer.to_string())).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(out, format!("\"{value}\"\n"));
+    assert_eq!(login.unwrap(), "Basic bWU6czNjcmV0");
+
+    // Nobody who is not trusted gets the login, and no message shows it.
+    let mut command = directory.command(&["call", "f", "--engine", &url]);
+    command.env("SSL_CERT_FILE", "none.pem");
+    let (code, said) = outcome(command.output().unwrap());
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("certificates: ") && !said.contains("s3cret"),
+        "{said}"
+    );
 }

@@ -14,6 +14,7 @@ mod auth;
 mod auth_function;
 mod bindings;
 mod command_line;
+mod commands;
 mod conformance;
 mod custom_stores;
 mod engine;

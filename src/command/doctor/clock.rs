@@ -104,7 +104,10 @@ mod tests {
             "hpet\n",
         )]);
         let slow = source(&tree.machine(), Duration::from_nanos(900));
-        assert_eq!((slow.state, &*slow.found), (State::Warning, "hpet, 900 ns a read"));
+        assert_eq!(
+            (slow.state, &*slow.found),
+            (State::Warning, "hpet, 900 ns a read")
+        );
         let quick = source(&tree.machine(), Duration::from_nanos(40));
         assert_eq!(quick.state, State::Ok);
         let ms = Duration::from_millis;

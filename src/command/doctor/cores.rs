@@ -67,7 +67,12 @@ fn quota(machine: &Machine, start: &Start) -> Finding {
     let stats = machine.group_files(Group::Cpu, "cpu.stat", "cpu.stat");
     let throttled = stats.first().and_then(|text| {
         let mut lines = text.lines();
-        lines.find_map(|line| line.strip_prefix("nr_throttled ")?.trim().parse::<u64>().ok())
+        lines.find_map(|line| {
+            line.strip_prefix("nr_throttled ")?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
     });
     let throttled = throttled.unwrap_or(0);
     let stopped = match throttled {
@@ -76,8 +81,7 @@ fn quota(machine: &Machine, start: &Start) -> Finding {
     };
     let found = format!("{cores:.2} cores{stopped}");
     let workers = start.cores.as_ref().map_or(1, |(workers, _)| *workers);
-    let means =
-        "when the quota of a period is used up, all threads stand still until the next, up to 100 ms";
+    let means = "when the quota of a period is used up, all threads stand still until the next, up to 100 ms";
     let state = match throttled > 0 || cores < workers as f64 + 0.5 {
         true => State::Warning,
         false => State::Ok,
@@ -93,7 +97,9 @@ fn quota(machine: &Machine, start: &Start) -> Finding {
 fn cores_of_quota(text: &str) -> Option<f64> {
     let mut words = text.split_whitespace();
     let quota: f64 = words.next()?.parse().ok()?;
-    let period: f64 = words.next().map_or(Some(100_000.0), |word| word.parse().ok())?;
+    let period: f64 = words
+        .next()
+        .map_or(Some(100_000.0), |word| word.parse().ok())?;
     (quota > 0.0 && period > 0.0).then(|| quota / period)
 }
 
@@ -114,12 +120,15 @@ fn siblings(machine: &Machine, usable: &[usize]) -> Finding {
     }
     match pairs.len() {
         0 => Finding::ok(NAME, "none: each is a core of its own"),
-        pairs => Finding::ok(NAME, format!("{pairs} cores show as two or more (hyper-threading)"))
-            .with(
-                State::Warning,
-                "two threads on one core do the work of about 1.3",
-                "for even latencies name one of each in server.pin (lscpu -e shows them)",
-            ),
+        pairs => Finding::ok(
+            NAME,
+            format!("{pairs} cores show as two or more (hyper-threading)"),
+        )
+        .with(
+            State::Warning,
+            "two threads on one core do the work of about 1.3",
+            "for even latencies name one of each in server.pin (lscpu -e shows them)",
+        ),
     }
 }
 
@@ -196,7 +205,10 @@ mod tests {
         let warning = |text: &str| (State::Warning, text.to_owned());
         assert_eq!(found("max 100000", "max 100000", ""), ok("none"));
         assert_eq!(found("max 100000", "400000 100000", ""), ok("4.00 cores"));
-        assert_eq!(found("50000 100000", "400000 100000", ""), warning("0.50 cores"));
+        assert_eq!(
+            found("50000 100000", "400000 100000", ""),
+            warning("0.50 cores")
+        );
         let stat = "usage_usec 5\nnr_throttled 7\n";
         let used_up = warning("4.00 cores; used up in 7 periods");
         assert_eq!(found("400000 100000", "max 100000", stat), used_up);
@@ -220,7 +232,11 @@ mod tests {
     fn siblings_and_stolen_time_are_told() {
         let sibling = "sys/devices/system/cpu/cpu0/topology/thread_siblings_list";
         let other = "sys/devices/system/cpu/cpu2/topology/thread_siblings_list";
-        let tree = Tree::with(&[(sibling, "0,2\n"), (other, "0,2\n"), ("proc/stat", "cpu  50 0 40 900 0 0 0 10 0 0\n")]);
+        let tree = Tree::with(&[
+            (sibling, "0,2\n"),
+            (other, "0,2\n"),
+            ("proc/stat", "cpu  50 0 40 900 0 0 0 10 0 0\n"),
+        ]);
         assert_eq!(siblings(&tree.machine(), &[0, 2]).state, State::Warning);
         assert_eq!(siblings(&tree.machine(), &[0]).state, State::Ok);
         assert_eq!(siblings(&tree.machine(), &[7]).state, State::Unknown);

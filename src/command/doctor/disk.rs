@@ -74,7 +74,10 @@ fn existing(path: &Path) -> PathBuf {
 fn kind(place: &Path, found: String) -> Finding {
     const NAME: &str = "disk";
     let Ok(of) = File::open(place).and_then(|file| Ok(fstatfs(&file)?)) else {
-        return Finding::unknown(NAME, format!("{found}: what file system that is is not told"));
+        return Finding::unknown(
+            NAME,
+            format!("{found}: what file system that is is not told"),
+        );
     };
     // As many bits as the numbers have.
     let magic = i64::from(of.f_type as u32);
@@ -118,7 +121,11 @@ fn free(store: &FileStore, wanted: &Path, place: &Path) -> Finding {
     let used = used_bytes(wanted);
     let segments = store.segment_bytes as u64 * 2;
     let mib = |bytes: u64| bytes >> 20;
-    let found = format!("{} MiB free, {} MiB used by the values", mib(free), mib(used));
+    let found = format!(
+        "{} MiB free, {} MiB used by the values",
+        mib(free),
+        mib(used)
+    );
     if of.f_files > 0 && of.f_favail < 64 {
         return Finding::ok(NAME, format!("{found}; no room for more files (inodes)")).with(
             State::Bad,
@@ -147,8 +154,13 @@ fn free(store: &FileStore, wanted: &Path, place: &Path) -> Finding {
 /// Of the files in a directory; none: it is not there.
 fn used_bytes(directory: &Path) -> u64 {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let files = entries.take(FILES_MAX).filter_map(|entry| entry.metadata().ok());
-    files.filter(fs::Metadata::is_file).map(|file| file.len()).sum()
+    let files = entries
+        .take(FILES_MAX)
+        .filter_map(|entry| entry.metadata().ok());
+    files
+        .filter(fs::Metadata::is_file)
+        .map(|file| file.len())
+        .sum()
 }
 
 /// How long each sync has taken, the shortest first.
@@ -196,7 +208,9 @@ fn synced(store: &FileStore, times: &[Duration]) -> Finding {
         times.len()
     );
     let (state, means) = match store.fsync {
-        Fsync::Always if median >= SYNC_BAD => (State::Bad, "each write waits so long for its answer"),
+        Fsync::Always if median >= SYNC_BAD => {
+            (State::Bad, "each write waits so long for its answer")
+        }
         Fsync::Always if median >= SYNC_SLOW => {
             (State::Warning, "each write waits so long for its answer")
         }
@@ -226,11 +240,15 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_not_there_stays_so_and_nothing_is_left_in_one_that_is() {
-        let directory = std::env::temp_dir().join(format!("iii-stream-disk-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("iii-stream-disk-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let below = directory.join("a/b");
         let findings = look(&store(&below, Fsync::Interval));
-        assert!(findings[0].found.contains("is not there yet; looked at"), "{findings:?}");
+        assert!(
+            findings[0].found.contains("is not there yet; looked at"),
+            "{findings:?}"
+        );
         assert_eq!(findings.len(), 3);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
         fs::write(&below.parent().unwrap().with_file_name("file"), "x").unwrap();
@@ -244,9 +262,15 @@ mod tests {
         let ms = Duration::from_millis;
         let state = |fsync, times: &[Duration]| synced(&store(Path::new("x"), fsync), times).state;
         assert_eq!(state(Fsync::Always, &[ms(1), ms(1), ms(30)]), State::Ok);
-        assert_eq!(state(Fsync::Always, &[ms(1), ms(30), ms(30)]), State::Warning);
+        assert_eq!(
+            state(Fsync::Always, &[ms(1), ms(30), ms(30)]),
+            State::Warning
+        );
         assert_eq!(state(Fsync::Always, &[ms(600); 3]), State::Bad);
         assert_eq!(state(Fsync::Interval, &[ms(30); 3]), State::Ok);
-        assert_eq!(state(Fsync::Never, &[ms(1), ms(1), ms(600)]), State::Warning);
+        assert_eq!(
+            state(Fsync::Never, &[ms(1), ms(1), ms(600)]),
+            State::Warning
+        );
     }
 }

@@ -137,7 +137,11 @@ mod tests {
             ("sys/fs/cgroup/cpu,cpuacct/x/old", "7"),
         ]);
         assert_eq!(tree.machine().group_files(Group::Cpu, "new", "old"), ["7"]);
-        assert!(tree.machine().group_files(Group::Memory, "new", "old").is_empty());
+        assert!(
+            tree.machine()
+                .group_files(Group::Memory, "new", "old")
+                .is_empty()
+        );
     }
 
     #[test]

@@ -15,7 +15,9 @@ pub(super) fn look(machine: &Machine, config: &Config, workers: usize) -> Vec<Fi
 fn room(machine: &Machine, config: &Config, workers: usize) -> Finding {
     const NAME: &str = "memory";
     let files = machine.group_files(Group::Memory, "memory.max", "memory.limit_in_bytes");
-    let of_group = files.iter().filter_map(|text| text.trim().parse::<u64>().ok());
+    let of_group = files
+        .iter()
+        .filter_map(|text| text.trim().parse::<u64>().ok());
     let all = meminfo(machine, "MemTotal:");
     let free = meminfo(machine, "MemAvailable:");
     let (Some(all), Some(free)) = (all, free) else {
@@ -91,7 +93,10 @@ mod tests {
         let found = |limit: &str| {
             let tree = Tree::with(&[
                 ("proc/self/cgroup", "0::/a\n"),
-                ("proc/meminfo", "MemTotal: 16777216 kB\nMemFree: 1 kB\nMemAvailable: 8388608 kB\n"),
+                (
+                    "proc/meminfo",
+                    "MemTotal: 16777216 kB\nMemFree: 1 kB\nMemAvailable: 8388608 kB\n",
+                ),
                 ("sys/fs/cgroup/a/memory.max", limit),
                 ("sys/fs/cgroup/a/memory.events", "oom 1\noom_kill 2\n"),
             ]);
@@ -101,9 +106,16 @@ mod tests {
         };
         let free = found("max\n");
         assert_eq!(free.state, State::Ok);
-        assert!(free.found.starts_with("16384 MiB, 8192 MiB of it available;"), "{free:?}");
+        assert!(
+            free.found
+                .starts_with("16384 MiB, 8192 MiB of it available;"),
+            "{free:?}"
+        );
         let small = found("536870912\n");
         assert_eq!(small.state, State::Warning);
-        assert!(small.found.starts_with("512 MiB (control group);"), "{small:?}");
+        assert!(
+            small.found.starts_with("512 MiB (control group);"),
+            "{small:?}"
+        );
     }
 }

@@ -38,11 +38,7 @@ pub(crate) struct Start {
 }
 
 /// Exit code 1: something will hurt.
-pub(crate) fn doctor(
-    reading: &Reading,
-    start: &Start,
-    as_json: bool,
-) -> anyhow::Result<ExitCode> {
+pub(crate) fn doctor(reading: &Reading, start: &Start, as_json: bool) -> anyhow::Result<ExitCode> {
     let findings = look(reading, start, &Machine::here());
     say(&match as_json {
         true => json(&findings),
@@ -69,7 +65,9 @@ fn look(reading: &Reading, start: &Start, machine: &Machine) -> Vec<Finding> {
     findings.extend(memory::look(machine, config, workers));
     match &config.store {
         StoreConfig::Files(files) => findings.extend(disk::look(files)),
-        StoreConfig::Memory => findings.push(Finding::ok("disk", "none: values end with the process")),
+        StoreConfig::Memory => {
+            findings.push(Finding::ok("disk", "none: values end with the process"))
+        }
         StoreConfig::Redis(redis) => findings.extend(redis::look(redis)),
     }
     // Last, so that it has been watched for some time.

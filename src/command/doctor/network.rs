@@ -77,7 +77,10 @@ fn ports(machine: &Machine, config: &Config) -> Vec<Finding> {
     const NAME: &str = "ports";
     let range = machine.numbers("proc/sys/net/ipv4/ip_local_port_range");
     let [first, last] = range[..] else {
-        return vec![Finding::unknown(NAME, "net.ipv4.ip_local_port_range cannot be read")];
+        return vec![Finding::unknown(
+            NAME,
+            "net.ipv4.ip_local_port_range cannot be read",
+        )];
     };
     let reserved = machine.text("proc/sys/net/ipv4/ip_local_reserved_ports");
     let reserved = reserved.unwrap_or_default();
@@ -85,15 +88,19 @@ fn ports(machine: &Machine, config: &Config) -> Vec<Finding> {
         let port = u64::from(port);
         !(first..=last).contains(&port) || is_listed(&reserved, port)
     };
-    let (safe, unsafe_): (Vec<u16>, Vec<u16>) =
-        ports_of(config).into_iter().partition(|port| is_free_of_others(*port));
+    let (safe, shared): (Vec<u16>, Vec<u16>) = ports_of(config)
+        .into_iter()
+        .partition(|port| is_free_of_others(*port));
     let mut findings = Vec::new();
+    if safe.is_empty() && shared.is_empty() {
+        findings.push(Finding::ok(NAME, "0: any that is free"));
+    }
     if !safe.is_empty() {
         let found = format!("{}: no outgoing connection takes them", listed(&safe));
         findings.push(Finding::ok(NAME, found));
     }
-    if !unsafe_.is_empty() {
-        let ports = listed(&unsafe_);
+    if !shared.is_empty() {
+        let ports = listed(&shared);
         let found = format!("{ports}: among those of outgoing connections ({first} to {last})");
         let keep = match reserved.trim() {
             "" => ports.replace(", ", ","),
@@ -144,8 +151,12 @@ fn tcp_memory(machine: &Machine, config: &Config) -> Finding {
         _ => State::Ok,
     };
     let means = match used >= pressure {
-        true => "the kernel keeps less for each socket now, and at the limit it drops what comes in",
-        false => "with so many subscribers, each a little behind, the kernel would drop what comes in",
+        true => {
+            "the kernel keeps less for each socket now, and at the limit it drops what comes in"
+        }
+        false => {
+            "with so many subscribers, each a little behind, the kernel would drop what comes in"
+        }
     };
     let pages = (wanted / page).max(most).saturating_mul(2);
     Finding::ok(NAME, found).with(
@@ -186,7 +197,10 @@ mod tests {
         assert_eq!(findings[0].state, State::Ok);
         assert!(findings[0].found.starts_with("3112:"));
         assert_eq!(findings[1].state, State::Warning);
-        assert!(findings[1].todo.contains("reserved_ports=49134,"), "{findings:?}");
+        assert!(
+            findings[1].todo.contains("reserved_ports=49134,"),
+            "{findings:?}"
+        );
         assert!(found("80\n")[1].todo.contains("=80,49134,"));
         assert_eq!(found("80,49000-49200\n").len(), 1);
     }

@@ -124,7 +124,10 @@ fn version(shown: &str, info: &Info) -> Finding {
         return Finding::unknown(NAME, format!("{shown}: its user may not ask for INFO"));
     };
     let found = format!("{shown}: version {}", Shown(version));
-    let first = version.split('.').next().and_then(|part| part.parse::<u32>().ok());
+    let first = version
+        .split('.')
+        .next()
+        .and_then(|part| part.parse::<u32>().ok());
     let is_old = first.is_some_and(|first| first < VERSION_MIN);
     let is_cluster = info.of("cluster_enabled") == Some("1");
     let found = match is_cluster {
@@ -159,7 +162,11 @@ fn round_trip(redis: &mut Redis) -> Finding {
     times.sort_unstable();
     let (median, most) = (times[PINGS / 2], times[PINGS - 1]);
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
-    let found = format!("{:.2} ms in the middle, {:.2} ms at most", ms(median), ms(most));
+    let found = format!(
+        "{:.2} ms in the middle, {:.2} ms at most",
+        ms(median),
+        ms(most)
+    );
     let state = match median >= ROUND_TRIP_SLOW {
         true => State::Warning,
         false => State::Ok,
@@ -213,14 +220,23 @@ fn full(redis: &mut Redis, info: &Info) -> Finding {
 fn output_buffer(redis: &mut Redis) -> Finding {
     const NAME: &str = "redis channel";
     let Some(limits) = redis.setting("client-output-buffer-limit") else {
-        return Finding::unknown(NAME, "its user may not ask for CONFIG GET client-output-buffer-limit");
+        return Finding::unknown(
+            NAME,
+            "its user may not ask for CONFIG GET client-output-buffer-limit",
+        );
     };
     of_output_buffer(NAME, &limits)
 }
 
 fn of_output_buffer(name: &'static str, limits: &str) -> Finding {
-    let mut words = limits.split_whitespace().skip_while(|word| *word != "pubsub");
-    let limits: Vec<u64> = words.by_ref().skip(1).map_while(|word| word.parse().ok()).collect();
+    let mut words = limits
+        .split_whitespace()
+        .skip_while(|word| *word != "pubsub");
+    let limits: Vec<u64> = words
+        .by_ref()
+        .skip(1)
+        .map_while(|word| word.parse().ok())
+        .collect();
     let [hard, soft, seconds] = limits[..] else {
         return Finding::unknown(name, "its limit of what waits for a subscriber is not told");
     };
@@ -286,7 +302,10 @@ mod tests {
         let of = |limits: &str| of_output_buffer("redis channel", limits);
         let default = of("normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60");
         assert_eq!(default.state, State::Ok);
-        assert_eq!(default.found, "a subscriber may be 32 MiB behind, or 8 MiB for 60 s");
+        assert_eq!(
+            default.found,
+            "a subscriber may be 32 MiB behind, or 8 MiB for 60 s"
+        );
         assert_eq!(of("pubsub 1048576 0 0").state, State::Warning);
         assert_eq!(of("pubsub 0 0 0").state, State::Ok);
         assert_eq!(of("normal 0 0 0").state, State::Unknown);
@@ -299,7 +318,10 @@ mod tests {
         assert_eq!(version("x", &new).state, State::Ok);
         assert!(role(&new).is_none());
         assert_eq!(version("x", &info("redis_version:4.0.1")).state, State::Bad);
-        assert_eq!(version("x", &info("redis_version:7.2\ncluster_enabled:1")).state, State::Bad);
+        assert_eq!(
+            version("x", &info("redis_version:7.2\ncluster_enabled:1")).state,
+            State::Bad
+        );
         assert_eq!(version("x", &info("")).state, State::Unknown);
         assert!(role(&info("role:slave")).is_some());
     }

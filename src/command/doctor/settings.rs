@@ -100,15 +100,25 @@ mod tests {
             open_files(&reading, &start)
         };
         let plain = "workers:\n- {name: iii-stream, config: {host: 127.0.0.1}}\n- {name: iii-worker-manager, config: {host: 127.0.0.1}}\n";
-        let asked = plain.replace("}}\n- {name: iii-w", "}, server: {limits: {connections: 5000}}}\n- {name: iii-w");
+        let asked = plain.replace(
+            "}}\n- {name: iii-w",
+            "}, server: {limits: {connections: 5000}}}\n- {name: iii-w",
+        );
         assert_eq!(state(plain, 1_000_000).state, State::Ok);
         assert_eq!(state(plain, 19_000).state, State::Warning);
         assert_eq!(state(plain, 903).state, State::Bad);
         let bad = state(&asked, 4999);
         assert_eq!(bad.state, State::Bad);
-        assert_eq!(bad.found, "limit 1024: 903 subscribers at most, limits.connections is 5000");
+        assert_eq!(
+            bad.found,
+            "limit 1024: 903 subscribers at most, limits.connections is 5000"
+        );
         assert_eq!(bad.means, "subscriber 5000 is answered 503");
-        assert!(bad.todo.starts_with("LimitNOFILE= (systemd)"), "{}", bad.todo);
+        assert!(
+            bad.todo.starts_with("LimitNOFILE= (systemd)"),
+            "{}",
+            bad.todo
+        );
     }
 
     #[test]

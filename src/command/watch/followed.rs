@@ -9,7 +9,7 @@ use serde_json::json;
 use tungstenite::Message;
 use uuid::Uuid;
 
-use super::super::call::{Port, Said, answer_of};
+use super::super::call::{Port, Said};
 use super::super::client::{Client, ClientError};
 use super::super::output::name;
 use super::super::place::Looks;
@@ -40,9 +40,7 @@ enum Way {
     /// As a subscriber.
     Joined,
     /// As a worker program, whose function a trigger calls.
-    Trigger {
-        function: String,
-    },
+    Trigger { function: String },
 }
 
 /// What a message on the stream port is.
@@ -95,7 +93,7 @@ impl Followed {
         })
     }
 
-    /// Waits until the trigger is in force: what is called behind it is answered.
+    /// Waits until the trigger is in force: what is said behind it is answered.
     fn trigger(looks: &Looks, watch: &Watch<'_>) -> anyhow::Result<Followed> {
         let mut port = Port::open(looks, watch.within)?;
         let function = format!("iii-stream::watch::{}", Uuid::new_v4());
@@ -108,21 +106,16 @@ impl Followed {
             "config": {"stream_name": watch.stream},
         });
         port.send(trigger.to_string())?;
-        let id = port.invoke("engine::workers::list", "{}", None)?;
+        port.send(json!({"type": "ping"}).to_string())?;
         let until = Instant::now() + watch.within;
         loop {
             let Some(text) = port.next(until)? else {
-                anyhow::bail!(
-                    "{} does not answer within {:?}",
-                    port.place(),
-                    watch.within
-                );
+                anyhow::bail!("{} does not answer within {:?}", port.place(), watch.within);
             };
             if let Some(why) = refusal_of(&text) {
                 anyhow::bail!("{} refuses the trigger: {why}", port.place());
             }
-            // Also an error: a port with `rbac` may not show its workers.
-            if answer_of(&text, &id).is_some() {
+            if serde_json::from_str::<Said<'_>>(&text).is_ok_and(|said| said.kind == "pong") {
                 break;
             }
         }
@@ -160,7 +153,9 @@ impl Followed {
             Way::Joined => Ok(of_subscriber(text)),
             Way::Trigger { function } => {
                 if let Some(why) = refusal_of(text) {
-                    return Ok(Some(Heard::Refused(format!("the trigger is refused: {why}"))));
+                    return Ok(Some(Heard::Refused(format!(
+                        "the trigger is refused: {why}"
+                    ))));
                 }
                 let Ok(said) = serde_json::from_str::<Said<'_>>(text) else {
                     return Ok(None);
@@ -206,7 +201,9 @@ fn of_subscriber(text: &str) -> Option<Heard> {
 /// Why a trigger is not registered, if the message says so.
 fn refusal_of(text: &str) -> Option<String> {
     let said: Said<'_> = serde_json::from_str(text).ok()?;
-    let failure = said.error.filter(|_| said.kind == "triggerregistrationresult")?;
+    let failure = said
+        .error
+        .filter(|_| said.kind == "triggerregistrationresult")?;
     Some(failure.line())
 }
 
@@ -225,7 +222,10 @@ mod tests {
         assert_eq!(heard(sync), sync);
         let refused = r#"{"type":"stream","event":{"type":"unauthorized"}}"#;
         assert_eq!(heard(refused), "unauthorized");
-        assert_eq!(heard(r#"{"type":"workerregistered","worker_id":"1"}"#), "this");
+        assert_eq!(
+            heard(r#"{"type":"workerregistered","worker_id":"1"}"#),
+            "this"
+        );
         assert_eq!(heard("1"), "");
     }
 }

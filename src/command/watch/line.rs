@@ -102,12 +102,18 @@ mod tests {
     #[test]
     fn a_frame_is_one_line_whatever_its_names_are() {
         let frame = |id: &str, event: &str| {
-            format!(r#"{{"type":"stream","timestamp":0,"streamName":"s","groupId":"a\"\n{{b}}","id":{id},"event":{event}}}"#)
+            format!(
+                r#"{{"type":"stream","timestamp":0,"streamName":"s","groupId":"a\"\n{{b}}","id":{id},"event":{event}}}"#
+            )
         };
         let line = |id, event, with_group| of_frame(&frame(id, event), with_group).unwrap();
         assert_eq!(
-            line(r#""i""#, r#"{"type":"create","data":{ "x":
- 1.0}}"#, false),
+            line(
+                r#""i""#,
+                r#"{"type":"create","data":{ "x":
+ 1.0}}"#,
+                false
+            ),
             r#"1970-01-01T00:00:00.000Z create i {"x":1.0}"#
         );
         assert_eq!(
@@ -115,7 +121,11 @@ mod tests {
             r#"1970-01-01T00:00:00.000Z delete "a\"\n{b}" "\u001b[2J" null"#
         );
         assert_eq!(
-            line("null", r#"{"type":"event","event":{"type":"ty ping","data":[1]}}"#, false),
+            line(
+                "null",
+                r#"{"type":"event","event":{"type":"ty ping","data":[1]}}"#,
+                false
+            ),
             r#"1970-01-01T00:00:00.000Z event  "ty ping" [1]"#
         );
         assert_eq!(of_frame("{}", true), None);

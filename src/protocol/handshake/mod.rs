@@ -526,7 +526,7 @@ mod tests {
             "/Stream/s/g",
             "/STREAM",
             "/streamss/s/g",
-            "/health",
+            "/healthz",
             "*",
             "stream/s/g",
             "/x/stream/s/g",
@@ -595,6 +595,36 @@ mod tests {
         let plain = b"GET /ws/channels/c1 HTTP/1.1\r\n\r\n";
         assert_eq!(refused(Port::Worker, plain), Refusal::ChannelNotFound);
         assert_eq!(target(Port::Stream, channel), None);
+    }
+
+    #[test]
+    fn health_is_asked_for_without_an_upgrade_and_on_the_stream_port_only() {
+        let is = |port, head: &str| refused(port, format!("{head}\r\n\r\n").as_bytes());
+        for path in ["/health", "/health?from=lb", "http://host/health"] {
+            let get = format!("GET {path} HTTP/1.0");
+            assert_eq!(is(Port::Stream, &get), Refusal::Health);
+            assert_eq!(is(Port::Worker, &get), Refusal::NotFound);
+        }
+        let head = "HEAD /health HTTP/1.1";
+        assert_eq!(is(Port::Stream, head), Refusal::HealthOfHead);
+        for other in [
+            "POST /health",
+            "GET /health/",
+            "GET /healthz",
+            "GET /Health",
+        ] {
+            assert_eq!(
+                is(Port::Stream, &format!("{other} HTTP/1.1")),
+                Refusal::NotFound
+            );
+        }
+        let date = UNIX_EPOCH + Duration::from_secs(1_795_474_326);
+        let answer =
+            |refusal: Refusal| String::from_utf8(refusal.response(Port::Stream, date)).unwrap();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 2\r\n\
+            cache-control: no-store\r\nconnection: close\r\ndate: Mon, 23 Nov 2026 22:52:06 GMT\r\n\r\n";
+        assert_eq!(answer(Refusal::Health), format!("{head}ok"));
+        assert_eq!(answer(Refusal::HealthOfHead), head);
     }
 
     #[test]
