@@ -45,6 +45,8 @@
 //! holds is parsed once, into what `protocol` goes by. `log`, `metrics`, `reading`, `time` and
 //! `collections` know nothing of the others. `protocol`, `shard` and `fanout` are pure. `subscribers` is
 //! all that a worker decides: it has no I/O, and the simulation runs it as it is; `worker` is its shell.
+//! What the program does beside serving (`call`, `watch`, `doctor` and the like) stands in `src/command`,
+//! beside `main`, and does not name `server`.
 
 pub mod cli;
 pub mod collections;

@@ -18,6 +18,8 @@ const FAST: [&str; 7] = [
 /// A read that takes longer goes through the kernel, or a device.
 const READ_SLOW: Duration = Duration::from_nanos(300);
 const READS: u32 = 20_000;
+/// How long it is watched at least.
+const WATCHED: Duration = Duration::from_millis(300);
 /// Both clocks drift apart by less, where nobody sets one.
 const STEP: Duration = Duration::from_millis(5);
 
@@ -41,6 +43,7 @@ impl Clock {
             std::hint::black_box(Instant::now());
         }
         let read = began.elapsed() / READS;
+        std::thread::sleep(WATCHED.saturating_sub(self.monotonic.elapsed()));
         let by_monotonic = self.monotonic.elapsed();
         let by_wall = self.wall.elapsed().map_err(|error| error.duration());
         vec![source(machine, read), steps(machine, by_monotonic, by_wall)]

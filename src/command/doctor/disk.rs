@@ -251,7 +251,7 @@ mod tests {
         );
         assert_eq!(findings.len(), 3);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
-        fs::write(&below.parent().unwrap().with_file_name("file"), "x").unwrap();
+        fs::write(directory.join("file"), "x").unwrap();
         let file = look(&store(&directory.join("file"), Fsync::Interval));
         assert_eq!((file.len(), file[0].state), (1, State::Bad));
         fs::remove_dir_all(&directory).unwrap();
