@@ -24,10 +24,10 @@
 //! # The path of one `stream::set`
 //!
 //! ```text
-//! SDK bytes     engine/embedded.rs      read until nothing is there or the turn's budget is used
+//! SDK bytes     engine/sockets.rs       read until nothing is there or the turn's budget is used
 //!  → call       protocol/call           EngineMessage; data stays text
 //!  → input      protocol/input          names and data checked; json/value is as strict as a tree
-//!  → command    engine/serve.rs         to the command mailbox of mesh.owner_of(group)
+//!  → command    broker/calls/streams    to the command mailbox of mesh.owner_of(group)
 //!  → shard      shard/mod.rs            apply(command, &mut effects)
 //!  → effects    subscribers/mod.rs      writes → store; on acceptance: replies, events
 //!  → frame      mesh                    one message to the open mailbox of each worker that listens
@@ -39,15 +39,17 @@
 //! # Layers
 //!
 //! ```text
-//! main → server → worker | store | engine → subscribers | net → mesh → shard | fanout → protocol → id
+//! main → server → worker | store | engine → subscribers | broker | net → mesh → shard | fanout → protocol → id
 //! ```
 //! Arrows point right only; `tests/layers.rs` holds them to it. `config` stands beside `shard`: what it
 //! holds is parsed once, into what `protocol` goes by. `log`, `metrics`, `reading`, `time` and
 //! `collections` know nothing of the others. `protocol`, `shard` and `fanout` are pure. `subscribers` is
 //! all that a worker decides: it has no I/O, and the simulation runs it as it is; `worker` is its shell.
+//! `broker` is the same of the engine thread, and `engine` its shell.
 //! What the program does beside serving (`call`, `watch`, `doctor` and the like) stands in `src/command`,
 //! beside `main`, and does not name `server`.
 
+mod broker;
 pub mod cli;
 pub mod collections;
 pub mod config;

@@ -2,10 +2,10 @@
 //! `circles` has what holds between single files.
 //!
 //! ```text
-//! main → server → worker | store | engine → subscribers | net → mesh → shard | fanout → protocol → collections → id
+//! main → server → worker | store | engine → subscribers | broker | net → mesh → shard | fanout → protocol → collections → id
 //!      → command
 //! ```
-//! `subscribers` is what `worker` runs: it has no I/O, so `net` and it do not name each other.
+//! `subscribers` is what `worker` runs, `broker` what `engine` does: they have no I/O, so neither names `net`.
 //! `command`, what the program does beside serving, stands beside `server` and does not name it.
 //! `config` stands beside `shard` and `fanout`: its settings are made of what `protocol` goes by. Beside
 //! `id` at the end stand `log`, `metrics`, `reading` and `time`: they name nothing of ours, and all may use them.
@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Who may be named by whom: only what has a higher number, and itself.
-const LAYERS: [(&str, u32); 21] = [
+const LAYERS: [(&str, u32); 22] = [
     ("main", 0),
     ("command", 1),
     ("cli", 1),
@@ -28,6 +28,7 @@ const LAYERS: [(&str, u32); 21] = [
     ("store", 2),
     ("engine", 2),
     ("subscribers", 3),
+    ("broker", 3),
     ("net", 3),
     ("mesh", 4),
     ("shard", 5),
@@ -195,20 +196,14 @@ fn shard_fanout_and_protocol_are_pure() {
 }
 
 /// They take part in the mesh, and times are handed to them: a time may be named and not read.
-#[test]
-fn subscribers_have_no_socket_poll_clock_thread_chance_or_log() {
-    let reads_time = [
-        "Instant::now",
-        "Now::read",
-        "TurnClock",
-        "uuid",
-        "crate::log",
-    ];
+fn check_core(core: &str, more: &[&str]) {
+    let reads_time = ["Instant::now", "Now::read", "TurnClock"];
     let impure = IMPURE.iter().filter(|name| **name != "Instant");
-    let impure: Vec<&str> = impure.copied().chain(reads_time).collect();
+    let impure = impure.chain(&reads_time).chain(more);
+    let impure: Vec<&str> = impure.copied().collect();
     let mut found = 0;
     for source in sources() {
-        if source.module == "subscribers" {
+        if source.module == core {
             found += 1;
             for name in &impure {
                 let is_used = names(&source.code, name);
@@ -217,6 +212,17 @@ fn subscribers_have_no_socket_poll_clock_thread_chance_or_log() {
         }
     }
     assert!(found > 5, "they were found");
+}
+
+#[test]
+fn subscribers_have_no_socket_poll_clock_thread_chance_or_log() {
+    check_core("subscribers", &["uuid", "crate::log"]);
+}
+
+/// It gives workers and calls their names, which nobody may guess.
+#[test]
+fn the_broker_has_no_socket_poll_clock_thread_or_log() {
+    check_core("broker", &[]);
 }
 
 /// Whether the code has that name as a whole word.

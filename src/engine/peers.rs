@@ -1,116 +1,40 @@
-//! The SDK workers' sockets, or the one to the engine whose worker we are: few, each with buffers of
-//! its own.
-//!
-//! What is to be sent is collected (`outgoing`) and goes out in one write a turn.
+//! The SDK workers' sockets, or the one to the engine whose worker we are: how far each is, and what of
+//! it has been read or could not be written. Who is behind it stands with the broker.
 
-use std::collections::{BTreeMap, BTreeSet, btree_set};
+use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Instant;
 
 use mio::Registry;
-use mio::net::TcpStream;
-use uuid::Uuid;
 
-use crate::collections::Named;
-use crate::fanout::Written;
-use crate::id::{SlotId, Text};
+use crate::broker::Members;
+use crate::fanout::Written as OnSocket;
+use crate::id::SlotId;
 use crate::net::channel::Channel;
-use crate::protocol::answer::ResultBody;
 use crate::protocol::connection::{self, Sender};
 use crate::protocol::handshake::HeadReader;
-use crate::protocol::rbac::Access;
 use crate::reading::Unread;
-
-use super::calls::Caller;
-use super::outgoing::{Answer, Unsent};
-use super::parked::Parked;
-use super::profile::Profile;
-use super::renamed::Names;
-
-/// Calls of one peer that may be under way and have long answers (lists): what the answers hold is
-/// known only when they come.
-const LISTS_UNDER_WAY_MAX: u32 = 4;
-
-/// A registration that a function is asked about.
-pub(super) struct AskedAbout {
-    /// As a message.
-    pub(super) text: Box<str>,
-    pub(super) came_as: CameAs,
-}
-
-/// How a registration has come.
-pub(super) enum CameAs {
-    Message,
-    /// Whoever waits for the call's answer, if anybody does.
-    Call(Option<Caller>),
-}
-
-/// Functions to be gone through bit by bit.
-pub(super) type FunctionIds = btree_set::IntoIter<Box<str>>;
 
 /// One socket on the worker port, or the link to an engine.
 pub(super) struct Peer {
     pub(super) socket: Channel,
     pub(super) phase: Phase,
-    /// What it is called by everybody; given at the upgrade.
-    pub(super) worker_id: Uuid,
-    /// Whoever says it takes its place. None: nobody can.
-    pub(super) reattach_token: Option<Box<str>>,
-    /// It has said something, so it takes nobody's place any more.
-    pub(super) has_spoken: bool,
     /// The number of the listener that it came to.
     pub(super) listener: usize,
-    /// What it may do.
-    pub(super) access: Arc<Access>,
-    /// Where it connects from.
-    pub(super) ip: Option<IpAddr>,
+    is_link: bool,
     /// It counts among those that were let in.
     is_let_in: bool,
-    /// Since when it is there as an SDK worker, in ms since 1970.
-    pub(super) connected_at_ms: Option<u64>,
-    /// What it tells about itself.
-    pub(super) profile: Profile,
-    /// Where its functions stand. None: in `default`.
-    pub(super) namespace: Option<Text>,
-    /// Functions that it registered, those included that a newer worker serves.
-    pub(super) functions: BTreeSet<Box<str>>,
-    /// What of it stands under other ids than its own.
-    pub(super) names: Names,
-    /// A registration of it while a function is asked about that. Meanwhile it is not read.
-    pub(super) asked_about: Option<AskedAbout>,
-    /// Commands that found their owner full, in order. While there are any it is not read.
-    pub(super) parked: Parked,
-    /// When the call that is parked has waited long enough; `None` for one without an id.
-    pub(super) parked_until: Option<Instant>,
-    /// Calls of lists under way.
-    pub(super) lists_under_way: u32,
-    /// What it has brought about and is still being done in turns.
-    pub(super) work_under_way: u32,
-    /// Trigger calls that found its queue full, since that was last told.
-    pub(super) drops: u64,
-    pub(super) drops_said_at: Option<Instant>,
-    /// When something has come from it last. Only the link's is kept.
-    pub(super) heard_at: Instant,
-    unsent: Unsent,
     is_blocked: bool,
     pub(super) unread: Unread,
     pub(super) is_queued: bool,
-    /// It stands among those that are to be written to.
-    is_dirty: bool,
     /// What of it is counted in the sums of all.
     counted: Counted,
     /// Of its message that is not whole: the how manieth that has begun, and what has come of it.
     partial: Option<(u64, usize)>,
 }
 
-/// What sockets hold.
+/// What sockets hold that are not let in: how many, and what has come from these.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Counted {
-    /// Unsent.
-    unsent_bytes: usize,
-    /// Of sockets that are not let in: how many, and what has come from them.
     waiting: usize,
     waiting_bytes: usize,
 }
@@ -136,35 +60,16 @@ pub(super) enum Phase {
 }
 
 impl Peer {
-    fn new(socket: Channel, phase: Phase) -> Peer {
+    fn new(socket: Channel, phase: Phase, listener: usize, is_link: bool) -> Peer {
         Peer {
             socket,
             phase,
-            worker_id: Uuid::nil(),
-            reattach_token: None,
-            has_spoken: false,
-            listener: 0,
-            access: Arc::new(Access::unlimited()),
-            ip: None,
+            listener,
+            is_link,
             is_let_in: false,
-            connected_at_ms: None,
-            profile: Profile::default(),
-            namespace: None,
-            functions: BTreeSet::new(),
-            names: Names::default(),
-            asked_about: None,
-            parked: Parked::default(),
-            parked_until: None,
-            lists_under_way: 0,
-            work_under_way: 0,
-            drops: 0,
-            drops_said_at: None,
-            heard_at: Instant::now(),
-            unsent: Unsent::default(),
-            is_blocked: false,
+            is_blocked: is_link, // until the poll says that it takes bytes
             unread: Unread::default(),
             is_queued: false,
-            is_dirty: false,
             counted: Counted::default(),
             partial: None,
         }
@@ -178,7 +83,6 @@ impl Peer {
             _ => None,
         };
         Counted {
-            unsent_bytes: self.unsent_bytes(),
             waiting: usize::from(waiting.is_some()),
             waiting_bytes: waiting.unwrap_or(0),
         }
@@ -187,7 +91,7 @@ impl Peer {
     /// What has come of its message that is not whole. Not of the link's: there is but one.
     fn partial_bytes(&self) -> usize {
         match &self.phase {
-            Phase::Work(open) | Phase::Telemetry(open) if !open.is_paused() && !self.is_link() => {
+            Phase::Work(open) | Phase::Telemetry(open) if !open.is_paused() && !self.is_link => {
                 open.kept_bytes()
             }
             _ => 0,
@@ -204,94 +108,43 @@ impl Peer {
 
     /// Whether it is the link to an engine.
     pub(super) fn is_link(&self) -> bool {
-        self.unsent.is_of_client()
+        self.is_link
     }
 
     /// Whose frames come from it.
     pub(super) fn sender(&self) -> Sender {
-        match self.is_link() {
+        match self.is_link {
             true => Sender::Server,
             false => Sender::Client,
         }
     }
-
-    /// Bytes that wait unsent.
-    pub(super) fn unsent_bytes(&self) -> usize {
-        self.unsent.bytes()
-    }
-
-    /// The same without answers that are not written out yet.
-    pub(super) fn written_bytes(&self) -> usize {
-        self.unsent.written_bytes()
-    }
-
-    /// When the first of its answers that are held may leave.
-    pub(super) fn held_until(&self) -> Option<Instant> {
-        self.unsent.held_until()
-    }
-
-    /// Whether its socket is to be left unread: what it asked for has not found room, or nobody
-    /// has let it in yet. The link never is, for all programs behind the engine share it: calls
-    /// beyond its bounds are refused.
-    pub(super) fn is_held(&self, unsent_bytes_max: usize) -> bool {
-        let is_full = matches!(self.phase, Phase::Admission { .. })
-            || !self.parked.is_empty()
-            || self.asked_about.is_some()
-            || self.unsent_bytes() > unsent_bytes_max
-            || self.work_under_way > 0
-            || self.lists_under_way >= LISTS_UNDER_WAY_MAX;
-        is_full && !self.is_link()
-    }
 }
 
-impl Peer {
-    /// Writes until nothing is left or the socket takes no more.
-    fn write(&mut self, text: &mut Vec<u8>) -> Liveness {
-        match self.socket.flush() {
-            Written::All => {}
-            Written::Part(_) => self.is_blocked = true,
-            Written::Gone => return Liveness::Dead,
-        }
-        loop {
-            let unsent = self.unsent.next(text);
-            if self.is_blocked || unsent.is_empty() {
-                return Liveness::Alive;
-            }
-            let len = unsent.len();
-            match self.socket.write(unsent) {
-                Written::All => self.unsent.advance(len),
-                Written::Part(len) => {
-                    self.unsent.advance(len);
-                    self.is_blocked = true;
-                }
-                Written::Gone => return Liveness::Dead,
-            }
-        }
-    }
-}
-
-/// Whether a socket can still be written to.
+/// What has become of a socket that was written to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Liveness {
+pub(super) enum Written {
     Alive,
     Dead,
+    /// It is not there.
+    Gone,
 }
 
 impl Counted {
     /// The sums once a part of them is another than before.
     fn with(self, now: Counted, before: Counted) -> Counted {
         Counted {
-            unsent_bytes: self.unsent_bytes + now.unsent_bytes - before.unsent_bytes,
             waiting: self.waiting + now.waiting - before.waiting,
             waiting_bytes: self.waiting_bytes + now.waiting_bytes - before.waiting_bytes,
         }
     }
 }
 
-/// The sockets on the worker port.
+/// The sockets on the worker port. Their ids are those of the broker's members.
 #[derive(Default)]
 pub(super) struct Peers {
-    slots: Named<Peer>,
+    /// By the slots of their ids.
+    slots: Vec<Option<(SlotId, Peer)>>,
+    len: usize,
     /// Those that the worker port has let in.
     let_in: usize,
     /// What all of them hold.
@@ -301,64 +154,54 @@ pub(super) struct Peers {
     partials: BTreeMap<u64, SlotId>,
     partials_begun: u64,
     partial_bytes: usize,
-    /// Those with something to send, each once.
-    dirty: Vec<SlotId>,
-    /// The text of the message being written.
-    text: Vec<u8>,
 }
 
 impl Peers {
     pub(super) fn insert(
         &mut self,
-        stream: TcpStream,
+        id: SlotId,
+        socket: Channel,
         listener: usize,
         registry: &Registry,
-    ) -> io::Result<SlotId> {
-        let ip = stream.peer_addr().ok().map(|address| address.ip());
+    ) -> io::Result<()> {
         let head = Phase::Handshake {
             bytes: Vec::new(),
             head: HeadReader::default(),
         };
-        let mut peer = Peer::new(Channel::plain(stream), head);
-        peer.listener = listener;
-        peer.ip = ip.map(|ip| ip.to_canonical());
-        self.watch(peer, registry)
+        self.watch(id, Peer::new(socket, head, listener, false), registry)
     }
 
-    /// The link to an engine, which connects: `request` is sent when it has, and asks for an upgrade
-    /// with that key.
+    /// The link to an engine, which connects. Its upgrade is asked for with that key.
     pub(super) fn insert_link(
         &mut self,
+        id: SlotId,
         socket: Channel,
-        request: Vec<u8>,
         key: String,
         registry: &Registry,
-    ) -> io::Result<SlotId> {
+    ) -> io::Result<()> {
         let dial = Phase::Dial {
             bytes: Vec::new(),
             key,
         };
-        let mut peer = Peer::new(socket, dial);
-        peer.unsent = Unsent::of_link(request);
-        peer.is_blocked = true; // until the poll says that it takes bytes
-        self.watch(peer, registry)
+        self.watch(id, Peer::new(socket, dial, 0, true), registry)
     }
 
-    fn watch(&mut self, peer: Peer, registry: &Registry) -> io::Result<SlotId> {
-        let id = self.slots.insert(peer);
-        let registered = match self.slots.get_mut(id) {
-            Some(peer) => peer.socket.register(id, registry),
-            None => Err(io::Error::other("a slot just filled is empty")),
-        };
-        if registered.is_err() {
-            self.slots.remove(id);
+    fn watch(&mut self, id: SlotId, mut peer: Peer, registry: &Registry) -> io::Result<()> {
+        peer.socket.register(id, registry)?;
+        let slot = id.slot as usize;
+        if self.slots.len() <= slot {
+            self.slots.resize_with(slot + 1, || None);
         }
+        self.slots[slot] = Some((id, peer));
+        self.len += 1;
         self.count(id);
-        registered.map(|()| id)
+        Ok(())
     }
 
     pub(super) fn remove(&mut self, id: SlotId, registry: &Registry) -> Option<Peer> {
-        let mut peer = self.slots.remove(id)?;
+        self.get(id)?;
+        let (_, mut peer) = self.slots.get_mut(id.slot as usize)?.take()?;
+        self.len -= 1;
         self.let_in -= usize::from(peer.is_let_in);
         self.counted = self.counted.with(Counted::default(), peer.counted);
         self.forget_partial(peer.partial);
@@ -367,40 +210,44 @@ impl Peers {
     }
 
     pub(super) fn get(&self, id: SlotId) -> Option<&Peer> {
-        self.slots.get(id)
+        let (of, peer) = self.slots.get(id.slot as usize)?.as_ref()?;
+        (*of == id).then_some(peer)
     }
 
     pub(super) fn get_mut(&mut self, id: SlotId) -> Option<&mut Peer> {
-        self.slots.get_mut(id)
+        let (of, peer) = self.slots.get_mut(id.slot as usize)?.as_mut()?;
+        (*of == id).then_some(peer)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.len == 0
     }
 
     pub(super) fn len(&self) -> usize {
-        self.slots.len()
+        self.len
     }
 
     /// Has the sums of all hold what the socket holds now.
     pub(super) fn count(&mut self, id: SlotId) {
-        if let Some(peer) = self.slots.get_mut(id) {
+        let counted = self.counted;
+        if let Some(peer) = self.get_mut(id) {
             let now = peer.count();
-            self.counted = self.counted.with(now, peer.counted);
+            let counted = counted.with(now, peer.counted);
             peer.counted = now;
+            self.counted = counted;
         }
     }
 
     /// Counts what has come of a message that is not whole. `is_next`: the one before is whole now.
     pub(super) fn count_partial(&mut self, id: SlotId, is_next: bool) {
-        let Some(peer) = self.slots.get_mut(id) else {
+        let next = self.partials_begun + 1;
+        let Some(peer) = self.get_mut(id) else {
             return;
         };
         let before = peer.partial.take();
         let began = before.map(|(began, _)| began).filter(|_| !is_next);
         let bytes = peer.partial_bytes();
         if bytes > 0 {
-            let next = self.partials_begun + 1;
             peer.partial = Some((began.unwrap_or(next), bytes));
         }
         let now = peer.partial;
@@ -425,11 +272,6 @@ impl Peers {
         (self.partial_bytes, first.copied())
     }
 
-    /// What waits unsent for all of them.
-    pub(super) fn unsent_bytes(&self) -> usize {
-        self.counted.unsent_bytes
-    }
-
     /// How many are not let in, and what has come from these.
     pub(super) fn waiting(&self) -> (usize, usize) {
         (self.counted.waiting, self.counted.waiting_bytes)
@@ -442,7 +284,8 @@ impl Peers {
 
     /// Counts a socket among those that are let in, if fewer than `most` are.
     pub(super) fn count_in(&mut self, id: SlotId, most: usize) -> bool {
-        let Some(peer) = self.slots.get_mut(id).filter(|_| self.let_in < most) else {
+        let has_room = self.has_room(most);
+        let Some(peer) = self.get_mut(id).filter(|_| has_room) else {
             return false;
         };
         peer.is_let_in = true;
@@ -451,120 +294,46 @@ impl Peers {
     }
 
     pub(super) fn ids(&self) -> Vec<SlotId> {
-        self.slots.iter().map(|(id, _)| id).collect()
+        self.slots.iter().flatten().map(|(id, _)| *id).collect()
     }
 
-    /// Queues one JSON message, which `write` appends to the buffer that it is given.
-    pub(super) fn send(&mut self, id: SlotId, write: impl FnOnce(&mut Vec<u8>)) {
-        let Some(peer) = self.slots.get_mut(id) else {
-            return;
+    /// It takes bytes again. True when it did not before.
+    pub(super) fn unblock(&mut self, id: SlotId) -> bool {
+        self.get_mut(id)
+            .is_some_and(|peer| std::mem::take(&mut peer.is_blocked))
+    }
+
+    /// Writes what is unsent until nothing is left or the socket takes no more.
+    pub(super) fn write(&mut self, id: SlotId, members: &mut Members) -> Written {
+        let Some(peer) = self.get_mut(id) else {
+            return Written::Gone;
         };
-        if !matches!(peer.phase, Phase::Work(_)) {
-            return;
+        match peer.socket.flush() {
+            OnSocket::All => {}
+            OnSocket::Part(_) => peer.is_blocked = true,
+            OnSocket::Gone => return Written::Dead,
         }
-        peer.unsent.push(&mut self.text, write);
-        self.mark(id);
-    }
-
-    /// Queues the answer to a call of a function that has answered in full.
-    pub(super) fn send_result(&mut self, caller: &Caller, function_id: &str, body: ResultBody<'_>) {
-        let Some(peer) = self.slots.get_mut(caller.peer) else {
-            return;
-        };
-        if matches!(peer.phase, Phase::Work(_)) {
-            peer.unsent
-                .push_result(&mut self.text, caller, function_id, body);
-            self.mark(caller.peer);
+        if peer.is_blocked {
+            return Written::Alive;
         }
-    }
-
-    /// Lets the answers of that socket go that have been held long enough.
-    pub(super) fn release(&mut self, id: SlotId, now: Instant) {
-        if let Some(peer) = self.slots.get_mut(id)
-            && peer.unsent.release(now)
-        {
-            self.mark(id);
-        }
-    }
-
-    /// Queues the answer to a stream call.
-    pub(super) fn answer(&mut self, answer: Answer) {
-        let id = answer.caller.peer;
-        let Some(peer) = self.slots.get_mut(id) else {
-            return;
-        };
-        if !matches!(peer.phase, Phase::Work(_)) {
-            return;
-        }
-        peer.unsent.push_answer(answer);
-        self.mark(id);
-    }
-
-    /// Queues a control frame of the server, as this side of the connection sends it.
-    pub(super) fn send_control(&mut self, id: SlotId, frame: &[u8]) {
-        if let Some(peer) = self.slots.get_mut(id) {
-            let frame = peer.unsent.control(frame);
-            self.send_raw(id, &frame);
-        }
-    }
-
-    /// Queues bytes as they are, before answers that are not written out yet: the 101, a pong.
-    pub(super) fn send_raw(&mut self, id: SlotId, bytes: &[u8]) {
-        if let Some(peer) = self.slots.get_mut(id) {
-            peer.unsent.push_raw(bytes);
-            self.mark(id);
-        }
-    }
-
-    /// Queues what ends the connection, behind all else.
-    pub(super) fn send_last(&mut self, id: SlotId, bytes: &[u8]) {
-        if let Some(peer) = self.slots.get_mut(id) {
-            peer.unsent.push_last(bytes);
-            self.mark(id);
-        }
-    }
-
-    /// It takes bytes again.
-    pub(super) fn unblock(&mut self, id: SlotId) {
-        if let Some(peer) = self.slots.get_mut(id)
-            && peer.is_blocked
-        {
-            peer.is_blocked = false;
-            self.mark(id);
-        }
-    }
-
-    pub(super) fn has_dirty(&self) -> bool {
-        !self.dirty.is_empty()
-    }
-
-    /// Writes what is queued, once a socket; calls `written` with each, and whether it is dead.
-    pub(super) fn write_all(&mut self, mut written: impl FnMut(SlotId, Liveness)) {
-        for id in std::mem::take(&mut self.dirty) {
-            let Some(peer) = self.slots.get_mut(id) else {
-                continue;
-            };
-            peer.is_dirty = false;
-            if peer.write(&mut self.text) == Liveness::Dead {
-                written(id, Liveness::Dead);
-                continue;
+        let mut is_dead = false;
+        let is_written = members.write(id, |unsent| match peer.socket.write(unsent) {
+            OnSocket::All => unsent.len(),
+            OnSocket::Part(len) => {
+                peer.is_blocked = true;
+                len
             }
-            if peer.unsent.is_empty() && matches!(peer.phase, Phase::Closing) {
-                peer.socket.shutdown_write();
+            OnSocket::Gone => {
+                is_dead = true;
+                0
             }
-            self.count(id);
-            written(id, Liveness::Alive);
+        });
+        if is_dead {
+            return Written::Dead;
         }
-    }
-
-    /// Has it written to in this turn.
-    pub(super) fn mark(&mut self, id: SlotId) {
-        self.count(id);
-        if let Some(peer) = self.slots.get_mut(id)
-            && !peer.is_dirty
-        {
-            peer.is_dirty = true;
-            self.dirty.push(id);
+        if is_written && matches!(peer.phase, Phase::Closing) {
+            peer.socket.shutdown_write();
         }
+        Written::Alive
     }
 }

@@ -61,16 +61,19 @@ impl Notes {
 
     /// What was held back for long enough.
     pub fn tell_due(&mut self, now: Instant) {
-        if !self.0.is_empty() {
-            self.due(now, |line| tracing::warn!("{line}"));
-        }
+        self.due(now, |line| tracing::warn!("{line}"));
     }
 
     /// All that was held back.
     pub fn tell_all(&mut self) {
+        self.all(|line| tracing::warn!("{line}"));
+    }
+
+    /// As [`Notes::tell_all`], to whoever says it.
+    pub fn all(&mut self, mut tell: impl FnMut(String)) {
         for mut kind in self.0.drain(..) {
             if let Some(line) = kind.line() {
-                tracing::warn!("{line}");
+                tell(line);
             }
         }
     }
@@ -81,7 +84,8 @@ impl Notes {
         held.map(|kind| kind.told_at + EVERY).min()
     }
 
-    fn take(
+    /// As [`Notes::warn`], for whoever says the line: none is to be said now.
+    pub fn take(
         &mut self,
         now: Instant,
         what: &'static str,
@@ -116,7 +120,11 @@ impl Notes {
         None
     }
 
-    fn due(&mut self, now: Instant, mut tell: impl FnMut(String)) {
+    /// As [`Notes::tell_due`], to whoever says it.
+    pub fn due(&mut self, now: Instant, mut tell: impl FnMut(String)) {
+        if self.0.is_empty() {
+            return;
+        }
         let is_over = |kind: &Kind| now.saturating_duration_since(kind.told_at) >= EVERY;
         self.0.retain(|kind| kind.held > 0 || !is_over(kind));
         for kind in self.0.iter_mut().filter(|kind| is_over(kind)) {

@@ -318,6 +318,11 @@ impl Shared {
         )
     }
 
+    /// Leaves that all workers owe.
+    pub fn owed_leaves(&self) -> usize {
+        self.owed.load(Ordering::Acquire)
+    }
+
     /// Sockets of all workers.
     pub fn connections_len(&self) -> usize {
         let counts = self

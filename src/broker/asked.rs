@@ -1,0 +1,279 @@
+//! The functions that a listener has asked: one in place of each call that comes through it, others
+//! about each registration.
+//!
+//! While one is asked about a registration the worker's socket is left unread, so that what it has sent
+//! behind waits for the answer.
+
+use std::sync::Arc;
+
+use crate::id::SlotId;
+use crate::log::Shown;
+use crate::protocol::answer::Outgoing;
+use crate::protocol::call::{self, Action, EngineMessage, ErrorBody, Invoke};
+use crate::protocol::listing::bindings::REGISTER_TRIGGER;
+use crate::protocol::rbac::Access;
+use crate::protocol::rbac::asked::{Registration, call_input, registration_input, replace};
+
+use crate::broker::Broker;
+use crate::broker::caller::Caller;
+use crate::broker::calls::ended::How;
+use crate::broker::calls::{Answered, Awaits, function_not_found};
+use crate::broker::members::{AskedAbout, CameAs};
+use crate::broker::target::FunctionRef;
+
+/// What the refusal of a trigger is called.
+const FAILED: &str = "trigger_registration_failed";
+
+impl Broker {
+    /// Puts a call to the middleware function of its listener. False: there is none, or the call is one
+    /// of its own.
+    pub(in crate::broker) fn invoke_middleware(&mut self, id: SlotId, invoke: &Invoke<'_>) -> bool {
+        let Some(peer) = self.members.get(id) else {
+            return false;
+        };
+        let Some(middleware) = self.listeners.middleware_of(peer.listener) else {
+            return false;
+        };
+        let middleware = Arc::clone(middleware);
+        let access = Arc::clone(&peer.access);
+        let callee = self.functions.find(FunctionRef::plain(&middleware));
+        if callee == Some(id) {
+            return false; // else it would be asked about what it forwards, without end
+        }
+        // A void call is answered by nobody, whatever its id.
+        let caller = match (&invoke.action, invoke.id) {
+            (Action::Void, _) | (_, None) => None,
+            (_, Some(call_id)) => Some(Caller::new(id, call_id, &invoke.trace)),
+        };
+        let Some(callee) = callee else {
+            let error = function_not_found(&middleware);
+            self.fail(Some(id), caller, &invoke.function_id, &error);
+            return true;
+        };
+        let input = call_input(invoke, access.context());
+        self.put_to_middleware(id, callee, caller, &middleware, invoke, &input);
+        true
+    }
+
+    /// Asks about a registration, if its listener has such asked about. False: it has none.
+    pub(in crate::broker) fn ask_about_registration(
+        &mut self,
+        id: SlotId,
+        message: &EngineMessage<'_>,
+        text: &str,
+    ) -> bool {
+        let Some(function_id) = self.function_asked_about(id, message) else {
+            return false;
+        };
+        self.ask_about(id, &function_id, message, text, CameAs::Message);
+        true
+    }
+
+    /// The function that the worker's listener has asked about such a registration. None: there is none,
+    /// or the registration is not allowed and comes to nothing.
+    pub(in crate::broker) fn function_asked_about(
+        &self,
+        id: SlotId,
+        message: &EngineMessage<'_>,
+    ) -> Option<Arc<str>> {
+        let registration = Registration::of(message)?;
+        let peer = self.members.get(id)?;
+        let may = match (registration, message) {
+            (Registration::Function, _) => peer.access.may_register_functions(),
+            (Registration::TriggerType, _) => peer.access.may_register_trigger_types(),
+            (_, EngineMessage::RegisterTrigger(asked)) => {
+                peer.access.may_register_trigger(&asked.trigger_type)
+            }
+            _ => false,
+        };
+        let rules = self.listeners.rules_of(peer.listener).filter(|_| may)?;
+        rules.asked_about(registration).cloned()
+    }
+
+    /// Asks that function. `text`: the registration as a message.
+    pub(in crate::broker) fn ask_about(
+        &mut self,
+        id: SlotId,
+        function_id: &str,
+        message: &EngineMessage<'_>,
+        text: &str,
+        came_as: CameAs,
+    ) {
+        let Some(peer) = self.members.get_mut(id) else {
+            return;
+        };
+        let input = registration_input(message, peer.access.context());
+        peer.asked_about = Some(AskedAbout {
+            text: text.into(),
+            came_as,
+        });
+        let awaits = Awaits::Registration(id, text.len());
+        match self.check_passed_on(&input) {
+            Ok(()) => self.ask(&Outgoing::own(function_id, &input), awaits),
+            Err(why) => self.end_call(awaits, function_id, How::Refused(why.into())),
+        }
+    }
+
+    /// What has come of the function that was asked about a registration.
+    pub(in crate::broker) fn registration_heard(
+        &mut self,
+        id: SlotId,
+        function_id: &str,
+        answered: Answered<'_>,
+    ) {
+        let Some(peer) = self.members.get_mut(id) else {
+            return; // it has given up
+        };
+        let Some(AskedAbout { text, came_as }) = peer.asked_about.take() else {
+            return;
+        };
+        if !peer.is_open {
+            return;
+        }
+        let access = Arc::clone(&peer.access);
+        let Ok(mut message) = call::parse(&text) else {
+            return;
+        };
+        let replaced = match answered {
+            Answered::Result(result) => replace(&mut message, result),
+            failed => Err(failed
+                .error(function_id)
+                .map(|error| error.message)
+                .unwrap_or_default()),
+        };
+        let replaced = replaced.and_then(|()| self.rename(id, &access, &text, &message));
+        match (replaced, came_as) {
+            (Ok(()), CameAs::Message) => self.serve_message(id, &access, message, "", false),
+            (Ok(()), CameAs::Call(caller)) => self.bind(id, caller, &message),
+            (Err(why), came_as) => {
+                self.registration_refused(id, function_id, &message, &why, came_as);
+            }
+        }
+        self.free(id);
+    }
+
+    /// Remembers by which id the worker knows what is registered now. Err: too much is renamed.
+    fn rename(
+        &mut self,
+        id: SlotId,
+        access: &Access,
+        text: &str,
+        message: &EngineMessage<'_>,
+    ) -> Result<(), String> {
+        let Ok(sent) = call::parse(text) else {
+            return Ok(());
+        };
+        let Some(peer) = self.members.get_mut(id) else {
+            return Ok(());
+        };
+        let names = &mut peer.names;
+        let (table, inner, outer) = match (&sent, message) {
+            (
+                EngineMessage::RegisterFunction { id: inner, .. },
+                EngineMessage::RegisterFunction { id: outer, .. },
+            ) => (&mut names.functions, inner, outer),
+            (EngineMessage::RegisterTrigger(sent), EngineMessage::RegisterTrigger(asked)) => {
+                (&mut names.triggers, &sent.id, &asked.id)
+            }
+            (
+                EngineMessage::RegisterTriggerType { id: inner, .. },
+                EngineMessage::RegisterTriggerType { id: outer, .. },
+            ) => (&mut names.trigger_types, inner, outer),
+            _ => return Ok(()),
+        };
+        if inner != outer && !table.has_room() {
+            return Err("too much of the worker stands under other ids".to_owned());
+        }
+        let is_function = matches!(sent, EngineMessage::RegisterFunction { .. });
+        let outer_of = |id: &str| -> Box<str> {
+            match is_function {
+                true => access.outer_id(id).into(),
+                false => id.into(),
+            }
+        };
+        let (plain, outer_id) = (outer_of(inner), outer_of(outer));
+        // What it has registered by that id so far is replaced, wherever it stands.
+        let older = match table.outer(inner) {
+            Some(older) => Some(older.into()),
+            None => table.inner(&plain).is_none().then_some(plain),
+        };
+        match inner == outer {
+            true => table.forget_both(inner, &outer_id),
+            false => table.rename(inner, &outer_id),
+        }
+        let older: Option<Box<str>> = older.filter(|older| *older != outer_id);
+        match (older, &sent) {
+            (Some(older), EngineMessage::RegisterFunction { .. }) => {
+                self.unregister_function(id, &older);
+            }
+            (Some(older), EngineMessage::RegisterTrigger(_)) => {
+                self.unregister_trigger(id, &older);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The id under which all others know a function that the worker knows by that one.
+    pub(in crate::broker) fn outer_function(&self, id: SlotId, inner: &str) -> Box<str> {
+        let Some(peer) = self.members.get(id) else {
+            return inner.into();
+        };
+        match peer.names.functions.outer(inner) {
+            Some(outer) => outer.into(),
+            None => peer.access.outer_id(inner).into(),
+        }
+    }
+
+    /// The same of a trigger.
+    pub(in crate::broker) fn outer_trigger(&self, id: SlotId, inner: &str) -> Box<str> {
+        let outer = self.members.get(id);
+        let outer = outer.and_then(|peer| peer.names.triggers.outer(inner));
+        outer.unwrap_or(inner).into()
+    }
+
+    /// The id by which the worker knows a trigger that it has registered.
+    pub(in crate::broker) fn inner_trigger(&self, id: SlotId, outer: &str) -> Box<str> {
+        let inner = self.members.get(id);
+        let inner = inner.and_then(|peer| peer.names.triggers.inner(outer));
+        inner.unwrap_or(outer).into()
+    }
+
+    /// The trigger type as the worker knows it that serves it.
+    pub(in crate::broker) fn inner_type(&self, server: SlotId, trigger_type: &str) -> Box<str> {
+        let inner = self.members.get(server);
+        let inner = inner.and_then(|peer| peer.names.trigger_types.inner(trigger_type));
+        inner.unwrap_or(trigger_type).into()
+    }
+
+    fn registration_refused(
+        &mut self,
+        id: SlotId,
+        function_id: &str,
+        message: &EngineMessage<'_>,
+        why: &str,
+        came_as: CameAs,
+    ) {
+        let (what, name) = match message {
+            EngineMessage::RegisterFunction { id, .. } => ("function", id),
+            EngineMessage::RegisterTrigger(asked) => ("trigger", &asked.id),
+            EngineMessage::RegisterTriggerType { id, .. } => ("trigger type", id),
+            _ => return,
+        };
+        let told = format_args!(
+            "{what} {} is refused by {}: {}",
+            Shown(name),
+            Shown(function_id),
+            Shown(why)
+        );
+        self.warn_of(id, "registration refused", function_id, told);
+        let error = ErrorBody::new(FAILED, why);
+        match (message, came_as) {
+            (_, CameAs::Call(caller)) => self.answer_error(caller, REGISTER_TRIGGER, &error),
+            (EngineMessage::RegisterTrigger(asked), CameAs::Message) => {
+                self.tell_registration(id, asked, Some(&error));
+            }
+            _ => {}
+        }
+    }
+}

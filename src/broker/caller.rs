@@ -1,0 +1,52 @@
+//! Who waits for the answer to a call.
+
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use crate::id::SlotId;
+use crate::protocol::answer::{self, ResultBody};
+use crate::protocol::call::Trace;
+
+/// Who waits for an answer, and how it is to be written.
+#[derive(Clone)]
+pub(in crate::broker) struct Caller {
+    pub(in crate::broker) peer: SlotId,
+    /// The caller's own name for the call.
+    pub(in crate::broker) id: Uuid,
+    pub(in crate::broker) traceparent: Option<Box<str>>,
+    pub(in crate::broker) baggage: Option<Box<str>>,
+    /// Its answer may not leave before.
+    pub(in crate::broker) held_until: Option<Instant>,
+}
+
+impl Caller {
+    pub(in crate::broker) fn new(peer: SlotId, id: Uuid, trace: &Trace<'_>) -> Caller {
+        Caller {
+            peer,
+            id,
+            traceparent: trace.traceparent.as_deref().map(Box::from),
+            baggage: trace.baggage.as_deref().map(Box::from),
+            held_until: None,
+        }
+    }
+}
+
+impl Caller {
+    /// Bytes of its texts.
+    pub(in crate::broker) fn held_bytes(&self) -> usize {
+        let texts = [&self.traceparent, &self.baggage];
+        texts.into_iter().flatten().map(|text| text.len()).sum()
+    }
+
+    /// The answer to the call, as its caller waits for it.
+    pub(in crate::broker) fn write_answer(
+        &self,
+        out: &mut Vec<u8>,
+        function_id: &str,
+        body: ResultBody<'_>,
+    ) {
+        let (traceparent, baggage) = (self.traceparent.as_deref(), self.baggage.as_deref());
+        answer::invocation_result(out, &self.id, function_id, body, traceparent, baggage);
+    }
+}

@@ -1,0 +1,661 @@
+//! Every call under way: who asked, who was asked, until when.
+//!
+//! Time is handed in. Ids are per caller; towards a callee a caller's id is passed on unless
+//! it is in flight there already.
+
+mod ask;
+pub(in crate::broker) mod callee;
+pub(in crate::broker) mod ended;
+pub(in crate::broker) mod parked;
+mod streams;
+
+use std::time::{Duration, Instant};
+
+use hashbrown::HashMap;
+use uuid::Uuid;
+
+use crate::collections::Named;
+use crate::id::{CallId, SlotId, Text, WorkerId};
+use crate::protocol::answer::Outcome;
+use crate::protocol::call::ErrorBody;
+use crate::protocol::input::StreamFunction;
+use crate::time::Deadlines;
+
+use crate::broker::caller::Caller;
+use crate::broker::target::Target;
+
+/// Time limits of calls that have ended, kept until there are so many more than of others.
+const SPARE_DEADLINES: usize = 1024;
+
+/// Told to whoever finds no room.
+pub(in crate::broker) const OVERLOADED: &str = "server is overloaded";
+
+/// Calls that have had their time end so many at a time.
+pub(in crate::broker) const OVERDUE_A_TURN: usize = 512;
+
+/// What a call takes beside its texts, about, with its places in the tables.
+const STREAM_CALL_BYTES: usize = 192;
+const FUNCTION_CALL_BYTES: usize = 448;
+
+/// A call of one of our own functions: its owner answers, or all owners do.
+pub(in crate::broker) struct StreamCall {
+    pub(in crate::broker) caller: Caller,
+    pub(in crate::broker) function: StreamFunction,
+    /// For listings: how many workers have still to answer, and what the others said.
+    listing: Option<Box<(usize, Outcome)>>,
+}
+
+/// A call of an SDK worker's function.
+pub(in crate::broker) struct FunctionCall {
+    pub(in crate::broker) awaits: Awaits,
+    pub(in crate::broker) function_id: Box<str>,
+    callee: SlotId,
+    /// The call's name towards the callee.
+    sent_id: Uuid,
+    /// How long its answer is awaited.
+    pub(in crate::broker) timeout: Duration,
+}
+
+/// What an answer is awaited for.
+pub(in crate::broker) enum Awaits {
+    /// An SDK worker has called the function.
+    Caller(Caller),
+    /// Only an error is of interest, for the log.
+    Nobody,
+    /// Which functions, workers and trigger types a running engine has.
+    Functions,
+    Workers,
+    TriggerTypes,
+    /// What a running engine keeps as our configuration.
+    Configuration,
+    /// The handler is called unless the condition says no.
+    Condition(Box<Handler>),
+    /// One function's word on a join.
+    Join(SlotId),
+    /// The handler is asked about the join, unless the condition says no.
+    JoinCondition(SlotId, Box<Target>),
+    /// Whether a socket may open.
+    Auth {
+        worker: WorkerId,
+        connection: SlotId,
+    },
+    /// Whether a socket on the worker port may open.
+    Admission(SlotId),
+    /// Whether that worker may register what it wants to, which is so many bytes.
+    Registration(SlotId, usize),
+    /// An SDK worker has asked for the groups of that stream, which has a custom function.
+    Groups(Caller, Box<str>),
+    /// The custom function of a stream, asked by a shard.
+    Custom {
+        shard: WorkerId,
+        slot: u32,
+        number: u64,
+        /// A subscriber waits for it, and no SDK worker.
+        of_join: bool,
+    },
+}
+
+/// Who brings about a call, so that none uses up what is meant for the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker) enum Cause {
+    /// SDK workers that wait for it.
+    Callers,
+    /// Subscribers that join.
+    Joins,
+    /// Sockets of either port that are not let in yet.
+    Upgrades,
+    /// Workers whose registrations are asked about.
+    Registrations,
+    /// Triggers with a condition.
+    Conditions,
+    /// Triggers, whose calls nobody waits for.
+    Handlers,
+    /// Leaves, which are never refused.
+    Debts,
+}
+
+/// How many calls there are of one cause, and what they hold.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker) struct Load {
+    pub(in crate::broker) len: usize,
+    pub(in crate::broker) bytes: usize,
+}
+
+/// What a trigger calls.
+pub(in crate::broker) struct Handler {
+    pub(in crate::broker) target: Target,
+    pub(in crate::broker) payload: Text,
+    /// It is a debt, not to be dropped whatever waits for its worker.
+    pub(in crate::broker) is_owed: bool,
+    /// A worker with rules, whose trigger it is.
+    pub(in crate::broker) on_behalf: Option<SlotId>,
+}
+
+/// How a call of a function ended.
+#[derive(Clone, Copy)]
+pub(in crate::broker) enum Answered<'a> {
+    /// With this JSON text, or nothing.
+    Result(Option<&'a str>),
+    /// With an error of the function's worker.
+    Failed(&'a ErrorBody),
+    /// There is no such function.
+    NotFound,
+    /// Its worker left, or the link to the engine broke, while it was asked.
+    Gone(&'a ErrorBody),
+    /// Nobody answered in time.
+    TimedOut(&'a ErrorBody),
+    /// A limit of ours refuses the call: the cause.
+    Refused(&'a str),
+}
+
+impl Answered<'_> {
+    /// The error as a caller sees it.
+    pub(in crate::broker) fn error(&self, function_id: &str) -> Option<ErrorBody> {
+        match self {
+            Answered::Result(_) => None,
+            Answered::Failed(error) | Answered::Gone(error) | Answered::TimedOut(error) => {
+                Some((*error).clone())
+            }
+            Answered::NotFound => Some(function_not_found(function_id)),
+            Answered::Refused(cause) => Some(ErrorBody::new("invocation_error", *cause)),
+        }
+    }
+}
+
+/// All calls that somebody waits for.
+#[derive(Default)]
+pub(in crate::broker) struct Calls {
+    streams: Named<StreamCall>,
+    streams_bytes: usize,
+    functions: Named<FunctionCall>,
+    /// Those calls of functions, by cause.
+    loads: [Load; 7],
+    deadlines: Deadlines<CallId>,
+    auth_deadlines: Deadlines<CallId>,
+    /// By caller and the caller's id.
+    by_caller: ByPeer,
+    /// By callee and the id that it was sent.
+    by_callee: ByPeer,
+    /// How many calls concern each peer, as caller or callee, so that the end of one that has none
+    /// looks at no call of others.
+    by_peer: HashMap<SlotId, u32>,
+}
+
+/// Calls of each peer, so that the end of one looks at no call of others.
+#[derive(Default)]
+struct ByPeer(HashMap<SlotId, HashMap<Uuid, CallId>>);
+
+impl ByPeer {
+    fn get(&self, peer: SlotId, id: Uuid) -> Option<CallId> {
+        self.0.get(&peer)?.get(&id).copied()
+    }
+
+    fn insert(&mut self, peer: SlotId, id: Uuid, call: CallId) {
+        self.0.entry(peer).or_default().insert(id, call);
+    }
+
+    fn remove(&mut self, peer: SlotId, id: Uuid) {
+        if let Some(calls) = self.0.get_mut(&peer) {
+            calls.remove(&id);
+            if calls.is_empty() {
+                self.0.remove(&peer);
+            }
+        }
+    }
+
+    fn some_of(&self, peer: SlotId, most: usize) -> Vec<CallId> {
+        let calls = self.0.get(&peer).into_iter();
+        calls
+            .flat_map(HashMap::values)
+            .take(most)
+            .copied()
+            .collect()
+    }
+}
+
+impl Calls {
+    /// A stream call begins. `workers` have to answer before its caller is answered.
+    pub(in crate::broker) fn begin_stream(
+        &mut self,
+        caller: Caller,
+        function: StreamFunction,
+        workers: usize,
+    ) -> CallId {
+        let empty = match function {
+            StreamFunction::ListGroups => Some(Outcome::Groups(Vec::new())),
+            StreamFunction::ListAll => Some(Outcome::All(Vec::new())),
+            _ => None,
+        };
+        self.count(caller.peer);
+        self.streams_bytes += STREAM_CALL_BYTES + caller.held_bytes();
+        self.streams.insert(StreamCall {
+            caller,
+            function,
+            listing: empty.map(|empty| Box::new((workers, empty))),
+        })
+    }
+
+    /// A worker has answered: gives the call and its outcome when nobody else has to.
+    pub(in crate::broker) fn end_stream(
+        &mut self,
+        id: CallId,
+        outcome: Outcome,
+    ) -> Option<(StreamCall, Outcome)> {
+        let call = self.streams.get_mut(id)?;
+        if let Some(listing) = &mut call.listing {
+            let (left, so_far) = &mut **listing;
+            *left -= 1;
+            merge(so_far, outcome);
+            if *left > 0 {
+                return None;
+            }
+            let mut call = self.abandon_stream(id)?;
+            let (_, mut outcome) = *call.listing.take()?;
+            sort(&mut outcome);
+            return Some((call, outcome));
+        }
+        self.abandon_stream(id).map(|call| (call, outcome))
+    }
+
+    /// A stream call that nobody will answer.
+    pub(in crate::broker) fn abandon_stream(&mut self, id: CallId) -> Option<StreamCall> {
+        let call = self.streams.remove(id)?;
+        self.streams_bytes -= STREAM_CALL_BYTES + call.caller.held_bytes();
+        self.discount(call.caller.peer);
+        Some(call)
+    }
+
+    /// Calls of our own functions.
+    pub(in crate::broker) fn streams_len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// What calls of our own functions hold.
+    pub(in crate::broker) fn streams_bytes(&self) -> usize {
+        self.streams_bytes
+    }
+
+    /// Calls of functions of SDK workers of that cause.
+    pub(in crate::broker) fn load(&self, cause: Cause) -> Load {
+        self.loads[cause as usize]
+    }
+
+    /// A call of a function begins: gives the id to send it under, and the older call of that
+    /// caller and id, which ends by it. The times of auth calls, and of all others, never fall.
+    pub(in crate::broker) fn begin_function(
+        &mut self,
+        awaits: Awaits,
+        function_id: &str,
+        callee: SlotId,
+        now: Instant,
+        timeout: Duration,
+    ) -> (Uuid, Option<FunctionCall>) {
+        let by_caller = awaits.caller().map(|caller| (caller.peer, caller.id));
+        let older = by_caller.and_then(|(peer, id)| self.by_caller.get(peer, id));
+        let sent_id = match by_caller {
+            // A caller that is the callee as well may be an engine, which calls by that id already.
+            Some((peer, id)) if peer != callee && self.by_callee.get(callee, id).is_none() => id,
+            _ => Uuid::new_v4(),
+        };
+        let older = older.and_then(|older| self.end_function(older));
+        if let Some((peer, _)) = by_caller {
+            self.count(peer);
+        }
+        self.count(callee);
+        let is_auth = matches!(awaits, Awaits::Auth { .. });
+        let call = FunctionCall {
+            awaits,
+            function_id: function_id.into(),
+            callee,
+            sent_id,
+            timeout,
+        };
+        let load = &mut self.loads[call.awaits.cause() as usize];
+        load.len += 1;
+        load.bytes += call.held_bytes();
+        let id = self.functions.insert(call);
+        if let Some((peer, caller_id)) = by_caller {
+            self.by_caller.insert(peer, caller_id, id);
+        }
+        self.by_callee.insert(callee, sent_id, id);
+        let deadlines = if is_auth {
+            &mut self.auth_deadlines
+        } else {
+            &mut self.deadlines
+        };
+        deadlines.push(now + timeout, id);
+        // One that never ends must not keep the times of all that came after it and have ended.
+        if deadlines.len() > 2 * self.functions.len() + SPARE_DEADLINES {
+            deadlines.retain(|id| self.functions.get(*id).is_some());
+        }
+        (sent_id, older)
+    }
+
+    /// The callee has answered.
+    pub(in crate::broker) fn answered(
+        &mut self,
+        callee: SlotId,
+        sent_id: Uuid,
+    ) -> Option<FunctionCall> {
+        let id = self.by_callee.get(callee, sent_id)?;
+        self.end_function(id)
+    }
+
+    /// The next call that has had its time.
+    pub(in crate::broker) fn pop_overdue(&mut self, now: Instant) -> Option<FunctionCall> {
+        loop {
+            let due = self.auth_deadlines.pop_due(now);
+            let id = due.or_else(|| self.deadlines.pop_due(now))?;
+            if let Some(call) = self.end_function(id) {
+                return Some(call);
+            }
+        }
+    }
+
+    /// When the first call under way has had its time. Those that have ended are dropped on the way.
+    pub(in crate::broker) fn next_deadline(&mut self) -> Option<Instant> {
+        for deadlines in [&mut self.deadlines, &mut self.auth_deadlines] {
+            while let Some(id) = deadlines.first()
+                && self.functions.get(*id).is_none()
+            {
+                deadlines.drop_first();
+            }
+        }
+        let times = [self.deadlines.next_at(), self.auth_deadlines.next_at()];
+        times.into_iter().flatten().min()
+    }
+
+    /// A peer is gone: gives some of the calls that waited for it. Of those that it waited for as many
+    /// are forgotten.
+    pub(in crate::broker) fn forget_some_of(
+        &mut self,
+        peer: SlotId,
+        most: usize,
+    ) -> Vec<FunctionCall> {
+        for id in self.by_caller.some_of(peer, most) {
+            self.end_function(id);
+        }
+        let ids = self.by_callee.some_of(peer, most).into_iter();
+        ids.filter_map(|id| self.end_function(id)).collect()
+    }
+
+    /// Whether calls of functions are under way for that peer, as caller or callee.
+    pub(in crate::broker) fn has_functions_of(&self, peer: SlotId) -> bool {
+        [&self.by_caller, &self.by_callee]
+            .iter()
+            .any(|calls| calls.0.contains_key(&peer))
+    }
+
+    /// Whether anything is under way for that peer, as caller or callee.
+    pub(in crate::broker) fn concern(&self, peer: SlotId) -> bool {
+        self.by_peer.contains_key(&peer)
+    }
+
+    /// How many calls are under way for that peer, as caller or callee.
+    pub(in crate::broker) fn active_of(&self, peer: SlotId) -> u32 {
+        self.by_peer.get(&peer).copied().unwrap_or(0)
+    }
+
+    fn count(&mut self, peer: SlotId) {
+        *self.by_peer.entry(peer).or_insert(0) += 1;
+    }
+
+    fn discount(&mut self, peer: SlotId) {
+        if let Some(count) = self.by_peer.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_peer.remove(&peer);
+            }
+        }
+    }
+
+    fn end_function(&mut self, id: CallId) -> Option<FunctionCall> {
+        let call = self.functions.remove(id)?;
+        let load = &mut self.loads[call.awaits.cause() as usize];
+        load.len -= 1;
+        load.bytes -= call.held_bytes();
+        self.discount(call.callee);
+        self.by_callee.remove(call.callee, call.sent_id);
+        if let Some(caller) = call.awaits.caller() {
+            self.discount(caller.peer);
+            if self.by_caller.get(caller.peer, caller.id) == Some(id) {
+                self.by_caller.remove(caller.peer, caller.id);
+            }
+        }
+        Some(call)
+    }
+}
+
+impl Awaits {
+    fn caller(&self) -> Option<&Caller> {
+        match self {
+            Awaits::Caller(caller) | Awaits::Groups(caller, _) => Some(caller),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a debt, not to be refused whatever waits.
+    pub(in crate::broker) fn is_owed(&self) -> bool {
+        matches!(self, Awaits::Condition(handler) if handler.is_owed)
+    }
+
+    /// Whether it waits for the link to an engine while that is down.
+    pub(in crate::broker) fn may_wait_for_link(&self) -> bool {
+        matches!(
+            self,
+            Awaits::Custom { .. } | Awaits::Join(_) | Awaits::JoinCondition(..)
+        )
+    }
+
+    /// Who has brought it about.
+    pub(in crate::broker) fn cause(&self) -> Cause {
+        match self {
+            Awaits::Condition(handler) if handler.is_owed => Cause::Debts,
+            Awaits::Condition(_) => Cause::Conditions,
+            Awaits::Nobody => Cause::Handlers,
+            Awaits::Join(_) | Awaits::JoinCondition(..) | Awaits::Custom { of_join: true, .. } => {
+                Cause::Joins
+            }
+            Awaits::Auth { .. } | Awaits::Admission(_) => Cause::Upgrades,
+            Awaits::Registration(..) => Cause::Registrations,
+            Awaits::Caller(_) | Awaits::Groups(..) | Awaits::Custom { .. } => Cause::Callers,
+            Awaits::Functions | Awaits::Workers | Awaits::TriggerTypes | Awaits::Configuration => {
+                Cause::Callers
+            }
+        }
+    }
+
+    /// Bytes that are kept meanwhile, though several may share them.
+    fn held_bytes(&self) -> usize {
+        match self {
+            Awaits::Condition(handler) => handler.payload.len() + handler.target.held_bytes(),
+            Awaits::JoinCondition(_, target) => target.held_bytes(),
+            Awaits::Registration(_, bytes) => *bytes,
+            Awaits::Caller(caller) => caller.held_bytes(),
+            Awaits::Groups(caller, stream) => caller.held_bytes() + stream.len(),
+            _ => 0,
+        }
+    }
+}
+
+impl FunctionCall {
+    fn held_bytes(&self) -> usize {
+        FUNCTION_CALL_BYTES + self.function_id.len() + self.awaits.held_bytes()
+    }
+}
+
+/// Adds what one worker said to a listing. The first failure is the answer to the whole.
+fn merge(so_far: &mut Outcome, said: Outcome) {
+    match (so_far, said) {
+        (Outcome::Failed(_), _) => {}
+        (so_far, Outcome::Failed(error)) => *so_far = Outcome::Failed(error),
+        (Outcome::Groups(names), Outcome::Groups(more)) => names.extend(more),
+        (Outcome::All(streams), Outcome::All(more)) => streams.extend(more),
+        (_, other) => debug_assert!(false, "a listing is no {other:?}"),
+    }
+}
+
+/// By bytes. The groups of one stream live on several workers.
+fn sort(outcome: &mut Outcome) {
+    match outcome {
+        Outcome::Groups(names) => names.sort_unstable(),
+        Outcome::All(streams) => {
+            streams.sort_unstable();
+            streams.dedup_by(|later, kept| {
+                let is_same = later.0 == kept.0;
+                if is_same {
+                    kept.1.append(&mut later.1);
+                }
+                is_same
+            });
+            for (_, groups) in streams {
+                groups.sort_unstable();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The errors that the server makes itself (spec: engine-protocol §5.1).
+pub(in crate::broker) fn function_not_found(id: &str) -> ErrorBody {
+    ErrorBody::new("function_not_found", format!("Function {id} not found"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::call::Trace;
+
+    fn peer(slot: u32) -> SlotId {
+        SlotId {
+            slot,
+            generation: 1,
+        }
+    }
+
+    fn caller(slot: u32, id: u128) -> Caller {
+        Caller::new(peer(slot), Uuid::from_u128(id), &Trace::default())
+    }
+
+    fn is_of(call: &FunctionCall, slot: u32) -> bool {
+        let caller = call.awaits.caller();
+        caller.is_some_and(|caller| caller.peer == peer(slot))
+    }
+
+    fn begin(calls: &mut Calls, from: u32, id: u128, to: u32) -> (Uuid, Option<FunctionCall>) {
+        let (now, timeout) = (Instant::now(), Duration::from_secs(1));
+        let awaits = Awaits::Caller(caller(from, id));
+        calls.begin_function(awaits, "f", peer(to), now, timeout)
+    }
+
+    #[test]
+    fn an_id_in_flight_at_the_callee_is_replaced_by_a_new_one() {
+        let mut calls = Calls::default();
+        let (first, older) = begin(&mut calls, 1, 7, 9);
+        assert!(first == Uuid::from_u128(7) && older.is_none());
+        let (second, older) = begin(&mut calls, 2, 7, 9);
+        assert!(second != first && older.is_none());
+        let ended = calls.answered(peer(9), second);
+        assert!(ended.is_some_and(|call| is_of(&call, 2)));
+        let ended = calls.answered(peer(9), first);
+        assert!(ended.is_some_and(|call| is_of(&call, 1)));
+        assert!(
+            calls.answered(peer(9), first).is_none(),
+            "a second answer finds nobody"
+        );
+    }
+
+    #[test]
+    fn the_same_id_of_one_caller_ends_its_older_call() {
+        let mut calls = Calls::default();
+        begin(&mut calls, 1, 7, 9);
+        let (sent, older) = begin(&mut calls, 1, 7, 9);
+        let older = older.and_then(|older| older.awaits.caller().map(|caller| caller.id));
+        assert_eq!(older, Some(Uuid::from_u128(7)));
+        assert!(calls.answered(peer(9), sent).is_some());
+        assert_eq!(calls.loads, [Load::default(); 7]);
+    }
+
+    #[test]
+    fn only_the_callee_may_answer_and_its_end_ends_its_calls() {
+        let mut calls = Calls::default();
+        let (sent, _) = begin(&mut calls, 1, 7, 9);
+        assert!(calls.answered(peer(8), sent).is_none());
+        begin(&mut calls, 9, 8, 1);
+        assert!(calls.has_functions_of(peer(9)));
+        let ended = calls.forget_some_of(peer(9), 9);
+        assert_eq!(ended.len(), 1, "its own call waits for nobody any more");
+        assert_eq!(calls.loads, [Load::default(); 7]);
+        assert!(!calls.concern(peer(1)) && !calls.has_functions_of(peer(9)));
+    }
+
+    #[test]
+    fn each_cause_has_a_load_of_its_own_and_texts_weigh_what_they_are() {
+        let mut calls = Calls::default();
+        let trace = Trace {
+            traceparent: Some("t".repeat(1000).into()),
+            baggage: Some("b".repeat(1000).into()),
+        };
+        let waiting = Caller::new(peer(1), Uuid::from_u128(1), &trace);
+        let custom = |of_join| Awaits::Custom {
+            shard: WorkerId(0),
+            slot: 0,
+            number: 0,
+            of_join,
+        };
+        let handler = |is_owed| Handler {
+            target: Target {
+                function_id: "h".into(),
+                namespace: None,
+                metadata: None,
+            },
+            payload: "p".repeat(500).into(),
+            is_owed,
+            on_behalf: None,
+        };
+        let condition = |is_owed| Awaits::Condition(Box::new(handler(is_owed)));
+        let rows = [
+            (Awaits::Caller(waiting), Cause::Callers, 2000),
+            (custom(false), Cause::Callers, 0),
+            (custom(true), Cause::Joins, 0),
+            (Awaits::Join(peer(3)), Cause::Joins, 0),
+            (condition(false), Cause::Conditions, 501),
+            (condition(true), Cause::Debts, 501),
+        ];
+        for (awaits, cause, bytes) in rows {
+            let before = calls.load(cause);
+            calls.begin_function(awaits, "f", peer(9), Instant::now(), Duration::ZERO);
+            let after = calls.load(cause);
+            assert_eq!(after.len, before.len + 1);
+            assert_eq!(after.bytes, before.bytes + FUNCTION_CALL_BYTES + 1 + bytes);
+        }
+        assert_eq!(calls.forget_some_of(peer(9), 9).len(), 6);
+        assert_eq!(calls.loads, [Load::default(); 7]);
+    }
+
+    #[test]
+    fn a_call_that_never_ends_keeps_no_time_limits_of_others() {
+        let mut calls = Calls::default();
+        begin(&mut calls, 1, 0, 9);
+        for id in 1..=10 * SPARE_DEADLINES {
+            let (sent, _) = begin(&mut calls, 1, id as u128, 9);
+            assert!(calls.answered(peer(9), sent).is_some());
+        }
+        assert!(calls.deadlines.len() < 2 * SPARE_DEADLINES);
+        assert!(calls.next_deadline().is_some());
+    }
+
+    #[test]
+    fn a_listing_is_complete_and_sorted_when_all_workers_have_answered() {
+        let mut calls = Calls::default();
+        let id = calls.begin_stream(caller(1, 1), StreamFunction::ListAll, 2);
+        let all =
+            |stream: &str, group: &str| Outcome::All(vec![(stream.into(), vec![group.into()])]);
+        assert!(calls.end_stream(id, all("b", "2")).is_none());
+        let (_, outcome) = calls.end_stream(id, all("b", "1")).unwrap();
+        assert_eq!(
+            outcome,
+            Outcome::All(vec![("b".into(), vec!["1".into(), "2".into()])])
+        );
+    }
+}

@@ -1,0 +1,46 @@
+//! What is to become of sockets, as the broker decides it: the shell does it.
+
+use crate::id::SlotId;
+use crate::protocol::rbac::Access;
+
+/// One thing that the shell has to do.
+pub(crate) enum Effect {
+    /// Send these last bytes and end the connection.
+    Close(SlotId, Vec<u8>),
+    /// End it without a word.
+    End(SlotId),
+    /// The auth function lets it in, to do so much.
+    Admit(SlotId, Access),
+}
+
+/// What the shell has still to do.
+#[derive(Default)]
+pub(crate) struct Effects {
+    effects: Vec<Effect>,
+    /// Sockets that were held, and may be read again.
+    freed: Vec<SlotId>,
+}
+
+impl Effects {
+    pub(in crate::broker) fn push(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(in crate::broker) fn free(&mut self, id: SlotId) {
+        if self.freed.last() != Some(&id) {
+            self.freed.push(id);
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    pub(crate) fn take_freed(&mut self) -> Vec<SlotId> {
+        std::mem::take(&mut self.freed)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.effects.is_empty() && self.freed.is_empty()
+    }
+}

@@ -1,0 +1,202 @@
+//! What the log hears of SDK workers: what of theirs fails or is refused, once a second at most of each
+//! kind and function; and, where somebody asks for it, who comes, registers and goes.
+//!
+//! Decides nothing. Headers and queries are never shown: they hold tokens.
+
+use std::fmt;
+
+use crate::id::SlotId;
+use crate::log::Shown;
+use crate::protocol::call::{ErrorBody, TriggerRegistration};
+use crate::protocol::handshake::{Refusal, path_of_head};
+
+use crate::broker::Broker;
+use crate::broker::calls::{Cause, OVERLOADED};
+use crate::broker::lines::Level;
+
+/// An error that a limit of ours brings about names it at its beginning.
+const LIMIT_WITHIN_BYTES: usize = 200;
+
+/// Trigger types of other parts of an engine, and whose they are.
+const TYPES_OF_OTHERS: [(&str, &str); 6] = [
+    ("http", "http"),
+    ("cron", "cron"),
+    ("state", "state"),
+    ("queue", "queue"),
+    ("durable:subscriber", "queue"),
+    ("configuration", "configuration"),
+];
+
+impl Broker {
+    /// The other end of that socket.
+    pub(crate) fn name_of(&self, id: SlotId) -> String {
+        if let Some(attached) = &self.attached {
+            return format!("the engine at {}", attached.link.shown());
+        }
+        let Some(peer) = self.members.get(id) else {
+            return "an SDK worker that has gone".to_owned();
+        };
+        let ip = peer.ip.map(|ip| ip.to_string()).unwrap_or_default();
+        match (peer.profile.name(), peer.connected_at_ms) {
+            (Some(name), _) => {
+                let runtime = Shown(peer.profile.runtime());
+                format!("SDK worker {} ({runtime}, {ip})", Shown(name))
+            }
+            (None, Some(_)) => format!("SDK worker {} ({ip})", peer.worker_id),
+            (None, None) => format!("a socket from {ip}"),
+        }
+    }
+
+    /// A warning about what an SDK worker does.
+    pub(crate) fn warn(&mut self, id: SlotId, what: &str) {
+        self.warn_of(id, "SDK worker", "", format_args!("{}", Shown(what)));
+    }
+
+    /// The same of a kind of its own, for each of `whose`.
+    pub(crate) fn warn_of(
+        &mut self,
+        id: SlotId,
+        kind: &'static str,
+        whose: &str,
+        what: fmt::Arguments<'_>,
+    ) {
+        let now = self.now.monotonic;
+        if self.notes.count(now, kind, whose) {
+            return;
+        }
+        let name = self.name_of(id);
+        self.notes
+            .warn(now, kind, whose, format_args!("{name}: {what}"));
+    }
+
+    /// What the engine called for itself has failed.
+    pub(in crate::broker) fn warn_of_handler(&mut self, function_id: &str, error: &ErrorBody) {
+        let (code, message) = (Shown(&error.code), Shown(&error.message));
+        let what = format_args!("function {} failed: {code}: {message}", Shown(function_id));
+        self.notes
+            .warn(self.now.monotonic, "function", function_id, what);
+    }
+
+    /// A registration of a trigger that comes to nothing.
+    pub(in crate::broker) fn warn_of_trigger_refused(
+        &mut self,
+        id: SlotId,
+        asked: &TriggerRegistration<'_>,
+        error: &ErrorBody,
+    ) {
+        let of_type = &*asked.trigger_type;
+        let hint = self.hint_at_part(of_type);
+        let (of_type, function) = (Shown(of_type), Shown(&asked.function_id));
+        let (trigger, why) = (Shown(&asked.id), Shown(&error.message));
+        let what = format_args!(
+            "its trigger of type {of_type} for function {function} is refused: {why}{hint} (trigger {trigger})"
+        );
+        self.warn_of(id, "trigger", &asked.function_id, what);
+    }
+
+    /// A trigger that does nothing, for nobody serves its type yet.
+    pub(in crate::broker) fn warn_of_early_trigger(
+        &mut self,
+        id: SlotId,
+        asked: &TriggerRegistration<'_>,
+    ) {
+        let of_type = &*asked.trigger_type;
+        let hint = self.hint_at_part(of_type);
+        let (shown, function) = (Shown(of_type), Shown(&asked.function_id));
+        let what = format_args!(
+            "its trigger of type {shown} for function {function} waits until a worker serves that type{hint} \
+             (trigger {})",
+            Shown(&asked.id)
+        );
+        self.warn_of(id, "early trigger", of_type, what);
+    }
+
+    /// Of which part of an engine that type is, if it is one that this server has not.
+    fn hint_at_part(&self, trigger_type: &str) -> String {
+        let mut others = TYPES_OF_OTHERS.iter();
+        match others.find(|(other, _)| *other == trigger_type) {
+            Some((_, part)) if self.attached.is_none() => format!(
+                "; the {part} worker is not part of this server: run it beside an engine (--engine)"
+            ),
+            _ => String::new(),
+        }
+    }
+
+    /// A request is refused for what it is, or by a limit.
+    pub(crate) fn note_head(&mut self, id: SlotId, head: &[u8], refusal: Refusal) {
+        if refusal == Refusal::HeadTooLarge {
+            let most = self.limits.handshake_bytes;
+            let what = format_args!(
+                "is answered 431: its request has more than limits.handshake_bytes ({most}), or too many headers"
+            );
+            self.warn_of(id, "limits.handshake_bytes", "", what);
+        }
+        self.debug(id, || {
+            let path = path_of_head(head);
+            format!(
+                "asks for {} and is answered {}",
+                Shown(&path),
+                refusal.status()
+            )
+        });
+    }
+
+    /// A caller gets an error. One that a limit brings about is told.
+    pub(in crate::broker) fn note_refusal(
+        &mut self,
+        id: SlotId,
+        function_id: &str,
+        error: &ErrorBody,
+    ) {
+        let begins = error.message.floor_char_boundary(LIMIT_WITHIN_BYTES);
+        let begins = &error.message[..begins];
+        if begins.ends_with(OVERLOADED) {
+            let limit = match !self.may_wait(Cause::Callers) {
+                true => "limits.calls_in_flight",
+                false => "limits.call_queue_bytes",
+            };
+            let what = format_args!(
+                "its call of {} is answered `{OVERLOADED}`: {limit}",
+                Shown(function_id)
+            );
+            return self.warn_of(id, limit, "", what);
+        }
+        let Some(limit) = limit_in(begins) else {
+            return;
+        };
+        let limit = limit.to_owned();
+        let message = Shown(&error.message);
+        let what = format_args!("its call of {} is refused: {message}", Shown(function_id));
+        self.warn_of(id, "call", &limit, what);
+    }
+
+    /// A line about a socket for who has asked for such; `what` is made for nobody else.
+    pub(crate) fn debug(&mut self, id: SlotId, what: impl FnOnce() -> String) {
+        if self.notes.shows_debug {
+            let line = format!("{} {}", self.name_of(id), what());
+            self.notes.say(Level::Debug, line);
+        }
+    }
+}
+
+/// The name in `limits.NAME exceeded: …`.
+fn limit_in(message: &str) -> Option<&str> {
+    let start = message.find("limits.")?;
+    let (name, _) = message[start..].split_once(" exceeded: ")?;
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || matches!(byte, b'.' | b'_');
+    name.bytes().all(is_name).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_that_refuses_is_found() {
+        let message = "Failed to set value: limits.value_bytes exceeded: 5 > 4";
+        assert_eq!(limit_in(message), Some("limits.value_bytes"));
+        for message in ["", "limits.", "limits.x", "limits.a b exceeded: 1"] {
+            assert_eq!(limit_in(message), None);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What each listener for SDK workers lets them do, and whom it has asked.
+
+use std::sync::Arc;
+
+use crate::protocol::rbac::Filter;
+use crate::protocol::rbac::asked::Registration;
+
+/// The rules of one listener.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The function that is asked about each socket.
+    pub auth_function: Option<String>,
+    /// The functions that are asked about each registration, by its kind.
+    pub on_function: Option<Arc<str>>,
+    /// The same of triggers.
+    pub on_trigger: Option<Arc<str>>,
+    /// The same of trigger types.
+    pub on_trigger_type: Option<Arc<str>>,
+    /// What all may call that are let in.
+    pub exposed: Arc<[Filter]>,
+}
+
+impl Rules {
+    /// The function that is asked about a registration of that kind.
+    pub(in crate::broker) fn asked_about(&self, registration: Registration) -> Option<&Arc<str>> {
+        match registration {
+            Registration::Function => self.on_function.as_ref(),
+            Registration::Trigger => self.on_trigger.as_ref(),
+            Registration::TriggerType => self.on_trigger_type.as_ref(),
+        }
+    }
+
+    fn ask(&self, function_id: &str) -> bool {
+        let of_registrations = [&self.on_function, &self.on_trigger, &self.on_trigger_type];
+        let mut named = of_registrations.into_iter().flatten().map(|named| &**named);
+        self.auth_function.as_deref() == Some(function_id)
+            || named.any(|named| named == function_id)
+    }
+}
+
+/// What holds on one listener.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OfListener {
+    /// None: everything may be done.
+    pub(crate) rules: Option<Arc<Rules>>,
+    /// The function that is called in place of each that is called through it.
+    pub(crate) middleware: Option<Arc<str>>,
+}
+
+/// The same of all of them, by number.
+#[derive(Default)]
+pub(crate) struct Listeners(pub(crate) Vec<OfListener>);
+
+impl Listeners {
+    /// Whether some listener has that function asked: about sockets, registrations or calls.
+    pub(in crate::broker) fn ask(&self, function_id: &str) -> bool {
+        self.0.iter().any(|open| {
+            let is_in_rules = open
+                .rules
+                .as_ref()
+                .is_some_and(|rules| rules.ask(function_id));
+            is_in_rules || open.middleware.as_deref() == Some(function_id)
+        })
+    }
+
+    /// The function that is called in place of each that is called through that listener.
+    pub(in crate::broker) fn middleware_of(&self, number: usize) -> Option<&Arc<str>> {
+        self.0.get(number)?.middleware.as_ref()
+    }
+
+    pub(crate) fn rules_of(&self, number: usize) -> Option<&Arc<Rules>> {
+        self.0.get(number)?.rules.as_ref()
+    }
+}

@@ -1,0 +1,294 @@
+//! What is told to triggers, one after another: each turn has a budget, and goes on where the one before
+//! stopped. An event, a join, what is published or logged, and what the server itself tells take this
+//! way, so that each of them costs a turn no more however many hear of it.
+
+use std::collections::VecDeque;
+
+use crate::id::{ItemId, SlotId, Text};
+use crate::log::Shown;
+use crate::protocol::call::ErrorBody;
+use crate::protocol::listing::inputs;
+use crate::protocol::logs::LogEntry;
+use crate::shard::Fired;
+
+use crate::broker::Broker;
+use crate::broker::calls::Handler;
+use crate::broker::calls::callee::Callee;
+use crate::broker::lines::Level;
+use crate::broker::triggers::audience::Audience;
+use crate::broker::triggers::trigger::{CIRCLE_CALLS_A_SECOND, Called};
+
+/// The same, told to several triggers.
+pub(in crate::broker) struct Firing {
+    audience: Audience,
+    /// The registration to look at next, and the first one that came too late.
+    from: u64,
+    until: u64,
+    payload: Payload,
+    /// The join that its audience is asked about.
+    join: Option<SlotId>,
+    /// A trigger has published it: what it is told to publishes no further. Else each level of a nested
+    /// value would be told to all of them, and the levels multiply.
+    is_of_trigger: bool,
+    /// Functions of ours that cannot read it: they are not asked again.
+    unreadable: Vec<Box<str>>,
+    was_told: bool,
+    /// The socket that brought it about, which is left unread meanwhile.
+    by: Option<SlotId>,
+}
+
+/// What they are told, made once there is somebody who hears of it.
+enum Payload {
+    Text(Text),
+    Event(Fired),
+    Entry(Box<LogEntry>),
+    /// The join's own.
+    Join,
+}
+
+/// Firings that wait for their turn, in order.
+#[derive(Default)]
+pub(in crate::broker) struct Firings {
+    queue: VecDeque<Firing>,
+    bytes: usize,
+}
+
+impl Firing {
+    fn new(audience: Audience, payload: Payload) -> Firing {
+        Firing {
+            audience,
+            from: 0,
+            until: u64::MAX,
+            payload,
+            join: None,
+            is_of_trigger: false,
+            unreadable: Vec::new(),
+            was_told: false,
+            by: None,
+        }
+    }
+
+    /// An event.
+    pub(in crate::broker) fn of_event(fired: Fired) -> Firing {
+        let audience = Audience::Event {
+            key: fired.key.clone(),
+            item: fired.frame.item().map(ItemId::from),
+            version: fired.version,
+        };
+        Firing::new(audience, Payload::Event(fired))
+    }
+
+    /// A join, which the audience has to say something on.
+    pub(in crate::broker) fn of_join(stream: &str, join: SlotId) -> Firing {
+        Firing {
+            join: Some(join),
+            ..Firing::new(Audience::Join(stream.into()), Payload::Join)
+        }
+    }
+
+    /// What is published under that topic: by an SDK worker, or by a trigger.
+    pub(in crate::broker) fn of_topic(topic: &str, data: &str, by: Option<SlotId>) -> Firing {
+        Firing {
+            is_of_trigger: by.is_none(),
+            by,
+            ..Firing::new(Audience::Topic(topic.into()), Payload::Text(data.into()))
+        }
+    }
+
+    /// What is logged.
+    pub(in crate::broker) fn of_log(entry: LogEntry) -> Firing {
+        let audience = Audience::Log((*entry.severity_text).into());
+        Firing::new(audience, Payload::Entry(Box::new(entry)))
+    }
+
+    /// What the server itself tells.
+    pub(in crate::broker) fn of_server(audience: Audience, payload: Text) -> Firing {
+        Firing::new(audience, Payload::Text(payload))
+    }
+
+    /// The same for a socket that is left unread meanwhile.
+    pub(in crate::broker) fn by(mut self, by: Option<SlotId>) -> Firing {
+        self.by = by;
+        self
+    }
+
+    /// What it keeps, though others may share it.
+    fn held_bytes(&self) -> usize {
+        let payload = match &self.payload {
+            Payload::Text(text) => text.len(),
+            Payload::Event(fired) => fired.frame.text().len(),
+            Payload::Entry(entry) => entry.body.len() + entry.attributes.len(),
+            Payload::Join => 0,
+        };
+        size_of::<Firing>() + payload
+    }
+}
+
+impl Firings {
+    pub(in crate::broker) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(in crate::broker) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// What those hold that wait.
+    pub(in crate::broker) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn push_back(&mut self, firing: Firing) {
+        self.bytes += firing.held_bytes();
+        self.queue.push_back(firing);
+    }
+
+    fn push_front(&mut self, firing: Firing) {
+        self.bytes += firing.held_bytes();
+        self.queue.push_front(firing);
+    }
+
+    fn pop_front(&mut self) -> Option<Firing> {
+        let firing = self.queue.pop_front()?;
+        self.bytes -= firing.held_bytes();
+        Some(firing)
+    }
+}
+
+impl Broker {
+    /// Whatever hears of it is told in its turn: what is registered from now on is not.
+    pub(in crate::broker) fn fire_all(&mut self, mut firing: Firing) {
+        firing.until = self.triggers.next_order();
+        self.hold_for_work(firing.by);
+        self.work.firings.push_back(firing);
+    }
+
+    /// Tells as many as this turn may.
+    pub(in crate::broker) fn go_on_firing(&mut self) {
+        while self.work.steps.are_left()
+            && let Some(mut firing) = self.work.firings.pop_front()
+        {
+            while self.work.steps.are_left() && self.fire_next(&mut firing) {}
+            let (audience, from, until) = (&firing.audience, firing.from, firing.until);
+            if self.triggers.next_of(audience, from, until).is_some() {
+                return self.work.firings.push_front(firing);
+            }
+            self.all_told(firing);
+        }
+    }
+
+    /// Tells the next one. False: nobody is left.
+    fn fire_next(&mut self, firing: &mut Firing) -> bool {
+        let (from, until) = (firing.from, firing.until);
+        let Some(next) = self.triggers.next_of(&firing.audience, from, until) else {
+            return false;
+        };
+        firing.from = next.order + 1;
+        self.work.steps.take(1);
+        if let Some((trigger, called)) = next.called
+            && self.may_be_told(firing, &called)
+        {
+            firing.was_told = true;
+            self.note_circle(trigger, &firing.audience);
+            self.tell_one(firing, called);
+        }
+        true
+    }
+
+    fn may_be_told(&mut self, firing: &Firing, called: &Called) -> bool {
+        match firing.audience {
+            Audience::Log(_) | Audience::FunctionsAvailable | Audience::WorkersAvailable => {
+                self.listens(called)
+            }
+            Audience::Topic(_) if firing.is_of_trigger => {
+                let function = called.target.function();
+                function.id != inputs::PUBLISH || self.functions.find(function).is_some()
+            }
+            _ => !firing.unreadable.contains(&called.target.function_id),
+        }
+    }
+
+    fn tell_one(&mut self, firing: &mut Firing, called: Called) {
+        let Some(payload) = self.payload_of(firing) else {
+            return;
+        };
+        self.work.steps.take_bytes(payload.len());
+        if let Some(join) = firing.join {
+            return self.ask_one_about_join(join, called, &payload);
+        }
+        let handler = Handler {
+            target: called.target,
+            payload,
+            is_owed: false,
+            on_behalf: called.on_behalf,
+        };
+        let function_id = handler.target.function_id.clone();
+        if !self.fire(called.condition.as_deref(), handler) {
+            firing.unreadable.push(function_id);
+        }
+    }
+
+    fn payload_of(&self, firing: &mut Firing) -> Option<Text> {
+        let made = match &firing.payload {
+            Payload::Text(text) => return Some(Text::clone(text)),
+            Payload::Event(fired) => Text::from(fired.frame.text()),
+            Payload::Entry(entry) => {
+                let mut text = Vec::new();
+                entry.write(&mut text);
+                String::from_utf8(text).unwrap_or_default().into()
+            }
+            Payload::Join => self.payload_of_join(firing.join?)?,
+        };
+        firing.payload = Payload::Text(Text::clone(&made));
+        Some(made)
+    }
+
+    /// Nobody is left who hears of it.
+    fn all_told(&mut self, firing: Firing) {
+        if let Audience::Event { key, item, .. } = &firing.audience
+            && !firing.was_told
+        {
+            self.count_lost_event(key.stream(), key.group(), item.as_deref());
+        }
+        if let Some(join) = firing.join {
+            self.all_asked_about(join);
+        }
+        self.release_after_work(firing.by);
+    }
+
+    fn note_circle(&mut self, trigger: SlotId, audience: &Audience) {
+        let Audience::Event { key, .. } = audience else {
+            return;
+        };
+        let second = self.now.wall_ms / 1000;
+        if let Some(trigger) = self.triggers.goes_in_a_circle(trigger, second) {
+            self.notes.say(Level::Warn, format!(
+                "trigger {} fires more than {CIRCLE_CALLS_A_SECOND} times a second: if its function changes \
+                 the stream that it follows ({}), it runs in a circle; this is said once",
+                Shown(&trigger),
+                Shown(key.stream())
+            ));
+        }
+    }
+
+    /// Whether it makes sense to tell it what the server itself says: functions of ours do nothing on it,
+    /// and some workers read nothing.
+    pub(in crate::broker) fn listens(&mut self, called: &Called) -> bool {
+        match self.callee_of(called.target.function()) {
+            Callee::Peer(callee) => {
+                let is_full = self.no_room_for(callee, None, self.unsent_max()).is_some();
+                if is_full {
+                    self.drop_handler_call(callee, &called.target.function_id);
+                }
+                !is_full
+            }
+            Callee::Nobody if self.has_own(&called.target.function_id) => {
+                let error =
+                    ErrorBody::new("deserialization_error", "it cannot read what it is told");
+                self.fail(None, None, &called.target.function_id, &error);
+                false
+            }
+            Callee::Nobody | Callee::Away => false,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What is told to many, made of very many rows, or undone bit by bit is done in turns: each turn has a
+//! budget, and goes on where the one before stopped. Whatever happens puts what it brings about here, and
+//! the loop drains it: nothing is done within something else.
+
+use std::collections::VecDeque;
+
+use crate::id::SlotId;
+use crate::protocol::logs::otlp;
+
+use crate::broker::Broker;
+use crate::broker::ending::{Ending, Forgetting, Retyping, Settling};
+use crate::broker::own::listings::Listing;
+use crate::broker::steps::Steps;
+use crate::broker::triggers::firing::{Firing, Firings};
+
+/// What frames of logs may hold that wait for their turn. Others are dropped, as telemetry may be.
+const LOGS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Work that goes on from turn to turn.
+#[derive(Default)]
+pub(in crate::broker) struct Work {
+    pub(in crate::broker) firings: Firings,
+    /// Frames of logs whose records have still to be told.
+    logs: VecDeque<(SlotId, otlp::Frame)>,
+    logs_bytes: usize,
+    listings: VecDeque<Listing>,
+    /// Workers that are gone, and of which something is left.
+    pub(in crate::broker) endings: VecDeque<Ending>,
+    /// Workers that stand in another namespace from now on.
+    pub(in crate::broker) settlings: VecDeque<Settling>,
+    /// What an engine handed over that does so anew.
+    pub(in crate::broker) forgettings: VecDeque<Forgetting>,
+    /// Trigger types that have changed hands.
+    pub(in crate::broker) retypings: VecDeque<Retyping>,
+    /// Joins that waited for an engine and have still to be looked at.
+    pub(in crate::broker) waiting_joins: usize,
+    /// What this turn may still do.
+    pub(in crate::broker) steps: Steps,
+}
+
+impl Work {
+    pub(in crate::broker) fn is_empty(&self) -> bool {
+        self.firings.is_empty()
+            && self.logs.is_empty()
+            && self.listings.is_empty()
+            && self.endings.is_empty()
+            && self.settlings.is_empty()
+            && self.forgettings.is_empty()
+            && self.retypings.is_empty()
+            && self.waiting_joins == 0
+    }
+}
+
+impl Broker {
+    /// A turn begins.
+    pub(in crate::broker) fn begin_work(&mut self) {
+        self.work.steps.begin_turn();
+        self.go_on();
+    }
+
+    /// Does what has come up, as far as this turn may.
+    pub(crate) fn go_on(&mut self) {
+        self.hear_ended();
+        if !self.has_work() {
+            return;
+        }
+        self.go_on_ending();
+        self.ask_what_waited();
+        self.go_on_deciding();
+        self.go_on_firing();
+        while self.work.steps.are_left() && self.work.firings.is_empty() && self.tell_next_log() {
+            self.go_on_firing();
+        }
+        for _ in 0..self.work.listings.len() {
+            if self.work.steps.are_left()
+                && let Some(listing) = self.work.listings.pop_front()
+            {
+                self.go_on_listing(listing);
+            }
+        }
+        self.hear_ended();
+    }
+
+    /// Whether something goes on in the next turn.
+    pub(in crate::broker) fn has_work(&self) -> bool {
+        !self.work.is_empty() || !self.ended.is_empty() || self.has_waiting_calls()
+    }
+
+    /// Whether more of what the workers tell may wait for its turn: it holds what the mailbox would.
+    pub(in crate::broker) fn has_room_for_firings(&self) -> bool {
+        let firings = &self.work.firings;
+        firings.len() < self.limits.mailbox_len && firings.bytes() <= self.limits.mailbox_bytes
+    }
+
+    /// A frame of logs that some trigger may hear of.
+    pub(in crate::broker) fn keep_logs(&mut self, id: SlotId, frame: otlp::Frame) {
+        if self.work.logs_bytes + frame.held_bytes() > LOGS_BYTES_MAX {
+            return self.warn(id, "a frame of logs is dropped: too many wait to be told");
+        }
+        self.work.logs_bytes += frame.held_bytes();
+        self.hold_for_work(Some(id));
+        self.work.logs.push_back((id, frame));
+    }
+
+    /// Tells the next record of the next frame. False when there is none.
+    fn tell_next_log(&mut self) -> bool {
+        let Some((id, mut frame)) = self.work.logs.pop_front() else {
+            return false;
+        };
+        match frame.next() {
+            Some(Ok(entry)) => {
+                let bytes = entry.body.len() + entry.attributes.len();
+                self.work.steps.take(1);
+                self.work.steps.take_bytes(bytes);
+                self.work.logs.push_front((id, frame));
+                self.fire_all(Firing::of_log(entry));
+            }
+            Some(Err(_)) => self.work.logs.push_front((id, frame)), // it was read before
+            None => {
+                self.work.logs_bytes -= frame.held_bytes();
+                self.release_after_work(Some(id));
+            }
+        }
+        true
+    }
+
+    /// A list that is made in turns. Its socket is left unread until it is there.
+    pub(in crate::broker) fn begin_listing(&mut self, listing: Listing) {
+        self.hold_for_work(listing.by());
+        self.work.listings.push_back(listing);
+    }
+
+    fn go_on_listing(&mut self, mut listing: Listing) {
+        let before = listing.len();
+        let most = self.work.steps.left();
+        let (is_done, looked_at) = self.list_some(&mut listing, most);
+        self.work.steps.take(looked_at.max(1));
+        self.work.steps.take_bytes(listing.len() - before);
+        match is_done {
+            true => {
+                let by = listing.by();
+                self.listed(listing);
+                self.release_after_work(by);
+            }
+            false => self.work.listings.push_back(listing),
+        }
+    }
+
+    pub(in crate::broker) fn hold_for_work(&mut self, by: Option<SlotId>) {
+        if let Some(peer) = by.and_then(|id| self.members.get_mut(id)) {
+            peer.work_under_way += 1;
+        }
+    }
+
+    pub(in crate::broker) fn release_after_work(&mut self, by: Option<SlotId>) {
+        if let Some(id) = by
+            && let Some(peer) = self.members.get_mut(id)
+        {
+            peer.work_under_way = peer.work_under_way.saturating_sub(1);
+            self.free(id);
+        }
+    }
+}
