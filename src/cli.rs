@@ -252,7 +252,7 @@ pub enum Command {
         /// As stream::get, or a function of a worker
         #[arg(value_name = "FUNCTION")]
         function: String,
-        /// What it gets: JSON, or - for standard input
+        /// What it gets: JSON, or - for standard input; without it {}
         #[arg(value_name = "JSON", default_value = "{}", hide_default_value = true)]
         input: String,
         /// The namespace in which the function is looked for first

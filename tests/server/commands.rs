@@ -321,7 +321,7 @@ fn watch_survives_a_restart_and_says_so() {
         one.says("nothing listens at");
     }
     let server = Process::start(directory.command(&[]));
-    watching.says("again");
+    watching.says("watching s g at");
     whole.says("watching stream s at");
     assert_eq!(without_time(&watching.line()), "sync []");
     server.sdk().set(("s", "g"), "i", json!(7));
