@@ -13,7 +13,7 @@ use super::listing::Listing;
 use super::{Effects, Reply, Shard};
 
 /// What one turn spends at most. A unit is about what an item costs that is put into a list's text.
-pub(super) const UNITS_A_TURN: usize = 16 * 1024;
+pub(super) const UNITS_A_TURN: usize = 8 * 1024;
 /// What it costs to look at a group or at something that waits in one.
 const LOOK_UNITS: usize = 2;
 

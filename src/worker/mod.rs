@@ -36,7 +36,7 @@ const COMMAND_COST_A_TURN: usize = 512 * 1024;
 const OPEN_A_TURN: usize = 1024;
 const READ_BYTES_A_TURN: usize = 2 * READ_BUFFER_BYTES;
 const WRITES_A_TURN: usize = 64;
-const ENDING_UNITS_A_TURN: usize = 4096;
+const ENDING_UNITS_A_TURN: usize = 1024;
 /// The one buffer for reads of all sockets.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
