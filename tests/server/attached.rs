@@ -218,11 +218,7 @@ fn custom_stores_follow_the_engine_s_list_and_go_when_it_does_not_find_them() {
     let engine = ScriptedEngine::start();
     let server = attached(&engine.url(), |_| {});
     let mut link = engine.accept();
-    let said = link.registrations();
-    link.answer_list(said.last().unwrap(), &["stream::get(chat)", "f"]);
-    let list = link.types();
-    link.answer_list(&list, &["stream::get(chat)", "f"]);
-    link.settle();
+    let said = link.greet(&["stream::get(chat)", "f"]);
     let id = link.start("stream::get", item_input(ROOM, "i"));
     let call = link.next_call("stream::get(chat)");
     assert_ne!(call["invocation_id"], json!(id), "an id of our own");

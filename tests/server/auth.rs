@@ -11,7 +11,7 @@ use iii_stream::worker::Auth;
 use serde_json::{Value, json};
 
 use crate::support::lone::{LoneWorker, Settings, name};
-use crate::support::{Subscriber, raw};
+use crate::support::{Subscriber, raw, wait_until};
 
 fn asking(admits_failures: bool) -> Settings {
     Settings {
@@ -156,14 +156,7 @@ fn a_client_that_goes_away_while_it_is_asked_about_leaves_nothing() {
     let stream = lone.request("/", "");
     let request = next_request(&mut lone);
     drop(stream);
-    let deadline = std::time::Instant::now() + crate::support::DEADLINE;
-    while lone.shared.connections_len() > 0 {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the socket does not end"
-        );
-        std::thread::yield_now();
-    }
+    wait_until("the socket ends", || lone.shared.connections_len() == 0);
     lone.tell(ToWorker::Authenticated(request.connection, admitted(None)));
     let mut next = lone.request("/", "");
     let request = next_request(&mut lone);

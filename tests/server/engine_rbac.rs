@@ -44,6 +44,19 @@ fn with_rules(listener: WorkerListener) -> (TestServer, SdkWorker, SocketAddr) {
     (server, sdk, guarded)
 }
 
+/// Whoever calls this name reaches the worker's function `f`, and is answered by that name.
+fn calls_by_name(caller: &mut SdkWorker, name: &str, worker: &mut SdkWorker) {
+    let id = caller.start(name, json!({}));
+    let call = worker.next_call();
+    assert_eq!(call["function_id"], "f");
+    worker.answer(&call, json!({"result": 1}));
+    let result = caller.result(&id);
+    assert_eq!(
+        (&result["function_id"], &result["result"]),
+        (&json!(name), &json!(1))
+    );
+}
+
 /// An SDK worker that the auth function of the other one lets in with this answer.
 fn admitted(sdk: &mut SdkWorker, guarded: SocketAddr, grant: Value) -> SdkWorker {
     let mut worker = SdkWorker::over(guarded, "/");
@@ -391,15 +404,7 @@ fn functions_stand_under_the_prefix_that_is_granted() {
     );
     worker.settle();
     assert_eq!(sdk.error_of("f", json!({})).0, "function_not_found");
-    let id = sdk.start("tenant::f", json!({}));
-    let call = worker.next_call();
-    assert_eq!(call["function_id"], "f");
-    worker.answer(&call, json!({"result": 1}));
-    let result = sdk.result(&id);
-    assert_eq!(
-        (&result["function_id"], &result["result"]),
-        (&json!("tenant::f"), &json!(1))
-    );
+    calls_by_name(&mut sdk, "tenant::f", &mut worker);
     sdk.void("publish", json!({"topic": "t", "data": "hello"}));
     let call = worker.next_call();
     assert_eq!(

@@ -12,9 +12,9 @@ use iii_stream::shard::{Ask, Command, CustomAnswer, CustomCall, Fired, Told};
 use serde_json::json;
 use tungstenite::Message;
 
-use crate::support::Subscriber;
 use crate::support::lone::{LoneWorker, name};
 use crate::support::raw;
+use crate::support::{Subscriber, wait_until};
 
 const ROOM: (&str, &str) = ("chat", "room-1");
 
@@ -154,14 +154,7 @@ fn an_admitted_join_whose_socket_has_ended_is_owed_a_leave() {
     let asked = [(); 3].map(|()| next_join(&mut lone));
     drop(client);
     // The end is known when the socket is not counted any more.
-    let deadline = std::time::Instant::now() + crate::support::DEADLINE;
-    while lone.shared.connections_len() > 0 {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the socket does not end"
-        );
-        std::thread::yield_now();
-    }
+    wait_until("the socket ends", || lone.shared.connections_len() == 0);
     for (request, is_admitted) in asked.into_iter().zip([true, false, true]) {
         lone.tell(ToWorker::Joined(request, is_admitted));
     }

@@ -126,6 +126,17 @@ impl ScriptedLink {
         }
     }
 
+    /// Hears all that a server says of its own accord and answers its questions: there are the functions
+    /// of streams, and these. What it has said is given, up to the first question about functions.
+    pub(crate) fn greet(&mut self, functions: &[&str]) -> Vec<Value> {
+        let said = self.registrations();
+        self.answer_list(said.last().unwrap(), functions);
+        let list = self.types();
+        self.answer_list(&list, functions);
+        self.settle();
+        said
+    }
+
     /// The types follow when the first list has been answered. Answers the question about them, and
     /// gives the second one about functions: what is said before its answer is known with it.
     pub(crate) fn types(&mut self) -> Value {

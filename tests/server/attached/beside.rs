@@ -141,11 +141,7 @@ fn the_next_link_takes_the_place_of_the_last_one_first_of_all() {
     let _server = attached(&engine.url(), |_| {});
     let mut link = engine.accept();
     let first = greet(&mut link, Some("token \"1\""));
-    let list = link.registrations().pop().unwrap();
-    link.answer_list(&list, &[]);
-    let list = link.types();
-    link.answer_list(&list, &[]);
-    link.settle();
+    link.greet(&[]);
     link.end();
     // Of this one the engine refuses all: the one to take the place of is still the first.
     for _ in 0..2 {
@@ -179,12 +175,8 @@ fn functions_that_have_gone_are_registered_again_and_types_after_them() {
     let engine = ScriptedEngine::start();
     let _server = attached(&engine.url(), |_| {});
     let mut link = engine.accept();
-    let said = link.registrations();
+    let said = link.greet(&[]);
     let changed = said[8]["id"].as_str().unwrap().to_owned();
-    link.answer_list(said.last().unwrap(), &[]);
-    let list = link.types();
-    link.answer_list(&list, &[]);
-    link.settle();
     // A newer server has taken all and ended: the engine has nobody's functions any more.
     link.start(&changed, json!({"event": "functions_changed"}));
     assert_eq!(link.next()["function_id"], json!(changed));
@@ -205,12 +197,8 @@ fn an_older_engine_s_list_of_workers_shows_who_has_taken_over() {
     let server = attached(&engine.url(), |_| {});
     let mut link = engine.accept();
     let ours = greet(&mut link, None);
-    let said = link.registrations();
+    let said = link.greet(&[]);
     let changed = said[8]["id"].as_str().unwrap().to_owned();
-    link.answer_list(said.last().unwrap(), &[]);
-    let list = link.types();
-    link.answer_list(&list, &[]);
-    link.settle();
     let worker = |id: String, at: u64| {
         json!({"id": id, "name": "iii-stream:other:1", "connected_at_ms": at,
         "functions": ["stream::set"], "runtime": "rust"})
@@ -322,12 +310,8 @@ fn many_changes_at_once_are_few_questions() {
     let engine = ScriptedEngine::start();
     let _server = attached(&engine.url(), |_| {});
     let mut link = engine.accept();
-    let said = link.registrations();
+    let said = link.greet(&[]);
     let changed = said[8]["id"].as_str().unwrap().to_owned();
-    link.answer_list(said.last().unwrap(), &[]);
-    let list = link.types();
-    link.answer_list(&list, &[]);
-    link.settle();
     for _ in 0..CHANGES {
         link.start(&changed, json!({"event": "worker_connected"}));
     }

@@ -88,15 +88,7 @@ fn a_function_is_registered_as_the_answer_names_it_and_its_worker_keeps_its_own_
         (&json!("e"), &json!({"m": 3}))
     );
     assert_eq!(sdk.error_of("p::f", json!({})).0, "function_not_found");
-    let id = sdk.start("p::g", json!({}));
-    let call = worker.next_call();
-    assert_eq!(call["function_id"], "f");
-    worker.answer(&call, json!({"result": 1}));
-    let result = sdk.result(&id);
-    assert_eq!(
-        (&result["function_id"], &result["result"]),
-        (&json!("p::g"), &json!(1))
-    );
+    calls_by_name(&mut sdk, "p::g", &mut worker);
     // Registered anew it stands where the newer answer says, and nowhere else.
     register_function(&mut worker, "f");
     answer_next(&mut sdk, FUNCTION, json!({"result": {}}));
