@@ -42,7 +42,7 @@
 //! main → server → worker | store | engine → subscribers | broker | net → mesh → shard | fanout → protocol → id
 //! ```
 //! Arrows point right only; `tests/layers.rs` holds them to it. `config` stands beside `shard`: what it
-//! holds is parsed once, into what `protocol` goes by. `log`, `metrics`, `reading`, `time` and
+//! holds is parsed once, into what `protocol` goes by. `chance`, `log`, `metrics`, `reading`, `time` and
 //! `collections` know nothing of the others. `protocol`, `shard` and `fanout` are pure. `subscribers` is
 //! all that a worker decides: it has no I/O, and the simulation runs it as it is; `worker` is its shell.
 //! `broker` is the same of the engine thread, and `engine` its shell.
@@ -50,6 +50,7 @@
 //! beside `main`, and does not name `server`.
 
 mod broker;
+pub mod chance;
 pub mod cli;
 pub mod collections;
 pub mod config;

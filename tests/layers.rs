@@ -8,7 +8,8 @@
 //! `subscribers` is what `worker` runs, `broker` what `engine` does: they have no I/O, so neither names `net`.
 //! `command`, what the program does beside serving, stands beside `server` and does not name it.
 //! `config` stands beside `shard` and `fanout`: its settings are made of what `protocol` goes by. Beside
-//! `id` at the end stand `log`, `metrics`, `reading` and `time`: they name nothing of ours, and all may use them.
+//! `id` at the end stand `chance`, `log`, `metrics`, `reading` and `time`: they name nothing of ours, and all may
+//! use them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
 
@@ -19,7 +20,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Who may be named by whom: only what has a higher number, and itself.
-const LAYERS: [(&str, u32); 22] = [
+const LAYERS: [(&str, u32); 23] = [
     ("main", 0),
     ("command", 1),
     ("cli", 1),
@@ -37,6 +38,7 @@ const LAYERS: [(&str, u32); 22] = [
     ("collections", 7),
     ("id", 8),
     ("config", 5),
+    ("chance", 8),
     ("log", 8),
     ("metrics", 8),
     ("time", 8),

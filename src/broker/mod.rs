@@ -50,7 +50,6 @@ pub(crate) use effects::{Effect, Effects};
 pub(crate) use lines::{Level, Line, Lines};
 pub(crate) use link::KnownAs;
 pub(crate) use members::Members;
-pub(crate) use outgoing::Chance;
 pub use rules::Rules;
 pub(crate) use rules::{Listeners, OfListener};
 

@@ -4,10 +4,10 @@
 //! Pure: time is handed in. May not know the socket.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
 use std::time::Instant;
 
 use crate::broker::caller::Caller;
+use crate::chance::Chance;
 use crate::protocol::answer::{Outcome, Outgoing, ResultBody};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::connection::{masked_control, push_masked_text, text_header};
@@ -305,25 +305,6 @@ impl Masks {
     pub(in crate::broker) fn next(&mut self) -> [u8; 4] {
         let [a, b, c, d, ..] = self.0.draw().to_ne_bytes();
         [a, b, c, d]
-    }
-}
-
-/// Numbers by chance: a keyed hash of a counter, its key drawn by the standard library.
-#[derive(Default)]
-pub(crate) struct Chance {
-    key: RandomState,
-    drawn: u64,
-}
-
-impl Chance {
-    fn draw(&mut self) -> u64 {
-        self.drawn += 1;
-        self.key.hash_one(self.drawn)
-    }
-
-    /// Between 0 and 1.
-    pub(crate) fn fraction(&mut self) -> f64 {
-        self.draw() as f64 / u64::MAX as f64
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use data_encoding::BASE64;
 use iii_stream::config::EngineAddress;
 use iii_stream::log::Shown;
-use iii_stream::net::channel;
+use iii_stream::net::tls::trust;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use tungstenite::client::client_with_config;
@@ -154,9 +154,8 @@ impl Stream {
         let Some(name) = tls else {
             return Ok(Stream::Plain(timed));
         };
-        let trust =
-            channel::trust().map_err(|why| io::Error::other(format!("certificates: {why}")))?;
-        let session = ClientConnection::new(trust, name.clone()).map_err(io::Error::other)?;
+        let config = trust().map_err(|why| io::Error::other(format!("certificates: {why}")))?;
+        let session = ClientConnection::new(config, name.clone()).map_err(io::Error::other)?;
         Ok(Stream::Tls(Box::new(StreamOwned::new(session, timed))))
     }
 

@@ -1,24 +1,21 @@
 //! The way to a running engine: finding its address, connecting, upgrading, and trying again.
 //!
-//! What is said over the link is for the broker. Names are resolved on a thread that lives no longer than
-//! the question: it is the one system call here that can take its time.
+//! What is said over the link is for the broker; how a name is resolved and an address connected to, for
+//! `net::dial`.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, TryRecvError};
-use mio::net::TcpStream;
-use rustls::ClientConfig;
-use rustls::pki_types::ServerName;
 use tungstenite::handshake::client::generate_key;
 
-use crate::broker::{Chance, KnownAs, Level};
+use crate::broker::{KnownAs, Level};
+use crate::chance::Chance;
 use crate::config::EngineAddress;
 use crate::id::SlotId;
 use crate::mesh::engine_thread;
-use crate::net::channel::{self, Channel};
+use crate::net::dial::{Resolving, Tls, connect, tls_for};
 use crate::protocol::connection::{Connection, ping_frame};
 use crate::protocol::dial;
 
@@ -46,7 +43,7 @@ pub(super) const LINK_MESSAGE_BYTES_MAX: usize = 72 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Attach {
     address: EngineAddress,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    tls: Option<Tls>,
     /// How often it is pinged.
     ping_every: Duration,
     /// What we are called there.
@@ -78,16 +75,10 @@ impl Attach {
         name: String,
         namespace: Option<String>,
     ) -> Result<Attach, AttachError> {
-        let tls = match &address.server_name {
-            Some(server_name) => {
-                let config = channel::trust().map_err(|cause| AttachError::Trust {
-                    address: address.shown.clone(),
-                    cause,
-                })?;
-                Some((config, server_name.clone()))
-            }
-            None => None,
-        };
+        let tls = tls_for(address.server_name.as_ref()).map_err(|cause| AttachError::Trust {
+            address: address.shown.clone(),
+            cause,
+        })?;
         Ok(Attach {
             address,
             tls,
@@ -142,7 +133,7 @@ enum State {
     /// Tried at that time.
     Waiting(Instant),
     /// The name is being resolved.
-    Resolving(Receiver<io::Result<Vec<SocketAddr>>>),
+    Resolving(Resolving),
     /// Connecting or upgrading. The other addresses of that name are still to be tried.
     Dialling { id: SlotId, rest: Vec<SocketAddr> },
     /// Upgraded.
@@ -194,7 +185,7 @@ impl Dial {
             true => RETRY,
             false => RETRY_LATER,
         };
-        let wait = least + (most - least).mul_f64(self.chance.fraction());
+        let wait = self.chance.between(least, most);
         self.state = State::Waiting(now + wait);
         wait
     }
@@ -231,13 +222,10 @@ impl Engine {
                 let id = *id;
                 self.look_for_silence(id);
             }
-            State::Resolving(answer) => match answer.try_recv() {
-                Ok(Ok(addresses)) => self.dial(addresses),
-                Ok(Err(error)) => self.not_connected(&error.to_string(), false),
-                Err(TryRecvError::Disconnected) => {
-                    self.not_connected("the name was not resolved", false);
-                }
-                Err(TryRecvError::Empty) => {}
+            State::Resolving(resolving) => match resolving.look() {
+                Some(Ok(addresses)) => self.dial(addresses),
+                Some(Err(error)) => self.not_connected(&error.to_string(), false),
+                None => {}
             },
             _ => {}
         }
@@ -264,26 +252,13 @@ impl Engine {
         let Some(dial) = &mut self.dial else {
             return;
         };
-        let address = &dial.to.address;
-        let (host, port) = (address.host.clone(), address.port);
-        if let Ok(ip) = host.parse::<IpAddr>() {
-            return self.dial(vec![SocketAddr::new(ip, port)]);
-        }
-        let (sender, answer) = crossbeam_channel::bounded(1);
         let shared = Arc::clone(&self.broker.ports.shared);
         let engine = engine_thread(self.broker.ports.to_commands.len());
-        let question = move || {
-            let found = (&*host, port).to_socket_addrs().map(Iterator::collect);
-            let _ = sender.try_send(found); // nobody listens when the process ends
-            shared.wake(engine);
-        };
-        dial.state = State::Resolving(answer);
-        let asked = std::thread::Builder::new()
-            .name("resolve".to_owned())
-            .spawn(question);
-        if let Err(error) = asked {
-            self.not_connected(&error.to_string(), false);
-        }
+        let address = &dial.to.address;
+        let resolving = Resolving::begin(&address.host, address.port, move || shared.wake(engine));
+        dial.state = State::Resolving(resolving);
+        // An address is there at once.
+        self.tend_link();
     }
 
     /// Connects to the first of these addresses that lets itself be connected to.
@@ -312,13 +287,7 @@ impl Engine {
             return Err(io::Error::other("nobody to attach to"));
         };
         let to = &dial.to;
-        let stream = TcpStream::connect(address)?;
-        let socket = match &to.tls {
-            Some((config, name)) => {
-                Channel::tls(stream, Arc::clone(config), name.clone()).map_err(io::Error::other)?
-            }
-            None => Channel::plain(stream),
-        };
+        let socket = connect(address, to.tls.as_ref())?;
         let key = generate_key();
         let request = dial::Request {
             host: &to.address.authority,

@@ -8,7 +8,7 @@ use mio::Registry;
 use mio::net::TcpStream;
 
 use crate::broker::{Level, Rules};
-use crate::net::channel::Channel;
+use crate::net::tls::MaybeTls;
 use crate::net::{self, ACCEPTS_A_TURN, listener_token};
 
 use super::Engine;
@@ -107,7 +107,7 @@ impl Engine {
         let until = self.now().monotonic + within;
         let ip = stream.peer_addr().ok().map(|address| address.ip());
         let id = self.broker.enter(number, ip);
-        let socket = Channel::plain(stream);
+        let socket = MaybeTls::plain(stream);
         match self.peers.insert(id, socket, number, self.poll.registry()) {
             Ok(()) => {
                 self.handshakes.push(until, id);

@@ -9,14 +9,14 @@ use mio::Registry;
 use crate::broker::Members;
 use crate::fanout::Written as OnSocket;
 use crate::id::SlotId;
-use crate::net::channel::Channel;
+use crate::net::tls::MaybeTls;
 use crate::protocol::connection::{self, Sender};
 use crate::protocol::handshake::HeadReader;
 use crate::reading::Unread;
 
 /// One socket on the worker port, or the link to an engine.
 pub(super) struct Peer {
-    pub(super) socket: Channel,
+    pub(super) socket: MaybeTls,
     pub(super) phase: Phase,
     /// The number of the listener that it came to.
     pub(super) listener: usize,
@@ -60,7 +60,7 @@ pub(super) enum Phase {
 }
 
 impl Peer {
-    fn new(socket: Channel, phase: Phase, listener: usize, is_link: bool) -> Peer {
+    fn new(socket: MaybeTls, phase: Phase, listener: usize, is_link: bool) -> Peer {
         Peer {
             socket,
             phase,
@@ -160,7 +160,7 @@ impl Peers {
     pub(super) fn insert(
         &mut self,
         id: SlotId,
-        socket: Channel,
+        socket: MaybeTls,
         listener: usize,
         registry: &Registry,
     ) -> io::Result<()> {
@@ -175,7 +175,7 @@ impl Peers {
     pub(super) fn insert_link(
         &mut self,
         id: SlotId,
-        socket: Channel,
+        socket: MaybeTls,
         key: String,
         registry: &Registry,
     ) -> io::Result<()> {

@@ -13,8 +13,8 @@ use mio::net::TcpStream;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
-use super::chance::Chance;
-use super::channel::{Channel, trust};
+use super::tls::{MaybeTls, trust};
+use crate::chance::Chance;
 
 /// With TLS: whom we trust, and who the other side has to be.
 pub type Tls = (Arc<ClientConfig>, ServerName<'static>);
@@ -29,13 +29,13 @@ pub fn tls_for(name: Option<&ServerName<'static>>) -> Result<Option<Tls>, String
 }
 
 /// Begins to connect. The outcome is told by the poll.
-pub fn connect(address: SocketAddr, tls: Option<&Tls>) -> io::Result<Channel> {
+pub fn connect(address: SocketAddr, tls: Option<&Tls>) -> io::Result<MaybeTls> {
     let stream = TcpStream::connect(address)?;
     match tls {
         Some((config, name)) => {
-            Channel::tls(stream, Arc::clone(config), name.clone()).map_err(io::Error::other)
+            MaybeTls::tls(stream, Arc::clone(config), name.clone()).map_err(io::Error::other)
         }
-        None => Ok(Channel::plain(stream)),
+        None => Ok(MaybeTls::plain(stream)),
     }
 }
 

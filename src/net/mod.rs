@@ -2,11 +2,10 @@
 //!
 //! May not know what goes over it.
 
-mod chance;
-pub mod channel;
 pub mod dial;
 mod listener;
 mod ready;
+pub mod tls;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -18,7 +17,6 @@ use crate::fanout::{Socket, Written};
 use crate::id::SlotId;
 use crate::reading::Received;
 
-pub use chance::Chance;
 pub use listener::{ACCEPTS_A_TURN, Listener};
 pub use ready::{Ready, WAKE, listener_token, wait, wake_up};
 

@@ -12,8 +12,8 @@ use redis::{Cmd, Parser, Value};
 
 use crate::fanout::Written;
 use crate::id::SlotId;
-use crate::net::channel::Channel;
 use crate::net::dial::{Tls, connect};
+use crate::net::tls::MaybeTls;
 use crate::reading::{Received, Unread};
 
 use super::error::Fault;
@@ -24,7 +24,7 @@ const READ_BYTES_A_TURN: usize = 1024 * 1024;
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
 pub(super) struct Wire {
-    socket: Channel,
+    socket: MaybeTls,
     id: SlotId,
     unsent: Vec<u8>,
     /// How many bytes of `unsent` have been sent.

@@ -1,4 +1,4 @@
-//! Numbers by chance.
+//! Numbers by chance. Uses nothing of ours.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;

@@ -16,7 +16,7 @@ use crate::fanout::{Socket, Written};
 use crate::id::SlotId;
 
 /// One socket.
-pub enum Channel {
+pub enum MaybeTls {
     /// As it is.
     Plain(Tcp),
     /// Under TLS, as its client.
@@ -31,10 +31,10 @@ pub struct Tls {
     fault: Option<String>,
 }
 
-impl Channel {
+impl MaybeTls {
     /// As it is.
-    pub fn plain(stream: TcpStream) -> Channel {
-        Channel::Plain(Tcp::new(stream))
+    pub fn plain(stream: TcpStream) -> MaybeTls {
+        MaybeTls::Plain(Tcp::new(stream))
     }
 
     /// The handshake begins with the first write.
@@ -42,8 +42,8 @@ impl Channel {
         stream: TcpStream,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
-    ) -> Result<Channel, rustls::Error> {
-        Ok(Channel::Tls(Box::new(Tls {
+    ) -> Result<MaybeTls, rustls::Error> {
+        Ok(MaybeTls::Tls(Box::new(Tls {
             tcp: Tcp::new(stream),
             session: ClientConnection::new(config, name)?,
             fault: None,
@@ -52,8 +52,8 @@ impl Channel {
 
     fn tcp(&mut self) -> &mut Tcp {
         match self {
-            Channel::Plain(tcp) => tcp,
-            Channel::Tls(tls) => &mut tls.tcp,
+            MaybeTls::Plain(tcp) => tcp,
+            MaybeTls::Tls(tls) => &mut tls.tcp,
         }
     }
 
@@ -69,7 +69,7 @@ impl Channel {
 
     /// Why it could not connect, or what broke it; told once.
     pub fn take_error(&mut self) -> Option<String> {
-        if let Channel::Tls(tls) = self
+        if let MaybeTls::Tls(tls) = self
             && let Some(fault) = tls.fault.take()
         {
             return Some(fault);
@@ -81,38 +81,38 @@ impl Channel {
     /// Reads what is there, at most a buffer full.
     pub fn read(&mut self, buffer: &mut [u8]) -> Received {
         match self {
-            Channel::Plain(tcp) => tcp.read(buffer),
-            Channel::Tls(tls) => tls.read(buffer),
+            MaybeTls::Plain(tcp) => tcp.read(buffer),
+            MaybeTls::Tls(tls) => tls.read(buffer),
         }
     }
 
     /// Writes what the session itself has to say; all there is of a plain socket is written already.
     pub fn flush(&mut self) -> Written {
         match self {
-            Channel::Plain(_) => Written::All,
-            Channel::Tls(tls) => tls.flush(),
+            MaybeTls::Plain(_) => Written::All,
+            MaybeTls::Tls(tls) => tls.flush(),
         }
     }
 
     /// Whether the session itself has something to say.
     pub fn wants_write(&self) -> bool {
         match self {
-            Channel::Plain(_) => false,
-            Channel::Tls(tls) => tls.session.wants_write(),
+            MaybeTls::Plain(_) => false,
+            MaybeTls::Tls(tls) => tls.session.wants_write(),
         }
     }
 
     /// Writes what the socket takes.
     pub fn write(&mut self, bytes: &[u8]) -> Written {
         match self {
-            Channel::Plain(tcp) => tcp.write(&[IoSlice::new(bytes)]),
-            Channel::Tls(tls) => tls.write(bytes),
+            MaybeTls::Plain(tcp) => tcp.write(&[IoSlice::new(bytes)]),
+            MaybeTls::Tls(tls) => tls.write(bytes),
         }
     }
 
     /// Nothing more will be written.
     pub fn shutdown_write(&mut self) {
-        if let Channel::Tls(tls) = self {
+        if let MaybeTls::Tls(tls) = self {
             tls.session.send_close_notify();
             // What does not go out now would only have told the other side what the end of TCP tells.
             let _ = tls.flush();
