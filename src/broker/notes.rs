@@ -11,8 +11,9 @@ use crate::protocol::call::{ErrorBody, TriggerRegistration};
 use crate::protocol::handshake::{Refusal, path_of_head};
 
 use crate::broker::Broker;
-use crate::broker::calls::{Cause, OVERLOADED};
+use crate::broker::calls::Cause;
 use crate::broker::lines::Level;
+use crate::protocol::function::OVERLOADED;
 
 /// An error that a limit of ours brings about names it at its beginning.
 const LIMIT_WITHIN_BYTES: usize = 200;

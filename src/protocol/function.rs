@@ -4,6 +4,9 @@
 
 use super::call::ErrorBody;
 
+/// The cause of an error where more waits than may.
+pub const OVERLOADED: &str = "server is overloaded";
+
 /// One of the eight functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StreamFunction {

@@ -43,6 +43,7 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::id::{CallId, GroupKey, WorkerId};
 use crate::protocol::answer::Outcome;
+use crate::protocol::function::OVERLOADED;
 use crate::protocol::input::{StreamFunction, failed};
 
 use group::{Group, Turn};
@@ -113,9 +114,6 @@ const COOLING_MS: u64 = 1000;
 /// Joins are let through: their sockets bound them.
 const HELD_LEN_MAX: usize = 16 * 1024;
 const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Told to whoever finds no room.
-const OVERLOADED: &str = "server is overloaded";
 
 impl Shard {
     /// The shard of that worker.

@@ -16,10 +16,11 @@ use crate::protocol::input::StreamFunction;
 use crate::broker::Broker;
 use crate::broker::calls::callee::Callee;
 use crate::broker::calls::ended::How;
-use crate::broker::calls::{Answered, Awaits, Cause, Handler, OVERLOADED};
+use crate::broker::calls::{Answered, Awaits, Cause, Handler};
 use crate::broker::lines::Level;
 use crate::broker::outgoing::refused_as_too_long;
 use crate::broker::target::FunctionRef;
+use crate::protocol::function::OVERLOADED;
 
 /// What calls of one cause may hold at least, however little `limits.call_queue_bytes` is.
 const CALLS_BYTES_MIN: usize = 1024 * 1024;

@@ -27,9 +27,6 @@ use crate::broker::target::Target;
 /// Time limits of calls that have ended, kept until there are so many more than of others.
 const SPARE_DEADLINES: usize = 1024;
 
-/// Told to whoever finds no room.
-pub(in crate::broker) const OVERLOADED: &str = "server is overloaded";
-
 /// Calls that have had their time end so many at a time.
 pub(in crate::broker) const OVERDUE_A_TURN: usize = 512;
 

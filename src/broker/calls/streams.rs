@@ -18,9 +18,10 @@ use crate::shard::{Ask, Command, Reply};
 use crate::broker::Broker;
 use crate::broker::caller::Caller;
 use crate::broker::calls::callee::Callee;
-use crate::broker::calls::{Awaits, Cause, OVERLOADED, StreamCall, function_not_found};
+use crate::broker::calls::{Awaits, Cause, StreamCall, function_not_found};
 use crate::broker::outgoing::Answer;
 use crate::broker::target::FunctionRef;
+use crate::protocol::function::OVERLOADED;
 
 impl Broker {
     pub(in crate::broker) fn invoke(&mut self, id: SlotId, invoke: &Invoke<'_>) {

@@ -17,12 +17,13 @@ use crate::protocol::trigger::TriggerType;
 
 use crate::broker::Broker;
 use crate::broker::caller::Caller;
-use crate::broker::calls::{Answered, Awaits, FunctionCall, OVERLOADED, function_not_found};
+use crate::broker::calls::{Answered, Awaits, FunctionCall, function_not_found};
 use crate::broker::lines::Level;
 use crate::broker::members::Member;
 use crate::broker::outgoing::SENT_BYTES_MAX;
 use crate::broker::registry::OURS;
 use crate::log::Shown;
+use crate::protocol::function::OVERLOADED;
 
 /// An answer leaves no sooner after its call was read: an engine notes a call after it has sent it,
 /// and never delivers an answer that comes before that.

@@ -22,12 +22,13 @@ use super::standing::Standing;
 use super::{KnownAs, Link};
 use crate::broker::Broker;
 use crate::broker::calls::ended::How;
-use crate::broker::calls::{Answered, Awaits, OVERDUE_A_TURN, OVERLOADED};
+use crate::broker::calls::{Answered, Awaits, OVERDUE_A_TURN};
 use crate::broker::effects::Effect;
 use crate::broker::lines::Level;
 use crate::broker::members::Member;
 use crate::broker::target::Target;
 use crate::broker::triggers::trigger::Trigger;
+use crate::protocol::function::OVERLOADED;
 
 /// How often calls that are refused for want of room are told in the log.
 const REFUSALS_SAID_EVERY: Duration = Duration::from_secs(60);
