@@ -286,15 +286,15 @@ impl Simulation {
     fn step(&mut self) {
         let worker = self.pace.below(self.workers.len());
         let step = self.pace.weighed(&[
-            (20, Step::Call),
+            (26, Step::Call),
             (14, Step::PostFromClient),
             (30, Step::TurnOfWorker),
             (10, Step::TurnOfStore),
             (10, Step::TurnOfEngine),
             (3, Step::Connect),
             (1, Step::Disconnect),
-            (4, Step::Block),
-            (5, Step::Unblock),
+            (10, Step::Block),
+            (3, Step::Unblock),
             (1, Step::Refuse),
             (1, Step::FunctionsDie),
             (1, Step::Elsewhere),
@@ -322,9 +322,14 @@ impl Simulation {
                 self.threads.rouse(worker);
             }
             Step::Block => {
-                let room = self.pace.below(400);
+                let some = self.pace.below(400);
+                let room = *self.pace.pick(&[0, 0, some]);
                 if let Some(peer) = self.any_peer(worker) {
                     peer.line.borrow_mut().room = room;
+                    let followed = peer.groups().next().cloned();
+                    for key in followed.into_iter().cycle().take(4) {
+                        self.call_of(key); // so that it comes to be behind
+                    }
                 }
             }
             Step::Unblock => {
@@ -408,6 +413,10 @@ impl Simulation {
 
     fn call(&mut self) {
         let key = self.pace.pick(&self.keys).clone();
+        self.call_of(key);
+    }
+
+    fn call_of(&mut self, key: GroupKey) {
         let item: ItemId = (*self.pace.pick(&ITEMS)).into();
         let call = SlotId {
             slot: self.calls_made,
@@ -463,35 +472,45 @@ impl Simulation {
         }
     }
 
-    /// A subscriber sends something.
+    /// A subscriber sends something, or more at once.
     fn post(&mut self, worker: usize) {
+        let Some(id) = self.any_socket(worker) else {
+            return;
+        };
+        for _ in 0..*self.pace.pick(&[1, 1, 1, 6]) {
+            self.post_from(worker, id);
+        }
+        self.threads.rouse(worker);
+    }
+
+    fn post_from(&mut self, worker: usize, id: SlotId) {
         let subscription = *self.pace.pick(&SUBSCRIPTIONS);
         let key = self.pace.pick(&self.keys).clone();
         let item: ItemId = (*self.pace.pick(&ITEMS)).into();
         let item = (self.pace.below(2) == 0).then_some(item);
         let (what, some) = (self.pace.below(48), self.pace.below(100));
-        let Some(peer) = self.any_peer(worker) else {
+        let Some(peer) = self.workers[worker].peers.get_mut(&id) else {
             return;
         };
         if !peer.has_asked {
             if some < 20 {
                 peer.upgrades(None, usize::MAX);
             }
-        } else if peer.has_unsent() {
-            peer.goes_on_sending(some);
-        } else {
-            let long = GroupKey::new("s", &"x".repeat(41));
-            match what {
-                0..30 => peer.joins(subscription, &key, item.as_ref()),
-                30 => peer.joins(subscription, &long, item.as_ref()),
-                31..44 => peer.leaves(subscription, &key, item.as_ref()),
-                44..47 => peer.pings(),
-                _ if some < 10 => peer.breaks_the_protocol(),
-                _ if some < 40 => peer.closes(),
-                _ => peer.leaves("unknown", &key, item.as_ref()),
-            }
+            return;
         }
-        self.threads.rouse(worker);
+        if peer.has_unsent() {
+            return peer.goes_on_sending(some);
+        }
+        let long = GroupKey::new("s", &"x".repeat(41));
+        match what {
+            0..30 => peer.joins(subscription, &key, item.as_ref()),
+            30 => peer.joins(subscription, &long, item.as_ref()),
+            31..44 => peer.leaves(subscription, &key, item.as_ref()),
+            44..47 => peer.pings(),
+            _ if some < 10 => peer.breaks_the_protocol(),
+            _ if some < 40 => peer.closes(),
+            _ => peer.leaves("unknown", &key, item.as_ref()),
+        }
     }
 
     /// Sends its request at once, in parts, or not at all.

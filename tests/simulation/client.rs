@@ -1,7 +1,7 @@
 //! One subscriber: what its socket should hear, checked frame by frame, and what a deployed client
 //! makes of it by its own rules.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use iii_stream::id::{GroupKey, ItemId};
 use serde_json::Value;
@@ -38,14 +38,28 @@ enum End {
 }
 
 /// How far the socket is in one group.
-#[derive(Default, Debug)]
+#[derive(Debug)]
 struct Feed {
     /// The event that it hears next is not before this one.
     at: usize,
     /// Frames of event `at` that it has heard.
     given: usize,
-    /// `sync`s that it has not heard, in order.
+    /// `sync`s that it may not have heard, in order.
     syncs: VecDeque<Sync>,
+    /// How many of them it may have passed: equal ones cannot be told apart, and void ones may come or
+    /// not.
+    passed: BTreeSet<usize>,
+}
+
+impl Default for Feed {
+    fn default() -> Feed {
+        Feed {
+            at: 0,
+            given: 0,
+            syncs: VecDeque::new(),
+            passed: BTreeSet::from([0]),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -187,13 +201,7 @@ impl Client {
             "{:?} was next, not {message:?}",
             event.event
         );
-        feed.syncs
-            .retain(|sync| !sync.is_void || sync.entered.from > number);
-        let sync = feed.syncs.front();
-        assert!(
-            sync.is_none_or(|sync| sync.entered.from > number),
-            "before its sync"
-        );
+        feed.passes_syncs(number);
         feed.hears_event(number);
     }
 
@@ -268,11 +276,7 @@ impl Client {
                 None,
                 "events of {group:?} never came"
             );
-            let mut syncs = feed.syncs.iter();
-            assert!(
-                syncs.all(|sync| sync.is_void),
-                "a sync of {group:?} never came"
-            );
+            assert!(feed.has_all_syncs(), "a sync of {group:?} never came");
         }
         for (id, entered) in self.subscriptions() {
             let view = &self.views[id];
@@ -291,36 +295,51 @@ impl Feed {
         self.at = number;
     }
 
+    /// The first that stands, or a void one before it.
     fn hears_sync(&mut self, message: &Message, next: Option<usize>) {
-        // The first that stands, or a void one before it.
-        let standing = self.syncs.iter().position(|sync| !sync.is_void);
-        let is_it = |sync: &Sync| message.is_sync_of(&sync.entered);
-        let found = match standing {
-            Some(standing) if is_it(&self.syncs[standing]) => standing,
-            _ => {
-                let before = self.syncs.iter().take(standing.unwrap_or(usize::MAX));
-                let found = before.into_iter().position(is_it);
-                found
-                    .unwrap_or_else(|| panic!("no sync that is due: {message:?}, {:?}", self.syncs))
+        let mut passed = BTreeSet::new();
+        for start in &self.passed {
+            for (index, sync) in self.syncs.iter().enumerate().skip(*start) {
+                let is_in_place = next.is_none_or(|next| next >= sync.entered.from);
+                if message.is_sync_of(&sync.entered) && is_in_place {
+                    passed.insert(index + 1);
+                }
+                if !sync.is_void {
+                    break;
+                }
             }
-        };
-        let from = self.syncs[found].entered.from;
+        }
         assert!(
-            next.is_none_or(|next| next >= from),
-            "a sync before what is in it"
+            !passed.is_empty(),
+            "no sync that is due: {message:?}, {:?}",
+            self.syncs
         );
-        let heard = self.syncs.remove(found);
-        // A void one that shares its `sync` may be the one that came.
-        let is_same = |sync: &Sync| {
-            heard
-                .as_ref()
-                .is_some_and(|heard| heard.entered.time == sync.entered.time)
+        self.have_passed(passed);
+    }
+
+    /// An event is heard: every `sync` that goes before it was, or is void.
+    fn passes_syncs(&mut self, number: usize) {
+        let syncs = &self.syncs;
+        let after = |start: &usize| {
+            let before = syncs.iter().skip(*start);
+            let before = before.take_while(|sync| sync.entered.from <= number);
+            let are_void = before.clone().all(|sync| sync.is_void);
+            are_void.then(|| start + before.count())
         };
-        let mut number = 0;
-        self.syncs.retain(|sync| {
-            number += 1;
-            number > found || is_same(sync)
-        });
+        let passed: BTreeSet<usize> = self.passed.iter().filter_map(after).collect();
+        assert!(!passed.is_empty(), "before its sync");
+        self.have_passed(passed);
+    }
+
+    fn have_passed(&mut self, passed: BTreeSet<usize>) {
+        let first = passed.first().copied().unwrap_or(0);
+        self.syncs.drain(..first);
+        self.passed = passed.into_iter().map(|number| number - first).collect();
+    }
+
+    fn has_all_syncs(&self) -> bool {
+        let mut passed = self.passed.iter();
+        passed.any(|start| self.syncs.iter().skip(*start).all(|sync| sync.is_void))
     }
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Model {
     to_be_asked: Option<GroupKey>,
     /// What each worker has to tell of each socket, in order.
     owed: BTreeMap<(WorkerId, u32), VecDeque<Leave>>,
+    /// Leaves of joins that were admitted after the end of their socket: what it held may be told later.
+    owed_late: Vec<Leave>,
     /// Writes that the store has accepted.
     pub(crate) accepted: HashSet<(WorkerId, u64)>,
     /// The highest that the clock has been.
@@ -165,6 +167,7 @@ impl Model {
             hooks: Arc::default(),
             to_be_asked: None,
             owed: BTreeMap::new(),
+            owed_late: Vec::new(),
             accepted: HashSet::new(),
             clock_most: 0,
         }
@@ -198,11 +201,26 @@ impl Model {
         }
     }
 
+    /// A join was admitted after the end of its socket.
+    pub(crate) fn owe_late(&mut self, presence: &Presence) {
+        if self.hooks.leaves.has(presence.key.stream()) {
+            self.owed_late.push(leave_of(presence));
+        }
+    }
+
     /// The engine takes a leave.
     pub(crate) fn leaves(&mut self, worker: WorkerId, presence: &Presence) {
+        let told = leave_of(presence);
         let owed = self.owed.get_mut(&(worker, socket_of(presence)));
-        let due = owed.and_then(VecDeque::pop_front);
-        assert_eq!(due, Some(leave_of(presence)), "one for each, in order");
+        let due = owed.as_ref().and_then(|owed| owed.front());
+        let late = self.owed_late.iter().position(|late| *late == told);
+        match (due == Some(&told), late) {
+            (false, Some(late)) => drop(self.owed_late.swap_remove(late)),
+            _ => {
+                let due = owed.and_then(VecDeque::pop_front);
+                assert_eq!(due, Some(told), "one for each, in order");
+            }
+        }
     }
 
     /// The store has accepted these.
@@ -722,6 +740,7 @@ impl Model {
         self.entered.clear();
         self.fresh.clear();
         self.owed.clear();
+        self.owed_late.clear();
         self.accepted.clear();
     }
 
@@ -730,7 +749,7 @@ impl Model {
         assert!(self.groups.values().all(|group| group.queue.is_empty()));
         assert!(self.entered.is_empty(), "joins that never took effect");
         assert!(
-            self.owed.values().all(VecDeque::is_empty),
+            self.owed.values().all(VecDeque::is_empty) && self.owed_late.is_empty(),
             "leaves that nobody was told of"
         );
     }

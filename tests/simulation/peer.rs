@@ -146,10 +146,10 @@ impl Peer {
         self.goes_on_sending(usize::MAX);
     }
 
-    /// No WebSocket frame.
+    /// A whole header that is none.
     pub(crate) fn breaks_the_protocol(&mut self) {
         self.may_close = true;
-        self.unsent.extend([0xFF; 4]);
+        self.unsent.extend([0xFF; 16]);
         self.goes_on_sending(usize::MAX);
     }
 

@@ -21,9 +21,10 @@ impl Settings {
             bounds,
             auth,
         } = &mut settings;
-        limits.behind_bytes = *pace.pick(&[0, 300, 3_000, 1 << 20]);
+        limits.behind_bytes = *pace.pick(&[0, 0, 300, 3_000, 1 << 20]);
         limits.behind_bytes_worker = usize::MAX;
         limits.name_bytes = 40;
+        limits.handshake_ms = *pace.pick(&[5_000, 1_000]);
         limits.message_bytes = 2_000;
         limits.subscriptions = *pace.pick(&[1_000, 1_000, 3]);
         limits.equal_subscriptions = *pace.pick(&[1_000, 1_000, 2]);
@@ -32,7 +33,7 @@ impl Settings {
         limits.handshakes_bytes = *pace.pick(&[1 << 20, 1 << 20, 400 * workers]);
         bounds.messages = *pace.pick(&[64, 64, 3]);
         bounds.queue_bytes = *pace.pick(&[1 << 18, 1 << 18, 700, 100]);
-        bounds.owed_bytes = *pace.pick(&[1 << 23, 1 << 23, 500]);
+        bounds.owed_bytes = *pace.pick(&[1 << 23, 1 << 23, 500, 100]);
         bounds.commands = *pace.pick(&[1 << 16, 1 << 16, 3]);
         *auth = (pace.below(3) == 0).then(|| Auth {
             function: "auth".to_owned(),

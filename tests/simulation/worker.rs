@@ -232,7 +232,7 @@ impl Worker {
                     Some(peer) if !peer.is_closing => {
                         peer.hears_of(&request.presence, is_admitted);
                     }
-                    _ if is_admitted => around.model.owe(self.id, &request.presence),
+                    _ if is_admitted => around.model.owe_late(&request.presence),
                     _ => {}
                 }
                 self.core.take(ToWorker::Joined(request, is_admitted));
