@@ -1,7 +1,7 @@
 //! The last checks of an upgrade: how many sockets there are, the page's origin, the auth function.
 //!
-//! What the function said is the engine's to judge. Headers, query and context are never logged: they
-//! hold tokens.
+//! May not ask the function nor judge what it said: the engine thread does. Headers, query and context
+//! are never logged: they hold tokens.
 
 use crate::id::SlotId;
 use crate::mesh::{AuthFunction, AuthRequest, AuthVerdict, ToEngine};
@@ -55,15 +55,16 @@ impl Admission {
 
 /// Why there is no word of the auth function.
 pub(super) enum Failure {
-    /// The engine could not ask it, or it did not answer: why.
+    /// The engine thread could not ask it, or it did not answer: why.
     Unavailable(Box<str>),
-    /// The engine's mailbox is full.
+    /// The mailbox of the engine thread is full.
     Unasked,
     /// No word came within `limits.handshake_ms`.
     Overdue,
 }
 
 impl<S: Socket> Subscribers<S> {
+    /// What becomes of an upgrade whose head is in order.
     pub(super) fn admit(&mut self, id: SlotId, head: &[u8], origin: Option<&str>) -> Admission {
         if !self.is_from_allowed_page(origin) {
             self.metrics().origins_refused.increment();
@@ -107,7 +108,7 @@ impl<S: Socket> Subscribers<S> {
         Admission::Refused(Refusal::AuthUnavailable)
     }
 
-    /// Counts a socket among those that are let in, if there is room for one more.
+    /// Counts the socket among those that are let in, if there is room for one more.
     fn count_in(&mut self, id: SlotId) -> bool {
         let Some(connection) = self.connections.get_mut(id) else {
             return false;

@@ -1,4 +1,6 @@
 //! What a subscriber's bytes mean: the upgrade, joins and leaves, pings and the end.
+//!
+//! Reads and writes no socket: bytes are handed in, and answers are queued.
 
 use std::sync::Arc;
 
@@ -91,7 +93,7 @@ impl<S: Socket> Subscribers<S> {
         connection
             .reader
             .push_head(upgrade.accepted(date).into_boxed_slice());
-        self.write(id);
+        self.queue_write(id);
         let (stream, group, item) = match &upgrade.target {
             Target::Group { stream, group } => (stream, group, None),
             Target::Item {
@@ -157,7 +159,7 @@ impl<S: Socket> Subscribers<S> {
             Event::Ping(payload) => {
                 if let Some((reader, _)) = self.connections.parts(id) {
                     reader.push_pong(pong_frame(payload).into_boxed_slice());
-                    self.write(id);
+                    self.queue_write(id);
                 }
             }
             Event::Pong => {}
@@ -262,7 +264,7 @@ impl<S: Socket> Subscribers<S> {
     }
 
     /// The functions' word on a join, which may come after the end of its socket.
-    pub(super) fn joined(&mut self, request: JoinRequest, is_admitted: bool) {
+    pub(super) fn join_decided(&mut self, request: JoinRequest, is_admitted: bool) {
         let JoinRequest {
             connection: id,
             token,
@@ -332,7 +334,7 @@ impl<S: Socket> Subscribers<S> {
         let answer = unauthorized(key, self.now.wall_ms, item);
         if let Some((reader, _)) = self.connections.parts(id) {
             reader.push_own(answer);
-            self.write(id);
+            self.queue_write(id);
         }
     }
 
@@ -371,7 +373,7 @@ impl<S: Socket> Subscribers<S> {
             sync,
         };
         self.fanout.enter(id, local, entry, &mut self.connections);
-        self.write(id);
+        self.queue_write(id);
         self.go_on_with(id, &subscription);
     }
 

@@ -88,7 +88,7 @@ impl<S: Socket> Subscribers<S> {
             reader.push_last(last.into_boxed_slice());
         }
         self.closing.push(until, id);
-        self.write(id);
+        self.queue_write(id);
     }
 
     /// A closing socket that has sent everything only waits for the peer's end.

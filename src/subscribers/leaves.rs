@@ -1,5 +1,5 @@
 //! Leaves that are owed to functions: the record of a subscription that ended stays here until the
-//! engine has taken it, and none is ever dropped.
+//! engine thread has taken it, and none is ever dropped.
 //!
 //! The engine is told once that something is owed, and says then how many it has room for. May not
 //! know which functions they are.
@@ -71,7 +71,7 @@ impl<S: Socket> Subscribers<S> {
         }
     }
 
-    /// The client asks for it: of an id that is unknown as well, and with its own names.
+    /// The client asks for a leave: of an id that is unknown as well, and with its own names.
     pub(super) fn leave(
         &mut self,
         id: SlotId,
@@ -134,6 +134,7 @@ impl<S: Socket> Subscribers<S> {
         }
     }
 
+    /// Sockets that were left unread for what was owed are read again.
     fn read_on(&mut self) {
         for id in std::mem::take(&mut self.debts.held) {
             if let Some(connection) = self.connections.get_mut(id) {

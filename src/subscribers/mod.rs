@@ -134,7 +134,7 @@ pub struct Subscribers<S> {
     debts: Debts,
     endings: Endings,
     drain: Drain,
-    /// Replies went to the engine in this turn.
+    /// Replies went to the engine thread in this turn.
     has_replied: bool,
     /// A group's time ran more than a second ahead of the clock, and that was said.
     said_ahead: bool,
@@ -222,7 +222,7 @@ impl<S: Socket> Subscribers<S> {
                 }
             }
             ToWorker::Clock(reading) => self.store_clock = Some(reading),
-            ToWorker::Joined(request, is_admitted) => self.joined(*request, is_admitted),
+            ToWorker::Joined(request, is_admitted) => self.join_decided(*request, is_admitted),
             ToWorker::TakeLeaves(len) => self.debts.grant(len),
             ToWorker::Told(told) => {
                 let now = self.shard_now();
@@ -380,6 +380,11 @@ impl<S: Socket> Subscribers<S> {
     /// The same, for the shell, which hands sockets on.
     pub fn ports_mut(&mut self) -> &mut WorkerPorts {
         &mut self.ports
+    }
+
+    /// The id of the function that is asked about upgrades now; empty: nobody is.
+    pub fn auth_function(&self) -> &str {
+        self.auth.as_ref().map_or("", |auth| &auth.function)
     }
 
     /// What the shard asks for and nobody has carried out.

@@ -115,7 +115,7 @@ impl<S: Socket> Subscribers<S> {
             && connection.reader.is_blocked()
         {
             connection.reader.unblock();
-            self.write(id);
+            self.queue_write(id);
         }
     }
 
@@ -159,7 +159,7 @@ impl<S: Socket> Subscribers<S> {
         }
     }
 
-    /// Has the socket read in its turn, unless it is held.
+    /// Queues the socket to be read in its turn, unless it is held.
     pub fn queue(&mut self, id: SlotId) {
         if let Some(connection) = self.connections.get_mut(id)
             && !connection.is_queued
@@ -171,8 +171,8 @@ impl<S: Socket> Subscribers<S> {
         }
     }
 
-    /// Has what is queued for the socket written in this turn.
-    pub(super) fn write(&mut self, id: SlotId) {
+    /// Queues the socket: what waits for it is written by the next sweeps.
+    pub(super) fn queue_write(&mut self, id: SlotId) {
         if let Some(connection) = self.connections.get_mut(id)
             && !connection.is_to_write
         {
@@ -206,7 +206,7 @@ impl<S: Socket> Subscribers<S> {
         self.fanout.is_due()
     }
 
-    /// Whether replies went to the engine in this turn.
+    /// Whether replies went to the engine thread in this turn.
     pub fn has_replied(&self) -> bool {
         self.has_replied
     }
@@ -223,7 +223,7 @@ impl<S: Socket> Subscribers<S> {
                 self.ended(id);
             }
             for id in outcome.unfinished {
-                self.write(id);
+                self.queue_write(id);
             }
             for id in outcome.slow {
                 self.metrics().slow_readers_closed.increment();

@@ -30,12 +30,15 @@ use notes::Words;
 pub use subscribers::{Auth, drain_for};
 
 /// What one turn does at most before it looks at everything else again: commands, by the bytes that
-/// they move and so much for each; bytes read; small writes; subscriptions that end with their socket.
+/// they move and so much for each.
 const COMMAND_COST_A_TURN: usize = 512 * 1024;
 /// Messages of the open mailbox, and words of the store.
 const OPEN_A_TURN: usize = 1024;
+/// Bytes read from sockets.
 const READ_BYTES_A_TURN: usize = 2 * READ_BUFFER_BYTES;
+/// Small writes, as [`Subscribers::sweep`] counts them.
 const WRITES_A_TURN: usize = 64;
+/// What may be spent on sockets whose subscriptions end.
 const ENDING_UNITS_A_TURN: usize = 1024;
 /// The one buffer for reads of all sockets.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -62,7 +65,7 @@ pub struct Parts {
     pub drain: Duration,
     /// Told when all sockets are gone after the drain has begun.
     pub drained: crossbeam_channel::Sender<WorkerId>,
-    /// The engine runs on this core as well, and only while this worker pauses.
+    /// The engine thread runs on this core as well, and only while this worker pauses.
     pub shares_core: bool,
 }
 
@@ -95,7 +98,7 @@ impl Worker {
         Ok(Worker {
             id: parts.ports.id,
             shared: Arc::clone(&parts.ports.shared),
-            words: Words::new(&parts.limits, parts.auth.as_ref(), &parts.allowed_origins),
+            words: Words::new(&parts.limits, &parts.allowed_origins),
             subscribers: Subscribers::new(subscribers::Parts {
                 ports: parts.ports,
                 shard: parts.shard,

@@ -9,23 +9,21 @@ use tracing::Level;
 use crate::config::Limits;
 use crate::log::{Shown, counted};
 use crate::protocol::origin::OriginRule;
-use crate::subscribers::{Asked, Auth, Limit, Named, Note, What, Whom};
+use crate::subscribers::{Asked, Limit, Named, Note, What, Whom};
 
 use super::Worker;
 
 /// What lines name beside what happened.
 pub(super) struct Words {
     limits: Limits,
-    auth_function: String,
     allowed_origins: String,
 }
 
 impl Words {
-    pub(super) fn new(limits: &Limits, auth: Option<&Auth>, allowed: &[OriginRule]) -> Words {
+    pub(super) fn new(limits: &Limits, allowed: &[OriginRule]) -> Words {
         let allowed: Vec<String> = allowed.iter().map(ToString::to_string).collect();
         Words {
             limits: limits.clone(),
-            auth_function: auth.map_or(String::new(), |auth| auth.function.clone()),
             allowed_origins: allowed.join(", "),
         }
     }
@@ -95,7 +93,7 @@ impl Worker {
                     cause,
                     format_args!(
                         "{name} is refused by {}: {}",
-                        Shown(&self.words.auth_function),
+                        Shown(self.subscribers.auth_function()),
                         Shown(&why)
                     ),
                 );

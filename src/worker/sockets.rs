@@ -1,4 +1,7 @@
-//! Every system call on a subscriber's socket: accepting, reading, and what the poll says.
+//! Subscribers' sockets: accepting them, handing them on to the emptiest worker, and one read in their
+//! turn. Writes are the fan-out's.
+//!
+//! May not know what the bytes mean.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 //! of the documentation; where the configuration stands in them is not told there.
 
 use super::*;
+use crate::support::process::{Directory, Process, config};
 
 const ON_CONFIG_CHANGE: &str = "iii-stream::on-config-change";
 
@@ -80,4 +81,28 @@ fn a_change_that_does_not_tell_the_configuration_makes_the_server_ask_for_it() {
         json!({"result": {"value": {"auth_function": "after"}}}),
     );
     assert_eq!(status_refused_by(&server, &mut link, "after"), 401);
+}
+
+#[test]
+fn the_log_names_the_auth_function_that_was_asked() {
+    let engine = ScriptedEngine::start();
+    let file = config("auth_function: before", "threads: 1, drain_ms: 500");
+    let directory = Directory::new("changed-auth").with_file(&file);
+    let mut process = Process::spawn(directory.command(&["--engine", &engine.url()]));
+    process.directory = Some(directory);
+    let started = process.line_with("serves subscribers on ");
+    let behind = started.split_once("subscribers on ").unwrap().1;
+    process.stream = behind[..behind.find([' ', ',', ';']).unwrap()]
+        .parse()
+        .unwrap();
+    let mut link = engine.attach(&[], &[]);
+    change(&mut link, json!({"auth_function": "after"}));
+    let mut stream = raw::connect(process.stream);
+    let request = raw::upgrade_request("/", "");
+    stream.write_all(request.as_bytes()).unwrap();
+    let call = link.next_call("after");
+    link.answer(&call, json!({"result": {"unauthorized": true}}));
+    assert!(raw::read_head(&mut stream).starts_with("HTTP/1.1 401 "));
+    let line = process.line_with(": it says no");
+    assert!(line.contains("is refused by after: "), "{line}");
 }
