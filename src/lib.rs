@@ -24,17 +24,24 @@
 //! # The path of one `stream::set`
 //!
 //! ```text
-//! SDK bytes     engine/sockets.rs       read until nothing is there or the turn's budget is used
+//! SDK bytes     engine/sockets.rs       one read a socket, as far as the turn's budget reaches
 //!  → call       protocol/call           EngineMessage; data stays text
 //!  → input      protocol/input          names and data checked; json/value is as strict as a tree
 //!  → command    broker/calls/streams    to the command mailbox of mesh.owner_of(group)
-//!  → shard      shard/mod.rs            apply(command, &mut effects)
+//!  → shard      shard/mod.rs            apply(command, now, &mut effects)
 //!  → effects    subscribers/mod.rs      writes → store; on acceptance: replies, events
 //!  → frame      mesh                    one message to the open mailbox of each worker that listens
 //!  → list       fanout/mod.rs           appended to the group's list; a sweep is due
 //!  → sockets    fanout/sweep.rs         each member in one write all it lacks; its place moves on
 //! ```
-//! A join comes in from a subscriber's socket at "command", and its `sync` leaves at "frame".
+//! The reply goes back through the engine's mailbox: `broker/calls/streams` finds its caller,
+//! `broker/outgoing` keeps it until the socket takes it, `engine/peers` writes it.
+//!
+//! A join comes in from a subscriber's socket (`worker/sockets`, `subscribers/clients`) at "command", and
+//! its `sync` leaves at "frame"; where `stream:join` has functions, `broker/triggers/presence` asks them
+//! first. What other hosts did in Redis comes in at "shard": `store/redis/channel`, then `learn`. An upgrade
+//! that an auth function decides waits in `subscribers/admission` for `broker/admission`; SDK workers wait
+//! in `engine/admission`. `engine::…` functions are the broker's `own`.
 //!
 //! # Layers
 //!
@@ -45,7 +52,7 @@
 //! holds is parsed once, into what `protocol` goes by. `chance`, `log`, `metrics`, `reading`, `time` and
 //! `collections` know nothing of the others. `protocol`, `shard` and `fanout` are pure. `subscribers` is
 //! all that a worker decides: it has no I/O, and the simulation runs it as it is; `worker` is its shell.
-//! `broker` is the same of the engine thread, and `engine` its shell.
+//! `broker` is the same of the engine thread, and `engine` its shell. Nobody else names either.
 //! What the program does beside serving (`call`, `watch`, `doctor` and the like) stands in `src/command`,
 //! beside `main`, and does not name `server`.
 

@@ -5,7 +5,8 @@
 //! main → server → worker | store | engine → subscribers | broker | net → mesh → shard | fanout → protocol → collections → id
 //!      → command
 //! ```
-//! `subscribers` is what `worker` runs, `broker` what `engine` does: they have no I/O, so neither names `net`.
+//! `subscribers` is the core that `worker` runs, and `broker` the one that `engine` runs: cores have no I/O, so
+//! neither names `net`, and nobody but its shell names a core.
 //! `command`, what the program does beside serving, stands beside `server` and does not name it.
 //! `config` stands beside `shard` and `fanout`: its settings are made of what `protocol` goes by. Beside
 //! `id` at the end stand `chance`, `log`, `metrics`, `reading` and `time`: they name nothing of ours, and all may
@@ -197,7 +198,7 @@ fn shard_fanout_and_protocol_are_pure() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// They take part in the mesh, and times are handed to them: a time may be named and not read.
+/// A core takes part in the mesh, and times are handed to it: it may name a time and not read one.
 fn check_core(core: &str, more: &[&str]) {
     let reads_time = ["Instant::now", "Now::read", "TurnClock"];
     let impure = IMPURE.iter().filter(|name| **name != "Instant");
@@ -213,7 +214,7 @@ fn check_core(core: &str, more: &[&str]) {
             }
         }
     }
-    assert!(found > 5, "they were found");
+    assert!(found > 5, "its files were found");
 }
 
 #[test]
@@ -221,10 +222,23 @@ fn subscribers_have_no_socket_poll_clock_thread_chance_or_log() {
     check_core("subscribers", &["uuid", "crate::log"]);
 }
 
-/// It gives workers and calls their names, which nobody may guess.
+/// The broker gives SDK workers and calls their names, which nobody may guess: it may draw them by chance.
 #[test]
 fn the_broker_has_no_socket_poll_clock_thread_or_log() {
     check_core("broker", &[]);
+}
+
+#[test]
+fn a_core_is_named_by_its_shell_alone() {
+    for (core, shell) in [("subscribers", "worker"), ("broker", "engine")] {
+        let all = sources();
+        let by = all
+            .iter()
+            .filter(|source| named(&source.code).contains(core));
+        let mut others = by.filter(|source| ![core, shell].contains(&&*source.module));
+        let other = others.next().map(|source| source.path.display());
+        assert!(other.is_none(), "{other:?} names {core}");
+    }
 }
 
 /// Whether the code has that name as a whole word.

@@ -1,4 +1,6 @@
 //! Whom auth functions let in: subscribers on the stream port, SDK workers on a listener with rules.
+//!
+//! May not touch the sockets that wait for a function's word.
 
 use std::sync::Arc;
 
@@ -18,7 +20,7 @@ use crate::protocol::connection::{close_frame, text_header};
 use crate::protocol::rbac::{Access, Grant, write_auth_error};
 
 impl Broker {
-    /// Asks the auth function about an upgrade.
+    /// Asks the auth function about a subscriber's upgrade.
     pub(in crate::broker) fn authenticate(&mut self, request: AuthRequest) {
         let awaits = Awaits::Auth {
             worker: request.worker,
@@ -37,7 +39,8 @@ impl Broker {
         }
     }
 
-    /// 401 where the function was asked and does not admit, 503 where nobody answered (spec: auth §3).
+    /// What its answer means: 401 where the function was asked and does not admit, 503 where nobody
+    /// answered (spec: auth §3).
     pub(in crate::broker) fn auth_verdict(&self, answered: Answered<'_>) -> AuthVerdict {
         let lets_in = self.auth.lets_in;
         match answered {
@@ -67,7 +70,7 @@ impl Broker {
         }
     }
 
-    /// Asks the auth function of its listener about a socket with that request.
+    /// Asks the auth function of a listener about an SDK worker's socket with that request.
     pub(crate) fn ask_for_admission(&mut self, id: SlotId, function_id: &str, head: &[u8]) {
         let ip = self.members.get(id).and_then(|member| member.ip);
         let ip = ip.map(|ip| ip.to_string()).unwrap_or_default();
@@ -75,7 +78,7 @@ impl Broker {
         self.ask(&Outgoing::own(function_id, &payload), Awaits::Admission(id));
     }
 
-    /// What has come of that.
+    /// The auth function of a listener has answered about that socket, or could not.
     pub(in crate::broker) fn admission_heard(
         &mut self,
         id: SlotId,
@@ -109,7 +112,7 @@ impl Broker {
         }
     }
 
-    /// From here on it is served.
+    /// From here on the member is served.
     pub(crate) fn open(&mut self, id: SlotId, is_telemetry: bool, access: Access) {
         let Some(member) = self.members.get_mut(id) else {
             return;

@@ -1,4 +1,5 @@
-//! What is to become of sockets, as the broker decides it: the shell does it.
+//! What is to become of sockets, as the broker decides it: the shell does it. What a socket is to be sent
+//! stands in `outgoing`.
 
 use crate::id::SlotId;
 use crate::protocol::rbac::Access;

@@ -1,4 +1,6 @@
-//! A call has ended: whoever awaits it hears how.
+//! Where the answers to calls of functions go, by what each call was made for.
+//!
+//! May not know how calls are made (`calls::ask`).
 
 use crate::broker::Broker;
 use crate::broker::caller::Caller;

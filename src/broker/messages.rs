@@ -1,5 +1,6 @@
 //! What SDK workers' messages mean: who serves which functions, types and triggers, and answers to
-//! calls. What a call brings about stands in `calls::streams` and `own`.
+//! calls; and what the end of a member brings about. What a call does stands in `calls::streams` and `own`,
+//! what a running engine says in `link::conversation`.
 
 use std::sync::Arc;
 

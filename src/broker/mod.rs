@@ -137,9 +137,9 @@ pub(crate) struct Broker {
     orphans: Parked,
     /// Members whose place another one of the same worker takes.
     replaced: Deadlines<SlotId>,
-    /// When a change in the set of functions is told.
+    /// When a change in the set of functions is told, if one has still to be.
     functions_due: Option<Instant>,
-    /// When it was made, in ms since 1970.
+    /// When the broker was made, in ms since 1970.
     started_ms: u64,
     /// The process ends.
     pub(crate) is_draining: bool,
@@ -251,7 +251,7 @@ impl Broker {
         self.members.enter_link(request, now)
     }
 
-    /// Its socket is no more.
+    /// The socket of that member is no more.
     pub(crate) fn remove(&mut self, id: SlotId) {
         self.forget(id);
         self.members.remove(id);
@@ -274,7 +274,7 @@ impl Broker {
             .is_none_or(|member| member.is_held(most))
     }
 
-    /// Whether something of it is under way, or waits to be sent.
+    /// Whether something of that member is under way, or waits to be sent.
     pub(crate) fn is_busy(&self, id: SlotId) -> bool {
         let member = self.members.get(id);
         member.is_some_and(|member| member.is_waited_for()) || self.calls.concern(id)
@@ -333,6 +333,7 @@ impl Broker {
         &self.ports.shared.engine
     }
 
+    /// A shard needs the answer of a stream's custom function.
     fn ask_custom(&mut self, call: &CustomCall) {
         let function_id = custom::function_id(call.function, call.key.stream());
         let awaits = Awaits::Custom {
@@ -349,19 +350,19 @@ impl Broker {
         self.ask(&asked, awaits);
     }
 
-    /// Sends a worker what it takes at all times.
+    /// Sends a worker thread what it takes at all times.
     fn tell(&mut self, worker: WorkerId, message: ToWorker) {
         if let Some(outbox) = self.ports.to_open.get_mut(worker.index()) {
             outbox.send(message);
         }
     }
 
-    /// It was held, and may be read again.
+    /// The member was held, and may be read again.
     fn free(&mut self, id: SlotId) {
         self.effects.free(id);
     }
 
-    /// Its connection is to end with these last bytes. It is sent nothing else.
+    /// The connection of that member is to end with these last bytes. It is sent nothing else.
     fn close(&mut self, id: SlotId, last: Vec<u8>) {
         if let Some(member) = self.members.get_mut(id) {
             member.is_open = false;

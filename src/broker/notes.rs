@@ -70,7 +70,7 @@ impl Broker {
             .warn(now, kind, whose, format_args!("{name}: {what}"));
     }
 
-    /// What the engine called for itself has failed.
+    /// A function that the server called for itself has failed.
     pub(in crate::broker) fn warn_of_handler(&mut self, function_id: &str, error: &ErrorBody) {
         let (code, message) = (Shown(&error.code), Shown(&error.message));
         let what = format_args!("function {} failed: {code}: {message}", Shown(function_id));

@@ -1,7 +1,8 @@
 //! Who may connect to the worker port: the pages of browsers on a listener without rules, and whom the
 //! auth function of a listener with rules lets in.
 //!
-//! While that function is asked the socket is left unread: the 101 is sent, and nothing else.
+//! While that function is asked the socket is left unread: the 101 is sent, and nothing else. Asking it,
+//! and what its answer means, is the broker's.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! Reading and ending sockets: those of SDK workers, and the link to an engine.
+//!
+//! May not know what a message says.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -45,8 +47,8 @@ impl Engine {
         }
     }
 
-    /// Whether its socket is to be left unread: what it asked for has not found room, or nobody has let
-    /// it in yet.
+    /// Whether the socket is to be left unread: what its peer asked for has not found room, or nobody has
+    /// let it in yet.
     fn is_held(&self, id: SlotId) -> bool {
         let peer = self.peers.get(id);
         peer.is_none_or(|peer| matches!(peer.phase, Phase::Admission { .. }))
@@ -283,7 +285,7 @@ impl Engine {
         self.forget(id);
     }
 
-    /// It is gone, or about to be: nobody hears of it from now on.
+    /// The peer is gone, or about to be: nobody hears of it from now on.
     fn forget(&mut self, id: SlotId) {
         self.broker.forget(id);
         self.link_ended(id);

@@ -203,7 +203,7 @@ pub struct Shared {
     pub connections: Vec<AtomicUsize>,
     /// Those of them that were let in, on all workers: what `limits.connections` bounds.
     pub let_in: AtomicUsize,
-    /// Sockets of the engine thread, the link to another engine included.
+    /// Sockets of the engine thread, the link to a running engine included.
     pub sdk_sockets: AtomicUsize,
     /// How many sockets may be accepted.
     pub room: SocketRoom,
@@ -290,7 +290,7 @@ impl Shared {
         self.owed.fetch_sub(len, Ordering::Release);
     }
 
-    /// How many leaves are owed.
+    /// How many leaves all workers owe.
     pub fn owed_len(&self) -> usize {
         self.owed.load(Ordering::Acquire)
     }
@@ -305,22 +305,17 @@ impl Shared {
         self.connections_len() < self.room.stream && self.has_room_for_socket()
     }
 
-    /// The same on the worker port.
+    /// Whether one more socket may be accepted on any port.
     pub fn has_room_for_socket(&self) -> bool {
         self.sockets_len() < self.room.all
     }
 
-    /// Why none may be, for the log.
+    /// Why no further socket may be accepted, for the log.
     pub fn no_room(&self) -> String {
         format!(
             "{} sockets are open, and the last files are kept for the store",
             self.sockets_len()
         )
-    }
-
-    /// Leaves that all workers owe.
-    pub fn owed_leaves(&self) -> usize {
-        self.owed.load(Ordering::Acquire)
     }
 
     /// Sockets of all workers.
@@ -380,7 +375,7 @@ pub struct WorkerPorts {
 
 /// What the engine thread has of the mesh.
 pub struct EnginePorts {
-    /// Replies.
+    /// What workers say and ask: replies, events that triggers follow, joins, upgrades, leaves.
     pub mailbox: Mailbox<ToEngine>,
     /// The workers' command mailboxes.
     pub to_commands: Vec<Outbox<ToOwner>>,
@@ -392,7 +387,7 @@ pub struct EnginePorts {
 
 /// What the store thread has of the mesh.
 pub struct StorePorts {
-    /// Requests.
+    /// The shards' requests, and their slices.
     pub mailbox: Mailbox<ToStore>,
     /// The workers' open mailboxes.
     pub to_open: Vec<Outbox<ToWorker>>,

@@ -1,4 +1,4 @@
-//! What a worker asks the engine about its sockets, and the answers: joins that functions decide,
+//! What a worker asks the engine thread about its sockets, and the answers: joins that functions decide,
 //! upgrades that the auth function decides, leaves that are owed to functions.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What SDK workers have hooked onto, as the engine last told: an event, a join or a leave that nobody
+//! What SDK workers have hooked onto, as the engine thread last told: an event, a join or a leave that nobody
 //! watches costs one look.
 //!
 //! Each change makes a new state, which is shared by all workers and has most of its memory in common

@@ -1,6 +1,6 @@
 //! Thread kind 2, persistence: what accepts writes, and the loop that serves all shards at once.
 //!
-//! The border is [`Store`](crate::shard::Store), for files and Redis alike; in memory there is no thread.
+//! The border is [`Store`], for files and Redis alike; in memory there is no thread.
 //! May not know workers or the engine but through the messages of `mesh`.
 
 pub mod files;

@@ -1,7 +1,7 @@
 //! Calls of SDK workers' functions, whoever wants them. Where their answers go stands in `hear`.
 //!
-//! The engine calls functions for SDK workers and for itself: triggers, conditions, joins, upgrades,
-//! custom stores. All take the same way out and back; what differs is who awaits the answer.
+//! The broker calls functions for SDK workers and for the server itself: triggers, conditions, joins,
+//! upgrades, custom stores. All take the same way out and back; what differs is who awaits the answer.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ const UNSENT_OF_ALL: usize = 8;
 const DROPS_SAID_EVERY: Duration = Duration::from_secs(60);
 
 impl Broker {
-    /// Calls a function for the engine itself; `awaits` hears how it ended.
+    /// Calls a function for the server itself; `awaits` says who hears how the call ended.
     pub(in crate::broker) fn ask(&mut self, call: &Outgoing<'_>, awaits: Awaits) {
         match self.callee_of(FunctionRef::new(call.function_id, call.namespace)) {
             // Behind those that waited for the link.
@@ -64,7 +64,7 @@ impl Broker {
         self.send_call(callee, call, awaits, call.function_id);
     }
 
-    /// Why the engine cannot ask now, if it cannot. What is owed has found room before it was taken.
+    /// Why that callee cannot be asked now, if it cannot. What is owed has found room before it was taken.
     fn no_room_to_ask(&self, callee: SlotId, awaits: &Awaits) -> Option<&'static str> {
         if awaits.is_owed() {
             return None;

@@ -8,7 +8,7 @@ use crate::broker::target::FunctionRef;
 /// Who is to be sent a call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::broker) enum Callee {
-    /// The SDK worker with that function, or the engine, which knows who has it.
+    /// The SDK worker with that function, or the engine whose worker we are, which knows who has it.
     Peer(SlotId),
     /// No worker has such a function.
     Nobody,
@@ -28,7 +28,8 @@ impl Broker {
         }
     }
 
-    /// Where our own functions stand with the engine, and those of ours that are not a trigger's.
+    /// The namespace in which a running engine lists us: functions that we call for ourselves, and no
+    /// trigger names, are looked up there.
     pub(in crate::broker) fn own_namespace(&self) -> Option<Text> {
         let (_, namespace) = self.attached.as_ref()?.link.known_as();
         namespace.map(Text::from)

@@ -15,7 +15,7 @@ pub(in crate::broker) struct Ended {
     how: How,
 }
 
-/// How it has.
+/// How a call has ended where it was made.
 pub(in crate::broker) enum How {
     NotFound,
     Refused(Cow<'static, str>),

@@ -71,12 +71,12 @@ pub(in crate::broker) enum Awaits {
     Join(SlotId),
     /// The handler is asked about the join, unless the condition says no.
     JoinCondition(SlotId, Box<Target>),
-    /// Whether a socket may open.
+    /// Whether a subscriber's socket may open.
     Auth {
         worker: WorkerId,
         connection: SlotId,
     },
-    /// Whether a socket on the worker port may open.
+    /// Whether an SDK worker's socket may open.
     Admission(SlotId),
     /// Whether that worker may register what it wants to, which is so many bytes.
     Registration(SlotId, usize),
@@ -101,7 +101,7 @@ pub(in crate::broker) enum Cause {
     Joins,
     /// Sockets of either port that are not let in yet.
     Upgrades,
-    /// Workers whose registrations are asked about.
+    /// SDK workers whose registrations are asked about.
     Registrations,
     /// Triggers with a condition.
     Conditions,
@@ -124,7 +124,7 @@ pub(in crate::broker) struct Handler {
     pub(in crate::broker) payload: Text,
     /// It is a debt, not to be dropped whatever waits for its worker.
     pub(in crate::broker) is_owed: bool,
-    /// A worker with rules, whose trigger it is.
+    /// The SDK worker whose trigger it is, where that has rules.
     pub(in crate::broker) on_behalf: Option<SlotId>,
 }
 

@@ -1,5 +1,5 @@
-//! What there is, as the engine's own functions list it: functions, triggers, trigger types, workers; and
-//! how the server is. A list is made in turns, and its caller's socket is left unread until it is there.
+//! What there is, as `engine::…::list` tells it: functions, triggers, trigger types, SDK workers; and how
+//! the server is. A list is made in turns, and its caller's socket is left unread until it is there.
 
 use serde_json::value::RawValue;
 
@@ -74,7 +74,7 @@ impl Wanted {
 
 /// Who is told.
 enum Whom {
-    /// Of what it has called.
+    /// The caller, by the function that it has called.
     Caller(Caller, &'static str),
     Followers,
 }
@@ -248,7 +248,7 @@ impl Broker {
         })
     }
 
-    /// The types that workers serve, in place of ours of the same id.
+    /// Our own types and those that SDK workers serve, these in place of ours of the same id.
     fn list_types(
         &self,
         part: &mut Part<'_>,

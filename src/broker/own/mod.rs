@@ -21,7 +21,7 @@ use crate::broker::caller::Caller;
 use crate::broker::registry::is_own;
 use crate::broker::triggers::firing::Firing;
 
-/// One of them.
+/// One of the server's own functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OwnFunction {
     RegisterWorker,

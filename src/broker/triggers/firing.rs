@@ -18,7 +18,7 @@ use crate::broker::lines::Level;
 use crate::broker::triggers::audience::Audience;
 use crate::broker::triggers::trigger::{CIRCLE_CALLS_A_SECOND, Called};
 
-/// The same, told to several triggers.
+/// One thing that is told to several triggers, as far as it has been told.
 pub(in crate::broker) struct Firing {
     audience: Audience,
     /// The registration to look at next, and the first one that came too late.
@@ -37,7 +37,7 @@ pub(in crate::broker) struct Firing {
     by: Option<SlotId>,
 }
 
-/// What they are told, made once there is somebody who hears of it.
+/// What the triggers are told, made once there is somebody who hears of it.
 enum Payload {
     Text(Text),
     Event(Fired),

@@ -34,7 +34,7 @@ pub(in crate::broker) struct Deciding {
     request: Box<JoinRequest>,
     /// Functions that have still to answer.
     left: usize,
-    /// No further ones are asked.
+    /// No further function is asked.
     are_all_asked: bool,
     is_refused: bool,
     /// Some function was asked and has answered.
@@ -55,13 +55,15 @@ pub(in crate::broker) enum Word {
 }
 
 impl Broker {
-    /// Asks all functions that a join of that stream is put to, at once.
+    /// Asks all functions that a join of that stream is put to, unless the join has to wait for a running
+    /// engine first.
     pub(in crate::broker) fn decide_join(&mut self, request: Box<JoinRequest>) {
         if let Some(request) = self.hold_join(request) {
             self.ask_join_functions(request);
         }
     }
 
+    /// Asks them, as many in a turn as it may.
     pub(in crate::broker) fn ask_join_functions(&mut self, request: Box<JoinRequest>) {
         let stream = Box::from(request.presence.key.stream());
         let join = self.deciding.insert(Deciding {
@@ -74,7 +76,7 @@ impl Broker {
         self.fire_all(Firing::of_join(&stream, join));
     }
 
-    /// Asks one of them.
+    /// Asks one function about a join, or first its condition.
     pub(in crate::broker) fn ask_one_about_join(
         &mut self,
         join: SlotId,
@@ -199,7 +201,7 @@ impl Broker {
     /// Whether leaves are owed, or may still come about, that some function is to hear of.
     pub(crate) fn awaits_leaves(&self) -> bool {
         let shared = &self.ports.shared;
-        let are_owed = shared.owed_leaves() > 0
+        let are_owed = shared.owed_len() > 0
             || !self.owing.is_empty()
             || !self.leaves_granted.is_empty()
             || !self.taken_leaves.is_empty()
