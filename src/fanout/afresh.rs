@@ -109,6 +109,7 @@ impl Fanout {
         };
         let Some((reader, _)) = connections.parts(id) else {
             afresh.readers.pop();
+            afresh.subscriptions.clear(); // it may have gone in their midst
             return true;
         };
         if let Some((name, item)) = afresh.subscriptions.pop() {
@@ -242,6 +243,39 @@ mod tests {
             assert!(heard[of_each..].iter().all(|time| *time < SYNC));
         }
         assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn a_socket_that_goes_in_the_midst_of_it_takes_nothing_from_the_next_one() {
+        const ITEMS: usize = 40;
+        let mut local = Local::new();
+        let (stays, goes) = (local.socket(), local.socket());
+        let group = local.join(stays, "0", "g", Some("own"));
+        local.join(stays, "39", "g", Some("own"));
+        local.heard(stays);
+        for n in 0..ITEMS {
+            local.join(goes, &n.to_string(), "g", Some(&format!("u{n}"))); // its turn comes first
+        }
+        local.fanout.begin_afresh(group, sync_of(SYNC));
+        let mut budget = Budget::of_writes(1);
+        local.fanout.sweep(&mut local.sockets, &mut budget);
+        assert!(local.fanout.is_lagging(), "it is in the midst");
+        let _ = local.fanout.take_outcome();
+        local.end(goes);
+        local.sockets.slots.remove(goes);
+        while local.fanout.is_lagging() {
+            let mut budget = Budget::of_writes(1);
+            local.fanout.sweep(&mut local.sockets, &mut budget);
+        }
+        let unfinished = local.fanout.take_outcome().unfinished;
+        assert_eq!(unfinished, [stays]);
+        let mut budget = Budget::of_writes(1000);
+        local.fanout.drain(stays, &mut local.sockets, &mut budget);
+        assert_eq!(local.heard(stays), [SYNC, SYNC], "a sync for each");
+        local.event(group, Some("u39"));
+        local.sweep(1000);
+        assert!(local.heard(stays).is_empty(), "it follows its own item");
+        local.fanout.check_invariants(&mut local.sockets);
     }
 
     #[test]
