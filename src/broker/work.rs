@@ -82,7 +82,7 @@ impl Broker {
     }
 
     /// Whether something goes on in the next turn.
-    pub(in crate::broker) fn has_work(&self) -> bool {
+    pub(crate) fn has_work(&self) -> bool {
         !self.work.is_empty() || !self.ended.is_empty() || self.has_waiting_calls()
     }
 

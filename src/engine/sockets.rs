@@ -347,6 +347,9 @@ impl Engine {
             return;
         }
         let is_over = late.is_some();
+        if self.broker.has_work() && !is_over {
+            return; // somebody is still to hear of it, whom no call under way shows
+        }
         for id in self.peers.ids() {
             let Some(peer) = self.peers.get(id) else {
                 continue;

@@ -155,6 +155,27 @@ fn lists_of_very_many_rows_are_made_in_turns_and_are_whole() {
 }
 
 #[test]
+fn at_the_end_of_the_process_what_goes_on_in_turns_is_done_before_sockets_close() {
+    let server = TestServer::with(ONE_WORKER, |config| config.drain_ms = 30_000);
+    let mut sdk = SdkWorker::connect(&server);
+    register_triggers(&mut sdk, "stream", "f", &json!({"stream_name": "s"}));
+    let mut last = SdkWorker::connect(&server);
+    last.register("heard");
+    last.trigger("z", "stream", "heard", json!({"stream_name": "s"}));
+    let mut asking = SdkWorker::connect(&server);
+    let mut setting = SdkWorker::connect(&server);
+    setting.set(("s", "g"), "i", json!(1)); // answered before all triggers have heard of it
+    let listed = asking.start("engine::triggers::list", json!({}));
+    server.shared().drain();
+    assert_eq!(last.next_call_of("heard")["data"]["event"]["data"], 1);
+    let listed = asking.result(&listed);
+    assert_eq!(
+        listed["result"]["triggers"].as_array().unwrap().len(),
+        MANY + 1
+    );
+}
+
+#[test]
 fn a_worker_with_very_many_functions_takes_its_namespace_in_turns() {
     let server = TestServer::start(ONE_WORKER);
     let mut sdk = SdkWorker::connect(&server);
