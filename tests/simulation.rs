@@ -505,7 +505,8 @@ impl Simulation {
         match what {
             0..30 => peer.joins(subscription, &key, item.as_ref()),
             30 => peer.joins(subscription, &long, item.as_ref()),
-            31..44 => peer.leaves(subscription, &key, item.as_ref()),
+            31 => peer.leaves(subscription, &long, item.as_ref()),
+            32..44 => peer.leaves(subscription, &key, item.as_ref()),
             44..47 => peer.pings(),
             _ if some < 10 => peer.breaks_the_protocol(),
             _ if some < 40 => peer.closes(),

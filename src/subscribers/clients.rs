@@ -112,6 +112,7 @@ impl<S: Socket> Subscribers<S> {
                 item: item.map(|item| ItemId::from(&**item)),
             },
             id: (self.name)(),
+            is_large: !fits,
         };
         self.serve(id, message, fits);
     }
@@ -187,19 +188,21 @@ impl<S: Socket> Subscribers<S> {
         let fits = lens.iter().all(|len| *len <= self.limits.name_bytes);
         let key = GroupKey::new(&named.stream, &named.group);
         let item = named.item.as_deref().map(ItemId::from);
-        let kind = match &message {
-            ClientMessage::Join(_) => Kind::Join { key, item },
-            ClientMessage::Leave(_) => Kind::Leave { key, item },
+        let (kind, is_leave) = match &message {
+            ClientMessage::Join(_) => (Kind::Join { key, item }, false),
+            ClientMessage::Leave(_) => (Kind::Leave { key, item }, true),
         };
         let message = Message {
             kind,
             id: named.subscription.as_ref().into(),
+            is_large: !fits,
         };
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         match &mut connection.joins {
-            Some(joins) if joins.holds(&message.id) && fits => joins.wait(message),
+            // A join that does not fit is refused whatever stands before it.
+            Some(joins) if joins.holds(&message.id) && (fits || is_leave) => joins.wait(message),
             _ => self.serve(id, message, fits),
         }
     }

@@ -12,6 +12,8 @@ use crate::id::{GroupKey, ItemId};
 pub(super) struct Joins {
     pending: Vec<Pending>,
     waiting: VecDeque<Message>,
+    /// How many of them are large: with one nothing more is read.
+    large_len: usize,
     next_token: u32,
 }
 
@@ -40,6 +42,8 @@ pub(super) enum Stage {
 pub(super) struct Message {
     pub(super) kind: Kind,
     pub(super) id: Box<str>,
+    /// Some name of it is longer than those of joins may be.
+    pub(super) is_large: bool,
 }
 
 pub(super) enum Kind {
@@ -61,6 +65,7 @@ impl Joins {
     }
 
     pub(super) fn wait(&mut self, message: Message) {
+        self.large_len += usize::from(message.is_large);
         self.waiting.push_back(message);
     }
 
@@ -129,7 +134,9 @@ impl Joins {
             return None;
         }
         let found = self.waiting.iter().position(|message| *message.id == *id)?;
-        self.waiting.remove(found)
+        let message = self.waiting.remove(found)?;
+        self.large_len -= usize::from(message.is_large);
+        Some(message)
     }
 
     pub(super) fn pending_len(&self) -> usize {
@@ -138,7 +145,7 @@ impl Joins {
 
     /// Whether no more than that may wait.
     pub(super) fn is_full(&self, most: usize) -> bool {
-        self.pending.len() + self.waiting.len() >= most
+        self.large_len > 0 || self.pending.len() + self.waiting.len() >= most
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -161,7 +168,21 @@ mod tests {
                 item: None,
             },
             id: id.into(),
+            is_large: false,
         }
+    }
+
+    #[test]
+    fn nothing_more_may_wait_behind_a_message_with_long_names() {
+        let mut joins = Joins::default();
+        let token = joins.begin("a".into(), group("g"), Stage::Asked);
+        joins.wait(Message {
+            is_large: true,
+            ..leave("a")
+        });
+        assert!(joins.is_full(64));
+        joins.end(token);
+        assert!(joins.next_of("a").is_some() && !joins.is_full(64));
     }
 
     #[test]

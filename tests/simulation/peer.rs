@@ -343,8 +343,9 @@ impl Peer {
         }
         let waits = |pending: &Pending| pending.named.subscription == *subscription;
         let sent = self.sent.get_mut(subscription).expect("it was sent");
-        let is_long = key.group().len() > 40;
-        let found = match is_long {
+        // A join that does not fit is refused whatever stands before it.
+        let is_unseen = key.group().len() > 40 && is_it(&Sent::Join(key.clone(), item.clone()));
+        let found = match is_unseen {
             true => sent.iter().position(&is_it),
             false => Some(0),
         };
@@ -353,7 +354,7 @@ impl Peer {
         let (Sent::Join(of, at) | Sent::Leave(of, at)) = &what;
         assert_eq!((of, at), (key, item), "messages of an id keep their order");
         assert!(
-            is_long || !self.pending.iter().any(waits),
+            is_unseen || !self.pending.iter().any(waits),
             "a join of that id waits"
         );
     }
