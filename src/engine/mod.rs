@@ -1,5 +1,5 @@
 //! Thread kind 3: the sockets of SDK workers, or the one to an engine whose worker we are. What they say
-//! is for the [`broker`]; here is what it needs of the outside: the poll, the sockets, the clocks, the log.
+//! is for the `broker`; here is what it needs of the outside: the poll, the sockets, the clocks, the log.
 //!
 //! [`Engine::run`] is the order of work in one turn. May not know a worker or the store but through
 //! the messages of `mesh`, nor what is registered or called.
