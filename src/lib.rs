@@ -56,7 +56,7 @@
 //! What the program does beside serving (`call`, `watch`, `doctor` and the like) stands in `src/command`,
 //! beside `main`, and does not name `server`.
 
-mod broker;
+pub mod broker;
 pub mod chance;
 pub mod cli;
 pub mod collections;

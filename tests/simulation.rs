@@ -6,6 +6,8 @@
 
 #![allow(clippy::panic, reason = "tests may, and what they call")]
 
+#[path = "simulation/broker.rs"]
+mod broker;
 #[path = "simulation/client.rs"]
 mod client;
 #[path = "support/double.rs"]
@@ -793,13 +795,17 @@ fn number_of(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
+/// Those that are run where nothing else is said.
+fn seeds(usual: u64) -> std::ops::Range<u64> {
+    match number_of("SIM_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number_of("SIM_SEEDS").unwrap_or(usual),
+    }
+}
+
 #[test]
 fn every_seed_keeps_what_is_promised() {
-    let seeds = match number_of("SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number_of("SIM_SEEDS").unwrap_or(SEEDS),
-    };
-    for seed in seeds {
+    for seed in seeds(SEEDS) {
         let mut simulation = Simulation::of_seed(seed);
         let run = catch_unwind(AssertUnwindSafe(|| simulation.run()));
         if let Err(panic) = run {

@@ -71,7 +71,7 @@ impl Broker {
     }
 
     /// Asks the auth function of a listener about an SDK worker's socket with that request.
-    pub(crate) fn ask_for_admission(&mut self, id: SlotId, function_id: &str, head: &[u8]) {
+    pub fn ask_for_admission(&mut self, id: SlotId, function_id: &str, head: &[u8]) {
         let ip = self.members.get(id).and_then(|member| member.ip);
         let ip = ip.map(|ip| ip.to_string()).unwrap_or_default();
         let payload = worker_payload(head, ip);
@@ -113,7 +113,7 @@ impl Broker {
     }
 
     /// From here on the member is served.
-    pub(crate) fn open(&mut self, id: SlotId, is_telemetry: bool, access: Access) {
+    pub fn open(&mut self, id: SlotId, is_telemetry: bool, access: Access) {
         let Some(member) = self.members.get_mut(id) else {
             return;
         };

@@ -5,7 +5,7 @@ use crate::id::SlotId;
 use crate::protocol::rbac::Access;
 
 /// One thing that the shell has to do.
-pub(crate) enum Effect {
+pub enum Effect {
     /// Send these last bytes and end the connection.
     Close(SlotId, Vec<u8>),
     /// End it without a word.
@@ -16,7 +16,7 @@ pub(crate) enum Effect {
 
 /// What the shell has still to do.
 #[derive(Default)]
-pub(crate) struct Effects {
+pub struct Effects {
     effects: Vec<Effect>,
     /// Sockets that were held, and may be read again.
     freed: Vec<SlotId>,
@@ -33,15 +33,18 @@ impl Effects {
         }
     }
 
-    pub(crate) fn take(&mut self) -> Vec<Effect> {
+    /// What is to be done, in order.
+    pub fn take(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
 
-    pub(crate) fn take_freed(&mut self) -> Vec<SlotId> {
+    /// Sockets that may be read again.
+    pub fn take_freed(&mut self) -> Vec<SlotId> {
         std::mem::take(&mut self.freed)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
         self.effects.is_empty() && self.freed.is_empty()
     }
 }

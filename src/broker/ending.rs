@@ -174,7 +174,7 @@ impl Broker {
     }
 
     /// Whether something is left of what an engine handed over that is to do so anew.
-    pub(crate) fn is_forgetting(&self) -> bool {
+    pub fn is_forgetting(&self) -> bool {
         !self.work.forgettings.is_empty() || !self.work.endings.is_empty()
     }
 

@@ -39,9 +39,14 @@ impl Holdings {
         held <= REGISTERED_BYTES_MAX && self.of_all + ENTRY_BYTES + text_bytes <= of_all_max
     }
 
+    /// Whether anybody holds anything.
+    pub(in crate::broker) fn is_left(&self) -> bool {
+        !self.by_owner.is_empty() || self.of_all > 0
+    }
+
     #[cfg(test)]
     pub(in crate::broker) fn is_empty(&self) -> bool {
-        self.by_owner.is_empty() && self.of_all == 0
+        !self.is_left()
     }
 
     pub(in crate::broker) fn add(&mut self, owner: SlotId, text_bytes: usize) {

@@ -7,23 +7,29 @@ use crate::log::Notes;
 
 /// One line.
 #[derive(Debug)]
-pub(crate) struct Line {
-    pub(crate) level: Level,
-    pub(crate) text: String,
+pub struct Line {
+    /// How much it matters.
+    pub level: Level,
+    /// What it says.
+    pub text: String,
 }
 
 /// How much it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Level {
+pub enum Level {
+    /// Something is to be put right.
     Error,
+    /// Something is not as it should be.
     Warn,
+    /// For whoever looks.
     Info,
+    /// For whoever asks for it.
     Debug,
 }
 
 /// Lines that are to be said, and warnings of which a peer could bring about many: those are held back.
 #[derive(Default)]
-pub(crate) struct Lines {
+pub struct Lines {
     held: Notes,
     due: Vec<Line>,
     /// Somebody hears what is said at [`Level::Debug`].
@@ -31,12 +37,13 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    pub(crate) fn say(&mut self, level: Level, text: String) {
+    /// One line that is always said.
+    pub fn say(&mut self, level: Level, text: String) {
         self.due.push(Line { level, text });
     }
 
     /// As [`Notes::warn`].
-    pub(crate) fn warn(
+    pub fn warn(
         &mut self,
         now: Instant,
         kind: &'static str,
@@ -49,17 +56,17 @@ impl Lines {
     }
 
     /// As [`Notes::count`].
-    pub(crate) fn count(&mut self, now: Instant, kind: &str, whose: &str) -> bool {
+    pub fn count(&mut self, now: Instant, kind: &str, whose: &str) -> bool {
         self.held.count(now, kind, whose)
     }
 
     /// When something that was held back is due.
-    pub(crate) fn next_at(&self) -> Option<Instant> {
+    pub fn next_at(&self) -> Option<Instant> {
         self.held.next_at()
     }
 
     /// What is to be said now.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Vec<Line> {
+    pub fn take_due(&mut self, now: Instant) -> Vec<Line> {
         let due = &mut self.due;
         let mut say = |text| {
             due.push(Line {
@@ -72,7 +79,7 @@ impl Lines {
     }
 
     /// All that is left to be said.
-    pub(crate) fn take_all(&mut self) -> Vec<Line> {
+    pub fn take_all(&mut self) -> Vec<Line> {
         let due = &mut self.due;
         self.held.all(|text| {
             due.push(Line {

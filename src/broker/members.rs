@@ -42,7 +42,7 @@ pub(in crate::broker) enum CameAs {
 pub(in crate::broker) type FunctionIds = btree_set::IntoIter<Box<str>>;
 
 /// Who is at the other end of one socket.
-pub(crate) struct Member {
+pub struct Member {
     /// What it is called by everybody; given when it is let in.
     pub(in crate::broker) worker_id: Uuid,
     /// Whoever says it takes its place. None: nobody can.
@@ -50,7 +50,7 @@ pub(crate) struct Member {
     /// It has said something, so it takes nobody's place any more.
     pub(in crate::broker) has_spoken: bool,
     /// The number of the listener that it came to.
-    pub(crate) listener: usize,
+    pub listener: usize,
     /// What it may do.
     pub(in crate::broker) access: Arc<Access>,
     /// Where it connects from.
@@ -85,7 +85,7 @@ pub(crate) struct Member {
     pub(in crate::broker) drops: u64,
     pub(in crate::broker) drops_said_at: Option<Instant>,
     /// When something has come from it last. Only the link's is kept.
-    pub(crate) heard_at: Instant,
+    pub heard_at: Instant,
     unsent: Unsent,
     /// It stands among those that have something to be sent.
     is_dirty: bool,
@@ -125,7 +125,7 @@ impl Member {
     }
 
     /// Whether it is the engine whose worker we are.
-    pub(crate) fn is_link(&self) -> bool {
+    pub fn is_link(&self) -> bool {
         self.is_link
     }
 
@@ -163,7 +163,7 @@ impl Member {
 
 /// All of them. The ids are those of their sockets.
 #[derive(Default)]
-pub(crate) struct Members {
+pub struct Members {
     slots: Named<Member>,
     /// What waits unsent for all of them.
     unsent_bytes: usize,
@@ -203,12 +203,18 @@ impl Members {
         }
     }
 
-    pub(crate) fn get(&self, id: SlotId) -> Option<&Member> {
+    /// Who has that socket.
+    pub fn get(&self, id: SlotId) -> Option<&Member> {
         self.slots.get(id)
     }
 
-    pub(crate) fn get_mut(&mut self, id: SlotId) -> Option<&mut Member> {
+    /// Likewise.
+    pub fn get_mut(&mut self, id: SlotId) -> Option<&mut Member> {
         self.slots.get_mut(id)
+    }
+
+    pub(in crate::broker) fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.unsent_bytes == 0
     }
 
     /// Has the sum of all hold what waits for it now.
@@ -268,7 +274,7 @@ impl Members {
     }
 
     /// Queues a control frame of the server, as this side of the connection sends it.
-    pub(crate) fn send_control(&mut self, id: SlotId, frame: &[u8]) {
+    pub fn send_control(&mut self, id: SlotId, frame: &[u8]) {
         if let Some(member) = self.slots.get_mut(id) {
             let frame = member.unsent.control(frame);
             self.send_raw(id, &frame);
@@ -276,7 +282,7 @@ impl Members {
     }
 
     /// Queues bytes as they are, before answers that are not written out yet: the 101, a pong.
-    pub(crate) fn send_raw(&mut self, id: SlotId, bytes: &[u8]) {
+    pub fn send_raw(&mut self, id: SlotId, bytes: &[u8]) {
         if let Some(member) = self.slots.get_mut(id) {
             member.unsent.push_raw(bytes);
             self.mark(id);
@@ -284,7 +290,7 @@ impl Members {
     }
 
     /// Queues what ends the connection, behind all else.
-    pub(crate) fn send_last(&mut self, id: SlotId, bytes: &[u8]) {
+    pub fn send_last(&mut self, id: SlotId, bytes: &[u8]) {
         if let Some(member) = self.slots.get_mut(id) {
             member.unsent.push_last(bytes);
             self.mark(id);
@@ -292,12 +298,12 @@ impl Members {
     }
 
     /// Whether something is to be sent.
-    pub(crate) fn has_dirty(&self) -> bool {
+    pub fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
     }
 
     /// Those with something to be sent.
-    pub(crate) fn take_dirty(&mut self) -> Vec<SlotId> {
+    pub fn take_dirty(&mut self) -> Vec<SlotId> {
         for id in &self.dirty {
             if let Some(member) = self.slots.get_mut(*id) {
                 member.is_dirty = false;
@@ -308,7 +314,7 @@ impl Members {
 
     /// Lends what is unsent to `write`, bit by bit, until nothing is left or it does not take all of it.
     /// It says how much it took. True: nothing is left.
-    pub(crate) fn write(&mut self, id: SlotId, mut write: impl FnMut(&[u8]) -> usize) -> bool {
+    pub fn write(&mut self, id: SlotId, mut write: impl FnMut(&[u8]) -> usize) -> bool {
         let Some(member) = self.slots.get_mut(id) else {
             return true;
         };
@@ -329,7 +335,7 @@ impl Members {
     }
 
     /// It is to be written to in this turn.
-    pub(crate) fn mark(&mut self, id: SlotId) {
+    pub fn mark(&mut self, id: SlotId) {
         self.count(id);
         if let Some(member) = self.slots.get_mut(id)
             && !member.is_dirty

@@ -467,7 +467,7 @@ impl Broker {
     }
 
     /// Counts and logs a message that cannot be read; nobody is answered.
-    pub(crate) fn drop_message(&mut self, id: SlotId, why: &dyn std::fmt::Display) {
+    pub fn drop_message(&mut self, id: SlotId, why: &dyn std::fmt::Display) {
         self.metrics().messages_dropped.increment();
         let why = why.to_string();
         let what = format_args!("a message is dropped: {}", Shown(&why));
@@ -475,7 +475,7 @@ impl Broker {
     }
 
     /// A member is gone, or about to be: what is its own goes, and who waits for it is told.
-    pub(crate) fn forget(&mut self, id: SlotId) {
+    pub fn forget(&mut self, id: SlotId) {
         let Some(member) = self.members.get_mut(id).filter(|it| !it.has_ended) else {
             return;
         };

@@ -46,12 +46,11 @@ use crate::protocol::custom;
 use crate::shard::CustomCall;
 use crate::time::{Deadlines, Now};
 
-pub(crate) use effects::{Effect, Effects};
-pub(crate) use lines::{Level, Line, Lines};
-pub(crate) use link::KnownAs;
-pub(crate) use members::Members;
-pub use rules::Rules;
-pub(crate) use rules::{Listeners, OfListener};
+pub use effects::{Effect, Effects};
+pub use lines::{Level, Line, Lines};
+pub use link::KnownAs;
+pub use members::{Member, Members};
+pub use rules::{Listeners, OfListener, Rules};
 
 use calls::ended::Ended;
 use calls::parked::Parked;
@@ -77,35 +76,40 @@ pub struct Auth {
 }
 
 /// What a broker is made with.
-pub(crate) struct Parts {
+pub struct Parts {
     /// Its mailbox, and its ways to the workers.
-    pub(crate) ports: EnginePorts,
+    pub ports: EnginePorts,
     /// The limits that hold here.
-    pub(crate) limits: Limits,
+    pub limits: Limits,
     /// How long a call may wait for an SDK worker, or for room at its owner.
-    pub(crate) call_timeout: Duration,
+    pub call_timeout: Duration,
     /// Who is asked about subscribers' sockets, if anybody is.
-    pub(crate) auth: Auth,
+    pub auth: Auth,
     /// Streams that nobody joins unless a function was asked and answered.
-    pub(crate) join_required: Vec<String>,
+    pub join_required: Vec<String>,
     /// Whether a join is refused whose function fails or is not there.
-    pub(crate) refuses_failed_joins: bool,
+    pub refuses_failed_joins: bool,
     /// What holds on each listener for SDK workers.
-    pub(crate) listeners: Listeners,
+    pub listeners: Listeners,
     /// By what the engine knows us whose worker we are. None: we are the engine.
-    pub(crate) known_as: Option<KnownAs>,
+    pub known_as: Option<KnownAs>,
     /// Both clocks.
-    pub(crate) now: Now,
+    pub now: Now,
 }
 
 /// What SDK workers have registered, asked and been asked.
-pub(crate) struct Broker {
-    pub(crate) ports: EnginePorts,
-    pub(crate) limits: Limits,
+pub struct Broker {
+    /// Its mailbox, and its ways to the workers.
+    pub ports: EnginePorts,
+    /// The limits that hold here.
+    pub limits: Limits,
     call_timeout: Duration,
-    pub(crate) now: Now,
-    pub(crate) members: Members,
-    pub(crate) listeners: Listeners,
+    /// Both clocks, as they were when the turn began.
+    pub now: Now,
+    /// Who is at the other end of each socket.
+    pub members: Members,
+    /// What holds on each listener.
+    pub listeners: Listeners,
     functions: Functions,
     triggers: Triggers,
     hooks: HooksState,
@@ -142,14 +146,16 @@ pub(crate) struct Broker {
     /// When the broker was made, in ms since 1970.
     started_ms: u64,
     /// The process ends.
-    pub(crate) is_draining: bool,
-    pub(crate) effects: Effects,
-    pub(crate) notes: Lines,
+    pub is_draining: bool,
+    /// What is to become of sockets.
+    pub effects: Effects,
+    /// What the log is to hear.
+    pub notes: Lines,
 }
 
 impl Broker {
     /// Before a worker takes its first socket it knows which joins it may not decide itself.
-    pub(crate) fn new(parts: Parts) -> Broker {
+    pub fn new(parts: Parts) -> Broker {
         let workers = parts.ports.to_commands.len();
         let mut join_required = PersistentSet::default();
         for stream in parts.join_required {
@@ -196,14 +202,14 @@ impl Broker {
 
     /// A turn begins: goes on with what the ones before have left. `shows_debug`: somebody hears of who
     /// comes and goes.
-    pub(crate) fn begin_turn(&mut self, now: Now, shows_debug: bool) {
+    pub fn begin_turn(&mut self, now: Now, shows_debug: bool) {
         self.now = now;
         self.notes.shows_debug = shows_debug;
         self.begin_work();
     }
 
     /// Takes what the workers have told.
-    pub(crate) fn read_mailbox(&mut self) {
+    pub fn read_mailbox(&mut self) {
         let len = self.ports.mailbox.len();
         for _ in 0..len {
             if !self.has_room_for_firings() {
@@ -240,25 +246,25 @@ impl Broker {
     }
 
     /// Somebody has connected to that listener. The id is that of its socket.
-    pub(crate) fn enter(&mut self, listener: usize, ip: Option<IpAddr>) -> SlotId {
+    pub fn enter(&mut self, listener: usize, ip: Option<IpAddr>) -> SlotId {
         let now = self.now.monotonic;
         self.members.enter(listener, ip, now)
     }
 
     /// We connect to the engine whose worker we are: `request` asks for an upgrade.
-    pub(crate) fn enter_link(&mut self, request: Vec<u8>) -> SlotId {
+    pub fn enter_link(&mut self, request: Vec<u8>) -> SlotId {
         let now = self.now.monotonic;
         self.members.enter_link(request, now)
     }
 
     /// The socket of that member is no more.
-    pub(crate) fn remove(&mut self, id: SlotId) {
+    pub fn remove(&mut self, id: SlotId) {
         self.forget(id);
         self.members.remove(id);
     }
 
     /// One message of a member. What it brings about is done at once, as far as this turn may.
-    pub(crate) fn hear_message(&mut self, id: SlotId, text: &str) {
+    pub fn hear_message(&mut self, id: SlotId, text: &str) {
         match self.is_link(id) {
             true => self.on_engine_message(id, text),
             false => self.on_message(id, text),
@@ -267,7 +273,7 @@ impl Broker {
     }
 
     /// Whether nothing of that member is to be read for now.
-    pub(crate) fn is_held(&self, id: SlotId) -> bool {
+    pub fn is_held(&self, id: SlotId) -> bool {
         let most = self.unsent_max();
         self.members
             .get(id)
@@ -275,25 +281,36 @@ impl Broker {
     }
 
     /// Whether something of that member is under way, or waits to be sent.
-    pub(crate) fn is_busy(&self, id: SlotId) -> bool {
+    pub fn is_busy(&self, id: SlotId) -> bool {
         let member = self.members.get(id);
         member.is_some_and(|member| member.is_waited_for()) || self.calls.concern(id)
     }
 
+    /// Whether nothing is left that members have brought: for tests, once all have gone.
+    pub fn holds_nothing(&self) -> bool {
+        self.triggers.is_empty()
+            && self.functions.is_empty()
+            && self.calls.is_empty()
+            && self.deciding.iter().next().is_none()
+            && !self.has_work()
+            && self.present.is_empty()
+            && self.members.is_empty()
+    }
+
     /// Whether commands wait that no member waits for.
-    pub(crate) fn has_orphans(&self) -> bool {
+    pub fn has_orphans(&self) -> bool {
         !self.orphans.is_empty()
     }
 
     /// Ends what has had its time.
-    pub(crate) fn end_overdue(&mut self) {
+    pub fn end_overdue(&mut self) {
         self.end_replaced();
         self.end_overdue_calls();
         self.end_overdue_waits();
     }
 
     /// Whether there is something to be done at once.
-    pub(crate) fn is_due(&self) -> bool {
+    pub fn is_due(&self) -> bool {
         self.members.has_dirty()
             || self.has_work()
             || !self.effects.is_empty()
@@ -302,7 +319,7 @@ impl Broker {
     }
 
     /// When there is something to be done by the clock.
-    pub(crate) fn next_at(&mut self) -> Option<Instant> {
+    pub fn next_at(&mut self) -> Option<Instant> {
         let parked = self
             .parked
             .iter()
@@ -320,7 +337,7 @@ impl Broker {
     }
 
     /// One wake-up a worker.
-    pub(crate) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         for outbox in &mut self.ports.to_commands {
             outbox.flush();
         }
@@ -329,7 +346,8 @@ impl Broker {
         }
     }
 
-    pub(crate) fn metrics(&self) -> &EngineMetrics {
+    /// What is counted here.
+    pub fn metrics(&self) -> &EngineMetrics {
         &self.ports.shared.engine
     }
 

@@ -30,7 +30,7 @@ const TYPES_OF_OTHERS: [(&str, &str); 6] = [
 
 impl Broker {
     /// The other end of that socket.
-    pub(crate) fn name_of(&self, id: SlotId) -> String {
+    pub fn name_of(&self, id: SlotId) -> String {
         if let Some(attached) = &self.attached {
             return format!("the engine at {}", attached.link.shown());
         }
@@ -49,12 +49,12 @@ impl Broker {
     }
 
     /// A warning about what an SDK worker does.
-    pub(crate) fn warn(&mut self, id: SlotId, what: &str) {
+    pub fn warn(&mut self, id: SlotId, what: &str) {
         self.warn_of(id, "SDK worker", "", format_args!("{}", Shown(what)));
     }
 
     /// The same of a kind of its own, for each of `whose`.
-    pub(crate) fn warn_of(
+    pub fn warn_of(
         &mut self,
         id: SlotId,
         kind: &'static str,
@@ -124,7 +124,7 @@ impl Broker {
     }
 
     /// A request is refused for what it is, or by a limit.
-    pub(crate) fn note_head(&mut self, id: SlotId, head: &[u8], refusal: Refusal) {
+    pub fn note_head(&mut self, id: SlotId, head: &[u8], refusal: Refusal) {
         if refusal == Refusal::HeadTooLarge {
             let most = self.limits.handshake_bytes;
             let what = format_args!(
@@ -172,7 +172,7 @@ impl Broker {
     }
 
     /// A line about a socket for who has asked for such; `what` is made for nobody else.
-    pub(crate) fn debug(&mut self, id: SlotId, what: impl FnOnce() -> String) {
+    pub fn debug(&mut self, id: SlotId, what: impl FnOnce() -> String) {
         if self.notes.shows_debug {
             let line = format!("{} {}", self.name_of(id), what());
             self.notes.say(Level::Debug, line);

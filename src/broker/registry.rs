@@ -319,6 +319,14 @@ impl Functions {
         all.find(|registered| !self.ended.contains(&registered.owner))
     }
 
+    pub(in crate::broker) fn is_empty(&self) -> bool {
+        self.registered.is_empty()
+            && self.elsewhere.is_empty()
+            && self.ids.is_empty()
+            && self.ended.is_empty()
+            && !self.holdings.is_left()
+    }
+
     /// Whether the set of ids is another than when that was last told.
     pub(in crate::broker) fn has_changed(&self) -> bool {
         !self.changed.is_empty()

@@ -40,16 +40,19 @@ impl Rules {
 
 /// What holds on one listener.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct OfListener {
+pub struct OfListener {
     /// None: everything may be done.
-    pub(crate) rules: Option<Arc<Rules>>,
+    pub rules: Option<Arc<Rules>>,
     /// The function that is called in place of each that is called through it.
-    pub(crate) middleware: Option<Arc<str>>,
+    pub middleware: Option<Arc<str>>,
 }
 
 /// The same of all of them, by number.
 #[derive(Default)]
-pub(crate) struct Listeners(pub(crate) Vec<OfListener>);
+pub struct Listeners(
+    /// The first one has number 0.
+    pub Vec<OfListener>,
+);
 
 impl Listeners {
     /// Whether some listener has that function asked: about sockets, registrations or calls.
@@ -68,7 +71,8 @@ impl Listeners {
         self.0.get(number)?.middleware.as_ref()
     }
 
-    pub(crate) fn rules_of(&self, number: usize) -> Option<&Arc<Rules>> {
+    /// The rules of that listener, if it has any.
+    pub fn rules_of(&self, number: usize) -> Option<&Arc<Rules>> {
         self.0.get(number)?.rules.as_ref()
     }
 }

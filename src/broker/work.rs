@@ -59,7 +59,7 @@ impl Broker {
     }
 
     /// Does what has come up, as far as this turn may.
-    pub(crate) fn go_on(&mut self) {
+    pub fn go_on(&mut self) {
         self.hear_ended();
         if !self.has_work() {
             return;

@@ -89,7 +89,7 @@ impl Broker {
     }
 
     /// What may wait unsent for one socket: less when too much waits for all of them together.
-    pub(crate) fn unsent_max(&self) -> usize {
+    pub fn unsent_max(&self) -> usize {
         let one = self.limits.call_queue_bytes;
         let all = one.saturating_mul(UNSENT_OF_ALL);
         match self.members.unsent_bytes() > all {

@@ -262,6 +262,11 @@ impl Calls {
         Some(call)
     }
 
+    /// Whether none is under way.
+    pub(in crate::broker) fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.functions.is_empty() && self.by_peer.is_empty()
+    }
+
     /// Calls of our own functions.
     pub(in crate::broker) fn streams_len(&self) -> usize {
         self.streams.len()

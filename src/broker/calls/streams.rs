@@ -388,7 +388,7 @@ impl Broker {
     }
 
     /// Tries again what found its owner full.
-    pub(crate) fn deliver_parked(&mut self) {
+    pub fn deliver_parked(&mut self) {
         while let Some((owner, command)) = self.orphans.pop_front() {
             if let Err(command) = self.try_send(owner, command) {
                 self.orphans.push_front(owner, command);

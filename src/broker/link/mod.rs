@@ -12,17 +12,17 @@ use crate::protocol::attached::Greeting;
 
 /// What an engine is told of this server, and what the log is told of that engine.
 #[derive(Debug, Clone)]
-pub(crate) struct KnownAs {
+pub struct KnownAs {
     /// What we are called there.
-    pub(crate) name: String,
+    pub name: String,
     /// Where we are listed there. None: the engine's own default.
-    pub(crate) namespace: Option<String>,
+    pub namespace: Option<String>,
     /// Its address, without secrets.
-    pub(crate) shown: String,
+    pub shown: String,
     /// Our process.
-    pub(crate) pid: u32,
+    pub pid: u32,
     /// The system that it runs on.
-    pub(crate) os: String,
+    pub os: String,
 }
 
 /// The link, as far as messages go over it.

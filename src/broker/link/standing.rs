@@ -498,7 +498,7 @@ impl Broker {
     }
 
     /// Goes on with what is due by the clock.
-    pub(crate) fn tend_standing(&mut self) {
+    pub fn tend_standing(&mut self) {
         let now = self.now.monotonic;
         let Some(attached) = &mut self.attached else {
             return;

@@ -249,7 +249,7 @@ impl Broker {
     }
 
     /// The link is there: messages go over it from now on.
-    pub(crate) fn link_is_up(&mut self, id: SlotId) {
+    pub fn link_is_up(&mut self, id: SlotId) {
         let Some(attached) = &mut self.attached else {
             return;
         };
@@ -278,14 +278,14 @@ impl Broker {
     }
 
     /// Remembers why the link is about to end.
-    pub(crate) fn end_link_because(&mut self, why: impl Into<String>) {
+    pub fn end_link_because(&mut self, why: impl Into<String>) {
         if let Some(attached) = &mut self.attached {
             attached.link.because(why);
         }
     }
 
     /// Why the link has ended, where that is known; and whether the engine has refused us.
-    pub(crate) fn take_end_of_link(&mut self) -> (Option<String>, bool) {
+    pub fn take_end_of_link(&mut self) -> (Option<String>, bool) {
         let Some(attached) = &mut self.attached else {
             return (None, false);
         };
@@ -294,13 +294,13 @@ impl Broker {
     }
 
     /// Whether the engine has taken us in since that was asked last.
-    pub(crate) fn take_settled(&mut self) -> bool {
+    pub fn take_settled(&mut self) -> bool {
         let attached = self.attached.as_mut();
         attached.is_some_and(|it| std::mem::take(&mut it.link.has_settled))
     }
 
     /// The link is lost, and is to be there again.
-    pub(crate) fn detach(&mut self, why: &str) {
+    pub fn detach(&mut self, why: &str) {
         let shown = self.shown_engine();
         let line = format!(
             "lost the engine at {shown}: {why}. Subscribers stay and hear what they are owed when it is back; \
@@ -310,7 +310,7 @@ impl Broker {
     }
 
     /// That engine's address, without secrets.
-    pub(crate) fn shown_engine(&self) -> String {
+    pub fn shown_engine(&self) -> String {
         let attached = self.attached.as_ref();
         attached.map_or_else(String::new, |it| it.link.shown().to_owned())
     }
@@ -591,7 +591,7 @@ impl Broker {
     }
 
     /// Lets the answers to the engine go that have been held long enough.
-    pub(crate) fn release_answers(&mut self) {
+    pub fn release_answers(&mut self) {
         if let Some(id) = self.attached.as_ref().and_then(|it| it.link.up()) {
             self.members.release(id, self.now.monotonic);
         }

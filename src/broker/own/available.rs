@@ -23,7 +23,7 @@ impl Broker {
     }
 
     /// Tells of what has changed, if it is time.
-    pub(crate) fn tell_functions(&mut self) {
+    pub fn tell_functions(&mut self) {
         if self
             .functions_due
             .is_none_or(|due| due > self.now.monotonic)

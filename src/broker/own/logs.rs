@@ -20,7 +20,7 @@ impl Broker {
     }
 
     /// A frame of telemetry. It is looked at only if it bears logs and somebody follows them.
-    pub(crate) fn telemetry(&mut self, id: SlotId, frame: &[u8]) {
+    pub fn telemetry(&mut self, id: SlotId, frame: &[u8]) {
         self.metrics().telemetry_frames.increment();
         if !self.triggers.has_logs() {
             return;

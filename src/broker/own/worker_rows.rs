@@ -49,6 +49,10 @@ impl Present {
         self.by_place.remove(&place_of(worker_id, name));
     }
 
+    pub(in crate::broker) fn is_empty(&self) -> bool {
+        self.by_place.is_empty() && self.by_id.is_empty()
+    }
+
     pub(in crate::broker) fn find(&self, worker_id: Uuid) -> Option<SlotId> {
         self.by_id.get(&worker_id).copied()
     }

@@ -110,7 +110,6 @@ impl Early {
         }
     }
 
-    #[cfg(test)]
     pub(in crate::broker) fn is_empty(&self) -> bool {
         self.by_owner.is_empty() && self.of_all == Load::default()
     }

@@ -66,7 +66,7 @@ impl Broker {
     }
 
     /// At the end of a turn: workers that nothing was sent to hear of changes as well.
-    pub(crate) fn tell_all_hooks(&mut self) {
+    pub fn tell_all_hooks(&mut self) {
         for worker in 0..self.ports.to_commands.len() {
             self.tell_hooks(worker); // if not now, then when there is room: it wakes this thread
         }

@@ -536,6 +536,15 @@ impl Triggers {
         (slots.into_iter().map(|(_, slot)| slot).collect(), next)
     }
 
+    pub(in crate::broker) fn is_empty(&self) -> bool {
+        let is_left = self.holdings.is_left() || !self.early.is_empty();
+        self.triggers.iter().next().is_none()
+            && self.by_id.is_empty()
+            && self.types.is_empty()
+            && self.ended.is_empty()
+            && !is_left
+    }
+
     /// The number of the next registration.
     pub(in crate::broker) fn next_order(&self) -> u64 {
         self.next_order

@@ -169,7 +169,7 @@ impl Broker {
 
     /// Takes owed leaves, as many as may wait here: what is not taken stays with its worker, so that none
     /// is ever dropped.
-    pub(crate) fn take_leaves(&mut self) {
+    pub fn take_leaves(&mut self) {
         self.go_on_with_leaves();
         if !self.takes_leaves() {
             return;
@@ -199,7 +199,7 @@ impl Broker {
     }
 
     /// Whether leaves are owed, or may still come about, that some function is to hear of.
-    pub(crate) fn awaits_leaves(&self) -> bool {
+    pub fn awaits_leaves(&self) -> bool {
         let shared = &self.ports.shared;
         let are_owed = shared.owed_len() > 0
             || !self.owing.is_empty()
