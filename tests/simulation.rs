@@ -2,7 +2,8 @@
 //!
 //! Same seed, same run. `SIM_SEEDS=10000` runs more of them, `SIM_SEED=7` only that one. A failed
 //! assert is followed by its seed and step. The workers' cores, their shards, their fan-out and the mesh
-//! are the real ones. What should happen is `model`'s and `peer`'s to say.
+//! are the real ones. What should happen is `model`'s and `peer`'s to say. The real broker has a run of its
+//! own, `broker`, in which the owners are the test's.
 
 #![allow(clippy::panic, reason = "tests may, and what they call")]
 

@@ -547,12 +547,12 @@ fn now_at(began: Instant, elapsed: Duration) -> Now {
 }
 
 #[test]
-fn whatever_programs_and_owners_do_each_call_join_and_leave_has_its_one_answer() {
+fn whatever_programs_and_owners_do_each_has_its_one_answer() {
     for seed in crate::seeds(SEEDS) {
         let mut world = World::of_seed(seed);
         let run = std::panic::AssertUnwindSafe(|| world.run());
         if let Err(cause) = std::panic::catch_unwind(run) {
-            eprintln!("seed {seed} of the broker, step {}", world.steps);
+            eprintln!("seed {seed}, step {}", world.steps);
             std::panic::resume_unwind(cause);
         }
     }

@@ -17,6 +17,18 @@ struct Fault {
     is: &'static str,
 }
 
+const EVERY_SEED: &str = "every_seed_keeps_what_is_promised";
+
+impl Fault {
+    /// The test that has to find it.
+    fn test(&self) -> &'static str {
+        match self.layer {
+            "broker" => "broker::whatever_programs_and_owners_do_each_has_its_one_answer",
+            _ => EVERY_SEED,
+        }
+    }
+}
+
 const fn fault(
     what: &'static str,
     layer: &'static str,
@@ -32,7 +44,7 @@ const fn fault(
 }
 
 #[rustfmt::skip]
-const FAULTS: [Fault; 26] = [
+const FAULTS: [Fault; 33] = [
     // The mesh.
     fault("a push wakes nobody",
         "mesh", "«self.address.shared.wake.wake()»;", "()"),
@@ -73,6 +85,21 @@ const FAULTS: [Fault; 26] = [
         "subscribers", "for id in «left.split_off(keep)»", "Vec::new()"),
     fault("an owner is not told that nobody follows its group",
         "subscribers", "«self.command(key, Ask::Leave { worker, local })»;", "drop((key, worker, local))"),
+    // The broker.
+    fault("commands that found their owner full are lost",
+        "broker", "«parked.push_front(owner, command)»;", "drop((owner, command))"),
+    fault("a leave is told again and again",
+        "broker", "taken.from = «next.order + 1»;", "next.order"),
+    fault("leaves whose function has no room are lost",
+        "broker", "return «self.taken_leaves.push_front(taken)»;", "drop(taken)"),
+    fault("a join is never decided",
+        "broker", "deciding.are_all_asked = «true»;", "false"),
+    fault("who waits for a worker that has gone waits on",
+        "broker", "«self.hear_call(call, Answered::Gone(&ending.error))»;", "drop(call)"),
+    fault("who has gone is remembered for ever",
+        "broker", "«self.functions.has_ended(ending.id)»;", "()"),
+    fault("who waits for room in the engine's mailbox is not woken",
+        "broker", "«self.ports\n                .mailbox\n                .tell_waiters(|thread| shared.wake(thread))»;", "()"),
     // The fan-out.
     fault("a subscription that has left still hears",
         "fanout", "«extra.remove(subscription.item.as_ref(), subscription.from)»;", "()"),
@@ -147,11 +174,8 @@ fn each_planted_fault_is_found() {
     let program = build(&copy);
     let run = |number: usize| {
         let mut command = Command::new(&program);
-        command.args([
-            "--exact",
-            "every_seed_keeps_what_is_promised",
-            "--nocapture",
-        ]);
+        let test = FAULTS.get(number).map_or(EVERY_SEED, Fault::test);
+        command.args(["--exact", test, "--nocapture"]);
         command
             .env("PLANTED", number.to_string())
             .env("SIM_SEEDS", SEEDS);
