@@ -95,6 +95,9 @@ impl Broker {
         self.go_on_settling();
         self.go_on_forgetting();
         self.go_on_retyping();
+        if !self.is_forgetting() {
+            self.settle_if_due();
+        }
     }
 
     /// Removes as much as this turn may. True when nothing is left.
@@ -169,7 +172,6 @@ impl Broker {
                 return;
             }
             self.work.forgettings.pop_front();
-            self.settle_if_due();
         }
     }
 

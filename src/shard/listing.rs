@@ -2,12 +2,14 @@
 //!
 //! May not know who has asked.
 
+use std::collections::BTreeSet;
+
 use hashbrown::{HashMap, HashSet};
 
 use crate::protocol::answer::Outcome;
 
-/// What a listing spends on a group.
-pub(super) const LISTED_UNITS: usize = 4;
+/// What a listing spends on a group, its name's place among the others included.
+pub(super) const LISTED_UNITS: usize = 8;
 
 /// The names of the groups that had items when it began.
 pub(super) struct Listing {
@@ -29,10 +31,11 @@ enum Looked {
     Before(u32),
 }
 
+/// In order as they come, so that nobody sorts very many at once.
 enum Names {
-    OfStream(Vec<String>),
+    OfStream(BTreeSet<String>),
     All {
-        streams: Vec<(String, Vec<String>)>,
+        streams: Vec<(String, BTreeSet<String>)>,
         places: HashMap<Box<str>, usize>,
     },
 }
@@ -46,7 +49,7 @@ impl Listing {
             at: 0,
             // With room for all, since a large table is long in growing.
             looked_at: HashSet::with_capacity(slots.len()),
-            names: Names::OfStream(Vec::new()),
+            names: Names::OfStream(BTreeSet::new()),
         }
     }
 
@@ -112,8 +115,13 @@ impl Listing {
 
     pub(super) fn outcome(self) -> Outcome {
         match self.names {
-            Names::OfStream(groups) => Outcome::Groups(groups),
-            Names::All { streams, .. } => Outcome::All(streams),
+            Names::OfStream(groups) => Outcome::Groups(groups.into_iter().collect()),
+            Names::All { streams, .. } => {
+                let listed = streams
+                    .into_iter()
+                    .map(|(stream, groups)| (stream, groups.into_iter().collect()));
+                Outcome::All(listed.collect())
+            }
         }
     }
 
@@ -133,17 +141,19 @@ impl Listing {
 impl Names {
     fn add(&mut self, stream: &str, group: &str) {
         match self {
-            Names::OfStream(groups) => groups.push(group.to_owned()),
+            Names::OfStream(groups) => {
+                groups.insert(group.to_owned());
+            }
             Names::All { streams, places } => {
                 let place = match places.get(stream) {
                     Some(place) => *place,
                     None => {
                         places.insert(stream.into(), streams.len());
-                        streams.push((stream.to_owned(), Vec::new()));
+                        streams.push((stream.to_owned(), BTreeSet::new()));
                         streams.len() - 1
                     }
                 };
-                streams[place].1.push(group.to_owned());
+                streams[place].1.insert(group.to_owned());
             }
         }
     }

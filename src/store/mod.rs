@@ -50,7 +50,8 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
         }
         ports.shared.store.loop_turns.note(turn.elapsed());
     }
-    serve_turn(&mut *store, &mut ports); // what was sent before the end, and nobody waits for
+    // What was sent before the end, also where answers find no room: nobody waits for them.
+    while !store.is_stuck() && serve_mailbox(&mut *store, &mut ports) {}
     let until = Instant::now() + LINGER;
     while !store.is_done() && Instant::now() < until {
         let rest = tend(&mut *store, &mut ports).unwrap_or(LINGER);
@@ -86,26 +87,30 @@ fn has_backlog(ports: &StorePorts) -> bool {
 /// Serves what is there, unless answers to what was there before have found no room, or are not known:
 /// then a full mailbox holds up those who would ask for more.
 fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
-    while !store.is_stuck() && !has_backlog(ports) {
-        let mut requests = Vec::new();
-        let mut taken = 0;
-        while let Some(message) = ports.mailbox.take() {
-            taken += 1;
-            match message {
-                ToStore::Requests(batch) if requests.is_empty() => requests = batch,
-                ToStore::Requests(batch) => requests.extend(batch),
-                ToStore::Slice(shard, slice) => store.take_slice(shard, slice),
-            }
+    while !store.is_stuck() && !has_backlog(ports) && serve_mailbox(store, ports) {}
+}
+
+/// Serves what is in the mailbox as one. False: nothing was there.
+fn serve_mailbox(store: &mut dyn Store, ports: &mut StorePorts) -> bool {
+    let mut requests = Vec::new();
+    let mut taken = 0;
+    while let Some(message) = ports.mailbox.take() {
+        taken += 1;
+        match message {
+            ToStore::Requests(batch) if requests.is_empty() => requests = batch,
+            ToStore::Requests(batch) => requests.extend(batch),
+            ToStore::Slice(shard, slice) => store.take_slice(shard, slice),
         }
-        if taken == 0 {
-            return;
-        }
-        let shared = &ports.shared;
-        ports.mailbox.tell_waiters(|thread| shared.wake(thread));
-        let mut learned = Vec::with_capacity(requests.len());
-        store.serve(requests, &mut learned);
-        tell(learned, ports);
     }
+    if taken == 0 {
+        return false;
+    }
+    let shared = &ports.shared;
+    ports.mailbox.tell_waiters(|thread| shared.wake(thread));
+    let mut learned = Vec::with_capacity(requests.len());
+    store.serve(requests, &mut learned);
+    tell(learned, ports);
+    true
 }
 
 /// To each shard what is for it, in order.

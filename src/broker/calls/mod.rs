@@ -497,10 +497,11 @@ fn merge(so_far: &mut Outcome, said: Outcome) {
     }
 }
 
-/// By bytes. The groups of one stream live on several workers.
+/// By bytes. The groups of one stream live on several workers, each of which has told its own in order:
+/// a stable sort merges such runs.
 fn sort(outcome: &mut Outcome) {
     match outcome {
-        Outcome::Groups(names) => names.sort_unstable(),
+        Outcome::Groups(names) => names.sort(),
         Outcome::All(streams) => {
             streams.sort_unstable();
             streams.dedup_by(|later, kept| {
@@ -511,7 +512,7 @@ fn sort(outcome: &mut Outcome) {
                 is_same
             });
             for (_, groups) in streams {
-                groups.sort_unstable();
+                groups.sort();
             }
         }
         _ => {}
