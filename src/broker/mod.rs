@@ -75,10 +75,8 @@ pub struct Auth {
     pub lets_in: bool,
 }
 
-/// What a broker is made with.
-pub struct Parts {
-    /// Its mailbox, and its ways to the workers.
-    pub ports: EnginePorts,
+/// What the settings say of it.
+pub struct Settings {
     /// The limits that hold here.
     pub limits: Limits,
     /// How long a call may wait for an SDK worker, or for room at its owner.
@@ -89,6 +87,14 @@ pub struct Parts {
     pub join_required: Vec<String>,
     /// Whether a join is refused whose function fails or is not there.
     pub refuses_failed_joins: bool,
+}
+
+/// What a broker is made with.
+pub struct Parts {
+    /// Its mailbox, and its ways to the workers.
+    pub ports: EnginePorts,
+    /// What the settings say of it.
+    pub settings: Settings,
     /// What holds on each listener for SDK workers.
     pub listeners: Listeners,
     /// By what the engine knows us whose worker we are. None: we are the engine.
@@ -156,17 +162,18 @@ pub struct Broker {
 impl Broker {
     /// Before a worker takes its first socket it knows which joins it may not decide itself.
     pub fn new(parts: Parts) -> Broker {
+        let settings = parts.settings;
         let workers = parts.ports.to_commands.len();
         let mut join_required = PersistentSet::default();
-        for stream in parts.join_required {
+        for stream in settings.join_required {
             join_required.insert(stream.into());
         }
-        let triggers = Triggers::new(&parts.limits);
+        let triggers = Triggers::new(&settings.limits);
         let known_as = parts.known_as;
         let mut broker = Broker {
             ports: parts.ports,
-            limits: parts.limits,
-            call_timeout: parts.call_timeout,
+            limits: settings.limits,
+            call_timeout: settings.call_timeout,
             now: parts.now,
             members: Members::default(),
             listeners: parts.listeners,
@@ -177,9 +184,9 @@ impl Broker {
             work: Work::default(),
             ended: VecDeque::new(),
             present: Present::default(),
-            auth: parts.auth,
+            auth: settings.auth,
             join_required,
-            refuses_failed_joins: parts.refuses_failed_joins,
+            refuses_failed_joins: settings.refuses_failed_joins,
             attached: known_as.map(|known_as| Box::new(Attached::new(known_as))),
             deciding: Named::default(),
             owing: VecDeque::new(),

@@ -19,14 +19,13 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 
 use crate::broker::{self, Broker, Effect, Level, Line, OfListener};
-use crate::config::Limits;
 use crate::id::SlotId;
 use crate::mesh::{EnginePorts, engine_thread};
 use crate::net::{self, Ready};
 use crate::protocol::origin::OriginRule;
 use crate::time::{Deadlines, Now, TurnClock, sleep_until};
 
-pub use crate::broker::{Auth, Rules};
+pub use crate::broker::{Auth, Rules, Settings};
 pub use dial::{Attach, AttachError};
 pub use listeners::Listener;
 
@@ -50,16 +49,8 @@ pub struct Parts {
     pub origins: Vec<OriginRule>,
     /// Its mailbox, and its ways to the workers.
     pub ports: EnginePorts,
-    /// The limits that hold here.
-    pub limits: Limits,
-    /// How long a call may wait for an SDK worker, or for room at its owner.
-    pub call_timeout: Duration,
-    /// Who is asked about subscribers' sockets, if anybody is.
-    pub auth: Auth,
-    /// Streams that nobody joins unless a function was asked and answered.
-    pub join_required: Vec<String>,
-    /// Whether a join is refused whose function fails or is not there.
-    pub refuses_failed_joins: bool,
+    /// What the settings say of the broker.
+    pub settings: Settings,
     /// How long calls under way have at the end of the process.
     pub drain: Duration,
 }
@@ -98,11 +89,7 @@ impl Engine {
         let now = Now::read();
         let broker = Broker::new(broker::Parts {
             ports: parts.ports,
-            limits: parts.limits,
-            call_timeout: parts.call_timeout,
-            auth: parts.auth,
-            join_required: parts.join_required,
-            refuses_failed_joins: parts.refuses_failed_joins,
+            settings: parts.settings,
             listeners: broker::Listeners(rules),
             known_as: parts.attach.as_ref().map(Attach::known_as),
             now,

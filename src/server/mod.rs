@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use mio::Poll;
 
-use crate::config::{AuthFailure, Config};
+use crate::config::{AuthFailure, Config, Limits};
 use crate::engine::{self, Attach, AttachError, Engine};
 use crate::id::WorkerId;
 use crate::log;
@@ -142,11 +142,7 @@ impl Server {
             attach,
             origins: config.worker_origins.clone(),
             ports: engine_ports,
-            limits: limits.clone(),
-            call_timeout: Duration::from_millis(config.call_timeout_ms),
-            auth: auth_of(config),
-            join_required: config.join_required.clone(),
-            refuses_failed_joins: config.join_failure == AuthFailure::Refuse,
+            settings: engine_settings_of(config, limits.clone()),
             drain,
         })?;
         options.serves.store(true, Ordering::Release);
@@ -303,16 +299,22 @@ pub fn cores_of(config: &Config) -> Result<(usize, String), StartError> {
     Ok((cores.workers, cores.described()))
 }
 
-/// Who decides about subscribers' sockets, for the engine thread.
-fn auth_of(config: &Config) -> engine::Auth {
-    engine::Auth {
-        function_id: config.auth.function.clone(),
-        timeout: Duration::from_millis(config.auth.timeout_ms),
-        lets_in: config.auth.failure == AuthFailure::Allow,
+/// What holds for the engine thread.
+fn engine_settings_of(config: &Config, limits: Limits) -> engine::Settings {
+    engine::Settings {
+        limits,
+        call_timeout: Duration::from_millis(config.call_timeout_ms),
+        auth: engine::Auth {
+            function_id: config.auth.function.clone(),
+            timeout: Duration::from_millis(config.auth.timeout_ms),
+            lets_in: config.auth.failure == AuthFailure::Allow,
+        },
+        join_required: config.join_required.clone(),
+        refuses_failed_joins: config.join_failure == AuthFailure::Refuse,
     }
 }
 
-/// The same, for a worker.
+/// Who decides about subscribers' sockets, for a worker.
 fn subscribers_auth_of(config: &Config) -> Option<worker::Auth> {
     let function = config.auth.function.clone()?;
     Some(worker::Auth {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
-use iii_stream::broker::{Auth, Broker, Effect, Listeners, OfListener, Parts};
+use iii_stream::broker::{Auth, Broker, Effect, Listeners, OfListener, Parts, Settings};
 use iii_stream::config::Limits;
 use iii_stream::id::{GroupKey, SlotId, WorkerId};
 use iii_stream::mesh::{JoinRequest, Presence, ToEngine, ToOwner, ToWorker, WorkerPorts};
@@ -80,15 +80,17 @@ impl World {
         };
         let broker = Broker::new(Parts {
             ports: engine,
-            limits,
-            call_timeout: Duration::from_secs(30),
-            auth: Auth {
-                function_id: None,
-                timeout: Duration::from_secs(5),
-                lets_in: false,
+            settings: Settings {
+                limits,
+                call_timeout: Duration::from_secs(30),
+                auth: Auth {
+                    function_id: None,
+                    timeout: Duration::from_secs(5),
+                    lets_in: false,
+                },
+                join_required: Vec::new(),
+                refuses_failed_joins: false,
             },
-            join_required: Vec::new(),
-            refuses_failed_joins: false,
             listeners: Listeners(vec![OfListener::default()]),
             known_as: None,
             now: now_at(began, Duration::ZERO),
