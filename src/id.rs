@@ -26,6 +26,17 @@ pub struct SlotId {
     pub generation: u32,
 }
 
+#[cfg(test)]
+impl SlotId {
+    /// The first name of a slot.
+    pub(crate) fn first(slot: u32) -> SlotId {
+        SlotId {
+            slot,
+            generation: 1,
+        }
+    }
+}
+
 /// A call that waits for its reply: its slot in the engine thread's table.
 pub type CallId = SlotId;
 

@@ -78,10 +78,7 @@ mod tests {
 
     #[test]
     fn what_is_removed_makes_room_for_as_much() {
-        let owner = |slot| SlotId {
-            slot,
-            generation: 1,
-        };
+        let owner = SlotId::first;
         let mut holdings = Holdings::default();
         let half = REGISTERED_BYTES_MAX / 2 - ENTRY_BYTES;
         holdings.add(owner(1), half);
@@ -95,10 +92,7 @@ mod tests {
 
     #[test]
     fn all_together_are_bounded_and_who_has_little_still_finds_room() {
-        let owner = |slot| SlotId {
-            slot,
-            generation: 1,
-        };
+        let owner = SlotId::first;
         let mut holdings = Holdings::default();
         let whole = REGISTERED_BYTES_MAX - ENTRY_BYTES;
         for n in 0..6 {

@@ -320,10 +320,7 @@ mod tests {
     use crate::protocol::connection::{Connection, Event, Flow, Payload};
 
     fn caller(held_until: Option<Instant>) -> Caller {
-        let peer = SlotId {
-            slot: 0,
-            generation: 1,
-        };
+        let peer = SlotId::first(0);
         Caller {
             held_until,
             ..Caller::new(peer, Uuid::nil(), &Trace::default())

@@ -512,31 +512,26 @@ fn id_in(entry: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn peer(slot: u32) -> SlotId {
-        SlotId {
-            slot,
-            generation: 1,
-        }
+    fn register(functions: &mut Functions, id: &str, owner: u32) -> Change {
+        functions.register(
+            FunctionRef::plain(id),
+            SlotId::first(owner),
+            None,
+            Description::default(),
+        )
     }
 
     #[test]
     fn the_newest_owner_keeps_an_id_that_the_older_one_leaves() {
         let mut functions = Functions::default();
-        functions.register(
-            FunctionRef::plain("f"),
-            peer(1),
-            None,
-            Description::default(),
+        register(&mut functions, "f", 1);
+        register(&mut functions, "f", 2);
+        functions.unregister(FunctionRef::plain("f"), SlotId::first(1));
+        assert_eq!(
+            functions.owner_of(FunctionRef::plain("f")),
+            Some(SlotId::first(2))
         );
-        functions.register(
-            FunctionRef::plain("f"),
-            peer(2),
-            None,
-            Description::default(),
-        );
-        functions.unregister(FunctionRef::plain("f"), peer(1));
-        assert_eq!(functions.owner_of(FunctionRef::plain("f")), Some(peer(2)));
-        functions.unregister(FunctionRef::plain("f"), peer(2));
+        functions.unregister(FunctionRef::plain("f"), SlotId::first(2));
         assert_eq!(functions.owner_of(FunctionRef::plain("f")), None);
     }
 
@@ -544,15 +539,22 @@ mod tests {
     fn when_the_newest_ends_the_one_before_it_serves_again() {
         let mut functions = Functions::default();
         assert_eq!(register(&mut functions, "f", 1).in_place_of, None);
-        assert_eq!(register(&mut functions, "f", 2).in_place_of, Some(peer(1)));
+        assert_eq!(
+            register(&mut functions, "f", 2).in_place_of,
+            Some(SlotId::first(1))
+        );
         assert_eq!(register(&mut functions, "f", 3).in_place_of, None, "said");
         register(&mut functions, "f", 1);
         functions.take_changed();
-        for (ends, then) in [(1, Some(peer(3))), (2, Some(peer(3))), (3, None)] {
-            functions.end(peer(ends));
+        for (ends, then) in [
+            (1, Some(SlotId::first(3))),
+            (2, Some(SlotId::first(3))),
+            (3, None),
+        ] {
+            functions.end(SlotId::first(ends));
             assert_eq!(functions.owner_of(FunctionRef::plain("f")), then, "at once");
-            functions.unregister(FunctionRef::plain("f"), peer(ends));
-            functions.has_ended(peer(ends));
+            functions.unregister(FunctionRef::plain("f"), SlotId::first(ends));
+            functions.has_ended(SlotId::first(ends));
             assert_eq!(functions.owner_of(FunctionRef::plain("f")), then);
             assert_eq!(functions.has_changed(), then.is_none());
         }
@@ -565,17 +567,20 @@ mod tests {
         let guarded = |functions: &mut Functions, owner, guard| {
             functions.register(
                 FunctionRef::plain("f"),
-                peer(owner),
+                SlotId::first(owner),
                 Some(guard),
                 Description::default(),
             );
         };
         guarded(&mut functions, 1, 7);
         guarded(&mut functions, 2, 7);
-        functions.unregister(FunctionRef::plain("f"), peer(2));
-        assert_eq!(functions.owner_of(FunctionRef::plain("f")), Some(peer(1)));
+        functions.unregister(FunctionRef::plain("f"), SlotId::first(2));
+        assert_eq!(
+            functions.owner_of(FunctionRef::plain("f")),
+            Some(SlotId::first(1))
+        );
         register(&mut functions, "f", 3);
-        functions.unregister(FunctionRef::plain("f"), peer(3));
+        functions.unregister(FunctionRef::plain("f"), SlotId::first(3));
         assert_eq!(functions.owner_of(FunctionRef::plain("f")), None);
         assert!(functions.holdings.is_empty());
     }
@@ -585,18 +590,9 @@ mod tests {
         let mut functions = Functions::default();
         register(&mut functions, "stream::get", 1);
         register(&mut functions, "f", 1);
-        functions.end(peer(1));
+        functions.end(SlotId::first(1));
         let all = listed(&functions, false);
         assert!(all.contains("StreamGetInput") && !all.contains(r#""function_id":"f""#));
-    }
-
-    fn register(functions: &mut Functions, id: &str, owner: u32) -> Change {
-        functions.register(
-            FunctionRef::plain(id),
-            peer(owner),
-            None,
-            Description::default(),
-        )
     }
 
     #[test]
@@ -638,19 +634,14 @@ mod tests {
             request_format: Some(RawValue::from_string(r#"{"type":"object"}"#.into()).unwrap()),
             ..Description::default()
         };
-        functions.register(FunctionRef::plain("my::fn"), peer(1), None, description);
         functions.register(
-            FunctionRef::plain("engine::mine"),
-            peer(1),
+            FunctionRef::plain("my::fn"),
+            SlotId::first(1),
             None,
-            Description::default(),
+            description,
         );
-        functions.register(
-            FunctionRef::plain("stream::get"),
-            peer(1),
-            None,
-            Description::default(),
-        );
+        register(&mut functions, "engine::mine", 1);
+        register(&mut functions, "stream::get", 1);
         let list: serde_json::Value = serde_json::from_str(&listed(&functions, false)).unwrap();
         let list = list.as_array().unwrap();
         let ids: Vec<_> = list
@@ -687,38 +678,18 @@ mod tests {
     #[test]
     fn the_set_has_changed_when_an_id_is_new_or_gone() {
         let mut functions = Functions::default();
-        functions.register(
-            FunctionRef::plain("f"),
-            peer(1),
-            None,
-            Description::default(),
-        );
+        register(&mut functions, "f", 1);
         assert!(functions.has_changed());
-        functions.unregister(FunctionRef::plain("f"), peer(1));
+        functions.unregister(FunctionRef::plain("f"), SlotId::first(1));
         assert!(!functions.take_changed(), "it came and went");
-        functions.register(
-            FunctionRef::plain("f"),
-            peer(1),
-            None,
-            Description::default(),
-        );
+        register(&mut functions, "f", 1);
         assert!(functions.take_changed());
-        functions.register(
-            FunctionRef::plain("f"),
-            peer(2),
-            None,
-            Description::default(),
-        );
-        functions.register(
-            FunctionRef::plain("stream::get"),
-            peer(2),
-            None,
-            Description::default(),
-        );
+        register(&mut functions, "f", 2);
+        register(&mut functions, "stream::get", 2);
         assert!(!functions.has_changed(), "the ids are the same");
-        functions.unregister(FunctionRef::plain("f"), peer(2));
+        functions.unregister(FunctionRef::plain("f"), SlotId::first(2));
         assert!(!functions.has_changed(), "the one before serves it");
-        functions.unregister(FunctionRef::plain("f"), peer(1));
+        functions.unregister(FunctionRef::plain("f"), SlotId::first(1));
         assert!(functions.take_changed() && !functions.take_changed());
     }
 
@@ -726,21 +697,20 @@ mod tests {
     fn functions_of_two_namespaces_never_stand_for_each_other() {
         let mut functions = Functions::default();
         let named = |namespace| FunctionRef::new("who", Some(namespace));
-        functions.register(named("a"), peer(1), None, Description::default());
-        functions.register(named("b"), peer(2), None, Description::default());
-        assert_eq!(functions.find(named("a")), Some(peer(1)));
-        assert_eq!(functions.find(named("b")), Some(peer(2)));
+        functions.register(named("a"), SlotId::first(1), None, Description::default());
+        functions.register(named("b"), SlotId::first(2), None, Description::default());
+        assert_eq!(functions.find(named("a")), Some(SlotId::first(1)));
+        assert_eq!(functions.find(named("b")), Some(SlotId::first(2)));
         assert_eq!(functions.find(FunctionRef::plain("who")), None);
-        functions.unregister(named("a"), peer(1));
+        functions.unregister(named("a"), SlotId::first(1));
         assert_eq!(functions.find(named("a")), None);
-        functions.register(
-            FunctionRef::plain("who"),
-            peer(3),
-            None,
-            Description::default(),
+        register(&mut functions, "who", 3);
+        assert_eq!(
+            functions.find(named("a")),
+            Some(SlotId::first(3)),
+            "that of default"
         );
-        assert_eq!(functions.find(named("a")), Some(peer(3)), "that of default");
-        assert_eq!(functions.find(named("b")), Some(peer(2)));
+        assert_eq!(functions.find(named("b")), Some(SlotId::first(2)));
         assert_eq!(functions.owner_of(named("a")), None);
         let list: serde_json::Value = serde_json::from_str(&listed(&functions, false)).unwrap();
         let who = list.as_array().unwrap().iter();
@@ -757,12 +727,15 @@ mod tests {
         let mut functions = Functions::default();
         let id = "stream::get(chat)";
         let elsewhere = FunctionRef::new(id, Some("orders"));
-        let change = functions.register(elsewhere, peer(1), None, Description::default());
+        let change = functions.register(elsewhere, SlotId::first(1), None, Description::default());
         assert!(!change.is_hook);
         assert!(register(&mut functions, id, 2).is_hook);
-        assert!(functions.settle_in(elsewhere, peer(2), None), "it was one");
+        assert!(
+            functions.settle_in(elsewhere, SlotId::first(2), None),
+            "it was one"
+        );
         assert!(functions.custom().is_empty());
-        assert_eq!(functions.find(elsewhere), Some(peer(2)));
-        assert!(!functions.unregister(elsewhere, peer(2)));
+        assert_eq!(functions.find(elsewhere), Some(SlotId::first(2)));
+        assert!(!functions.unregister(elsewhere, SlotId::first(2)));
     }
 }

@@ -675,10 +675,7 @@ mod tests {
     }
 
     pub(super) fn call(n: u32) -> CallId {
-        SlotId {
-            slot: n,
-            generation: 1,
-        }
+        SlotId::first(n)
     }
 
     pub(super) fn set(value: &str, n: u32) -> Ask {

@@ -242,10 +242,7 @@ mod tests {
         let join = |token| {
             Ask::Join(Join {
                 worker: WorkerId(0),
-                local: SlotId {
-                    slot: token,
-                    generation: 1,
-                },
+                local: SlotId::first(token),
                 connection: CALL,
                 token,
                 item: None,

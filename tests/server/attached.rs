@@ -34,6 +34,16 @@ fn attached_to(engine: &TestServer) -> TestServer {
     attached(&format!("ws://{}", engine.worker()), |_| {})
 }
 
+/// An engine, a server that is its worker by now, a program on the one and a subscriber of the other.
+fn linked() -> (TestServer, TestServer, SdkWorker, Subscriber) {
+    let engine = TestServer::start(ONE_WORKER);
+    let server = attached_to(&engine);
+    let mut sdk = SdkWorker::connect(&engine);
+    let mut subscriber = Subscriber::connect(&server);
+    wait_for_link(&mut sdk, &mut subscriber);
+    (engine, server, sdk, subscriber)
+}
+
 #[test]
 fn the_first_write_introduces_the_server_and_asks_for_the_functions() {
     let engine = ScriptedEngine::start();
@@ -543,11 +553,7 @@ fn programs_of_an_engine_use_the_attached_server_s_streams() {
 
 #[test]
 fn join_and_leave_functions_of_an_engine_s_programs_are_called() {
-    let engine = TestServer::start(ONE_WORKER);
-    let server = attached_to(&engine);
-    let mut sdk = SdkWorker::connect(&engine);
-    let mut subscriber = Subscriber::connect(&server);
-    wait_for_link(&mut sdk, &mut subscriber);
+    let (_engine, _server, mut sdk, mut subscriber) = linked();
     for (id, kind) in [("gate", "stream:join"), ("bye", "stream:leave")] {
         sdk.register(id);
         sdk.send(&trigger(id, kind, id, json!({"stream_name": "chat"})));
@@ -569,11 +575,7 @@ fn join_and_leave_functions_of_an_engine_s_programs_are_called() {
 
 #[test]
 fn a_custom_store_of_an_engine_s_program_is_asked_once_the_engine_has_told_of_it() {
-    let engine = TestServer::start(ONE_WORKER);
-    let server = attached_to(&engine);
-    let mut sdk = SdkWorker::connect(&engine);
-    let mut subscriber = Subscriber::connect(&server);
-    wait_for_link(&mut sdk, &mut subscriber);
+    let (engine, _server, mut sdk, _subscriber) = linked();
     sdk.register("stream::get(chat)");
     let mut caller = SdkWorker::connect(&engine);
     std::thread::scope(|scope| {

@@ -702,14 +702,7 @@ fn a_redis_that_still_loads_its_data_is_waited_for() {
         sdk.set(("many", &n.to_string()), "i", json!("x".repeat(500)));
     }
     let mut subscriber = follower(&server);
-    // Redis answers while it loads a file of this form.
-    let _: () = redis.ask(&["BGREWRITEAOF"]);
-    wait_until("it is rewritten", || {
-        let state: String = redis.ask(&["INFO", "persistence"]);
-        state.contains("aof_rewrite_in_progress:0") && state.contains("aof_rewrite_scheduled:0")
-    });
-    redis.kill();
-    redis.start_to_load();
+    redis.reload();
     wait_until("callers are told that it loads", || {
         let result = sdk.call("stream::get", item_input(ROOM, "i"));
         let message = result["error"]["message"].as_str().unwrap_or_default();

@@ -210,14 +210,7 @@ fn a_start_waits_for_a_redis_that_still_loads_its_data() {
         let (key, value) = (format!("stream:many:{n}"), "x".repeat(500));
         let _: () = redis.ask(&["HSET", &*key, "i", &format!("\"{value}\"")]);
     }
-    // Redis answers while it loads a file of this form.
-    let _: () = redis.ask(&["BGREWRITEAOF"]);
-    wait_until("it is rewritten", || {
-        let state: String = redis.ask(&["INFO", "persistence"]);
-        state.contains("aof_rewrite_in_progress:0") && state.contains("aof_rewrite_scheduled:0")
-    });
-    redis.kill();
-    redis.start_to_load();
+    redis.reload();
     // It takes longer than `connect_timeout_ms`.
     let host = start("loads", &redis.url(), &[]);
     assert!(host.says("still loads its data"));

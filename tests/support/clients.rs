@@ -512,6 +512,12 @@ impl SdkWorker {
         self.next_with(|message| message["type"] == "pong");
     }
 
+    /// Everything that it has sent so far has taken effect, and nothing has come that was not taken.
+    pub(crate) fn hears_nothing_more(&mut self) {
+        self.send(&json!({"type": "ping"}));
+        assert_eq!(self.next(), json!({"type": "pong"}));
+    }
+
     /// The next call of one of its functions.
     pub(crate) fn next_call(&mut self) -> Value {
         self.next_with(|message| message["type"] == "invokefunction")

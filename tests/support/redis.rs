@@ -55,6 +55,18 @@ impl RedisServer {
         wait_until("redis-server answers", || self.answers());
     }
 
+    /// Ends it with all that it has in a file of a form that it answers beside while it loads it, and
+    /// starts it to load that.
+    pub(crate) fn reload(&mut self) {
+        let _: () = self.ask(&["BGREWRITEAOF"]);
+        wait_until("it is rewritten", || {
+            let state: String = self.ask(&["INFO", "persistence"]);
+            state.contains("aof_rewrite_in_progress:0") && state.contains("aof_rewrite_scheduled:0")
+        });
+        self.kill();
+        self.start_to_load();
+    }
+
     /// Starts it, and does not wait until it has loaded what it had written.
     pub(crate) fn start_to_load(&mut self) {
         let child = Command::new("redis-server")

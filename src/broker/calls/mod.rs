@@ -529,26 +529,19 @@ mod tests {
     use super::*;
     use crate::protocol::call::Trace;
 
-    fn peer(slot: u32) -> SlotId {
-        SlotId {
-            slot,
-            generation: 1,
-        }
-    }
-
     fn caller(slot: u32, id: u128) -> Caller {
-        Caller::new(peer(slot), Uuid::from_u128(id), &Trace::default())
+        Caller::new(SlotId::first(slot), Uuid::from_u128(id), &Trace::default())
     }
 
     fn is_of(call: &FunctionCall, slot: u32) -> bool {
         let caller = call.awaits.caller();
-        caller.is_some_and(|caller| caller.peer == peer(slot))
+        caller.is_some_and(|caller| caller.peer == SlotId::first(slot))
     }
 
     fn begin(calls: &mut Calls, from: u32, id: u128, to: u32) -> (Uuid, Option<FunctionCall>) {
         let (now, timeout) = (Instant::now(), Duration::from_secs(1));
         let awaits = Awaits::Caller(caller(from, id));
-        calls.begin_function(awaits, "f", peer(to), now, timeout)
+        calls.begin_function(awaits, "f", SlotId::first(to), now, timeout)
     }
 
     #[test]
@@ -558,12 +551,12 @@ mod tests {
         assert!(first == Uuid::from_u128(7) && older.is_none());
         let (second, older) = begin(&mut calls, 2, 7, 9);
         assert!(second != first && older.is_none());
-        let ended = calls.answered(peer(9), second);
+        let ended = calls.answered(SlotId::first(9), second);
         assert!(ended.is_some_and(|call| is_of(&call, 2)));
-        let ended = calls.answered(peer(9), first);
+        let ended = calls.answered(SlotId::first(9), first);
         assert!(ended.is_some_and(|call| is_of(&call, 1)));
         assert!(
-            calls.answered(peer(9), first).is_none(),
+            calls.answered(SlotId::first(9), first).is_none(),
             "a second answer finds nobody"
         );
     }
@@ -575,7 +568,7 @@ mod tests {
         let (sent, older) = begin(&mut calls, 1, 7, 9);
         let older = older.and_then(|older| older.awaits.caller().map(|caller| caller.id));
         assert_eq!(older, Some(Uuid::from_u128(7)));
-        assert!(calls.answered(peer(9), sent).is_some());
+        assert!(calls.answered(SlotId::first(9), sent).is_some());
         assert_eq!(calls.loads, [Load::default(); 7]);
     }
 
@@ -583,13 +576,13 @@ mod tests {
     fn only_the_callee_may_answer_and_its_end_ends_its_calls() {
         let mut calls = Calls::default();
         let (sent, _) = begin(&mut calls, 1, 7, 9);
-        assert!(calls.answered(peer(8), sent).is_none());
+        assert!(calls.answered(SlotId::first(8), sent).is_none());
         begin(&mut calls, 9, 8, 1);
-        assert!(calls.has_functions_of(peer(9)));
-        let ended = calls.forget_some_of(peer(9), 9);
+        assert!(calls.has_functions_of(SlotId::first(9)));
+        let ended = calls.forget_some_of(SlotId::first(9), 9);
         assert_eq!(ended.len(), 1, "its own call waits for nobody any more");
         assert_eq!(calls.loads, [Load::default(); 7]);
-        assert!(!calls.concern(peer(1)) && !calls.has_functions_of(peer(9)));
+        assert!(!calls.concern(SlotId::first(1)) && !calls.has_functions_of(SlotId::first(9)));
     }
 
     #[test]
@@ -599,7 +592,7 @@ mod tests {
             traceparent: Some("t".repeat(1000).into()),
             baggage: Some("b".repeat(1000).into()),
         };
-        let waiting = Caller::new(peer(1), Uuid::from_u128(1), &trace);
+        let waiting = Caller::new(SlotId::first(1), Uuid::from_u128(1), &trace);
         let custom = |of_join| Awaits::Custom {
             shard: WorkerId(0),
             slot: 0,
@@ -621,18 +614,24 @@ mod tests {
             (Awaits::Caller(waiting), Cause::Callers, 2000),
             (custom(false), Cause::Callers, 0),
             (custom(true), Cause::Joins, 0),
-            (Awaits::Join(peer(3)), Cause::Joins, 0),
+            (Awaits::Join(SlotId::first(3)), Cause::Joins, 0),
             (condition(false), Cause::Conditions, 501),
             (condition(true), Cause::Debts, 501),
         ];
         for (awaits, cause, bytes) in rows {
             let before = calls.load(cause);
-            calls.begin_function(awaits, "f", peer(9), Instant::now(), Duration::ZERO);
+            calls.begin_function(
+                awaits,
+                "f",
+                SlotId::first(9),
+                Instant::now(),
+                Duration::ZERO,
+            );
             let after = calls.load(cause);
             assert_eq!(after.len, before.len + 1);
             assert_eq!(after.bytes, before.bytes + FUNCTION_CALL_BYTES + 1 + bytes);
         }
-        assert_eq!(calls.forget_some_of(peer(9), 9).len(), 6);
+        assert_eq!(calls.forget_some_of(SlotId::first(9), 9).len(), 6);
         assert_eq!(calls.loads, [Load::default(); 7]);
     }
 
@@ -642,7 +641,7 @@ mod tests {
         begin(&mut calls, 1, 0, 9);
         for id in 1..=10 * SPARE_DEADLINES {
             let (sent, _) = begin(&mut calls, 1, id as u128, 9);
-            assert!(calls.answered(peer(9), sent).is_some());
+            assert!(calls.answered(SlotId::first(9), sent).is_some());
         }
         assert!(calls.deadlines.len() < 2 * SPARE_DEADLINES);
         assert!(calls.next_deadline().is_some());

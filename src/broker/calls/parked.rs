@@ -59,10 +59,7 @@ mod tests {
     fn what_is_parked_is_counted_until_it_is_taken() {
         let mut parked = Parked::default();
         let stream: Box<str> = "s".into();
-        let call = crate::id::SlotId {
-            slot: 0,
-            generation: 1,
-        };
+        let call = crate::id::SlotId::first(0);
         let command = || Command::ListGroups {
             stream: stream.clone(),
             call,

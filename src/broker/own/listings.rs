@@ -339,10 +339,7 @@ mod tests {
     #[test]
     fn a_type_that_a_worker_serves_stands_with_our_formats() {
         let served = ServedType {
-            owner: SlotId {
-                slot: 1,
-                generation: 1,
-            },
+            owner: SlotId::first(1),
             description: "theirs".into(),
             trigger_request_format: Some(RawValue::from_string("true".into()).unwrap()),
             call_request_format: None,

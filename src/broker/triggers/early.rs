@@ -119,13 +119,6 @@ impl Early {
 mod tests {
     use super::*;
 
-    fn owner(slot: u32) -> SlotId {
-        SlotId {
-            slot,
-            generation: 1,
-        }
-    }
-
     fn with(len: usize, bytes: usize) -> Early {
         Early::new(&Limits {
             early_triggers: len,
@@ -137,43 +130,43 @@ mod tests {
     #[test]
     fn many_of_one_worker_leave_the_last_quarter_to_others() {
         let mut early = with(100, 1 << 20);
-        while early.check_room(owner(1), 10).is_ok() {
-            early.add(owner(1), 10);
+        while early.check_room(SlotId::first(1), 10).is_ok() {
+            early.add(SlotId::first(1), 10);
         }
         assert_eq!(early.of_all.len, 75);
-        let refused = early.check_room(owner(1), 10).unwrap_err();
+        let refused = early.check_room(SlotId::first(1), 10).unwrap_err();
         assert_eq!(
             refused.message,
             "nobody serves its type yet, and limits.early_triggers exceeded: 76 > 75"
         );
         for other in [2, 3] {
             for _ in 0..FEW {
-                if early.check_room(owner(other), 10).is_ok() {
-                    early.add(owner(other), 10);
+                if early.check_room(SlotId::first(other), 10).is_ok() {
+                    early.add(SlotId::first(other), 10);
                 }
             }
         }
         assert_eq!(early.of_all.len, 100);
-        assert!(early.check_room(owner(4), 10).is_err());
-        early.remove(owner(1), 10);
-        assert!(early.check_room(owner(4), 10).is_ok());
+        assert!(early.check_room(SlotId::first(4), 10).is_err());
+        early.remove(SlotId::first(1), 10);
+        assert!(early.check_room(SlotId::first(4), 10).is_ok());
     }
 
     #[test]
     fn what_they_hold_is_bounded_and_what_goes_makes_room() {
         let mut early = with(100, 100_000);
-        let refused = early.check_room(owner(1), 100_000).unwrap_err();
+        let refused = early.check_room(SlotId::first(1), 100_000).unwrap_err();
         assert!(
             refused
                 .message
                 .contains("limits.early_triggers_bytes exceeded: 100256 > 75000")
         );
-        early.add(owner(1), 70_000);
-        early.grow(owner(1), 10);
-        assert!(early.check_room(owner(2), 70_000).is_err());
-        early.remove(owner(1), 70_010);
+        early.add(SlotId::first(1), 70_000);
+        early.grow(SlotId::first(1), 10);
+        assert!(early.check_room(SlotId::first(2), 70_000).is_err());
+        early.remove(SlotId::first(1), 70_010);
         assert!(early.is_empty());
-        early.remove(owner(1), 1);
+        early.remove(SlotId::first(1), 1);
         assert!(early.is_empty());
     }
 }

@@ -251,10 +251,7 @@ mod tests {
     const MANY: u64 = 10_000;
 
     fn slot(order: u64) -> SlotId {
-        SlotId {
-            slot: order as u32,
-            generation: 1,
-        }
+        SlotId::first(order as u32)
     }
 
     fn of(stream: u64) -> StreamTrigger {

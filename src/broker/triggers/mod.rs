@@ -619,15 +619,14 @@ mod tests {
     use crate::broker::triggers::trigger::CIRCLE_CALLS_A_SECOND;
     use crate::id::{GroupKey, ItemId};
 
-    fn peer(slot: u32) -> SlotId {
-        SlotId {
-            slot,
-            generation: 1,
-        }
-    }
-
     fn trigger(id: &str, trigger_type: &str, config: &str, owner: u32) -> Trigger {
-        let mut trigger = Trigger::new(id, trigger_type, &format!("f-{id}"), peer(owner), 1);
+        let mut trigger = Trigger::new(
+            id,
+            trigger_type,
+            &format!("f-{id}"),
+            SlotId::first(owner),
+            1,
+        );
         trigger.config = Some(RawValue::from_string(config.to_owned()).unwrap());
         trigger
     }
@@ -701,10 +700,19 @@ mod tests {
         assert!(events(&triggers, "g", None).is_empty());
         assert_eq!(joins(&triggers), 1);
         assert!(
-            triggers.forget_some_of(peer(1), u64::MAX, 9).1.is_empty(),
+            triggers
+                .forget_some_of(SlotId::first(1), u64::MAX, 9)
+                .1
+                .is_empty(),
             "it is the newer owner's"
         );
-        assert_eq!(triggers.forget_some_of(peer(2), u64::MAX, 9).1.len(), 1);
+        assert_eq!(
+            triggers
+                .forget_some_of(SlotId::first(2), u64::MAX, 9)
+                .1
+                .len(),
+            1
+        );
         assert_eq!(joins(&triggers), 0);
     }
 
@@ -718,30 +726,30 @@ mod tests {
         triggers
             .register(trigger("a", "stream", config, 2))
             .unwrap();
-        assert!(triggers.unregister("a", peer(1), false).is_none());
+        assert!(triggers.unregister("a", SlotId::first(1), false).is_none());
         assert_eq!(events(&triggers, "g", None), ["f-a"]);
         triggers
             .register(trigger("a", "stream", config, 1))
             .unwrap();
-        assert!(triggers.unregister("a", peer(2), false).is_none());
+        assert!(triggers.unregister("a", SlotId::first(2), false).is_none());
         assert!(
-            triggers.unregister("a", peer(1), false).is_some(),
+            triggers.unregister("a", SlotId::first(1), false).is_some(),
             "again its own"
         );
         triggers
             .register(trigger("a", "stream", config, 2))
             .unwrap();
         assert!(
-            triggers.unregister("a", peer(3), false).is_some(),
+            triggers.unregister("a", SlotId::first(3), false).is_some(),
             "anybody may"
         );
         for owner in 1..=3 {
-            let (lost, _) = triggers.end(peer(owner));
+            let (lost, _) = triggers.end(SlotId::first(owner));
             for id in lost {
-                triggers.release_lost(peer(owner), &id);
+                triggers.release_lost(SlotId::first(owner), &id);
             }
-            triggers.forget_some_of(peer(owner), u64::MAX, 9);
-            triggers.has_ended(peer(owner));
+            triggers.forget_some_of(SlotId::first(owner), u64::MAX, 9);
+            triggers.has_ended(SlotId::first(owner));
         }
         assert!(triggers.lost.is_empty() && triggers.holdings.is_empty());
     }
@@ -759,8 +767,8 @@ mod tests {
             .register(trigger("a", "stream", config, 1))
             .unwrap();
         assert!(triggers.register(guarded(config, 2)).is_err());
-        assert!(triggers.unregister("a", peer(2), true).is_none());
-        assert!(triggers.unregister("a", peer(1), false).is_some());
+        assert!(triggers.unregister("a", SlotId::first(2), true).is_none());
+        assert!(triggers.unregister("a", SlotId::first(1), false).is_some());
 
         // Of its own kind the newest fires, and the one below when it has ended.
         triggers.register(guarded(config, 2)).unwrap();
@@ -768,16 +776,21 @@ mod tests {
         assert_eq!(events(&triggers, "g", None), ["f-a"]);
         let other = r#"{"stream_name":"s","group_id":"g"}"#;
         assert!(triggers.register(guarded(other, 4)).is_err());
-        assert!(triggers.unregister("a", peer(4), true).is_none());
-        assert!(triggers.forget_some_of(peer(3), u64::MAX, 9).1.is_empty());
+        assert!(triggers.unregister("a", SlotId::first(4), true).is_none());
+        assert!(
+            triggers
+                .forget_some_of(SlotId::first(3), u64::MAX, 9)
+                .1
+                .is_empty()
+        );
         assert_eq!(events(&triggers, "g", None), ["f-a"]);
         triggers.register(guarded(config, 3)).unwrap();
         assert!(
-            triggers.unregister("a", peer(2), true).is_none(),
+            triggers.unregister("a", SlotId::first(2), true).is_none(),
             "the one below"
         );
         assert_eq!(events(&triggers, "g", None), ["f-a"]);
-        assert!(triggers.unregister("a", peer(3), true).is_some());
+        assert!(triggers.unregister("a", SlotId::first(3), true).is_some());
         assert!(events(&triggers, "g", None).is_empty());
         assert!(triggers.by_type.is_empty() && triggers.holdings.is_empty());
     }
@@ -795,13 +808,13 @@ mod tests {
         guarded("a", 2);
         guarded("b", 2);
         assert_eq!(events(&triggers, "g", None), ["f-a", "f-b"]);
-        triggers.end(peer(2));
+        triggers.end(SlotId::first(2));
         assert_eq!(events(&triggers, "g", None), ["f-a"], "the one below");
-        while triggers.has_some_of(peer(2), u64::MAX) {
-            triggers.forget_some_of(peer(2), u64::MAX, 1);
+        while triggers.has_some_of(SlotId::first(2), u64::MAX) {
+            triggers.forget_some_of(SlotId::first(2), u64::MAX, 1);
             assert_eq!(events(&triggers, "g", None), ["f-a"]);
         }
-        triggers.has_ended(peer(2));
+        triggers.has_ended(SlotId::first(2));
         assert_eq!(events(&triggers, "g", None), ["f-a"]);
     }
 
@@ -826,15 +839,15 @@ mod tests {
         for id in ["a", "b", "c"] {
             triggers.register(trigger(id, "mine", "{}", 1)).unwrap();
         }
-        let (settled, next) = triggers.settle_some_in(peer(1), &"orders".into(), 0, 9);
+        let (settled, next) = triggers.settle_some_in(SlotId::first(1), &"orders".into(), 0, 9);
         assert_eq!((settled, next), (3, None));
-        assert!(triggers.unregister("b", peer(1), false).is_some());
+        assert!(triggers.unregister("b", SlotId::first(1), false).is_some());
         triggers
             .register(trigger("a", "stream:join", "{}", 1))
             .unwrap();
         assert!(!triggers.early.is_empty());
         let served = ServedType {
-            owner: peer(9),
+            owner: SlotId::first(9),
             description: "mine".into(),
             trigger_request_format: None,
             call_request_format: None,
@@ -843,11 +856,11 @@ mod tests {
         assert_eq!(triggers.retype("mine", 0, 9, 9).0.len(), 1);
         assert!(triggers.early.is_empty());
         // What was accepted once waits for its type to come back, and counts no more.
-        let (_, mut types) = triggers.end(peer(9));
-        assert!(triggers.forget_type(&types.next().unwrap(), peer(9)));
+        let (_, mut types) = triggers.end(SlotId::first(9));
+        assert!(triggers.forget_type(&types.next().unwrap(), SlotId::first(9)));
         triggers.retype("mine", 0, 9, 9);
         assert!(triggers.early.is_empty());
-        assert!(triggers.unregister("c", peer(1), false).is_some());
+        assert!(triggers.unregister("c", SlotId::first(1), false).is_some());
         assert!(triggers.early.is_empty());
     }
 
@@ -858,7 +871,7 @@ mod tests {
             .register(trigger("a", "stream", r#"{"stream_name":"s"}"#, 1))
             .unwrap();
         let served = ServedType {
-            owner: peer(9),
+            owner: SlotId::first(9),
             description: "mine".into(),
             trigger_request_format: None,
             call_request_format: None,
@@ -866,17 +879,17 @@ mod tests {
         triggers.serve_type("stream", served);
         let (handed_over, _) = triggers.retype("stream", 0, 9, 9);
         assert_eq!(handed_over.len(), 1, "it is handed over");
-        assert_eq!(triggers.server_of("stream"), Some(peer(9)));
+        assert_eq!(triggers.server_of("stream"), Some(SlotId::first(9)));
         triggers
             .register(trigger("b", "stream", r#"{"stream_name":"s"}"#, 1))
             .unwrap();
         triggers.register(trigger("c", "stream", "[]", 1)).unwrap();
         assert!(events(&triggers, "g", None).is_empty());
-        let (_, mut types) = triggers.end(peer(9));
+        let (_, mut types) = triggers.end(SlotId::first(9));
         assert_eq!(triggers.server_of("stream"), None);
         let freed = types.next().unwrap();
-        assert!(triggers.forget_type(&freed, peer(9)) && types.next().is_none());
-        triggers.has_ended(peer(9));
+        assert!(triggers.forget_type(&freed, SlotId::first(9)) && types.next().is_none());
+        triggers.has_ended(SlotId::first(9));
         let (first, next) = triggers.retype("stream", 0, 9, 2);
         assert_eq!((first.len(), next), (2, Some(2)));
         assert_eq!(triggers.retype("stream", 2, 9, 2).0.len(), 1);
@@ -901,7 +914,7 @@ mod tests {
         let of_topic =
             |triggers: &Triggers, topic: &str| called(triggers, &Audience::Topic(topic.into()));
         assert_eq!(of_topic(&triggers, "t"), ["f-a", "f-b"]);
-        triggers.unregister("a", peer(1), false);
+        triggers.unregister("a", SlotId::first(1), false);
         assert_eq!(of_topic(&triggers, "t"), ["f-b"]);
         assert!(of_topic(&triggers, "").is_empty());
     }
@@ -931,7 +944,7 @@ mod tests {
                 .register(trigger(id, "stream", config, owner))
                 .unwrap();
         }
-        triggers.end(peer(2));
+        triggers.end(SlotId::first(2));
         let (mut after, mut parts) = (None, Vec::new());
         loop {
             let mut part = Vec::new();

@@ -17,8 +17,7 @@ fn a_trigger_that_is_there_before_its_type_is_handed_over_when_that_comes() {
         );
     }
     sdk.send(&json!({"type": "unregistertrigger", "id": "b", "trigger_type": "mine"}));
-    sdk.send(&json!({"type": "ping"}));
-    assert_eq!(sdk.next()["type"], "pong", "nobody is told of anything");
+    sdk.hears_nothing_more(); // nobody is told of anything
     let listed = sdk.call("engine::triggers::list", json!({}));
     assert_eq!(listed["result"]["triggers"].as_array().unwrap().len(), 2);
 
@@ -70,8 +69,7 @@ fn no_more_triggers_wait_for_their_types_than_may() {
         listed["result"]["triggers"] == json!([])
     });
     other.trigger("t", "another", "f", json!({}));
-    other.send(&json!({"type": "ping"}));
-    assert_eq!(other.next()["type"], "pong");
+    other.hears_nothing_more();
 }
 
 #[test]
@@ -82,8 +80,7 @@ fn triggers_that_wait_for_their_types_hold_no_more_bytes_than_they_may() {
     for n in 0..11 {
         sdk.trigger(&format!("t{n}"), "mine", "f", json!({"text": text}));
     }
-    sdk.send(&json!({"type": "ping"}));
-    assert_eq!(sdk.next()["type"], "pong");
+    sdk.hears_nothing_more();
     sdk.trigger("t11", "mine", "f", json!({"text": text}));
     let (id, _, message) = sdk.refusal();
     assert_eq!(id, "t11", "three quarters of 16 MiB are one worker's");
@@ -94,6 +91,5 @@ fn triggers_that_wait_for_their_types_hold_no_more_bytes_than_they_may() {
     // Another one has little, and finds room.
     let mut other = SdkWorker::connect(&server);
     other.trigger("t", "mine", "f", json!({"text": "x".repeat(60_000)}));
-    other.send(&json!({"type": "ping"}));
-    assert_eq!(other.next()["type"], "pong");
+    other.hears_nothing_more();
 }
