@@ -189,6 +189,7 @@ fn the_first_check_that_fails_answers() {
     let many = "a: b\r\n".repeat(101);
     let no_websocket = "`Upgrade` header did not include 'websocket'";
     let no_key = "`Sec-WebSocket-Key` header missing";
+    let bad_key = "`Sec-WebSocket-Key` header is not 16 bytes in base64";
     let no_13 = "`Sec-WebSocket-Version` header did not include '13'";
     let no_state = "WebSocket request couldn't be upgraded since no upgrade state was present";
     let lines = [
@@ -218,14 +219,20 @@ fn the_first_check_that_fails_answers() {
             no_key,
         ),
         (
-            "GET / HTTP/1.0\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x\r\n\
+            "GET / HTTP/1.0\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x\r\n\r\n"
+                .to_owned(),
+            400,
+            bad_key,
+        ),
+        (
+            "GET / HTTP/1.0\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
              sec-websocket-version: 8\r\n\r\n"
                 .to_owned(),
             400,
             no_13,
         ),
         (
-            "GET / HTTP/1.0\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x\r\n\
+            "GET / HTTP/1.0\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
              sec-websocket-version: 13\r\n\r\n"
                 .to_owned(),
             426,
@@ -382,6 +389,45 @@ fn what_answers_a_frame_right_behind_the_request_comes_after_the_101() {
         stream.write_all(&bytes).unwrap();
         assert!(raw::read_head(&mut stream).starts_with("HTTP/1.1 101 "));
         assert_eq!(raw::read_close(&mut stream), Some((1000, String::new())));
+    }
+}
+
+#[test]
+fn what_two_readers_could_read_differently_is_refused_on_both_ports() {
+    let server = TestServer::start(ONE_WORKER);
+    for address in [server.stream(), server.worker()] {
+        for (lines, body) in [
+            (
+                "origin: http://localhost\r\nOrigin: http://evil.example\r\n",
+                "`Origin` header stands twice",
+            ),
+            ("host: other\r\n", "`Host` header stands twice"),
+            (
+                "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+                "`Sec-WebSocket-Key` header stands twice",
+            ),
+            (
+                "Sec-WebSocket-Version: 13\r\n",
+                "`Sec-WebSocket-Version` header stands twice",
+            ),
+            (
+                "authorization: Bearer a\r\nauthorization: Bearer b\r\n",
+                "`Authorization` header stands twice",
+            ),
+            (
+                "content-length: 0\r\ncontent-length: 5\r\n",
+                "`Content-Length` header stands twice",
+            ),
+            ("content-length: 5\r\n", "an upgrade has no body"),
+            ("transfer-encoding: chunked\r\n", "an upgrade has no body"),
+        ] {
+            let request = upgrade_request("/", lines);
+            assert_eq!(asked(address, request), answer(400, body), "{lines}");
+        }
+        let key = "dGhlIHNhbXBsZSBub25jZQ==";
+        let no_key = upgrade_request("/", "").replace(key, "c2hvcnQ=");
+        let body = "`Sec-WebSocket-Key` header is not 16 bytes in base64";
+        assert_eq!(asked(address, no_key), answer(400, body));
     }
 }
 

@@ -8,6 +8,7 @@
 //! deployed clients know the answers.
 
 mod refusal;
+mod strict;
 
 use std::time::SystemTime;
 
@@ -64,7 +65,7 @@ pub struct Upgrade {
     pub target: Target,
     /// Length of the head, its empty line included. The bytes behind it are the first frames.
     pub consumed: usize,
-    /// The first `Origin`. None: there is none, so that it is no browser's.
+    /// Its `Origin`. None: there is none, so that it is no browser's.
     pub origin: Option<String>,
     accept_key: String,
     subprotocol: Option<String>,
@@ -198,9 +199,13 @@ fn check(port: Port, request: &Request<'_, '_>, consumed: usize) -> Result<Upgra
         return Err(Refusal::NoWebSocketUpgrade);
     }
     let key = first(headers, "sec-websocket-key").ok_or(Refusal::NoKey)?;
+    if !strict::is_key(key) {
+        return Err(Refusal::BadKey);
+    }
     if first(headers, "sec-websocket-version") != Some(b"13") {
         return Err(Refusal::NoVersion13);
     }
+    strict::check(headers)?;
     if request.version != Some(1) {
         return Err(Refusal::Http10);
     }
@@ -387,13 +392,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_origin_of_a_request_is_kept() {
+    fn the_origin_of_a_request_is_kept() {
         let origin = |lines: &str| {
             let request = with_fields(&format!("{FIELDS}{lines}"));
             upgrade(Port::Stream, &request).origin
         };
-        let two = "ORIGIN:  https://a.example \r\nOrigin: b\r\n";
-        assert_eq!(origin(two).as_deref(), Some("https://a.example"));
+        let one = origin("ORIGIN:  https://a.example \r\n");
+        assert_eq!(one.as_deref(), Some("https://a.example"));
         assert_eq!(origin("Origin:\r\n").as_deref(), Some(""));
         assert_eq!(origin(""), None);
     }
@@ -725,11 +730,58 @@ mod tests {
             Port::Stream,
             &replaced("Upgrade: websocket", "Upgrade:  WebSocket \t"),
         );
-        upgrade(Port::Stream, &replaced("dGhlIHNhbXBsZSBub25jZQ==", ""));
-        upgrade(
-            Port::Stream,
-            &replaced("dGhlIHNhbXBsZSBub25jZQ==", "any text"),
-        );
+    }
+
+    #[test]
+    fn what_may_stand_once_stands_once_and_lists_stand_as_often_as_they_like() {
+        let with = |line: &str| with_fields(&format!("{FIELDS}{line}\r\n"));
+        for port in [Port::Stream, Port::Worker] {
+            for (line, name) in [
+                ("hOST: other", "Host"),
+                (
+                    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+                    "Sec-WebSocket-Key",
+                ),
+                ("sec-websocket-version: 13", "Sec-WebSocket-Version"),
+                ("Sec-WebSocket-Version: 8", "Sec-WebSocket-Version"),
+                ("Origin: a\r\nOrigin: a", "Origin"),
+                (
+                    "Authorization: x\r\nX: y\r\nAUTHORIZATION:",
+                    "Authorization",
+                ),
+                ("Content-Length: 0\r\nContent-Length: 0", "Content-Length"),
+                ("User-Agent: x\r\nUser-Agent: y", "User-Agent"),
+            ] {
+                let answer = refused(port, with(line).as_bytes());
+                assert_eq!(answer, Refusal::Twice(name), "{line}");
+                assert_eq!(answer.status(), 400);
+            }
+            for line in [
+                "Connection: keep-alive",
+                "Upgrade: h2c",
+                "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b",
+                "Sec-WebSocket-Extensions: a\r\nSec-WebSocket-Extensions: a",
+                "Cookie: a=1\r\nCookie: b=2",
+                "X-Forwarded-For: ::1\r\nX-Forwarded-For: ::2",
+                "Content-Length: 0",
+            ] {
+                upgrade(port, &with(line));
+            }
+            for line in [
+                "Content-Length: 1",
+                "Content-Length:",
+                "Content-Length: 0, 0",
+                "Content-Length: +0",
+                "Transfer-Encoding: chunked",
+                "Content-Length: 0\r\nTransfer-Encoding: identity",
+            ] {
+                assert_eq!(refused(port, with(line).as_bytes()), Refusal::HasBody);
+            }
+            for key in ["", "any text", "dGhlIHNhbXBsZSBub25jZQ", "c2hvcnQ="] {
+                let request = with_fields(&FIELDS.replace("dGhlIHNhbXBsZSBub25jZQ==", key));
+                assert_eq!(refused(port, request.as_bytes()), Refusal::BadKey, "{key}");
+            }
+        }
     }
 
     #[test]
@@ -906,10 +958,31 @@ mod tests {
                 dated,
             ),
             (
+                Refusal::BadKey,
+                "400 Bad Request",
+                "",
+                "`Sec-WebSocket-Key` header is not 16 bytes in base64",
+                dated,
+            ),
+            (
                 Refusal::NoVersion13,
                 "400 Bad Request",
                 "",
                 "`Sec-WebSocket-Version` header did not include '13'",
+                dated,
+            ),
+            (
+                Refusal::Twice("Origin"),
+                "400 Bad Request",
+                "",
+                "`Origin` header stands twice",
+                dated,
+            ),
+            (
+                Refusal::HasBody,
+                "400 Bad Request",
+                "",
+                "an upgrade has no body",
                 dated,
             ),
             (

@@ -2,12 +2,14 @@
 //!
 //! May not know how a head is judged.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::Port;
 
 const NO_WEBSOCKET_UPGRADE: &str = "`Upgrade` header did not include 'websocket'";
 const NO_KEY: &str = "`Sec-WebSocket-Key` header missing";
+const BAD_KEY: &str = "`Sec-WebSocket-Key` header is not 16 bytes in base64";
 const NO_VERSION_13: &str = "`Sec-WebSocket-Version` header did not include '13'";
 const NO_UPGRADE_STATE: &str =
     "WebSocket request couldn't be upgraded since no upgrade state was present";
@@ -50,8 +52,14 @@ pub enum Refusal {
     NoWebSocketUpgrade,
     /// `Sec-WebSocket-Key` is missing.
     NoKey,
+    /// `Sec-WebSocket-Key` is not 16 bytes in base64.
+    BadKey,
     /// `Sec-WebSocket-Version` is not 13.
     NoVersion13,
+    /// That header stands twice and may stand once: each reader would choose for itself.
+    Twice(&'static str),
+    /// The head announces a body, which nobody reads.
+    HasBody,
     /// HTTP/1.0 has no upgrades.
     Http10,
     /// As many sockets are open as may be. The caller's to find: no head says so.
@@ -75,14 +83,17 @@ impl Refusal {
     /// The whole answer on that port, after which the connection ends.
     pub fn response(self, port: Port, date: SystemTime) -> Vec<u8> {
         let (status, reason, header) = self.answer();
-        let body = self.body(port);
-        let content_type = match body {
+        let body = match self {
+            Refusal::Twice(name) => Cow::Owned(format!("`{name}` header stands twice")),
+            _ => Cow::Borrowed(self.body(port)),
+        };
+        let content_type = match &*body {
             "" => "",
             _ => "content-type: text/plain; charset=utf-8\r\n",
         };
         let sent_body = match self {
             Refusal::HeadMethod | Refusal::HealthOfHead => "",
-            _ => body,
+            _ => &*body,
         };
         let date = match self {
             Refusal::Unauthorized | Refusal::AuthUnavailable => String::new(),
@@ -109,7 +120,10 @@ impl Refusal {
             | Refusal::NoConnectionUpgrade
             | Refusal::NoWebSocketUpgrade
             | Refusal::NoKey
-            | Refusal::NoVersion13 => (400, "Bad Request", ""),
+            | Refusal::BadKey
+            | Refusal::NoVersion13
+            | Refusal::Twice(_)
+            | Refusal::HasBody => (400, "Bad Request", ""),
             Refusal::HeadTooLarge => (431, "Request Header Fields Too Large", ""),
             Refusal::TargetTooLong => (414, "URI Too Long", ""),
             Refusal::Health | Refusal::HealthOfHead => (200, "OK", "cache-control: no-store\r\n"),
@@ -154,6 +168,9 @@ impl Refusal {
             }
             (Refusal::NoWebSocketUpgrade, _) => NO_WEBSOCKET_UPGRADE,
             (Refusal::NoKey, _) => NO_KEY,
+            (Refusal::BadKey, _) => BAD_KEY,
+            (Refusal::Twice(name), _) => name, // and what of it, in the answer
+            (Refusal::HasBody, _) => "an upgrade has no body",
             (Refusal::NoVersion13, _) => NO_VERSION_13,
             (Refusal::Http10, _) => NO_UPGRADE_STATE,
             (Refusal::Busy, Port::Stream) => "limits.connections are there: come again",
