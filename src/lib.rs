@@ -49,7 +49,7 @@
 //! main → server → worker | store | engine → subscribers | broker | net → mesh → shard | fanout → protocol → id
 //! ```
 //! Arrows point right only; `tests/layers.rs` holds them to it. `config` stands beside `shard`: what it
-//! holds is parsed once, into what `protocol` goes by. `chance`, `log`, `metrics`, `reading`, `time` and
+//! holds is parsed once, into what `protocol` goes by. `chance`, `log`, `machine`, `metrics`, `reading`, `time` and
 //! `collections` know nothing of the others. `protocol`, `shard` and `fanout` are pure. `subscribers` is
 //! all that a worker decides: it has no I/O, and the simulation runs it as it is; `worker` is its shell.
 //! `broker` is the same of the engine thread, and `engine` its shell. Nobody else names either.
@@ -65,6 +65,7 @@ pub mod engine;
 pub mod fanout;
 pub mod id;
 pub mod log;
+pub mod machine;
 pub mod mesh;
 pub mod metrics;
 pub mod net;

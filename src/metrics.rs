@@ -34,6 +34,22 @@ impl Counter {
     }
 }
 
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Says what it is now. Only the owning thread may.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// What was said last.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A claim that one thread makes and takes back.
 #[derive(Debug, Default)]
 pub struct Flag(AtomicBool);
@@ -119,6 +135,11 @@ pub struct WorkerMetrics {
     pub auth_overdue: Counter,
     /// Calls of streams refused because too many wait for custom functions, void ones included.
     pub commands_refused: Counter,
+    /// Calls refused because there is no memory for what they would add, void ones included.
+    pub calls_out_of_memory: Counter,
+    /// What its items and lists take, less what the items took at the start; wrapped around below
+    /// nothing. Its changes count.
+    pub weighed_bytes: Gauge,
     /// Sockets closed with 1013 because they were too far behind.
     pub slow_readers_closed: Counter,
     /// The furthest that a group's time has run ahead of the clock, in ms.

@@ -9,7 +9,7 @@
 //! neither names `net`, and nobody but its shell names a core.
 //! `command`, what the program does beside serving, stands beside `server` and does not name it.
 //! `config` stands beside `shard` and `fanout`: its settings are made of what `protocol` goes by. Beside
-//! `id` at the end stand `chance`, `log`, `metrics`, `reading` and `time`: they name nothing of ours, and all may
+//! `id` at the end stand `chance`, `log`, `machine`, `metrics`, `reading` and `time`: they name nothing of ours, and all may
 //! use them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Who may be named by whom: only what has a higher number, and itself.
-const LAYERS: [(&str, u32); 23] = [
+const LAYERS: [(&str, u32); 24] = [
     ("main", 0),
     ("command", 1),
     ("cli", 1),
@@ -41,6 +41,7 @@ const LAYERS: [(&str, u32); 23] = [
     ("config", 5),
     ("chance", 8),
     ("log", 8),
+    ("machine", 8),
     ("metrics", 8),
     ("time", 8),
     ("reading", 8),

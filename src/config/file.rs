@@ -694,7 +694,8 @@ workers:
              connections: 1, worker_connections: 16, handshake_ms: 2, handshake_bytes: 3, handshakes: 17, handshakes_bytes: 18, message_bytes: 64KiB, call_bytes: 1MiB, partial_call_bytes: 22, \
              name_bytes: 6, json_depth: 7, value_bytes: 1GiB, update_ops: 9, subscriptions: 10, equal_subscriptions: 19, \
              behind_bytes: 11, behind_bytes_worker: 20, mailbox_len: 12, mailbox_bytes: 13B, calls_in_flight: 14, joins_in_flight: 21, call_queue_bytes: 15, \
-             early_triggers: 22, early_triggers_bytes: 23}}",
+             early_triggers: 22, early_triggers_bytes: 23, connections_per_address: 24, accepts_per_s: 25, \
+             joins_per_s: none, read_bytes_per_s: 27KiB, calls_per_s: 28k, worker_read_bytes_per_s: 0, memory_bytes: 30MiB}}",
         );
         assert_eq!(config.threads, Threads::Count(2));
         assert_eq!(config.pin, Pin::Cores(vec![0, 3, 5]));
@@ -727,8 +728,23 @@ workers:
             call_queue_bytes: 15,
             early_triggers: 22,
             early_triggers_bytes: 23,
+            connections_per_address: 24,
+            accepts_per_s: 25,
+            joins_per_s: 0,
+            read_bytes_per_s: 27 << 10,
+            calls_per_s: 28_000,
+            worker_read_bytes_per_s: 0,
+            memory_bytes: Some(30 << 20),
         };
         assert_eq!(config.limits, expected);
+        let memory = |value: &str| {
+            let config = stream_config(&format!("server: {{limits: {{memory_bytes: {value}}}}}"));
+            config.limits.memory_bytes
+        };
+        assert_eq!(
+            [memory("auto"), memory("none"), memory("0")],
+            [None, Some(0), Some(0)]
+        );
         assert_eq!(
             stream_config("server: {threads: auto, pin: auto}").threads,
             Threads::Auto

@@ -8,6 +8,13 @@ const HOMES: [(&str, &[&str]); 6] = [
         &[
             "connections",
             "worker_connections",
+            "connections_per_address",
+            "accepts_per_s",
+            "joins_per_s",
+            "read_bytes_per_s",
+            "calls_per_s",
+            "worker_read_bytes_per_s",
+            "memory_bytes",
             "handshake_ms",
             "handshake_bytes",
             "handshakes",

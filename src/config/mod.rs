@@ -71,6 +71,12 @@ pub const DRAIN_MS: u64 = 5_000;
 pub const CONNECTIONS_MAX: usize = 1_000_000;
 /// Sockets on the worker port, of SDK workers and pages; above: 503 with `Retry-After`.
 pub const WORKER_CONNECTIONS_MAX: usize = 10_000;
+/// Joins and leaves of one subscriber's socket in a second; beyond: it is not read for a while.
+pub const JOINS_PER_S_MAX: usize = 1000;
+/// What is read of one subscriber's socket in a second; beyond: likewise.
+pub const READ_BYTES_PER_S_MAX: usize = 4 * MIB;
+/// Of the memory of the control group or the machine the process may have so much.
+pub const MEMORY_PERCENT_MAX: u64 = 85;
 /// Both ports: no whole head by then: closed.
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// Both ports: a longer head is answered 431.
@@ -314,6 +320,22 @@ pub struct Limits {
     pub connections: usize,
     /// See [`WORKER_CONNECTIONS_MAX`].
     pub worker_connections: usize,
+    /// Subscribers from one address; above: 503 with `Retry-After`. 0: as many as there are.
+    pub connections_per_address: usize,
+    /// Sockets that are accepted in a second, on each port; the others wait. 0: as fast as it goes.
+    pub accepts_per_s: usize,
+    /// See [`JOINS_PER_S_MAX`]. 0: as many as come.
+    pub joins_per_s: usize,
+    /// See [`READ_BYTES_PER_S_MAX`]. 0: as many as come.
+    pub read_bytes_per_s: usize,
+    /// Messages of one SDK worker in a second; beyond: its socket is not read for a while. 0: as many
+    /// as come.
+    pub calls_per_s: usize,
+    /// What is read of one SDK worker in a second; beyond: likewise. 0: as many as come.
+    pub worker_read_bytes_per_s: usize,
+    /// What the process may have; above: no upgrade, and no call that would add. 0: as much as there
+    /// is. None: [`MEMORY_PERCENT_MAX`] of it.
+    pub memory_bytes: Option<usize>,
     /// See [`HANDSHAKE_MS_MAX`].
     pub handshake_ms: u64,
     /// See [`HANDSHAKE_BYTES_MAX`].
@@ -365,6 +387,13 @@ impl Default for Limits {
         Limits {
             connections: CONNECTIONS_MAX,
             worker_connections: WORKER_CONNECTIONS_MAX,
+            connections_per_address: 0,
+            accepts_per_s: 0,
+            joins_per_s: JOINS_PER_S_MAX,
+            read_bytes_per_s: READ_BYTES_PER_S_MAX,
+            calls_per_s: 0,
+            worker_read_bytes_per_s: 0,
+            memory_bytes: None,
             handshake_ms: HANDSHAKE_MS_MAX,
             handshake_bytes: HANDSHAKE_BYTES_MAX,
             handshakes: HANDSHAKES_MAX,

@@ -246,6 +246,58 @@ impl<'r, 't> Section<'r, 't> {
         });
     }
 
+    /// As [`Section::count`], where `none` and 0 are no limit: 0 is what they are kept as.
+    pub(super) fn count_or_none(
+        &mut self,
+        key: &'static str,
+        target: &mut usize,
+        range: RangeInclusive<u64>,
+    ) {
+        let (min, max) = (range.start(), range.end());
+        let expected = format!("none or an integer from {min} to {max}, as 100000 or 100k");
+        self.or_none(key, target, |node| {
+            quantity(node, &UNITS_COUNT, &range, &expected)
+        });
+    }
+
+    /// As [`Section::bytes`], likewise.
+    pub(super) fn bytes_or_none(
+        &mut self,
+        key: &'static str,
+        target: &mut usize,
+        range: RangeInclusive<u64>,
+    ) {
+        let (min, max) = (with_unit(*range.start()), with_unit(*range.end()));
+        let expected = format!("none or bytes from {min} to {max}, as 65536 or 64KiB");
+        self.or_none(key, target, |node| {
+            quantity(node, &UNITS_SIZE, &range, &expected)
+        });
+    }
+
+    fn or_none(
+        &mut self,
+        key: &'static str,
+        target: &mut usize,
+        check: impl FnOnce(&Node) -> Result<usize, String>,
+    ) {
+        let is_none = |node: &Node| match &node.value {
+            Value::Text(text) => text == "none",
+            value => matches!(value, Value::Integer(0)),
+        };
+        let value = self.value(key, *target, |node| match is_none(node) {
+            true => Ok(0),
+            false => check(node),
+        });
+        if let Some(value) = value {
+            let shown = match value {
+                0 => "none".into(),
+                value => value.into(),
+            };
+            self.show(key, shown);
+            *target = value;
+        }
+    }
+
     /// Refuses a key that is known to the reference or to a later version, unless it is null.
     pub(super) fn refuse(&mut self, key: &'static str, what: &str) {
         if self

@@ -16,7 +16,7 @@ use super::section::Section;
 use super::store::StoreConfig;
 use super::words::mismatch;
 use super::yaml::{Node, Value};
-use super::{AuthFailure, BACKLOG_LEN, Config, MAILBOX_LEN_MIN, Pin, Threads};
+use super::{AuthFailure, BACKLOG_LEN, Config, Limits, MAILBOX_LEN_MIN, Pin, Threads};
 
 const COUNTS: RangeInclusive<u64> = 1..=1_000_000_000;
 const THREADS: RangeInclusive<u64> = 1..=256;
@@ -25,6 +25,10 @@ const CORES: RangeInclusive<u64> = 0..=4095;
 const MESSAGE_BYTES: RangeInclusive<u64> = 1..=1 << 30;
 /// What may wait in one place at most.
 const WAITING_BYTES: RangeInclusive<u64> = 1..=64 << 30;
+/// What may come in a second: a read of one buffer at least.
+const RATES: RangeInclusive<u64> = 1024..=64 << 30;
+/// What the process may have at most.
+const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 50;
 
 /// The keys of ours.
 pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileKind, said: &Said) {
@@ -57,6 +61,7 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     keys.refuse_doubled();
     keys.count("connections", &mut limits.connections, COUNTS);
     keys.count("worker_connections", &mut limits.worker_connections, COUNTS);
+    costs(&mut keys, limits);
     keys.time_ms("handshake_ms", &mut limits.handshake_ms, TIMES_MS);
     keys.bytes(
         "handshake_bytes",
@@ -117,6 +122,33 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     );
     keys.done();
     server.done();
+}
+
+/// What one peer may cost in a second, and what all may together.
+fn costs(keys: &mut Section<'_, '_>, limits: &mut Limits) {
+    keys.count_or_none(
+        "connections_per_address",
+        &mut limits.connections_per_address,
+        COUNTS,
+    );
+    keys.count_or_none("accepts_per_s", &mut limits.accepts_per_s, COUNTS);
+    keys.count_or_none("joins_per_s", &mut limits.joins_per_s, COUNTS);
+    keys.bytes_or_none("read_bytes_per_s", &mut limits.read_bytes_per_s, RATES);
+    keys.count_or_none("calls_per_s", &mut limits.calls_per_s, COUNTS);
+    keys.bytes_or_none(
+        "worker_read_bytes_per_s",
+        &mut limits.worker_read_bytes_per_s,
+        RATES,
+    );
+    let mut memory_bytes = 0;
+    match keys.node("memory_bytes").map(|node| &node.value) {
+        None => keys.show("memory_bytes", "auto".into()),
+        Some(Value::Text(text)) if text == "auto" => keys.show("memory_bytes", "auto".into()),
+        Some(_) => {
+            keys.bytes_or_none("memory_bytes", &mut memory_bytes, MEMORY);
+            limits.memory_bytes = Some(memory_bytes);
+        }
+    }
 }
 
 /// How long Redis may take, and how much is asked of it at once.

@@ -7,6 +7,7 @@
 mod admission;
 mod dial;
 mod listeners;
+mod memory;
 mod peers;
 mod silence;
 mod sockets;
@@ -31,6 +32,7 @@ pub use listeners::Listener;
 
 use dial::Dial;
 use listeners::Listeners;
+use memory::Meter;
 use peers::{Peers, Written};
 
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -65,6 +67,7 @@ pub struct Engine {
     buffer: Vec<u8>,
     broker: Broker,
     peers: Peers,
+    meter: Meter,
     /// The way to the engine whose worker we are. None: we are the engine.
     dial: Option<Box<Dial>>,
     /// Sockets with something to read, each once.
@@ -103,6 +106,7 @@ impl Engine {
             buffer: vec![0; READ_BUFFER_BYTES],
             broker,
             peers: Peers::default(),
+            meter: Meter::new(now.monotonic),
             dial: attach.map(|to| Box::new(Dial::new(to, now.monotonic))),
             readable: VecDeque::new(),
             handshakes: Deadlines::default(),
@@ -121,6 +125,7 @@ impl Engine {
             let shows_debug = tracing::enabled!(tracing::Level::DEBUG);
             // The turn's one look at the clocks; and what was too long for one turn.
             self.broker.begin_turn(Now::read(), shows_debug);
+            self.measure_memory();
             self.broker.read_mailbox();
             self.broker.deliver_parked(); // what found its owner full, before anything after it
             self.carry_out(); // what all this means for sockets
@@ -193,6 +198,7 @@ impl Engine {
             self.listeners.rest_until(),
             self.next_drain_step(),
             self.next_link_step(),
+            Some(self.meter.next_at()),
             self.broker.next_at(),
         ])
     }

@@ -13,10 +13,12 @@
 //! flood each other's groups would wait for each other for ever.
 
 mod mailbox;
+mod memory;
 mod requests;
 pub mod wake;
 
 pub use mailbox::{Address, Mailbox, Outbox, Wake, Weigh, mailbox};
+pub use memory::{Estimate, Memory, Pressure};
 pub use requests::{AuthFunction, AuthRequest, AuthVerdict, JoinRequest, Presence};
 
 use std::net::TcpStream;
@@ -213,6 +215,8 @@ pub struct Shared {
     pub engine: EngineMetrics,
     /// What the store thread counts.
     pub store: StoreMetrics,
+    /// What the process has of memory and may have.
+    pub memory: Memory,
     /// Leaves that workers owe to functions and the engine has not taken.
     pub owed: AtomicUsize,
     /// The process ends: no new sockets, and those that are there are closed one after another.
@@ -254,6 +258,7 @@ impl Shared {
             workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
             engine: EngineMetrics::default(),
             store: StoreMetrics::default(),
+            memory: Memory::default(),
             owed: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),

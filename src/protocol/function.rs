@@ -6,6 +6,8 @@ use super::call::ErrorBody;
 
 /// The cause of an error where more waits than may.
 pub const OVERLOADED: &str = "server is overloaded";
+/// The cause of an error where a call would add to what is kept, and there is no memory for it.
+pub const OUT_OF_MEMORY: &str = "server is out of memory";
 
 /// One of the eight functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

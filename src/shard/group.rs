@@ -15,6 +15,7 @@ use super::command::Join;
 use super::effects::{Delivered, Delivery, Effects, Fired, Reply};
 use super::hooks::Hooks;
 use super::items::Items;
+use super::room::Room;
 use super::shared::Shared;
 use super::under_way::{Flight, Held, Send, Texts, UnderWay, Waiting};
 use super::walks::Walks;
@@ -33,6 +34,7 @@ pub(super) struct Turn<'a> {
     pub(super) hooks: &'a Hooks,
     pub(super) flight: &'a mut Flight,
     pub(super) walks: &'a mut Walks,
+    pub(super) room: &'a mut Room,
     pub(super) out: &'a mut Effects,
 }
 

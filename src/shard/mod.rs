@@ -20,6 +20,7 @@ mod items;
 mod keep;
 mod listing;
 mod owner;
+mod room;
 mod shared;
 mod sync;
 mod texts;
@@ -43,13 +44,14 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::id::{CallId, GroupKey, WorkerId};
 use crate::protocol::answer::Outcome;
-use crate::protocol::function::OVERLOADED;
+use crate::protocol::function::{OUT_OF_MEMORY, OVERLOADED};
 use crate::protocol::input::{StreamFunction, failed};
 
 use group::{Group, Turn};
 use groups::Groups;
 use hooks::Hooks;
 use keep::Restoring;
+use room::Room;
 use under_way::{Flight, Heard, Held, InFlight, Send};
 use unnamed::Unnamed;
 use walks::Walks;
@@ -104,6 +106,7 @@ pub struct Shard {
     /// While a store gives back what it has kept.
     restoring: Option<Box<Restoring>>,
     walks: Walks,
+    room: Room,
 }
 
 /// How long a group that nobody follows keeps the texts of its list, in ms.
@@ -135,6 +138,7 @@ impl Shard {
             ahead_ms: 0,
             restoring: None,
             walks: Walks::default(),
+            room: Room::default(),
         }
     }
 
@@ -215,6 +219,21 @@ impl Shard {
         std::mem::take(&mut self.refused_len)
     }
 
+    /// From here on the process has no memory for more, or has it again.
+    pub fn set_out_of_memory(&mut self, is_out: bool) {
+        self.room.is_out = is_out;
+    }
+
+    /// What the items have come to take since the start; wrapped around below nothing.
+    pub fn kept_bytes(&self) -> u64 {
+        self.room.kept_bytes()
+    }
+
+    /// Calls that were refused since this was last asked, because they would add and there is no memory.
+    pub fn take_out_of_memory(&mut self) -> u64 {
+        self.room.take_refused()
+    }
+
     /// Groups that are there: with items, subscribers, or something under way.
     pub fn groups_len(&self) -> usize {
         self.groups.len() + self.unnamed.len()
@@ -239,7 +258,7 @@ impl Shard {
         let custom = custom.filter(|function| self.hooks.is_custom(key.stream(), *function));
         if self.finds_no_room(&key, &ask, custom.is_some()) {
             self.refused_len += 1;
-            return ask.refuse(out);
+            return ask.refuse(OVERLOADED, out);
         }
         if let Some(function) = custom {
             let decides = self.decides;
@@ -362,7 +381,14 @@ impl Shard {
                     _ => {}
                 });
             }
-            _ => return self.with_group(slot, now, out, |group, turn| group.ask_store(ask, turn)),
+            _ => {
+                return self.with_group(slot, now, out, |group, turn| {
+                    match group.refuses_to_grow(&ask, turn) {
+                        true => ask.refuse(OUT_OF_MEMORY, turn.out),
+                        false => group.ask_store(ask, turn),
+                    }
+                });
+            }
         }
         self.with_group(slot, now, out, |group, turn| match ask {
             Ask::Set { item, data, call } => group.set(item, hash, data, call, turn),
@@ -494,6 +520,7 @@ impl Shard {
             hooks: &self.hooks,
             flight: &mut self.flight,
             walks: &mut self.walks,
+            room: &mut self.room,
             out,
         };
         group.take_note(&mut turn);
@@ -555,7 +582,7 @@ impl Ask {
     }
 
     /// Nobody will carry it out: whoever waits for the answer is told so.
-    fn refuse(self, out: &mut Effects) {
+    fn refuse(self, cause: &str, out: &mut Effects) {
         let (function, call) = match self {
             Ask::Set { call, .. } => (StreamFunction::Set, call),
             Ask::Update { call, .. } => (StreamFunction::Update, call),
@@ -565,7 +592,7 @@ impl Ask {
             Ask::List { call } => (StreamFunction::List, Some(call)),
             Ask::Join(_) | Ask::Leave { .. } => return,
         };
-        let outcome = Outcome::Failed(failed(function, OVERLOADED));
+        let outcome = Outcome::Failed(failed(function, cause));
         out.replies.extend(call.map(|call| Reply { call, outcome }));
     }
 

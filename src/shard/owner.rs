@@ -5,6 +5,7 @@
 
 use crate::id::{CallId, ItemId, Text};
 use crate::protocol::answer::Outcome;
+use crate::protocol::function::OUT_OF_MEMORY;
 use crate::protocol::input::{StreamFunction, UpdateOp, failed};
 
 use super::command::Join;
@@ -23,6 +24,9 @@ impl Group {
         turn: &mut Turn<'_>,
     ) {
         let old = self.newest(hash, &item).cloned();
+        if turn.room.refuses(old.as_deref(), &data) {
+            return self.refuse_to_grow(call, StreamFunction::Set, turn);
+        }
         let reply = call.map(|call| Reply {
             call,
             outcome: Outcome::Set {
@@ -63,6 +67,9 @@ impl Group {
             let outcome = Outcome::Failed(failed(StreamFunction::Update, &cause));
             return self.rest(call, outcome, StreamFunction::Update, turn);
         }
+        if turn.room.refuses(old.as_deref(), &updated.value) {
+            return self.refuse_to_grow(call, StreamFunction::Update, turn);
+        }
         let new = Text::from(updated.value);
         let reply = call.map(|call| Reply {
             call,
@@ -83,6 +90,16 @@ impl Group {
             is_accepted: false,
         };
         self.write(write, turn);
+    }
+
+    fn refuse_to_grow(
+        &mut self,
+        call: Option<CallId>,
+        function: StreamFunction,
+        turn: &mut Turn<'_>,
+    ) {
+        let outcome = Outcome::Failed(failed(function, OUT_OF_MEMORY));
+        self.rest(call, outcome, function, turn);
     }
 
     pub(super) fn delete(
@@ -179,6 +196,7 @@ impl Group {
         self.sync = None;
         turn.out.replies.extend(write.reply);
         let change = (write.old.as_deref(), write.new.as_deref());
+        turn.room.note(change.0, change.1);
         self.tell_change(&write.item, change, write.time, Whose::Ours, turn);
         match write.new {
             Some(value) => self.items.put(write.hash, &write.item, value),

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use crate::id::{ItemId, LocalGroupId, Text, WorkerId};
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
-use crate::protocol::input::StreamFunction;
+use crate::protocol::input::{StreamFunction, UpdateOp};
 use crate::protocol::json::compare::is_same;
 
-use super::command::Join;
+use super::command::{Ask, Join};
 use super::effects::{
     Delivered, Delivery, Fired, FromChannel, HeardEvent, Question, RequestKind, Snapshot, Verdict,
 };
@@ -106,6 +106,26 @@ impl Group {
         let group = self.key.clone();
         let kind = RequestKind::Decide(Question::Unfollow { group });
         turn.flight.request(InFlight::Nobody, kind, turn.out);
+    }
+
+    /// Whether it would add to the items that are kept here for those who follow, and nothing may.
+    pub(super) fn refuses_to_grow(&self, ask: &Ask, turn: &mut Turn<'_>) -> bool {
+        if self.shared.is_none() {
+            return false;
+        }
+        let old = |item: &str, turn: &Turn<'_>| self.items.get(turn.hash(item), item);
+        match ask {
+            Ask::Set { item, data, .. } => {
+                let old = old(item, turn);
+                turn.room.refuses(old.map(|old| &**old), data)
+            }
+            Ask::Update { item, ops, .. } => {
+                let is_there = old(item, turn).is_some();
+                let bytes = ops.iter().map(UpdateOp::held_bytes).sum();
+                turn.room.refuses_update(is_there, bytes)
+            }
+            _ => false,
+        }
     }
 
     /// The store's word on a join.
@@ -319,7 +339,7 @@ impl Group {
     }
 
     /// Whether subscribers hold the item before that event; `None`: it is not known, or no matter.
-    fn note_event(&mut self, item: &str, event: &HeardEvent, turn: &Turn<'_>) -> Option<bool> {
+    fn note_event(&mut self, item: &str, event: &HeardEvent, turn: &mut Turn<'_>) -> Option<bool> {
         let value = match event {
             HeardEvent::Create(value) | HeardEvent::Update(value) => Some(value),
             HeardEvent::Delete(_) => None,
@@ -332,7 +352,10 @@ impl Group {
             return Some(before.is_some());
         }
         let hash = turn.hash(item);
-        let is_held = self.items().get(hash, item).is_some();
+        let old = self.items().get(hash, item);
+        let is_held = old.is_some();
+        turn.room
+            .note(old.map(|old| &**old), value.map(|value| &**value));
         match value {
             Some(value) => self.items_mut().put(hash, item, Text::clone(value)),
             None => self.items_mut().remove(hash, item),
@@ -459,6 +482,8 @@ impl Group {
     /// They may be very many.
     fn forget_items(&mut self, turn: &mut Turn<'_>) {
         let items = self.items_mut().clear();
+        let (len, bytes) = items.weight();
+        turn.room.note_gone(len, bytes);
         if !items.is_empty() {
             turn.walks.rubbish.push(items);
         }
@@ -467,6 +492,7 @@ impl Group {
     fn fill(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
         self.forget_items(turn);
         for (name, value) in items {
+            turn.room.note(None, Some(&value));
             self.items_mut().put(turn.hash(&name), &name, value);
         }
         self.forget_sync();

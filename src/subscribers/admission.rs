@@ -73,6 +73,11 @@ impl<S: Socket> Subscribers<S> {
             });
             return Admission::Refused(Refusal::Forbidden);
         }
+        if self.ports.shared.memory.is_full() {
+            self.metrics().connections_refused.increment();
+            self.note_limit(id, Limit::Memory, || What::Limit(Limit::Memory));
+            return Admission::Refused(Refusal::OutOfMemory);
+        }
         if !self.count_in(id) {
             self.metrics().connections_refused.increment();
             self.note_limit(id, Limit::Connections, || What::Limit(Limit::Connections));

@@ -98,6 +98,8 @@ pub enum Limit {
     EqualSubscriptions,
     /// `limits.behind_bytes`.
     Behind,
+    /// `limits.memory_bytes`.
+    Memory,
     /// No limit: the page's origin.
     Page,
 }
@@ -164,6 +166,7 @@ const LIMITS: [Limit; LIMITS_LEN] = [
     Limit::Subscriptions,
     Limit::EqualSubscriptions,
     Limit::Behind,
+    Limit::Memory,
     Limit::Page,
 ];
 

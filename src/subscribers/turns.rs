@@ -30,6 +30,8 @@ impl<S: Socket> Subscribers<S> {
     pub fn begin_turn(&mut self, now: Now, units: usize) {
         self.now = now;
         self.endings.begin_turn(units);
+        let is_full = self.ports.shared.memory.is_full();
+        self.shard.set_out_of_memory(is_full);
         self.go_on_ending(); // sockets with too many subscriptions for the last turn
         let now = self.shard_now();
         self.shard.begin_turn(now, &mut self.effects); // and groups with too much

@@ -149,6 +149,7 @@ impl Worker {
                 "is closed with 1013: it takes too little, {key} ({})",
                 limits.behind_bytes
             ),
+            Limit::Memory => format!("is answered 503: more than {key} are held"),
             Limit::NameBytes => joined(limits.name_bytes),
             Limit::Subscriptions => joined(limits.subscriptions),
             Limit::EqualSubscriptions => joined(limits.equal_subscriptions),
@@ -175,6 +176,7 @@ fn key_of(limit: Limit) -> &'static str {
         Limit::Subscriptions => "limits.subscriptions",
         Limit::EqualSubscriptions => "limits.equal_subscriptions",
         Limit::Behind => "limits.behind_bytes",
+        Limit::Memory => "limits.memory_bytes",
         Limit::Page => "allowed_origins",
     }
 }

@@ -24,6 +24,7 @@ mod files;
 mod frames;
 mod hooks;
 mod limits;
+mod memory;
 mod namespaces;
 mod presence;
 mod process;

@@ -2,19 +2,16 @@
 //!
 //! Judges nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use iii_stream::machine::{group_files, meminfo, memory_of_group};
+
+pub(super) use iii_stream::machine::Group;
 
 /// A machine.
 #[derive(Debug)]
 pub(super) struct Machine {
     root: PathBuf,
-}
-
-/// The control group of this process, for one kind of resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Group {
-    Cpu,
-    Memory,
 }
 
 impl Machine {
@@ -58,31 +55,17 @@ impl Machine {
     /// The texts of one file of our control group and of all above it, ours first. `old` is its name in
     /// the first version of control groups.
     pub(super) fn group_files(&self, group: Group, new: &str, old: &str) -> Vec<String> {
-        let own = self.text("proc/self/cgroup").unwrap_or_default();
-        let controller = match group {
-            Group::Cpu => "cpu",
-            Group::Memory => "memory",
-        };
-        let mut texts = Vec::new();
-        for line in own.lines() {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
-                continue;
-            };
-            let (mount, file) = match controllers {
-                "" => ("sys/fs/cgroup".to_owned(), new),
-                _ if controllers.split(',').any(|name| name == controller) => {
-                    (format!("sys/fs/cgroup/{controllers}"), old)
-                }
-                _ => continue,
-            };
-            // In a container the path may be that of the host, and the mount our group alone.
-            for above in Path::new(path.trim_start_matches('/')).ancestors() {
-                let path = Path::new(&mount).join(above).join(file);
-                texts.extend(self.text(&path.to_string_lossy()));
-            }
-        }
-        texts
+        group_files(&self.root, group, new, old)
+    }
+
+    /// What our control group may have of memory; `None`: it has no limit.
+    pub(super) fn memory_of_group(&self) -> Option<u64> {
+        memory_of_group(&self.root)
+    }
+
+    /// A line of `/proc/meminfo`, in bytes.
+    pub(super) fn meminfo(&self, name: &str) -> Option<u64> {
+        meminfo(&self.root, name)
     }
 }
 

@@ -14,17 +14,13 @@ pub(super) fn look(machine: &Machine, config: &Config, workers: usize) -> Vec<Fi
 
 fn room(machine: &Machine, config: &Config, workers: usize) -> Finding {
     const NAME: &str = "memory";
-    let files = machine.group_files(Group::Memory, "memory.max", "memory.limit_in_bytes");
-    let of_group = files
-        .iter()
-        .filter_map(|text| text.trim().parse::<u64>().ok());
-    let all = meminfo(machine, "MemTotal:");
-    let free = meminfo(machine, "MemAvailable:");
+    let all = machine.meminfo("MemTotal:");
+    let free = machine.meminfo("MemAvailable:");
     let (Some(all), Some(free)) = (all, free) else {
         return Finding::unknown(NAME, "/proc/meminfo cannot be read");
     };
     // A group without a limit has one beyond all that there is, in the first version.
-    let limit = of_group.min().filter(|limit| *limit < all);
+    let limit = machine.memory_of_group().filter(|limit| *limit < all);
     let most = limit.unwrap_or(all);
     let allowed = allowed(config, workers);
     let mib = |bytes: u64| bytes >> 20;
@@ -76,13 +72,6 @@ fn killed(machine: &Machine) -> Finding {
 }
 
 /// In bytes.
-fn meminfo(machine: &Machine, name: &str) -> Option<u64> {
-    let text = machine.text("proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib * 1024)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::machine::Tree;

@@ -1000,6 +1000,13 @@ mod tests {
                 dated,
             ),
             (
+                Refusal::OutOfMemory,
+                "503 Service Unavailable",
+                retry,
+                "server is out of memory",
+                dated,
+            ),
+            (
                 Refusal::AuthBusy,
                 "503 Service Unavailable",
                 retry,
