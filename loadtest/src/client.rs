@@ -4,7 +4,6 @@
 //! whole frame. May not know what a message means, nor count anything.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
 use std::ops::Range;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +12,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Socket, Type};
 
+use crate::stream::Stream;
 use crate::target::Target;
 use crate::wire::{self, Frame, Message, WireError};
 
@@ -131,7 +131,7 @@ impl<F: FnMut(u64, &[u8])> Ear for Texts<F> {
 
 /// A connection in whichever state it is.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     is_open: bool,
     /// The beginning of a frame whose end has not come.
     rest: Vec<u8>,
@@ -165,6 +165,7 @@ impl Client {
         }
         let mut stream = TcpStream::from_std(socket.into());
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let stream = Stream::new(stream, target.trusted())?;
         let unsent = wire::opening(&target.host, &target.path);
         Ok(Self {
             stream,
@@ -192,7 +193,7 @@ impl Client {
     /// Sends what is queued, as far as the socket takes it; `turn` goes on with the rest.
     pub(crate) fn flush(&mut self) -> Result<(), ClientError> {
         let mut sent = 0;
-        let result = loop {
+        let result: Result<(), ClientError> = loop {
             if sent == self.unsent.len() {
                 break Ok(());
             }
@@ -204,14 +205,15 @@ impl Client {
             }
         };
         self.unsent.drain(..sent);
-        result
+        result?;
+        Ok(self.stream.flush()?)
     }
 
     /// Sends a close frame and ends our half; the server's end shows as an error of `turn`.
     pub(crate) fn close(&mut self) -> Result<(), ClientError> {
         wire::write_close(&mut self.unsent);
         self.flush()?;
-        Ok(self.stream.shutdown(Shutdown::Write)?)
+        Ok(self.stream.end()?)
     }
 
     /// Does what `event` allows. Each text goes to `sink` with the time at which the read that
@@ -248,7 +250,7 @@ impl Client {
                 Ok(0) => return Err(ClientError::Closed),
                 Ok(read) => read,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return self.flush(), // pongs
                 Err(e) => return Err(e.into()),
             };
             let now_ns = clock.now_ns();
@@ -269,8 +271,8 @@ impl Client {
             }
             // A short read emptied the socket, and what comes later is a new event: the call that
             // would only say so is saved. An end already announced needs the read that sees it.
-            if read < room && !event.is_read_closed() {
-                return self.flush(); // pongs
+            if read < room && self.stream.is_empty_after_short_read() && !event.is_read_closed() {
+                return self.flush();
             }
         }
     }

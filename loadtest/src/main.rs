@@ -42,6 +42,7 @@ mod run;
 mod scenario;
 mod sdk;
 mod stamp;
+mod stream;
 mod subscribers;
 mod subscription;
 mod sweep;
@@ -88,7 +89,8 @@ fn main() -> ExitCode {
 
 /// True: every check held.
 fn load(scenario: Scenario) -> Result<bool, String> {
-    let (output, against) = (scenario.common().output(), scenario.common().against());
+    let output = scenario.common().output();
+    let against = checked(scenario.common().against());
     if let Scenario::Fanout(fanout) = &scenario
         && let Some(wanted) = &fanout.sweep
     {

@@ -1,6 +1,8 @@
-//! Where to connect: `ws://host:port/path`, resolved once and, unless allowed, loopback only.
+//! Where to connect: `ws://host:port/path`, or `wss://`, resolved once and, unless allowed, loopback only.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+use crate::stream::Trust;
 
 /// One server port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,11 +11,18 @@ pub(crate) struct Target {
     pub(crate) host: String,
     pub(crate) path: String,
     pub(crate) address: SocketAddr,
+    pub(crate) is_tls: bool,
+    /// Whom it trusts under TLS.
+    pub(crate) trust: Option<Trust>,
 }
 
 impl Target {
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let rest = url.strip_prefix("ws://").ok_or("must begin with ws://")?;
+        let (is_tls, rest) = match (url.strip_prefix("ws://"), url.strip_prefix("wss://")) {
+            (Some(rest), _) => (false, rest),
+            (None, Some(rest)) => (true, rest),
+            (None, None) => return Err("must begin with ws:// or wss://".to_owned()),
+        };
         let (host, path) = match rest.find('/') {
             Some(slash) => rest.split_at(slash),
             None => (rest, "/"),
@@ -31,6 +40,8 @@ impl Target {
             host: host.to_owned(),
             path: path.to_owned(),
             address,
+            is_tls,
+            trust: None,
         })
     }
 
@@ -39,7 +50,19 @@ impl Target {
             host: address.to_string(),
             path: "/".to_owned(),
             address,
+            is_tls: false,
+            trust: None,
         }
+    }
+
+    /// With TLS: whom it trusts, and for which host the other side has to show a certificate.
+    pub(crate) fn trusted(&self) -> Option<(&Trust, &str)> {
+        let trust = self.trust.as_ref()?;
+        let host = self
+            .host
+            .rsplit_once(':')
+            .map_or(&*self.host, |(host, _)| host);
+        Some((trust, host.trim_matches(['[', ']'])))
     }
 
     pub(crate) fn is_loopback(&self) -> bool {
@@ -71,6 +94,7 @@ mod tests {
             Target::parse("ws://127.0.0.1:1/a/b?c").unwrap().path,
             "/a/b?c"
         );
+        assert!(!target.is_tls && Target::parse("wss://localhost:1").unwrap().is_tls);
         assert!(!Target::parse("ws://192.0.2.1:80").unwrap().is_loopback());
         for wrong in [
             "http://127.0.0.1:1",

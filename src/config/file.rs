@@ -257,7 +257,7 @@ mod tests {
     use super::super::env::expand;
     use super::super::{Auth, Factor, Fsync, Limits, Pin, RedisStore, Threads, yaml};
     use super::*;
-    use crate::config::Endpoint;
+    use crate::config::{Acme, Endpoint, MinVersion, TlsFiles};
 
     fn environment(name: &str) -> Option<String> {
         match name {
@@ -798,6 +798,73 @@ workers:
     }
 
     #[test]
+    fn the_files_of_each_port_are_named() {
+        let of_keys = |keys: &str| {
+            stream_config(&format!(
+                "config: {{host: 127.0.0.1, adapter: {{name: kv}}}}, server: {{{keys}}}"
+            ))
+        };
+        let config = of_keys(
+            "tls: {cert: a.pem, key: a.key, client_ca: ca.pem, min_version: 1.3}, \
+             worker_tls: {cert: b.pem, key: b.key, min_version: '1.2'}, acme_webroot: /srv, acme_port: 8080",
+        );
+        let files = |name: &str, client_ca: Option<&str>, min_version| TlsFiles {
+            cert: format!("{name}.pem").into(),
+            key: format!("{name}.key").into(),
+            client_ca: client_ca.map(Into::into),
+            min_version,
+        };
+        assert_eq!(
+            config.tls,
+            Some(files("a", Some("ca.pem"), MinVersion::Tls13))
+        );
+        assert_eq!(config.worker_tls, Some(files("b", None, MinVersion::Tls12)));
+        let acme = Acme {
+            webroot: "/srv".into(),
+            endpoint: Endpoint::new("127.0.0.1", 8080),
+        };
+        assert_eq!(config.acme, Some(acme));
+        let config = of_keys("tls: ~, acme_webroot: ~, acme_port: 7");
+        assert_eq!((config.tls, config.acme), (None, None));
+    }
+
+    #[test]
+    fn files_of_a_port_come_in_pairs() {
+        for (server, expected) in [
+            ("tls: {cert: a}", "tls: expected cert and key, both"),
+            (
+                "worker_tls: {key: a}",
+                "worker_tls: expected cert and key, both",
+            ),
+            ("tls: {}", "tls: expected cert and key, both"),
+            ("tls: on", "tls: \"on\" is a text, expected a mapping"),
+            (
+                "tls: {cert: a, key: ''}",
+                "tls.key: \"\" is a text, expected the path of a file",
+            ),
+            (
+                "tls: {cert: a, key: b, min_version: 1.1}",
+                "tls.min_version: 1.1 is a decimal number, expected 1.2 or 1.3",
+            ),
+            (
+                "tls: {cert: a, key: b, ca: c}",
+                "tls.ca: unknown key, expected cert, key, client_ca or min_version",
+            ),
+            (
+                "cert: a",
+                "cert: unknown key here; it belongs under server.tls or server.worker_tls",
+            ),
+            (
+                "acme_webroot: 5",
+                "acme_webroot: 5 is an integer, expected the path of a directory",
+            ),
+        ] {
+            let faults = stream_faults(&format!("server: {{{server}}}"));
+            assert_eq!(faults, [format!("server.{expected}")]);
+        }
+    }
+
+    #[test]
     fn origins_at_fault_are_each_shown_in_their_place() {
         assert_eq!(
             faults(
@@ -919,7 +986,7 @@ workers:
             ),
             (
                 "admin: none",
-                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins, worker_origins, call_timeout_ms, drain_ms, redis or limits",
+                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins, worker_origins, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, redis or limits",
             ),
             ("limits: 5", "limits: 5 is an integer, expected a mapping"),
             (

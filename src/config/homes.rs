@@ -1,7 +1,7 @@
 //! Where each key of ours stands, for those who write it elsewhere.
 
 /// The keys by their places.
-const HOMES: [(&str, &[&str]); 6] = [
+const HOMES: [(&str, &[&str]); 7] = [
     ("server", &KEYS_OF_SERVER),
     (
         "server.limits",
@@ -39,6 +39,10 @@ const HOMES: [(&str, &[&str]); 6] = [
             "early_triggers_bytes",
         ],
     ),
+    (
+        "server.tls or server.worker_tls",
+        &["cert", "key", "client_ca", "min_version"],
+    ),
     ("server.redis", &["connect_timeout_ms", "in_flight"]),
     ("config", &["port", "host", "auth_function", "adapter"]),
     (
@@ -60,7 +64,7 @@ const HOMES: [(&str, &[&str]); 6] = [
 ];
 
 /// What stands under `server`.
-pub const KEYS_OF_SERVER: [&str; 14] = [
+pub const KEYS_OF_SERVER: [&str; 18] = [
     "engine",
     "threads",
     "pin",
@@ -71,6 +75,10 @@ pub const KEYS_OF_SERVER: [&str; 14] = [
     "join_failure",
     "allowed_origins",
     "worker_origins",
+    "tls",
+    "worker_tls",
+    "acme_webroot",
+    "acme_port",
     "call_timeout_ms",
     "drain_ms",
     "redis",

@@ -8,7 +8,7 @@
 //!  → env    its variables filled in, and the way back to what was written
 //!  → yaml   a tree in which everything knows its place
 //!  → file   each key checked; manager: the worker port's; engine: whom to attach to;
-//!           keys: what several entries have; section: one mapping; address: URLs and origins;
+//!           keys: what several entries have; tls: its files; section: one mapping; address: URLs and origins;
 //!           report: faults, places; words: how they are told
 //!  → Config
 //! ```
@@ -33,6 +33,7 @@ mod sources;
 mod store;
 mod stored;
 mod stored_file;
+mod tls;
 mod words;
 mod yaml;
 
@@ -48,6 +49,7 @@ pub use redis::{RedisAddress, RedisStore};
 pub use report::{Fault, Setting};
 pub use sources::{Reading, Sources, load, read};
 pub use store::{Factor, FileStore, Fsync, StoreConfig};
+pub use tls::{Acme, MinVersion, TlsFiles};
 
 use crate::protocol::origin::OriginRule;
 use crate::protocol::rbac::Filter;
@@ -163,6 +165,12 @@ pub struct Config {
     pub allowed_origins: Vec<OriginRule>,
     /// The same for SDK workers, on a listener without rules. Empty: loopback hosts only.
     pub worker_origins: Vec<OriginRule>,
+    /// Under what TLS subscribers connect. None: none.
+    pub tls: Option<TlsFiles>,
+    /// The same for SDK workers, on all their listeners.
+    pub worker_tls: Option<TlsFiles>,
+    /// Where authorities of certificates are answered. None: nowhere.
+    pub acme: Option<Acme>,
     /// Streams that nobody joins unless a function was asked and answered.
     pub join_required: Vec<String>,
     /// What holds when a join function fails, or is not there.
@@ -200,6 +208,9 @@ impl Default for Config {
             auth: Auth::default(),
             allowed_origins: Vec::new(),
             worker_origins: Vec::new(),
+            tls: None,
+            worker_tls: None,
+            acme: None,
             join_required: Vec::new(),
             join_failure: AuthFailure::Allow,
             threads: Threads::Auto,

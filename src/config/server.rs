@@ -14,6 +14,7 @@ use super::redis::{CONNECT_TIMEOUT_MS, IN_FLIGHT};
 use super::report::Report;
 use super::section::Section;
 use super::store::StoreConfig;
+use super::tls;
 use super::words::mismatch;
 use super::yaml::{Node, Value};
 use super::{AuthFailure, BACKLOG_LEN, Config, Limits, MAILBOX_LEN_MIN, Pin, Threads};
@@ -52,6 +53,9 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     );
     let worker_origins = &mut config.worker_origins;
     origins(&mut server, "worker_origins", worker_origins, "loopback");
+    config.tls = tls::read(&mut server, "tls");
+    config.worker_tls = tls::read(&mut server, "worker_tls");
+    config.acme = tls::acme(&mut server, &config.stream);
     server.time_ms("call_timeout_ms", &mut config.call_timeout_ms, TIMES_MS);
     server.time_ms("drain_ms", &mut config.drain_ms, TIMES_MS);
 

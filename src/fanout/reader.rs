@@ -25,6 +25,17 @@ const NONE: u32 = u32::MAX;
 pub trait Socket {
     /// Writes the slices in order, as one, as far as it takes them.
     fn write(&mut self, slices: &[IoSlice<'_>]) -> Written;
+
+    /// Writes what it has taken and holds back, if it is of a kind that does. A part: the worker will
+    /// say when it takes more.
+    fn flush(&mut self) -> Written {
+        Written::All
+    }
+
+    /// So many bytes it holds back.
+    fn held_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// What became of a write.

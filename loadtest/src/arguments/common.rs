@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::scenario::{Order, Pace, Setup, new_run};
 use crate::stamp::VALUE_BYTES_MIN;
+use crate::stream::Trust;
 use crate::target::Target;
 
 /// One source address has about 28,000 ports, and connecting looks for a free one: the more are taken,
@@ -26,6 +27,9 @@ pub(crate) struct Common {
     /// The stream port, where subscribers connect.
     #[arg(long, value_name = "URL", value_parser = Target::parse, default_value = "ws://127.0.0.1:3112")]
     stream: Target,
+    /// Authorities of certificates, as PEM, that targets of wss:// are trusted by.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// The measured window.
     #[arg(long, value_name = "S", default_value = "10", value_parser = clap::value_parser!(u32).range(1..=3_600))]
     seconds: u32,
@@ -151,6 +155,16 @@ pub(super) fn parse_stream_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// A target under TLS has to know whom it trusts.
+fn trusting(target: &Target, trust: Option<&Trust>) -> Result<Target, String> {
+    let mut target = target.clone();
+    if target.is_tls {
+        let trust = trust.ok_or("wss:// needs --ca FILE, whose authorities are trusted")?;
+        target.trust = Some(trust.clone());
+    }
+    Ok(target)
+}
+
 /// The second server, and how the two take turns.
 #[derive(Clone, Debug)]
 pub(crate) struct Against {
@@ -176,21 +190,27 @@ impl Common {
         }
     }
 
-    pub(crate) fn against(&self) -> Option<Against> {
-        let [engine, stream] = self.against.as_deref()? else {
-            return None; // clap takes two
+    pub(crate) fn against(&self) -> Result<Option<Against>, String> {
+        let Some([engine, stream]) = self.against.as_deref() else {
+            return Ok(None); // clap takes two
         };
+        let trust = self.trust()?;
         let names = match self.names.as_deref() {
             Some([first, second]) => [first.clone(), second.clone()],
             _ => [self.stream.host.clone(), stream.host.clone()],
         };
-        Some(Against {
-            engine: engine.clone(),
-            stream: stream.clone(),
+        Ok(Some(Against {
+            engine: trusting(engine, trust.as_ref())?,
+            stream: trusting(stream, trust.as_ref())?,
             pid: self.against_pid,
             rounds: self.rounds,
             names,
-        })
+        }))
+    }
+
+    fn trust(&self) -> Result<Option<Trust>, String> {
+        let trust = self.ca.as_deref().map(Trust::read).transpose();
+        trust.map_err(|why| format!("--ca: {why}"))
     }
 
     /// The checks that need more than one flag. `connections` are open at a time; `churn` more come
@@ -221,9 +241,10 @@ impl Common {
                 "--sources are 127.0.0.x: they reach only a loopback IPv4 target".to_owned(),
             );
         }
+        let trust = self.trust()?;
         Ok(Setup {
-            engine: self.engine.clone(),
-            stream: self.stream.clone(),
+            engine: trusting(&self.engine, trust.as_ref())?,
+            stream: trusting(&self.stream, trust.as_ref())?,
             warmup: self.warmup,
             seconds: self.seconds,
             value_bytes: self.value_bytes,

@@ -147,7 +147,7 @@ mod tests {
     fn the_second_server_gets_the_same_load() {
         let words = "loadtest presence --pid 1 --against ws://127.0.0.1:1 ws://127.0.0.1:2 --against-pid 2 --names a b";
         let scenario = scenario(Arguments::try_parse_from(words.split(' ')).unwrap());
-        let against = scenario.common().against().unwrap();
+        let against = scenario.common().against().unwrap().unwrap();
         assert_eq!(
             (against.rounds, &against.names),
             (5, &["a".to_owned(), "b".to_owned()])

@@ -1,5 +1,5 @@
-//! The bytes of one socket, plain or through TLS: what the worker port accepts is plain, the link to
-//! a running engine and the connections to Redis may be either.
+//! The bytes of one socket, plain or through TLS: one that the worker port has accepted, the link to a
+//! running engine, or a connection to Redis.
 //!
 //! May not know what the bytes mean.
 
@@ -11,9 +11,10 @@ use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-use super::{Received, Tcp};
 use crate::fanout::{Socket, Written};
 use crate::id::SlotId;
+use crate::net::Tcp;
+use crate::reading::Received;
 
 /// One socket.
 pub enum MaybeTls {

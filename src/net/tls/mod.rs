@@ -1,0 +1,23 @@
+//! TLS: as a client, towards an engine and Redis; and as a server, on both ports.
+//!
+//! ```text
+//! client    one socket of ours, plain or under TLS: bytes in, bytes out
+//! session   our end of a session as its server, over rustls: feed, seal, end; no socket
+//! served    a socket under such a session, as the worker and the engine use sockets
+//! files     certificate, key and authorities: read, checked, and what is wrong with them
+//! validity  from when until when a certificate counts
+//! offer     what the next handshake shows, for all threads: taken afresh when files have changed
+//! ```
+//! May not know what the bytes mean.
+
+mod client;
+mod files;
+mod offer;
+mod served;
+mod session;
+mod validity;
+
+pub use client::{MaybeTls, trust};
+pub use files::Faulty;
+pub use offer::{Look, Offer, Offered};
+pub use served::Served;
