@@ -8,7 +8,8 @@
 //! `subscribers` is the core that `worker` runs, and `broker` the one that `engine` runs: cores have no I/O, so
 //! neither names `net`, and nobody but its shell names a core.
 //! `command`, what the program does beside serving, stands beside `server` and does not name it.
-//! `config` stands beside `shard` and `fanout`: its settings are made of what `protocol` goes by. Beside
+//! `life`, what both ports make of a socket, stands beside `shard` and `fanout`; it has no I/O either.
+//! `config` stands there, too: its settings are made of what `protocol` goes by. Beside
 //! `id` at the end stand `chance`, `log`, `machine`, `metrics`, `reading` and `time`: they name nothing of ours, and all may
 //! use them.
 
@@ -21,7 +22,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Who may be named by whom: only what has a higher number, and itself.
-const LAYERS: [(&str, u32); 24] = [
+const LAYERS: [(&str, u32); 25] = [
     ("main", 0),
     ("command", 1),
     ("cli", 1),
@@ -35,6 +36,7 @@ const LAYERS: [(&str, u32); 24] = [
     ("mesh", 4),
     ("shard", 5),
     ("fanout", 5),
+    ("life", 5),
     ("protocol", 6),
     ("collections", 7),
     ("id", 8),
@@ -215,12 +217,17 @@ fn check_core(core: &str, more: &[&str]) {
             }
         }
     }
-    assert!(found > 5, "its files were found");
+    assert!(found > 2, "its files were found");
 }
 
 #[test]
 fn subscribers_have_no_socket_poll_clock_thread_chance_or_log() {
     check_core("subscribers", &["uuid", "crate::log"]);
+}
+
+#[test]
+fn the_life_of_a_socket_has_no_socket_poll_clock_thread_or_chance() {
+    check_core("life", &["uuid"]);
 }
 
 /// The broker gives SDK workers and calls their names, which nobody may guess: it may draw them by chance.

@@ -8,7 +8,6 @@ use std::fmt;
 use crate::id::SlotId;
 use crate::log::Shown;
 use crate::protocol::call::{ErrorBody, TriggerRegistration};
-use crate::protocol::handshake::{Refusal, path_of_head};
 
 use crate::broker::Broker;
 use crate::broker::calls::Cause;
@@ -121,25 +120,6 @@ impl Broker {
             ),
             _ => String::new(),
         }
-    }
-
-    /// A request is refused for what it is, or by a limit.
-    pub fn note_head(&mut self, id: SlotId, head: &[u8], refusal: Refusal) {
-        if refusal == Refusal::HeadTooLarge {
-            let most = self.limits.handshake_bytes;
-            let what = format_args!(
-                "is answered 431: its request has more than limits.handshake_bytes ({most}), or too many headers"
-            );
-            self.warn_of(id, "limits.handshake_bytes", "", what);
-        }
-        self.debug(id, || {
-            let path = path_of_head(head);
-            format!(
-                "asks for {} and is answered {}",
-                Shown(&path),
-                refusal.status()
-            )
-        });
     }
 
     /// A caller gets an error. One that a limit brings about is told.

@@ -7,20 +7,20 @@
 use std::sync::Arc;
 
 use crate::id::SlotId;
+use crate::life::{Because, Sockets as _};
 use crate::log::Shown;
 use crate::protocol::connection::{Connection, close_frame};
-use crate::protocol::handshake::{Port, Refusal, Target, Upgrade, path_of_head};
+use crate::protocol::handshake::{Refusal, Target, Upgrade, path_of_head};
 use crate::protocol::origin::is_loopback;
 use crate::protocol::rbac::{Access, Grant};
 
 use super::Engine;
-use super::peers::{Peer, Phase};
+use super::peers::{Peer, Phase, Waits};
 
 impl Engine {
-    /// The head of a request is in order. `bytes`: all that has come, the head first.
-    pub(super) fn upgrade(&mut self, id: SlotId, upgrade: &Upgrade, mut bytes: Vec<u8>) {
-        let early = bytes.split_off(upgrade.consumed);
-        let head = bytes;
+    /// The head of a request is in order. `early`: what has come behind it.
+    pub(super) fn upgrade(&mut self, id: SlotId, upgrade: &Upgrade, head: &[u8], early: &[u8]) {
+        let early = early.to_vec();
         let Some(peer) = self.peers.get(id) else {
             return;
         };
@@ -33,7 +33,7 @@ impl Engine {
             return self.refuse_one_too_many(id);
         }
         self.broker.debug(id, || {
-            format!("asks for {} and is upgraded", Shown(&path_of_head(&head)))
+            format!("asks for {} and is upgraded", Shown(&path_of_head(head)))
         });
         let accepted = upgrade.accepted(self.now().wall);
         self.broker.members.send_raw(id, &accepted);
@@ -42,11 +42,11 @@ impl Engine {
             None => self.open(id, is_telemetry, Access::unlimited(), early),
             Some(rules) => match &rules.auth_function {
                 Some(function_id) => {
-                    let admission = Phase::Admission {
+                    let admission = Waits::Admission {
                         early,
                         is_telemetry,
                     };
-                    self.ask_for_admission(id, function_id, &head, admission);
+                    self.ask_for_admission(id, function_id, head, admission);
                 }
                 None => {
                     let access = Access::limited(Grant::unasked(), Arc::clone(&rules.exposed));
@@ -66,28 +66,22 @@ impl Engine {
     fn refuse_page(&mut self, id: SlotId, origin: &str) {
         self.broker.metrics().origins_refused.increment();
         self.note_page(id, origin);
-        self.refuse(id, &Refusal::Forbidden);
+        self.refuse(id, Refusal::Forbidden);
     }
 
     fn refuse_one_too_many(&mut self, id: SlotId) {
         self.broker.metrics().connections_refused.increment();
         let open = self.broker.limits.worker_connections;
-        let what = format_args!("is answered 503: limits.worker_connections ({open}) are there");
-        self.broker
-            .warn_of(id, "limits.worker_connections", "", what);
-        self.refuse(id, &Refusal::Busy);
+        let full = Because::Full("limits.worker_connections", open);
+        self.warn_because(id, "limits.worker_connections", &full);
+        self.refuse(id, Refusal::Busy);
     }
 
-    fn refuse(&mut self, id: SlotId, refusal: &Refusal) {
-        let answer = refusal.response(Port::Worker, self.now().wall);
-        self.close_with(id, &answer);
-    }
-
-    fn ask_for_admission(&mut self, id: SlotId, function_id: &str, head: &[u8], admission: Phase) {
+    fn ask_for_admission(&mut self, id: SlotId, function_id: &str, head: &[u8], admission: Waits) {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        peer.phase = admission;
+        peer.phase = Phase::Waits(Box::new(admission));
         self.peers.count(id);
         self.end_oldest_waiting();
         if self.peers.get(id).is_some() {
@@ -103,14 +97,12 @@ impl Engine {
         );
         let is_over = |(len, bytes)| len > len_max || bytes > bytes_max;
         while is_over(self.peers.waiting())
-            && let Some(id) = self.handshakes.pop()
+            && let Some(id) = self.schedule.handshakes.pop()
         {
             if self.peers.get(id).is_some_and(Peer::is_waiting) {
                 self.broker.metrics().connections_refused.increment();
-                let what = format_args!(
-                    "is closed: limits.handshakes ({len_max}) have come since, and it is not let in"
-                );
-                self.broker.warn_of(id, "limits.handshakes", "", what);
+                let too_many = Because::Handshakes(len_max, "is not let in");
+                self.warn_because(id, "limits.handshakes", &too_many);
                 self.end(id);
             }
         }
@@ -123,11 +115,12 @@ impl Engine {
             true => "none, so that only loopback pages may".to_owned(),
             false => allowed.join(", "),
         };
-        let what = format_args!(
-            "is answered 403: its page is of {}, server.worker_origins has {allowed}",
-            Shown(origin)
-        );
-        self.broker.warn_of(id, "worker_origins", "", what);
+        let page = Because::Page {
+            origin,
+            setting: "server.worker_origins",
+            allowed: &allowed,
+        };
+        self.warn_because(id, "worker_origins", &page);
     }
 
     /// The auth function lets it in.
@@ -135,10 +128,11 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(id) else {
             return; // it has given up
         };
-        if let Phase::Admission {
-            early,
-            is_telemetry,
-        } = &mut peer.phase
+        if let Phase::Waits(waits) = &mut peer.phase
+            && let Waits::Admission {
+                early,
+                is_telemetry,
+            } = &mut **waits
         {
             let (early, is_telemetry) = (std::mem::take(early), *is_telemetry);
             self.open(id, is_telemetry, access, early);
@@ -152,14 +146,11 @@ impl Engine {
             .count_in(id, self.broker.limits.worker_connections)
         {
             self.broker.metrics().connections_refused.increment();
-            return self.close_with(id, &close_frame(Some(1013), "too many are open"));
+            return self.close_with(id, close_frame(Some(1013), "too many are open"));
         }
         if let Some(peer) = self.peers.get_mut(id) {
-            let connection = Connection::before(early);
-            peer.phase = match is_telemetry {
-                true => Phase::Telemetry(connection),
-                false => Phase::Work(connection),
-            };
+            peer.phase = Phase::Open(Connection::before(early));
+            peer.is_telemetry = is_telemetry;
         }
         self.broker.open(id, is_telemetry, access);
         self.peers.count(id);

@@ -14,13 +14,14 @@ use crate::broker::{KnownAs, Level};
 use crate::chance::Chance;
 use crate::config::EngineAddress;
 use crate::id::SlotId;
+use crate::life::Sockets as _;
 use crate::mesh::engine_thread;
 use crate::net::dial::{Resolving, Tls, connect, tls_for};
 use crate::protocol::connection::{Connection, ping_frame};
 use crate::protocol::dial;
 
 use super::Engine;
-use super::peers::Phase;
+use super::peers::{Phase, Waits};
 use super::silence::{PING_EVERY, Silence, Step};
 
 /// How soon the link is tried again, at the least and at the most: by chance, so that many servers do
@@ -269,7 +270,9 @@ impl Engine {
             match self.dial_one(address) {
                 Ok(id) => {
                     let within = Duration::from_millis(self.broker.limits.handshake_ms);
-                    self.handshakes.push(self.now().monotonic + within, id);
+                    self.schedule
+                        .handshakes
+                        .push(self.now().monotonic + within, id);
                     if let Some(dial) = &mut self.dial {
                         let rest = rest.collect();
                         dial.state = State::Dialling { id, rest };
@@ -315,7 +318,10 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        let Phase::Dial { bytes, key } = &mut peer.phase else {
+        let Phase::Waits(waits) = &mut peer.phase else {
+            return;
+        };
+        let Waits::Dial { bytes, key } = &mut **waits else {
             return;
         };
         bytes.extend_from_slice(input);
@@ -324,7 +330,7 @@ impl Engine {
             dial::Answer::Refused(why) => self.end_link(id, why),
             dial::Answer::Upgraded { consumed } => {
                 let mut kept = std::mem::take(bytes);
-                peer.phase = Phase::Work(Connection::default());
+                peer.phase = Phase::Open(Connection::default());
                 if let Some(dial) = &mut self.dial {
                     dial.state = State::Up(id);
                     dial.silence = Silence::new(dial.to.ping_every, now);

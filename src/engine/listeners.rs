@@ -110,7 +110,7 @@ impl Engine {
         let socket = MaybeTls::plain(stream);
         match self.peers.insert(id, socket, number, self.poll.registry()) {
             Ok(()) => {
-                self.handshakes.push(until, id);
+                self.schedule.handshakes.push(until, id);
                 self.broker
                     .debug(id, || "connects to the worker port".to_owned());
                 self.end_oldest_waiting();

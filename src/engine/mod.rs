@@ -6,13 +6,13 @@
 
 mod admission;
 mod dial;
+mod life;
 mod listeners;
 mod memory;
 mod peers;
 mod silence;
 mod sockets;
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll};
 
 use crate::broker::{self, Broker, Effect, Level, Line, OfListener};
-use crate::id::SlotId;
+use crate::life::{Schedule, Sockets as _};
 use crate::mesh::{EnginePorts, engine_thread};
 use crate::net::{self, Ready};
 use crate::protocol::origin::OriginRule;
-use crate::time::{Deadlines, Now, TurnClock, sleep_until};
+use crate::time::{Now, TurnClock, sleep_until};
 
 pub use crate::broker::{Auth, Rules, Settings};
 pub use dial::{Attach, AttachError};
@@ -70,10 +70,8 @@ pub struct Engine {
     meter: Meter,
     /// The way to the engine whose worker we are. None: we are the engine.
     dial: Option<Box<Dial>>,
-    /// Sockets with something to read, each once.
-    readable: VecDeque<SlotId>,
-    handshakes: Deadlines<SlotId>,
-    closing: Deadlines<SlotId>,
+    /// Whose turn it is to be read, and who has had its time.
+    schedule: Schedule,
     /// When the last socket is closed, whatever is under way; set when the process begins to end.
     drain_until: Option<Instant>,
     /// When the end of the process goes on.
@@ -108,9 +106,7 @@ impl Engine {
             peers: Peers::default(),
             meter: Meter::new(now.monotonic),
             dial: attach.map(|to| Box::new(Dial::new(to, now.monotonic))),
-            readable: VecDeque::new(),
-            handshakes: Deadlines::default(),
-            closing: Deadlines::default(),
+            schedule: Schedule::default(),
             drain_until: None,
             drain_at: now.monotonic,
         })
@@ -189,12 +185,12 @@ impl Engine {
     }
 
     fn sleep_at_most(&mut self) -> Option<Duration> {
-        if !self.readable.is_empty() || self.broker.is_due() || self.listeners.are_due() {
+        if !self.schedule.readable.is_empty() || self.broker.is_due() || self.listeners.are_due() {
             return Some(Duration::ZERO);
         }
         sleep_until([
-            self.handshakes.next_at(),
-            self.closing.next_at(),
+            self.schedule.handshakes.next_at(),
+            self.schedule.closing.next_at(),
             self.listeners.rest_until(),
             self.next_drain_step(),
             self.next_link_step(),
@@ -208,7 +204,7 @@ impl Engine {
         while !self.broker.effects.is_empty() {
             for effect in self.broker.effects.take() {
                 match effect {
-                    Effect::Close(id, last) => self.close_with(id, &last),
+                    Effect::Close(id, last) => self.close_with(id, last),
                     Effect::End(id) => self.end(id),
                     Effect::Admit(id, access) => self.admit(id, access),
                 }

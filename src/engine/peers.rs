@@ -9,10 +9,9 @@ use mio::Registry;
 use crate::broker::Members;
 use crate::fanout::Written as OnSocket;
 use crate::id::SlotId;
+use crate::life::{self, Turn};
 use crate::net::tls::MaybeTls;
-use crate::protocol::connection::{self, Sender};
-use crate::protocol::handshake::HeadReader;
-use crate::reading::Unread;
+use crate::protocol::connection::Sender;
 
 /// One socket on the worker port, or the link to an engine.
 pub(super) struct Peer {
@@ -21,11 +20,12 @@ pub(super) struct Peer {
     /// The number of the listener that it came to.
     pub(super) listener: usize,
     is_link: bool,
+    /// It sends traces, metrics and logs, and nothing else.
+    pub(super) is_telemetry: bool,
     /// It counts among those that were let in.
     is_let_in: bool,
     is_blocked: bool,
-    pub(super) unread: Unread,
-    pub(super) is_queued: bool,
+    pub(super) turn: Turn,
     /// What of it is counted in the sums of all.
     counted: Counted,
     /// Of its message that is not whole: the how manieth that has begun, and what has come of it.
@@ -39,24 +39,25 @@ struct Counted {
     waiting_bytes: usize,
 }
 
-/// How far a connection is.
-pub(super) enum Phase {
-    /// The head is not whole.
-    Handshake { bytes: Vec<u8>, head: HeadReader },
+/// How far a connection is. An SDK worker's is open, as is an engine's and that of a sender of telemetry.
+pub(super) type Phase = life::Phase<Waits>;
+
+/// What is kept while somebody's word is waited for.
+pub enum Waits {
     /// The auth function is asked about it.
     Admission {
         /// What has come behind the head.
         early: Vec<u8>,
+        /// What it asks to be.
         is_telemetry: bool,
     },
     /// The link to an engine, whose answer to our upgrade is not whole.
-    Dial { bytes: Vec<u8>, key: String },
-    /// An SDK worker, or the engine.
-    Work(connection::Connection),
-    /// A sender of traces, metrics and logs.
-    Telemetry(connection::Connection),
-    /// Its last bytes are queued or sent; what comes in is thrown away until the peer ends it.
-    Closing,
+    Dial {
+        /// What has come of the answer.
+        bytes: Vec<u8>,
+        /// What it answers to.
+        key: String,
+    },
 }
 
 impl Peer {
@@ -66,10 +67,10 @@ impl Peer {
             phase,
             listener,
             is_link,
+            is_telemetry: false,
             is_let_in: false,
             is_blocked: is_link, // until the poll says that it takes bytes
-            unread: Unread::default(),
-            is_queued: false,
+            turn: Turn::default(),
             counted: Counted::default(),
             partial: None,
         }
@@ -78,9 +79,12 @@ impl Peer {
     /// What it holds now.
     fn count(&self) -> Counted {
         let waiting = match &self.phase {
-            Phase::Handshake { bytes, .. } => Some(bytes.len()),
-            Phase::Admission { early, .. } => Some(early.len()),
-            _ => None,
+            Phase::Head(head) => Some(head.bytes.len()),
+            Phase::Waits(waits) => match &**waits {
+                Waits::Admission { early, .. } => Some(early.len()),
+                Waits::Dial { .. } => None,
+            },
+            Phase::Open(_) | Phase::Closing => None,
         };
         Counted {
             waiting: usize::from(waiting.is_some()),
@@ -91,24 +95,24 @@ impl Peer {
     /// What has come of its message that is not whole. Not of the link's: there is but one.
     fn partial_bytes(&self) -> usize {
         match &self.phase {
-            Phase::Work(open) | Phase::Telemetry(open) if !open.is_paused() && !self.is_link => {
-                open.kept_bytes()
-            }
+            Phase::Open(open) if !open.is_paused() && !self.is_link => open.kept_bytes(),
             _ => 0,
         }
     }
 
     /// Whether somebody has still to let it in.
     pub(super) fn is_waiting(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Handshake { .. } | Phase::Admission { .. }
-        )
+        matches!(self.phase, Phase::Head(_)) || self.is_asked_about()
     }
 
-    /// Whether it is the link to an engine.
-    pub(super) fn is_link(&self) -> bool {
-        self.is_link
+    /// Whether the auth function is asked about it.
+    pub(super) fn is_asked_about(&self) -> bool {
+        matches!(&self.phase, Phase::Waits(waits) if matches!(**waits, Waits::Admission { .. }))
+    }
+
+    /// Whether it is a link that connects or upgrades.
+    pub(super) fn is_dialling(&self) -> bool {
+        matches!(&self.phase, Phase::Waits(waits) if matches!(**waits, Waits::Dial { .. }))
     }
 
     /// Whose frames come from it.
@@ -164,11 +168,8 @@ impl Peers {
         listener: usize,
         registry: &Registry,
     ) -> io::Result<()> {
-        let head = Phase::Handshake {
-            bytes: Vec::new(),
-            head: HeadReader::default(),
-        };
-        self.watch(id, Peer::new(socket, head, listener, false), registry)
+        let peer = Peer::new(socket, Phase::default(), listener, false);
+        self.watch(id, peer, registry)
     }
 
     /// The link to an engine, which connects. Its upgrade is asked for with that key.
@@ -179,10 +180,11 @@ impl Peers {
         key: String,
         registry: &Registry,
     ) -> io::Result<()> {
-        let dial = Phase::Dial {
+        let dial = Waits::Dial {
             bytes: Vec::new(),
             key,
         };
+        let dial = Phase::Waits(Box::new(dial));
         self.watch(id, Peer::new(socket, dial, 0, true), registry)
     }
 
@@ -317,7 +319,7 @@ impl Peers {
             return Written::Alive;
         }
         let mut is_dead = false;
-        let is_written = members.write(id, |unsent| match peer.socket.write(unsent) {
+        let is_written = members.write(id, |unsent| match peer.socket.write_bytes(unsent) {
             OnSocket::All => unsent.len(),
             OnSocket::Part(len) => {
                 peer.is_blocked = true;

@@ -4,6 +4,7 @@
 //! are never logged: they hold tokens.
 
 use crate::id::SlotId;
+use crate::life::Sockets as _;
 use crate::mesh::{AuthFunction, AuthRequest, AuthVerdict, ToEngine};
 use crate::protocol::auth::subscriber_payload;
 use crate::protocol::connection;
@@ -131,7 +132,7 @@ impl<S: Socket> Subscribers<S> {
         (head_len, frames): (usize, &[u8]),
     ) {
         if let Some(connection) = self.connections.get_mut(id) {
-            if connection.unread.has_end() {
+            if connection.turn.unread.has_end() {
                 // The poll has told of the end together with the head, and tells it once.
                 return self.ended(id);
             }
@@ -140,7 +141,7 @@ impl<S: Socket> Subscribers<S> {
                 frames: frames.to_vec(),
                 counted_bytes: head_len + frames.len(), // the engine has the head
             };
-            self.change_phase(id, Phase::Asking(Box::new(asking)));
+            self.change_phase(id, Phase::Waits(Box::new(asking)));
         }
     }
 
@@ -158,11 +159,11 @@ impl<S: Socket> Subscribers<S> {
             AuthVerdict::Unauthorized(why) => {
                 self.metrics().auth_unauthorized.increment();
                 self.note_refused_by_auth(id, why);
-                self.refuse(id, &Refusal::Unauthorized);
+                self.refuse(id, Refusal::Unauthorized);
             }
             AuthVerdict::Unavailable(why) => {
                 self.note_failure(id, Failure::Unavailable(why));
-                self.refuse(id, &Refusal::AuthUnavailable);
+                self.refuse(id, Refusal::AuthUnavailable);
             }
         }
     }
@@ -173,7 +174,7 @@ impl<S: Socket> Subscribers<S> {
             return self.let_in(id);
         }
         self.note_failure(id, failure);
-        self.refuse(id, &Refusal::AuthUnavailable);
+        self.refuse(id, Refusal::AuthUnavailable);
     }
 
     /// An upgrade that waited becomes a WebSocket.
@@ -183,7 +184,7 @@ impl<S: Socket> Subscribers<S> {
             return;
         }
         // `Closing` stands in its place until `open` has put the next one there.
-        let Some(Phase::Asking(asking)) = self.change_phase(id, Phase::Closing) else {
+        let Some(Phase::Waits(asking)) = self.change_phase(id, Phase::Closing) else {
             return;
         };
         let Asking {

@@ -6,83 +6,20 @@ use std::sync::Arc;
 
 use crate::fanout::{Connections as _, Entry};
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
+use crate::life::Sockets as _;
 use crate::mesh::{JoinRequest, Presence, ToEngine};
-use crate::protocol::connection::{self, ConnectionError, Event, Flow, Payload, pong_frame};
+use crate::protocol::connection::{self, Payload};
 use crate::protocol::frame::{SyncFrame, unauthorized};
-use crate::protocol::handshake::{Head, Port, Refusal, Target, Upgrade};
+use crate::protocol::handshake::{Target, Upgrade};
 use crate::protocol::message::{self, ClientMessage};
 use crate::shard::{Ask, Join};
 
 use super::Subscribers;
-use super::admission::Admission;
 use super::connections::{Phase, Socket};
 use super::joins::{Kind, Message, Pending, Stage};
-use super::notes::{Limit, Named, What, asks};
+use super::notes::{Limit, Named, What};
 
 impl<S: Socket> Subscribers<S> {
-    /// These bytes came from that socket: what they were is used up. With none it goes on after a pause.
-    pub fn received(&mut self, id: SlotId, input: &mut [u8]) {
-        match self
-            .connections
-            .get_mut(id)
-            .map(|connection| &connection.phase)
-        {
-            Some(Phase::Handshake(_)) => self.received_head(id, input),
-            Some(Phase::Open(_)) => self.received_frames(id, input),
-            Some(Phase::Asking(_) | Phase::Closing) | None => {}
-        }
-    }
-
-    fn received_head(&mut self, id: SlotId, input: &mut [u8]) {
-        let limit = self.limits.handshake_bytes;
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        let Phase::Handshake(handshake) = &mut connection.phase else {
-            return;
-        };
-        // Nearly always the head comes whole, and is read where it lies.
-        let in_pieces = !handshake.bytes.is_empty();
-        if in_pieces {
-            handshake.bytes.extend_from_slice(input);
-        }
-        let bytes = if in_pieces {
-            &handshake.bytes[..]
-        } else {
-            &*input
-        };
-        match handshake.head.read(Port::Stream, bytes, limit) {
-            Head::Incomplete => {
-                if !in_pieces {
-                    handshake.bytes.extend_from_slice(input);
-                }
-                self.recount_head(id);
-            }
-            Head::Refused(refusal) => {
-                let kept = std::mem::take(&mut handshake.bytes);
-                let head = if in_pieces { &kept[..] } else { &*input };
-                self.note_head(id, head, refusal);
-                self.refuse(id, &refusal);
-            }
-            Head::Upgrade(upgrade) => {
-                let mut kept = std::mem::take(&mut handshake.bytes);
-                let bytes = if in_pieces { &mut kept[..] } else { input };
-                let (head, frames) = bytes.split_at_mut(upgrade.consumed);
-                let admission = self.admit(id, head, upgrade.origin.as_deref());
-                self.note(id, || asks(head, admission.told()));
-                match admission {
-                    Admission::Open => {
-                        self.open(id, &upgrade, Default::default());
-                        self.received_frames(id, frames);
-                    }
-                    Admission::Asked => self.wait_for_auth(id, upgrade, (head.len(), frames)),
-                    Admission::Refused(refusal) => self.refuse(id, &refusal),
-                    Admission::Gone => self.ended(id),
-                }
-            }
-        }
-    }
-
     /// All checks are passed: what comes from here on is frames.
     pub(super) fn open(&mut self, id: SlotId, upgrade: &Upgrade, frames: connection::Connection) {
         let date = self.now.wall;
@@ -117,63 +54,7 @@ impl<S: Socket> Subscribers<S> {
         self.serve(id, message, fits);
     }
 
-    pub(super) fn refuse(&mut self, id: SlotId, refusal: &Refusal) {
-        let answer = refusal.response(Port::Stream, self.now.wall);
-        self.close_with(id, answer);
-    }
-
-    fn received_frames(&mut self, id: SlotId, input: &mut [u8]) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        let Phase::Open(open) = &mut connection.phase else {
-            return;
-        };
-        // Taken out while its messages are served: they may close it.
-        let mut open = std::mem::take(open);
-        let limit = self.limits.message_bytes;
-        let received = open.receive(input, limit, &mut |event| self.on_event(id, event));
-        if let Err(error) = received {
-            self.close_for(id, &error);
-        }
-        if let Some(connection) = self.connections.get_mut(id)
-            && let Phase::Open(place) = &mut connection.phase
-        {
-            *place = open;
-        }
-    }
-
-    /// What came is too much, or no WebSocket.
-    fn close_for(&mut self, id: SlotId, error: &ConnectionError) {
-        let code = error.close_code();
-        if let ConnectionError::TooBig { .. } = error {
-            self.note_limit(id, Limit::MessageBytes, || What::Closed(*error));
-            return self.close(id, code, "limits.message_bytes");
-        }
-        self.note(id, || What::Closed(*error));
-        self.close(id, code, &error.to_string());
-    }
-
-    fn on_event(&mut self, id: SlotId, event: Event<'_>) -> Flow {
-        match event {
-            Event::Message(payload) => self.on_message(id, payload),
-            Event::Ping(payload) => {
-                if let Some((reader, _)) = self.connections.parts(id) {
-                    reader.push_pong(pong_frame(payload).into_boxed_slice());
-                    self.queue_write(id);
-                }
-            }
-            Event::Pong => {}
-            Event::Close(reply) => self.close_with(id, reply.frame()),
-        }
-        let is_held = self
-            .connections
-            .get_mut(id)
-            .is_none_or(|connection| connection.is_held(&self.bounds));
-        if is_held { Flow::Pause } else { Flow::Continue }
-    }
-
-    fn on_message(&mut self, id: SlotId, payload: Payload<'_>) {
+    pub(super) fn on_message(&mut self, id: SlotId, payload: Payload<'_>) {
         let Some(message) = message::parse(payload) else {
             return self.metrics().messages_ignored.increment();
         };

@@ -5,18 +5,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::fanout::Connections as _;
 use crate::id::SlotId;
+use crate::life::Sockets as _;
 use crate::mesh::ENDING;
 use crate::protocol::connection::close_frame;
 use crate::protocol::handshake::Refusal;
 use crate::shard::Command;
-use crate::time::LINGER;
 
 use super::Subscribers;
-use super::admission::Failure;
 use super::connections::{Phase, Socket};
-use super::notes::{Limit, What};
+use super::notes::What;
 
 /// How often a drain goes on while it lasts.
 const STEP: Duration = Duration::from_millis(10);
@@ -67,28 +65,10 @@ impl<S: Socket> Subscribers<S> {
             .get_mut(id)
             .map(|connection| &connection.phase)
         {
-            Some(Phase::Handshake(_)) => self.ended(id),
-            Some(Phase::Asking(_)) => self.refuse(id, &Refusal::AuthUnavailable),
+            Some(Phase::Head(_)) => self.ended(id),
+            Some(Phase::Waits(_)) => self.refuse(id, Refusal::AuthUnavailable),
             _ => self.close_with(id, close_frame(Some(code), reason)),
         }
-    }
-
-    /// Sends `last` and ends the connection.
-    pub(super) fn close_with(&mut self, id: SlotId, last: Vec<u8>) {
-        let until = self.now.monotonic + LINGER;
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
-        if matches!(connection.phase, Phase::Closing) {
-            return;
-        }
-        self.change_phase(id, Phase::Closing);
-        self.end_subscriptions(id);
-        if let Some((reader, _)) = self.connections.parts(id) {
-            reader.push_last(last.into_boxed_slice());
-        }
-        self.closing.push(until, id);
-        self.queue_write(id);
     }
 
     /// A closing socket that has sent everything only waits for the peer's end.
@@ -128,26 +108,9 @@ impl<S: Socket> Subscribers<S> {
         shared.uncount_socket(self.ports.id);
     }
 
-    /// Ends what has had its time: sockets without a head or an answer to it, and closing ones.
+    /// Ends what has had its time.
     pub fn end_overdue(&mut self) {
-        while let Some(id) = self.handshakes.pop_due(self.now.monotonic) {
-            self.forget_head(id);
-            match self
-                .connections
-                .get_mut(id)
-                .map(|connection| &connection.phase)
-            {
-                Some(Phase::Handshake(_)) => {
-                    self.note_limit(id, Limit::HeadTime, || What::Limit(Limit::HeadTime));
-                    self.ended(id);
-                }
-                Some(Phase::Asking(_)) => self.auth_fails(id, Failure::Overdue),
-                _ => {}
-            }
-        }
-        while let Some(id) = self.closing.pop_due(self.now.monotonic) {
-            self.ended(id);
-        }
+        self.end_overdue_sockets();
     }
 
     /// Whether the process is not about to end.

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use crate::collections::Named;
 use crate::fanout::{self, Reader};
 use crate::id::SlotId;
-use crate::protocol;
-use crate::protocol::handshake::{HeadReader, Upgrade};
-use crate::reading::Unread;
+use crate::life::{self, Turn};
+use crate::protocol::handshake::Upgrade;
 
 use super::Bounds;
 use super::joins::Joins;
@@ -21,9 +20,9 @@ pub trait Socket: fanout::Socket {
     /// Who is at the other end; `None` when it is gone.
     fn peer(&self) -> Option<SocketAddr>;
     /// Nothing more will be written.
-    fn end_writes(&self);
+    fn end_writes(&mut self);
     /// Nothing more will be read or written.
-    fn end(&self);
+    fn end(&mut self);
 }
 
 /// How far a connection is, for who looks at it from outside.
@@ -60,9 +59,7 @@ pub(super) struct Connection<S> {
     pub(super) joins: Option<Box<Joins>>,
     /// What the auth function said of it, for the functions that are told of its joins and leaves.
     pub(super) context: Option<Arc<str>>,
-    pub(super) unread: Unread,
-    /// It stands in the worker's queue of sockets to be read.
-    pub(super) is_queued: bool,
+    pub(super) turn: Turn,
     /// It stands among those with something queued to be written.
     pub(super) is_to_write: bool,
     /// It counts among those that were let in.
@@ -74,16 +71,7 @@ pub(super) struct Connection<S> {
 }
 
 /// How far a connection is.
-pub(super) enum Phase {
-    /// The head is not whole.
-    Handshake(Box<Handshake>),
-    /// The auth function is asked; the socket is left unread meanwhile.
-    Asking(Box<Asking>),
-    /// Frames come and go.
-    Open(protocol::connection::Connection),
-    /// Its last bytes are queued or sent; what comes in is thrown away until the peer ends it.
-    Closing,
-}
+pub(super) type Phase = life::Phase<Asking>;
 
 impl<S> Connection<S> {
     /// Whether the socket is to be left unread: the upgrade waits for the auth function, joins for
@@ -101,31 +89,12 @@ impl<S> Connection<S> {
 
     /// Whether its upgrade waits for the auth function.
     pub(super) fn is_asking(&self) -> bool {
-        matches!(self.phase, Phase::Asking(_))
+        matches!(self.phase, Phase::Waits(_))
     }
-}
-
-impl Phase {
-    /// Whether something that came is kept to be gone on with.
-    pub(super) fn is_paused(&self) -> bool {
-        match self {
-            Phase::Open(open) => open.is_paused(),
-            Phase::Handshake(_) | Phase::Asking(_) | Phase::Closing => false,
-        }
-    }
-}
-
-/// What has come of the head.
-#[derive(Default)]
-pub(super) struct Handshake {
-    pub(super) bytes: Vec<u8>,
-    pub(super) head: HeadReader,
-    /// With so many bytes it counts among those that are half open.
-    pub(super) counted_bytes: usize,
 }
 
 /// An upgrade that has passed every check but the last.
-pub(super) struct Asking {
+pub struct Asking {
     pub(super) upgrade: Upgrade,
     /// What came behind the head.
     pub(super) frames: Vec<u8>,
@@ -152,11 +121,10 @@ impl<S> Connections<S> {
         self.slots.insert(Connection {
             socket,
             reader: Reader::default(),
-            phase: Phase::Handshake(Box::default()),
+            phase: Phase::default(),
             joins: None,
             context: None,
-            unread: Unread::default(),
-            is_queued: false,
+            turn: Turn::default(),
             is_to_write: false,
             is_let_in: false,
             is_behind_debts: false,

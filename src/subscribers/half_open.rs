@@ -52,8 +52,8 @@ impl HalfOpen {
 
     fn tally(&mut self, phase: &Phase) -> Option<(&mut Tally, usize)> {
         match phase {
-            Phase::Handshake(handshake) => Some((&mut self.heads, handshake.counted_bytes)),
-            Phase::Asking(asking) => Some((&mut self.asking, asking.counted_bytes)),
+            Phase::Head(head) => Some((&mut self.heads, head.counted_bytes)),
+            Phase::Waits(asking) => Some((&mut self.asking, asking.counted_bytes)),
             Phase::Open(_) | Phase::Closing => None,
         }
     }
@@ -95,12 +95,12 @@ impl<S: Socket> Subscribers<S> {
     /// More of the head has come.
     pub(super) fn recount_head(&mut self, id: SlotId) {
         if let Some(connection) = self.connections.get_mut(id)
-            && let Phase::Handshake(handshake) = &mut connection.phase
+            && let Phase::Head(head) = &mut connection.phase
         {
-            let bytes = handshake.bytes.capacity();
+            let bytes = head.bytes.capacity();
             self.half_open.heads.bytes += bytes;
-            self.half_open.heads.bytes -= handshake.counted_bytes;
-            handshake.counted_bytes = bytes;
+            self.half_open.heads.bytes -= head.counted_bytes;
+            head.counted_bytes = bytes;
             self.make_room_for_heads();
         }
     }
@@ -115,8 +115,7 @@ impl<S: Socket> Subscribers<S> {
             && let Some(id) = self.half_open.order.pop_front()
         {
             let connection = self.connections.get_mut(id);
-            if connection.is_some_and(|connection| matches!(connection.phase, Phase::Handshake(_)))
-            {
+            if connection.is_some_and(|connection| matches!(connection.phase, Phase::Head(_))) {
                 self.metrics().handshakes_ended.increment();
                 self.note_limit(id, Limit::Heads, || What::Limit(Limit::Heads));
                 self.ended(id);

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::id::{GroupKey, ItemId, SlotId};
+use crate::life::Sockets as _;
 use crate::mesh::{Presence, Shared, ToEngine};
 
 use super::Subscribers;

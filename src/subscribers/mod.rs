@@ -13,6 +13,7 @@ mod endings;
 mod half_open;
 mod joins;
 mod leaves;
+mod life;
 mod notes;
 mod turns;
 
@@ -23,12 +24,13 @@ use std::sync::Arc;
 use crate::config::Limits;
 use crate::fanout::{self, Fanout};
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
+use crate::life::Schedule;
 use crate::mesh::{ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
 use crate::metrics::WorkerMetrics;
 use crate::protocol::origin::OriginRule;
 use crate::shard::hooks::Hooks;
 use crate::shard::{Answer, Ask, Command, Delivered, Effects, Learned, Request, Shard, Verdict};
-use crate::time::{ClockReading, Deadlines, Now};
+use crate::time::{ClockReading, Now};
 
 pub use admission::Auth;
 use closing::Drain;
@@ -40,7 +42,6 @@ use half_open::HalfOpen;
 use leaves::Debts;
 use notes::Notes;
 pub use notes::{Asked, Limit, Named, Note, What};
-pub use turns::Reading;
 
 /// What a command costs beside the bytes that it moves.
 pub const COMMAND_COST: usize = 1024;
@@ -116,8 +117,8 @@ pub struct Subscribers<S> {
     now: Now,
     /// The clock of a store that other hosts use as well.
     store_clock: Option<ClockReading>,
-    /// Sockets with something to read, each once.
-    readable: VecDeque<SlotId>,
+    /// Whose turn it is to be read, and who has had its time.
+    schedule: Schedule,
     /// Sockets with something queued to be written.
     to_write: VecDeque<SlotId>,
     /// Commands of own sockets to the own shard.
@@ -125,12 +126,8 @@ pub struct Subscribers<S> {
     /// What the store has said and the shard has not heard yet.
     learned: VecDeque<Learned>,
     effects: Effects,
-    /// Sockets without a whole head, in the order of their time limits.
-    handshakes: Deadlines<SlotId>,
     /// Sockets that are not let in yet.
     half_open: HalfOpen,
-    /// Closing sockets, in the order in which they are given up.
-    closing: Deadlines<SlotId>,
     debts: Debts,
     endings: Endings,
     drain: Drain,
@@ -164,14 +161,12 @@ impl<S: Socket> Subscribers<S> {
             name: parts.name,
             now: parts.now,
             store_clock: None,
-            readable: VecDeque::new(),
+            schedule: Schedule::default(),
             to_write: VecDeque::new(),
             own_commands: VecDeque::new(),
             learned: VecDeque::new(),
             effects: Effects::default(),
-            handshakes: Deadlines::default(),
             half_open,
-            closing: Deadlines::default(),
             debts: Debts::default(),
             endings: Endings::default(),
             drain: Drain::Serving,

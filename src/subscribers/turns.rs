@@ -7,23 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::fanout::Budget;
 use crate::id::SlotId;
-use crate::reading::Received;
+use crate::life::Sockets as _;
 use crate::shard::Ask;
 use crate::time::Now;
 
 use super::Subscribers;
 use super::connections::{Look, Phase, Socket, State};
 use super::notes::{Limit, What};
-
-/// What there is to read for a socket.
-pub enum Reading<'a, S> {
-    /// What it has kept since a pause: [`Subscribers::received`] goes on with it.
-    Kept,
-    /// What stands in the socket.
-    Socket(&'a mut S),
-    /// Nothing.
-    Nothing,
-}
 
 impl<S: Socket> Subscribers<S> {
     /// A turn begins at that time. `units`: what it may spend on sockets whose subscriptions end.
@@ -47,14 +37,14 @@ impl<S: Socket> Subscribers<S> {
             || !self.ports.open.is_empty()
             || !self.learned.is_empty()
             || (has_commands && self.may_take_commands())
-            || (!self.readable.is_empty() && self.may_read_sockets())
+            || (!self.schedule.readable.is_empty() && self.may_read_sockets())
     }
 
     /// When a time limit is over next.
     pub fn next_at(&self) -> Option<Instant> {
         let times = [
-            self.handshakes.next_at(),
-            self.closing.next_at(),
+            self.schedule.handshakes.next_at(),
+            self.schedule.closing.next_at(),
             self.drain.next_at(),
         ];
         times.into_iter().flatten().min()
@@ -88,7 +78,7 @@ impl<S: Socket> Subscribers<S> {
         }
         let until = self.now.monotonic + Duration::from_millis(self.limits.handshake_ms);
         let id = self.connections.insert(socket);
-        self.handshakes.push(until, id);
+        self.schedule.handshakes.push(until, id);
         self.count_half_open(id);
         self.note(id, || What::Connects);
         Some(id)
@@ -98,17 +88,6 @@ impl<S: Socket> Subscribers<S> {
     pub fn socket(&mut self, id: SlotId) -> Option<&mut S> {
         let connection = self.connections.get_mut(id)?;
         Some(&mut connection.socket)
-    }
-
-    /// The poll says that bytes, or the end, are there.
-    pub fn has_bytes(&mut self, id: SlotId, ends: bool) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.unread.is_told(ends);
-            if ends && connection.is_asking() {
-                return self.ended(id); // nobody is there for the answer
-            }
-            self.queue(id);
-        }
     }
 
     /// The poll says that the socket takes bytes.
@@ -123,54 +102,7 @@ impl<S: Socket> Subscribers<S> {
 
     /// How many sockets wait to be read.
     pub fn readable_len(&self) -> usize {
-        self.readable.len()
-    }
-
-    /// The next socket to be read, of the first `left` in the queue; one that is held has to wait.
-    pub fn next_readable(&mut self, left: &mut usize) -> Option<SlotId> {
-        while *left > 0
-            && let Some(id) = self.readable.pop_front()
-        {
-            *left -= 1;
-            if let Some(connection) = self.connections.get_mut(id) {
-                connection.is_queued = false;
-                if !connection.is_held(&self.bounds) {
-                    return Some(id);
-                }
-            }
-        }
-        None
-    }
-
-    /// What is to be done for a socket whose turn it is to be read.
-    pub fn reading_of(&mut self, id: SlotId) -> Reading<'_, S> {
-        match self.connections.get_mut(id) {
-            // What the connection has kept since a pause comes first.
-            Some(connection) if connection.phase.is_paused() => Reading::Kept,
-            Some(connection) if connection.unread.is_there() => {
-                Reading::Socket(&mut connection.socket)
-            }
-            _ => Reading::Nothing,
-        }
-    }
-
-    /// What a read of the socket gave.
-    pub fn was_read(&mut self, id: SlotId, received: &Received) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.unread.was_read(received);
-        }
-    }
-
-    /// Queues the socket to be read in its turn, unless it is held.
-    pub fn queue(&mut self, id: SlotId) {
-        if let Some(connection) = self.connections.get_mut(id)
-            && !connection.is_queued
-            && !connection.is_held(&self.bounds)
-            && (connection.unread.is_there() || connection.phase.is_paused())
-        {
-            connection.is_queued = true;
-            self.readable.push_back(id);
-        }
+        self.schedule.readable.len()
     }
 
     /// Queues the socket: what waits for it is written by the next sweeps.
@@ -244,8 +176,8 @@ impl<S: Socket> Subscribers<S> {
         let connection = self.connections.get(id)?;
         Some(Look {
             state: match &connection.phase {
-                Phase::Handshake(_) => State::Handshake,
-                Phase::Asking(_) => State::Asking,
+                Phase::Head(_) => State::Handshake,
+                Phase::Waits(_) => State::Asking,
                 Phase::Open(_) => State::Open,
                 Phase::Closing => State::Closing,
             },

@@ -18,9 +18,11 @@ use uuid::Uuid;
 
 use crate::config::Limits;
 use crate::id::WorkerId;
+use crate::life::Sockets as _;
 use crate::log::Notes;
 use crate::mesh::{Shared, ToOwner, ToWorker, WorkerPorts};
-use crate::net::{self, Listener, Ready, Tcp, listener_token};
+use crate::net::tls::MaybeTls;
+use crate::net::{self, Listener, Ready, listener_token};
 use crate::protocol::origin::OriginRule;
 use crate::shard::{Shard, Store};
 use crate::subscribers::{self, Bounds, COMMAND_COST, Subscribers};
@@ -75,7 +77,7 @@ pub struct Worker {
     poll: Poll,
     listener: Listener,
     shared: Arc<Shared>,
-    subscribers: Subscribers<Tcp>,
+    subscribers: Subscribers<MaybeTls>,
     store_here: Option<Box<dyn Store>>,
     buffer: Vec<u8>,
     /// The turn's one look at the monotonic clock.
@@ -185,7 +187,7 @@ impl Worker {
                         self.subscribers.has_bytes(id, ends);
                     }
                     if takes_bytes {
-                        self.subscribers.takes_bytes(id);
+                        self.takes_bytes(id);
                     }
                 }
             }

@@ -7,7 +7,9 @@ use std::fmt;
 use tracing::Level;
 
 use crate::config::Limits;
+use crate::life::Because;
 use crate::log::{Shown, counted};
+use crate::protocol::connection::ConnectionError;
 use crate::protocol::origin::OriginRule;
 use crate::subscribers::{Asked, Limit, Named, Note, What, Whom};
 
@@ -62,26 +64,22 @@ impl Worker {
         match what {
             What::Limit(limit) | What::OverLimit(limit, _) => self.say_limit(&name, limit),
             What::Closed(error) => {
-                let (limit, code) = (Limit::MessageBytes, error.close_code());
-                match code {
-                    1009 => self.warn_of(
-                        limit,
-                        format_args!(
-                            "{name} is closed with {code}: {error} (limits.message_bytes)"
-                        ),
-                    ),
-                    _ => tracing::debug!("{name} is closed with {code}: {error}"),
+                let broken = Because::Broken(&error, "limits.message_bytes");
+                match error {
+                    ConnectionError::TooBig { .. } => {
+                        self.warn_of(Limit::MessageBytes, format_args!("{name} {broken}"));
+                    }
+                    _ => tracing::debug!("{name} {broken}"),
                 }
             }
             What::Page(origin) => {
                 let allowed = std::mem::take(&mut self.words.allowed_origins);
-                self.warn_of(
-                    Limit::Page,
-                    format_args!(
-                        "{name} is answered 403: its page is of {}, server.allowed_origins has {allowed}",
-                        Shown(&origin),
-                    ),
-                );
+                let page = Because::Page {
+                    origin: &origin,
+                    setting: "server.allowed_origins",
+                    allowed: &allowed,
+                };
+                self.warn_of(Limit::Page, format_args!("{name} {page}"));
                 self.words.allowed_origins = allowed;
             }
             What::Auth(why) => {
@@ -129,22 +127,13 @@ impl Worker {
         let (key, limits) = (key_of(limit), &self.words.limits);
         let joined = |most: usize| format!("has a join answered `unauthorized`: {key} ({most})");
         let what = match limit {
-            Limit::Connections => {
-                format!("is answered 503: {key} ({}) are there", limits.connections)
-            }
+            Limit::Connections => Because::Full(key, limits.connections).to_string(),
             Limit::Asking => format!("is answered 503: {key} wait for the auth function"),
-            Limit::Heads => format!(
-                "is closed: {key} ({}) have come since, and it has sent no whole head",
-                limits.handshakes
-            ),
-            Limit::HeadBytes => format!(
-                "is answered 431: its request has more than {key} ({}), or too many headers",
-                limits.handshake_bytes
-            ),
-            Limit::HeadTime => format!(
-                "is closed: no whole request came within {key} ({})",
-                limits.handshake_ms
-            ),
+            Limit::Heads => {
+                Because::Handshakes(limits.handshakes, "has sent no whole head").to_string()
+            }
+            Limit::HeadBytes => Because::HeadBytes(limits.handshake_bytes).to_string(),
+            Limit::HeadTime => Because::HeadTime(limits.handshake_ms).to_string(),
             Limit::Behind => format!(
                 "is closed with 1013: it takes too little, {key} ({})",
                 limits.behind_bytes

@@ -9,27 +9,30 @@ use std::sync::atomic::Ordering;
 
 use mio::net::TcpStream;
 
+use crate::fanout::Written;
 use crate::id::SlotId;
+use crate::life::{Reading, Sockets as _};
 use crate::mesh::ToOwner;
-use crate::net::{ACCEPTS_A_TURN, Tcp};
+use crate::net::ACCEPTS_A_TURN;
+use crate::net::tls::MaybeTls;
 use crate::reading::Received;
-use crate::subscribers::{Reading, Socket};
+use crate::subscribers::Socket;
 
 use super::{READ_BYTES_A_TURN, Worker};
 
 /// What looking at a socket costs of the turn's bytes, however little it has.
 const SOCKET_COST_BYTES: usize = 1024;
 
-impl Socket for Tcp {
+impl Socket for MaybeTls {
     fn peer(&self) -> Option<SocketAddr> {
-        Tcp::peer(self)
+        MaybeTls::peer(self)
     }
 
-    fn end_writes(&self) {
+    fn end_writes(&mut self) {
         self.shutdown_write();
     }
 
-    fn end(&self) {
+    fn end(&mut self) {
         self.shutdown();
     }
 }
@@ -113,7 +116,7 @@ impl Worker {
     }
 
     fn enter_socket(&mut self, stream: TcpStream) {
-        let Some(id) = self.subscribers.enter(Tcp::new(stream)) else {
+        let Some(id) = self.subscribers.enter(MaybeTls::plain(stream)) else {
             return;
         };
         let registry = self.poll.registry();
@@ -139,6 +142,16 @@ impl Worker {
         }
     }
 
+    /// The poll says that the socket takes bytes: what lies over it goes first.
+    pub(super) fn takes_bytes(&mut self, id: SlotId) {
+        let flushed = self.subscribers.socket(id).map(MaybeTls::flush);
+        match flushed {
+            Some(Written::All) => self.subscribers.takes_bytes(id),
+            Some(Written::Gone) => self.subscribers.ended(id),
+            Some(Written::Part(_)) | None => {}
+        }
+    }
+
     /// Gives the bytes that were read or, after a pause, gone on with.
     fn read_socket(&mut self, id: SlotId) -> usize {
         let received = match self.subscribers.reading_of(id) {
@@ -146,7 +159,14 @@ impl Worker {
                 self.subscribers.received(id, &mut []);
                 return SOCKET_COST_BYTES;
             }
-            Reading::Socket(socket) => socket.read(&mut self.buffer),
+            Reading::Socket(socket) => {
+                let received = socket.read(&mut self.buffer);
+                if socket.wants_write() {
+                    // What it does not take now goes when it takes bytes, and so does its end.
+                    let _ = socket.flush();
+                }
+                received
+            }
             Reading::Nothing => return 0,
         };
         self.subscribers.was_read(id, &received);
@@ -169,6 +189,6 @@ mod tests {
 
     #[test]
     fn what_every_connection_costs_is_known() {
-        assert_eq!(Subscribers::<Tcp>::CONNECTION_BYTES, 136);
+        assert_eq!(Subscribers::<MaybeTls>::CONNECTION_BYTES, 136);
     }
 }

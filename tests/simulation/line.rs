@@ -58,11 +58,11 @@ impl Socket for FakeSocket {
         Some(([127, 0, 0, 1], 1).into())
     }
 
-    fn end_writes(&self) {
+    fn end_writes(&mut self) {
         self.0.borrow_mut().is_last = true;
     }
 
-    fn end(&self) {
+    fn end(&mut self) {
         let mut line = self.0.borrow_mut();
         (line.is_last, line.is_dead) = (true, true);
     }

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use iii_stream::id::{GroupKey, SlotId, WorkerId};
+use iii_stream::life::{Reading, Sockets as _};
 use iii_stream::mesh::{AuthVerdict, ToOwner, ToWorker, WorkerPorts};
 use iii_stream::reading::Received;
 use iii_stream::shard::{Command, Delivered, Delivery, Shard, Store};
 use iii_stream::store::Memory;
-use iii_stream::subscribers::{self, Look, Note, Reading, State, Subscribers, What, Whom};
+use iii_stream::subscribers::{self, Look, Note, State, Subscribers, What, Whom};
 use iii_stream::time::Now;
 
 use crate::line::{FakeSocket, Line};

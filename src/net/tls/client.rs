@@ -1,9 +1,12 @@
 //! The bytes of one socket, plain or through TLS: one that the worker port has accepted, the link to a
 //! running engine, or a connection to Redis.
 //!
-//! May not know what the bytes mean.
+//! What stands between a socket and its frames stands here, for both ports: [`MaybeTls::read`] gives plain
+//! bytes, [`Socket::write`] takes such, and what a layer has to say for itself goes out with
+//! [`MaybeTls::flush`], which is asked for whenever the socket takes bytes. May not know what the bytes mean.
 
 use std::io::{self, IoSlice, Read, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::Registry;
@@ -63,6 +66,14 @@ impl MaybeTls {
         self.tcp().register(id, registry)
     }
 
+    /// Who is at the other end; `None` when it is gone.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            MaybeTls::Plain(tcp) => tcp.peer(),
+            MaybeTls::Tls(tls) => tls.tcp.peer(),
+        }
+    }
+
     /// Takes it out of the poll, before it is closed.
     pub fn deregister(&mut self, registry: &Registry) {
         self.tcp().deregister(registry);
@@ -104,11 +115,8 @@ impl MaybeTls {
     }
 
     /// Writes what the socket takes.
-    pub fn write(&mut self, bytes: &[u8]) -> Written {
-        match self {
-            MaybeTls::Plain(tcp) => tcp.write(&[IoSlice::new(bytes)]),
-            MaybeTls::Tls(tls) => tls.write(bytes),
-        }
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Written {
+        self.write(&[IoSlice::new(bytes)])
     }
 
     /// Nothing more will be written.
@@ -119,6 +127,20 @@ impl MaybeTls {
             let _ = tls.flush();
         }
         self.tcp().shutdown_write();
+    }
+
+    /// Nothing more will be read or written. The descriptor stays until it is dropped.
+    pub fn shutdown(&mut self) {
+        self.tcp().shutdown();
+    }
+}
+
+impl Socket for MaybeTls {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
+        match self {
+            MaybeTls::Plain(tcp) => tcp.write(slices),
+            MaybeTls::Tls(tls) => tls.write_slices(slices),
+        }
     }
 }
 
@@ -169,6 +191,18 @@ impl Tls {
                 Written::Gone => return Written::Gone,
             }
         }
+    }
+
+    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Written {
+        let mut taken = 0;
+        for slice in slices {
+            match self.write(slice) {
+                Written::All => taken += slice.len(),
+                Written::Part(len) => return Written::Part(taken + len),
+                Written::Gone => return Written::Gone,
+            }
+        }
+        Written::All
     }
 
     fn flush(&mut self) -> Written {

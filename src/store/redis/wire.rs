@@ -122,7 +122,7 @@ impl Wire {
         }
         while self.sent < self.unsent.len() {
             let rest = self.unsent.len() - self.sent;
-            let taken = match self.socket.write(&self.unsent[self.sent..]) {
+            let taken = match self.socket.write_bytes(&self.unsent[self.sent..]) {
                 Written::All => rest,
                 Written::Part(0) => break,
                 Written::Part(len) => len,

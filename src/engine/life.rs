@@ -1,0 +1,142 @@
+//! What the life of a socket means on the worker port, and for the link to an engine.
+//!
+//! May not know what a message says.
+
+use crate::id::SlotId;
+use crate::life::{Because, Life, Schedule, Sockets};
+use crate::net::tls::MaybeTls;
+use crate::protocol::connection::{ConnectionError, Payload, Sender, close_frame};
+use crate::protocol::handshake::{Port, Refusal, Upgrade};
+use crate::time::Now;
+
+use super::Engine;
+use super::dial::LINK_MESSAGE_BYTES_MAX;
+use super::peers::{Phase, Waits};
+
+impl Sockets for Engine {
+    type Socket = MaybeTls;
+    type Waits = Waits;
+    const PORT: Port = Port::Worker;
+
+    fn life(&mut self, id: SlotId) -> Option<Life<'_, MaybeTls, Waits>> {
+        let peer = self.peers.get_mut(id)?;
+        Some(Life {
+            socket: &mut peer.socket,
+            phase: &mut peer.phase,
+            turn: &mut peer.turn,
+        })
+    }
+
+    fn schedule(&mut self) -> &mut Schedule {
+        &mut self.schedule
+    }
+
+    fn clocks(&self) -> Now {
+        self.now()
+    }
+
+    /// What its peer asked for has not found room, or nobody has let it in yet.
+    fn is_held(&mut self, id: SlotId) -> bool {
+        let peer = self.peers.get(id);
+        peer.is_none_or(|peer| peer.is_asked_about()) || self.broker.is_held(id)
+    }
+
+    fn head_bytes_max(&self) -> usize {
+        self.broker.limits.handshake_bytes
+    }
+
+    fn message_limit(&mut self, id: SlotId) -> (Sender, usize) {
+        let most = self.broker.limits.call_bytes;
+        match self.peers.get(id).map(|peer| peer.sender()) {
+            Some(Sender::Server) => (Sender::Server, most.max(LINK_MESSAGE_BYTES_MAX)),
+            Some(Sender::Client) | None => (Sender::Client, most),
+        }
+    }
+
+    fn on_head_part(&mut self, id: SlotId) {
+        self.peers.count(id);
+        self.end_oldest_waiting();
+    }
+
+    fn on_head_refused(&mut self, id: SlotId, head: &[u8], refusal: Refusal) {
+        if refusal == Refusal::HeadTooLarge {
+            let too_long = Because::HeadBytes(self.broker.limits.handshake_bytes);
+            self.warn_because(id, "limits.handshake_bytes", &too_long);
+        }
+        self.broker
+            .debug(id, || Because::Asked(head, refusal).to_string());
+    }
+
+    fn on_upgrade(&mut self, id: SlotId, upgrade: Upgrade, head: &[u8], early: &mut [u8]) {
+        self.upgrade(id, &upgrade, head, early);
+    }
+
+    fn on_waiting_part(&mut self, id: SlotId, input: &mut [u8]) {
+        self.received_answer(id, input);
+    }
+
+    /// What an engine says before it ends is read first.
+    fn ends_waiting(&self) -> bool {
+        false
+    }
+
+    fn on_payload(&mut self, id: SlotId, payload: Payload<'_>) {
+        self.hear(id, payload);
+        self.carry_out();
+    }
+
+    fn on_broken(&mut self, id: SlotId, error: &ConnectionError) {
+        let because = Because::Broken(error, "limits.call_bytes");
+        let reason = match error {
+            ConnectionError::TooBig { .. } => {
+                self.warn_because(id, "limits.call_bytes", &because);
+                format!("limits.call_bytes: {error}")
+            }
+            _ => {
+                self.broker.debug(id, || because.to_string());
+                error.to_string()
+            }
+        };
+        self.close_with(id, close_frame(Some(error.close_code()), &reason));
+    }
+
+    fn have_read(&mut self, id: SlotId, is_whole: bool) {
+        self.peers.count_partial(id, is_whole);
+        self.end_oldest_partial();
+    }
+
+    fn send_pong(&mut self, id: SlotId, pong: Vec<u8>) {
+        self.broker.members.send_control(id, &pong);
+    }
+
+    fn begin_close(&mut self, id: SlotId, last: Vec<u8>) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.phase = Phase::Closing;
+        }
+        self.peers.count(id);
+        self.peers.count_partial(id, true);
+        self.broker.members.send_last(id, &last);
+        self.forget(id);
+    }
+
+    fn end(&mut self, id: SlotId) {
+        self.broker.debug(id, || "is gone".to_owned());
+        self.forget(id);
+        self.peers.remove(id, self.poll.registry());
+        self.broker.remove(id);
+        self.count_sockets();
+    }
+
+    fn on_overdue(&mut self, id: SlotId) {
+        let Some(peer) = self.peers.get(id) else {
+            return;
+        };
+        if matches!(peer.phase, Phase::Head(_)) {
+            let late = Because::HeadTime(self.broker.limits.handshake_ms);
+            self.warn_because(id, "limits.handshake_ms", &late);
+            self.end(id);
+        } else if peer.is_dialling() {
+            self.end_link(id, "it does not answer");
+        }
+    }
+}

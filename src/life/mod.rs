@@ -1,0 +1,416 @@
+//! One life of a socket, for both ports: its request, its frames, its turn to be read, its end. What stands
+//! behind it, a subscriber's joins or an SDK worker's calls, is [`Sockets`]' to say.
+//!
+//! ```text
+//! Head ──► Waits ──► Open ──► Closing      Head: the request is not whole
+//!   │        │                   ▲         Waits: somebody's word on it is waited for
+//!   └────────┴───────────────────┘         Open: frames come and go
+//! ```
+//! No socket, poll or clock: bytes are handed in as they stand between the socket, or what lies over it,
+//! and the frames. May not know what a message says.
+
+mod phase;
+mod turn;
+mod words;
+
+pub use phase::{Head, Phase};
+pub use turn::{Schedule, Turn};
+pub use words::Because;
+
+use crate::id::SlotId;
+use crate::protocol::connection::{ConnectionError, Event, Flow, Payload, Sender, pong_frame};
+use crate::protocol::handshake::{self, Port, Refusal, Upgrade};
+use crate::reading::Received;
+use crate::time::{LINGER, Now};
+
+/// What of a socket is its life.
+pub struct Life<'a, S, W> {
+    /// The socket, or what lies over it: what it gives is plain.
+    pub socket: &'a mut S,
+    /// How far it is.
+    pub phase: &'a mut Phase<W>,
+    /// Whether it is to be read.
+    pub turn: &'a mut Turn,
+}
+
+/// What there is to read for a socket whose turn it is.
+pub enum Reading<'a, S> {
+    /// What it has kept since a pause: [`Sockets::received`] goes on with it.
+    Kept,
+    /// What stands in the socket.
+    Socket(&'a mut S),
+    /// Nothing.
+    Nothing,
+}
+
+/// The sockets of one port, and what stands behind them. The methods with a body are the life that all
+/// sockets share; the others say what it means here.
+pub trait Sockets {
+    /// What bytes are read from.
+    type Socket;
+    /// What is kept of a request while somebody's word on it is waited for.
+    type Waits;
+    /// Which port it is.
+    const PORT: Port;
+
+    /// The socket of that name, while it is there.
+    fn life(&mut self, id: SlotId) -> Option<Life<'_, Self::Socket, Self::Waits>>;
+    /// Whose turn it is, and who has had its time.
+    fn schedule(&mut self) -> &mut Schedule;
+    /// The turn's one look at the clocks.
+    fn clocks(&self) -> Now;
+    /// Whether the socket is to be left unread for now.
+    fn is_held(&mut self, id: SlotId) -> bool;
+    /// How long a head may be.
+    fn head_bytes_max(&self) -> usize;
+    /// Whose frames come from it, and how long a message may be.
+    fn message_limit(&mut self, id: SlotId) -> (Sender, usize);
+
+    /// More of the head has come, and it is not whole.
+    fn on_head_part(&mut self, id: SlotId);
+    /// The head is refused; the answer follows.
+    fn on_head_refused(&mut self, id: SlotId, head: &[u8], refusal: Refusal);
+    /// The head is in order. `early`: what has come behind it.
+    fn on_upgrade(&mut self, id: SlotId, upgrade: Upgrade, head: &[u8], early: &mut [u8]);
+    /// Something has come while a word is waited for.
+    fn on_waiting_part(&mut self, _id: SlotId, _input: &mut [u8]) {}
+    /// The end has come while a word is waited for. True: nobody is there for it any more.
+    fn ends_waiting(&self) -> bool;
+    /// A whole message.
+    fn on_payload(&mut self, id: SlotId, payload: Payload<'_>);
+    /// What came is too much, or no WebSocket: it is to be closed.
+    fn on_broken(&mut self, id: SlotId, error: &ConnectionError);
+    /// Frames were read. `is_whole`: a message among them was.
+    fn have_read(&mut self, _id: SlotId, _is_whole: bool) {}
+    /// The answer to a ping is to be sent, before anything else that may wait.
+    fn send_pong(&mut self, id: SlotId, pong: Vec<u8>);
+    /// Nothing is heard any more: what stands behind it ends, and `last` is sent.
+    fn begin_close(&mut self, id: SlotId, last: Vec<u8>);
+    /// The socket has ended, or is to end without a word.
+    fn end(&mut self, id: SlotId);
+    /// No whole head, or no word on it, has come in its time.
+    fn on_overdue(&mut self, id: SlotId);
+
+    /// The poll says that bytes, or the end, are there.
+    fn has_bytes(&mut self, id: SlotId, ends: bool) {
+        let given_up = ends && self.ends_waiting();
+        if let Some(life) = self.life(id) {
+            life.turn.unread.is_told(ends);
+            match life.phase {
+                Phase::Waits(_) if given_up => self.end(id),
+                _ => self.queue(id),
+            }
+        }
+    }
+
+    /// Queues the socket to be read in its turn, unless it is held.
+    fn queue(&mut self, id: SlotId) {
+        if self.is_held(id) {
+            return;
+        }
+        if let Some(Life { phase, turn, .. }) = self.life(id)
+            && turn.may_be_queued(phase.is_paused())
+        {
+            self.schedule().readable.push_back(id);
+        }
+    }
+
+    /// The next socket to be read, of the first `left` in the queue; one that is held has to wait.
+    fn next_readable(&mut self, left: &mut usize) -> Option<SlotId> {
+        while *left > 0
+            && let Some(id) = self.schedule().readable.pop_front()
+        {
+            *left -= 1;
+            if let Some(life) = self.life(id) {
+                life.turn.is_queued = false;
+                if !self.is_held(id) {
+                    return Some(id);
+                }
+            }
+        }
+        None
+    }
+
+    /// What is to be done for a socket whose turn it is to be read.
+    fn reading_of(&mut self, id: SlotId) -> Reading<'_, Self::Socket> {
+        match self.life(id) {
+            // What the connection has kept since a pause comes first.
+            Some(Life { phase, .. }) if phase.is_paused() => Reading::Kept,
+            Some(Life { turn, socket, .. }) if turn.unread.is_there() => Reading::Socket(socket),
+            _ => Reading::Nothing,
+        }
+    }
+
+    /// What a read of the socket gave.
+    fn was_read(&mut self, id: SlotId, received: &Received) {
+        if let Some(life) = self.life(id) {
+            life.turn.unread.was_read(received);
+        }
+    }
+
+    /// These bytes came from that socket: what they were is used up. With none it goes on after a pause.
+    fn received(&mut self, id: SlotId, input: &mut [u8]) {
+        match self.life(id).map(|life| life.phase) {
+            Some(Phase::Head(_)) => self.received_head(id, input),
+            Some(Phase::Open(_)) => self.received_frames(id, input),
+            Some(Phase::Waits(_)) => self.on_waiting_part(id, input),
+            Some(Phase::Closing) | None => {}
+        }
+    }
+
+    /// A part of the request.
+    fn received_head(&mut self, id: SlotId, input: &mut [u8]) {
+        let limit = self.head_bytes_max();
+        let Some(Life { phase, .. }) = self.life(id) else {
+            return;
+        };
+        let Phase::Head(head) = phase else {
+            return;
+        };
+        // Nearly always the head comes whole, and is read where it lies.
+        let in_pieces = !head.bytes.is_empty();
+        if in_pieces {
+            head.bytes.extend_from_slice(input);
+        }
+        let bytes = if in_pieces { &head.bytes } else { &*input };
+        match head.reader.read(Self::PORT, bytes, limit) {
+            handshake::Head::Incomplete => {
+                if !in_pieces {
+                    head.bytes.extend_from_slice(input);
+                }
+                self.on_head_part(id);
+            }
+            handshake::Head::Refused(refusal) => {
+                let kept = std::mem::take(&mut head.bytes);
+                let head = if in_pieces { &kept } else { &*input };
+                self.on_head_refused(id, head, refusal);
+                self.refuse(id, refusal);
+            }
+            handshake::Head::Upgrade(upgrade) => {
+                let mut kept = std::mem::take(&mut head.bytes);
+                let bytes = if in_pieces { &mut kept } else { input };
+                let (head, early) = bytes.split_at_mut(upgrade.consumed);
+                self.on_upgrade(id, upgrade, head, early);
+            }
+        }
+    }
+
+    /// Answers the request, and ends.
+    fn refuse(&mut self, id: SlotId, refusal: Refusal) {
+        let answer = refusal.response(Self::PORT, self.clocks().wall);
+        self.close_with(id, answer);
+    }
+
+    /// Frames, or parts of such.
+    fn received_frames(&mut self, id: SlotId, input: &mut [u8]) {
+        let (sender, limit) = self.message_limit(id);
+        let Some(Life { phase, .. }) = self.life(id) else {
+            return;
+        };
+        let Phase::Open(open) = phase else {
+            return;
+        };
+        // Taken out while its messages are served: they may close it.
+        let mut open = std::mem::take(open);
+        let mut is_whole = false;
+        let received = open.receive_from(sender, input, limit, &mut |event| {
+            is_whole |= matches!(event, Event::Message(_));
+            self.on_event(id, event)
+        });
+        if let Err(error) = received {
+            self.on_broken(id, &error);
+        }
+        if let Some(Life { phase, .. }) = self.life(id)
+            && let Phase::Open(place) = phase
+        {
+            *place = open;
+        }
+        self.have_read(id, is_whole);
+    }
+
+    /// What one frame means for the connection.
+    fn on_event(&mut self, id: SlotId, event: Event<'_>) -> Flow {
+        match event {
+            Event::Message(payload) => self.on_payload(id, payload),
+            Event::Ping(payload) => self.send_pong(id, pong_frame(payload)),
+            Event::Pong => {}
+            Event::Close(reply) => self.close_with(id, reply.frame()),
+        }
+        match self.is_held(id) {
+            true => Flow::Pause,
+            false => Flow::Continue,
+        }
+    }
+
+    /// Sends `last` and ends the connection: once it is sent, or a while later.
+    fn close_with(&mut self, id: SlotId, last: Vec<u8>) {
+        let until = self.clocks().monotonic + LINGER;
+        let life = self.life(id);
+        if life.is_none_or(|life| matches!(life.phase, Phase::Closing)) {
+            return;
+        }
+        self.begin_close(id, last);
+        self.schedule().closing.push(until, id);
+    }
+
+    /// Ends what has had its time: sockets without a head or a word on it, and closing ones.
+    fn end_overdue_sockets(&mut self) {
+        let now = self.clocks().monotonic;
+        while let Some(id) = self.schedule().handshakes.pop_due(now) {
+            self.on_overdue(id);
+        }
+        while let Some(id) = self.schedule().closing.pop_due(now) {
+            self.end(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::connection::{Connection, push_masked_text};
+
+    /// One socket, and what it has brought about.
+    #[derive(Default)]
+    struct One {
+        phase: Phase<()>,
+        turn: Turn,
+        schedule: Schedule,
+        socket: (),
+        is_held: bool,
+        heard: Vec<String>,
+        last: Vec<u8>,
+    }
+
+    const ID: SlotId = SlotId {
+        slot: 0,
+        generation: 0,
+    };
+
+    impl Sockets for One {
+        type Socket = ();
+        type Waits = ();
+        const PORT: Port = Port::Stream;
+
+        fn life(&mut self, _: SlotId) -> Option<Life<'_, (), ()>> {
+            Some(Life {
+                socket: &mut self.socket,
+                phase: &mut self.phase,
+                turn: &mut self.turn,
+            })
+        }
+        fn schedule(&mut self) -> &mut Schedule {
+            &mut self.schedule
+        }
+        fn clocks(&self) -> Now {
+            Now::read()
+        }
+        fn is_held(&mut self, _: SlotId) -> bool {
+            self.is_held
+        }
+        fn head_bytes_max(&self) -> usize {
+            1000
+        }
+        fn message_limit(&mut self, _: SlotId) -> (Sender, usize) {
+            (Sender::Client, 10)
+        }
+        fn on_head_part(&mut self, _: SlotId) {
+            self.heard.push("a part".to_owned());
+        }
+        fn on_head_refused(&mut self, _: SlotId, head: &[u8], refusal: Refusal) {
+            self.heard.push(Because::Asked(head, refusal).to_string());
+        }
+        fn on_upgrade(&mut self, id: SlotId, _: Upgrade, _: &[u8], early: &mut [u8]) {
+            self.phase = Phase::Open(Connection::default());
+            self.received(id, early);
+        }
+        fn ends_waiting(&self) -> bool {
+            true
+        }
+        fn on_payload(&mut self, _: SlotId, payload: Payload<'_>) {
+            if let Payload::Text(text) = payload {
+                self.heard.push(text.to_owned());
+                self.is_held = text == "hold";
+            }
+        }
+        fn on_broken(&mut self, id: SlotId, error: &ConnectionError) {
+            let because = Because::Broken(error, "the limit").to_string();
+            self.close_with(id, because.into_bytes());
+        }
+        fn send_pong(&mut self, _: SlotId, pong: Vec<u8>) {
+            self.last = pong;
+        }
+        fn begin_close(&mut self, _: SlotId, last: Vec<u8>) {
+            self.phase = Phase::Closing;
+            self.last = last;
+        }
+        fn end(&mut self, _: SlotId) {
+            self.heard.push("the end".to_owned());
+        }
+        fn on_overdue(&mut self, _: SlotId) {}
+    }
+
+    fn text(text: &str) -> Vec<u8> {
+        let mut frame = Vec::new();
+        push_masked_text(&mut frame, text.as_bytes(), [1, 2, 3, 4], true, true);
+        frame
+    }
+
+    const HEAD: &[u8] =
+        b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+    #[test]
+    fn a_request_that_is_cut_anywhere_opens_and_what_comes_behind_it_is_heard() {
+        for cut in 0..HEAD.len() {
+            let mut one = One::default();
+            let mut rest = [&HEAD[cut..], &text("behind")].concat();
+            one.received(ID, &mut HEAD[..cut].to_vec());
+            one.received(ID, &mut rest);
+            assert_eq!(one.heard.last().unwrap(), "behind", "{cut}");
+        }
+    }
+
+    #[test]
+    fn who_is_held_keeps_what_came_and_is_queued_once_when_it_is_not() {
+        let mut one = One::default();
+        one.received(ID, &mut HEAD.to_vec());
+        one.received(ID, &mut [text("hold"), text("later")].concat());
+        one.has_bytes(ID, false);
+        assert_eq!((&*one.heard[0], one.schedule.readable.len()), ("hold", 0));
+        one.is_held = false;
+        one.queue(ID);
+        one.queue(ID);
+        assert_eq!(one.next_readable(&mut 2), Some(ID));
+        assert!(one.next_readable(&mut 2).is_none(), "it stood there once");
+        assert!(matches!(one.reading_of(ID), Reading::Kept));
+        one.received(ID, &mut []);
+        assert_eq!(one.heard[1], "later");
+        assert!(matches!(one.reading_of(ID), Reading::Socket(_)));
+    }
+
+    #[test]
+    fn what_is_too_long_closes_once_and_nothing_is_heard_after() {
+        let mut one = One::default();
+        one.received(ID, &mut HEAD.to_vec());
+        one.received(ID, &mut [text("more than ten"), text("x")].concat());
+        let why = String::from_utf8(std::mem::take(&mut one.last)).unwrap();
+        assert!(why.starts_with("is closed with 1009") && why.ends_with("(the limit)"));
+        one.close_with(ID, b"again".to_vec());
+        one.received(ID, &mut text("x"));
+        assert!(one.last.is_empty() && one.heard.is_empty());
+        assert_eq!(one.schedule.closing.len(), 1);
+    }
+
+    #[test]
+    fn who_goes_while_a_word_on_it_is_waited_for_has_gone() {
+        let mut one = One {
+            phase: Phase::Waits(Box::new(())),
+            ..One::default()
+        };
+        one.has_bytes(ID, false);
+        assert!(one.heard.is_empty());
+        one.has_bytes(ID, true);
+        assert_eq!(one.heard, ["the end"]);
+    }
+}

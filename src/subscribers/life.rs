@@ -1,0 +1,123 @@
+//! What the life of a socket means on the stream port.
+//!
+//! May not know what a message asks for.
+
+use crate::fanout::Connections as _;
+use crate::id::SlotId;
+use crate::life::{Life, Schedule, Sockets};
+use crate::protocol::connection::{ConnectionError, Payload, Sender};
+use crate::protocol::handshake::{Port, Refusal, Upgrade};
+use crate::time::Now;
+
+use super::Subscribers;
+use super::admission::{Admission, Failure};
+use super::connections::{Asking, Phase, Socket};
+use super::notes::{Limit, What, asks};
+
+impl<S: Socket> Sockets for Subscribers<S> {
+    type Socket = S;
+    type Waits = Asking;
+    const PORT: Port = Port::Stream;
+
+    fn life(&mut self, id: SlotId) -> Option<Life<'_, S, Asking>> {
+        let connection = self.connections.get_mut(id)?;
+        Some(Life {
+            socket: &mut connection.socket,
+            phase: &mut connection.phase,
+            turn: &mut connection.turn,
+        })
+    }
+
+    fn schedule(&mut self) -> &mut Schedule {
+        &mut self.schedule
+    }
+
+    fn clocks(&self) -> Now {
+        self.now
+    }
+
+    fn is_held(&mut self, id: SlotId) -> bool {
+        let connection = self.connections.get(id);
+        connection.is_none_or(|connection| connection.is_held(&self.bounds))
+    }
+
+    fn head_bytes_max(&self) -> usize {
+        self.limits.handshake_bytes
+    }
+
+    fn message_limit(&mut self, _id: SlotId) -> (Sender, usize) {
+        (Sender::Client, self.limits.message_bytes)
+    }
+
+    fn on_head_part(&mut self, id: SlotId) {
+        self.recount_head(id);
+    }
+
+    fn on_head_refused(&mut self, id: SlotId, head: &[u8], refusal: Refusal) {
+        self.note_head(id, head, refusal);
+    }
+
+    fn on_upgrade(&mut self, id: SlotId, upgrade: Upgrade, head: &[u8], early: &mut [u8]) {
+        let admission = self.admit(id, head, upgrade.origin.as_deref());
+        self.note(id, || asks(head, admission.told()));
+        match admission {
+            Admission::Open => {
+                self.open(id, &upgrade, Default::default());
+                self.received_frames(id, early);
+            }
+            Admission::Asked => self.wait_for_auth(id, upgrade, (head.len(), early)),
+            Admission::Refused(refusal) => self.refuse(id, refusal),
+            Admission::Gone => self.ended(id),
+        }
+    }
+
+    fn ends_waiting(&self) -> bool {
+        true
+    }
+
+    fn on_payload(&mut self, id: SlotId, payload: Payload<'_>) {
+        self.on_message(id, payload);
+    }
+
+    fn on_broken(&mut self, id: SlotId, error: &ConnectionError) {
+        let code = error.close_code();
+        if let ConnectionError::TooBig { .. } = error {
+            self.note_limit(id, Limit::MessageBytes, || What::Closed(*error));
+            return self.close(id, code, "limits.message_bytes");
+        }
+        self.note(id, || What::Closed(*error));
+        self.close(id, code, &error.to_string());
+    }
+
+    fn send_pong(&mut self, id: SlotId, pong: Vec<u8>) {
+        if let Some((reader, _)) = self.connections.parts(id) {
+            reader.push_pong(pong.into_boxed_slice());
+            self.queue_write(id);
+        }
+    }
+
+    fn begin_close(&mut self, id: SlotId, last: Vec<u8>) {
+        self.change_phase(id, Phase::Closing);
+        self.end_subscriptions(id);
+        if let Some((reader, _)) = self.connections.parts(id) {
+            reader.push_last(last.into_boxed_slice());
+        }
+        self.queue_write(id);
+    }
+
+    fn end(&mut self, id: SlotId) {
+        self.ended(id);
+    }
+
+    fn on_overdue(&mut self, id: SlotId) {
+        self.forget_head(id);
+        match self.connections.get(id).map(|connection| &connection.phase) {
+            Some(Phase::Head(_)) => {
+                self.note_limit(id, Limit::HeadTime, || What::Limit(Limit::HeadTime));
+                self.ended(id);
+            }
+            Some(Phase::Waits(_)) => self.auth_fails(id, Failure::Overdue),
+            _ => {}
+        }
+    }
+}
