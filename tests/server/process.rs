@@ -590,6 +590,10 @@ fn whom_a_function_or_an_origin_keeps_out_is_told_with_its_cause() {
         json!({"type": "registerfunction", "id": "letIn"}).to_string(),
     ))
     .unwrap();
+    // Another thread asks for the function: it is there once what was said behind it is answered.
+    sdk.send(Message::text(json!({"type": "ping"}).to_string()))
+        .unwrap();
+    assert!(sdk.read().unwrap().to_text().unwrap().contains("pong"));
     for word in [
         json!({"result": {"unauthorized": true}}),
         json!({"result": 5}),
