@@ -36,7 +36,7 @@ Settings:
   In the file, under the entry `name: iii-stream`: `config` holds what an iii engine reads too
   (port, host, auth_function, adapter), `server` what is ours (engine, threads, pin, backlog,
   auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins,
-  worker_origins, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, redis,
+  worker_origins, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, log, redis,
   limits). `iii-stream check` lists them all.
   ${NAME:default} in the file is filled in from the environment.
 
@@ -47,11 +47,11 @@ Variables, as an engine gives them; a flag wins over each:
 
 Log:
   On stderr. RUST_LOG=debug shows who connects, joins, leaves, registers and is refused;
-  RUST_LOG=warn only what is wrong. Lines that nobody reads in time are lost and counted.
+  RUST_LOG=warn only what is wrong; it wins over server.log.level. Lines that nobody reads in time are lost and counted.
 
 Signals:
-  SIGTERM, SIGINT: close all sockets and end; a second one ends at once. SIGHUP: taken, nothing is
-  read again yet. SIGUSR1, SIGUSR2: passed over.
+  SIGTERM, SIGINT: close all sockets and end; a second one ends at once. SIGHUP: read the settings
+  again, as `iii-stream reload` does. SIGUSR1, SIGUSR2: passed over.
 
 Exit codes:
   0   stopped by SIGTERM or SIGINT; check found no fault; the command did its work
@@ -139,6 +139,19 @@ Examples:
   iii-stream doctor --json | jq '.checks[] | select(.state != \"ok\")'
 
 Exit codes: 0 nothing is bad, 1 something is, 2 wrong arguments";
+
+const RELOAD: &str = "\
+Examples:
+  iii-stream reload
+  iii-stream reload --pid $MAINPID        ExecReload= of a unit of systemd
+
+SIGHUP does the same, and the log tells. What takes effect: limits (but for those of mailboxes),
+allowed_origins, worker_origins, auth_failure, auth_timeout_ms, join_required, join_failure, log.level.
+Anything else is named and waits for the next start. A file with a fault changes nothing. The server is
+found by a Unix socket without a file, and answers its own user and root.
+
+Exit codes: 0 what can take effect does, 1 a fault, and nothing is changed, or no server was found, 2
+wrong arguments";
 
 /// Real-time streams and presence for very many subscribers: a drop-in server for the streams
 /// worker of an iii engine.
@@ -310,6 +323,19 @@ pub enum Command {
         /// One JSON object in place of lines
         #[arg(long)]
         json: bool,
+    },
+    /// Have a server that runs on this machine read its settings again; tell what takes effect
+    #[command(after_help = RELOAD)]
+    Reload {
+        /// Which one, by its process, where several run
+        #[arg(long, value_name = "PID")]
+        pid: Option<i32>,
+        /// One JSON object in place of lines
+        #[arg(long)]
+        json: bool,
+        /// How long to wait for the answer
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+        timeout: Duration,
     },
     /// Print what packages ship
     #[command(hide = true)]

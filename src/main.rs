@@ -1,28 +1,24 @@
 //! The process: arguments → Config → Server::start → wait → exit code.
 
 mod command;
+#[path = "main/logging.rs"]
+mod logging;
+#[path = "main/reload.rs"]
+mod reload;
+#[path = "main/serve.rs"]
+mod serve;
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
 
-use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use command::call::Call;
 use command::doctor::Start;
 use command::watch::Watch;
 use command::{Looks, complain, data, say};
-use iii_stream::cli::{self, Cli, Command, Print};
-use iii_stream::config::{self, Config, Fault, Sources};
-use iii_stream::log::{self, Lines, counted};
-use iii_stream::server::{self, Options, Server};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
-use signal_hook::iterator::Signals;
-use tracing_subscriber::EnvFilter;
+use iii_stream::cli::{Cli, Command, Print};
+use iii_stream::config::{self, Fault, Sources};
+use iii_stream::server;
 
 /// Clap ends the process itself: 0 after help and version, 2 on wrong arguments.
 fn main() -> ExitCode {
@@ -111,17 +107,18 @@ fn main() -> ExitCode {
             Print::Completions { shell } => command::print::completions(shell, Cli::command()),
             Print::Man { command } => command::print::man(command.as_deref(), Cli::command()),
         }),
-        None | Some(Command::Serve { .. }) => match config::load(&sources) {
-            Ok(mut config) => {
-                let lowered = server::fit_open_files(&mut config);
-                config.warnings.extend(lowered);
-                or_fault(serve(&config))
-            }
-            Err(faults) => {
-                show(&faults);
+        Some(Command::Reload { pid, json, timeout }) => {
+            or_fault(command::reload::reload(pid, json, timeout))
+        }
+        None | Some(Command::Serve { .. }) => {
+            let reading = serve::read(&sources);
+            if reading.faults.is_empty() {
+                or_fault(serve::serve(&sources, reading))
+            } else {
+                show(&reading.faults);
                 ExitCode::FAILURE
             }
-        },
+        }
     }
 }
 
@@ -172,102 +169,8 @@ fn line_of(error: &anyhow::Error) -> String {
     line
 }
 
-/// Serves until a signal ends it. A second one ends it at once, as does one that comes while it starts.
-fn serve(config: &Config) -> anyhow::Result<ExitCode> {
-    start_log().context("cannot start a thread for the log")?;
-    server::end_process_on_panic();
-    // Taken before the next thread starts, so that a signal that comes early is not lost.
-    let signals = signals().context("cannot listen for signals")?;
-    match &config.file {
-        Some(file) => tracing::info!("iii-stream {} starts with {file}", cli::VERSION),
-        None => tracing::info!("iii-stream {} starts with no config file", cli::VERSION),
-    }
-    config
-        .notices
-        .iter()
-        .for_each(|notice| tracing::info!("{notice}"));
-    config
-        .warnings
-        .iter()
-        .for_each(|warning| tracing::warn!("{warning}"));
-    let (tell, told) = channel();
-    let serves = Arc::new(AtomicBool::new(false));
-    let is_first = Arc::clone(&serves);
-    std::thread::spawn(move || hear_signals(signals, &is_first, &tell));
-    let options = Options {
-        serves,
-        ..Options::default()
-    };
-    let server = Server::start(config, options)?;
-    let signal = told.recv().context("nobody listens for signals")?;
-    tracing::info!(
-        "{signal}: closing {} within {:?}, calls under way have {:?}; a second signal ends at once",
-        counted(server.sockets_len(), "socket"),
-        server.drain_for(),
-        Duration::from_millis(config.drain_ms)
-    );
-    server.drain();
-    tracing::info!("ended");
-    log::flush();
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Takes those that mean something here. Those that others send to have logs or settings read again,
-/// or to be told something, would end the process by default; a file that reaches its limit is a write
-/// that fails. Signals that stop a process, dump it or limit its time stay what they are.
-fn signals() -> std::io::Result<Signals> {
-    let passed_over = Arc::new(AtomicBool::new(false));
-    for signal in [SIGXFSZ, SIGUSR1, SIGUSR2] {
-        signal_hook::flag::register(signal, Arc::clone(&passed_over))?;
-    }
-    Signals::new([SIGTERM, SIGINT, SIGHUP])
-}
-
-/// The thread's life.
-fn hear_signals(mut signals: Signals, is_first: &AtomicBool, tell: &Sender<&'static str>) {
-    for signal in signals.forever() {
-        let name = match signal {
-            SIGHUP => {
-                tracing::info!(
-                    "SIGHUP: nothing is read again yet; a change of the settings takes a restart"
-                );
-                continue;
-            }
-            SIGINT => "SIGINT",
-            _ => "SIGTERM",
-        };
-        // While it starts nothing was promised to anybody, and whatever is being read stays as it is.
-        if !is_first.swap(false, Ordering::AcqRel) || tell.send(name).is_err() {
-            tracing::info!("{name}: ended at once");
-            log::end_process(0);
-        }
-    }
-}
-
-/// Human lines on stderr, at `info` or as `RUST_LOG` says. Nobody waits for whoever reads them.
-fn start_log() -> std::io::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let has_colour = std::env::var_os("NO_COLOR").is_none() && std::io::stderr().is_terminal();
-    let lines = Lines::start(std::io::stderr(), |lost| {
-        tracing::warn!(
-            "{} of the log were lost: nobody read them in time",
-            counted(lost as usize, "line")
-        );
-    })?;
-    lines.install();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(false)
-        .with_ansi(has_colour)
-        .with_writer(move || lines.clone())
-        .log_internal_errors(false)
-        .init();
-    Ok(())
-}
-
 fn check(sources: &Sources<'_>, json: bool) -> anyhow::Result<ExitCode> {
-    let mut reading = config::read(sources);
-    reading.fit(server::fit_open_files);
+    let mut reading = serve::read(sources);
     // Of settings that are at fault the defaults are in force.
     if reading.faults.is_empty()
         && let Err(error) = server::check_cores(&reading.config)

@@ -10,7 +10,7 @@
 //! `command`, what the program does beside serving, stands beside `server` and does not name it.
 //! `life`, what both ports make of a socket, stands beside `shard` and `fanout`; it has no I/O either.
 //! `config` stands there, too: its settings are made of what `protocol` goes by. Beside
-//! `id` at the end stand `chance`, `log`, `machine`, `metrics`, `reading` and `time`: they name nothing of ours, and all may
+//! `id` at the end stand `chance`, `control`, `log`, `machine`, `metrics`, `reading` and `time`: they name nothing of ours, and all may
 //! use them.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may")]
@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Who may be named by whom: only what has a higher number, and itself.
-const LAYERS: [(&str, u32); 25] = [
+const LAYERS: [(&str, u32); 26] = [
     ("main", 0),
     ("command", 1),
     ("cli", 1),
@@ -42,6 +42,7 @@ const LAYERS: [(&str, u32); 25] = [
     ("id", 8),
     ("config", 5),
     ("chance", 8),
+    ("control", 8),
     ("log", 8),
     ("machine", 8),
     ("metrics", 8),

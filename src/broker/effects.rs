@@ -2,6 +2,7 @@
 //! stands in `outgoing`.
 
 use crate::id::SlotId;
+use crate::protocol::origin::OriginRule;
 use crate::protocol::rbac::Access;
 
 /// One thing that the shell has to do.
@@ -12,6 +13,8 @@ pub enum Effect {
     End(SlotId),
     /// The auth function lets it in, to do so much.
     Admit(SlotId, Access),
+    /// From now on pages of these may connect where there are no rules.
+    Origins(Vec<OriginRule>),
 }
 
 /// What the shell has still to do.

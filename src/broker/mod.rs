@@ -27,6 +27,7 @@ mod reattach;
 mod registry;
 mod renamed;
 mod rules;
+mod settings;
 mod steps;
 mod target;
 mod triggers;
@@ -164,10 +165,6 @@ impl Broker {
     pub fn new(parts: Parts) -> Broker {
         let settings = parts.settings;
         let workers = parts.ports.to_commands.len();
-        let mut join_required = PersistentSet::default();
-        for stream in settings.join_required {
-            join_required.insert(stream.into());
-        }
         let triggers = Triggers::new(&settings.limits);
         let known_as = parts.known_as;
         let mut broker = Broker {
@@ -185,7 +182,7 @@ impl Broker {
             ended: VecDeque::new(),
             present: Present::default(),
             auth: settings.auth,
-            join_required,
+            join_required: settings::names(settings.join_required),
             refuses_failed_joins: settings.refuses_failed_joins,
             attached: known_as.map(|known_as| Box::new(Attached::new(known_as))),
             deciding: Named::default(),
@@ -249,6 +246,7 @@ impl Broker {
                 leaves,
                 more,
             } => self.settle_leaves(worker, leaves, more),
+            ToEngine::Settings(settings) => self.take_settings(&settings),
         }
     }
 

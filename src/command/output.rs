@@ -5,7 +5,7 @@
 use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
-use iii_stream::log;
+use iii_stream::log::{self, steers};
 
 /// The command's own output. Who reads only its beginning is no error.
 pub(crate) fn say(text: &str) -> anyhow::Result<()> {
@@ -68,15 +68,6 @@ pub(crate) fn name(name: &str) -> String {
         return name.to_owned();
     }
     json_line(&serde_json::Value::from(name).to_string())
-}
-
-/// Control characters, line breaks of Unicode, and what turns, hides or joins text.
-fn steers(char: char) -> bool {
-    char.is_control()
-        || matches!(char,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn push_escaped(line: &mut String, char: char) {

@@ -1,7 +1,7 @@
 //! Where each key of ours stands, for those who write it elsewhere.
 
 /// The keys by their places.
-const HOMES: [(&str, &[&str]); 7] = [
+const HOMES: [(&str, &[&str]); 8] = [
     ("server", &KEYS_OF_SERVER),
     (
         "server.limits",
@@ -43,6 +43,7 @@ const HOMES: [(&str, &[&str]); 7] = [
         "server.tls or server.worker_tls",
         &["cert", "key", "client_ca", "min_version"],
     ),
+    ("server.log", &["format", "level"]),
     ("server.redis", &["connect_timeout_ms", "in_flight"]),
     ("config", &["port", "host", "auth_function", "adapter"]),
     (
@@ -64,7 +65,7 @@ const HOMES: [(&str, &[&str]); 7] = [
 ];
 
 /// What stands under `server`.
-pub const KEYS_OF_SERVER: [&str; 18] = [
+pub const KEYS_OF_SERVER: [&str; 19] = [
     "engine",
     "threads",
     "pin",
@@ -81,6 +82,7 @@ pub const KEYS_OF_SERVER: [&str; 18] = [
     "acme_port",
     "call_timeout_ms",
     "drain_ms",
+    "log",
     "redis",
     "limits",
 ];

@@ -14,6 +14,7 @@
 //! ```
 
 mod address;
+mod changes;
 mod check;
 mod doubled;
 mod engine;
@@ -22,6 +23,7 @@ mod env;
 mod file;
 mod homes;
 mod keys;
+mod log;
 mod manager;
 mod ports;
 mod quantity;
@@ -42,8 +44,10 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 pub use address::{EngineAddress, without_secrets};
+pub use changes::Change;
 pub use check::{human, json};
 pub use homes::KEYS_OF_SERVER;
+pub use log::{Log, LogFormat, LogLevel};
 pub use quantity::duration;
 pub use redis::{RedisAddress, RedisStore};
 pub use report::{Fault, Setting};
@@ -189,6 +193,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// What is refused, closed or cut off, and from where on.
     pub limits: Limits,
+    /// What the log is like.
+    pub log: Log,
     /// The file that was read, as named. None: no file.
     pub file: Option<String>,
     /// Lines for the log at start, at `warn`.
@@ -220,6 +226,7 @@ impl Default for Config {
             drain_ms: DRAIN_MS,
             store: StoreConfig::Memory,
             limits: Limits::default(),
+            log: Log::default(),
             file: None,
             warnings: Vec::new(),
             notices: Vec::new(),

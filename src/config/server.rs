@@ -59,6 +59,7 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     server.time_ms("call_timeout_ms", &mut config.call_timeout_ms, TIMES_MS);
     server.time_ms("drain_ms", &mut config.drain_ms, TIMES_MS);
 
+    super::log::read(server.section("log"), &mut config.log);
     redis(server.section("redis"), config);
     let limits = &mut config.limits;
     let mut keys = server.section("limits");

@@ -207,6 +207,7 @@ impl Engine {
                     Effect::Close(id, last) => self.close_with(id, last),
                     Effect::End(id) => self.end(id),
                     Effect::Admit(id, access) => self.admit(id, access),
+                    Effect::Origins(origins) => self.origins = origins,
                 }
             }
             for id in self.broker.effects.take_freed() {

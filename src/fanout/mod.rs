@@ -136,6 +136,11 @@ impl Fanout {
         }
     }
 
+    /// What may wait from now on: seen to in the next sweeps.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.bounds = bounds;
+    }
+
     /// Groups with local subscriptions or joins.
     pub fn groups_len(&self) -> usize {
         self.groups.len()

@@ -5,6 +5,7 @@
 //! queue full is lost and counted, and the count is a line of its own once lines go out again. Uses
 //! nothing of ours. May not decide what is said.
 
+mod format;
 mod notes;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
+pub use format::{JsonLines, escaped_fields, steers};
 pub use notes::Notes;
 
 /// Lines that wait; above: they are lost.
@@ -178,7 +180,7 @@ impl fmt::Display for Shown<'_> {
         for (n, char) in self.0.chars().enumerate() {
             match char {
                 _ if n == SHOWN_CHARS_MAX => return f.write_str("…"),
-                char if char.is_control() => write!(f, "{}", char.escape_default())?,
+                char if steers(char) => write!(f, "{}", char.escape_default())?,
                 char => write!(f, "{char}")?,
             }
         }

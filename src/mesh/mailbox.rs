@@ -158,6 +158,11 @@ impl<M: Weigh> Outbox<M> {
         }
     }
 
+    /// The way of another thread to the same mailbox.
+    pub fn again(&self, thread: usize) -> Outbox<M> {
+        Outbox::new(self.address.clone(), thread)
+    }
+
     /// Sends, or keeps for later. The receiver is woken by [`Outbox::flush`].
     pub fn send(&mut self, message: M) {
         if let Err(message) = self.try_send(message) {

@@ -15,11 +15,13 @@
 mod mailbox;
 mod memory;
 mod requests;
+mod settings;
 pub mod wake;
 
 pub use mailbox::{Address, Mailbox, Outbox, Wake, Weigh, mailbox};
 pub use memory::{Estimate, Memory, Pressure};
 pub use requests::{AuthFunction, AuthRequest, AuthVerdict, JoinRequest, Presence};
+pub use settings::{NewSettings, SettingsPorts, value_limits};
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -55,6 +57,8 @@ pub enum ToWorker {
     AuthFunction(Option<AuthFunction>),
     /// The engine has room for so many owed leaves.
     TakeLeaves(usize),
+    /// Settings that were read again.
+    Settings(Arc<NewSettings>),
 }
 
 /// What a worker takes when nothing that follows from it would have to wait.
@@ -90,6 +94,8 @@ pub enum ToEngine {
         /// More are owed.
         more: bool,
     },
+    /// Settings that were read again.
+    Settings(Arc<NewSettings>),
 }
 
 /// What the store thread takes.
@@ -98,6 +104,8 @@ pub enum ToStore {
     Requests(Vec<Request>),
     /// What it had asked of that shard.
     Slice(WorkerId, Slice),
+    /// Settings that were read again.
+    Settings(Arc<NewSettings>),
 }
 
 impl Weigh for ToWorker {
@@ -118,7 +126,8 @@ impl Weigh for ToWorker {
             ToWorker::AuthFunction(Some(function)) => function.id.len(),
             ToWorker::AuthFunction(None)
             | ToWorker::Authenticated(..)
-            | ToWorker::TakeLeaves(_) => 0,
+            | ToWorker::TakeLeaves(_)
+            | ToWorker::Settings(_) => 0,
         }
     }
 }
@@ -140,7 +149,7 @@ impl Weigh for ToEngine {
             ToEngine::Custom(call) => call.input.len(),
             ToEngine::Join(request) => request.presence.held_bytes(),
             ToEngine::Auth(request) => request.input.len(),
-            ToEngine::Owes(_) => 0,
+            ToEngine::Owes(_) | ToEngine::Settings(_) => 0,
             ToEngine::Leaves { leaves, .. } => leaves.iter().map(Presence::held_bytes).sum(),
         }
     }
@@ -151,6 +160,7 @@ impl Weigh for ToStore {
         match self {
             ToStore::Requests(requests) => requests.iter().map(Request::held_bytes).sum(),
             ToStore::Slice(_, slice) => slice.held_bytes(),
+            ToStore::Settings(_) => 0,
         }
     }
 }

@@ -5,6 +5,7 @@
 mod cores;
 mod listeners;
 mod open_files;
+mod reload;
 mod scheduling;
 mod threads;
 mod values;
@@ -23,7 +24,7 @@ use crate::config::{AuthFailure, Config, Limits};
 use crate::engine::{self, Attach, AttachError, Engine};
 use crate::id::WorkerId;
 use crate::log;
-use crate::mesh::{self, Owners, Shared};
+use crate::mesh::{self, Owners, SettingsPorts, Shared};
 use crate::shard::Store;
 use crate::store::files::StoreError;
 use crate::store::redis::RedisError;
@@ -100,6 +101,8 @@ pub struct Server {
     store: Option<JoinHandle<()>>,
     drained: Receiver<WorkerId>,
     drain: Duration,
+    files: OpenFiles,
+    settings_ports: SettingsPorts,
 }
 
 impl Server {
@@ -134,6 +137,7 @@ impl Server {
             limits.mailbox_len,
             limits.mailbox_bytes,
         );
+        let settings_ports = SettingsPorts::beside(&worker_ports[0]);
         let (drained_sender, drained) = crossbeam_channel::bounded(workers);
         let drain = Duration::from_millis(config.drain_ms);
         let engine = Engine::new(engine::Parts {
@@ -188,6 +192,8 @@ impl Server {
             store,
             drained,
             drain,
+            files,
+            settings_ports,
         })
     }
 
@@ -219,6 +225,11 @@ impl Server {
     /// Over how long [`Server::drain`] spreads the ends of subscribers' sockets.
     pub fn drain_for(&self) -> Duration {
         worker::drain_for(self.drain, self.shared.connections_len())
+    }
+
+    /// How long calls under way have at the end.
+    pub fn drain_time(&self) -> Duration {
+        self.drain
     }
 
     /// Stops accepting, answers what is under way, closes every socket with 1012 and ends all

@@ -7,8 +7,8 @@ use mio::Poll;
 use crate::config::{Config, FileStore, Fsync, StoreConfig};
 use crate::id::WorkerId;
 use crate::log::counted;
-use crate::mesh::Owners;
-use crate::shard::{Decides, Shard, Store, ValueLimits};
+use crate::mesh::{Owners, value_limits};
+use crate::shard::{Decides, Shard, Store};
 use crate::store::files::Files;
 use crate::store::redis::Redis;
 
@@ -37,10 +37,7 @@ impl Values {
             (None, StoreConfig::Redis(_)) => Decides::Shared,
             (None, _) => Decides::Owner,
         };
-        let limits = ValueLimits {
-            json_depth: config.limits.json_depth,
-            value_bytes: config.limits.value_bytes,
-        };
+        let limits = value_limits(&config.limits);
         let shard = |worker| Shard::new(WorkerId(worker as u16), decides, limits);
         let mut values = Values {
             shards: (0..workers).map(shard).collect(),

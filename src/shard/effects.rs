@@ -11,7 +11,7 @@ use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 use crate::protocol::input::{StreamFunction, UpdateOp};
 use crate::time::ClockReading;
 
-use super::{Cursor, Decides, Slice, SliceLimits};
+use super::{Cursor, Decides, Slice, SliceLimits, ValueLimits};
 
 /// What a shard asks of the world. The worker performs it in the order of these fields.
 #[derive(Default)]
@@ -486,6 +486,9 @@ pub trait Store: std::marker::Send {
     fn is_done(&self) -> bool {
         true
     }
+
+    /// What holds from now on for values and names that it reads itself.
+    fn set_limits(&mut self, _limits: ValueLimits, _name_bytes: usize) {}
 
     /// Takes the slice that a shard was asked for.
     fn take_slice(&mut self, _shard: WorkerId, _slice: Slice) {}

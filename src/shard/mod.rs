@@ -119,6 +119,11 @@ const HELD_LEN_MAX: usize = 16 * 1024;
 const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 impl Shard {
+    /// What holds from now on for values that an update makes.
+    pub fn set_limits(&mut self, limits: ValueLimits) {
+        self.limits = limits;
+    }
+
     /// The shard of that worker.
     pub fn new(worker: WorkerId, decides: Decides, limits: ValueLimits) -> Shard {
         let groups = Groups::default();

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
-use crate::mesh::{StorePorts, ToStore, ToWorker, store_thread};
+use crate::mesh::{StorePorts, ToStore, ToWorker, store_thread, value_limits};
 use crate::net::{self, Ready};
 use crate::shard::{Learned, Store};
 use crate::time::TurnClock;
@@ -100,6 +100,10 @@ fn serve_mailbox(store: &mut dyn Store, ports: &mut StorePorts) -> bool {
             ToStore::Requests(batch) if requests.is_empty() => requests = batch,
             ToStore::Requests(batch) => requests.extend(batch),
             ToStore::Slice(shard, slice) => store.take_slice(shard, slice),
+            ToStore::Settings(settings) => {
+                let limits = &settings.limits;
+                store.set_limits(value_limits(limits), limits.name_bytes);
+            }
         }
     }
     if taken == 0 {

@@ -31,14 +31,21 @@ struct Tally {
 
 impl HalfOpen {
     pub(super) fn new(limits: &Limits, workers: usize) -> HalfOpen {
-        let share = |limit: usize| limit.div_ceil(workers.max(1)).max(1);
-        HalfOpen {
-            len_max: share(limits.handshakes),
-            bytes_max: share(limits.handshakes_bytes),
+        let mut half_open = HalfOpen {
+            len_max: 0,
+            bytes_max: 0,
             heads: Tally::default(),
             asking: Tally::default(),
             order: VecDeque::new(),
-        }
+        };
+        half_open.set_limits(limits, workers);
+        half_open
+    }
+
+    pub(super) fn set_limits(&mut self, limits: &Limits, workers: usize) {
+        let share = |limit: usize| limit.div_ceil(workers.max(1)).max(1);
+        self.len_max = share(limits.handshakes);
+        self.bytes_max = share(limits.handshakes_bytes);
     }
 
     /// Whether no further upgrade may wait for the auth function.

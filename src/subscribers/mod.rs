@@ -15,6 +15,7 @@ mod joins;
 mod leaves;
 mod life;
 mod notes;
+mod settings;
 mod turns;
 
 use core::net::SocketAddr; // an address is data
@@ -225,6 +226,7 @@ impl<S: Socket> Subscribers<S> {
             }
             ToWorker::Authenticated(id, verdict) => self.authenticated(id, verdict),
             ToWorker::AuthFunction(function) => self.auth = function.map(Auth::from),
+            ToWorker::Settings(settings) => self.take_settings(&settings),
         }
     }
 

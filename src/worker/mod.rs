@@ -223,6 +223,9 @@ impl Worker {
             let Some(message) = self.subscribers.next_message() else {
                 break;
             };
+            if let ToWorker::Settings(settings) = &message {
+                self.words = Words::new(&settings.limits, &settings.allowed_origins);
+            }
             self.subscribers.take(message);
             (taken, spent) = (taken + 1, spent + 1);
         }

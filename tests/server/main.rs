@@ -31,6 +31,7 @@ mod process;
 mod redis;
 mod redis_others;
 mod redis_processes;
+mod reload;
 mod sdks;
 mod store;
 mod taking_over;

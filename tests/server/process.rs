@@ -247,7 +247,7 @@ fn signals_that_ask_for_something_else_end_nothing() {
     }
     for _ in 0..2 {
         process.signal(Signal::HUP);
-        process.line_with("SIGHUP: nothing is read again yet");
+        process.line_with("settings read again: nothing else is in force");
     }
     subscriber(&process);
     process.signal(Signal::TERM);

@@ -160,6 +160,7 @@ impl Engine {
                 assert!(self.open_calls.remove(&reply.call), "one reply a call");
             }
             ToEngine::Fired(_) => {} // the model has seen it as it left the shard
+            ToEngine::Settings(_) => unreachable!("nobody reads settings again"),
             ToEngine::Custom(call) => self.customs.push(call),
             ToEngine::Join(request) => self.joins.push(*request),
             ToEngine::Auth(request) => self.upgrades.push(request),

@@ -188,6 +188,7 @@ pub(crate) fn name(message: &ToEngine) -> &'static str {
         ToEngine::Auth(_) => "an upgrade",
         ToEngine::Owes(_) => "a debt",
         ToEngine::Leaves { .. } => "leaves",
+        ToEngine::Settings(_) => "settings",
     }
 }
 

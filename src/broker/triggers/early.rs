@@ -49,6 +49,11 @@ impl Early {
         }
     }
 
+    pub(in crate::broker) fn set_limits(&mut self, limits: &Limits) {
+        self.len_max = limits.early_triggers;
+        self.bytes_max = limits.early_triggers_bytes;
+    }
+
     /// Whether that worker may register one more, with texts of so many bytes. Err: what it is told.
     pub(in crate::broker) fn check_room(
         &self,

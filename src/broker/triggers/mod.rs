@@ -83,6 +83,10 @@ impl Triggers {
         }
     }
 
+    pub(in crate::broker) fn set_limits(&mut self, limits: &Limits) {
+        self.early.set_limits(limits);
+    }
+
     /// Enters a trigger in place of an older one of its id, which is given back. The error is for
     /// whoever registers it. A worker with rules takes over nobody else's: of its own kind it may
     /// stand over one that does the same, as a program does that has connected again.

@@ -251,6 +251,10 @@ impl Store for Redis {
         Decides::Shared
     }
 
+    fn set_limits(&mut self, limits: ValueLimits, name_bytes: usize) {
+        (self.limits, self.name_bytes) = (limits, name_bytes);
+    }
+
     /// Takes what the shards ask; nothing is sent yet.
     fn serve(&mut self, requests: Vec<Request>, _learned: &mut Vec<Learned>) {
         let until = Instant::now() + self.settings.call_timeout;

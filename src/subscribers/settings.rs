@@ -1,0 +1,29 @@
+//! Settings that were read again while there are subscribers.
+
+use crate::fanout;
+use crate::mesh::{NewSettings, value_limits};
+
+use super::Subscribers;
+use super::connections::Socket;
+
+impl<S: Socket> Subscribers<S> {
+    /// From here on these hold. Who is beyond a limit now stays until it does what the limit is about.
+    pub(super) fn take_settings(&mut self, settings: &NewSettings) {
+        let limits = &settings.limits;
+        self.half_open.set_limits(limits, self.workers_len());
+        self.fanout.set_bounds(fanout::Bounds {
+            reader: limits.behind_bytes,
+            worker: limits.behind_bytes_worker,
+        });
+        self.shard.set_limits(value_limits(limits));
+        self.limits = limits.clone();
+        self.allowed_origins.clone_from(&settings.allowed_origins);
+        if let Some(auth) = &mut self.auth {
+            auth.admits_failures = settings.auth_lets_in;
+        }
+    }
+
+    fn workers_len(&self) -> usize {
+        self.ports.shared.connections.len()
+    }
+}
