@@ -7,7 +7,7 @@ mod document;
 mod sparse;
 
 use self::document::{Kind, Node, Object, SPARSE_BYTES_MIN};
-use self::sparse::Wanted;
+use self::sparse::{Cutter, Wanted};
 use crate::protocol::answer::UpdateError;
 use crate::protocol::input::{AppendPath, UpdateOp, limit_exceeded};
 use crate::protocol::json::number::Number;
@@ -34,27 +34,68 @@ pub struct Updated {
 ///
 /// `old` is the item's value, one checked JSON text. None: the item is missing.
 pub fn apply(old: Option<&str>, ops: &[UpdateOp]) -> Updated {
-    let mut item = Item {
-        root: Node::text(old.unwrap_or("{}").trim_ascii()),
-        is_missing: old.is_none(),
-        wanted: match old {
-            Some(old) if old.len() >= SPARSE_BYTES_MIN => Wanted::of(ops),
-            _ => Wanted::all(),
-        },
-    };
-    let mut errors = Vec::new();
-    for (op_index, op) in ops.iter().enumerate() {
-        match item.apply(op) {
-            Ok(()) => item.is_missing = false,
-            Err(fault) => errors.push(UpdateError {
-                op_index,
-                code: format!("{}.{}", name(op), fault.code),
-                message: fault.message,
-            }),
-        }
+    let mut opening = Opening::of(old, ops);
+    while !opening.go_on(old, usize::MAX) {}
+    opening.apply(old, ops)
+}
+
+/// A value on its way to being opened as far as operations need it, which takes as long as its text does.
+#[derive(Debug)]
+pub struct Opening {
+    wanted: Wanted,
+    /// None: it is short, or is not opened.
+    cutter: Option<Cutter>,
+}
+
+impl Opening {
+    /// For these operations. It is gone on with and applied with the same value and the same ones.
+    pub fn of(old: Option<&str>, ops: &[UpdateOp]) -> Opening {
+        let Some(old) = old.filter(|old| old.len() >= SPARSE_BYTES_MIN) else {
+            return Opening {
+                wanted: Wanted::all(),
+                cutter: None,
+            };
+        };
+        let wanted = Wanted::of(ops);
+        let cutter = (!wanted.is_empty()).then(|| Cutter::new(old.trim_ascii()));
+        Opening { wanted, cutter }
     }
-    let value = item.root.into_json();
-    Updated { value, errors }
+
+    /// Looks at about so many bytes more. True when it is open.
+    pub fn go_on(&mut self, old: Option<&str>, most: usize) -> bool {
+        let text = old.unwrap_or_default().trim_ascii();
+        let cutter = self.cutter.as_mut();
+        cutter.is_none_or(|cutter| cutter.go_on(text, &self.wanted, most))
+    }
+
+    /// As [`apply`] does, once it is open.
+    pub fn apply(self, old: Option<&str>, ops: &[UpdateOp]) -> Updated {
+        let text = old.unwrap_or("{}").trim_ascii();
+        let root = match self.cutter {
+            Some(cutter) if Kind::of(text) == Kind::Object => {
+                Node::Object(Object::of_pieces(text, cutter))
+            }
+            _ => Node::text(text),
+        };
+        let mut item = Item {
+            root,
+            is_missing: old.is_none(),
+            wanted: self.wanted,
+        };
+        let mut errors = Vec::new();
+        for (op_index, op) in ops.iter().enumerate() {
+            match item.apply(op) {
+                Ok(()) => item.is_missing = false,
+                Err(fault) => errors.push(UpdateError {
+                    op_index,
+                    code: format!("{}.{}", name(op), fault.code),
+                    message: fault.message,
+                }),
+            }
+        }
+        let value = item.root.into_json();
+        Updated { value, errors }
+    }
 }
 
 /// Whether a value of no more than that depth may become deeper.
@@ -148,7 +189,7 @@ struct Item<'a> {
     /// It was not there, and no operation has taken effect yet: `root` is `{}` for the time being.
     is_missing: bool,
     /// The keys that any operation may look up.
-    wanted: Wanted<'a>,
+    wanted: Wanted,
 }
 
 impl<'a> Item<'a> {
@@ -277,7 +318,7 @@ impl<'a> Item<'a> {
 
 fn object_in<'o, 'a>(
     root: &'o mut Node<'a>,
-    wanted: &Wanted<'_>,
+    wanted: &Wanted,
     verb: &str,
     key: &str,
 ) -> Result<&'o mut Object<'a>, Fault> {
@@ -575,6 +616,20 @@ mod tests {
         expected["new"] = serde_json::json!({"a": 1, "b": {"c": 1}});
         let new: Value = serde_json::from_str(&updated.value).unwrap();
         assert!(new == expected);
+        // The same however little of it is looked at in a turn.
+        let (ops, mut turns) = (ops(ops_json), 0);
+        let mut opening = Opening::of(Some(&old), &ops);
+        while !opening.go_on(Some(&old), 1000) {
+            turns += 1;
+        }
+        assert!(turns >= old.len() / 1010 && opening.apply(Some(&old), &ops) == updated);
+        // What is not changed keeps its blanks.
+        let spaced = format!(r#"{{ "in" : {{ "n" : 1 }} ,"n":1,{before} }}"#);
+        let wanted = r#"[{"type":"merge","path":["in"],"value":5},{"type":"increment","path":"n","by":1}]"#;
+        let value = apply(Some(&spaced), &self::ops(wanted)).value;
+        assert!(value.starts_with(r#"{"in":{ "n" : 1 },"n":2,"k0""#));
+        let fails = r#"[{"type":"merge","path":["in"],"value":5}]"#;
+        assert!(apply(Some(&spaced), &self::ops(fails)).value == spaced);
         // The doubled key stands once, at the place of the first, with the value of the last.
         let at = |text: &str| updated.value.match_indices(text).collect::<Vec<_>>();
         assert_eq!(at(r#","n":"#).len(), 1);

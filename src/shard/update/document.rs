@@ -5,10 +5,11 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 
 use hashbrown::HashTable;
 
-use super::sparse::{Piece, Wanted, cut};
+use super::sparse::{Cutter, Piece, Wanted};
 use crate::protocol::json::number::Number;
 use crate::protocol::json::{raw, text};
 
@@ -140,7 +141,7 @@ impl<'a> Node<'a> {
 
     /// The object that this is, opened for whoever looks up no other keys than those that are wanted.
     /// None: it is something else.
-    pub(super) fn object_mut(&mut self, wanted: &Wanted<'_>) -> Option<&mut Object<'a>> {
+    pub(super) fn object_mut(&mut self, wanted: &Wanted) -> Option<&mut Object<'a>> {
         if let Node::Text(Cow::Borrowed(json)) = *self
             && Kind::of(json) == Kind::Object
         {
@@ -150,13 +151,16 @@ impl<'a> Node<'a> {
             });
         }
         match self {
-            Node::Object(object) => Some(object),
+            Node::Object(object) => {
+                object.as_it_stands = None;
+                Some(object)
+            }
             _ => None,
         }
     }
 
     /// The object that this is, or an empty one in its place.
-    pub(super) fn make_object(&mut self, wanted: &Wanted<'_>) -> &mut Object<'a> {
+    pub(super) fn make_object(&mut self, wanted: &Wanted) -> &mut Object<'a> {
         if self.object_mut(wanted).is_none() {
             *self = Node::Object(Object::default());
         }
@@ -182,10 +186,7 @@ impl<'a> Node<'a> {
         match self {
             Node::Text(json) => json.len(),
             Node::OpenString(open) | Node::OpenArray(open) => open.len() + 1,
-            Node::Object(object) => {
-                let members = object.members.iter().flatten();
-                members.map(|member| member.value.len_about() + 16).sum()
-            }
+            Node::Object(object) => object.len_about(),
         }
     }
 
@@ -218,6 +219,8 @@ pub(super) struct Object<'a> {
     len: usize,
     /// Where each key stands in `members`, once there are many.
     places: Option<Places>,
+    /// Its text, while nobody may have changed it.
+    as_it_stands: Option<&'a str>,
 }
 
 #[derive(Debug)]
@@ -244,32 +247,65 @@ struct Places {
 
 impl<'a> Object<'a> {
     /// With each run of members that nobody looks up as it stands.
-    fn open_for(json: &'a str, wanted: &Wanted<'_>) -> Object<'a> {
+    fn open_for(json: &'a str, wanted: &Wanted) -> Object<'a> {
+        let mut cutter = Cutter::new(json);
+        cutter.go_on(json, wanted, usize::MAX);
+        Object::of_pieces(json, cutter)
+    }
+
+    /// Of an object's text that was cut.
+    pub(super) fn of_pieces(json: &'a str, cutter: Cutter) -> Object<'a> {
+        let text = |range: Range<usize>| json.get(range).unwrap_or_default();
+        let mut outer: Vec<(Object<'a>, &'a str, usize)> = Vec::new();
         let mut object = Object::default();
-        cut(json, wanted, |piece| match piece {
-            Piece::Member(key_json, key, value) => object.put(Member {
-                key,
-                key_json: Some(key_json),
-                value: Node::text(value),
-            }),
-            Piece::Run(run) => object.members.push(Some(Member {
-                key: Cow::Borrowed(""),
-                key_json: Some(""),
-                value: Node::text(run),
-            })),
-        });
+        for piece in cutter.pieces() {
+            match piece {
+                Piece::Run(run) => object.push_run(text(run)),
+                Piece::Member { key, value } => {
+                    object.put_read(text(key), Node::text(text(value)));
+                }
+                Piece::Open { key, from } => {
+                    outer.push((std::mem::take(&mut object), text(key), from));
+                }
+                Piece::Close { end } => {
+                    let (around, key, from) = match outer.pop() {
+                        Some(outer) => outer,
+                        None => (Object::default(), "", 0),
+                    };
+                    object.as_it_stands = json.get(from..end);
+                    if key.is_empty() {
+                        break;
+                    }
+                    let inner = std::mem::replace(&mut object, around);
+                    object.put_read(key, Node::Object(inner));
+                }
+            }
+        }
         object
+    }
+
+    /// A member with its key as it is written.
+    fn put_read(&mut self, key_json: &'a str, value: Node<'a>) {
+        self.put(Member {
+            // Checked values have readable keys; another would be its own name.
+            key: text::read_string(key_json).unwrap_or(Cow::Borrowed(key_json)),
+            key_json: Some(key_json),
+            value,
+        });
+    }
+
+    fn push_run(&mut self, run: &'a str) {
+        self.members.push(Some(Member {
+            key: Cow::Borrowed(""),
+            key_json: Some(""),
+            value: Node::text(run),
+        }));
     }
 
     pub(super) fn open(json: &'a str) -> Object<'a> {
         let mut object = Object::default();
         let opened = raw::members(json, |key_json, value| {
-            object.put(Member {
-                // Checked values have readable keys; another would be its own name.
-                key: text::read_string(key_json).unwrap_or(Cow::Borrowed(key_json)),
-                key_json: Some(key_json),
-                value: Node::text(value.get()),
-            });
+            object.put_read(key_json, Node::text(value.get()));
         });
         debug_assert!(opened.is_ok(), "values are checked before they are stored");
         object
@@ -350,7 +386,18 @@ impl<'a> Object<'a> {
         }
     }
 
+    fn len_about(&self) -> usize {
+        if let Some(json) = self.as_it_stands {
+            return json.len();
+        }
+        let members = self.members.iter().flatten();
+        members.map(|member| member.value.len_about() + 16).sum()
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
+        if let Some(json) = self.as_it_stands {
+            return out.extend_from_slice(json.as_bytes());
+        }
         out.push(b'{');
         for (i, member) in self.members.iter().flatten().enumerate() {
             if i > 0 {
