@@ -19,6 +19,7 @@ pub mod hooks;
 mod items;
 mod keep;
 mod listing;
+mod opening;
 mod owner;
 mod room;
 mod shared;
@@ -51,6 +52,7 @@ use group::{Group, Turn};
 use groups::Groups;
 use hooks::Hooks;
 use keep::Restoring;
+use opening::{Openings, Update};
 use room::Room;
 use under_way::{Flight, Heard, Held, InFlight, Send};
 use unnamed::Unnamed;
@@ -89,6 +91,8 @@ pub struct Shard {
     /// Joins of such groups whose times the store has to keep first, and what was asked of the same
     /// groups behind them.
     postponed: Vec<(GroupKey, Ask)>,
+    /// Updates that take turns, and what is behind them.
+    openings: Openings,
     hooks: Arc<Hooks>,
     flight: Flight,
     /// Commands that wait in the groups' queues.
@@ -134,6 +138,7 @@ impl Shard {
             groups,
             unnamed: Unnamed::default(),
             postponed: Vec::new(),
+            openings: Openings::default(),
             hooks: Arc::default(),
             flight: Flight::new(worker),
             waiting_len: 0,
@@ -215,7 +220,12 @@ impl Shard {
     /// Commands that wait for the store, reads behind them included. Those that wait for a custom
     /// function are not among them: they have a bound of their own.
     pub fn waiting_len(&self) -> usize {
-        self.waiting_len - self.held.len
+        self.waiting_len - self.held.len + self.openings.len()
+    }
+
+    /// Whether what waits behind updates of large values is too much for more to be taken.
+    pub fn holds_much(&self) -> bool {
+        self.openings.bytes() > HELD_BYTES_MAX
     }
 
     /// Commands that were refused since this was last asked, because too many wait for custom
@@ -256,9 +266,17 @@ impl Shard {
         let len = held.iter().map(|held| held.len).sum();
         let bytes = held.iter().map(|held| held.bytes).sum();
         debug_assert_eq!(self.held, Held { len, bytes });
+        self.openings.check_invariants();
     }
 
     fn apply_to_group(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
+        if let Some(ask) = self.openings.put_behind(&key, ask) {
+            self.ask_group(key, ask, now, out);
+        }
+    }
+
+    /// Asks a group whose next command this is.
+    fn ask_group(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
         let custom = ask.function();
         let custom = custom.filter(|function| self.hooks.is_custom(key.stream(), *function));
         if self.finds_no_room(&key, &ask, custom.is_some()) {
@@ -395,9 +413,23 @@ impl Shard {
                 });
             }
         }
+        let ask = match ask {
+            Ask::Update { item, ops, call } => {
+                let old = None;
+                let update = Update {
+                    item,
+                    hash,
+                    ops,
+                    call,
+                    old,
+                };
+                return self.begin_update(slot, update, now, out);
+            }
+            other => other,
+        };
         self.with_group(slot, now, out, |group, turn| match ask {
             Ask::Set { item, data, call } => group.set(item, hash, data, call, turn),
-            Ask::Update { item, ops, call } => group.update(item, hash, &ops, call, turn),
+            Ask::Update { .. } => debug_assert!(false, "it is begun"),
             Ask::Delete { item, call } => group.delete(item, hash, call, turn),
             Ask::Get { item, call } => group.get(item, hash, call, turn),
             Ask::List { call } => group.list(call, turn),
@@ -502,6 +534,7 @@ impl Shard {
         // A group's whole queue ends at its first mention; its later ones find nothing under way.
         slots.dedup();
         self.fail(slots.into_iter(), cause, now, out);
+        self.fail_openings(cause, now, out);
         self.apply_postponed(now, out);
     }
 
@@ -552,7 +585,9 @@ impl Shard {
         if !self.flight.repeats.is_empty() {
             // None of these asks a custom function, so they bring about no more of them.
             for (key, ask) in std::mem::take(&mut self.flight.repeats) {
-                self.apply_to_own(key, ask, now, out);
+                if let Some(ask) = self.openings.put_behind(&key, ask) {
+                    self.apply_to_own(key, ask, now, out);
+                }
             }
         }
     }

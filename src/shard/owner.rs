@@ -6,13 +6,14 @@
 use crate::id::{CallId, ItemId, Text};
 use crate::protocol::answer::Outcome;
 use crate::protocol::function::OUT_OF_MEMORY;
-use crate::protocol::input::{StreamFunction, UpdateOp, failed};
+use crate::protocol::input::{StreamFunction, failed};
 
 use super::command::Join;
 use super::effects::{Reply, RequestKind};
 use super::group::{Group, Turn, Whose};
+use super::opening::Update;
 use super::under_way::{InFlight, Send, Waiting, Write};
-use super::update;
+use super::update::{self, Opening};
 
 impl Group {
     pub(super) fn set(
@@ -47,21 +48,21 @@ impl Group {
         self.write(write, turn);
     }
 
-    pub(super) fn update(
-        &mut self,
-        item: ItemId,
-        hash: u64,
-        ops: &[UpdateOp],
-        call: Option<CallId>,
-        turn: &mut Turn<'_>,
-    ) {
-        let old = self.newest(hash, &item).cloned();
-        let updated = update::apply(old.as_deref(), ops);
+    /// Its value is open.
+    pub(super) fn update(&mut self, update: Update, opening: Opening, turn: &mut Turn<'_>) {
+        let updated = opening.apply(update.old.as_deref(), &update.ops);
+        let Update {
+            item,
+            hash,
+            ops,
+            call,
+            old,
+        } = update;
         // What was there is no deeper: it was checked when it came.
         let json_depth = turn.limits.json_depth;
         if let Err(cause) = update::check_limits(
             &updated.value,
-            update::may_deepen(ops, json_depth).then_some(json_depth),
+            update::may_deepen(&ops, json_depth).then_some(json_depth),
             turn.limits.value_bytes,
         ) {
             let outcome = Outcome::Failed(failed(StreamFunction::Update, &cause));

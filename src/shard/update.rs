@@ -625,7 +625,8 @@ mod tests {
         assert!(turns >= old.len() / 1010 && opening.apply(Some(&old), &ops) == updated);
         // What is not changed keeps its blanks.
         let spaced = format!(r#"{{ "in" : {{ "n" : 1 }} ,"n":1,{before} }}"#);
-        let wanted = r#"[{"type":"merge","path":["in"],"value":5},{"type":"increment","path":"n","by":1}]"#;
+        let wanted =
+            r#"[{"type":"merge","path":["in"],"value":5},{"type":"increment","path":"n","by":1}]"#;
         let value = apply(Some(&spaced), &self::ops(wanted)).value;
         assert!(value.starts_with(r#"{"in":{ "n" : 1 },"n":2,"k0""#));
         let fails = r#"[{"type":"merge","path":["in"],"value":5}]"#;

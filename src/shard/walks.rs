@@ -80,19 +80,20 @@ impl Shard {
     /// A turn begins: goes on with what was too long for those before it.
     pub fn begin_turn(&mut self, now: u64, out: &mut Effects) {
         self.walks.units = self.walks.units_a_turn;
-        if self.walks.is_idle() {
+        if !self.has_begun_more() {
             return;
         }
         self.go_on_failing(now, out);
         self.go_on_losing(now, out);
         self.go_on_with_texts(now, out);
+        self.go_on_opening(now, out);
         self.go_on_listing(out);
         self.go_on_dropping();
     }
 
     /// Whether something goes on that was too long for one turn.
     pub fn has_begun_more(&self) -> bool {
-        !self.walks.is_idle()
+        !self.walks.is_idle() || !self.openings.is_empty()
     }
 
     /// The writes of these groups were refused. A group that is asked something before its turn comes
@@ -213,7 +214,7 @@ impl Shard {
 }
 
 impl Walks {
-    fn spend(&mut self, units: usize) {
+    pub(super) fn spend(&mut self, units: usize) {
         self.units = self.units.saturating_sub(units);
     }
 }

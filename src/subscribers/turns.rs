@@ -60,6 +60,7 @@ impl<S: Socket> Subscribers<S> {
             && !to_store.is_some_and(|outbox| outbox.has_backlog())
             && !self.fanout.is_lagging()
             && self.shard.waiting_len() < self.bounds.commands
+            && !self.shard.holds_much()
     }
 
     /// Whether commands find room with their owners as well.

@@ -108,7 +108,9 @@ impl Wanted {
         if has_escapes {
             return text::read_string(key_json).is_ok_and(|read| self.keys.contains(&*read));
         }
-        let key = key_json.get(1..key_json.len().saturating_sub(1)).unwrap_or_default();
+        let key = key_json
+            .get(1..key_json.len().saturating_sub(1))
+            .unwrap_or_default();
         let bit = bit_of(key.as_bytes());
         let may_be = self.bits[bit / 64] >> (bit % 64) & 1 == 1;
         may_be && self.keys.contains(key)
@@ -327,12 +329,7 @@ fn blanks_end(bytes: &[u8], at: usize, stop: usize) -> usize {
 }
 
 /// Behind the string in which that place stands, or about at `stop`; and whether it has ended.
-fn string_end(
-    bytes: &[u8],
-    mut at: usize,
-    stop: usize,
-    has_escapes: &mut bool,
-) -> (usize, bool) {
+fn string_end(bytes: &[u8], mut at: usize, stop: usize, has_escapes: &mut bool) -> (usize, bool) {
     while at < stop {
         match bytes.get(at) {
             Some(b'"') => return (at + 1, true),
