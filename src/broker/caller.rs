@@ -5,7 +5,7 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use crate::id::SlotId;
-use crate::protocol::answer::{self, ResultBody};
+use crate::protocol::answer::{self, ResultBody, Sink};
 use crate::protocol::call::Trace;
 
 /// Who waits for an answer, and how it is to be written.
@@ -42,7 +42,7 @@ impl Caller {
     /// The answer to the call, as its caller waits for it.
     pub(in crate::broker) fn write_answer(
         &self,
-        out: &mut Vec<u8>,
+        out: &mut impl Sink,
         function_id: &str,
         body: ResultBody<'_>,
     ) {

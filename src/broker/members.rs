@@ -313,24 +313,34 @@ impl Members {
     }
 
     /// Lends what is unsent to `write`, bit by bit, until nothing is left or it does not take all of it.
-    /// It says how much it took. True: nothing is left.
-    pub fn write(&mut self, id: SlotId, mut write: impl FnMut(&[u8]) -> usize) -> bool {
+    /// It says how much it took. Of `most` bytes what is left goes: when none is, the member's turn is over,
+    /// and it is written to again in the next. True: nothing is left.
+    pub fn write(
+        &mut self,
+        id: SlotId,
+        most: &mut usize,
+        mut write: impl FnMut(&[u8]) -> usize,
+    ) -> bool {
         let Some(member) = self.slots.get_mut(id) else {
             return true;
         };
         let is_written = loop {
             let unsent = member.unsent.next(&mut self.text);
-            let len = unsent.len();
-            if len == 0 {
+            if unsent.is_empty() {
                 break true;
             }
-            let taken = write(unsent);
+            let len = unsent.len().min(*most);
+            let taken = if len > 0 { write(&unsent[..len]) } else { 0 };
             member.unsent.advance(taken);
-            if taken < len {
+            *most -= taken;
+            if taken < len || len == 0 {
                 break false;
             }
         };
-        self.count(id);
+        match *most {
+            0 if !is_written => self.mark(id),
+            _ => self.count(id),
+        }
         is_written
     }
 

@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use crate::broker::caller::Caller;
 use crate::chance::Chance;
-use crate::protocol::answer::{Outcome, Outgoing, ResultBody};
+use crate::id::Text;
+use crate::protocol::answer::{Outcome, Outgoing, ResultBody, Sink};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::connection::{masked_control, push_masked_text, text_header};
 use crate::protocol::input::{StreamFunction, failed};
@@ -16,6 +17,11 @@ use crate::protocol::input::{StreamFunction, failed};
 /// Answers are written out while less than this waits unsent; the others stay what they are, shared
 /// with the shards that gave them, and what is sent after them waits behind them.
 const OUT_BYTES: usize = 256 * 1024;
+
+/// A longer answer is written out bit by bit.
+const LONG_BYTES: usize = 64 * 1024;
+/// A shorter text of it is copied at once.
+const SHARED_BYTES_MIN: usize = 1024;
 
 /// A longer message goes to an engine in fragments: it takes no frame of 16 MiB or more.
 const WHOLE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -60,8 +66,35 @@ impl Answer {
     }
 }
 
+/// A long answer on its way out: its values stay shared with the shards until the socket takes them.
+struct Long {
+    parts: VecDeque<Part>,
+    /// How much of the first part is written out.
+    written: usize,
+    /// What it has still to write.
+    left: usize,
+    /// Control frames that came meanwhile: they may not stand within its frame.
+    behind: Vec<u8>,
+}
+
+enum Part {
+    Own(Vec<u8>),
+    Shared(Text),
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Part::Own(bytes) => bytes,
+            Part::Shared(text) => text.as_bytes(),
+        }
+    }
+}
+
 /// What waits behind `out`, in order.
 enum Behind {
+    /// One whose first bytes are written out.
+    Long(Long),
     /// An answer whose values are still shared with the shard that gave it.
     Answer(Answer),
     /// Frames that were sent after such answers.
@@ -161,9 +194,15 @@ impl Unsent {
         self.behind.len() > before
     }
 
-    /// Appends bytes as they are, before answers that are not written out yet.
+    /// Appends control frames as they are, before answers that are not written out yet.
     pub(in crate::broker) fn push_raw(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
+        match self.behind.front_mut() {
+            Some(Behind::Long(long)) => {
+                long.behind.extend_from_slice(bytes);
+                self.frames_bytes += bytes.len();
+            }
+            _ => self.out.extend_from_slice(bytes),
+        }
     }
 
     /// Appends what ends the connection, behind all else. Nothing is held any longer.
@@ -182,7 +221,7 @@ impl Unsent {
         }
     }
 
-    /// What is to be sent next; empty when nothing is left.
+    /// What is to be sent next; empty when nothing is left. Of a long answer only a part.
     pub(in crate::broker) fn next(&mut self, text: &mut Vec<u8>) -> &[u8] {
         self.write_out(text);
         if self.behind.is_empty() && self.held.is_empty() {
@@ -202,12 +241,34 @@ impl Unsent {
         }
     }
 
+    /// An engine gets what is long in fragments, all of them at once.
+    fn is_long(&self, answer: &Answer) -> bool {
+        self.masks.is_none() && answer.outcome.held_bytes() > LONG_BYTES
+    }
+
     /// Writes out what is behind until so many bytes wait unsent.
     fn write_out(&mut self, text: &mut Vec<u8>) {
         while self.out.len() - self.sent < OUT_BYTES
             && let Some(next) = self.behind.pop_front()
         {
             let answer = match next {
+                Behind::Long(mut long) => {
+                    let room = OUT_BYTES - (self.out.len() - self.sent);
+                    self.answers_bytes -= long.write_some(&mut self.out, room);
+                    if long.left > 0 {
+                        return self.behind.push_front(Behind::Long(long));
+                    }
+                    self.frames_bytes -= long.behind.len();
+                    self.out.append(&mut long.behind);
+                    continue;
+                }
+                Behind::Answer(answer) if self.is_long(&answer) => {
+                    self.answers_bytes -= answer.held_bytes();
+                    let long = Long::new(&answer, &mut self.out);
+                    self.answers_bytes += long.left;
+                    self.behind.push_front(Behind::Long(long));
+                    continue;
+                }
                 Behind::Answer(answer) => answer,
                 Behind::Frames(mut frames) => {
                     self.frames_bytes -= frames.len();
@@ -226,6 +287,71 @@ impl Unsent {
             push_message(&mut self.out, self.masks.as_mut(), text, |out| {
                 write_answer(out, &caller, function.id(), body, is_to_engine);
             });
+        }
+    }
+}
+
+impl Long {
+    /// Begins the answer's frame.
+    fn new(answer: &Answer, out: &mut Vec<u8>) -> Long {
+        let mut parts = Parts::default();
+        let body = ResultBody::Outcome(&answer.outcome);
+        let function_id = answer.function.id();
+        answer.caller.write_answer(&mut parts, function_id, body);
+        let mut parts = parts.0;
+        let left = parts.iter().map(|part| part.bytes().len()).sum();
+        parts.retain(|part| !part.bytes().is_empty());
+        let (header, header_len) = text_header(left);
+        out.extend_from_slice(&header[..header_len]);
+        Long {
+            parts,
+            written: 0,
+            left,
+            behind: Vec::new(),
+        }
+    }
+
+    /// Appends at most so many bytes, and says how many.
+    fn write_some(&mut self, out: &mut Vec<u8>, most: usize) -> usize {
+        let before = self.left;
+        let mut room = most;
+        while room > 0
+            && let Some(part) = self.parts.front()
+        {
+            let rest = &part.bytes()[self.written..];
+            let some = &rest[..rest.len().min(room)];
+            out.extend_from_slice(some);
+            room -= some.len();
+            self.left -= some.len();
+            self.written += some.len();
+            if some.len() == rest.len() {
+                self.parts.pop_front();
+                self.written = 0;
+            }
+        }
+        before - self.left
+    }
+}
+
+/// Collects an answer without copying what it shares.
+#[derive(Default)]
+struct Parts(VecDeque<Part>);
+
+impl Sink for Parts {
+    fn own(&mut self) -> &mut Vec<u8> {
+        if !matches!(self.0.back(), Some(Part::Own(_))) {
+            self.0.push_back(Part::Own(Vec::new()));
+        }
+        match self.0.back_mut() {
+            Some(Part::Own(own)) => own,
+            _ => unreachable!("one was made just now"),
+        }
+    }
+
+    fn push_text(&mut self, text: &Text) {
+        match text.len() < SHARED_BYTES_MIN {
+            true => self.own().extend_from_slice(text.as_bytes()),
+            false => self.0.push_back(Part::Shared(Text::clone(text))),
         }
     }
 }
@@ -315,9 +441,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::id::{SlotId, Text};
+    use crate::id::SlotId;
     use crate::protocol::call::Trace;
-    use crate::protocol::connection::{Connection, Event, Flow, Payload};
+    use crate::protocol::connection::{Connection, Event, Flow, Payload, Sender};
 
     fn caller(held_until: Option<Instant>) -> Caller {
         let peer = SlotId::first(0);
@@ -337,6 +463,10 @@ mod tests {
 
     /// What is unsent, as messages.
     fn messages(unsent: &mut Unsent) -> Vec<String> {
+        let sender = match unsent.is_of_client() {
+            true => Sender::Client,
+            false => Sender::Server,
+        };
         let mut text = Vec::new();
         let mut bytes = Vec::new();
         loop {
@@ -349,7 +479,7 @@ mod tests {
         }
         let mut messages = Vec::new();
         let mut connection = Connection::default();
-        let read = connection.receive(&mut bytes, usize::MAX, &mut |event| {
+        let read = connection.receive_from(sender, &mut bytes, usize::MAX, &mut |event| {
             if let Event::Message(Payload::Text(text)) = event {
                 messages.push(text.to_owned());
             }
@@ -408,7 +538,61 @@ mod tests {
     fn an_sdk_worker_s_answers_are_whole_however_long() {
         let mut unsent = Unsent::default();
         unsent.push_answer(got(SENT_BYTES_MAX + 1, None));
-        assert!(unsent.next(&mut Vec::new()).len() > SENT_BYTES_MAX);
+        assert!(messages(&mut unsent)[0].len() > SENT_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_long_answer_is_written_bit_by_bit_and_nothing_stands_within_its_frame() {
+        let value = |byte: &str, len: usize| Text::from(format!("\"{}\"", byte.repeat(len)));
+        let (new, old) = (value("n", 5 * OUT_BYTES), value("o", 3 * OUT_BYTES));
+        let long = |outcome| Answer {
+            caller: caller(None),
+            function: StreamFunction::Set,
+            outcome,
+        };
+        let mut unsent = Unsent::default();
+        let mut text = Vec::new();
+        unsent.push_answer(long(Outcome::Set {
+            new: new.clone(),
+            old: Some(old.clone()),
+        }));
+        unsent.push_answer(long(Outcome::Listed(vec![
+            "[".into(),
+            new.clone(),
+            "]".into(),
+        ])));
+        unsent.push(&mut text, |out| out.extend_from_slice(b"{}"));
+        let (mut bytes, mut steps) = (Vec::new(), 0);
+        loop {
+            let next = unsent.next(&mut text);
+            assert!(next.len() <= OUT_BYTES + 64, "{}", next.len());
+            let next = next[..next.len().min(100_000)].to_vec();
+            if next.is_empty() {
+                break;
+            }
+            unsent.advance(next.len());
+            bytes.extend(next);
+            if steps == 3 {
+                unsent.push_raw(&[0x8a, 0]); // a pong
+            }
+            steps += 1;
+        }
+        assert_eq!(unsent.bytes(), 0);
+        let (mut read, mut connection) = (Vec::new(), Connection::default());
+        let mut hear = |event: Event<'_>| {
+            read.push(match event {
+                Event::Message(Payload::Text(text)) => text.to_owned(),
+                Event::Pong => "pong".to_owned(),
+                _ => "?".to_owned(),
+            });
+            Flow::Continue
+        };
+        let received = connection.receive_from(Sender::Server, &mut bytes, usize::MAX, &mut hear);
+        assert!(received.is_ok() && read.len() == 4);
+        let set = format!(r#""result":{{"new_value":{new},"old_value":{old}}}}}"#);
+        assert!(read[0].ends_with(&set));
+        assert_eq!((&*read[1], &*read[3]), ("pong", "{}"));
+        assert!(read[2].ends_with(&format!(r#""result":[{new}]}}"#)));
     }
 
     #[test]

@@ -5,9 +5,13 @@
 use std::collections::VecDeque;
 
 use crate::id::SlotId;
+use crate::protocol::answer::Outcome;
+use crate::protocol::groups::{Merge, Names};
+use crate::protocol::input::StreamFunction;
 use crate::protocol::logs::otlp;
 
 use crate::broker::Broker;
+use crate::broker::calls::StreamCall;
 use crate::broker::ending::{Ending, Forgetting, Retyping, Settling};
 use crate::broker::own::listings::Listing;
 use crate::broker::steps::Steps;
@@ -15,6 +19,9 @@ use crate::broker::triggers::firing::{Firing, Firings};
 
 /// What frames of logs may hold that wait for their turn. Others are dropped, as telemetry may be.
 const LOGS_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// So many names of groups are put together in one step.
+const NAMES_A_STEP: usize = 4;
 
 /// Work that goes on from turn to turn.
 #[derive(Default)]
@@ -24,6 +31,8 @@ pub(in crate::broker) struct Work {
     logs: VecDeque<(SlotId, otlp::Frame)>,
     logs_bytes: usize,
     listings: VecDeque<Listing>,
+    /// Listings of groups that all workers have answered, on their way to one text.
+    merges: VecDeque<(StreamCall, Merge)>,
     /// Workers that are gone, and of which something is left.
     pub(in crate::broker) endings: VecDeque<Ending>,
     /// Workers that stand in another namespace from now on.
@@ -43,6 +52,7 @@ impl Work {
         self.firings.is_empty()
             && self.logs.is_empty()
             && self.listings.is_empty()
+            && self.merges.is_empty()
             && self.endings.is_empty()
             && self.settlings.is_empty()
             && self.forgettings.is_empty()
@@ -76,6 +86,13 @@ impl Broker {
                 && let Some(listing) = self.work.listings.pop_front()
             {
                 self.go_on_listing(listing);
+            }
+        }
+        for _ in 0..self.work.merges.len() {
+            if self.work.steps.are_left()
+                && let Some((call, merge)) = self.work.merges.pop_front()
+            {
+                self.go_on_merging(call, merge);
             }
         }
         self.hear_ended();
@@ -143,6 +160,23 @@ impl Broker {
                 self.release_after_work(by);
             }
             false => self.work.listings.push_back(listing),
+        }
+    }
+
+    /// All workers have answered a listing of groups. Its socket is left unread until it is there.
+    pub(in crate::broker) fn merge_parts(&mut self, call: StreamCall, parts: Vec<Names>) {
+        let of_stream = call.function == StreamFunction::ListGroups;
+        let merge = Merge::new(parts, of_stream);
+        self.work.merges.push_back((call, merge));
+    }
+
+    fn go_on_merging(&mut self, call: StreamCall, mut merge: Merge) {
+        let most = self.work.steps.left() * NAMES_A_STEP;
+        let written = merge.go_on(most);
+        self.work.steps.take(written / NAMES_A_STEP + 1);
+        match written < most {
+            true => self.answer_stream(call, Outcome::Listed(merge.text())),
+            false => self.work.merges.push_back((call, merge)),
         }
     }
 

@@ -38,6 +38,8 @@ use peers::{Peers, Written};
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// What one turn reads at most before replies are written again.
 const READ_BYTES_A_TURN: usize = 4 * READ_BUFFER_BYTES;
+/// What one turn writes at most.
+const WRITE_BYTES_A_TURN: usize = 256 * 1024;
 
 /// What the engine thread is made with.
 pub struct Parts {
@@ -218,8 +220,9 @@ impl Engine {
 
     fn write_sockets(&mut self) {
         let before = self.broker.unsent_max();
+        let mut most = WRITE_BYTES_A_TURN;
         for id in self.broker.members.take_dirty() {
-            match self.peers.write(id, &mut self.broker.members) {
+            match self.peers.write(id, &mut self.broker.members, &mut most) {
                 // It may have been held for what it had not taken.
                 Written::Alive => self.queue(id),
                 Written::Dead => self.end(id),

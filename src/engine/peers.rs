@@ -305,8 +305,8 @@ impl Peers {
             .is_some_and(|peer| std::mem::take(&mut peer.is_blocked))
     }
 
-    /// Writes what is unsent until nothing is left or the socket takes no more.
-    pub(super) fn write(&mut self, id: SlotId, members: &mut Members) -> Written {
+    /// Writes what is unsent until nothing is left, the socket takes no more, or `most` bytes are written.
+    pub(super) fn write(&mut self, id: SlotId, members: &mut Members, most: &mut usize) -> Written {
         let Some(peer) = self.get_mut(id) else {
             return Written::Gone;
         };
@@ -319,7 +319,7 @@ impl Peers {
             return Written::Alive;
         }
         let mut is_dead = false;
-        let is_written = members.write(id, |unsent| match peer.socket.write_bytes(unsent) {
+        let is_written = members.write(id, most, |unsent| match peer.socket.write_bytes(unsent) {
             OnSocket::All => unsent.len(),
             OnSocket::Part(len) => {
                 peer.is_blocked = true;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::call::ErrorBody;
+use super::groups::Names;
 use super::json::{raw, text};
 use crate::id::Text;
 
@@ -39,10 +40,10 @@ pub enum Outcome {
     },
     /// `list`: a group's values.
     List(Vec<Chunk>),
-    /// `list_groups`: names of groups, sorted.
-    Groups(Vec<String>),
-    /// `list_all`: names of streams and their groups, both sorted.
-    All(Vec<(String, Vec<String>)>),
+    /// `list_groups`, `list_all`: what one worker knows of it.
+    Groups(Names),
+    /// The same of all workers: one JSON text, in pieces.
+    Listed(Vec<Chunk>),
     /// `send`: the event is on its way.
     Sent,
     /// `update`: the value is stored.
@@ -72,28 +73,15 @@ impl Outcome {
             }
             Outcome::Got(value) => len(value),
             Outcome::Deleted { old } => len(old),
-            Outcome::List(chunks) => {
+            Outcome::List(chunks) | Outcome::Listed(chunks) => {
                 let chunks = chunks.iter().map(|chunk| size_of::<Chunk>() + chunk.len());
                 chunks.sum()
             }
-            Outcome::Groups(names) => names.iter().map(|name| name_bytes(name)).sum(),
-            Outcome::All(streams) => {
-                let of_stream = |(name, groups): &(String, Vec<String>)| {
-                    size_of::<Vec<String>>()
-                        + name_bytes(name)
-                        + groups.iter().map(|name| name_bytes(name)).sum::<usize>()
-                };
-                streams.iter().map(of_stream).sum()
-            }
+            Outcome::Groups(groups) => groups.held_bytes(),
             Outcome::Sent => 0,
             Outcome::Failed(error) => error.held_bytes(),
         }
     }
-}
-
-/// A name of its own takes its place beside its text.
-fn name_bytes(name: &str) -> usize {
-    size_of::<String>() + name.len()
 }
 
 /// Why one operation of an update failed.
@@ -129,35 +117,56 @@ pub fn worker_registered(out: &mut Vec<u8>, worker_id: &Uuid, reattach_token: &s
     out.push(b'}');
 }
 
+/// What an answer is written to: texts that are shared with others may stay so.
+pub trait Sink {
+    /// What is its own.
+    fn own(&mut self) -> &mut Vec<u8>;
+
+    /// Appends a text that others have as well.
+    fn push_text(&mut self, text: &Text);
+}
+
+impl Sink for Vec<u8> {
+    fn own(&mut self) -> &mut Vec<u8> {
+        self
+    }
+
+    fn push_text(&mut self, text: &Text) {
+        self.extend_from_slice(text.as_bytes());
+    }
+}
+
 /// The answer to a call.
 pub fn invocation_result(
-    out: &mut Vec<u8>,
+    out: &mut impl Sink,
     id: &Uuid,
     function_id: &str,
     body: ResultBody<'_>,
     traceparent: Option<&str>,
     baggage: Option<&str>,
 ) {
-    push(out, r#"{"type":"invocationresult","invocation_id":""#);
-    write_uuid(out, id);
-    push(out, r#"","function_id":"#);
-    text::write_string(out, function_id);
+    let own = out.own();
+    push(own, r#"{"type":"invocationresult","invocation_id":""#);
+    write_uuid(own, id);
+    push(own, r#"","function_id":"#);
+    text::write_string(own, function_id);
     match body {
         ResultBody::Nothing | ResultBody::Outcome(Outcome::Got(None)) => {}
         ResultBody::Error(error) | ResultBody::Outcome(Outcome::Failed(error)) => {
-            write_error_field(out, error);
+            write_error_field(own, error);
         }
         ResultBody::Json(json) => {
-            push(out, r#","result":"#);
-            push(out, json);
+            push(own, r#","result":"#);
+            push(own, json);
         }
         ResultBody::Outcome(outcome) => {
-            push(out, r#","result":"#);
+            push(own, r#","result":"#);
             write_outcome(out, outcome);
         }
     }
-    write_trace(out, traceparent, baggage);
-    out.push(b'}');
+    let own = out.own();
+    write_trace(own, traceparent, baggage);
+    own.push(b'}');
 }
 
 /// A call on its way to whoever serves the function.
@@ -366,68 +375,56 @@ fn write_with_caller(out: &mut Vec<u8>, data: &str, members: &str, caller: &Uuid
 }
 
 /// The result, for outcomes that have one.
-fn write_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+fn write_outcome(out: &mut impl Sink, outcome: &Outcome) {
     match outcome {
         Outcome::Set { new, old } => {
-            push(out, r#"{"new_value":"#);
-            push(out, new);
-            write_old_value(out, old.as_deref());
+            push(out.own(), r#"{"new_value":"#);
+            out.push_text(new);
+            write_old_value(out, old.as_ref());
         }
         Outcome::Deleted { old } => {
-            push(out, r#"{"old_value":"#);
-            push(out, old.as_deref().unwrap_or("null"));
-            out.push(b'}');
+            push(out.own(), r#"{"old_value":"#);
+            write_value(out, old.as_ref());
+            out.own().push(b'}');
         }
-        Outcome::Got(value) => push(out, value.as_deref().unwrap_or("null")),
+        Outcome::Got(value) => write_value(out, value.as_ref()),
         Outcome::List(chunks) => {
-            out.reserve(chunks.iter().map(|chunk| chunk.len()).sum::<usize>() + 2);
-            out.push(b'[');
+            out.own().push(b'[');
             if let Some((first, others)) = chunks.split_first() {
-                push(out, first.strip_prefix(',').unwrap_or(first));
-                others.iter().for_each(|chunk| push(out, chunk));
+                match first.strip_prefix(',') {
+                    Some(rest) => push(out.own(), rest),
+                    None => out.push_text(first),
+                }
+                others.iter().for_each(|chunk| out.push_text(chunk));
             }
-            out.push(b']');
+            out.own().push(b']');
         }
-        Outcome::Groups(groups) => text::write_strings(out, groups),
-        Outcome::All(streams) => write_all(out, streams),
+        Outcome::Listed(chunks) => chunks.iter().for_each(|chunk| out.push_text(chunk)),
         Outcome::Updated { new, old, errors } => {
-            out.push(b'{');
+            out.own().push(b'{');
             if !errors.is_empty() {
-                write_update_errors(out, errors);
+                write_update_errors(out.own(), errors);
             }
-            push(out, r#""new_value":"#);
-            push(out, new);
-            write_old_value(out, old.as_deref());
+            push(out.own(), r#""new_value":"#);
+            out.push_text(new);
+            write_old_value(out, old.as_ref());
         }
-        Outcome::Sent | Outcome::Failed(_) => push(out, "null"),
+        // What one worker says goes to nobody by itself.
+        Outcome::Sent | Outcome::Failed(_) | Outcome::Groups(_) => push(out.own(), "null"),
     }
 }
 
-fn write_old_value(out: &mut Vec<u8>, old: Option<&str>) {
-    push(out, r#","old_value":"#);
-    push(out, old.unwrap_or("null"));
-    out.push(b'}');
+fn write_value(out: &mut impl Sink, value: Option<&Text>) {
+    match value {
+        Some(value) => out.push_text(value),
+        None => push(out.own(), "null"),
+    }
 }
 
-fn write_all(out: &mut Vec<u8>, streams: &[(String, Vec<String>)]) {
-    push(out, r#"{"count":"#);
-    push(out, &streams.len().to_string());
-    push(out, r#","stream":["#);
-    for (i, (stream, groups)) in streams.iter().enumerate() {
-        push(
-            out,
-            if i > 0 {
-                r#",{"groups":"#
-            } else {
-                r#"{"groups":"#
-            },
-        );
-        text::write_strings(out, groups);
-        push(out, r#","id":"#);
-        text::write_string(out, stream);
-        out.push(b'}');
-    }
-    push(out, "]}");
+fn write_old_value(out: &mut impl Sink, old: Option<&Text>) {
+    push(out.own(), r#","old_value":"#);
+    write_value(out, old);
+    out.own().push(b'}');
 }
 
 fn write_update_errors(out: &mut Vec<u8>, errors: &[UpdateError]) {
@@ -593,18 +590,9 @@ mod tests {
                 Outcome::List(vec![",1,2".into(), ",3".into()]),
                 r#","result":[1,2,3]"#,
             ),
-            (Outcome::Groups(vec![]), r#","result":[]"#),
             (
-                Outcome::Groups(vec!["a\n".into(), "b".into()]),
-                r#","result":["a\n","b"]"#,
-            ),
-            (Outcome::All(vec![]), r#","result":{"count":0,"stream":[]}"#),
-            (
-                Outcome::All(vec![
-                    ("og".into(), vec!["g0".into(), "g1".into()]),
-                    ("s".into(), vec!["x".into()]),
-                ]),
-                r#","result":{"count":2,"stream":[{"groups":["g0","g1"],"id":"og"},{"groups":["x"],"id":"s"}]}"#,
+                Outcome::Listed(vec!["[\"a\"".into(), ",\"b\"]".into()]),
+                r#","result":["a","b"]"#,
             ),
             (Outcome::Sent, r#","result":null"#),
             (

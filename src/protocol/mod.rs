@@ -20,6 +20,7 @@ pub mod custom;
 pub mod dial;
 pub mod frame;
 pub mod function;
+pub mod groups;
 pub mod handshake;
 pub mod input;
 pub mod json;

@@ -2,11 +2,10 @@
 //!
 //! May not know who has asked.
 
-use std::collections::BTreeSet;
-
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 
 use crate::protocol::answer::Outcome;
+use crate::protocol::groups::Names;
 
 /// What a listing spends on a group, its name's place among the others included.
 pub(super) const LISTED_UNITS: usize = 8;
@@ -31,15 +30,6 @@ enum Looked {
     Before(u32),
 }
 
-/// In order as they come, so that nobody sorts very many at once.
-enum Names {
-    OfStream(BTreeSet<String>),
-    All {
-        streams: Vec<(String, BTreeSet<String>)>,
-        places: HashMap<Box<str>, usize>,
-    },
-}
-
 impl Listing {
     /// Of that stream, whose groups stand in those slots.
     pub(super) fn of_stream(stream: Box<str>, slots: &[u32]) -> Listing {
@@ -49,7 +39,7 @@ impl Listing {
             at: 0,
             // With room for all, since a large table is long in growing.
             looked_at: HashSet::with_capacity(slots.len()),
-            names: Names::OfStream(BTreeSet::new()),
+            names: Names::default(),
         }
     }
 
@@ -60,10 +50,7 @@ impl Listing {
             slots: Looked::Before(end),
             at: 0,
             looked_at: HashSet::new(),
-            names: Names::All {
-                streams: Vec::new(),
-                places: HashMap::new(),
-            },
+            names: Names::default(),
         }
     }
 
@@ -114,15 +101,7 @@ impl Listing {
     }
 
     pub(super) fn outcome(self) -> Outcome {
-        match self.names {
-            Names::OfStream(groups) => Outcome::Groups(groups.into_iter().collect()),
-            Names::All { streams, .. } => {
-                let listed = streams
-                    .into_iter()
-                    .map(|(stream, groups)| (stream, groups.into_iter().collect()));
-                Outcome::All(listed.collect())
-            }
-        }
+        Outcome::Groups(self.names)
     }
 
     fn slot(&self) -> Option<u32> {
@@ -135,26 +114,5 @@ impl Listing {
     /// Whether it was looked at already, where that is told by its number.
     fn is_behind(&self, slot: u32) -> bool {
         matches!(self.slots, Looked::Before(_)) && (slot as usize) < self.at
-    }
-}
-
-impl Names {
-    fn add(&mut self, stream: &str, group: &str) {
-        match self {
-            Names::OfStream(groups) => {
-                groups.insert(group.to_owned());
-            }
-            Names::All { streams, places } => {
-                let place = match places.get(stream) {
-                    Some(place) => *place,
-                    None => {
-                        places.insert(stream.into(), streams.len());
-                        streams.push((stream.to_owned(), BTreeSet::new()));
-                        streams.len() - 1
-                    }
-                };
-                streams[place].1.insert(group.to_owned());
-            }
-        }
     }
 }

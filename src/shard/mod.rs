@@ -46,6 +46,7 @@ use hashbrown::DefaultHashBuilder;
 use crate::id::{CallId, GroupKey, WorkerId};
 use crate::protocol::answer::Outcome;
 use crate::protocol::function::{OUT_OF_MEMORY, OVERLOADED};
+use crate::protocol::groups::Names;
 use crate::protocol::input::{StreamFunction, failed};
 
 use group::{Group, Turn};
@@ -475,10 +476,7 @@ impl Shard {
                 return;
             }
             // Items that are kept for joins make no group beside the store's.
-            let outcome = match stream {
-                Some(_) => Outcome::Groups(Vec::new()),
-                None => Outcome::All(Vec::new()),
-            };
+            let outcome = Outcome::Groups(Names::default());
             return out.replies.push(Reply { call, outcome });
         }
         self.list_own(stream, call, out);
@@ -667,20 +665,9 @@ fn listed(verdict: Verdict, of_stream: bool) -> Outcome {
         StreamFunction::ListAll
     };
     match verdict {
-        Verdict::Groups(keys) if of_stream => {
-            Outcome::Groups(keys.iter().map(|key| key.group().to_owned()).collect())
-        }
         Verdict::Groups(keys) => {
-            let mut streams: Vec<(String, Vec<String>)> = Vec::new();
-            for key in keys {
-                match streams.last_mut() {
-                    Some((stream, groups)) if stream == key.stream() => {
-                        groups.push(key.group().to_owned())
-                    }
-                    _ => streams.push((key.stream().to_owned(), vec![key.group().to_owned()])),
-                }
-            }
-            Outcome::All(streams)
+            let names = keys.iter().map(|key| (key.stream(), key.group()));
+            Outcome::Groups(names.collect())
         }
         other => decided::refusal(function, &other),
     }
@@ -851,7 +838,7 @@ mod tests {
             call: call(7),
         };
         local.shard.apply(ask, 5, &mut names);
-        assert_eq!(outcomes(&names), [(7, &Outcome::Groups(Vec::new()))]);
+        assert_eq!(outcomes(&names), [(7, &Outcome::Groups(Names::default()))]);
 
         let out = local.answer(6, Verdict::Accepted);
         let old = None;

@@ -371,7 +371,7 @@ mod tests {
             };
             let commands: Vec<(u32, u32, u32)> =
                 (0..60).map(|_| (below(2), below(8), below(3))).collect();
-            let mut run = |units: usize| {
+            let run = |units: usize| {
                 let mut local = Local::new(Decides::Owner);
                 local.shard.limits.value_bytes = 10 * BYTES;
                 local.shard.walks.units_a_turn = units;

@@ -167,7 +167,7 @@ mod tests {
         let (stream, call) = (stream.into(), CALL);
         let out = apply(shard, Command::ListGroups { stream, call });
         match &out.replies[0].outcome {
-            Outcome::Groups(groups) => groups.clone(),
+            Outcome::Groups(groups) => groups.iter().map(|(_, group)| group.to_owned()).collect(),
             _ => unreachable!("groups are answered by groups"),
         }
     }

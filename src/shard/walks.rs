@@ -380,17 +380,16 @@ mod tests {
     fn listed(out: &Effects) -> Vec<(u32, BTreeSet<String>)> {
         let mut listings = Vec::new();
         for (call, outcome) in outcomes(out) {
-            let groups: Vec<String> = match outcome {
-                Outcome::Groups(groups) => groups.clone(),
-                Outcome::All(streams) => {
-                    assert!(streams.len() <= 1, "one stream");
-                    streams
-                        .iter()
-                        .flat_map(|(_, groups)| groups.clone())
-                        .collect()
-                }
-                _ => continue,
+            let Outcome::Groups(groups) = outcome else {
+                continue;
             };
+            let groups: Vec<String> = groups
+                .iter()
+                .map(|(stream, group)| {
+                    assert_eq!(stream, "s");
+                    group.to_owned()
+                })
+                .collect();
             let set: BTreeSet<String> = groups.iter().cloned().collect();
             assert_eq!(set.len(), groups.len(), "each once");
             listings.push((call, set));

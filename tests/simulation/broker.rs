@@ -13,6 +13,7 @@ use iii_stream::id::{GroupKey, SlotId, WorkerId};
 use iii_stream::mesh::{JoinRequest, Presence, ToEngine, ToOwner, ToWorker, WorkerPorts};
 use iii_stream::protocol::answer::Outcome;
 use iii_stream::protocol::connection::{Connection, Event, Flow, Payload, Sender};
+use iii_stream::protocol::groups::Names;
 use iii_stream::protocol::rbac::Access;
 use iii_stream::shard::{Ask, Command, Reply};
 use iii_stream::time::Now;
@@ -307,7 +308,8 @@ impl World {
                 false => self.pace.below(300),
             };
             let mut bytes = Vec::new();
-            self.broker.members.write(self.programs[at].id, |unsent| {
+            let (id, mut most) = (self.programs[at].id, usize::MAX);
+            self.broker.members.write(id, &mut most, |unsent| {
                 let taken = unsent.len().min(room);
                 room -= taken;
                 bytes.extend_from_slice(&unsent[..taken]);
@@ -496,8 +498,8 @@ impl Owner {
                 }
                 _ => panic!("nobody asks that"),
             },
-            Command::ListGroups { .. } => Outcome::Groups(vec!["g".to_owned()]),
-            Command::ListAll { .. } => Outcome::All(Vec::new()),
+            Command::ListGroups { .. } => Outcome::Groups([("s", "g")].into_iter().collect()),
+            Command::ListAll { .. } => Outcome::Groups(Names::default()),
         };
         if let Some(call) = command.call() {
             self.unanswered.push(Reply { call, outcome });

@@ -18,6 +18,7 @@ use crate::collections::Named;
 use crate::id::{CallId, SlotId, Text, WorkerId};
 use crate::protocol::answer::Outcome;
 use crate::protocol::call::ErrorBody;
+use crate::protocol::groups::Names;
 use crate::protocol::input::StreamFunction;
 use crate::time::Deadlines;
 
@@ -39,7 +40,17 @@ pub(in crate::broker) struct StreamCall {
     pub(in crate::broker) caller: Caller,
     pub(in crate::broker) function: StreamFunction,
     /// For listings: how many workers have still to answer, and what the others said.
-    listing: Option<Box<(usize, Outcome)>>,
+    listing: Option<Box<(usize, Parts)>>,
+}
+
+/// What the workers have said of a listing. The first failure is the answer to the whole.
+type Parts = Result<Vec<Names>, Outcome>;
+
+/// What all have said whom a stream call waits for.
+pub(in crate::broker) enum Said {
+    Outcome(Outcome),
+    /// Each of its own groups.
+    Parts(Vec<Names>),
 }
 
 /// A call of an SDK worker's function.
@@ -218,17 +229,16 @@ impl Calls {
         function: StreamFunction,
         workers: usize,
     ) -> CallId {
-        let empty = match function {
-            StreamFunction::ListGroups => Some(Outcome::Groups(Vec::new())),
-            StreamFunction::ListAll => Some(Outcome::All(Vec::new())),
-            _ => None,
-        };
+        let is_listing = matches!(
+            function,
+            StreamFunction::ListGroups | StreamFunction::ListAll
+        );
         self.count(caller.peer);
         self.streams_bytes += STREAM_CALL_BYTES + caller.held_bytes();
         self.streams.insert(StreamCall {
             caller,
             function,
-            listing: empty.map(|empty| Box::new((workers, empty))),
+            listing: is_listing.then(|| Box::new((workers, Ok(Vec::new())))),
         })
     }
 
@@ -237,21 +247,26 @@ impl Calls {
         &mut self,
         id: CallId,
         outcome: Outcome,
-    ) -> Option<(StreamCall, Outcome)> {
+    ) -> Option<(StreamCall, Said)> {
         let call = self.streams.get_mut(id)?;
         if let Some(listing) = &mut call.listing {
-            let (left, so_far) = &mut **listing;
+            let (left, parts) = &mut **listing;
             *left -= 1;
-            merge(so_far, outcome);
+            match (outcome, parts) {
+                (Outcome::Groups(groups), Ok(parts)) => parts.push(groups),
+                (Outcome::Groups(_), Err(_)) => {}
+                (other, parts @ Ok(_)) => *parts = Err(other),
+                (_, Err(_)) => {}
+            }
             if *left > 0 {
                 return None;
             }
             let mut call = self.abandon_stream(id)?;
-            let (_, mut outcome) = *call.listing.take()?;
-            sort(&mut outcome);
-            return Some((call, outcome));
+            let (_, parts) = *call.listing.take()?;
+            return Some((call, parts.map_or_else(Said::Outcome, Said::Parts)));
         }
-        self.abandon_stream(id).map(|call| (call, outcome))
+        let call = self.abandon_stream(id)?;
+        Some((call, Said::Outcome(outcome)))
     }
 
     /// A stream call that nobody will answer.
@@ -486,39 +501,6 @@ impl FunctionCall {
     }
 }
 
-/// Adds what one worker said to a listing. The first failure is the answer to the whole.
-fn merge(so_far: &mut Outcome, said: Outcome) {
-    match (so_far, said) {
-        (Outcome::Failed(_), _) => {}
-        (so_far, Outcome::Failed(error)) => *so_far = Outcome::Failed(error),
-        (Outcome::Groups(names), Outcome::Groups(more)) => names.extend(more),
-        (Outcome::All(streams), Outcome::All(more)) => streams.extend(more),
-        (_, other) => debug_assert!(false, "a listing is no {other:?}"),
-    }
-}
-
-/// By bytes. The groups of one stream live on several workers, each of which has told its own in order:
-/// a stable sort merges such runs.
-fn sort(outcome: &mut Outcome) {
-    match outcome {
-        Outcome::Groups(names) => names.sort(),
-        Outcome::All(streams) => {
-            streams.sort_unstable();
-            streams.dedup_by(|later, kept| {
-                let is_same = later.0 == kept.0;
-                if is_same {
-                    kept.1.append(&mut later.1);
-                }
-                is_same
-            });
-            for (_, groups) in streams {
-                groups.sort();
-            }
-        }
-        _ => {}
-    }
-}
-
 /// The errors that the server makes itself (spec: engine-protocol §5.1).
 pub(in crate::broker) fn function_not_found(id: &str) -> ErrorBody {
     ErrorBody::new("function_not_found", format!("Function {id} not found"))
@@ -648,16 +630,17 @@ mod tests {
     }
 
     #[test]
-    fn a_listing_is_complete_and_sorted_when_all_workers_have_answered() {
+    fn a_listing_is_complete_when_all_workers_have_answered_and_fails_when_one_does() {
         let mut calls = Calls::default();
+        let said = |group| Outcome::Groups([("s", group)].into_iter().collect());
         let id = calls.begin_stream(caller(1, 1), StreamFunction::ListAll, 2);
-        let all =
-            |stream: &str, group: &str| Outcome::All(vec![(stream.into(), vec![group.into()])]);
-        assert!(calls.end_stream(id, all("b", "2")).is_none());
-        let (_, outcome) = calls.end_stream(id, all("b", "1")).unwrap();
-        assert_eq!(
-            outcome,
-            Outcome::All(vec![("b".into(), vec!["1".into(), "2".into()])])
-        );
+        assert!(calls.end_stream(id, said("2")).is_none());
+        let (_, all) = calls.end_stream(id, said("1")).unwrap();
+        assert!(matches!(all, Said::Parts(parts) if parts.len() == 2));
+        let id = calls.begin_stream(caller(1, 1), StreamFunction::ListAll, 2);
+        let failed = Outcome::Failed(function_not_found("f"));
+        assert!(calls.end_stream(id, failed.clone()).is_none());
+        let (_, all) = calls.end_stream(id, said("1")).unwrap();
+        assert!(matches!(all, Said::Outcome(outcome) if outcome == failed));
     }
 }

@@ -18,7 +18,7 @@ use crate::shard::{Ask, Command, Reply};
 use crate::broker::Broker;
 use crate::broker::caller::Caller;
 use crate::broker::calls::callee::Callee;
-use crate::broker::calls::{Awaits, Cause, StreamCall, function_not_found};
+use crate::broker::calls::{Awaits, Cause, Said, StreamCall, function_not_found};
 use crate::broker::outgoing::Answer;
 use crate::broker::target::FunctionRef;
 use crate::protocol::function::OVERLOADED;
@@ -450,17 +450,23 @@ impl Broker {
 
     /// A worker has answered a stream call.
     pub(in crate::broker) fn reply(&mut self, reply: Reply) {
-        if let Some((call, outcome)) = self.calls.end_stream(reply.call, reply.outcome) {
-            self.list_ended(&call);
-            if let Outcome::Failed(error) = &outcome {
-                self.note_refusal(call.caller.peer, call.function.id(), error);
-            }
-            self.members.answer(Answer {
-                caller: call.caller,
-                function: call.function,
-                outcome,
-            });
+        match self.calls.end_stream(reply.call, reply.outcome) {
+            Some((call, Said::Outcome(outcome))) => self.answer_stream(call, outcome),
+            Some((call, Said::Parts(parts))) => self.merge_parts(call, parts),
+            None => {}
         }
+    }
+
+    pub(in crate::broker) fn answer_stream(&mut self, call: StreamCall, outcome: Outcome) {
+        self.list_ended(&call);
+        if let Outcome::Failed(error) = &outcome {
+            self.note_refusal(call.caller.peer, call.function.id(), error);
+        }
+        self.members.answer(Answer {
+            caller: call.caller,
+            function: call.function,
+            outcome,
+        });
     }
 
     /// One call of a list less for that peer, which may have been held for it.

@@ -268,13 +268,10 @@ impl<'a> Object<'a> {
                     outer.push((std::mem::take(&mut object), text(key), from));
                 }
                 Piece::Close { end } => {
-                    let (around, key, from) = match outer.pop() {
-                        Some(outer) => outer,
-                        None => (Object::default(), "", 0),
-                    };
+                    let (around, key, from) = outer.pop().unwrap_or_default();
                     object.as_it_stands = json.get(from..end);
                     if key.is_empty() {
-                        break;
+                        break; // the outermost: a key has its quotes
                     }
                     let inner = std::mem::replace(&mut object, around);
                     object.put_read(key, Node::Object(inner));
