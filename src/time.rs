@@ -1,6 +1,7 @@
 //! A turn's one look at the clocks, and queues of time limits.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long a closing socket may take to send its last bytes and end.
@@ -182,6 +183,39 @@ impl Rarely {
     }
 }
 
+/// The same for all threads together: says something once in ten seconds, whoever asks.
+#[derive(Debug)]
+pub struct RarelyOfAll {
+    began: Instant,
+    /// In ms since then.
+    next_at: AtomicU64,
+}
+
+impl RarelyOfAll {
+    /// So long nothing more is said.
+    pub const EVERY: Duration = Duration::from_secs(10);
+
+    /// Whether it may be said now.
+    pub fn ask(&self, now: Instant) -> bool {
+        let now = now.saturating_duration_since(self.began).as_millis() as u64;
+        let next = now + Self::EVERY.as_millis() as u64;
+        let is_due = |at: u64| (at <= now).then_some(next);
+        let asked = self
+            .next_at
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_due);
+        asked.is_ok()
+    }
+}
+
+impl Default for RarelyOfAll {
+    fn default() -> RarelyOfAll {
+        RarelyOfAll {
+            began: Instant::now(),
+            next_at: AtomicU64::new(0),
+        }
+    }
+}
+
 /// How long a poll may sleep until the first of these times; `None`: for good.
 pub fn sleep_until(times: impl IntoIterator<Item = Option<Instant>>) -> Option<Duration> {
     let next = times.into_iter().flatten().min()?;
@@ -192,6 +226,14 @@ pub fn sleep_until(times: impl IntoIterator<Item = Option<Instant>>) -> Option<D
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_all_threads_run_into_is_said_by_one_of_them() {
+        let rarely = RarelyOfAll::default();
+        let after = |seconds| rarely.began + Duration::from_secs(seconds);
+        let said = [0, 0, 9, 10, 15, 60].map(|seconds| rarely.ask(after(seconds)));
+        assert_eq!(said, [true, false, false, true, false, true]);
+    }
 
     #[test]
     fn what_goes_on_is_said_once_in_its_time() {

@@ -1,6 +1,7 @@
 //! The listeners on which SDK workers connect. Accepting.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use mio::net::TcpStream;
 use crate::broker::{Level, Rules};
 use crate::net::tls::MaybeTls;
 use crate::net::{self, ACCEPTS_A_TURN, listener_token};
+use crate::time::RarelyOfAll;
 
 use super::Engine;
 
@@ -29,7 +31,11 @@ pub(super) struct Listeners(Vec<net::Listener>);
 
 impl Listeners {
     /// Has the poll watch them all.
-    pub(super) fn watch(listeners: Vec<Listener>, registry: &Registry) -> io::Result<Listeners> {
+    pub(super) fn watch(
+        listeners: Vec<Listener>,
+        registry: &Registry,
+        said: &Arc<RarelyOfAll>,
+    ) -> io::Result<Listeners> {
         let mut watched = Vec::new();
         for Listener { socket, .. } in listeners {
             let token = listener_token(watched.len());
@@ -38,6 +44,7 @@ impl Listeners {
                 token,
                 registry,
                 "SDK workers",
+                Arc::clone(said),
             )?);
         }
         Ok(Listeners(watched))
@@ -65,12 +72,21 @@ impl Listeners {
 impl Engine {
     pub(super) fn accept(&mut self) {
         let now = self.now().monotonic;
+        let accepts_per_s = self.broker.limits.accepts_per_s;
         for number in 0..self.listeners.0.len() {
+            self.listeners.0[number].go_on(now);
             for _ in 0..ACCEPTS_A_TURN {
                 let listener = &mut self.listeners.0[number];
                 let shared = &self.broker.ports.shared;
                 if listener.is_due() && !shared.has_room_for_socket() {
                     listener.rest(now, &shared.no_room());
+                    break;
+                }
+                if listener.is_due()
+                    && accepts_per_s > 0
+                    && let Err(until) = shared.accepts[1].take(now, accepts_per_s)
+                {
+                    listener.pause(until);
                     break;
                 }
                 let Some(stream) = listener.accept(now) else {

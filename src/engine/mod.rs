@@ -88,7 +88,8 @@ impl Engine {
             middleware: listener.middleware.as_deref().map(Into::into),
         };
         let rules = parts.listeners.iter().map(of_listener).collect();
-        let listeners = Listeners::watch(parts.listeners, parts.poll.registry())?;
+        let said = &parts.ports.shared.said_no_room;
+        let listeners = Listeners::watch(parts.listeners, parts.poll.registry(), said)?;
         let now = Now::read();
         let broker = Broker::new(broker::Parts {
             ports: parts.ports,

@@ -12,14 +12,18 @@
 //! of commands does not close the command mailbox: commands bring about none, and two workers that
 //! flood each other's groups would wait for each other for ever.
 
+mod addresses;
 mod mailbox;
 mod memory;
+mod pace;
 mod requests;
 mod settings;
 pub mod wake;
 
+pub use addresses::Addresses;
 pub use mailbox::{Address, Mailbox, Outbox, Wake, Weigh, mailbox};
 pub use memory::{Estimate, Memory, Pressure};
+pub use pace::Pace;
 pub use requests::{AuthFunction, AuthRequest, AuthVerdict, JoinRequest, Presence};
 pub use settings::{NewSettings, SettingsPorts, value_limits};
 
@@ -34,7 +38,7 @@ use crate::shard::{
     Command, Cursor, CustomCall, Delivered, Delivery, Fired, Learned, Reply, Request, Slice,
     SliceLimits, Told,
 };
-use crate::time::ClockReading;
+use crate::time::{ClockReading, RarelyOfAll};
 
 /// What a worker takes at all times.
 pub enum ToWorker {
@@ -219,6 +223,12 @@ pub struct Shared {
     pub sdk_sockets: AtomicUsize,
     /// How many sockets may be accepted.
     pub room: SocketRoom,
+    /// How many subscribers each address has, where that is bounded.
+    pub addresses: Addresses,
+    /// How fast subscribers are accepted, where that is bounded, and SDK workers.
+    pub accepts: [Pace; 2],
+    /// That sockets are not accepted, and why.
+    pub said_no_room: Arc<RarelyOfAll>,
     /// What each worker counts.
     pub workers: Vec<WorkerMetrics>,
     /// What the engine thread counts.
@@ -265,6 +275,9 @@ impl Shared {
             let_in: AtomicUsize::new(0),
             sdk_sockets: AtomicUsize::new(0),
             room,
+            addresses: Addresses::default(),
+            accepts: Default::default(),
+            said_no_room: Arc::default(),
             workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
             engine: EngineMetrics::default(),
             store: StoreMetrics::default(),

@@ -5,19 +5,18 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 
-use crate::time::Rarely;
+use crate::time::RarelyOfAll;
 
 /// Sockets accepted in one turn, at most.
 pub const ACCEPTS_A_TURN: usize = 64;
 /// How long accepting rests when the process has no descriptor left.
 const REST: Duration = Duration::from_millis(100);
-/// How long nothing more is said of that.
-const SAID_FOR: Duration = Duration::from_secs(10);
 
 /// One listener.
 pub struct Listener {
@@ -27,8 +26,8 @@ pub struct Listener {
     is_acceptable: bool,
     /// No accept before this.
     rests_until: Option<Instant>,
-    /// That it rests, and why.
-    said: Rarely,
+    /// That it rests, and why: said for all listeners together.
+    said: Arc<RarelyOfAll>,
     /// Who connects there, for the log.
     whom: &'static str,
 }
@@ -40,6 +39,7 @@ impl Listener {
         token: Token,
         registry: &Registry,
         whom: &'static str,
+        said: Arc<RarelyOfAll>,
     ) -> io::Result<Listener> {
         let mut socket = TcpListener::from_std(socket);
         registry.register(&mut socket, token, Interest::READABLE)?;
@@ -47,7 +47,7 @@ impl Listener {
             socket: Some(socket),
             is_acceptable: true,
             rests_until: None,
-            said: Rarely::every(SAID_FOR),
+            said,
             whom,
         })
     }
@@ -55,6 +55,11 @@ impl Listener {
     /// The poll says that somebody waits.
     pub fn wake(&mut self) {
         self.is_acceptable = self.socket.is_some();
+    }
+
+    /// It has rested long enough.
+    pub fn go_on(&mut self, now: Instant) {
+        self.rests_until.take_if(|until| *until <= now);
     }
 
     /// Whether somebody waits and may be accepted now.
@@ -69,11 +74,8 @@ impl Listener {
 
     /// The next socket that waits, in no poll yet. None: nobody waits, or accepting rests.
     pub fn accept(&mut self, now: Instant) -> Option<TcpStream> {
-        if self.rests_until.is_some_and(|until| until > now) {
-            return None;
-        }
-        self.rests_until = None;
-        match self.is_acceptable {
+        self.go_on(now);
+        match self.is_due() {
             true => self.take(now),
             false => None,
         }
@@ -106,10 +108,15 @@ impl Listener {
         }
     }
 
+    /// No accept before that time: others are to be accepted in between.
+    pub fn pause(&mut self, until: Instant) {
+        self.rests_until = Some(until);
+    }
+
     /// No accept for a while, for that reason.
     pub fn rest(&mut self, now: Instant, why: &dyn fmt::Display) {
         self.rests_until = Some(now + REST);
-        if self.said.ask(now).is_none() {
+        if !self.said.ask(now) {
             return;
         }
         tracing::warn!(
@@ -117,7 +124,7 @@ impl Listener {
              this is said every {} s while it lasts",
             self.whom,
             REST.as_millis(),
-            SAID_FOR.as_secs()
+            RarelyOfAll::EVERY.as_secs()
         );
     }
 }
@@ -144,8 +151,9 @@ mod tests {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
-        let listener = Listener::watch(socket, TOKEN, poll.registry(), "clients").unwrap();
-        (listener, address)
+        let said = Arc::default();
+        let listener = Listener::watch(socket, TOKEN, poll.registry(), "clients", said);
+        (listener.unwrap(), address)
     }
 
     /// Returns when the poll has said that somebody waits.
@@ -184,12 +192,9 @@ mod tests {
         assert!(listener.accept(rested).is_some());
         assert!(listener.rests_until().is_none());
         listener.rest(rested, &io::Error::other("no descriptor left"));
-        let passed_over = listener.said.ask(now + SAID_FOR);
-        assert_eq!(
-            passed_over,
-            Some(1),
-            "the second was passed over, the next is said"
-        );
+        assert!(!listener.said.ask(rested), "once is enough");
+        listener.pause(rested + REST * 9);
+        assert!(listener.accept(rested + REST * 8).is_none());
     }
 
     #[test]

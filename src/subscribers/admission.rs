@@ -79,6 +79,11 @@ impl<S: Socket> Subscribers<S> {
             self.note_limit(id, Limit::Memory, || What::Limit(Limit::Memory));
             return Admission::Refused(Refusal::OutOfMemory);
         }
+        if !self.count_address(id) {
+            self.metrics().connections_refused.increment();
+            self.note_limit(id, Limit::Address, || What::Limit(Limit::Address));
+            return Admission::Refused(Refusal::AddressBusy);
+        }
         if !self.count_in(id) {
             self.metrics().connections_refused.increment();
             self.note_limit(id, Limit::Connections, || What::Limit(Limit::Connections));
@@ -112,6 +117,21 @@ impl<S: Socket> Subscribers<S> {
         }
         self.note_failure(id, Failure::Unasked);
         Admission::Refused(Refusal::AuthUnavailable)
+    }
+
+    /// Counts the socket among those of its address, if that is bounded and there is room for one more.
+    fn count_address(&mut self, id: SlotId) -> bool {
+        let most = self.limits.connections_per_address;
+        if most == 0 {
+            return true;
+        }
+        let socket = self.socket(id);
+        let Some(peer) = socket.and_then(|socket| socket.peer()) else {
+            return true; // it is gone, which shows soon
+        };
+        let counted = self.ports.shared.addresses.count(peer.ip(), most);
+        self.addresses.extend(counted.map(|counted| (id, counted)));
+        counted.is_some()
     }
 
     /// Counts the socket among those that are let in, if there is room for one more.

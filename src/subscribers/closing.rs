@@ -102,6 +102,9 @@ impl<S: Socket> Subscribers<S> {
             return;
         };
         let shared = &self.ports.shared;
+        if let Some(counted) = self.addresses.remove(&id) {
+            shared.addresses.uncount(counted);
+        }
         if connection.is_let_in {
             shared.uncount_let_in();
         }

@@ -18,8 +18,8 @@ mod notes;
 mod settings;
 mod turns;
 
-use core::net::SocketAddr; // an address is data
-use std::collections::VecDeque;
+use core::net::{IpAddr, SocketAddr}; // an address is data
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use crate::config::Limits;
@@ -129,6 +129,8 @@ pub struct Subscribers<S> {
     effects: Effects,
     /// Sockets that are not let in yet.
     half_open: HalfOpen,
+    /// As what those are counted whose addresses are bounded.
+    addresses: HashMap<SlotId, IpAddr>,
     debts: Debts,
     endings: Endings,
     drain: Drain,
@@ -168,6 +170,7 @@ impl<S: Socket> Subscribers<S> {
             learned: VecDeque::new(),
             effects: Effects::default(),
             half_open,
+            addresses: HashMap::new(),
             debts: Debts::default(),
             endings: Endings::default(),
             drain: Drain::Serving,
@@ -382,6 +385,11 @@ impl<S: Socket> Subscribers<S> {
     /// The same, for the shell, which hands sockets on.
     pub fn ports_mut(&mut self) -> &mut WorkerPorts {
         &mut self.ports
+    }
+
+    /// The limits that hold here.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The id of the function that is asked about upgrades now; empty: nobody is.

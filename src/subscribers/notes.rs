@@ -100,6 +100,8 @@ pub enum Limit {
     Behind,
     /// `limits.memory_bytes`.
     Memory,
+    /// `limits.connections_per_address`.
+    Address,
     /// No limit: the page's origin.
     Page,
 }
@@ -167,6 +169,7 @@ const LIMITS: [Limit; LIMITS_LEN] = [
     Limit::EqualSubscriptions,
     Limit::Behind,
     Limit::Memory,
+    Limit::Address,
     Limit::Page,
 ];
 

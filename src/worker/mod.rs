@@ -95,7 +95,8 @@ impl Worker {
     /// Makes the worker of these parts; [`Worker::run`] is its life.
     pub fn new(parts: Parts) -> io::Result<Worker> {
         let (token, registry) = (listener_token(0), parts.poll.registry());
-        let listener = Listener::watch(parts.listener, token, registry, "subscribers")?;
+        let said = Arc::clone(&parts.ports.shared.said_no_room);
+        let listener = Listener::watch(parts.listener, token, registry, "subscribers", said)?;
         let now = Now::read();
         Ok(Worker {
             id: parts.ports.id,

@@ -138,6 +138,10 @@ impl Worker {
                 "is closed with 1013: it takes too little, {key} ({})",
                 limits.behind_bytes
             ),
+            Limit::Address => format!(
+                "is answered 503: {key} ({}) are there from its address",
+                limits.connections_per_address
+            ),
             Limit::Memory => format!("is answered 503: more than {key} are held"),
             Limit::NameBytes => joined(limits.name_bytes),
             Limit::Subscriptions => joined(limits.subscriptions),
@@ -166,6 +170,7 @@ fn key_of(limit: Limit) -> &'static str {
         Limit::EqualSubscriptions => "limits.equal_subscriptions",
         Limit::Behind => "limits.behind_bytes",
         Limit::Memory => "limits.memory_bytes",
+        Limit::Address => "limits.connections_per_address",
         Limit::Page => "allowed_origins",
     }
 }

@@ -43,10 +43,18 @@ impl Worker {
         if !self.subscribers.may_read_sockets() {
             return;
         }
+        self.listener.go_on(self.now);
         for _ in 0..ACCEPTS_A_TURN {
             if self.listener.is_due() && !self.shared.has_room_for_subscriber() {
                 let why = self.shared.no_room();
                 return self.listener.rest(self.now, &why);
+            }
+            let accepts_per_s = self.subscribers.limits().accepts_per_s;
+            if self.listener.is_due()
+                && accepts_per_s > 0
+                && let Err(until) = self.shared.accepts[0].take(self.now, accepts_per_s)
+            {
+                return self.listener.pause(until);
             }
             let Some(stream) = self.listener.accept(self.now) else {
                 return;

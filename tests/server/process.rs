@@ -355,6 +355,58 @@ fn idle_connections_leave_the_store_its_files() {
     drop(silent);
 }
 
+/// The time that the process has had of the cores, in ms.
+fn cpu_ms(process: &Process) -> u64 {
+    let path = format!("/proc/{}/stat", process.pid().as_raw_nonzero());
+    let text = std::fs::read_to_string(path).unwrap();
+    let fields: Vec<&str> = text
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    ticks * 10
+}
+
+#[test]
+fn without_a_file_for_a_socket_those_inside_go_on_and_others_come_in_once_there_is_room() {
+    let process = start_as("no-files", "threads: 2, drain_ms: 500", "", |directory| {
+        command_with_files(&directory.0, 128)
+    });
+    let mut sdk = sdk(&process);
+    let mut inside: Vec<Socket> = (0..20).map(|_| subscriber(&process)).collect();
+    for _ in 0..2 {
+        // Silent ones take what is left, and more wait.
+        let silent: Vec<_> = (0..200).map(|_| raw::connect(process.stream)).collect();
+        let waiting: Vec<_> = (0..20).map(|_| raw::connect(process.worker)).collect();
+        wait_until("it is said", || process.says("cannot accept"));
+        let (before, since) = (cpu_ms(&process), std::time::Instant::now());
+        while since.elapsed() < std::time::Duration::from_secs(1) {
+            for socket in &mut inside {
+                socket.send(Message::Ping("p".into())).unwrap();
+                assert_eq!(socket.read().unwrap(), Message::Pong("p".into()));
+            }
+            sdk.send(Message::text(r#"{"type":"ping"}"#)).unwrap();
+            sdk.read().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let spent = cpu_ms(&process) - before;
+        assert!(spent < 300, "{spent} ms of a second: it spins");
+        // All leave at once.
+        drop((silent, waiting));
+        inside.clear();
+        let since = std::time::Instant::now();
+        inside.extend((0..20).map(|_| subscriber(&process)));
+        let took = since.elapsed();
+        assert!(took < std::time::Duration::from_secs(3), "{took:?}");
+    }
+    process.says("");
+    let log = process.log.borrow();
+    let said = log.iter().filter(|line| line.contains("cannot accept"));
+    assert_eq!(said.count(), 1, "{log:#?}");
+}
+
 #[test]
 fn the_first_lines_say_what_is_served_where() {
     let process = start("first-lines");

@@ -599,3 +599,57 @@ fn nothing_is_read_of_a_socket_that_was_answered() {
     stream.read_to_string(&mut answer).unwrap();
     assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
 }
+
+#[test]
+fn one_address_has_as_many_subscribers_as_it_may_on_all_workers_together() {
+    on_each_shape(|shape| {
+        let server = TestServer::with(shape, |config| config.limits.connections_per_address = 4);
+        let mut held: Vec<Subscriber> = (0..4).map(|_| Subscriber::connect(&server)).collect();
+        let body = "limits.connections_per_address are there from this address: come again";
+        let mut busy = answer(503, body);
+        busy.headers.push("retry-after: 1".to_owned());
+        let busy = sorted(busy);
+        assert_eq!(asked(server.stream(), upgrade_request("/", "")), busy);
+        // What is refused for something else takes no place, nor does an SDK worker.
+        let plain = asked(server.stream(), "GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(plain.status, 400);
+        let mut sdk = SdkWorker::connect(&server);
+        let elsewhere = raw::connect_from([127, 0, 0, 2], server.stream());
+        let mut elsewhere = Subscriber::over(elsewhere, &server);
+        elsewhere.join("s", ("s", "g"));
+        for gone in 0..3 {
+            match gone {
+                0 => held.pop().unwrap().close(),
+                _ => held.pop().unwrap().reset(),
+            }
+            wait_for_place(server.stream());
+            held.insert(0, Subscriber::connect(&server));
+            assert_eq!(asked(server.stream(), upgrade_request("/", "")), busy);
+        }
+        sdk.set(("s", "g"), "i", json!(1));
+        assert_eq!(elsewhere.next().kind, "create");
+    });
+}
+
+#[test]
+fn sockets_are_accepted_at_their_pace_and_all_of_them_come_in() {
+    const SOCKETS: usize = 30;
+    for shape in [THREE_WORKERS, ONE_WORKER] {
+        let server = TestServer::with(shape, |config| config.limits.accepts_per_s = 20);
+        for address in [server.stream(), server.worker()] {
+            let since = std::time::Instant::now();
+            let mut sockets: Vec<_> = (0..SOCKETS).map(|_| raw::connect(address)).collect();
+            for socket in &mut sockets {
+                socket
+                    .write_all(upgrade_request("/", "").as_bytes())
+                    .unwrap();
+            }
+            for socket in &mut sockets {
+                assert!(raw::read_head(socket).starts_with("HTTP/1.1 101 "));
+            }
+            // 3 at once, and 27 at 20 a second.
+            let took = since.elapsed();
+            assert!(took > Duration::from_millis(1300), "{took:?}");
+        }
+    }
+}

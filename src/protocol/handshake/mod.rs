@@ -1000,6 +1000,13 @@ mod tests {
                 dated,
             ),
             (
+                Refusal::AddressBusy,
+                "503 Service Unavailable",
+                retry,
+                "limits.connections_per_address",
+                dated,
+            ),
+            (
                 Refusal::OutOfMemory,
                 "503 Service Unavailable",
                 retry,

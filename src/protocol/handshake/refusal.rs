@@ -64,6 +64,8 @@ pub enum Refusal {
     Http10,
     /// As many sockets are open as may be. The caller's to find: no head says so.
     Busy,
+    /// As many sockets are open from that address as may be. The caller's to find, too.
+    AddressBusy,
     /// The process has as much memory as it may. The caller's to find, too.
     OutOfMemory,
     /// As many sockets wait for the auth function as may. The caller's to find, too.
@@ -135,9 +137,11 @@ impl Refusal {
             Refusal::MethodNotAllowed => (405, "Method Not Allowed", "allow: GET,HEAD\r\n"),
             Refusal::HeadMethod => (405, "Method Not Allowed", ""),
             Refusal::Http10 => (426, "Upgrade Required", ""),
-            Refusal::Busy | Refusal::OutOfMemory | Refusal::AuthBusy | Refusal::AuthUnavailable => {
-                (503, "Service Unavailable", "retry-after: 1\r\n")
-            }
+            Refusal::Busy
+            | Refusal::AddressBusy
+            | Refusal::OutOfMemory
+            | Refusal::AuthBusy
+            | Refusal::AuthUnavailable => (503, "Service Unavailable", "retry-after: 1\r\n"),
             Refusal::Forbidden => (403, "Forbidden", ""),
             Refusal::Unauthorized => (401, "Unauthorized", ""),
         }
@@ -177,6 +181,9 @@ impl Refusal {
             (Refusal::Http10, _) => NO_UPGRADE_STATE,
             (Refusal::Busy, Port::Stream) => "limits.connections are there: come again",
             (Refusal::Busy, Port::Worker) => "limits.worker_connections are there: come again",
+            (Refusal::AddressBusy, _) => {
+                "limits.connections_per_address are there from this address: come again"
+            }
             (Refusal::OutOfMemory, _) => {
                 "server is out of memory (limits.memory_bytes): come again"
             }
