@@ -107,6 +107,9 @@ impl Broker {
     }
 
     pub(in crate::broker) fn hear_call(&mut self, call: FunctionCall, answered: Answered<'_>) {
+        if matches!(call.awaits, Awaits::Caller(_) | Awaits::Groups(..)) {
+            self.note_took(call.began);
+        }
         self.hear(call.awaits, &call.function_id, answered);
     }
 

@@ -215,6 +215,8 @@ impl Broker {
     /// Takes what the workers have told.
     pub fn read_mailbox(&mut self) {
         let len = self.ports.mailbox.len();
+        self.metrics().mailbox.set_len(len);
+        self.metrics().calls_in_flight.set_len(self.calls.len());
         for _ in 0..len {
             if !self.has_room_for_firings() {
                 break; // what waits for its turn goes first

@@ -202,6 +202,11 @@ impl<T> Named<T> {
         (*generation == id.generation).then_some(value)
     }
 
+    /// Above every slot that a value stands in.
+    pub fn slots_end(&self) -> u32 {
+        self.slots.end()
+    }
+
     /// All values with their names, in the order of the slots.
     pub fn iter(&self) -> impl Iterator<Item = (SlotId, &T)> {
         self.slots.iter().map(|(slot, (generation, value))| {

@@ -2,11 +2,51 @@
 //!
 //! May not know what it does.
 
+use super::reader::Written;
+
 /// What a turn may still do: so that one large group does not hold up the rest.
 pub struct Budget {
     units: usize,
     /// What was spent beyond it: the end of what had begun.
     overspent: usize,
+    /// What was written meanwhile.
+    pub tally: Tally,
+}
+
+/// What sockets were given.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Writes.
+    pub writes: u64,
+    /// Those of which less was taken than was given.
+    pub cut: u64,
+    /// Bytes that were taken.
+    pub bytes: u64,
+    /// Frames of events that sockets have got.
+    pub deliveries: u64,
+}
+
+impl Tally {
+    /// A write of so many bytes was made.
+    pub(super) fn note_write(&mut self, bytes: usize, written: Written) {
+        self.writes += 1;
+        self.bytes += match written {
+            Written::All => bytes as u64,
+            Written::Part(taken) => taken as u64,
+            Written::Gone => 0,
+        };
+        self.cut += u64::from(matches!(written, Written::Part(_)));
+    }
+
+    /// Both together.
+    pub fn plus(self, other: Tally) -> Tally {
+        Tally {
+            writes: self.writes + other.writes,
+            cut: self.cut + other.cut,
+            bytes: self.bytes + other.bytes,
+            deliveries: self.deliveries + other.deliveries,
+        }
+    }
 }
 
 /// A write costs as much as looking at so many sockets that lack nothing.
@@ -27,6 +67,7 @@ impl Budget {
         Budget {
             units: writes * WRITE_UNITS,
             overspent: 0,
+            tally: Tally::default(),
         }
     }
 

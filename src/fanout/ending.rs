@@ -44,9 +44,11 @@ impl Fanout {
         if reader.is_ending || reader.memberships.is_empty() {
             return None;
         }
+        let subscriptions = reader.begin_end();
+        self.subscriptions_len -= subscriptions.len();
         Some(Ending {
             connection,
-            subscriptions: reader.begin_end(),
+            subscriptions,
             stage: Stage::Told,
             at: 0,
         })

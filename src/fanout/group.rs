@@ -55,6 +55,19 @@ pub(super) struct Sweep {
     pub(super) fresh_bytes: usize,
     /// These were more than the bound: it counts among the fan-out's lagging ones.
     pub(super) is_lagging: bool,
+    /// When the first frame came that is not swept, in µs that wrap; and the first of those that are
+    /// being swept. 0: there is none.
+    pub(super) due_us: u32,
+    pub(super) swept_us: u32,
+}
+
+impl Sweep {
+    /// A frame came at that time.
+    pub(super) fn note_due(&mut self, due_us: u64) {
+        if self.due_us == 0 {
+            self.due_us = (due_us as u32).max(1);
+        }
+    }
 }
 
 impl LocalGroup {
@@ -142,6 +155,11 @@ impl LocalGroup {
         if let Some(watchers) = &mut self.watchers {
             watchers.unwatch(item, slot);
         }
+    }
+
+    /// How many sockets follow single items.
+    pub(super) fn watchers_total(&self) -> usize {
+        self.watchers.as_ref().map_or(0, |watchers| watchers.len())
     }
 
     /// How many watchers the item has.

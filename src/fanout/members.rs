@@ -76,6 +76,7 @@ impl Fanout {
             self.held_syncs.add(connection, sync, &mut group.last_sync);
         }
         let from = group.list.end();
+        self.subscriptions_len += 1;
         reader.add_subscription(Subscription {
             id: entry.id,
             local,
@@ -146,6 +147,7 @@ impl Fanout {
             return false;
         };
         let subscription = reader.take_subscription(found);
+        self.subscriptions_len -= 1;
         let local = subscription.local;
         let (Some(found), Some(group)) = (reader.membership(local), self.groups.get_mut(local))
         else {

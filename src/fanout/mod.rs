@@ -8,6 +8,7 @@
 //! sweep, so a room too big for its rate gets larger writes, not a longer queue.
 
 mod afresh;
+mod behind;
 mod budget;
 mod ending;
 mod group;
@@ -21,7 +22,8 @@ mod sweep;
 mod watchers;
 
 pub use afresh::SyncOf;
-pub use budget::Budget;
+pub use behind::Behind;
+pub use budget::{Budget, Tally};
 pub use ending::Ending;
 pub use reader::{Connections, Reader, Socket, Written};
 
@@ -71,6 +73,11 @@ pub struct Fanout {
     held_syncs: HeldSyncs,
     /// Watchers that events have marked since a sweep last went on.
     marks: usize,
+    /// Subscriptions that stand.
+    subscriptions_len: usize,
+    /// The time of what is appended now, by the caller's clock.
+    due_us: u64,
+    swept: Vec<Swept>,
     outcome: Outcome,
     /// Laid out and carried out within one write; kept for its memory.
     plan: Plan,
@@ -94,6 +101,8 @@ pub struct Outcome {
     pub gone: Vec<SlotId>,
     /// Sockets that lack more than there was budget for: they are to be drained again.
     pub unfinished: Vec<SlotId>,
+    /// Sockets that took less than they were given.
+    pub blocked: Vec<SlotId>,
     /// Groups that nobody here follows any more: their owners are told.
     pub left: Vec<(GroupKey, LocalGroupId)>,
 }
@@ -101,9 +110,18 @@ pub struct Outcome {
 impl Outcome {
     /// Whether nothing has come up.
     pub fn is_empty(&self) -> bool {
-        let sockets = [&self.slow, &self.gone, &self.unfinished];
+        let sockets = [&self.slow, &self.gone, &self.unfinished, &self.blocked];
         sockets.iter().all(|sockets| sockets.is_empty()) && self.left.is_empty()
     }
+}
+
+/// Events whose sweep has ended: every socket that takes bytes has been given them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// When the first of them came, by the clock of [`Fanout::events_are_of`].
+    pub due_us: u64,
+    /// How many they were.
+    pub events: u64,
 }
 
 /// A join that the owner has let in.
@@ -131,6 +149,9 @@ impl Fanout {
             held_bytes: 0,
             held_syncs: HeldSyncs::default(),
             marks: 0,
+            subscriptions_len: 0,
+            due_us: 0,
+            swept: Vec::new(),
             outcome: Outcome::default(),
             plan: Plan::default(),
         }
@@ -211,6 +232,7 @@ impl Fanout {
         if group.lacks_nothing() {
             return;
         }
+        group.sweep.note_due(self.due_us);
         let len = frame.wire().len();
         self.held_bytes += len;
         group.sweep.fresh_bytes += len;
@@ -221,6 +243,21 @@ impl Fanout {
         }
         group.list.append(frame);
         self.make_due(local);
+    }
+
+    /// What is appended from here on has come at that time, in µs since some moment.
+    pub fn events_are_of(&mut self, due_us: u64) {
+        self.due_us = due_us;
+    }
+
+    /// The events that have been swept since this was last asked.
+    pub fn take_swept(&mut self) -> std::vec::Drain<'_, Swept> {
+        self.swept.drain(..)
+    }
+
+    /// Subscriptions that stand, of all sockets.
+    pub fn subscriptions_len(&self) -> usize {
+        self.subscriptions_len
     }
 
     /// Bytes of the frames that somebody here still lacks, or whose sweep has not ended.

@@ -13,7 +13,7 @@ use super::group::LocalGroup;
 use super::list::{Joined, List};
 use super::place::Place;
 use super::reader::{Connections, MemberAt, Membership, Reader, Socket, Written};
-use super::{Bounds, Fanout};
+use super::{Bounds, Fanout, Swept};
 
 /// Pieces of one vectored write.
 const SLICES_MAX: usize = 64;
@@ -116,7 +116,8 @@ impl Fanout {
                 match written {
                     Written::Gone => self.outcome.gone.push(connection),
                     Written::All if is_unfinished => self.outcome.unfinished.push(connection),
-                    Written::All | Written::Part(_) => {}
+                    Written::Part(_) => self.outcome.blocked.push(connection),
+                    Written::All => {}
                 }
                 if is_unfinished {
                     self.check_behind(local, at, connection, connections);
@@ -199,6 +200,13 @@ impl Fanout {
         let held_bytes = list.held_bytes();
         list.forget_before(sweep.slowest);
         self.held_bytes -= held_bytes - list.held_bytes();
+        let events = sweep.fresh_to - sweep.fresh_from;
+        if sweep.swept_us != 0 && events > 0 {
+            // The lower half of the time is kept; what is swept now is not older than an hour.
+            let age_us = (self.due_us as u32).wrapping_sub(sweep.swept_us);
+            let due_us = self.due_us.saturating_sub(u64::from(age_us));
+            self.swept.push(Swept { due_us, events });
+        }
         sweep.is_begun = false;
         sweep.is_queued = sweep.is_outrun;
         !sweep.is_queued
@@ -222,17 +230,22 @@ impl Fanout {
             let covers_all = plan.fill(groups, reader, &mut slices) && looked_at_all;
             let bytes = slices.iter().map(|slice| slice.len()).sum();
             let written = if bytes > 0 {
+                let written = socket.write(&slices);
                 budget.written(bytes);
-                socket.write(&slices)
+                budget.tally.note_write(bytes, written);
+                written
             } else {
                 Written::All
             };
             plan.slices = emptied(slices);
             match written {
-                Written::All => plan.carry_out(bytes, groups, due, reader),
+                Written::All => {
+                    budget.tally.deliveries += plan.carry_out(bytes, groups, due, reader);
+                }
                 Written::Part(taken) => {
                     reader.block();
-                    plan.carry_out(taken, groups, due, reader);
+                    self.outcome.blocked.push(id);
+                    budget.tally.deliveries += plan.carry_out(taken, groups, due, reader);
                 }
                 Written::Gone => {
                     reader.block();
@@ -257,6 +270,7 @@ impl super::group::Sweep {
             slowest: end,
             fresh_from: self.fresh_to,
             fresh_to: end,
+            swept_us: self.due_us,
             ..super::group::Sweep::default()
         };
     }
@@ -306,8 +320,10 @@ fn write_plain<S: Socket>(
         let (bytes, to) = joined.frames(list, place.next);
         let written = socket.write(&[IoSlice::new(bytes)]);
         budget.written(bytes.len());
+        budget.tally.note_write(bytes.len(), written);
         match written {
             Written::All => {
+                budget.tally.deliveries += to - place.next;
                 place.next = to;
                 if budget.is_spent() {
                     return written;
@@ -315,6 +331,7 @@ fn write_plain<S: Socket>(
             }
             Written::Part(mut taken) => {
                 reader.block();
+                let next = place.next;
                 while let Some(frame) = list.frame(place.next) {
                     let len = frame.wire().len();
                     if taken < len {
@@ -327,6 +344,7 @@ fn write_plain<S: Socket>(
                     taken -= len;
                     place.next += 1;
                 }
+                budget.tally.deliveries += place.next - next;
                 return written;
             }
             Written::Gone => {
@@ -479,14 +497,16 @@ impl Plan {
         is_all
     }
 
-    /// The socket took `bytes` of it: places move on, and the rest of a frame goes to the queue.
+    /// The socket took `bytes` of it: places move on, and the rest of a frame goes to the queue. Gives
+    /// how many frames of events it has got, the last one perhaps in part.
     fn carry_out(
         &self,
         bytes: usize,
         groups: &mut Named<LocalGroup>,
         due: &mut VecDeque<LocalGroupId>,
         reader: &mut Reader,
-    ) {
+    ) -> u64 {
+        let mut delivered = 0;
         let mut taken = reader.consume(bytes);
         let mut is_whole = reader.queue_is_empty();
         for step in &self.steps {
@@ -512,10 +532,12 @@ impl Plan {
                 taken -= len;
             }
             set_place(group, at, step);
+            delivered += 1;
             if group.next_of(at) == group.list.end() {
                 let_list_go(group, local, at, due);
             }
         }
+        delivered
     }
 
     /// Everything was laid out and taken: what is left to do is to forget that it was lacking.

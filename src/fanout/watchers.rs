@@ -39,6 +39,10 @@ impl Watchers {
         self.places.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
     pub(super) fn get(&self, slot: u32) -> Option<&Place> {
         self.places.get(slot)
     }

@@ -13,6 +13,7 @@
 //! flood each other's groups would wait for each other for ever.
 
 mod addresses;
+pub mod inquiries;
 mod mailbox;
 mod memory;
 mod pace;
@@ -28,8 +29,9 @@ pub use requests::{AuthFunction, AuthRequest, AuthVerdict, JoinRequest, Presence
 pub use settings::{NewSettings, SettingsPorts, value_limits};
 
 use std::net::TcpStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use crate::id::{GroupKey, SlotId, WorkerId};
 use crate::metrics::{EngineMetrics, StoreMetrics, WorkerMetrics};
@@ -40,10 +42,12 @@ use crate::shard::{
 };
 use crate::time::{ClockReading, RarelyOfAll};
 
+use inquiries::Inquiries;
+
 /// What a worker takes at all times.
 pub enum ToWorker {
-    /// Something for the subscribers of a group.
-    Delivery(Delivery),
+    /// Something for the subscribers of a group, and when the owner let it go.
+    Delivery(Delivery, Instant),
     /// What the store has to say to this shard, in order.
     Learned(Vec<Learned>),
     /// The clock of the store that all hosts share: from here on it counts instead of this host's own.
@@ -115,7 +119,7 @@ pub enum ToStore {
 impl Weigh for ToWorker {
     fn held_bytes(&self) -> usize {
         match self {
-            ToWorker::Delivery(delivery) => match &delivery.what {
+            ToWorker::Delivery(delivery, _) => match &delivery.what {
                 Delivered::Event(frame) => frame.held_bytes(),
                 Delivered::Entered { sync, .. } => {
                     sync.as_ref().map_or(0, |sync| sync.held_bytes())
@@ -237,6 +241,10 @@ pub struct Shared {
     pub store: StoreMetrics,
     /// What the process has of memory and may have.
     pub memory: Memory,
+    /// What each worker is asked about what it holds.
+    pub inquiries: Vec<Inquiries>,
+    /// How the admin thread is woken, where there is one.
+    pub admin: OnceLock<Arc<Wake>>,
     /// Leaves that workers owe to functions and the engine has not taken.
     pub owed: AtomicUsize,
     /// The process ends: no new sockets, and those that are there are closed one after another.
@@ -245,6 +253,31 @@ pub struct Shared {
     pub stopping: AtomicBool,
     /// For tests: the worker that gets the next sockets; none if out of range.
     pub steered_to: AtomicUsize,
+}
+
+/// A refusal of the store counts so long: who gets no traffic would never hear that it takes writes again.
+const REFUSAL_COUNTS_MS: u64 = 10_000;
+
+/// Why nobody new should be sent here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReady {
+    /// The process ends.
+    Draining,
+    /// The store cannot be reached.
+    StoreDown,
+    /// The store has just refused a write.
+    StoreRefuses,
+}
+
+impl NotReady {
+    /// As JSON names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            NotReady::Draining => "draining",
+            NotReady::StoreDown => "store is down",
+            NotReady::StoreRefuses => "store refuses writes",
+        }
+    }
 }
 
 /// How many sockets may be open, in whatever phase: beyond, those that wait are not accepted.
@@ -282,6 +315,8 @@ impl Shared {
             engine: EngineMetrics::default(),
             store: StoreMetrics::default(),
             memory: Memory::default(),
+            inquiries: (0..workers).map(|_| Inquiries::default()).collect(),
+            admin: OnceLock::new(),
             owed: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -374,8 +409,26 @@ impl Shared {
         self.wake_all();
     }
 
-    fn wake_all(&self) {
-        for wake in &self.wakes {
+    /// Why nobody new should be sent here, if so: load balancers ask. `now_ms`: since 1970.
+    pub fn not_ready(&self, now_ms: u64) -> Option<NotReady> {
+        let refuses = |worker: &WorkerMetrics| {
+            let since = now_ms.saturating_sub(worker.store_refused_ms.get());
+            worker.store_refuses.is_set() && since < REFUSAL_COUNTS_MS
+        };
+        if self.draining.load(Ordering::Acquire) {
+            Some(NotReady::Draining)
+        } else if self.store.is_down.is_set() {
+            Some(NotReady::StoreDown)
+        } else if self.workers.iter().any(refuses) {
+            Some(NotReady::StoreRefuses)
+        } else {
+            None
+        }
+    }
+
+    /// Wakes every thread.
+    pub fn wake_all(&self) {
+        for wake in self.wakes.iter().chain(self.admin.get()) {
             wake.wake();
         }
     }

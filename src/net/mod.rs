@@ -3,18 +3,21 @@
 //! May not know what goes over it.
 
 pub mod dial;
+mod kernel;
 mod listener;
 mod ready;
 pub mod tls;
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use crate::fanout::{Socket, Written};
 use crate::id::SlotId;
+use crate::mesh::inquiries::KernelLook;
 use crate::reading::Received;
 
 pub use listener::{ACCEPTS_A_TURN, Listener};
@@ -46,6 +49,11 @@ impl Tcp {
     /// Who is at the other end; `None` when it is gone.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.stream.peer_addr().ok()
+    }
+
+    /// What the kernel says of the connection.
+    pub fn kernel(&self) -> Option<KernelLook> {
+        kernel::look(self.stream.as_fd())
     }
 
     /// Takes it out of the poll, before it is closed.

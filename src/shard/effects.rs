@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::{CallId, GroupKey, ItemId, LocalGroupId, SlotId, Text, WorkerId};
+use crate::metrics::StoreMetrics;
 use crate::protocol::answer::{Outcome, UpdateError};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
@@ -26,6 +27,8 @@ pub struct Effects {
     pub fired: Vec<Fired>,
     /// To the engine: custom functions that are to be asked in place of the store.
     pub custom: Vec<CustomCall>,
+    /// How many events came about, heard by somebody or not. Nothing is to be done for it.
+    pub events: u64,
 }
 
 /// An event that some trigger follows.
@@ -489,6 +492,9 @@ pub trait Store: std::marker::Send {
 
     /// What holds from now on for values and names that it reads itself.
     fn set_limits(&mut self, _limits: ValueLimits, _name_bytes: usize) {}
+
+    /// Gives what it has measured since it was last asked, and how it stands.
+    fn measure(&mut self, _metrics: &StoreMetrics) {}
 
     /// Takes the slice that a shard was asked for.
     fn take_slice(&mut self, _shard: WorkerId, _slice: Slice) {}

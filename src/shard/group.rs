@@ -15,6 +15,7 @@ use super::command::Join;
 use super::effects::{Delivered, Delivery, Effects, Fired, Reply};
 use super::hooks::Hooks;
 use super::items::Items;
+use super::pace::Pace;
 use super::room::Room;
 use super::shared::Shared;
 use super::under_way::{Flight, Held, Send, Texts, UnderWay, Waiting};
@@ -68,6 +69,7 @@ pub(super) struct Group {
     /// The `sync` of the whole group, while it is still what the group is.
     pub(super) sync: Option<(u64, Weak<SyncFrame>)>,
     pub(super) warmth: Warmth,
+    pub(super) pace: Pace,
 }
 
 /// The latest times that were given out.
@@ -133,6 +135,7 @@ impl Group {
             losses: 0,
             sync: None,
             warmth: Warmth::Cold,
+            pace: Pace::default(),
         }
     }
 
@@ -430,6 +433,8 @@ impl Group {
         whose: Whose,
         turn: &mut Turn<'_>,
     ) {
+        turn.out.events += 1;
+        self.pace.note(turn.now);
         let fires = whose == Whose::Ours && self.is_followed(item, turn);
         if self.listeners.is_empty() && !fires {
             return;

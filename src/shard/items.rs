@@ -17,6 +17,8 @@ pub(super) struct Items {
     order: Order,
     /// Given to the next item; never used twice, so it tells an item's place in the order.
     next_sequence: u64,
+    /// Names and values.
+    held_bytes: usize,
 }
 
 /// One accepted item.
@@ -40,6 +42,15 @@ impl Item {
 impl Items {
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// What names and values hold.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
     }
 
     pub(super) fn get(&self, hash: u64, name: &str) -> Option<&Text> {
@@ -98,6 +109,7 @@ impl Items {
         if let Some(slot) = self.find(hash, name) {
             if let Some(item) = self.slots.get_mut(slot) {
                 let old_len = std::mem::replace(&mut item.value, value).len();
+                self.held_bytes = self.held_bytes - old_len + value_len;
                 let sequence = item.sequence;
                 self.order
                     .changed(sequence, old_len, value_len, &self.slots);
@@ -106,6 +118,7 @@ impl Items {
         }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
+        self.held_bytes += name.len() + value_len;
         let slot = self.slots.insert(Item {
             hash,
             sequence,
@@ -130,7 +143,9 @@ impl Items {
             return;
         };
         self.order.removed(slot, &self.slots);
-        self.slots.remove(slot);
+        if let Some(item) = self.slots.remove(slot) {
+            self.held_bytes -= item.name.len() + item.value.len();
+        }
     }
 
     /// The texts of all values in order, in chunks that are shared until one of their items changes.

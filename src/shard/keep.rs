@@ -299,6 +299,7 @@ impl Shard {
     pub fn restored(&mut self, time: u64) {
         self.restoring = None;
         self.groups.raise_times(time);
+        self.sum_up();
     }
 
     /// From now on times that no write bears are given out once the store has kept them; it has those

@@ -19,8 +19,10 @@ pub mod hooks;
 mod items;
 mod keep;
 mod listing;
+mod looks;
 mod opening;
 mod owner;
+mod pace;
 mod room;
 mod shared;
 mod sync;
@@ -37,6 +39,7 @@ pub use effects::{
     Learned, Question, Reply, Request, RequestKind, Snapshot, Store, Told, Verdict,
 };
 pub use keep::{Cursor, Piece, Restored, Slice, SliceLimits};
+pub use looks::{GroupLook, ItemsLook, Totals};
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -112,6 +115,7 @@ pub struct Shard {
     restoring: Option<Box<Restoring>>,
     walks: Walks,
     room: Room,
+    totals: Totals,
 }
 
 /// How long a group that nobody follows keeps the texts of its list, in ms.
@@ -150,6 +154,7 @@ impl Shard {
             restoring: None,
             walks: Walks::default(),
             room: Room::default(),
+            totals: Totals::default(),
         }
     }
 
@@ -547,6 +552,7 @@ impl Shard {
             return;
         };
         let (waited, held, had_items) = (group.queue_len(), group.held(), group.has_items());
+        let had = Totals::of(group.items());
         let mut turn = Turn {
             now,
             slot,
@@ -567,6 +573,7 @@ impl Shard {
             len: self.held.len + holds.len - held.len,
             bytes: self.held.bytes + holds.bytes - held.bytes,
         };
+        self.totals = self.totals.with(Totals::of(group.items()), had);
         self.ahead_ms = self.ahead_ms.max(group.last().time.saturating_sub(now));
         if group.wants_texts() {
             self.walks.texts.push_back(slot);

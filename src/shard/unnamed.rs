@@ -80,6 +80,11 @@ impl Unnamed {
         self.places.iter().flatten().filter_map(group)
     }
 
+    /// What all of them hold.
+    pub(super) fn all_items(&self) -> impl Iterator<Item = &Items> {
+        self.places.iter().flatten().map(|entry| &entry.items)
+    }
+
     /// Each with one reading.
     pub(super) fn all_names(&self) -> impl Iterator<Item = (&str, &str)> {
         let entries = self.places.iter().flatten();

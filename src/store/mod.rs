@@ -48,6 +48,7 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
         if was_stuck && !store.is_stuck() {
             rest = Some(Duration::ZERO); // for what was left in the mailbox
         }
+        store.measure(&ports.shared.store);
         ports.shared.store.loop_turns.note(turn.elapsed());
     }
     // What was sent before the end, also where answers find no room: nobody waits for them.
@@ -92,6 +93,7 @@ fn serve_turn(store: &mut dyn Store, ports: &mut StorePorts) {
 
 /// Serves what is in the mailbox as one. False: nothing was there.
 fn serve_mailbox(store: &mut dyn Store, ports: &mut StorePorts) -> bool {
+    ports.shared.store.mailbox.set_len(ports.mailbox.len());
     let mut requests = Vec::new();
     let mut taken = 0;
     while let Some(message) = ports.mailbox.take() {

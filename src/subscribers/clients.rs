@@ -23,6 +23,7 @@ impl<S: Socket> Subscribers<S> {
     /// All checks are passed: what comes from here on is frames.
     pub(super) fn open(&mut self, id: SlotId, upgrade: &Upgrade, frames: connection::Connection) {
         let date = self.now.wall;
+        self.metrics().opened.increment();
         self.change_phase(id, Phase::Open(frames));
         let Some(connection) = self.connections.get_mut(id) else {
             return;
@@ -125,13 +126,14 @@ impl<S: Socket> Subscribers<S> {
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
+        let now = self.now.monotonic;
         let joins = connection.joins.get_or_insert_default();
         let names = (key.clone(), item.clone());
         if !self.hooks.joins.has(key.stream()) {
-            let token = joins.begin(message.id, names, Stage::Entering);
+            let token = joins.begin(message.id, names, Stage::Entering, now);
             return self.send_join(id, token, key, item);
         }
-        let token = joins.begin(message.id.clone(), names, Stage::Asked);
+        let token = joins.begin(message.id.clone(), names, Stage::Asked, now);
         let request = JoinRequest {
             worker: self.ports.id,
             connection: id,
@@ -245,12 +247,17 @@ impl<S: Socket> Subscribers<S> {
         let Some(Pending {
             id: subscription,
             item,
+            began,
             ..
         }) = joins.end(token)
         else {
             return self.fanout.give_up(local);
         };
         self.note(id, || What::Joined(subscription.clone()));
+        self.metrics().joins.increment();
+        self.metrics()
+            .join
+            .note(self.now.monotonic.saturating_duration_since(began));
         let entry = Entry {
             id: subscription.clone(),
             item,

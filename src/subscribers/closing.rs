@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use crate::id::SlotId;
 use crate::life::Sockets as _;
 use crate::mesh::ENDING;
+use crate::metrics::Closed;
 use crate::protocol::connection::close_frame;
 use crate::protocol::handshake::Refusal;
 use crate::shard::Command;
 
 use super::Subscribers;
+use super::closed::reason_of;
 use super::connections::{Phase, Socket};
 use super::notes::What;
 
@@ -67,7 +69,10 @@ impl<S: Socket> Subscribers<S> {
         {
             Some(Phase::Head(_)) => self.ended(id),
             Some(Phase::Waits(_)) => self.refuse(id, Refusal::AuthUnavailable),
-            _ => self.close_with(id, close_frame(Some(code), reason)),
+            _ => {
+                self.closing_for = Some((reason_of(code, reason), code));
+                self.close_with(id, close_frame(Some(code), reason));
+            }
         }
     }
 
@@ -84,6 +89,7 @@ impl<S: Socket> Subscribers<S> {
     /// The socket has ended, or is to end without a word.
     pub fn ended(&mut self, id: SlotId) {
         self.note(id, || What::Gone);
+        self.note_closed(id, Closed::Gone, None);
         self.end_subscriptions(id); // what it owes is counted before it is not
         self.change_phase(id, Phase::Closing);
         if let Some(connection) = self.connections.get_mut(id)
@@ -101,6 +107,7 @@ impl<S: Socket> Subscribers<S> {
         let Some(connection) = self.connections.remove(id) else {
             return;
         };
+        self.blocked.remove(&id);
         let shared = &self.ports.shared;
         if let Some(counted) = self.addresses.remove(&id) {
             shared.addresses.uncount(counted);

@@ -10,6 +10,7 @@ use crate::collections::Named;
 use crate::fanout::{self, Reader};
 use crate::id::SlotId;
 use crate::life::{self, Turn};
+use crate::mesh::inquiries::KernelLook;
 use crate::protocol::handshake::Upgrade;
 
 use super::Bounds;
@@ -23,6 +24,10 @@ pub trait Socket: fanout::Socket {
     fn end_writes(&mut self);
     /// Nothing more will be read or written.
     fn end(&mut self);
+    /// What the kernel says of the connection.
+    fn kernel(&self) -> Option<KernelLook> {
+        None
+    }
 }
 
 /// How far a connection is, for who looks at it from outside.
@@ -148,6 +153,16 @@ impl<S> Connections<S> {
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Above every slot that a connection stands in.
+    pub(super) fn slots_end(&self) -> u32 {
+        self.slots.slots_end()
+    }
+
+    /// The name of what stands in a slot now.
+    pub(super) fn id_at(&self, slot: u32) -> Option<SlotId> {
+        self.slots.id_at(slot)
     }
 
     /// All there are now.

@@ -4,6 +4,7 @@
 //! comes for the same id waits behind it; other ids go on side by side. No socket and no group here.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use crate::id::{GroupKey, ItemId};
 
@@ -24,6 +25,8 @@ pub(super) struct Pending {
     pub(super) key: GroupKey,
     pub(super) item: Option<ItemId>,
     pub(super) stage: Stage,
+    /// When it was asked for.
+    pub(super) began: Instant,
 }
 
 /// What a join waits for.
@@ -75,6 +78,7 @@ impl Joins {
         id: Box<str>,
         (key, item): (GroupKey, Option<ItemId>),
         stage: Stage,
+        began: Instant,
     ) -> u32 {
         let token = self.next_token;
         self.next_token = token.wrapping_add(1);
@@ -84,6 +88,7 @@ impl Joins {
             key,
             item,
             stage,
+            began,
         });
         token
     }
@@ -172,10 +177,14 @@ mod tests {
         }
     }
 
+    fn now() -> Instant {
+        Instant::now()
+    }
+
     #[test]
     fn nothing_more_may_wait_behind_a_message_with_long_names() {
         let mut joins = Joins::default();
-        let token = joins.begin("a".into(), group("g"), Stage::Asked);
+        let token = joins.begin("a".into(), group("g"), Stage::Asked, now());
         joins.wait(Message {
             is_large: true,
             ..leave("a")
@@ -188,7 +197,7 @@ mod tests {
     #[test]
     fn messages_of_an_id_wait_for_its_join_and_others_do_not() {
         let mut joins = Joins::default();
-        let token = joins.begin("a".into(), group("g"), Stage::Asked);
+        let token = joins.begin("a".into(), group("g"), Stage::Asked, now());
         assert!(joins.holds("a") && !joins.holds("b"));
         joins.wait(leave("a"));
         assert!(joins.next_of("a").is_none());
@@ -202,9 +211,9 @@ mod tests {
     #[test]
     fn only_admitted_joins_are_owed_a_leave_when_the_socket_ends() {
         let mut joins = Joins::default();
-        let first = joins.begin("a".into(), group("h"), Stage::Asked);
-        joins.begin("b".into(), group("g"), Stage::Parked);
-        joins.begin("c".into(), group("g"), Stage::Asked);
+        let first = joins.begin("a".into(), group("h"), Stage::Asked, now());
+        joins.begin("b".into(), group("g"), Stage::Parked, now());
+        joins.begin("c".into(), group("g"), Stage::Asked, now());
         joins.wait(leave("b"));
         assert!(
             joins
@@ -229,7 +238,7 @@ mod tests {
     fn joins_that_are_asked_about_count_among_what_may_wait() {
         let mut joins = Joins::default();
         for n in 0..3 {
-            joins.begin(n.to_string().into(), group("g"), Stage::Asked);
+            joins.begin(n.to_string().into(), group("g"), Stage::Asked, now());
         }
         assert!(!joins.is_full(4));
         joins.wait(leave("0"));

@@ -5,7 +5,8 @@
 use crate::fanout::Connections as _;
 use crate::id::SlotId;
 use crate::life::{Life, Schedule, Sockets};
-use crate::protocol::connection::{ConnectionError, Payload, Sender};
+use crate::metrics::Closed;
+use crate::protocol::connection::{ConnectionError, Payload, Sender, code_of_close};
 use crate::protocol::handshake::{Port, Refusal, Upgrade};
 use crate::time::Now;
 
@@ -97,6 +98,11 @@ impl<S: Socket> Sockets for Subscribers<S> {
     }
 
     fn begin_close(&mut self, id: SlotId, last: Vec<u8>) {
+        let (reason, code) = match self.closing_for.take() {
+            Some((reason, code)) => (reason, Some(code)),
+            None => (Closed::Client, code_of_close(&last)),
+        };
+        self.note_closed(id, reason, code);
         self.change_phase(id, Phase::Closing);
         self.end_subscriptions(id);
         if let Some((reader, _)) = self.connections.parts(id) {

@@ -6,14 +6,18 @@
 //! which of these is called, and for how long.
 
 mod admission;
+mod ages;
 mod clients;
+mod closed;
 mod closing;
 mod connections;
 mod endings;
 mod half_open;
+mod inquiries;
 mod joins;
 mod leaves;
 mod life;
+mod measures;
 mod notes;
 mod settings;
 mod turns;
@@ -21,26 +25,31 @@ mod turns;
 use core::net::{IpAddr, SocketAddr}; // an address is data
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::Limits;
 use crate::fanout::{self, Fanout};
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
 use crate::life::Schedule;
 use crate::mesh::{ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
-use crate::metrics::WorkerMetrics;
+use crate::metrics::{Closed, WorkerMetrics};
 use crate::protocol::origin::OriginRule;
 use crate::shard::hooks::Hooks;
 use crate::shard::{Answer, Ask, Command, Delivered, Effects, Learned, Request, Shard, Verdict};
 use crate::time::{ClockReading, Now};
 
 pub use admission::Auth;
+use ages::Ages;
+use closed::ClosedSockets;
 use closing::Drain;
 pub use closing::drain_for;
 use connections::{Connection, Connections};
 pub use connections::{Look, Socket, State};
 use endings::Endings;
 use half_open::HalfOpen;
+use inquiries::Looking;
 use leaves::Debts;
+use measures::Measures;
 use notes::Notes;
 pub use notes::{Asked, Limit, Named, Note, What};
 
@@ -139,6 +148,15 @@ pub struct Subscribers<S> {
     /// A group's time ran more than a second ahead of the clock, and that was said.
     said_ahead: bool,
     notes: Notes,
+    /// What is asked from outside and not answered yet.
+    looking: Option<Box<Looking>>,
+    closed: ClosedSockets,
+    /// Why the server closes a socket, while it does.
+    closing_for: Option<(Closed, u16)>,
+    ages: Ages,
+    /// Sockets that take no byte, and since when.
+    blocked: HashMap<SlotId, Instant>,
+    measures: Measures,
 }
 
 impl<S: Socket> Subscribers<S> {
@@ -147,6 +165,7 @@ impl<S: Socket> Subscribers<S> {
 
     /// Nobody is there yet.
     pub fn new(parts: Parts) -> Subscribers<S> {
+        let now = parts.now;
         let half_open = HalfOpen::new(&parts.limits, parts.ports.shared.connections.len());
         Subscribers {
             ports: parts.ports,
@@ -177,6 +196,12 @@ impl<S: Socket> Subscribers<S> {
             has_replied: false,
             said_ahead: false,
             notes: Notes::default(),
+            looking: None,
+            closed: ClosedSockets::default(),
+            closing_for: None,
+            ages: Ages::new(),
+            blocked: HashMap::new(),
+            measures: Measures::new(now.monotonic),
         }
     }
 
@@ -199,10 +224,18 @@ impl<S: Socket> Subscribers<S> {
         let now = self.shard_now();
         let len = self.learned.len().min(most);
         for learned in self.learned.drain(..len) {
-            if let Learned::Answer(Answer { verdict, .. }) = &learned {
-                let is_refusal = matches!(verdict, Verdict::Refused(_));
+            if let Learned::Answer(Answer {
+                verdict, number, ..
+            }) = &learned
+            {
                 let metrics = &self.ports.shared.workers[self.ports.id.index()];
+                let is_refusal = matches!(verdict, Verdict::Refused(_));
                 metrics.store_refuses.set(is_refusal);
+                if is_refusal {
+                    metrics.store_refusals.increment();
+                    metrics.store_refused_ms.set(self.now.wall_ms);
+                }
+                self.measures.answered(*number, self.now.monotonic, metrics);
             }
             self.shard.learn(learned, now, &mut self.effects);
         }
@@ -212,7 +245,7 @@ impl<S: Socket> Subscribers<S> {
     /// Takes a message of the open mailbox.
     pub fn take(&mut self, message: ToWorker) {
         match message {
-            ToWorker::Delivery(delivery) => self.deliver(delivery.local, delivery.what),
+            ToWorker::Delivery(delivery, due) => self.deliver(delivery.local, delivery.what, due),
             ToWorker::Learned(learned) => self.learned.extend(learned),
             ToWorker::Slice(cursor, limits) => {
                 let slice = self.shard.slice(cursor, limits);
@@ -286,6 +319,7 @@ impl<S: Socket> Subscribers<S> {
             && !self.effects.requests.is_empty()
         {
             let requests = std::mem::take(&mut self.effects.requests);
+            self.measures.asked(&requests, self.now.monotonic);
             outbox.send(ToStore::Requests(requests));
         }
         self.has_replied = !self.effects.replies.is_empty();
@@ -301,9 +335,9 @@ impl<S: Socket> Subscribers<S> {
         let deliveries = std::mem::take(&mut self.effects.deliveries);
         for delivery in deliveries {
             if delivery.to == self.ports.id {
-                self.deliver(delivery.local, delivery.what);
+                self.deliver(delivery.local, delivery.what, self.now.monotonic);
             } else if let Some(outbox) = self.ports.to_open.get_mut(delivery.to.index()) {
-                outbox.send(ToWorker::Delivery(delivery));
+                outbox.send(ToWorker::Delivery(delivery, self.now.monotonic));
             }
         }
         let refused = self.shard.take_refused();
@@ -322,9 +356,13 @@ impl<S: Socket> Subscribers<S> {
         }
     }
 
-    fn deliver(&mut self, local: LocalGroupId, what: Delivered) {
+    /// `due`: when the owner let it go.
+    fn deliver(&mut self, local: LocalGroupId, what: Delivered, due: Instant) {
         match what {
-            Delivered::Event(frame) => self.fanout.append(local, frame),
+            Delivered::Event(frame) => {
+                self.fanout.events_are_of(self.measures.micros(due));
+                self.fanout.append(local, frame);
+            }
             Delivered::Afresh(snapshot) => {
                 let sync_of = move |item: Option<&ItemId>| snapshot.sync_of(item);
                 self.fanout.begin_afresh(local, Box::new(sync_of));

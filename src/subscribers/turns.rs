@@ -34,6 +34,7 @@ impl<S: Socket> Subscribers<S> {
             || !self.to_write.is_empty()
             || !self.endings.is_empty()
             || self.shard.has_begun_more()
+            || self.is_asked()
             || !self.ports.open.is_empty()
             || !self.learned.is_empty()
             || (has_commands && self.may_take_commands())
@@ -79,6 +80,7 @@ impl<S: Socket> Subscribers<S> {
         }
         let until = self.now.monotonic + Duration::from_millis(self.limits.handshake_ms);
         let id = self.connections.insert(socket);
+        self.ages.note(id.generation, self.now.monotonic);
         self.schedule.handshakes.push(until, id);
         self.count_half_open(id);
         self.note(id, || What::Connects);
@@ -97,6 +99,7 @@ impl<S: Socket> Subscribers<S> {
             && connection.reader.is_blocked()
         {
             connection.reader.unblock();
+            self.blocked.remove(&id);
             self.queue_write(id);
         }
     }
@@ -133,7 +136,9 @@ impl<S: Socket> Subscribers<S> {
         }
         let mut events = Budget::of_writes(writes);
         self.fanout.sweep(&mut self.connections, &mut events);
-        [single, events]
+        let spent = [single, events];
+        self.measures.note_sweep(&spent);
+        spent
     }
 
     /// Whether the fan-out has something to do.
@@ -153,6 +158,10 @@ impl<S: Socket> Subscribers<S> {
             let outcome = self.fanout.take_outcome();
             if outcome.is_empty() {
                 return;
+            }
+            for id in outcome.blocked {
+                // Until just now it took something.
+                self.blocked.insert(id, self.now.monotonic);
             }
             for id in outcome.gone {
                 self.ended(id);

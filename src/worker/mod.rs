@@ -144,8 +144,10 @@ impl Worker {
             self.go_on_draining();
             self.subscribers.follow_up(); // sockets that are dead or too slow, groups that nobody follows
             self.subscribers.settle(); // leaves, as many as the engine has room for
+            self.subscribers.answer_inquiries(); // who looks from outside, a slice
             self.subscribers.flush();
             self.say(); // what the log is to hear
+            self.subscribers.count(Instant::now());
             self.metrics().loop_turns.note(turn.elapsed());
         }
         self.notes.tell_all();
@@ -215,6 +217,10 @@ impl Worker {
     fn read_open_mailbox(&mut self) {
         // What was there at the start: a neighbour that never stops must not hold the turn.
         let there = self.subscribers.ports().open.len();
+        let commands = self.subscribers.ports().commands.len();
+        let metrics = self.metrics();
+        metrics.open_mailbox.set_len(there);
+        metrics.command_mailbox.set_len(commands);
         let (mut taken, mut spent) = (0, 0);
         while spent < OPEN_A_TURN {
             spent += self.subscribers.learn(OPEN_A_TURN - spent);

@@ -13,6 +13,7 @@ use crate::fanout::Written;
 use crate::id::SlotId;
 use crate::life::{Reading, Sockets as _};
 use crate::mesh::ToOwner;
+use crate::mesh::inquiries::KernelLook;
 use crate::net::ACCEPTS_A_TURN;
 use crate::net::tls::MaybeTls;
 use crate::reading::Received;
@@ -34,6 +35,10 @@ impl Socket for MaybeTls {
 
     fn end(&mut self) {
         self.shutdown();
+    }
+
+    fn kernel(&self) -> Option<KernelLook> {
+        MaybeTls::kernel(self)
     }
 }
 

@@ -223,9 +223,9 @@ impl Worker {
                 self.core.take(ToWorker::Told(told));
                 self.check(before, around);
             }
-            ToWorker::Delivery(delivery) => {
+            ToWorker::Delivery(delivery, due) => {
                 self.arrives(&delivery, around.model);
-                self.core.take(ToWorker::Delivery(delivery));
+                self.core.take(ToWorker::Delivery(delivery, due));
                 self.listen(around);
             }
             ToWorker::Joined(request, is_admitted) => {

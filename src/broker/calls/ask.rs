@@ -158,6 +158,7 @@ impl Broker {
             self.metrics().trigger_calls_dropped.increment();
             return self.log_failure(function_id, Answered::Refused(&cause));
         }
+        self.metrics().trigger_calls.increment();
         if self.may_wait(Cause::Handlers) {
             self.send_call(callee, &call, Awaits::Nobody, function_id);
         } else {

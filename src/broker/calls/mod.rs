@@ -39,6 +39,8 @@ const FUNCTION_CALL_BYTES: usize = 448;
 pub(in crate::broker) struct StreamCall {
     pub(in crate::broker) caller: Caller,
     pub(in crate::broker) function: StreamFunction,
+    /// When it came.
+    pub(in crate::broker) began: Instant,
     /// For listings: how many workers have still to answer, and what the others said.
     listing: Option<Box<(usize, Parts)>>,
 }
@@ -62,6 +64,8 @@ pub(in crate::broker) struct FunctionCall {
     sent_id: Uuid,
     /// How long its answer is awaited.
     pub(in crate::broker) timeout: Duration,
+    /// When it was made.
+    pub(in crate::broker) began: Instant,
 }
 
 /// What an answer is awaited for.
@@ -228,6 +232,7 @@ impl Calls {
         caller: Caller,
         function: StreamFunction,
         workers: usize,
+        now: Instant,
     ) -> CallId {
         let is_listing = matches!(
             function,
@@ -238,6 +243,7 @@ impl Calls {
         self.streams.insert(StreamCall {
             caller,
             function,
+            began: now,
             listing: is_listing.then(|| Box::new((workers, Ok(Vec::new())))),
         })
     }
@@ -280,6 +286,11 @@ impl Calls {
     /// Whether none is under way.
     pub(in crate::broker) fn is_empty(&self) -> bool {
         self.streams.is_empty() && self.functions.is_empty() && self.by_peer.is_empty()
+    }
+
+    /// All that are under way.
+    pub(in crate::broker) fn len(&self) -> usize {
+        self.streams.len() + self.functions.len()
     }
 
     /// Calls of our own functions.
@@ -326,6 +337,7 @@ impl Calls {
             callee,
             sent_id,
             timeout,
+            began: now,
         };
         let load = &mut self.loads[call.awaits.cause() as usize];
         load.len += 1;
@@ -633,11 +645,12 @@ mod tests {
     fn a_listing_is_complete_when_all_workers_have_answered_and_fails_when_one_does() {
         let mut calls = Calls::default();
         let said = |group| Outcome::Groups([("s", group)].into_iter().collect());
-        let id = calls.begin_stream(caller(1, 1), StreamFunction::ListAll, 2);
+        let now = Instant::now();
+        let id = calls.begin_stream(caller(1, 1), StreamFunction::ListAll, 2, now);
         assert!(calls.end_stream(id, said("2")).is_none());
         let (_, all) = calls.end_stream(id, said("1")).unwrap();
         assert!(matches!(all, Said::Parts(parts) if parts.len() == 2));
-        let id = calls.begin_stream(caller(1, 1), StreamFunction::ListAll, 2);
+        let id = calls.begin_stream(caller(1, 1), StreamFunction::ListAll, 2, now);
         let failed = Outcome::Failed(function_not_found("f"));
         assert!(calls.end_stream(id, failed.clone()).is_none());
         let (_, all) = calls.end_stream(id, said("1")).unwrap();

@@ -1,11 +1,14 @@
 //! Calls from SDK workers: of our stream functions and of each other's, and the way back of answers.
 
+use std::time::Instant;
+
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::id::{CallId, GroupKey, ItemId, SlotId, Text, WorkerId};
 use crate::log::Shown;
 use crate::mesh::ToOwner;
+use crate::metrics::CallOutcome;
 use crate::protocol::answer::{Outcome, Outgoing, ResultBody};
 use crate::protocol::call::{Action, ErrorBody, Invoke};
 use crate::protocol::custom;
@@ -38,6 +41,11 @@ impl Broker {
             (Action::Void, _) | (_, None) => None,
             (_, Some(call_id)) => Some(Caller::new(id, call_id, &invoke.trace)),
         };
+        if caller.is_none() {
+            let function = StreamFunction::from_id(&invoke.function_id);
+            self.metrics()
+                .count_call(number_of(function), CallOutcome::Void);
+        }
         if let Action::Enqueue { .. } = invoke.action {
             let error = ErrorBody::new("enqueue_error", "QueueModule not loaded");
             return self.fail(Some(id), caller, &invoke.function_id, &error);
@@ -301,7 +309,8 @@ impl Broker {
         {
             peer.lists_under_way += 1;
         }
-        self.calls.begin_stream(caller, function, workers)
+        let now = self.now.monotonic;
+        self.calls.begin_stream(caller, function, workers, now)
     }
 
     /// All workers know a part of the answer.
@@ -459,6 +468,13 @@ impl Broker {
 
     pub(in crate::broker) fn answer_stream(&mut self, call: StreamCall, outcome: Outcome) {
         self.list_ended(&call);
+        let ended = match outcome {
+            Outcome::Failed(_) => CallOutcome::Failed,
+            _ => CallOutcome::Done,
+        };
+        let function = number_of(Some(call.function));
+        self.metrics().count_call(function, ended);
+        self.note_took(call.began);
         if let Outcome::Failed(error) = &outcome {
             self.note_refusal(call.caller.peer, call.function.id(), error);
         }
@@ -467,6 +483,12 @@ impl Broker {
             function: call.function,
             outcome,
         });
+    }
+
+    /// A call has its answer, for which somebody waits.
+    pub(in crate::broker) fn note_took(&self, began: Instant) {
+        let took = self.now.monotonic.saturating_duration_since(began);
+        self.metrics().call.note(took);
     }
 
     /// One call of a list less for that peer, which may have been held for it.
@@ -525,12 +547,23 @@ impl Broker {
         body: ResultBody<'_>,
     ) {
         if let Some(caller) = caller {
+            let outcome = match body {
+                ResultBody::Error(_) => CallOutcome::Failed,
+                _ => CallOutcome::Done,
+            };
+            let function = StreamFunction::from_id(function_id);
+            self.metrics().count_call(number_of(function), outcome);
             if let ResultBody::Error(error) = body {
                 self.note_refusal(caller.peer, function_id, error);
             }
             self.members.send_result(&caller, function_id, body);
         }
     }
+}
+
+/// As the counters number it. `None`: it is none of the eight.
+fn number_of(function: Option<StreamFunction>) -> usize {
+    function.map_or(usize::MAX, |function| function as usize)
 }
 
 /// Whether the answer may be much longer than the call.

@@ -16,6 +16,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use crate::fanout::{Socket, Written};
 use crate::id::SlotId;
+use crate::mesh::inquiries::KernelLook;
 use crate::net::Tcp;
 use crate::reading::Received;
 
@@ -71,6 +72,14 @@ impl MaybeTls {
         match self {
             MaybeTls::Plain(tcp) => tcp.peer(),
             MaybeTls::Tls(tls) => tls.tcp.peer(),
+        }
+    }
+
+    /// What the kernel says of the connection.
+    pub fn kernel(&self) -> Option<KernelLook> {
+        match self {
+            MaybeTls::Plain(tcp) => tcp.kernel(),
+            MaybeTls::Tls(tls) => tls.tcp.kernel(),
         }
     }
 

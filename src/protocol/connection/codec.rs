@@ -198,6 +198,14 @@ pub fn close_frame(code: Option<u16>, reason: &str) -> Vec<u8> {
     control_frame(Control::Close, &[&code[..], reason.as_bytes()].concat())
 }
 
+/// The code of such a frame of ours, if it has one.
+pub fn code_of_close(frame: &[u8]) -> Option<u16> {
+    match frame {
+        [_, _, high, low, ..] => Some(u16::from_be_bytes([*high, *low])),
+        _ => None,
+    }
+}
+
 /// The answer to a ping: its payload again.
 pub fn pong_frame(payload: &[u8]) -> Vec<u8> {
     control_frame(Control::Pong, payload)

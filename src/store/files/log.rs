@@ -6,6 +6,7 @@
 //! what is in a record, or how a log is read.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use crate::config::Fsync;
 
@@ -58,6 +59,8 @@ pub(super) struct Log {
     synced_bytes: u64,
     /// The open segment's name may not outlast a loss of power.
     is_name_unsynced: bool,
+    /// How long syncs took that nobody has been told of.
+    syncs: Vec<Duration>,
     /// A sync has failed: what stands in the files may not be on the disk, whatever a later sync says.
     is_suspect: bool,
     /// A batch was refused though it may stand whole behind the end of the last segment, and no
@@ -69,6 +72,7 @@ struct Beside {
     up_to: Closed,
     next_sequence: u64,
     syncing: Syncing,
+    began: Instant,
 }
 
 struct Open {
@@ -135,6 +139,7 @@ impl Log {
             beside: None,
             synced_bytes: 0,
             is_name_unsynced: false,
+            syncs: Vec::new(),
             is_suspect: false,
             is_undecided: false,
         })
@@ -204,7 +209,10 @@ impl Log {
         }
         self.is_dirty = true;
         if self.fsync == Fsync::Always {
-            if let Err(source) = open.file.sync() {
+            let began = Instant::now();
+            let outcome = open.file.sync();
+            self.syncs.push(began.elapsed());
+            if let Err(source) = outcome {
                 // The successor's head says where it ends, if the cut is lost as well.
                 let _ = open.file.cut(open.bytes);
                 self.is_suspect = true;
@@ -222,6 +230,15 @@ impl Log {
         Ok(())
     }
 
+    fn note_sync(&mut self, began: Instant) {
+        self.syncs.push(began.elapsed());
+    }
+
+    /// How long syncs took, since this was last asked.
+    pub(super) fn take_syncs(&mut self) -> std::vec::Drain<'_, Duration> {
+        self.syncs.drain(..)
+    }
+
     /// Begins to sync what was written, beside what is written next, unless that goes on already.
     pub(super) fn begin_sync(&mut self, disk: &dyn Disk) {
         let Some(open) = self.open.as_mut().filter(|_| self.beside.is_none()) else {
@@ -234,6 +251,7 @@ impl Log {
                 up_to,
                 next_sequence: self.next_sequence,
                 syncing: open.file.begin_sync(names),
+                began: Instant::now(),
             });
         }
     }
@@ -256,11 +274,13 @@ impl Log {
         let Some(Beside {
             up_to,
             next_sequence,
+            began,
             ..
         }) = self.beside.take()
         else {
             return Ok(());
         };
+        self.note_sync(began);
         let is_open = |open: &Open| open.sequence == up_to.sequence;
         let is_open = self.open.as_ref().is_some_and(is_open);
         outcome.map_err(|source| {

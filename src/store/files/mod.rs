@@ -77,6 +77,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Factor, Fsync};
 use crate::id::WorkerId;
+use crate::metrics::StoreMetrics;
 use crate::shard::{
     Cursor, Decides, Learned, Request, RequestKind, Slice, SliceLimits, Store, Verdict,
 };
@@ -124,6 +125,8 @@ pub struct Files {
     log: Log,
     /// One turn's records.
     batch: Vec<u8>,
+    /// Bytes that were appended and that nobody has been told of.
+    written: u64,
     /// No time up to this is given out after the next start.
     time_kept: u64,
     /// Up to where the log says that it is synced.
@@ -213,6 +216,17 @@ impl Store for Files {
         self.refusals.are_undecided()
     }
 
+    fn measure(&mut self, metrics: &StoreMetrics) {
+        for took in self.log.take_syncs() {
+            metrics.fsync.note(took);
+        }
+        metrics.bytes_written.add(std::mem::take(&mut self.written));
+        let lag = self
+            .dirty_since
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        metrics.lag_ms.set(lag.as_millis() as u64);
+    }
+
     fn take_slice(&mut self, shard: WorkerId, slice: Slice) {
         self.add_slice(shard, slice);
     }
@@ -296,6 +310,7 @@ impl Files {
         self.keep_room(requests)?;
         self.log.append(&mut self.disk, &self.batch, records)?;
         self.room.wrote(self.batch.len() as u64);
+        self.written += self.batch.len() as u64;
         if self.check_at.is_none() {
             self.check_at = Some(Instant::now() + self.save_interval.max(CHECK_MIN));
         }

@@ -85,6 +85,7 @@ impl Files {
             snapshot_factor: settings.snapshot_factor,
             log,
             batch: Vec::new(),
+            written: 0,
             time_kept: loaded.time,
             synced_told: 0,
             refusals: Refusals::default(),

@@ -58,6 +58,7 @@ pub(super) struct UnderWay {
     is_batch: bool,
     /// Where it begins among the bytes of the connection.
     pub(super) begins_at: u64,
+    sent_at: Instant,
 }
 
 impl Calls {
@@ -71,6 +72,11 @@ impl Calls {
 
     pub(super) fn push_first(&mut self, job: Job) {
         self.to_send.push_front(job);
+    }
+
+    /// Since when the oldest command waits for its answer.
+    pub(super) fn oldest_at(&self) -> Option<Instant> {
+        self.under_way.front().map(|first| first.sent_at)
     }
 
     /// Since when answers have been awaited without a break; `None`: none is.
@@ -109,6 +115,7 @@ impl Calls {
             answers_len: first.map_or(0, Job::answers_len),
             is_batch: first.is_some_and(|job| job.change().is_some()),
             begins_at,
+            sent_at: now,
             jobs,
         };
         self.len += under_way.jobs.len();
@@ -281,8 +288,11 @@ impl Redis {
             jobs,
             mut got,
             is_batch,
+            sent_at,
             ..
         } = answered;
+        self.round_trips
+            .push(now.saturating_duration_since(sent_at));
         let Some(value) = got.pop() else {
             return Ok(());
         };

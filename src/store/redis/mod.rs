@@ -57,6 +57,7 @@ use uuid::Uuid;
 
 use crate::config::RedisStore;
 use crate::id::{SlotId, WorkerId};
+use crate::metrics::StoreMetrics;
 use crate::net::dial::tls_for;
 use crate::net::{self, Ready};
 use crate::shard::{Cursor, Decides, Learned, Request, SliceLimits, Store, ValueLimits};
@@ -97,6 +98,8 @@ pub struct Redis {
     clock: Option<ClockReading>,
     /// What it has said last.
     told_clock: Option<ClockReading>,
+    /// How long it took to answer, of commands that nobody has been told of.
+    round_trips: Vec<Duration>,
 }
 
 impl Redis {
@@ -131,6 +134,7 @@ impl Redis {
             learned: Vec::new(),
             clock: None,
             told_clock: None,
+            round_trips: Vec::new(),
         };
         redis.wait_until_up(began, poll)?;
         Ok(redis)
@@ -279,6 +283,19 @@ impl Store for Redis {
 
     fn clock(&mut self) -> Option<ClockReading> {
         self.clock.take()
+    }
+
+    fn measure(&mut self, metrics: &StoreMetrics) {
+        for took in self.round_trips.drain(..) {
+            metrics.redis.note(took);
+        }
+        let takes_writes = self.link.is_up() && !self.link.read_only.is_on();
+        metrics.is_down.set(!takes_writes);
+        let lag = self
+            .calls
+            .oldest_at()
+            .map_or(Duration::ZERO, |at| at.elapsed());
+        metrics.lag_ms.set(lag.as_millis() as u64);
     }
 
     fn is_done(&self) -> bool {
