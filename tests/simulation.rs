@@ -1,9 +1,10 @@
-//! A seed schedules workers, mailboxes, a store and subscribers: no threads, sockets or time.
+//! A seed schedules hosts, each with workers, mailboxes, a store and subscribers: no threads, sockets or
+//! time.
 //!
 //! Same seed, same run. `SIM_SEEDS=10000` runs more of them, `SIM_SEED=7` only that one. A failed
 //! assert is followed by its seed and step. The workers' cores, their shards, their fan-out and the mesh
-//! are the real ones. What should happen is `model`'s and `peer`'s to say. The real broker has a run of its
-//! own, `broker`, in which the owners are the test's.
+//! are the real ones. What should happen is `model`'s and `peer`'s to say, and `shared`'s where hosts share
+//! a store. The real broker has a run of its own, `broker`, in which the owners are the test's.
 
 #![allow(clippy::panic, reason = "tests may, and what they call")]
 
@@ -19,6 +20,8 @@ mod engine;
 mod faults;
 #[path = "simulation/fixed.rs"]
 mod fixed;
+#[path = "simulation/hosts.rs"]
+mod hosts;
 #[path = "simulation/line.rs"]
 mod line;
 #[path = "simulation/model.rs"]
@@ -29,8 +32,12 @@ mod pace;
 mod peer;
 #[path = "simulation/settings.rs"]
 mod settings;
+#[path = "simulation/shared.rs"]
+mod shared;
 #[path = "simulation/slow.rs"]
 mod slow;
+#[path = "simulation/store.rs"]
+mod store;
 #[path = "simulation/threads.rs"]
 mod threads;
 #[path = "simulation/wire.rs"]
@@ -38,28 +45,30 @@ mod wire;
 #[path = "simulation/worker.rs"]
 mod worker;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use iii_stream::id::{GroupKey, ItemId, SlotId, Text, WorkerId};
-use iii_stream::mesh::{Outbox, StorePorts, ToStore, ToWorker};
 use iii_stream::protocol::input::UpdateOp;
 use iii_stream::shard::hooks::Hooks;
-use iii_stream::shard::{
-    Ask, Command, Decides, Effects, Learned, Request, Shard, Store, ValueLimits, Verdict,
-};
+use iii_stream::shard::{Ask, Command, Decides, Effects, Shard, Store, ValueLimits};
 use iii_stream::store::Memory;
 use iii_stream::time::Now;
 
 use double::{Cues, Double};
 use engine::Engine;
+use hosts::Hosts;
 use model::Model;
 use pace::Pace;
 use peer::Peer;
 use settings::Settings;
+use shared::SharedStore;
+use store::StoreThread;
 use threads::Threads;
 use worker::{Around, Worker};
 
@@ -69,16 +78,15 @@ const SUBSCRIPTIONS: [&str; 4] = ["s1", "s2", "s3", "s4"];
 const SOCKETS: usize = 6;
 const SEEDS: u64 = 200;
 const STEPS: usize = 250;
-/// Rounds in which everything that waits is served before it counts as standing still.
-const ROUNDS_MAX: usize = 10_000;
 
-/// All workers, the store, the engine's connections, and the seed's decisions.
+/// One host: all workers, the store, the engine's connections, and the seed's decisions.
 struct Simulation {
     pace: Pace,
     kind: Kind,
     threads: Threads,
     workers: Vec<Worker>,
     store: StoreThread,
+    cues: Arc<Mutex<Cues>>,
     engine: Engine,
     hooks: Arc<Hooks>,
     sockets_made: u32,
@@ -104,16 +112,8 @@ enum Kind {
     Memory,
     /// The owner decides, a log accepts.
     Log,
-    /// The store decides.
-    Deciding,
-}
-
-struct StoreThread {
-    double: Double,
-    cues: Arc<Mutex<Cues>>,
-    /// Taken from the mailbox and not served.
-    pending: VecDeque<Request>,
-    ports: StorePorts,
+    /// The store decides, and several hosts share it.
+    Shared,
 }
 
 #[derive(Clone, Copy)]
@@ -129,18 +129,18 @@ enum Step {
     Unblock,
     Refuse,
     FunctionsDie,
-    Elsewhere,
+    Lose,
     Clock,
     Time,
     Crash,
 }
 
 impl Simulation {
-    fn of_seed(seed: u64) -> Simulation {
+    /// One of that kind, with settings of the seed's.
+    fn of_seed(kind: Kind, seed: u64, store: (&OneDouble, usize)) -> Simulation {
         let mut pace = Pace::of_seed(seed);
-        let kind = *pace.pick(&[Kind::Memory, Kind::Log, Kind::Log, Kind::Deciding]);
         let workers = 1 + pace.below(3);
-        let mut simulation = Simulation::of_kind(kind, workers, seed);
+        let mut simulation = Simulation::on(kind, workers, seed, store);
         simulation.settings = Settings::of_seed(&mut pace, workers);
         simulation.hooks = Arc::new(engine::hooks(&mut simulation.pace));
         simulation.start(workers, &[]);
@@ -157,18 +157,26 @@ impl Simulation {
     }
 
     fn of_kind(kind: Kind, workers: usize, seed: u64) -> Simulation {
+        Simulation::on(kind, workers, seed, (&OneDouble::new(kind), 0))
+    }
+
+    /// On that double, of which it is that host.
+    fn on(kind: Kind, workers: usize, seed: u64, (store, host): (&OneDouble, usize)) -> Simulation {
         let names = [("s", "a@0"), ("s", "b@1"), ("s", "c@2"), ("t", "a@0")];
-        let (threads, (_, engine, store)) = Threads::tie(workers);
+        let (threads, (_, engine, ports)) = Threads::tie(workers);
+        let double = &store.double;
+        let shared = (kind == Kind::Shared).then(|| SharedStore::new(double));
         let mut simulation = Simulation {
             kind,
             threads,
             workers: Vec::new(),
-            store: StoreThread::new(kind.decides(), store),
+            store: StoreThread::new(kind.decides(), double, host, ports),
+            cues: Arc::clone(&store.cues),
             engine: Engine::new(engine, false),
             hooks: Arc::default(),
             sockets_made: 0,
             calls_made: 0,
-            model: Model::new(kind.decides(), workers),
+            model: Model::new(shared, workers),
             keys: names
                 .map(|(stream, group)| GroupKey::new(stream, group))
                 .into(),
@@ -225,20 +233,8 @@ impl Simulation {
         }
     }
 
-    fn run(&mut self) {
-        for _ in 0..4 {
-            for _ in 0..STEPS / 4 {
-                self.steps += 1;
-                self.step();
-                self.check();
-            }
-            self.settle();
-        }
-        match self.pace.below(2) {
-            0 => self.drain(),
-            _ => self.peers().for_each(Peer::ends),
-        }
-        self.settle();
+    /// Everybody has gone: nothing is left of them.
+    fn check_end(&self) {
         for worker in &self.workers {
             assert_eq!(worker.core.fanout().groups_len(), 0);
             assert!(worker.peers.is_empty(), "sockets that are never forgotten");
@@ -275,7 +271,11 @@ impl Simulation {
         // Who has not gone by itself is given up.
         self.elapsed += 2_000;
         (0..self.workers.len()).for_each(|worker| self.turn_of_worker(worker));
-        self.settle();
+        self.pace.is_full = false;
+    }
+
+    /// It is settled after that.
+    fn end_drain(&mut self) {
         (0..self.workers.len()).for_each(|worker| self.turn_of_worker(worker));
         assert!(self.workers.iter().all(|worker| worker.is_drained));
         assert!(self.workers[0].accept(0, 0).is_none(), "it is too late");
@@ -300,7 +300,7 @@ impl Simulation {
             (3, Step::Unblock),
             (1, Step::Refuse),
             (1, Step::FunctionsDie),
-            (1, Step::Elsewhere),
+            (usize::from(self.kind == Kind::Shared), Step::Lose),
             (4, Step::Clock),
             (2, Step::Time),
             (usize::from(self.steps % 50 == 49), Step::Crash),
@@ -346,10 +346,10 @@ impl Simulation {
             }
             Step::Refuse => {
                 let after = self.pace.below(6);
-                self.store.cues.lock().expect("one thread").refuse_after = Some(after);
+                self.cues.lock().expect("one thread").refuse_after = Some(after);
             }
             Step::FunctionsDie => self.engine.functions_die(),
-            Step::Elsewhere => self.set_elsewhere(),
+            Step::Lose => self.store.lose(&mut self.model),
             Step::Clock => {
                 let by = *self.pace.pick(&[1, 1, 5, 1_000, -3, -2_000]);
                 self.now = self.now.saturating_add_signed(by).max(self.now_least);
@@ -402,7 +402,8 @@ impl Simulation {
 
     fn turn_of_store(&mut self) {
         self.threads.begin_turn(self.threads.store());
-        self.store.turn(&mut self.model, &mut self.pace);
+        self.store
+            .turn(self.time(), &mut self.model, &mut self.pace);
         self.threads
             .end_turn(self.threads.store(), self.store.sleeps());
     }
@@ -450,8 +451,6 @@ impl Simulation {
                 data: self.calls_made.to_string().into(),
                 call: may_be_void,
             },
-            // Of a store that decides one shard asks all the groups; the answers are not by owner.
-            _ if self.kind == Kind::Deciding => Ask::List { call },
             _ => {
                 self.engine.open_calls.insert(call);
                 let stream = key.stream().into();
@@ -541,20 +540,6 @@ impl Simulation {
         self.workers[worker].accept(self.sockets_made, room)
     }
 
-    fn set_elsewhere(&mut self) {
-        if self.kind == Kind::Deciding && self.store.has_room() {
-            let key = self.pace.pick(&self.keys).clone();
-            let item: ItemId = (*self.pace.pick(&ITEMS)).into();
-            let value = self.value(&item);
-            let owner = self.threads.shared.owners.owner_of(&key).index();
-            let heard = self.store.double.set_elsewhere(key, item, value);
-            let message = ToWorker::Learned(vec![heard]);
-            let outbox = &mut self.store.ports.to_open[owner];
-            outbox.send(message);
-            outbox.flush();
-        }
-    }
-
     /// The process dies. What the store has accepted is still there, and all that anybody was told
     /// rests on it; then it starts anew.
     fn crash(&mut self) {
@@ -562,7 +547,7 @@ impl Simulation {
             for key in &self.keys {
                 let owner = self.threads.shared.owners.owner_of(key);
                 let durable = self.model.durable(key, owner);
-                assert_eq!(self.store.double.items(key), durable);
+                assert_eq!(self.store.double.borrow().items(key), durable);
             }
         }
         self.now = self.now.max(self.model.last_time() + 1);
@@ -570,51 +555,52 @@ impl Simulation {
         self.store.crash();
         let mut kept = Vec::new();
         if self.kind == Kind::Log {
-            let of = |key: &GroupKey| (key.clone(), self.store.double.items(key).to_vec());
+            let double = self.store.double.borrow();
+            let of = |key: &GroupKey| (key.clone(), double.items(key).to_vec());
             kept.extend(self.keys.iter().map(of));
         }
         let requests = self.start(self.workers.len(), &kept);
-        let (kind, double) = (self.kind, &self.store.double);
+        let (kind, double) = (self.kind, self.store.double.borrow());
         let items = |key: &GroupKey| match kind {
             Kind::Memory => Vec::new(),
-            Kind::Log | Kind::Deciding => double.items(key).to_vec(),
+            Kind::Log | Kind::Shared => double.items(key).to_vec(),
         };
         self.model.restart(items, &requests);
+        drop(double);
         self.hook();
     }
 
-    /// Everything is delivered, every socket takes all: then nothing is left, and what everybody
-    /// knows is what is.
-    fn settle(&mut self) {
+    /// Everything is delivered, every socket takes all. Only a thread that has something to do, or is
+    /// woken, gets a turn, but in the first round.
+    fn settle_round(&mut self, is_first: bool) {
         self.pace.is_full = true;
-        let mut rounds = 0;
-        while rounds == 0 || !self.is_quiet() {
-            rounds += 1;
-            assert!(rounds < ROUNDS_MAX, "it stands still");
-            // Only a thread that has something to do, or is woken, gets a turn.
-            if rounds == 1 || !self.threads.sleeps(self.threads.engine()) {
-                self.turn_of_engine();
-            }
-            if rounds == 1 || !self.threads.sleeps(self.threads.store()) {
-                self.turn_of_store();
-            }
-            for worker in 0..self.workers.len() {
-                self.lets_all_through(worker);
-                if rounds == 1 || !self.threads.sleeps(worker) {
-                    self.turn_of_worker(worker);
-                }
-            }
-            self.check();
+        if is_first || !self.threads.sleeps(self.threads.engine()) {
+            self.turn_of_engine();
         }
+        if is_first || !self.threads.sleeps(self.threads.store()) || self.store.hears() {
+            self.turn_of_store();
+        }
+        for worker in 0..self.workers.len() {
+            self.lets_all_through(worker);
+            if is_first || !self.threads.sleeps(worker) {
+                self.turn_of_worker(worker);
+            }
+        }
+        self.check();
         self.pace.is_full = false;
+    }
+
+    /// Nothing is left, and what everybody knows is what is.
+    fn check_settled(&mut self) {
         assert!(
             self.engine.open_calls.is_empty(),
             "every call has its reply"
         );
+        self.model.take_items();
         self.model.check_quiet();
         for (key, group) in &self.model.groups {
-            if self.kind != Kind::Memory {
-                assert_eq!(self.store.double.items(key), group.items);
+            if self.kind == Kind::Log {
+                assert_eq!(self.store.double.borrow().items(key), group.items);
             }
         }
         let mut listened: Vec<BTreeSet<&GroupKey>> = vec![BTreeSet::new(); self.workers.len()];
@@ -640,7 +626,7 @@ impl Simulation {
         }
         for (worker, listened) in self.workers.iter().zip(listened) {
             let is_kept = |key: &&GroupKey| {
-                let holds_items = self.kind != Kind::Deciding;
+                let holds_items = self.kind != Kind::Shared;
                 listened.contains(*key) || holds_items && !self.model.groups[*key].items.is_empty()
             };
             let kept = worker.owned().iter().filter(is_kept).count();
@@ -672,11 +658,7 @@ impl Simulation {
     }
 
     fn is_quiet(&self) -> bool {
-        self.store.ports.mailbox.is_empty()
-            && self.store.pending.is_empty()
-            && self.store.has_room()
-            && self.engine.is_quiet()
-            && self.workers.iter().all(Worker::is_quiet)
+        self.store.is_quiet() && self.engine.is_quiet() && self.workers.iter().all(Worker::is_quiet)
     }
 
     fn any_socket(&mut self, worker: usize) -> Option<SlotId> {
@@ -716,66 +698,23 @@ impl Kind {
     fn decides(self) -> Decides {
         match self {
             Kind::Memory | Kind::Log => Decides::Owner,
-            Kind::Deciding => Decides::Store,
+            Kind::Shared => Decides::Shared,
         }
     }
 }
 
-impl StoreThread {
-    fn new(decides: Decides, ports: StorePorts) -> StoreThread {
+/// A store double, and what it is to do next.
+struct OneDouble {
+    double: Rc<RefCell<Double>>,
+    cues: Arc<Mutex<Cues>>,
+}
+
+impl OneDouble {
+    fn new(kind: Kind) -> OneDouble {
         let cues = Arc::new(Mutex::new(Cues::default()));
-        StoreThread {
-            double: Double::new(decides, Arc::clone(&cues)),
-            cues,
-            pending: VecDeque::new(),
-            ports,
-        }
-    }
-
-    /// Serves some of what waits, unless answers to what was there before have found no room.
-    fn turn(&mut self, model: &mut Model, pace: &mut Pace) {
-        self.ports.to_open.iter_mut().for_each(Outbox::flush);
-        if !self.has_room() {
-            return;
-        }
-        while let Some(ToStore::Requests(batch)) = self.ports.mailbox.take() {
-            self.pending.extend(batch);
-        }
-        let (shared, mailbox) = (&self.ports.shared, &self.ports.mailbox);
-        mailbox.tell_waiters(|thread| shared.wake(thread));
-        let workers = self.ports.to_open.len();
-        let mut by_worker: Vec<Vec<Learned>> = (0..workers).map(|_| Vec::new()).collect();
-        for _ in 0..pace.up_to(self.pending.len()) {
-            let Some(request) = self.pending.pop_front() else {
-                break;
-            };
-            let answer = self.double.serve_one(request);
-            if !matches!(answer.verdict, Verdict::Refused(_)) {
-                model.accepted.insert((answer.shard, answer.number));
-            }
-            by_worker[answer.shard.index()].push(Learned::Answer(answer));
-        }
-        for (worker, learned) in by_worker.into_iter().enumerate() {
-            if !learned.is_empty() {
-                let message = ToWorker::Learned(learned);
-                self.ports.to_open[worker].send(message);
-            }
-        }
-        self.ports.to_open.iter_mut().for_each(Outbox::flush);
-    }
-
-    /// Nothing can be done here until it is woken.
-    fn sleeps(&self) -> bool {
-        !self.has_room() || self.ports.mailbox.is_empty() && self.pending.is_empty()
-    }
-
-    fn has_room(&self) -> bool {
-        !self.ports.to_open.iter().any(Outbox::has_backlog)
-    }
-
-    fn crash(&mut self) {
-        self.double.crash();
-        self.pending.clear();
+        let double = Double::new(kind.decides(), Arc::clone(&cues));
+        let double = Rc::new(RefCell::new(double));
+        OneDouble { double, cues }
     }
 }
 
@@ -807,10 +746,10 @@ fn seeds(usual: u64) -> std::ops::Range<u64> {
 #[test]
 fn every_seed_keeps_what_is_promised() {
     for seed in seeds(SEEDS) {
-        let mut simulation = Simulation::of_seed(seed);
-        let run = catch_unwind(AssertUnwindSafe(|| simulation.run()));
+        let mut hosts = Hosts::of_seed(seed);
+        let run = catch_unwind(AssertUnwindSafe(|| hosts.run()));
         if let Err(panic) = run {
-            eprintln!("seed {seed}, step {}", simulation.steps);
+            eprintln!("seed {seed}, step {}", hosts.steps);
             resume_unwind(panic);
         }
     }

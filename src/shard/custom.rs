@@ -15,7 +15,7 @@ use crate::protocol::input::{StreamFunction, failed};
 use super::Decides;
 use super::command::{Ask, Join};
 use super::effects::{CustomAnswer, CustomCall, Reply};
-use super::group::{Group, Turn, Whose};
+use super::group::{Group, Turn};
 use super::under_way::{Custom, Waiting};
 
 impl Group {
@@ -33,7 +33,7 @@ impl Group {
         let input = self.input_of(&ask);
         let time = match decides {
             Decides::Owner => self.time_of(&ask, turn.now),
-            Decides::Store | Decides::Shared => None,
+            Decides::Shared => None,
         };
         if decides == Decides::Shared
             && let Ask::Join(join) = &ask
@@ -131,7 +131,7 @@ impl Group {
             .replies
             .extend(call.map(|call| Reply { call, outcome }));
         let change = (told_old.as_deref(), told_new.as_deref());
-        self.tell_change(item, change, time, Whose::Ours, turn);
+        self.tell_change(item, change, time, turn);
     }
 
     /// `None` when the function could not tell: the subscription stands all the same.
@@ -209,9 +209,11 @@ mod tests {
 
     use super::super::hooks::Hooks;
     use super::super::tests::{
-        Local, call, join, outcomes, set, sync, text, times, value, watching,
+        Local, call, cut, decided, hear, join, outcomes, set, sync, text, times, value, watching,
     };
-    use super::super::{Delivered, Effects, HELD_BYTES_MAX, HELD_LEN_MAX, Learned, Told, Verdict};
+    use super::super::{
+        Delivered, Effects, HELD_BYTES_MAX, HELD_LEN_MAX, HeardEvent, Told, Verdict,
+    };
     use super::*;
     use crate::id::GroupKey;
     use StreamFunction::{Delete, Get, List, Set, Update};
@@ -585,9 +587,9 @@ mod tests {
 
     #[test]
     fn beside_a_store_that_decides_times_are_those_of_the_turns() {
-        let mut local = local(Decides::Store, &[Set]);
+        let mut local = local(Decides::Shared, &[Set]);
         let _ = local.ask("g", 100, join(None));
-        let _ = local.answer(100, Verdict::Listed(Vec::new()));
+        let _ = local.answer(100, cut(&[], 100));
         let first = local.ask("g", 100, set("1", 1));
         let _ = local.ask("g", 100, get(2));
         let _ = local.ask("g", 100, send(3));
@@ -598,53 +600,39 @@ mod tests {
         assert_eq!(times(&out), [105]);
         let got = Outcome::Got(value("9"));
         assert_eq!(outcomes(&out)[1..], [(2, &got)]);
-        let heard = Learned::Heard {
-            group: GroupKey::new("s", "g"),
-            item: "u1".into(),
-            old: None,
-            new: value("5"),
-            time: 400,
-        };
-        let mut out = Effects::default();
-        local.shard.learn(heard, 105, &mut out);
+        let out = hear(&mut local, HeardEvent::Create("5".into()), 400);
         assert_eq!(times(&out), [400]);
-        let decided = Verdict::Decided {
-            old: None,
-            new: None,
-            errors: Vec::new(),
-            time: 300,
-        };
-        assert_eq!(times(&local.answer(110, decided)), [401, 402]);
+        let out = local.answer(110, decided(None, None, 300));
+        assert_eq!(
+            times(&out),
+            [401],
+            "of the second; the send comes by the channel"
+        );
+        assert_eq!(outcomes(&out).len(), 2);
     }
 
     #[test]
     fn what_others_do_is_heard_behind_what_the_store_said_before() {
-        let mut local = local(Decides::Store, &[Get]);
+        let mut local = local(Decides::Shared, &[Get]);
         let _ = local.ask("g", 100, join(None));
-        let _ = local.answer(100, Verdict::Listed(Vec::new()));
+        let _ = local.answer(100, cut(&[], 100));
         let asked = local.ask("g", 100, get(1));
         let _ = local.ask("g", 100, set("1", 2));
         let _ = local.ask("g", 100, set("3", 3));
         let last = local.ask("g", 100, get(4));
-        let decided = |old: Option<Text>, new| Verdict::Decided {
-            old,
-            new: value(new),
-            errors: Vec::new(),
-            time: 100,
-        };
-        assert!(local.answer(100, decided(None, "1")).is_empty());
-        let heard = Learned::Heard {
-            group: GroupKey::new("s", "g"),
-            item: "u1".into(),
-            old: value("1"),
-            new: value("2"),
-            time: 100,
-        };
-        let mut out = Effects::default();
-        local.shard.learn(heard, 100, &mut out);
-        assert!(out.is_empty());
-        local.shard.check_invariants();
-        assert!(local.answer(100, decided(value("2"), "3")).is_empty());
+        assert!(local.answer(100, decided(None, Some("1"), 100)).is_empty());
+        for (event, time) in [
+            (HeardEvent::Create("1".into()), 100),
+            (HeardEvent::Update("2".into()), 101),
+            (HeardEvent::Update("3".into()), 102),
+        ] {
+            assert!(hear(&mut local, event, time).is_empty());
+        }
+        assert!(
+            local
+                .answer(100, decided(Some("2"), Some("3"), 102))
+                .is_empty()
+        );
         assert!(tell(&mut local, &last, 100, CustomAnswer::Result(None)).is_empty());
         let out = tell(&mut local, &asked, 100, CustomAnswer::Result(None));
         let told = |delivery: &super::super::Delivery| match &delivery.what {

@@ -21,12 +21,12 @@ pub struct Effects {
     pub requests: Vec<Request>,
     /// To the engine, exactly one per call, before the fan-out.
     pub replies: Vec<Reply>,
-    /// To the workers that listen: one per worker and event, not per subscriber.
-    pub deliveries: Vec<Delivery>,
     /// To the engine: events that triggers follow, in the order of each group.
     pub fired: Vec<Fired>,
     /// To the engine: custom functions that are to be asked in place of the store.
     pub custom: Vec<CustomCall>,
+    /// To the workers that listen: one per worker and event, not per subscriber.
+    pub deliveries: Vec<Delivery>,
     /// How many events came about, heard by somebody or not. Nothing is to be done for it.
     pub events: u64,
 }
@@ -251,19 +251,6 @@ pub enum Verdict {
 pub enum Learned {
     /// The store's word on a request of this shard.
     Answer(Answer),
-    /// A change that another host made in a shared store.
-    Heard {
-        /// The item's group.
-        group: GroupKey,
-        /// Its name.
-        item: ItemId,
-        /// The value before, if the item was there.
-        old: Option<Text>,
-        /// The value now, if it is there.
-        new: Option<Text>,
-        /// When, by the store's clock, in ms since 1970.
-        time: u64,
-    },
     /// What a channel that all hosts share tells of a group.
     Channel(GroupKey, FromChannel),
     /// The channel is lost: what comes next of any group is a [`FromChannel::Read`].
@@ -413,7 +400,6 @@ impl Learned {
         let len = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.len());
         let verdict = match self {
             Learned::Answer(answer) => &answer.verdict,
-            Learned::Heard { item, old, new, .. } => return item.len() + len(old) + len(new),
             Learned::Channel(_, from) => return from.held_bytes(),
             Learned::Lost => return 0,
         };

@@ -11,16 +11,16 @@ use crate::id::{GroupKey, LocalGroupId, WorkerId};
 use crate::protocol::answer::Outcome;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 
+use super::ValueLimits;
 use super::command::Join;
 use super::effects::{Delivered, Delivery, Effects, Fired, Reply};
+use super::following::Following;
 use super::hooks::Hooks;
 use super::items::Items;
 use super::pace::Pace;
 use super::room::Room;
-use super::shared::Shared;
 use super::under_way::{Flight, Held, Send, Texts, UnderWay, Waiting};
 use super::walks::Walks;
-use super::{Decides, ValueLimits};
 
 /// What a command may use beside its group.
 pub(super) struct Turn<'a> {
@@ -29,7 +29,6 @@ pub(super) struct Turn<'a> {
     /// The group's slot.
     pub(super) slot: u32,
     pub(super) limits: &'a ValueLimits,
-    pub(super) decides: Decides,
     /// For the names of items.
     pub(super) hasher: &'a DefaultHashBuilder,
     pub(super) hooks: &'a Hooks,
@@ -63,7 +62,7 @@ pub(super) struct Group {
     /// None: nothing is under way, and everything is answered at once.
     pub(super) under_way: Option<Box<UnderWay>>,
     /// While somebody follows it in a store that other hosts use as well.
-    pub(super) shared: Option<Box<Shared>>,
+    pub(super) following: Option<Box<Following>>,
     /// How many losses of the shared channel it was told of.
     losses: u32,
     /// The `sync` of the whole group, while it is still what the group is.
@@ -131,7 +130,7 @@ impl Group {
             listeners: Vec::new(),
             names: None,
             under_way: None,
-            shared: None,
+            following: None,
             losses: 0,
             sync: None,
             warmth: Warmth::Cold,
@@ -178,9 +177,9 @@ impl Group {
             && self.listeners.is_empty()
             && self.under_way.is_none()
             && !self
-                .shared
+                .following
                 .as_ref()
-                .is_some_and(|shared| shared.has_joins())
+                .is_some_and(|following| following.has_joins())
     }
 
     pub(super) fn leave(&mut self, worker: WorkerId, local: LocalGroupId) {
@@ -292,17 +291,16 @@ impl Group {
         }
     }
 
-    /// Tells the workers that listen, and the triggers that follow, of a change.
+    /// Tells the workers that listen, and the triggers that follow, of a change that was made here.
     pub(super) fn tell_change(
         &mut self,
         item: &str,
         (old, new): (Option<&str>, Option<&str>),
         time: u64,
-        whose: Whose,
         turn: &mut Turn<'_>,
     ) {
         if let Some(event) = change((old, new)) {
-            self.tell(Some(item), event, time, whose, turn);
+            self.tell(Some(item), event, time, Whose::Ours, turn);
         }
     }
 
@@ -403,15 +401,12 @@ impl Group {
                 }));
                 self.tell_send(&send, send.time, turn);
             }
-            Waiting::Join { join, hash, .. } if turn.decides == Decides::Shared => {
-                self.enter_shared(join, hash, turn);
-            }
-            Waiting::Channel(from) => self.take_from_channel(*from, turn),
             Waiting::Join { join, hash, time } => {
                 let sync = self.sync_for(&join, hash, time);
                 self.enter(&join, Some(sync), turn.out);
             }
-            Waiting::Heard(heard) => self.tell_heard(heard, Whose::Elsewhere, turn),
+            Waiting::SharedJoin { join, hash } => self.enter_shared(join, hash, turn),
+            Waiting::Channel(from) => self.take_from_channel(*from, turn),
             Waiting::Asked(asked, Some(verdict)) => self.learn(asked, verdict, turn),
             Waiting::Custom(custom) => self.learn_custom(*custom, turn),
             Waiting::Times { .. } => {}

@@ -1,13 +1,13 @@
 //! The accepted items of one group: found by name, kept in the order in which they first came.
 //!
 //! No step is long: the index splits, the slots stand in chunks, and the order is cut into runs
-//! (`sync`). May not know what is under way.
+//! (`order`). May not know what is under way.
 
 use crate::collections::{Index, Slots};
 use crate::id::Text;
 use crate::protocol::answer::Chunk;
 
-use super::sync::Order;
+use super::order::{Item, Order};
 
 /// Item id → value, in insertion order. Hashes are the caller's: one hasher serves a whole shard.
 #[derive(Default)]
@@ -19,24 +19,6 @@ pub(super) struct Items {
     next_sequence: u64,
     /// Names and values.
     held_bytes: usize,
-}
-
-/// One accepted item.
-pub(super) struct Item {
-    hash: u64,
-    sequence: u64,
-    name: Box<str>,
-    value: Text,
-}
-
-impl Item {
-    pub(super) fn sequence(&self) -> u64 {
-        self.sequence
-    }
-
-    pub(super) fn value(&self) -> &Text {
-        &self.value
-    }
 }
 
 impl Items {

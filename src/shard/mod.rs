@@ -8,11 +8,12 @@
 //! where the store decides it is sent on. [`Shard::learn`] takes the store's word, and what other
 //! hosts did. What follows from either comes out as [`Effects`].
 
+mod channel;
 mod command;
 mod custom;
-mod decided;
 mod effects;
 pub mod followed;
+mod following;
 mod group;
 mod groups;
 pub mod hooks;
@@ -21,11 +22,11 @@ mod keep;
 mod listing;
 mod looks;
 mod opening;
+mod order;
 mod owner;
 mod pace;
 mod room;
 mod shared;
-mod sync;
 mod texts;
 mod times;
 mod under_way;
@@ -48,7 +49,7 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::id::{CallId, GroupKey, WorkerId};
 use crate::protocol::answer::Outcome;
-use crate::protocol::function::{OUT_OF_MEMORY, OVERLOADED};
+use crate::protocol::function::OVERLOADED;
 use crate::protocol::groups::Names;
 use crate::protocol::input::{StreamFunction, failed};
 
@@ -58,7 +59,7 @@ use hooks::Hooks;
 use keep::Restoring;
 use opening::{Openings, Update};
 use room::Room;
-use under_way::{Flight, Heard, Held, InFlight, Send};
+use under_way::{Flight, Held, InFlight};
 use unnamed::Unnamed;
 use walks::Walks;
 
@@ -67,10 +68,8 @@ use walks::Walks;
 pub enum Decides {
     /// The owner: memory, files.
     Owner,
-    /// The store: values live elsewhere.
-    Store,
-    /// The store, which other hosts use as well: a channel tells all of them of every change, ours
-    /// included, and an answer makes no event.
+    /// The store, where the values live and which other hosts use as well: a channel tells all of them of
+    /// every change, ours included, and an answer makes no event.
     Shared,
 }
 
@@ -177,6 +176,7 @@ impl Shard {
         match learned {
             Learned::Answer(answer) => self.answered(answer, now, out),
             Learned::Channel(group, from) => {
+                // Nobody here follows a group that is not there.
                 if let Some(slot) = self.groups.find(&group) {
                     self.with_group(slot, now, out, |group, turn| {
                         group.hear_channel(from, turn);
@@ -184,24 +184,6 @@ impl Shard {
                 }
             }
             Learned::Lost => self.lose_all(now, out),
-            Learned::Heard {
-                group,
-                item,
-                old,
-                new,
-                time,
-            } => {
-                // Nobody here follows a group that is not there.
-                if let Some(slot) = self.groups.find(&group) {
-                    let heard = Heard {
-                        item,
-                        old,
-                        new,
-                        time,
-                    };
-                    self.with_group(slot, now, out, |group, turn| group.heard(heard, turn));
-                }
-            }
         }
     }
 
@@ -401,26 +383,8 @@ impl Shard {
         };
         let hash = ask.item().map_or(0, |item| self.groups.hash(item));
         let decides = self.decides;
-        match (decides, &ask) {
-            (Decides::Owner, _) => {}
-            (Decides::Shared, Ask::Join(_) | Ask::Leave { .. }) => {
-                return self.with_group(slot, now, out, |group, turn| match ask {
-                    Ask::Join(join) => group.join_shared(join, hash, turn),
-                    Ask::Leave { worker, local } => group.leave_shared(worker, local, turn),
-                    _ => {}
-                });
-            }
-            _ => {
-                return self.with_group(slot, now, out, |group, turn| {
-                    match group.refuses_to_grow(&ask, turn) {
-                        true => ask.refuse(OUT_OF_MEMORY, turn.out),
-                        false => group.ask_store(ask, turn),
-                    }
-                });
-            }
-        }
-        let ask = match ask {
-            Ask::Update { item, ops, call } => {
+        let ask = match (decides, ask) {
+            (Decides::Owner, Ask::Update { item, ops, call }) => {
                 let old = None;
                 let update = Update {
                     item,
@@ -431,31 +395,11 @@ impl Shard {
                 };
                 return self.begin_update(slot, update, now, out);
             }
-            other => other,
+            (_, other) => other,
         };
-        self.with_group(slot, now, out, |group, turn| match ask {
-            Ask::Set { item, data, call } => group.set(item, hash, data, call, turn),
-            Ask::Update { .. } => debug_assert!(false, "it is begun"),
-            Ask::Delete { item, call } => group.delete(item, hash, call, turn),
-            Ask::Get { item, call } => group.get(item, hash, call, turn),
-            Ask::List { call } => group.list(call, turn),
-            Ask::Send {
-                id,
-                kind,
-                data,
-                call,
-            } => {
-                let send = Send {
-                    id,
-                    kind,
-                    data,
-                    time: 0,
-                    call,
-                };
-                group.send(send, turn);
-            }
-            Ask::Join(join) => group.join(join, hash, turn),
-            Ask::Leave { worker, local } => group.leave(worker, local),
+        self.with_group(slot, now, out, |group, turn| match decides {
+            Decides::Owner => group.apply_own(ask, hash, turn),
+            Decides::Shared => group.apply_shared(ask, hash, turn),
         });
     }
 
@@ -488,26 +432,18 @@ impl Shard {
     }
 
     fn answered(&mut self, answer: Answer, now: u64, out: &mut Effects) {
-        let who = match (
-            self.flight.answered(answer.epoch, answer.number),
-            self.decides,
-        ) {
-            (None, _) => return,
-            (Some(who), Decides::Owner) => who,
-            (Some(InFlight::Nobody), _) => return,
-            (Some(InFlight::Group(slot)), _) => {
-                return self.with_group(slot, now, out, |group, turn| {
-                    group.answered(answer.verdict, turn)
-                });
-            }
-            (Some(InFlight::Listing { call, stream }), _) => {
-                let outcome = listed(answer.verdict, stream.is_some());
-                out.replies.push(Reply { call, outcome });
-                return;
-            }
-            (Some(InFlight::Times { .. }), _) => return,
+        let Some(who) = self.flight.answered(answer.epoch, answer.number) else {
+            return;
         };
-        match (who, answer.verdict) {
+        match self.decides {
+            Decides::Owner => self.accepted(who, answer.verdict, now, out),
+            Decides::Shared => self.decided(who, answer.verdict, now, out),
+        }
+    }
+
+    /// The store's word on what the owner has decided.
+    fn accepted(&mut self, who: InFlight, verdict: Verdict, now: u64, out: &mut Effects) {
+        match (who, verdict) {
             (who, Verdict::Refused(cause)) => self.refused(who, &cause, now, out),
             (InFlight::Group(slot), _) => self.with_group(slot, now, out, Group::accepted),
             (InFlight::Times { time, slot }, _) => {
@@ -520,6 +456,20 @@ impl Shard {
             (InFlight::Listing { .. } | InFlight::Nobody, _) => {
                 debug_assert!(false, "the owner lists by itself");
             }
+        }
+    }
+
+    /// The word of a store that decides. What it refuses fails alone.
+    fn decided(&mut self, who: InFlight, verdict: Verdict, now: u64, out: &mut Effects) {
+        match who {
+            InFlight::Group(slot) => self.with_group(slot, now, out, |group, turn| {
+                group.answered(verdict, turn);
+            }),
+            InFlight::Listing { call, stream } => {
+                let outcome = shared::listed(verdict, stream.is_some());
+                out.replies.push(Reply { call, outcome });
+            }
+            InFlight::Times { .. } | InFlight::Nobody => {}
         }
     }
 
@@ -557,7 +507,6 @@ impl Shard {
             now,
             slot,
             limits: &self.limits,
-            decides: self.decides,
             hasher: &self.hasher,
             hooks: &self.hooks,
             flight: &mut self.flight,
@@ -662,22 +611,6 @@ fn nothing_there(ask: &Ask, out: &mut Effects) {
         _ => return,
     };
     out.replies.push(Reply { call, outcome });
-}
-
-/// What a store that decides says of its groups, as the outcome of a listing.
-fn listed(verdict: Verdict, of_stream: bool) -> Outcome {
-    let function = if of_stream {
-        StreamFunction::ListGroups
-    } else {
-        StreamFunction::ListAll
-    };
-    match verdict {
-        Verdict::Groups(keys) => {
-            let names = keys.iter().map(|key| (key.stream(), key.group()));
-            Outcome::Groups(names.collect())
-        }
-        other => decided::refusal(function, &other),
-    }
 }
 
 #[cfg(test)]
@@ -953,37 +886,58 @@ mod tests {
         assert_eq!(outcomes(&out), [(6, &Outcome::Set { new, old })]);
     }
 
+    pub(super) fn cut(items: &[(&str, &str)], time: u64) -> Verdict {
+        let owned = |(name, value): &(&str, &str)| ((*name).into(), (*value).into());
+        Verdict::Cut {
+            items: items.iter().map(owned).collect(),
+            time,
+        }
+    }
+
+    pub(super) fn decided(old: Option<&str>, new: Option<&str>, time: u64) -> Verdict {
+        Verdict::Decided {
+            old: old.map(Into::into),
+            new: new.map(Into::into),
+            errors: Vec::new(),
+            time,
+        }
+    }
+
+    /// The channel tells of `u1` in the group `g`.
+    pub(super) fn hear(local: &mut Local, event: HeardEvent, time: u64) -> Effects {
+        let from = FromChannel::Event {
+            item: Some("u1".into()),
+            event,
+            time,
+            is_first: false,
+            is_ours: true,
+        };
+        let mut out = Effects::default();
+        let learned = Learned::Channel(GroupKey::new("s", "g"), from);
+        local.shard.learn(learned, 100, &mut out);
+        local.shard.check_invariants();
+        local.asked.append(&mut out.requests);
+        out
+    }
+
     #[test]
     fn a_store_that_decides_is_believed_in_its_order() {
-        let mut local = Local::new(Decides::Store);
+        let mut local = Local::new(Decides::Shared);
         let _ = local.ask("g", 100, join(None));
-        let out = local.answer(100, Verdict::Listed(vec!["7".into()]));
+        let out = local.answer(100, cut(&[("u1", "7")], 100));
         assert!(text(&sync(&out)).ends_with(r#""data":[7]}}"#));
         let out = local.ask("g", 100, set("1", 1));
         assert!(out.replies.is_empty() && out.deliveries.is_empty());
-        let decided = |old: Option<Text>, new: Option<Text>, time| Verdict::Decided {
-            old,
-            new,
-            errors: Vec::new(),
-            time,
-        };
-        let out = local.answer(100, decided(value("5"), value("1"), 40));
+        let out = local.answer(100, decided(Some("5"), Some("1"), 40));
         let (old, new) = (value("5"), "1".into());
         assert_eq!(outcomes(&out), [(1, &Outcome::Set { new, old })]);
+        let out = hear(&mut local, HeardEvent::Update("1".into()), 40);
         assert_eq!(times(&out), [101], "its clock may be behind what was sent");
-        let heard = Learned::Heard {
-            group: GroupKey::new("s", "g"),
-            item: "u1".into(),
-            old: value("1"),
-            new: value("2"),
-            time: 500,
-        };
-        let mut out = Effects::default();
-        local.shard.learn(heard, 100, &mut out);
+        let out = hear(&mut local, HeardEvent::Update("2".into()), 500);
         assert_eq!(times(&out), [500]);
         // What it refuses fails alone; a join stands without its sync.
-        let _ = local.ask("g", 100, delete(2));
-        let _ = local.ask("g", 100, join(Some("u1")));
+        let _ = local.ask("h", 100, delete(2));
+        let _ = local.ask("h", 100, join(Some("u1")));
         let out = local.answer(100, Verdict::Refused("gone".into()));
         assert!(matches!(outcomes(&out)[..], [(2, Outcome::Failed(_))]));
         let out = local.answer(100, Verdict::Refused("gone".into()));
@@ -1045,7 +999,7 @@ mod tests {
         hooks.events.add("s", Some("g"), Some("u2"));
         hooks.events.add("s", Some("h"), None);
         let hooks = Arc::new(hooks);
-        for decides in [Decides::Owner, Decides::Store] {
+        for decides in [Decides::Owner, Decides::Shared] {
             let mut local = Local::new(decides);
             local.shard.set_hooks(Arc::clone(&hooks));
             let mut fire = |group: &str, item: &str| {
@@ -1059,12 +1013,7 @@ mod tests {
                     5,
                     match decides {
                         Decides::Owner => Verdict::Accepted,
-                        _ => Verdict::Decided {
-                            old: None,
-                            new: value("1"),
-                            errors: Vec::new(),
-                            time: 500,
-                        },
+                        Decides::Shared => decided(None, Some("1"), 500),
                     },
                 );
                 out.fired.len()
@@ -1078,28 +1027,15 @@ mod tests {
 
     #[test]
     fn what_was_only_heard_from_other_hosts_fires_nothing() {
-        let mut local = Local::new(Decides::Store);
+        let mut local = Local::new(Decides::Shared);
         local.shard.set_hooks(watching("s", 1));
         let _ = local.ask("g", 100, join(None));
-        let _ = local.answer(100, Verdict::Listed(Vec::new()));
-        let heard = Learned::Heard {
-            group: GroupKey::new("s", "g"),
-            item: "u1".into(),
-            old: None,
-            new: value("1"),
-            time: 500,
-        };
-        let mut out = Effects::default();
-        local.shard.learn(heard, 100, &mut out);
+        let _ = local.answer(100, cut(&[], 100));
+        let out = hear(&mut local, HeardEvent::Create("1".into()), 500);
         assert!(out.deliveries.len() == 1 && out.fired.is_empty());
         let _ = local.ask("g", 100, set("2", 1));
-        let decided = Verdict::Decided {
-            old: value("1"),
-            new: value("2"),
-            errors: Vec::new(),
-            time: 600,
-        };
-        assert_eq!(fired(&local.answer(100, decided)).len(), 1);
+        let out = local.answer(100, decided(Some("1"), Some("2"), 600));
+        assert_eq!(fired(&out).len(), 1);
         let send = Ask::Send {
             id: None,
             kind: "typing".into(),
@@ -1107,12 +1043,7 @@ mod tests {
             call: None,
         };
         let _ = local.ask("g", 100, send);
-        let decided = Verdict::Decided {
-            old: None,
-            new: None,
-            errors: Vec::new(),
-            time: 700,
-        };
-        assert_eq!(fired(&local.answer(100, decided)).len(), 1);
+        let out = local.answer(100, decided(None, None, 700));
+        assert_eq!(fired(&out).len(), 1);
     }
 }

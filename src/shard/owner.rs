@@ -8,15 +8,49 @@ use crate::protocol::answer::Outcome;
 use crate::protocol::function::OUT_OF_MEMORY;
 use crate::protocol::input::{StreamFunction, failed};
 
-use super::command::Join;
+use super::command::Ask;
 use super::effects::{Reply, RequestKind};
-use super::group::{Group, Turn, Whose};
+use super::group::{Group, Turn};
 use super::opening::Update;
 use super::under_way::{InFlight, Send, Waiting, Write};
 use super::update::{self, Opening};
 
 impl Group {
-    pub(super) fn set(
+    /// `hash` is that of the item that the command is about, if it is about one.
+    pub(super) fn apply_own(&mut self, ask: Ask, hash: u64, turn: &mut Turn<'_>) {
+        match ask {
+            Ask::Set { item, data, call } => self.set(item, hash, data, call, turn),
+            Ask::Update { .. } => debug_assert!(false, "it is begun"),
+            Ask::Delete { item, call } => self.delete(item, hash, call, turn),
+            Ask::Get { item, call } => self.place(Waiting::Get { item, hash, call }, turn),
+            Ask::List { call } => self.place(Waiting::List { call }, turn),
+            Ask::Send {
+                id,
+                kind,
+                data,
+                call,
+            } => {
+                let time = self.event_time(turn.now);
+                self.keep_time(turn);
+                let send = Send {
+                    id,
+                    kind,
+                    data,
+                    time,
+                    call,
+                };
+                self.place(Waiting::Send(send), turn);
+            }
+            Ask::Join(join) => {
+                let time = self.sync_time(join.item.is_some(), turn.now);
+                self.keep_time(turn);
+                self.place(Waiting::Join { join, hash, time }, turn);
+            }
+            Ask::Leave { worker, local } => self.leave(worker, local),
+        }
+    }
+
+    fn set(
         &mut self,
         item: ItemId,
         hash: u64,
@@ -103,13 +137,7 @@ impl Group {
         self.rest(call, outcome, function, turn);
     }
 
-    pub(super) fn delete(
-        &mut self,
-        item: ItemId,
-        hash: u64,
-        call: Option<CallId>,
-        turn: &mut Turn<'_>,
-    ) {
+    fn delete(&mut self, item: ItemId, hash: u64, call: Option<CallId>, turn: &mut Turn<'_>) {
         let Some(old) = self.newest(hash, &item).cloned() else {
             let outcome = Outcome::Deleted { old: None };
             return self.rest(call, outcome, StreamFunction::Delete, turn);
@@ -133,27 +161,6 @@ impl Group {
         self.write(write, turn);
     }
 
-    pub(super) fn get(&mut self, item: ItemId, hash: u64, call: CallId, turn: &mut Turn<'_>) {
-        self.place(Waiting::Get { item, hash, call }, turn);
-    }
-
-    pub(super) fn list(&mut self, call: CallId, turn: &mut Turn<'_>) {
-        self.place(Waiting::List { call }, turn);
-    }
-
-    pub(super) fn send(&mut self, mut send: Send, turn: &mut Turn<'_>) {
-        send.time = self.event_time(turn.now);
-        self.keep_time(turn);
-        self.place(Waiting::Send(send), turn);
-    }
-
-    /// `hash` is that of the join's item, if it names one.
-    pub(super) fn join(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
-        let time = self.sync_time(join.item.is_some(), turn.now);
-        self.keep_time(turn);
-        self.place(Waiting::Join { join, hash, time }, turn);
-    }
-
     pub(super) fn newest(&self, hash: u64, item: &str) -> Option<&Text> {
         let under_way = self.under_way.as_ref();
         match under_way.and_then(|under_way| under_way.newest(hash, item)) {
@@ -162,7 +169,7 @@ impl Group {
         }
     }
 
-    pub(super) fn write(&mut self, write: Write, turn: &mut Turn<'_>) {
+    fn write(&mut self, write: Write, turn: &mut Turn<'_>) {
         let (group, item, time) = (self.key.clone(), ItemId::clone(&write.item), write.time);
         let kind = match &write.new {
             Some(value) => RequestKind::Put {
@@ -179,7 +186,7 @@ impl Group {
     }
 
     /// An answer that needs no write, but rests on those under way.
-    pub(super) fn rest(
+    fn rest(
         &mut self,
         call: Option<CallId>,
         outcome: Outcome,
@@ -198,7 +205,7 @@ impl Group {
         turn.out.replies.extend(write.reply);
         let change = (write.old.as_deref(), write.new.as_deref());
         turn.room.note(change.0, change.1);
-        self.tell_change(&write.item, change, write.time, Whose::Ours, turn);
+        self.tell_change(&write.item, change, write.time, turn);
         match write.new {
             Some(value) => self.items.put(write.hash, &write.item, value),
             None => self.items.remove(write.hash, &write.item),

@@ -1,116 +1,102 @@
-//! A group in a store that several hosts share: the store decides, and its channel tells everybody of
-//! every change, ours included. So all hosts show one order.
+//! A group in a store that several hosts share: the store decides, the owner learns.
 //!
-//! An answer makes the reply and fires triggers; events come from the channel alone. While somebody
-//! follows the group its items are kept for joins, and for nothing else.
+//! Nothing is applied ahead. A command is sent on and keeps its place in the group's queue; old value,
+//! kind and time come with the store's answer, which makes the reply and fires triggers. What subscribers
+//! hear comes by `channel`. May not know how the owner would decide.
 
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::id::{ItemId, LocalGroupId, Text, WorkerId};
-use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
-use crate::protocol::input::{StreamFunction, UpdateOp};
+use crate::id::{CallId, ItemId, LocalGroupId, Text, WorkerId};
+use crate::protocol::answer::Outcome;
+use crate::protocol::frame::{Event, EventFrame, SyncFrame};
+use crate::protocol::function::OUT_OF_MEMORY;
+use crate::protocol::input::{StreamFunction, UpdateOp, failed};
 use crate::protocol::json::compare::is_same;
 
 use super::command::{Ask, Join};
-use super::effects::{
-    Delivered, Delivery, Fired, FromChannel, HeardEvent, Question, RequestKind, Snapshot, Verdict,
-};
-use super::group::{Group, Turn, Whose};
-use super::under_way::{Asked, InFlight, Waiting};
-
-/// What a group has beside its items while somebody follows it.
-#[derive(Default)]
-pub(super) struct Shared {
-    /// Its items are all that the store has, up to what was heard last.
-    is_whole: bool,
-    /// Until then: what those who follow single items were last told of them.
-    singles: HashMap<ItemId, Option<Text>>,
-    /// Items of which clients may have passed over the last event.
-    passed_over: HashSet<Box<str>>,
-    /// Somebody has entered without a `sync`: the next reading is one.
-    owes_sync: bool,
-    /// All items were asked for; joins wait for the answer.
-    is_asked: bool,
-    /// Joins that have not entered.
-    joins: usize,
-    /// The store's time of the last change that was heard.
-    heard: u64,
-    /// The store's time of the last change of ours that was answered.
-    answered: u64,
-    /// Joins that come after an answer whose change has not been heard yet, and its time: they are
-    /// to see it.
-    behind: VecDeque<(u64, Join)>,
-}
-
-impl Shared {
-    pub(super) fn has_joins(&self) -> bool {
-        self.joins > 0
-    }
-}
+use super::effects::{Fired, HeardEvent, Question, Reply, RequestKind, Verdict};
+use super::following::Following;
+use super::group::{Group, Turn, change};
+use super::under_way::{Asked, InFlight, Send, Waiting};
 
 impl Group {
-    pub(super) fn join_shared(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
-        let shared = self.shared.get_or_insert_default();
-        shared.joins += 1;
-        if shared.is_whole {
-            if shared.heard >= shared.answered {
-                let time = 0; // given out when it enters
-                return self.enter_now(Waiting::Join { join, hash, time }, turn);
-            }
-            return shared.behind.push_back((shared.answered, join));
+    /// Sends a command on to the store and keeps its place. `hash` is that of the item of a join.
+    pub(super) fn apply_shared(&mut self, ask: Ask, hash: u64, turn: &mut Turn<'_>) {
+        if self.refuses_to_grow(&ask, turn) {
+            return ask.refuse(OUT_OF_MEMORY, turn.out);
         }
-        let waiting = if shared.is_asked {
-            Waiting::Join {
-                join,
-                hash,
-                time: 0,
-            }
-        } else {
-            shared.is_asked = join.item.is_none();
-            let question = Question::Follow {
-                group: self.key.clone(),
-                item: join.item.clone(),
-            };
-            let kind = RequestKind::Decide(question);
-            turn.flight
-                .request(InFlight::Group(turn.slot), kind, turn.out);
-            Waiting::Asked(Asked::Join(join), None)
+        let group = self.key.clone();
+        let (question, asked) = match ask {
+            Ask::Set { item, data, call } => (
+                Question::Set {
+                    group,
+                    item: ItemId::clone(&item),
+                    data,
+                },
+                Asked::Change {
+                    function: StreamFunction::Set,
+                    item,
+                    call,
+                },
+            ),
+            Ask::Update { item, ops, call } => (
+                Question::Update {
+                    group,
+                    item: ItemId::clone(&item),
+                    ops: ops.into(),
+                },
+                Asked::Change {
+                    function: StreamFunction::Update,
+                    item,
+                    call,
+                },
+            ),
+            Ask::Delete { item, call } => (
+                Question::Delete {
+                    group,
+                    item: ItemId::clone(&item),
+                },
+                Asked::Change {
+                    function: StreamFunction::Delete,
+                    item,
+                    call,
+                },
+            ),
+            Ask::Get { item, call } => (Question::Get { group, item }, Asked::Get { call }),
+            Ask::List { call } => (Question::List { group }, Asked::List { call }),
+            Ask::Send {
+                id,
+                kind,
+                data,
+                call,
+            } => (
+                Question::Send {
+                    group,
+                    id: id.clone(),
+                    kind: kind.clone(),
+                    data: Text::clone(&data),
+                },
+                Asked::Send(Send {
+                    id,
+                    kind,
+                    data,
+                    time: 0,
+                    call,
+                }),
+            ),
+            Ask::Join(join) => return self.join_shared(join, hash, turn),
+            Ask::Leave { worker, local } => return self.leave_shared(worker, local, turn),
         };
-        self.under_way(turn.flight).push(waiting);
-    }
-
-    /// A function answers the join in place of the store, but events come from there.
-    pub(super) fn follow_beside(&mut self, item: Option<&ItemId>, turn: &mut Turn<'_>) {
-        self.shared.get_or_insert_default();
-        let group = self.key.clone();
-        // One item is enough to be told of all events; which does not matter.
-        let item = Some(item.cloned().unwrap_or_else(|| "".into()));
-        let kind = RequestKind::Decide(Question::Follow { group, item });
-        turn.flight.request(InFlight::Nobody, kind, turn.out);
-    }
-
-    pub(super) fn leave_shared(
-        &mut self,
-        worker: WorkerId,
-        local: LocalGroupId,
-        turn: &mut Turn<'_>,
-    ) {
-        self.leave(worker, local);
-        let waits = |shared: &Shared| shared.has_joins();
-        if self.has_listeners() || self.shared.as_deref().is_none_or(waits) {
-            return;
-        }
-        self.shared = None;
-        self.forget_items(turn);
-        let group = self.key.clone();
-        let kind = RequestKind::Decide(Question::Unfollow { group });
-        turn.flight.request(InFlight::Nobody, kind, turn.out);
+        let kind = RequestKind::Decide(question);
+        turn.flight
+            .request(InFlight::Group(turn.slot), kind, turn.out);
+        let under_way = self.under_way(turn.flight);
+        under_way.push(Waiting::Asked(asked, None));
     }
 
     /// Whether it would add to the items that are kept here for those who follow, and nothing may.
-    pub(super) fn refuses_to_grow(&self, ask: &Ask, turn: &mut Turn<'_>) -> bool {
-        if self.shared.is_none() {
+    fn refuses_to_grow(&self, ask: &Ask, turn: &mut Turn<'_>) -> bool {
+        if self.following.is_none() {
             return false;
         }
         let old = |item: &str, turn: &Turn<'_>| self.items.get(turn.hash(item), item);
@@ -128,13 +114,146 @@ impl Group {
         }
     }
 
+    fn join_shared(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
+        let following = self.following.get_or_insert_default();
+        following.joins += 1;
+        if following.is_whole {
+            if following.heard >= following.answered {
+                return self.enter_now(Waiting::SharedJoin { join, hash }, turn);
+            }
+            return following.behind.push_back((following.answered, join));
+        }
+        let waiting = if following.is_asked {
+            Waiting::SharedJoin { join, hash }
+        } else {
+            following.is_asked = join.item.is_none();
+            let question = Question::Follow {
+                group: self.key.clone(),
+                item: join.item.clone(),
+            };
+            let kind = RequestKind::Decide(question);
+            turn.flight
+                .request(InFlight::Group(turn.slot), kind, turn.out);
+            Waiting::Asked(Asked::Join(join), None)
+        };
+        self.under_way(turn.flight).push(waiting);
+    }
+
+    /// A function answers the join in place of the store, but events come from there.
+    pub(super) fn follow_beside(&mut self, item: Option<&ItemId>, turn: &mut Turn<'_>) {
+        self.following.get_or_insert_default();
+        let group = self.key.clone();
+        // One item is enough to be told of all events; which does not matter.
+        let item = Some(item.cloned().unwrap_or_else(|| "".into()));
+        let kind = RequestKind::Decide(Question::Follow { group, item });
+        turn.flight.request(InFlight::Nobody, kind, turn.out);
+    }
+
+    fn leave_shared(&mut self, worker: WorkerId, local: LocalGroupId, turn: &mut Turn<'_>) {
+        self.leave(worker, local);
+        let waits = |following: &Following| following.has_joins();
+        if self.has_listeners() || self.following.as_deref().is_none_or(waits) {
+            return;
+        }
+        self.following = None;
+        self.forget_items(turn);
+        let group = self.key.clone();
+        let kind = RequestKind::Decide(Question::Unfollow { group });
+        turn.flight.request(InFlight::Nobody, kind, turn.out);
+    }
+
+    /// The store's word on the oldest command.
+    pub(super) fn answered(&mut self, verdict: Verdict, turn: &mut Turn<'_>) {
+        self.settle(turn, |under_way| under_way.decide(verdict));
+    }
+
+    /// A command has its turn, with the store's word on it.
+    pub(super) fn learn(&mut self, asked: Asked, verdict: Verdict, turn: &mut Turn<'_>) {
+        match asked {
+            Asked::Change {
+                function,
+                item,
+                call,
+            } => self.learn_change(function, item, call, verdict, turn),
+            Asked::Get { call } => {
+                let outcome = match verdict {
+                    Verdict::Found(value) => Outcome::Got(value),
+                    other => refusal(StreamFunction::Get, &other),
+                };
+                turn.out.replies.push(Reply { call, outcome });
+            }
+            Asked::List { call } => {
+                let outcome = match verdict {
+                    Verdict::Listed(values) => Outcome::List(joined(&values)),
+                    other => refusal(StreamFunction::List, &other),
+                };
+                turn.out.replies.push(Reply { call, outcome });
+            }
+            Asked::Send(send) => {
+                let (outcome, time) = match verdict {
+                    Verdict::Decided { time, .. } => (Outcome::Sent, Some(time)),
+                    other => (refusal(StreamFunction::Send, &other), None),
+                };
+                turn.out
+                    .replies
+                    .extend(send.call.map(|call| Reply { call, outcome }));
+                if let Some(time) = time {
+                    let event = Event::Custom {
+                        kind: &send.kind,
+                        data: &send.data,
+                    };
+                    self.answered_shared(send.id.as_deref(), event, time, turn);
+                }
+            }
+            Asked::Join(join) => self.learn_join(join, verdict, turn),
+        }
+    }
+
+    fn learn_change(
+        &mut self,
+        function: StreamFunction,
+        item: ItemId,
+        call: Option<CallId>,
+        verdict: Verdict,
+        turn: &mut Turn<'_>,
+    ) {
+        let replies = &mut turn.out.replies;
+        let Verdict::Decided {
+            old,
+            new,
+            errors,
+            time,
+        } = verdict
+        else {
+            let outcome = refusal(function, &verdict);
+            replies.extend(call.map(|call| Reply { call, outcome }));
+            return;
+        };
+        let outcome = match (function, &new) {
+            (StreamFunction::Set, Some(new)) => Outcome::Set {
+                new: Text::clone(new),
+                old: old.clone(),
+            },
+            (StreamFunction::Update, Some(new)) => Outcome::Updated {
+                new: Text::clone(new),
+                old: old.clone(),
+                errors,
+            },
+            _ => Outcome::Deleted { old: old.clone() },
+        };
+        replies.extend(call.map(|call| Reply { call, outcome }));
+        if let Some(event) = change((old.as_deref(), new.as_deref())) {
+            self.answered_shared(Some(&item), event, time, turn);
+        }
+    }
+
     /// The store's word on a join.
-    pub(super) fn learn_join(&mut self, join: Join, verdict: Verdict, turn: &mut Turn<'_>) {
-        let shared = self.shared.get_or_insert_default();
-        shared.joins = shared.joins.saturating_sub(1);
-        shared.is_asked &= join.item.is_some();
+    fn learn_join(&mut self, join: Join, verdict: Verdict, turn: &mut Turn<'_>) {
+        let following = self.following.get_or_insert_default();
+        following.joins = following.joins.saturating_sub(1);
+        following.is_asked &= join.item.is_some();
         let Verdict::Cut { items, time } = verdict else {
-            shared.owes_sync = true;
+            following.owes_sync = true;
             return self.enter(&join, None, turn.out);
         };
         self.catch_up(join.item.as_ref(), &items, time, turn);
@@ -156,10 +275,10 @@ impl Group {
     }
 
     fn note_single(&mut self, item: &ItemId, value: Option<&Text>) {
-        let shared = self.shared.get_or_insert_default();
-        if !shared.is_whole {
+        let following = self.following.get_or_insert_default();
+        if !following.is_whole {
             let value = value.cloned();
-            shared.singles.insert(ItemId::clone(item), value);
+            following.singles.insert(ItemId::clone(item), value);
         }
     }
 
@@ -171,16 +290,16 @@ impl Group {
         time: u64,
         turn: &mut Turn<'_>,
     ) {
-        let Some(shared) = self.shared.as_deref() else {
+        let Some(following) = self.following.as_deref() else {
             return;
         };
-        if shared.is_whole || shared.singles.is_empty() {
+        if following.is_whole || following.singles.is_empty() {
             return;
         }
         let Some(item) = item else {
             return self.tell_difference(items, time, turn);
         };
-        let old = shared.singles.get(item).cloned();
+        let old = following.singles.get(item).cloned();
         let new = items.first().map(|(_, value)| value);
         let event = match (old, new) {
             (Some(Some(old)), None) => HeardEvent::Delete(old),
@@ -195,10 +314,10 @@ impl Group {
     /// A join has its turn; it is answered from the items, if they are what the store has.
     pub(super) fn enter_shared(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
         let mut is_whole = false;
-        if let Some(shared) = self.shared.as_deref_mut() {
-            shared.joins = shared.joins.saturating_sub(1);
-            is_whole = shared.is_whole;
-            shared.owes_sync |= !is_whole;
+        if let Some(following) = self.following.as_deref_mut() {
+            following.joins = following.joins.saturating_sub(1);
+            is_whole = following.is_whole;
+            following.owes_sync |= !is_whole;
         }
         let sync = is_whole.then(|| {
             let time = self.sync_time(join.item.is_some(), turn.now);
@@ -209,15 +328,15 @@ impl Group {
 
     /// An answer to one of our changes: triggers follow it at once, subscribers hear of it by the
     /// channel.
-    pub(super) fn answered_shared(
+    fn answered_shared(
         &mut self,
         item: Option<&str>,
         event: Event<'_>,
         time: u64,
         turn: &mut Turn<'_>,
     ) {
-        if let Some(shared) = &mut self.shared {
-            shared.answered = shared.answered.max(time);
+        if let Some(following) = &mut self.following {
+            following.answered = following.answered.max(time);
         }
         if !self.is_followed(item, turn) {
             return;
@@ -232,283 +351,51 @@ impl Group {
             self.forget_names();
         }
     }
+}
 
-    /// The channel tells of something.
-    pub(super) fn take_from_channel(&mut self, from: FromChannel, turn: &mut Turn<'_>) {
-        match from {
-            FromChannel::Event {
-                item,
-                event,
-                time,
-                is_first,
-                is_ours,
-            } => {
-                if is_first {
-                    self.drop_others(item.as_deref(), time, turn);
-                }
-                if is_ours {
-                    self.take_event(item.as_deref(), &event, time, turn);
-                } else {
-                    self.take_foreign(item.as_deref(), &event, time, turn);
-                }
-            }
-            FromChannel::Read {
-                items,
-                time,
-                is_after_loss,
-            } => self.take_read(items, time, is_after_loss, turn),
-        }
-    }
+/// The answer to a command that the store refused, or answered with something else.
+fn refusal(function: StreamFunction, verdict: &Verdict) -> Outcome {
+    let cause = match verdict {
+        Verdict::Refused(cause) => cause,
+        _ => "the store answered something else",
+    };
+    Outcome::Failed(failed(function, cause))
+}
 
-    fn take_event(
-        &mut self,
-        item: Option<&str>,
-        event: &HeardEvent,
-        time: u64,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(shared) = self.shared.as_deref_mut() else {
-            return;
-        };
-        shared.heard = shared.heard.max(time);
-        let held = item.and_then(|item| self.note_event(item, event, turn));
-        let told = match (event, held) {
-            // Others have written past everybody: clients pass over what does not fit what they hold.
-            (HeardEvent::Create(value), Some(true)) => Event::Update(value),
-            (HeardEvent::Update(value), Some(false)) => Event::Create(value),
-            _ => event.borrowed(),
-        };
-        self.tell_elsewhere(item, told, time, turn);
+/// What a store that decides says of its groups, as the outcome of a listing.
+pub(super) fn listed(verdict: Verdict, of_stream: bool) -> Outcome {
+    let function = if of_stream {
+        StreamFunction::ListGroups
+    } else {
+        StreamFunction::ListAll
+    };
+    match verdict {
+        Verdict::Groups(keys) => {
+            let names = keys.iter().map(|key| (key.stream(), key.group()));
+            Outcome::Groups(names.collect())
+        }
+        other => refusal(function, &other),
     }
+}
 
-    fn tell_elsewhere(
-        &mut self,
-        item: Option<&str>,
-        event: Event<'_>,
-        time: u64,
-        turn: &mut Turn<'_>,
-    ) {
-        let told = self.event_time(time);
-        self.tell(item, event, told, Whose::Elsewhere, turn);
-        self.enter_behind(turn);
+fn joined(values: &[Text]) -> Vec<Text> {
+    if values.is_empty() {
+        return Vec::new();
     }
-
-    /// One that others have set and published apart is told as they put it. Clients pass over a
-    /// `create` of what they hold: when the group is read again, they are told in a way that counts.
-    fn take_foreign(
-        &mut self,
-        item: Option<&str>,
-        event: &HeardEvent,
-        time: u64,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(shared) = self.shared.as_deref_mut() else {
-            return;
-        };
-        shared.heard = shared.heard.max(time);
-        let held = item.and_then(|item| self.note_event(item, event, turn));
-        if let (Some(item), Some(true), HeardEvent::Create(_)) = (item, held, event) {
-            let shared = self.shared.get_or_insert_default();
-            shared.passed_over.insert(item.into());
-        }
-        self.tell_elsewhere(item, event.borrowed(), time, turn);
+    let mut text = String::with_capacity(values.iter().map(|value| value.len() + 1).sum());
+    for value in values {
+        text.push(',');
+        text.push_str(value);
     }
-
-    /// The group had no items, whatever is thought here: the store has lost them, as one does that
-    /// evicts or is emptied.
-    fn drop_others(&mut self, item: Option<&str>, time: u64, turn: &mut Turn<'_>) {
-        for (name, old) in self.known() {
-            if item != Some(&*name) {
-                self.take_event(Some(&name), &HeardEvent::Delete(old), time, turn);
-            }
-        }
-    }
-
-    /// The items that subscribers are thought to hold.
-    fn known(&self) -> Vec<(Box<str>, Text)> {
-        if let Some(shared) = self.shared.as_deref().filter(|shared| !shared.is_whole) {
-            let singles = shared.singles.iter();
-            let known = singles.filter_map(|(name, value)| Some(((**name).into(), value.clone()?)));
-            let mut known: Vec<(Box<str>, Text)> = known.collect();
-            known.sort_unstable();
-            return known;
-        }
-        let (mut all_items, mut all_bytes) = (usize::MAX, usize::MAX);
-        let (known, _) = self.items().piece(0, &mut all_items, &mut all_bytes);
-        known
-    }
-
-    /// Whether subscribers hold the item before that event; `None`: it is not known, or no matter.
-    fn note_event(&mut self, item: &str, event: &HeardEvent, turn: &mut Turn<'_>) -> Option<bool> {
-        let value = match event {
-            HeardEvent::Create(value) | HeardEvent::Update(value) => Some(value),
-            HeardEvent::Delete(_) => None,
-            HeardEvent::Custom { .. } => return None,
-        };
-        let shared = self.shared.as_deref_mut()?;
-        if !shared.is_whole {
-            let single = shared.singles.get_mut(item)?;
-            let before = std::mem::replace(single, value.cloned());
-            return Some(before.is_some());
-        }
-        let hash = turn.hash(item);
-        let old = self.items().get(hash, item);
-        let is_held = old.is_some();
-        turn.room
-            .note(old.map(|old| &**old), value.map(|value| &**value));
-        match value {
-            Some(value) => self.items_mut().put(hash, item, Text::clone(value)),
-            None => self.items_mut().remove(hash, item),
-        }
-        self.forget_sync();
-        Some(is_held)
-    }
-
-    /// The group was read again: after a loss everybody gets a fresh `sync`, else what differs.
-    fn take_read(
-        &mut self,
-        items: Vec<(ItemId, Text)>,
-        time: u64,
-        is_after_loss: bool,
-        turn: &mut Turn<'_>,
-    ) {
-        let stream = self.key.stream();
-        let functions = [StreamFunction::List, StreamFunction::Get];
-        let is_custom = functions.map(|function| turn.hooks.is_custom(stream, function));
-        let Some(shared) = self.shared.as_deref() else {
-            return;
-        };
-        if !self.has_listeners() || is_custom.contains(&true) {
-            return;
-        }
-        if is_after_loss || shared.owes_sync {
-            self.start_afresh(items, time, turn);
-        } else {
-            self.tell_difference(&items, time, turn);
-        }
-        self.enter_behind(turn);
-    }
-
-    fn start_afresh(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
-        let told = self.event_time(time); // what has changed meanwhile had no events
-        self.fill(items.clone(), time, turn);
-        self.shared.get_or_insert_default().owes_sync = false;
-        let snapshot = Arc::new(Snapshot {
-            names: GroupNames::new(&self.key),
-            time: told,
-            whole: self.whole_sync(told),
-            items: items.into_iter().collect::<HashMap<_, _>>(),
-        });
-        let afresh = |(to, local)| Delivery {
-            to,
-            local,
-            what: Delivered::Afresh(Arc::clone(&snapshot)),
-        };
-        turn.out.deliveries.extend(self.listeners().map(afresh));
-    }
-
-    fn tell_difference(&mut self, items: &[(ItemId, Text)], time: u64, turn: &mut Turn<'_>) {
-        let mut now: HashMap<&str, &Text> =
-            items.iter().map(|(name, value)| (&**name, value)).collect();
-        let mut events = Vec::new();
-        let shared = self.shared.as_deref_mut();
-        let passed_over = shared.map(|shared| std::mem::take(&mut shared.passed_over));
-        let passed_over = passed_over.unwrap_or_default();
-        for (name, old) in self.known() {
-            match now.remove(&*name) {
-                None => events.push((name, HeardEvent::Delete(old))),
-                Some(new) if passed_over.contains(&name) => {
-                    events.push((name, HeardEvent::Update(Text::clone(new))));
-                }
-                Some(new) if *new == old => {}
-                // Others write a value anew, in their own form: nothing to tell, but what lists show.
-                Some(new) if is_same(new, &old) => {
-                    let event = HeardEvent::Update(Text::clone(new));
-                    self.note_event(&name, &event, turn);
-                }
-                Some(new) => events.push((name, HeardEvent::Update(Text::clone(new)))),
-            }
-        }
-        let shared = self.shared.as_deref();
-        let is_followed = |name: &str| {
-            shared.is_some_and(|shared| shared.is_whole || shared.singles.contains_key(name))
-        };
-        let is_new = |(name, _): &&(ItemId, Text)| now.contains_key(&**name) && is_followed(name);
-        for (name, value) in items.iter().filter(is_new) {
-            let event = HeardEvent::Create(Text::clone(value));
-            events.push(((**name).into(), event));
-        }
-        for (name, event) in events {
-            self.take_event(Some(&name), &event, time, turn);
-        }
-        if let Some(shared) = &mut self.shared {
-            shared.heard = shared.heard.max(time);
-        }
-    }
-
-    /// The channel is lost: nothing is known of the store's items until they are read again.
-    pub(super) fn lost(&mut self, turn: &mut Turn<'_>) {
-        if self.shared.is_none() {
-            return;
-        }
-        self.has_missed_events();
-        let Some(shared) = self.shared.as_deref_mut() else {
-            return;
-        };
-        shared.is_whole = false;
-        shared.owes_sync = true;
-        shared.singles.clear();
-        shared.passed_over.clear();
-        (shared.heard, shared.answered) = (0, 0);
-        let behind = std::mem::take(&mut shared.behind);
-        self.forget_items(turn);
-        self.forget_sync();
-        for (_, join) in behind {
-            self.enter_shared(join, 0, turn);
-        }
-    }
-
-    fn enter_behind(&mut self, turn: &mut Turn<'_>) {
-        while let Some(shared) = self.shared.as_deref_mut()
-            && let Some((after, _)) = shared.behind.front()
-            && *after <= shared.heard
-            && let Some((_, join)) = shared.behind.pop_front()
-        {
-            let hash = join.item.as_ref().map_or(0, |item| turn.hash(item));
-            self.enter_shared(join, hash, turn);
-        }
-    }
-
-    /// They may be very many.
-    fn forget_items(&mut self, turn: &mut Turn<'_>) {
-        let items = self.items_mut().clear();
-        let (len, bytes) = items.weight();
-        turn.room.note_gone(len, bytes);
-        if !items.is_empty() {
-            turn.walks.rubbish.push(items);
-        }
-    }
-
-    fn fill(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
-        self.forget_items(turn);
-        for (name, value) in items {
-            turn.room.note(None, Some(&value));
-            self.items_mut().put(turn.hash(&name), &name, value);
-        }
-        self.forget_sync();
-        let shared = self.shared.get_or_insert_default();
-        shared.is_whole = true;
-        shared.singles = HashMap::new();
-        shared.heard = shared.heard.max(time);
-    }
+    vec![text.into()]
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{
-        Local, call, join, leave, outcomes, set, sync, text, times, value, watching,
+        Local, call, cut, decided, hear, join, leave, outcomes, set, sync, text, times, watching,
     };
-    use super::super::{Decides, Effects, Learned};
+    use super::super::{Decides, Delivered, Effects, FromChannel, Learned};
     use super::*;
     use crate::id::GroupKey;
     use crate::protocol::answer::Outcome;
@@ -521,18 +408,6 @@ mod tests {
         out
     }
 
-    fn event(local: &mut Local, event: HeardEvent, time: u64) -> Effects {
-        let item = Some("u1".into());
-        let from = FromChannel::Event {
-            item,
-            event,
-            time,
-            is_first: false,
-            is_ours: true,
-        };
-        tell(local, Learned::Channel(GroupKey::new("s", "g"), from))
-    }
-
     fn read(local: &mut Local, items: &[(&str, &str)], is_after_loss: bool) -> Effects {
         let owned = |(name, value): &(&str, &str)| (ItemId::from(*name), Text::from(*value));
         let from = FromChannel::Read {
@@ -541,23 +416,6 @@ mod tests {
             is_after_loss,
         };
         tell(local, Learned::Channel(GroupKey::new("s", "g"), from))
-    }
-
-    fn cut(items: &[(&str, &str)], time: u64) -> Verdict {
-        let owned = |(name, value): &(&str, &str)| (ItemId::from(*name), Text::from(*value));
-        Verdict::Cut {
-            items: items.iter().map(owned).collect(),
-            time,
-        }
-    }
-
-    fn decided(new: &str, time: u64) -> Verdict {
-        Verdict::Decided {
-            old: None,
-            new: value(new),
-            errors: Vec::new(),
-            time,
-        }
     }
 
     /// With one subscriber of the whole group.
@@ -588,18 +446,18 @@ mod tests {
         let mut local = followed();
         local.shard.set_hooks(watching("s", 1));
         let _ = local.ask("g", 100, set("1", 1));
-        let out = local.answer(100, decided("1", 150));
+        let out = local.answer(100, decided(None, Some("1"), 150));
         let (old, new) = (None, "1".into());
         assert_eq!(outcomes(&out), [(1, &Outcome::Set { new, old })]);
         assert!(out.deliveries.is_empty());
         assert!(out.fired[0].frame.text().contains(r#""timestamp":150"#));
-        let out = event(&mut local, HeardEvent::Update("1".into()), 150);
+        let out = hear(&mut local, HeardEvent::Update("1".into()), 150);
         assert_eq!(told(&out), [r#"{"type":"update","data":1}}"#]);
         assert_eq!(times(&out), [150]);
         assert!(out.fired.is_empty() && out.replies.is_empty());
         // A clock behind what was given out: raised.
         assert_eq!(
-            times(&event(&mut local, HeardEvent::Update("2".into()), 3)),
+            times(&hear(&mut local, HeardEvent::Update("2".into()), 3)),
             [151]
         );
     }
@@ -611,10 +469,10 @@ mod tests {
         assert!(local.asked.is_empty());
         assert!(text(&sync(&out)).ends_with(r#""data":[7]}}"#));
         let _ = local.ask("g", 100, set("8", 1));
-        let _ = local.answer(100, decided("8", 150));
+        let _ = local.answer(100, decided(None, Some("8"), 150));
         let out = local.ask("g", 160, join(Some("u1")));
         assert!(out.is_empty(), "the channel has not told of it yet");
-        let out = event(&mut local, HeardEvent::Update("8".into()), 150);
+        let out = hear(&mut local, HeardEvent::Update("8".into()), 150);
         assert_eq!(
             told(&out),
             [
@@ -648,7 +506,7 @@ mod tests {
         assert_eq!(local.shard.groups_len(), 0);
         let out = local.answer(100, Verdict::Accepted);
         assert!(out.is_empty());
-        assert!(event(&mut local, HeardEvent::Update("1".into()), 150).is_empty());
+        assert!(hear(&mut local, HeardEvent::Update("1".into()), 150).is_empty());
         let _ = local.ask("g", 100, join(None));
         assert_eq!(local.asked.len(), 1, "asked anew");
     }
@@ -657,7 +515,7 @@ mod tests {
     fn after_a_loss_joins_wait_for_nothing_and_everybody_begins_anew() {
         let mut local = followed();
         let _ = local.ask("g", 100, set("8", 1));
-        let _ = local.answer(100, decided("8", 150));
+        let _ = local.answer(100, decided(None, Some("8"), 150));
         let _ = local.ask("g", 100, join(None));
         let out = tell(&mut local, Learned::Lost);
         assert_eq!(told(&out), [""], "it stands, without a sync");
@@ -731,11 +589,11 @@ mod tests {
     #[test]
     fn a_holder_is_told_of_an_update_whatever_redis_had_lost_or_gained() {
         let mut local = followed();
-        let out = event(&mut local, HeardEvent::Create("8".into()), 150);
+        let out = hear(&mut local, HeardEvent::Create("8".into()), 150);
         assert_eq!(told(&out), [r#"{"type":"update","data":8}}"#]);
-        let gone = event(&mut local, HeardEvent::Delete("8".into()), 151);
+        let gone = hear(&mut local, HeardEvent::Delete("8".into()), 151);
         assert_eq!(told(&gone), [r#"{"type":"delete","data":8}}"#]);
-        let out = event(&mut local, HeardEvent::Update("9".into()), 152);
+        let out = hear(&mut local, HeardEvent::Update("9".into()), 152);
         assert_eq!(told(&out), [r#"{"type":"create","data":9}}"#]);
     }
 
@@ -744,7 +602,7 @@ mod tests {
         let mut local = Local::new(Decides::Shared);
         let _ = local.ask("g", 100, join(Some("u1")));
         let _ = local.answer(100, cut(&[("u1", "7")], 90));
-        let out = event(&mut local, HeardEvent::Create("8".into()), 150);
+        let out = hear(&mut local, HeardEvent::Create("8".into()), 150);
         assert_eq!(told(&out), [r#"{"type":"update","data":8}}"#]);
         let out = read(&mut local, &[("u1", "9"), ("u2", "1")], false);
         assert_eq!(
@@ -807,9 +665,9 @@ mod tests {
     #[test]
     fn a_time_at_the_end_of_all_times_overflows_nothing() {
         let mut local = followed();
-        let out = event(&mut local, HeardEvent::Update("8".into()), u64::MAX);
+        let out = hear(&mut local, HeardEvent::Update("8".into()), u64::MAX);
         assert_eq!(times(&out), [u64::MAX]);
-        let out = event(&mut local, HeardEvent::Update("9".into()), u64::MAX);
+        let out = hear(&mut local, HeardEvent::Update("9".into()), u64::MAX);
         assert_eq!(times(&out), [u64::MAX]);
         assert_eq!(times(&local.ask("g", 100, join(Some("u1")))), [u64::MAX]);
         let _ = local.ask("g", 100, leave());
@@ -822,8 +680,8 @@ mod tests {
         let _ = local.ask("g", 100, set("1", 1));
         let _ = local.ask("h", 100, set("2", 2));
         local.asked.swap(0, 1);
-        let first = local.answer(100, decided("2", 5));
-        let second = local.answer(100, decided("1", 6));
+        let first = local.answer(100, decided(None, Some("2"), 5));
+        let second = local.answer(100, decided(None, Some("1"), 6));
         let calls = [first, second].map(|out| outcomes(&out)[0].0);
         assert_eq!(calls, [2, 1]);
         let _ = local.ask("g", 100, super::super::Ask::List { call: call(3) });

@@ -18,7 +18,7 @@ impl Group {
     pub(super) fn lacks_texts(&self, waiting: &Waiting, turn: &mut Turn<'_>) -> bool {
         let shows_all = match waiting {
             Waiting::List { .. } => true,
-            Waiting::Join { join, .. } => join.item.is_none(),
+            Waiting::Join { join, .. } | Waiting::SharedJoin { join, .. } => join.item.is_none(),
             _ => false,
         };
         if !shows_all {

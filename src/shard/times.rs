@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn joins_without_an_event_between_them_move_nothing() {
-        for decides in [Decides::Owner, Decides::Store, Decides::Shared] {
+        for decides in [Decides::Owner, Decides::Shared] {
             let mut local = Local::new(decides);
             let told = |local: &mut Local, group: &str, ask: Ask| {
                 let mut out = local.ask(group, 100, ask);
@@ -78,14 +78,12 @@ mod tests {
                             items: Vec::new(),
                             time: 100,
                         },
-                        RequestKind::Decide(Question::Get { .. }) => Verdict::Found(None),
                         RequestKind::Decide(Question::Send { .. }) => Verdict::Decided {
                             old: None,
                             new: None,
                             errors: Vec::new(),
                             time: 100,
                         },
-                        RequestKind::Decide(_) => Verdict::Listed(Vec::new()),
                         _ => Verdict::Accepted,
                     };
                     let more = local.answer(100, verdict);

@@ -92,8 +92,12 @@ pub(super) enum Waiting {
         hash: u64,
         time: u64,
     },
-    /// Another host's change, behind what the store has said before it.
-    Heard(Heard),
+    /// A join of a shared group whose items are asked for, or known: its `sync` is made, and gets its
+    /// time, when its turn comes.
+    SharedJoin {
+        join: Join,
+        hash: u64,
+    },
     /// What a shared channel tells, behind what it has told and the store has answered before.
     Channel(Box<FromChannel>),
     /// The store decides: waits for its answer.
@@ -128,14 +132,6 @@ pub(super) struct Send {
     pub(super) call: Option<CallId>,
 }
 
-/// What another host changed.
-pub(super) struct Heard {
-    pub(super) item: ItemId,
-    pub(super) old: Option<Text>,
-    pub(super) new: Option<Text>,
-    pub(super) time: u64,
-}
-
 /// What was asked of a custom function.
 pub(super) struct Custom {
     /// The call's name within the shard.
@@ -148,7 +144,7 @@ pub(super) struct Custom {
     pub(super) answer: Option<CustomAnswer>,
 }
 
-/// What was asked of a store that decides, or of a custom one.
+/// What was asked of a store that decides.
 pub(super) enum Asked {
     Change {
         function: StreamFunction,
@@ -190,7 +186,6 @@ impl Waiting {
         match self {
             Waiting::Write(write) => len(&write.new),
             Waiting::Send(send) => send.data.len(),
-            Waiting::Heard(heard) => len(&heard.new),
             Waiting::Channel(from) => from.held_bytes(),
             Waiting::Custom(custom) => {
                 let answer = custom.answer.as_ref();
@@ -250,7 +245,7 @@ impl UnderWay {
     pub(super) fn put_back(&mut self, waiting: Waiting) {
         debug_assert!(matches!(
             waiting,
-            Waiting::List { .. } | Waiting::Join { .. }
+            Waiting::List { .. } | Waiting::Join { .. } | Waiting::SharedJoin { .. }
         ));
         self.gone -= 1;
         self.queue.push_front(waiting);
@@ -272,8 +267,8 @@ impl UnderWay {
         }
     }
 
-    /// The store tells of another host's change. It goes behind all that the store has answered and
-    /// that waits for something else; given back if there is nothing.
+    /// The store's channel tells something. It goes behind all that the store has answered and that waits
+    /// for something else; given back if there is nothing.
     pub(super) fn hear(&mut self, heard: Waiting) -> Option<Waiting> {
         if self.settled <= self.gone {
             return Some(heard);

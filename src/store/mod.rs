@@ -132,9 +132,7 @@ fn tell(learned: Vec<Learned>, ports: &mut StorePorts) {
     for learned in learned {
         let worker = match &learned {
             Learned::Answer(answer) => answer.shard,
-            Learned::Heard { group, .. } | Learned::Channel(group, _) => {
-                ports.shared.owners.owner_of(group)
-            }
+            Learned::Channel(group, _) => ports.shared.owners.owner_of(group),
             Learned::Lost => {
                 let all = by_worker.iter_mut();
                 all.for_each(|learned| learned.push(Learned::Lost));

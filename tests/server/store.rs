@@ -294,7 +294,7 @@ fn joins_that_wait_for_a_slow_store_hold_up_no_pong() {
 fn a_store_that_decides_serves_all_that_the_owner_would() {
     on_each_shape(|shape| {
         let cues = SharedCues::default();
-        let server = TestServer::on_double(shape, Decides::Store, &cues);
+        let server = TestServer::on_double(shape, Decides::Shared, &cues);
         let mut sdk = SdkWorker::connect(&server);
         let mut subscriber = Subscriber::on_worker(&server, shape.threads - 1);
         assert_eq!(subscriber.join("s", ROOM).data, json!([]));
@@ -347,7 +347,7 @@ fn joins_at_a_store_that_decides_have_no_gap_and_nothing_twice() {
     on_each_shape(|shape| {
         let cues = SharedCues::default();
         cues.delay(Duration::from_millis(1));
-        let server = TestServer::on_double(shape, Decides::Store, &cues);
+        let server = TestServer::on_double(shape, Decides::Shared, &cues);
         std::thread::scope(|scope| {
             let mut sdk = SdkWorker::connect(&server);
             scope.spawn(move || {

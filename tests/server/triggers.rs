@@ -532,7 +532,7 @@ fn one_trigger_s_calls_leave_in_the_order_of_the_group_s_events() {
 
 #[test]
 fn no_trigger_is_called_before_the_store_has_accepted_the_write() {
-    for decides in [Decides::Owner, Decides::Store] {
+    for decides in [Decides::Owner, Decides::Shared] {
         let cues = SharedCues::default();
         let server = TestServer::on_double(ONE_WORKER, decides, &cues);
         let mut sdk = with_functions(&server);

@@ -7,6 +7,7 @@ use iii_stream::id::{GroupKey, ItemId};
 use serde_json::Value;
 
 use crate::model::{Entered, Event, Group, Model};
+use crate::shared::Afresh;
 use crate::wire::{Decoder, Frame, Kind, Message};
 
 #[derive(Default, Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Client {
     feeds: BTreeMap<GroupKey, Feed>,
     /// Set when a subscription ends in the middle of a frame: what that frame may be.
     begun: Option<Vec<(GroupKey, usize)>>,
+    /// Groups that have begun anew: events before that one may still come, or not.
+    lapsed: BTreeMap<GroupKey, usize>,
     pings: usize,
     pongs: usize,
     end: End,
@@ -49,6 +52,8 @@ struct Feed {
     /// How many of them it may have passed: equal ones cannot be told apart, and void ones may come or
     /// not.
     passed: BTreeSet<usize>,
+    /// Those of subscriptions that have begun anew and have not heard of it.
+    fresh: Vec<Sync>,
 }
 
 impl Default for Feed {
@@ -58,6 +63,7 @@ impl Default for Feed {
             given: 0,
             syncs: VecDeque::new(),
             passed: BTreeSet::from([0]),
+            fresh: Vec::new(),
         }
     }
 }
@@ -100,6 +106,57 @@ impl Client {
         self.joined.push(id.into());
     }
 
+    /// All of a group begin anew that have entered before that: each with a `sync` of its own, of which the
+    /// second tells the data and time.
+    pub(crate) fn begins_afresh(
+        &mut self,
+        afresh: &Afresh,
+        sync_of: impl Fn(Option<&ItemId>) -> (Value, u64),
+        model: &Model,
+    ) {
+        let group = &afresh.group;
+        let is_older =
+            |entered: &Entered| entered.group == *group && entered.number < afresh.number;
+        if !self.subscriptions.values().any(is_older) {
+            return;
+        }
+        self.note_begun(model);
+        let feed = self.feeds.entry(group.clone()).or_default();
+        for id in &self.joined {
+            let entered = self.subscriptions.get_mut(id).expect("it stands");
+            if !is_older(entered) {
+                continue;
+            }
+            for sync in feed.syncs.iter_mut().chain(&mut feed.fresh) {
+                sync.is_void |= sync.subscription == *id;
+            }
+            let (data, time) = sync_of(entered.item.as_ref());
+            (entered.from, entered.number) = (afresh.from, afresh.number);
+            (entered.sync, entered.time) = (Some(data), Some(time));
+            feed.fresh.push(Sync {
+                subscription: id.clone(),
+                entered: entered.clone(),
+                is_void: false,
+            });
+        }
+        self.lapsed.insert(group.clone(), afresh.from);
+    }
+
+    /// An event that was on its way when its group began anew.
+    fn hears_lapsed(&mut self, message: &Message, model: &Model) -> bool {
+        let Some(until) = self.lapsed.get(&message.group) else {
+            return false;
+        };
+        let feed = self.feeds.entry(message.group.clone()).or_default();
+        let history = &model.groups[&message.group].history;
+        let is_it = |number: &usize| history[*number].is_told_by(message);
+        let Some(number) = (feed.at..*until).find(is_it) else {
+            return false;
+        };
+        feed.hears_event(number);
+        true
+    }
+
     /// A join is refused: the application has no view, and what stood stands.
     pub(crate) fn is_refused(&mut self, id: &str, group: &GroupKey, item: Option<&ItemId>) {
         self.refused.push_back((group.clone(), item.cloned()));
@@ -127,7 +184,7 @@ impl Client {
         self.subscriptions.remove(id);
         self.joined.retain(|joined| **joined != *id);
         for feed in self.feeds.values_mut() {
-            for sync in &mut feed.syncs {
+            for sync in feed.syncs.iter_mut().chain(&mut feed.fresh) {
                 sync.is_void |= *sync.subscription == *id;
             }
         }
@@ -147,8 +204,10 @@ impl Client {
         self.note_begun(model);
         self.subscriptions.clear();
         self.joined.clear();
-        for sync in self.feeds.values_mut().flat_map(|feed| &mut feed.syncs) {
-            sync.is_void = true;
+        for feed in self.feeds.values_mut() {
+            for sync in feed.syncs.iter_mut().chain(&mut feed.fresh) {
+                sync.is_void = true;
+            }
         }
         self.end = End::Closing;
     }
@@ -186,7 +245,7 @@ impl Client {
             return assert_eq!(due, Some((group.clone(), message.item.clone())));
         }
         self.views.values_mut().for_each(|view| view.hears(message));
-        if self.hears_rest(message, model) {
+        if self.hears_rest(message, model) || self.hears_lapsed(message, model) {
             return;
         }
         let next = self.next_event(group, model);
@@ -261,6 +320,11 @@ impl Client {
         }
     }
 
+    /// What it is to hear of groups that begin anew has not all come.
+    pub(crate) fn begins_anew(&self) -> bool {
+        self.feeds.values().any(|feed| !feed.fresh.is_empty())
+    }
+
     /// Everything was delivered: the socket has heard all that was for it, and shows what is.
     pub(crate) fn check_quiet(&self, model: &Model) {
         assert!(!self.decoder.has_begun(), "part of a frame was never sent");
@@ -297,24 +361,40 @@ impl Feed {
 
     /// The first that stands, or a void one before it.
     fn hears_sync(&mut self, message: &Message, next: Option<usize>) {
-        let mut passed = BTreeSet::new();
+        let (mut passed, mut is_owed) = (BTreeSet::new(), false);
         for start in &self.passed {
             for (index, sync) in self.syncs.iter().enumerate().skip(*start) {
                 let is_in_place = next.is_none_or(|next| next >= sync.entered.from);
                 if message.is_sync_of(&sync.entered) && is_in_place {
                     passed.insert(index + 1);
+                    is_owed |= !sync.is_void;
                 }
                 if !sync.is_void {
                     break;
                 }
             }
         }
+        if !is_owed && self.hears_fresh(message, passed.is_empty()) {
+            return;
+        }
         assert!(
             !passed.is_empty(),
-            "no sync that is due: {message:?}, {:?}",
-            self.syncs
+            "no sync that is due: {message:?}, {:?}, {:?}",
+            self.syncs,
+            self.fresh
         );
         self.have_passed(passed);
+    }
+
+    /// One that begins its subscription anew; they come in any order. `may_be_void`: there is no other that
+    /// it could be.
+    fn hears_fresh(&mut self, message: &Message, may_be_void: bool) -> bool {
+        let is_it = |is_void: bool| {
+            let mut fresh = self.fresh.iter();
+            fresh.position(|sync| sync.is_void == is_void && message.is_sync_of(&sync.entered))
+        };
+        let found = is_it(false).or_else(|| is_it(true).filter(|_| may_be_void));
+        found.map(|found| self.fresh.swap_remove(found)).is_some()
     }
 
     /// An event is heard: every `sync` that goes before it was, or is void.
@@ -327,7 +407,9 @@ impl Feed {
             are_void.then(|| start + before.count())
         };
         let passed: BTreeSet<usize> = self.passed.iter().filter_map(after).collect();
-        assert!(!passed.is_empty(), "before its sync");
+        let is_late = |sync: &Sync| !sync.is_void && sync.entered.from <= number;
+        let is_early = passed.is_empty() || self.fresh.iter().any(is_late);
+        assert!(!is_early, "before its sync");
         self.have_passed(passed);
     }
 
@@ -339,7 +421,8 @@ impl Feed {
 
     fn has_all_syncs(&self) -> bool {
         let mut passed = self.passed.iter();
-        passed.any(|start| self.syncs.iter().skip(*start).all(|sync| sync.is_void))
+        self.fresh.iter().all(|sync| sync.is_void)
+            && passed.any(|start| self.syncs.iter().skip(*start).all(|sync| sync.is_void))
     }
 }
 

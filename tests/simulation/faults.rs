@@ -44,7 +44,7 @@ const fn fault(
 }
 
 #[rustfmt::skip]
-const FAULTS: [Fault; 33] = [
+const FAULTS: [Fault; 35] = [
     // The mesh.
     fault("a push wakes nobody",
         "mesh", "«self.address.shared.wake.wake()»;", "()"),
@@ -116,6 +116,10 @@ const FAULTS: [Fault; 33] = [
         "shard", "self.epoch = «self.epoch.wrapping_add(1)»;", "self.epoch"),
     fault("a leave of an entry that is gone ends the one that is there",
         "shard", "«listener.worker != worker || listener.local != local»", "listener.worker != worker"),
+    fault("a join does not see what was answered before it",
+        "shard", "if «following.heard >= following.answered»", "true"),
+    fault("what was known before a loss is taken for whole",
+        "shard", "following.is_whole = «false»;", "true"),
 ];
 
 /// Seeds that a fault may take to be found.

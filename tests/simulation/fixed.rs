@@ -6,9 +6,9 @@ use iii_stream::shard::{
     Ask, Command, Decides, Delivered, Effects, Join, Learned, Shard, Store, ValueLimits,
 };
 
-use crate::threads::Threads;
+use crate::hosts::settle;
 use crate::wire::Message;
-use crate::{Kind, Simulation, StoreThread, updates};
+use crate::{Kind, OneDouble, Simulation, updates};
 
 /// A set, an update, a get, a list, a delete and a join of one item wait for the store when it
 /// refuses the second; one batch later it works again.
@@ -19,8 +19,7 @@ fn a_refusal_in_the_middle_of_a_pipeline_takes_nothing_back_and_leaves_nothing_h
         value_bytes: 1000,
     };
     let mut shard = Shard::new(WorkerId(0), Decides::Owner, limits);
-    let (_, (_, _, ports)) = Threads::tie(1);
-    let mut store = StoreThread::new(Decides::Owner, ports);
+    let store = OneDouble::new(Kind::Log);
     let key = GroupKey::new("s", "g");
     let mut turn = |asks: Vec<Ask>| {
         let mut out = Effects::default();
@@ -33,16 +32,14 @@ fn a_refusal_in_the_middle_of_a_pipeline_takes_nothing_back_and_leaves_nothing_h
             "nobody has accepted it"
         );
         let mut learned: Vec<Learned> = Vec::new();
-        store
-            .double
-            .serve(std::mem::take(&mut out.requests), &mut learned);
+        let mut double = store.double.borrow_mut();
+        double.serve(std::mem::take(&mut out.requests), &mut learned);
         for learned in learned {
             shard.learn(learned, 1, &mut out);
         }
         // The first batch works, the next is refused from its second write on.
         store.cues.lock().unwrap().refuse_after = (out.replies.len() == 1).then_some(1);
-        let items = store
-            .double
+        let items = double
             .items(&key)
             .iter()
             .map(|(_, value)| value.to_string());
@@ -143,7 +140,7 @@ fn a_refusal_in_the_middle_of_a_pipeline_takes_nothing_back_and_leaves_nothing_h
 /// Each worker's sockets join and leave the groups of the other, far more than mailboxes hold.
 #[test]
 fn workers_that_flood_each_other_with_joins_never_stand_still() {
-    for kind in [Kind::Memory, Kind::Log, Kind::Deciding] {
+    for kind in [Kind::Memory, Kind::Log, Kind::Shared] {
         let mut simulation = Simulation::of_kind(kind, 2, 7);
         for worker in 0..2 {
             for _ in 0..4 {
@@ -166,6 +163,6 @@ fn workers_that_flood_each_other_with_joins_never_stand_still() {
             simulation.call();
             simulation.turn_of_engine();
         }
-        simulation.settle();
+        settle(std::slice::from_mut(&mut simulation));
     }
 }

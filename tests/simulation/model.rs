@@ -15,29 +15,31 @@ use iii_stream::protocol::frame::SyncFrame;
 use iii_stream::protocol::input::{StreamFunction, failed};
 use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{
-    Ask, Command, CustomAnswer, CustomCall, Decides, Delivered, Effects, Fired, Learned, Request,
-    Told, Verdict,
+    Ask, Command, CustomAnswer, CustomCall, Delivered, Effects, Fired, Learned, Request, Told,
+    Verdict,
 };
 use serde_json::{Value, json};
 
+use crate::shared::{self, Said, SharedStore};
 use crate::wire::{Kind, Message};
 
 /// What the update of the simulation does: the item's own name, and one more.
 pub(crate) const UPDATE_STARTS_AT: i64 = 1;
 
 pub(crate) struct Model {
-    decides: Decides,
+    /// `None`: the owner decides.
+    pub(crate) shared: Option<SharedStore>,
     pub(crate) groups: BTreeMap<GroupKey, Group>,
     shards: Vec<ShardModel>,
     /// Replies that are due now.
-    replies: HashMap<CallId, Outcome>,
+    pub(crate) replies: HashMap<CallId, Outcome>,
     /// Joins that have had their effect at the owner and not yet at their worker.
-    entered: HashMap<JoinId, Entered>,
+    pub(crate) entered: HashMap<JoinId, Entered>,
     /// Events of the command or answer at hand, of which no frame has been seen.
     fresh: Vec<Fresh>,
     hooks: Arc<Hooks>,
     /// The command at hand is to be asked of a custom function.
-    to_be_asked: Option<GroupKey>,
+    pub(crate) to_be_asked: Option<GroupKey>,
     /// What each worker has to tell of each socket, in order.
     owed: BTreeMap<(WorkerId, u32), VecDeque<Leave>>,
     /// Leaves of joins that were admitted after the end of their socket: what it held may be told later.
@@ -53,8 +55,6 @@ pub(crate) struct Model {
 struct Fresh {
     group: GroupKey,
     number: usize,
-    /// A call of this server has brought it about.
-    is_ours: bool,
 }
 
 /// Subscription, group and item, and what the auth function said of the socket.
@@ -90,11 +90,11 @@ struct ShardModel {
 pub(crate) struct Group {
     /// Accepted items in the order of first insertion.
     pub(crate) items: Vec<(ItemId, Text)>,
-    queue: VecDeque<Waiting>,
+    pub(crate) queue: VecDeque<Waiting>,
     pub(crate) history: Vec<Event>,
     /// The highest timestamp that anybody was shown, and that of the last event.
-    last_time: u64,
-    last_event: u64,
+    pub(crate) last_time: u64,
+    pub(crate) last_event: u64,
 }
 
 /// Something that subscribers hear.
@@ -117,16 +117,20 @@ pub(crate) struct Entered {
     pub(crate) sync: Option<Value>,
     /// The time of its `sync`, once that has been seen.
     pub(crate) time: Option<u64>,
+    /// Tells whether it was before a fresh start.
+    pub(crate) number: u64,
 }
 
-struct Waiting {
+pub(crate) struct Waiting {
     what: What,
     call: Option<CallId>,
     /// The request that it waits for.
-    number: Option<u64>,
+    pub(crate) number: Option<u64>,
     /// The store's word on it has come; refused if it says so.
     is_settled: bool,
     is_refused: bool,
+    /// What a store that decides says.
+    said: Option<Said>,
     custom: Option<Custom>,
 }
 
@@ -144,8 +148,7 @@ enum Answered {
     Refused,
 }
 
-enum What {
-    Heard(ItemId, Text),
+pub(crate) enum What {
     Set(ItemId, Text),
     Update(ItemId),
     Delete(ItemId),
@@ -153,12 +156,14 @@ enum What {
     List,
     Send(Option<ItemId>, Box<str>, Text),
     Join(JoinId, Option<ItemId>),
+    /// The store is asked for what a join is to see.
+    Followed,
 }
 
 impl Model {
-    pub(crate) fn new(decides: Decides, workers: usize) -> Model {
+    pub(crate) fn new(shared: Option<SharedStore>, workers: usize) -> Model {
         Model {
-            decides,
+            shared,
             groups: BTreeMap::new(),
             shards: (0..workers).map(|_| ShardModel::default()).collect(),
             replies: HashMap::new(),
@@ -217,8 +222,12 @@ impl Model {
         match (due == Some(&told), late) {
             (false, Some(late)) => drop(self.owed_late.swap_remove(late)),
             _ => {
-                let due = owed.and_then(VecDeque::pop_front);
-                assert_eq!(due, Some(told), "one for each, in order");
+                let owed = owed.expect("something is owed of it");
+                // Who begins anew stands behind those that have not.
+                let any = owed.len() * usize::from(self.shared.is_some());
+                let mut first = owed.iter().take(any.max(1));
+                let found = first.position(|due| *due == told);
+                owed.remove(found.expect("one for each, in order"));
             }
         }
     }
@@ -240,6 +249,9 @@ impl Model {
     ) {
         match command {
             Command::Group { key, ask } => self.ask(shard, key, ask),
+            Command::ListGroups { call, .. } if self.shared.is_some() => {
+                self.list_shared(shard, *call);
+            }
             Command::ListGroups { stream, call } => {
                 let is_there = |key: &&GroupKey| {
                     key.stream() == &**stream && !self.groups[*key].items.is_empty()
@@ -253,7 +265,6 @@ impl Model {
     }
 
     fn ask(&mut self, shard: WorkerId, key: &GroupKey, ask: &Ask) {
-        let decides = self.decides;
         let (what, call) = match ask {
             Ask::Set { item, data, call } => (What::Set(item.clone(), data.clone()), *call),
             Ask::Update { item, call, .. } => (What::Update(item.clone()), *call),
@@ -268,7 +279,13 @@ impl Model {
             } => (What::Send(id.clone(), kind.clone(), data.clone()), *call),
             Ask::Join(join) => {
                 let id = (join.worker, join.connection, join.token);
+                if let Some(shared) = &mut self.shared {
+                    shared.note_join(id, key, join.item.as_ref());
+                }
                 (What::Join(id, join.item.clone()), None)
+            }
+            Ask::Leave { worker, local } if self.shared.is_some() => {
+                return self.leave_shared(key, *worker, *local);
             }
             Ask::Leave { .. } => return,
         };
@@ -283,9 +300,18 @@ impl Model {
             });
             return;
         }
-        let asks_store = match (&what, decides) {
-            (_, Decides::Store) | (What::Set(..) | What::Update(_), _) => true,
-            (What::Delete(item), Decides::Owner) => group.newest_is_there(item),
+        if self.shared.is_some() {
+            if !matches!(what, What::Join(..)) {
+                // The request itself has its number.
+                group
+                    .queue
+                    .push_back(Waiting::new(what, call, Some(u64::MAX)));
+            }
+            return;
+        }
+        let asks_store = match &what {
+            What::Set(..) | What::Update(_) => true,
+            What::Delete(item) => group.newest_is_there(item),
             _ => false,
         };
         let counter = &mut self.shards[shard.index()].next_number;
@@ -302,25 +328,18 @@ impl Model {
         learned: &Learned,
         groups_of_shard: &[GroupKey],
     ) {
-        let answer = match learned {
-            Learned::Answer(answer) => answer,
-            Learned::Heard {
-                group, item, new, ..
-            } => {
-                let known = self.groups.entry(group.clone()).or_default();
-                let new = new.clone().expect("others only set");
-                let what = What::Heard(item.clone(), new);
-                // Behind what the store has said before it.
-                let is_said = |waiting: &Waiting| waiting.is_settled;
-                let place = known.queue.iter().rposition(is_said);
-                let waiting = Waiting {
-                    is_settled: true,
-                    ..Waiting::new(what, None, None)
-                };
-                known.queue.insert(place.map_or(0, |at| at + 1), waiting);
-                return self.go_on(group);
+        if self.shared.is_some() {
+            if let Some(verdict) = self.learn_beside(shard, learned)
+                && let Learned::Answer(answer) = learned
+            {
+                self.settle(answer.number, groups_of_shard, |what| {
+                    shared::said(what, verdict)
+                });
             }
-            Learned::Channel(..) | Learned::Lost => unreachable!("the double has no channel"),
+            return;
+        }
+        let Learned::Answer(answer) = learned else {
+            unreachable!("a log has no channel");
         };
         if answer.number < self.shards[shard.index()].void_before {
             return;
@@ -330,7 +349,7 @@ impl Model {
             refused || self.accepted.contains(&(shard, answer.number)),
             "nobody accepted it"
         );
-        if refused && self.decides == Decides::Owner {
+        if refused {
             let counters = &mut self.shards[shard.index()];
             counters.void_before = counters.next_number;
             for key in groups_of_shard {
@@ -338,12 +357,26 @@ impl Model {
             }
             return;
         }
+        self.settle(answer.number, groups_of_shard, |_| None);
+    }
+
+    /// The store's word on a command has come. `says`: what a store that decides says, if it is none that
+    /// refuses.
+    fn settle(
+        &mut self,
+        number: u64,
+        groups_of_shard: &[GroupKey],
+        says: impl FnOnce(&What) -> Option<Said>,
+    ) {
+        let is_shared = self.shared.is_some();
         for key in groups_of_shard {
             let group = self.groups.entry(key.clone()).or_default();
             let mut open = group.queue.iter_mut();
             let first = open.find(|waiting| waiting.number.is_some() && !waiting.is_settled);
-            if let Some(first) = first.filter(|first| first.number == Some(answer.number)) {
-                (first.is_settled, first.is_refused) = (true, refused);
+            if let Some(first) = first.filter(|first| first.number == Some(number)) {
+                first.said = says(&first.what);
+                first.is_refused = is_shared && first.said.is_none();
+                first.is_settled = true;
                 return self.go_on(key);
             }
         }
@@ -372,10 +405,14 @@ impl Model {
             && let Some(waiting) = group.queue.pop_front_if(|waiting| waiting.is_ready())
         {
             let Waiting { what, call, .. } = waiting;
-            match waiting.custom.and_then(|custom| custom.answer) {
-                Some(answer) => self.take_custom(key, what, call, answer),
-                None if waiting.is_refused => self.refuse(key, what, call),
-                None => self.take_effect(key, what, call, true),
+            match (
+                waiting.custom.and_then(|custom| custom.answer),
+                waiting.said,
+            ) {
+                (Some(answer), _) => self.take_custom(key, what, call, answer),
+                (None, Some(said)) => self.take_decided(key, &what, call, said),
+                (None, None) if waiting.is_refused => self.refuse(key, what, call),
+                (None, None) => self.take_effect(key, what, call),
             }
         }
     }
@@ -405,7 +442,7 @@ impl Model {
         self.replies.extend(call.map(|call| (call, failed)));
     }
 
-    fn take_effect(&mut self, key: &GroupKey, what: What, call: Option<CallId>, is_ours: bool) {
+    fn take_effect(&mut self, key: &GroupKey, what: What, call: Option<CallId>) {
         let group = self.groups.entry(key.clone()).or_default();
         let heard = group.history.len();
         let outcome = match what {
@@ -434,11 +471,6 @@ impl Model {
                 group.tell(item, event);
                 Outcome::Sent
             }
-            What::Heard(item, new) => {
-                group.change(&item, Some(new));
-                let what = (key.clone(), heard, false);
-                return self.note_fresh(what);
-            }
             What::Join(id, item) => {
                 let sync = match &item {
                     Some(item) => group.value(item).map_or(Value::Null, |value| parsed(value)),
@@ -446,9 +478,10 @@ impl Model {
                 };
                 return self.enter(key, id, item, Some(sync));
             }
+            What::Followed => return,
         };
         if group.history.len() > heard {
-            self.note_fresh((key.clone(), heard, is_ours));
+            self.note_fresh(key.clone(), heard);
         }
         self.replies.extend(call.map(|call| (call, outcome)));
     }
@@ -496,10 +529,14 @@ impl Model {
             (Some(old), None) => Some(json!({"type": "delete", "data": old})),
             (None, None) => None,
         };
-        if let Some(event) = event {
-            group.tell(Some(item.clone()), event);
-            let number = group.history.len() - 1;
-            self.note_fresh((key.clone(), number, true));
+        match (event, &mut self.shared) {
+            (None, _) => {}
+            (Some(event), Some(shared)) => shared.note_made(key, item, event),
+            (Some(event), None) => {
+                group.tell(Some(item.clone()), event);
+                let number = group.history.len() - 1;
+                self.note_fresh(key.clone(), number);
+            }
         }
         let text = |value: Option<&Value>| value.map(|value| Text::from(value.to_string()));
         let old = text(old);
@@ -515,15 +552,14 @@ impl Model {
         }
     }
 
-    fn note_fresh(&mut self, (group, number, is_ours): (GroupKey, usize, bool)) {
-        self.fresh.push(Fresh {
-            group,
-            number,
-            is_ours,
-        });
+    fn note_fresh(&mut self, group: GroupKey, number: usize) {
+        self.fresh.push(Fresh { group, number });
     }
 
     fn enter(&mut self, key: &GroupKey, id: JoinId, item: Option<ItemId>, sync: Option<Value>) {
+        if let Some(shared) = &mut self.shared {
+            return shared.note_told(id, sync); // it enters as the owner says
+        }
         let group = &self.groups[key];
         let entered = Entered {
             group: key.clone(),
@@ -531,6 +567,7 @@ impl Model {
             from: group.history.len(),
             sync,
             time: None,
+            number: 0,
         };
         let before = self.entered.insert(id, entered);
         assert!(before.is_none(), "a join's name is used twice");
@@ -555,6 +592,12 @@ impl Model {
             self.replies
         );
         let requests = &out.requests[requests..];
+        if self.shared.is_some() {
+            self.shards[shard.index()].next_number += requests.len() as u64;
+            requests
+                .iter()
+                .for_each(|request| self.see_request(request));
+        }
         let numbers = requests.iter().map(|request| request.number);
         let first = self.shards[shard.index()].next_number - requests.len() as u64;
         assert!(numbers.eq(first..self.shards[shard.index()].next_number));
@@ -569,7 +612,7 @@ impl Model {
                     }
                     last = std::sync::Arc::as_ptr(frame);
                 }
-                Delivered::Afresh(_) => unreachable!("the double has no channel"),
+                Delivered::Afresh(snapshot) => self.see_afresh(snapshot),
                 Delivered::Entered {
                     connection,
                     token,
@@ -577,17 +620,25 @@ impl Model {
                 } => {
                     let wire = |sync: &SyncFrame| sync.pieces_from(0).collect::<Vec<_>>().concat();
                     let sync = sync.as_deref().map(|sync| Message::whole(&wire(sync)));
-                    self.check_entered((delivery.to, *connection, *token), sync);
+                    let id = (delivery.to, *connection, *token);
+                    match self.shared {
+                        Some(_) => self.see_entered(delivery, id, sync.as_ref()),
+                        None => self.check_entered(id, sync),
+                    }
                 }
             }
         }
         self.fresh.clear();
-        self.check_fired(fresh, &out.fired[fired..]);
+        match self.shared {
+            Some(_) => self.check_fired_shared(&out.fired[fired..]),
+            None => self.check_fired(fresh, &out.fired[fired..]),
+        }
         let are_timed = self
             .entered
             .values()
             .all(|entered| entered.sync.is_some() == entered.time.is_some());
         assert!(are_timed, "a join had its turn and no effect");
+        self.end_shared();
     }
 
     /// A command that a custom function decides is asked of it, and nothing else is.
@@ -616,7 +667,7 @@ impl Model {
             let item = &self.groups[&fresh.group].history[fresh.number].item;
             let (stream, group) = (fresh.group.stream(), fresh.group.group());
             let item = item.as_ref().map(|item| &**item);
-            fresh.is_ours && self.hooks.events.has(stream, group, item)
+            self.hooks.events.has(stream, group, item)
         });
         assert_eq!(due.len(), fired.len(), "each event fires once");
         for (fresh, fired) in due.into_iter().zip(fired) {
@@ -643,6 +694,9 @@ impl Model {
     }
 
     fn check_event(&mut self, message: &Message, wire_len: usize) {
+        if self.shared.is_some() {
+            return self.see_event(message, wire_len);
+        }
         let group = self
             .groups
             .get_mut(&message.group)
@@ -737,6 +791,9 @@ impl Model {
         for (shard, sent) in self.shards.iter_mut().zip(requests) {
             (shard.next_number, shard.void_before) = (*sent, 0);
         }
+        if let Some(shared) = &mut self.shared {
+            shared.restart();
+        }
         self.entered.clear();
         self.fresh.clear();
         self.owed.clear();
@@ -748,6 +805,7 @@ impl Model {
     pub(crate) fn check_quiet(&self) {
         assert!(self.groups.values().all(|group| group.queue.is_empty()));
         assert!(self.entered.is_empty(), "joins that never took effect");
+        self.check_shared_quiet();
         assert!(
             self.owed.values().all(VecDeque::is_empty) && self.owed_late.is_empty(),
             "leaves that nobody was told of"
@@ -756,13 +814,14 @@ impl Model {
 }
 
 impl Waiting {
-    fn new(what: What, call: Option<CallId>, number: Option<u64>) -> Waiting {
+    pub(crate) fn new(what: What, call: Option<CallId>, number: Option<u64>) -> Waiting {
         Waiting {
             what,
             call,
             number,
             is_settled: false,
             is_refused: false,
+            said: None,
             custom: None,
         }
     }
@@ -861,11 +920,11 @@ fn updated(item: &str, old: Option<&Text>) -> Text {
     }
 }
 
-fn parsed(text: &str) -> Value {
+pub(crate) fn parsed(text: &str) -> Value {
     serde_json::from_str(text).expect("a value of the simulation")
 }
 
-fn function_of(what: &What) -> StreamFunction {
+pub(crate) fn function_of(what: &What) -> StreamFunction {
     match what {
         What::Set(..) => StreamFunction::Set,
         What::Update(_) => StreamFunction::Update,
@@ -873,14 +932,18 @@ fn function_of(what: &What) -> StreamFunction {
         What::Get(_) => StreamFunction::Get,
         What::List => StreamFunction::List,
         What::Send(..) => StreamFunction::Send,
-        What::Join(..) | What::Heard(..) => unreachable!("nobody waits for a reply to it"),
+        What::Join(..) | What::Followed => unreachable!("nobody waits for a reply to it"),
     }
+}
+
+pub(crate) fn failed_listing() -> Outcome {
+    Outcome::Failed(failed(StreamFunction::ListGroups, ""))
 }
 
 /// The function of which a custom one may be asked.
 fn custom_function(what: &What) -> Option<StreamFunction> {
     match what {
-        What::Send(..) | What::Heard(..) => None,
+        What::Send(..) | What::Followed => None,
         What::Join(_, Some(_)) => Some(StreamFunction::Get),
         What::Join(_, None) => Some(StreamFunction::List),
         other => Some(function_of(other)),

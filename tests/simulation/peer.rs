@@ -11,6 +11,8 @@ use std::time::Duration;
 use iii_stream::id::{GroupKey, ItemId};
 use iii_stream::mesh::{AuthVerdict, Presence, Shared};
 use iii_stream::protocol::connection::{close_frame, masked_control, ping_frame, push_masked_text};
+use iii_stream::protocol::frame::SyncFrame;
+use iii_stream::shard::Snapshot;
 use iii_stream::subscribers::{Asked, Limit, Named, State, What};
 use iii_stream::time::Now;
 use serde_json::json;
@@ -19,6 +21,8 @@ use crate::client::Client;
 use crate::line::Line;
 use crate::model::{Entered, Model};
 use crate::settings::Settings;
+use crate::shared::Afresh;
+use crate::wire::Message;
 
 pub(crate) struct Peer {
     /// Tells this socket from all others; its subscription ids begin with it.
@@ -246,6 +250,15 @@ impl Peer {
         self.client.enters(subscription, entered, model);
     }
 
+    /// All of that group begin anew, each with a `sync` of what the owner has read.
+    pub(crate) fn begins_afresh(&mut self, of: &Snapshot, afresh: &Afresh, model: &Model) {
+        let sync_of = |item: Option<&ItemId>| {
+            let sync = read(&of.sync_of(item));
+            (sync.event["data"].clone(), sync.time)
+        };
+        self.client.begins_afresh(afresh, sync_of, model);
+    }
+
     fn answered(&mut self, subscription: &str) -> Pending {
         let is_it = |pending: &Pending| *pending.named.subscription == *subscription;
         let found = self.pending.iter().position(is_it);
@@ -461,6 +474,10 @@ impl Peer {
         }
         self.client.takes(&taken, model);
     }
+}
+
+fn read(sync: &SyncFrame) -> Message {
+    Message::whole(&sync.pieces_from(0).collect::<Vec<_>>().concat())
 }
 
 fn handshake_time(settings: &Settings) -> Duration {

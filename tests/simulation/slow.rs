@@ -55,6 +55,7 @@ impl Worker {
             .into_iter()
             .map(|group| self.behind(peer, group, model).1);
         let is_far = behind.sum::<usize>() > self.settings.limits.behind_bytes;
+        let is_far = is_far || peer.client.begins_anew(); // with `sync`s of any length
         assert!(is_far, "it is not far behind: {:?}", peer.client);
     }
 

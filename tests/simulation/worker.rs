@@ -12,7 +12,7 @@ use iii_stream::id::{GroupKey, SlotId, WorkerId};
 use iii_stream::life::{Reading, Sockets as _};
 use iii_stream::mesh::{AuthVerdict, ToOwner, ToWorker, WorkerPorts};
 use iii_stream::reading::Received;
-use iii_stream::shard::{Command, Delivered, Delivery, Shard, Store};
+use iii_stream::shard::{Command, Delivered, Delivery, Shard, Snapshot, Store};
 use iii_stream::store::Memory;
 use iii_stream::subscribers::{self, Look, Note, State, Subscribers, What, Whom};
 use iii_stream::time::Now;
@@ -22,6 +22,7 @@ use crate::model::{Entered, Marks, Model};
 use crate::pace::Pace;
 use crate::peer::Peer;
 use crate::settings::Settings;
+use crate::shared::Afresh;
 use crate::wire::Message;
 
 /// One write has no more than this.
@@ -41,6 +42,8 @@ pub(crate) struct Worker {
     owned: Vec<GroupKey>,
     /// Joins that the owner has let in and this call tells of.
     arriving: HashMap<SlotId, VecDeque<Entered>>,
+    /// Groups that begin anew by this call.
+    afresh: Vec<(Arc<Snapshot>, Afresh)>,
     /// The time of each group's last event that has come here.
     pub(crate) arrived: BTreeMap<GroupKey, u64>,
     /// Bytes of the events that came in this turn, and in the turn in which most did.
@@ -86,6 +89,7 @@ impl Worker {
             named,
             owned,
             arriving: HashMap::new(),
+            afresh: Vec::new(),
             arrived: BTreeMap::new(),
             events_bytes: 0,
             events_bytes_most: 0,
@@ -324,6 +328,7 @@ impl Worker {
         let mine = |delivery: &&Delivery| delivery.to == self.id;
         let deliveries = self.core.effects().deliveries.iter().filter(mine);
         let (mut arrived, mut bytes, mut entered) = (Vec::new(), 0, Vec::new());
+        let mut afresh = Vec::new();
         for delivery in deliveries {
             match &delivery.what {
                 Delivered::Event(frame) => {
@@ -334,13 +339,17 @@ impl Worker {
                 Delivered::Entered {
                     connection, token, ..
                 } => entered.push((*connection, *token)),
-                Delivered::Afresh(_) => unreachable!("the double has no channel"),
+                Delivered::Afresh(snapshot) => afresh.push(Arc::clone(snapshot)),
             }
         }
         self.arrived.extend(arrived);
         self.events_bytes += bytes;
         for (id, token) in entered {
             self.lets_in(id, token, around.model);
+        }
+        for snapshot in afresh {
+            let started = around.model.take_afresh(&snapshot);
+            self.afresh.push((snapshot, started));
         }
         self.core.perform();
         self.listen(around);
@@ -357,7 +366,10 @@ impl Worker {
             Delivered::Entered {
                 connection, token, ..
             } => self.lets_in(*connection, *token, model),
-            Delivered::Afresh(_) => unreachable!("the double has no channel"),
+            Delivered::Afresh(snapshot) => {
+                let started = model.take_afresh(snapshot);
+                self.afresh.push((Arc::clone(snapshot), started));
+            }
         }
     }
 
@@ -381,6 +393,11 @@ impl Worker {
             if let What::Joined(subscription) = &what {
                 let arriving = self.arriving.get_mut(&id).and_then(VecDeque::pop_front);
                 let entered = arriving.expect("its owner has let it in");
+                for (snapshot, afresh) in &self.afresh {
+                    if afresh.group == entered.group && afresh.number < entered.number {
+                        peer.begins_afresh(snapshot, afresh, model);
+                    }
+                }
                 peer.enters(subscription, entered, model);
                 continue;
             }
@@ -392,6 +409,11 @@ impl Worker {
             }
         }
         self.arriving.clear(); // the rest was given up: who joined is gone, or has much to take
+        for (snapshot, afresh) in std::mem::take(&mut self.afresh) {
+            for peer in self.peers.values_mut() {
+                peer.begins_afresh(&snapshot, &afresh, model);
+            }
+        }
         for id in self.ids() {
             let state = self.core.look(id).map(|look| look.state);
             let Some(peer) = self.peers.get_mut(&id) else {

@@ -6,9 +6,8 @@
 use std::sync::Arc;
 
 use crate::collections::Slots;
+use crate::id::Text;
 use crate::protocol::answer::Chunk;
-
-use super::items::Item;
 
 /// Bytes of values in a run before the next one is begun.
 const RUN_BYTES: usize = 64 * 1024;
@@ -17,6 +16,14 @@ const RUN_ITEMS: usize = 1024;
 
 /// So many bytes of a text cost as much as an item that is put into it.
 const TEXT_BYTES_A_UNIT: usize = 256;
+
+/// One accepted item.
+pub(super) struct Item {
+    pub(super) hash: u64,
+    pub(super) sequence: u64,
+    pub(super) name: Box<str>,
+    pub(super) value: Text,
+}
 
 /// All items of a group by their slots, in the order of their sequence numbers.
 #[derive(Default)]
@@ -205,15 +212,15 @@ fn encode(slots: &[u32], items: &Slots<Item>) -> Chunk {
     let mut text = String::with_capacity(bytes);
     for item in slots.iter().filter_map(|slot| items.get(*slot)) {
         text.push(',');
-        text.push_str(item.value());
+        text.push_str(&item.value);
     }
     text.into()
 }
 
 fn sequence_of(items: &Slots<Item>, slot: u32) -> u64 {
-    items.get(slot).map_or(0, Item::sequence)
+    items.get(slot).map_or(0, |item| item.sequence)
 }
 
 fn value_len(items: &Slots<Item>, slot: u32) -> usize {
-    items.get(slot).map_or(0, |item| item.value().len())
+    items.get(slot).map_or(0, |item| item.value.len())
 }

@@ -1,0 +1,39 @@
+//! What a group has beside its items while somebody follows it in a store that other hosts use as well.
+//!
+//! Data alone: `shared` and `channel` change it.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::id::{ItemId, Text};
+
+use super::command::Join;
+
+/// All of it.
+#[derive(Default)]
+pub(super) struct Following {
+    /// Its items are all that the store has, up to what was heard last.
+    pub(super) is_whole: bool,
+    /// Until then: what those who follow single items were last told of them.
+    pub(super) singles: HashMap<ItemId, Option<Text>>,
+    /// Items of which clients may have passed over the last event.
+    pub(super) passed_over: HashSet<Box<str>>,
+    /// Somebody has entered without a `sync`: the next reading is one.
+    pub(super) owes_sync: bool,
+    /// All items were asked for; joins wait for the answer.
+    pub(super) is_asked: bool,
+    /// Joins that have not entered.
+    pub(super) joins: usize,
+    /// The store's time of the last change that was heard.
+    pub(super) heard: u64,
+    /// The store's time of the last change of ours that was answered.
+    pub(super) answered: u64,
+    /// Joins that come after an answer whose change has not been heard yet, and its time: they are
+    /// to see it.
+    pub(super) behind: VecDeque<(u64, Join)>,
+}
+
+impl Following {
+    pub(super) fn has_joins(&self) -> bool {
+        self.joins > 0
+    }
+}
