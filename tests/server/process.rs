@@ -183,7 +183,7 @@ fn nobody_new_is_served_while_the_process_ends() {
     process.signal(Signal::TERM);
     process.line_with(": closing 1000 sockets within 2s, ");
     wait_until("the listeners are closed", || {
-        std::net::TcpStream::connect(process.stream).map_or(true, |mut socket| {
+        raw::reach(process.stream).map_or(true, |mut socket| {
             let mut byte = [0];
             matches!(socket.read(&mut byte), Ok(0) | Err(_))
         })
@@ -275,7 +275,7 @@ fn a_log_reader_that_has_stopped_holds_nothing_up() {
         let (reader, writer) = full_pipe();
         let child = directory.command(&[]).stderr(writer).spawn().unwrap();
         let mut process = Process::unheard(child, stream, worker);
-        wait_until("it serves", || std::net::TcpStream::connect(worker).is_ok());
+        wait_until("it serves", || raw::reach(worker).is_ok());
         let mut subscriber = subscriber(&process);
         let sdk = call_for_good(&process);
         // Each is a line.

@@ -47,9 +47,19 @@ fn uninterrupted(mut moved: impl FnMut() -> io::Result<usize>) -> io::Result<usi
     }
 }
 
+/// A connection to whoever listens at `address`. Where nobody does, the kernel may take the port itself for this
+/// side's own and connect the socket with itself (RFC 9293 §3.5, simultaneous open): that is nobody, too.
+pub(crate) fn reach(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address)?;
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(ErrorKind::ConnectionRefused.into());
+    }
+    Ok(stream)
+}
+
 /// A socket with a deadline on every read and write.
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
+    let stream = reach(address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
     stream.set_nodelay(true).unwrap();
