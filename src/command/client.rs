@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use data_encoding::BASE64;
 use iii_stream::config::EngineAddress;
 use iii_stream::log::Shown;
+use iii_stream::net::dial::not_with_itself;
 use iii_stream::net::tls::trust;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
@@ -143,7 +144,8 @@ impl Stream {
         let mut connected = Err(io::Error::other("the name has no address"));
         for address in addresses {
             let left = until.saturating_duration_since(Instant::now());
-            connected = TcpStream::connect_timeout(&address, left.max(Duration::from_millis(1)));
+            connected = TcpStream::connect_timeout(&address, left.max(Duration::from_millis(1)))
+                .and_then(|tcp| not_with_itself(tcp.local_addr()?, address).map(|()| tcp));
             if connected.is_ok() {
                 break;
             }

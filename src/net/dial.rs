@@ -31,11 +31,21 @@ pub fn tls_for(name: Option<&ServerName<'static>>) -> Result<Option<Tls>, String
 /// Begins to connect. The outcome is told by the poll.
 pub fn connect(address: SocketAddr, tls: Option<&Tls>) -> io::Result<MaybeTls> {
     let stream = TcpStream::connect(address)?;
+    not_with_itself(stream.local_addr()?, address)?;
     match tls {
         Some((config, name)) => {
             MaybeTls::tls(stream, Arc::clone(config), name.clone()).map_err(io::Error::other)
         }
         None => Ok(MaybeTls::plain(stream)),
+    }
+}
+
+/// Err: the socket was connected with itself, so nobody listens there. Where a port of this host is free, the kernel may
+/// take it for our own end (RFC 9293 §3.5, simultaneous open); kept open, it would keep from the port whoever is to listen.
+pub fn not_with_itself(ours: SocketAddr, theirs: SocketAddr) -> io::Result<()> {
+    match ours == theirs {
+        true => Err(io::ErrorKind::ConnectionRefused.into()),
+        false => Ok(()),
     }
 }
 
@@ -134,6 +144,22 @@ mod tests {
         }
         retry.begin_afresh();
         assert!(retry.wait() <= ms(100));
+    }
+
+    #[test]
+    fn a_socket_that_is_connected_with_itself_has_reached_nobody() {
+        let tcp = socket2::Type::STREAM;
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, tcp, None).unwrap();
+        socket
+            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+            .unwrap();
+        let itself = socket.local_addr().unwrap();
+        socket.connect(&itself).unwrap();
+        let stream = std::net::TcpStream::from(socket);
+        let (ours, theirs) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+        let refused = not_with_itself(ours, theirs).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(not_with_itself(ours, ([127, 0, 0, 1], 1).into()).is_ok());
     }
 
     #[test]
