@@ -177,6 +177,11 @@ fn check(sources: &Sources<'_>, json: bool) -> anyhow::Result<ExitCode> {
     {
         reading.add_fault(error.to_string());
     }
+    if reading.faults.is_empty()
+        && let Err(error) = server::check_certificates(&reading.config)
+    {
+        reading.add_fault(error.to_string());
+    }
     if json {
         say(&format!("{}\n", config::json(&reading)))?;
     } else {
@@ -207,6 +212,8 @@ fn doctor(sources: &Sources<'_>, json: bool) -> anyhow::Result<ExitCode> {
         wanted,
         open_files,
         cores: server::cores_of(&reading.config).map_err(|error| error.to_string()),
+        certificates: server::check_certificates(&reading.config)
+            .map_err(|error| error.to_string()),
     };
     command::doctor::doctor(&reading, &start, json)
 }

@@ -4,13 +4,14 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
 use iii_stream::config::EngineAddress;
 use iii_stream::log::Shown;
 use iii_stream::net::dial::not_with_itself;
-use iii_stream::net::tls::trust;
+use iii_stream::net::tls::{trust, trust_only};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use tungstenite::client::client_with_config;
@@ -133,10 +134,11 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Connects to a host. `tls` is who has to be there.
+    /// Connects to a host. `tls` is who has to be there, and the one certificate that it may show, if that
+    /// is known.
     pub(super) fn connect(
         (host, port): (&str, u16),
-        tls: Option<&ServerName<'static>>,
+        tls: Option<(&ServerName<'static>, Option<&Path>)>,
         until: Instant,
     ) -> io::Result<Stream> {
         let bare = host.trim_matches(['[', ']']);
@@ -153,10 +155,11 @@ impl Stream {
         let tcp = connected.map_err(timed_out)?;
         tcp.set_nodelay(true)?;
         let timed = Timed { tcp, until };
-        let Some(name) = tls else {
+        let Some((name, certificate)) = tls else {
             return Ok(Stream::Plain(timed));
         };
-        let config = trust().map_err(|why| io::Error::other(format!("certificates: {why}")))?;
+        let config = certificate.map_or_else(trust, trust_only);
+        let config = config.map_err(|why| io::Error::other(format!("certificates: {why}")))?;
         let session = ClientConnection::new(config, name.clone()).map_err(io::Error::other)?;
         Ok(Stream::Tls(Box::new(StreamOwned::new(session, timed))))
     }
@@ -330,7 +333,9 @@ const NO_HTTP: &str = "what answers there speaks no HTTP";
 fn connect(place: &Place, until: Instant, within: Duration) -> Result<Stream, ClientError> {
     let address = &place.address;
     let to = (&*address.host, address.port);
-    Stream::connect(to, address.server_name.as_ref(), until).map_err(|error| match error.kind() {
+    let name = address.server_name.as_ref();
+    let tls = name.map(|name| (name, place.certificate.as_deref()));
+    Stream::connect(to, tls, until).map_err(|error| match error.kind() {
         ErrorKind::ConnectionRefused => ClientError::Nobody(place.nobody()),
         ErrorKind::TimedOut => silent(place.shown(), within),
         _ => broken(place.shown(), &error.to_string()),

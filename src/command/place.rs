@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use anyhow::{anyhow, bail};
-use iii_stream::config::{self, Config, Endpoint, EngineAddress, Reading, Sources};
+use iii_stream::config::{self, Config, Endpoint, EngineAddress, Reading, Sources, TlsFiles};
 
 /// What the command line says about where to look.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ pub(super) struct Place {
     pub(super) address: EngineAddress,
     /// What goes with the upgrade.
     pub(super) headers: Vec<(String, String)>,
+    /// The certificate that the settings say it shows. None: whom the system trusts.
+    pub(super) certificate: Option<PathBuf>,
     /// Who says so: `default`, `config.yaml:3`, `--stream`.
     said_by: String,
     /// What would be there.
@@ -48,19 +50,20 @@ impl Looks {
             let address = url
                 .parse()
                 .map_err(|what: String| anyhow!("--engine: {what}"))?;
-            return self.at(address, "--engine".to_owned(), What::Worker);
+            return self.at(address, "--engine".to_owned(), What::Worker, None);
         }
         let (config, origins) = self.settings("--engine")?;
         if let Some(address) = config.engine {
             let said_by = origins.of("iii-stream.server.engine");
-            return self.at(address, said_by, What::Engine);
+            return self.at(address, said_by, What::Engine, None);
         }
         let Some(listener) = config.worker_listeners.first() else {
             bail!("no worker port is configured; name one with --engine ws://HOST:PORT");
         };
-        let address = address_of(&listener.endpoint, "--engine")?;
+        let tls = config.worker_tls.as_ref();
+        let address = address_of(&listener.endpoint, "--engine", tls.is_some())?;
         let said_by = origins.of("iii-worker-manager.config.port");
-        self.at(address, said_by, What::Worker)
+        self.at(address, said_by, What::Worker, tls)
     }
 
     /// The port on which subscribers connect.
@@ -73,11 +76,13 @@ impl Looks {
                 )
             };
             let address = url.parse().map_err(no_address)?;
-            return self.at(address, "--stream".to_owned(), What::Stream);
+            return self.at(address, "--stream".to_owned(), What::Stream, None);
         }
         let (config, origins) = self.settings("--stream")?;
-        let address = address_of(&config.stream, "--stream")?;
-        self.at(address, origins.of("iii-stream.config.port"), What::Stream)
+        let tls = config.tls.as_ref();
+        let address = address_of(&config.stream, "--stream", tls.is_some())?;
+        let said_by = origins.of("iii-stream.config.port");
+        self.at(address, said_by, What::Stream, tls)
     }
 
     fn settings(&self, flag: &str) -> anyhow::Result<(Config, Origins)> {
@@ -101,11 +106,18 @@ impl Looks {
         Ok((reading.config, origins))
     }
 
-    fn at(&self, address: EngineAddress, said_by: String, what: What) -> anyhow::Result<Place> {
+    fn at(
+        &self,
+        address: EngineAddress,
+        said_by: String,
+        what: What,
+        tls: Option<&TlsFiles>,
+    ) -> anyhow::Result<Place> {
         let headers = self.headers.iter().map(|line| header(line));
         Ok(Place {
             address,
             headers: headers.collect::<anyhow::Result<_>>()?,
+            certificate: tls.map(|files| files.cert.clone()),
             said_by,
             what,
         })
@@ -158,7 +170,7 @@ impl Origins {
 }
 
 /// Where one connects to what listens there.
-fn address_of(endpoint: &Endpoint, flag: &str) -> anyhow::Result<EngineAddress> {
+fn address_of(endpoint: &Endpoint, flag: &str, is_tls: bool) -> anyhow::Result<EngineAddress> {
     if endpoint.port == 0 {
         bail!("the file says port 0, any free one; name it with {flag} ws://HOST:PORT");
     }
@@ -169,7 +181,8 @@ fn address_of(endpoint: &Endpoint, flag: &str) -> anyhow::Result<EngineAddress> 
         Ok(IpAddr::V6(ip)) => format!("[{ip}]"),
         _ => bare.to_owned(),
     };
-    let url = format!("ws://{host}:{}", endpoint.port);
+    let scheme = if is_tls { "wss" } else { "ws" };
+    let url = format!("{scheme}://{host}:{}", endpoint.port);
     url.parse().map_err(|what| anyhow!("{what}"))
 }
 
@@ -210,10 +223,13 @@ mod tests {
             ("10.0.0.9", "ws://10.0.0.9:3112"),
             ("localhost", "ws://localhost:3112"),
         ] {
-            let address = address_of(&Endpoint::new(host, 3112), "--stream").unwrap();
+            let address = address_of(&Endpoint::new(host, 3112), "--stream", false).unwrap();
             assert_eq!(address.shown, shown);
+            let address = address_of(&Endpoint::new(host, 3112), "--stream", true).unwrap();
+            assert_eq!(address.shown, shown.replace("ws://", "wss://"));
+            assert!(address.server_name.is_some());
         }
-        assert!(address_of(&Endpoint::new("::", 0), "--stream").is_err());
+        assert!(address_of(&Endpoint::new("::", 0), "--stream", false).is_err());
     }
 
     #[test]

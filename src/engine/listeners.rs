@@ -9,7 +9,7 @@ use mio::Registry;
 use mio::net::TcpStream;
 
 use crate::broker::{Level, Rules};
-use crate::net::tls::MaybeTls;
+use crate::net::tls::{MaybeTls, Offer, Offered};
 use crate::net::{self, ACCEPTS_A_TURN, listener_token};
 use crate::time::RarelyOfAll;
 
@@ -23,11 +23,13 @@ pub struct Listener {
     pub rules: Option<Rules>,
     /// The function that is called in place of each that is called through it.
     pub middleware: Option<String>,
+    /// What it shows under TLS. None: it is plain.
+    pub tls: Option<Arc<Offered>>,
 }
 
 /// The listeners, by number.
 #[derive(Default)]
-pub(super) struct Listeners(Vec<net::Listener>);
+pub(super) struct Listeners(Vec<(net::Listener, Option<Offer>)>);
 
 impl Listeners {
     /// Has the poll watch them all.
@@ -37,34 +39,31 @@ impl Listeners {
         said: &Arc<RarelyOfAll>,
     ) -> io::Result<Listeners> {
         let mut watched = Vec::new();
-        for Listener { socket, .. } in listeners {
+        for Listener { socket, tls, .. } in listeners {
             let token = listener_token(watched.len());
-            watched.push(net::Listener::watch(
-                socket,
-                token,
-                registry,
-                "SDK workers",
-                Arc::clone(said),
-            )?);
+            let said = Arc::clone(said);
+            let listener = net::Listener::watch(socket, token, registry, "SDK workers", said)?;
+            watched.push((listener, tls.map(Offer::new)));
         }
         Ok(Listeners(watched))
     }
 
     /// The poll says that somebody waits there.
     pub(super) fn wake(&mut self, number: usize) {
-        if let Some(listener) = self.0.get_mut(number) {
+        if let Some((listener, _)) = self.0.get_mut(number) {
             listener.wake();
         }
     }
 
     /// Whether somebody waits and may be accepted now.
     pub(super) fn are_due(&self) -> bool {
-        self.0.iter().any(net::Listener::is_due)
+        self.0.iter().any(|(listener, _)| listener.is_due())
     }
 
     /// When accepting goes on at the first that rests.
     pub(super) fn rest_until(&self) -> Option<Instant> {
-        let rests = self.0.iter().filter_map(net::Listener::rests_until);
+        let rests = self.0.iter();
+        let rests = rests.filter_map(|(listener, _)| listener.rests_until());
         rests.min()
     }
 }
@@ -74,9 +73,9 @@ impl Engine {
         let now = self.now().monotonic;
         let accepts_per_s = self.broker.limits.accepts_per_s;
         for number in 0..self.listeners.0.len() {
-            self.listeners.0[number].go_on(now);
+            self.listeners.0[number].0.go_on(now);
             for _ in 0..ACCEPTS_A_TURN {
-                let listener = &mut self.listeners.0[number];
+                let (listener, _) = &mut self.listeners.0[number];
                 let shared = &self.broker.ports.shared;
                 if listener.is_due() && !shared.has_room_for_socket() {
                     listener.rest(now, &shared.no_room());
@@ -101,7 +100,7 @@ impl Engine {
     pub(super) fn stop_accepting(&mut self) {
         let now = self.now().monotonic;
         for number in 0..self.listeners.0.len() {
-            let listener = &mut self.listeners.0[number];
+            let (listener, _) = &mut self.listeners.0[number];
             for stream in listener.close(now) {
                 self.enter_socket(number, stream);
             }
@@ -123,8 +122,12 @@ impl Engine {
         let until = self.now().monotonic + within;
         let ip = stream.peer_addr().ok().map(|address| address.ip());
         let id = self.broker.enter(number, ip);
-        let socket = MaybeTls::plain(stream);
-        match self.peers.insert(id, socket, number, self.poll.registry()) {
+        let offer = self.listeners.0[number].1.as_mut();
+        let watched = MaybeTls::accepted(stream, offer).and_then(|socket| {
+            let registry = self.poll.registry();
+            self.peers.insert(id, socket, number, registry)
+        });
+        match watched {
             Ok(()) => {
                 self.schedule.handshakes.push(until, id);
                 self.broker

@@ -7,7 +7,7 @@ use std::io;
 use mio::Registry;
 
 use crate::broker::Members;
-use crate::fanout::Written as OnSocket;
+use crate::fanout::{Socket as _, Written as OnSocket};
 use crate::id::SlotId;
 use crate::life::{self, Turn};
 use crate::net::tls::MaybeTls;
@@ -79,7 +79,7 @@ impl Peer {
     /// What it holds now.
     fn count(&self) -> Counted {
         let waiting = match &self.phase {
-            Phase::Head(head) => Some(head.bytes.len()),
+            Phase::Head(head) => Some(head.bytes.len() + self.socket.kept_bytes()),
             Phase::Waits(waits) => match &**waits {
                 Waits::Admission { early, .. } => Some(early.len()),
                 Waits::Dial { .. } => None,

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::id::SlotId;
 use crate::life::{Because, Reading, Sockets as _};
+use crate::log::Shown;
 use crate::mesh::ENDING;
+use crate::net::{Handshakes, Turn};
 use crate::protocol::connection::{Payload, close_frame};
 use crate::reading::Received;
 
@@ -25,12 +27,18 @@ impl Engine {
     /// Reads once from each socket that has something, in turn.
     pub(super) fn read_sockets(&mut self) {
         let mut bytes = 0;
+        let mut handshakes = Handshakes::default();
         // Once around, so that a socket that is queued again has its next turn in the next one.
         let mut left = self.schedule.readable.len();
         while bytes < READ_BYTES_A_TURN
             && let Some(id) = self.next_readable(&mut left)
         {
-            bytes += self.read_socket(id).max(SOCKET_COST_BYTES);
+            let peer = self.peers.get(id);
+            match handshakes.turn_of(peer.is_some_and(|peer| peer.socket.is_handshaking())) {
+                Turn::Read => bytes += self.read_socket(id).max(SOCKET_COST_BYTES),
+                Turn::PassOver => {}
+                Turn::Stop => bytes = READ_BYTES_A_TURN,
+            }
             self.queue(id);
         }
     }
@@ -76,9 +84,30 @@ impl Engine {
                 return len;
             }
             Received::Nothing => {}
-            Received::End => self.end(id),
+            Received::End => {
+                self.note_fault(id);
+                self.end(id);
+            }
         }
         0
+    }
+
+    /// What has ended a session of TLS, for who looks for it. The link's own end says it.
+    fn note_fault(&mut self, id: SlotId) {
+        let member = self.broker.members.get_mut(id);
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        if member.is_some_and(|member| member.is_link()) {
+            return;
+        }
+        let is_handshaking = peer.socket.is_handshaking();
+        if let Some(fault) = peer.socket.take_fault() {
+            self.broker.debug(id, || format!("TLS: {}", Shown(&fault)));
+            if is_handshaking {
+                self.broker.metrics().tls_refused.increment();
+            }
+        }
     }
 
     /// These bytes came from that socket, and all that they bring about is carried out.

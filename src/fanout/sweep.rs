@@ -147,7 +147,7 @@ impl Fanout {
         connection: SlotId,
         connections: &mut C,
     ) {
-        let (Some(group), Some((reader, _))) =
+        let (Some(group), Some((reader, socket))) =
             (self.groups.get(local), connections.parts(connection))
         else {
             return;
@@ -156,8 +156,8 @@ impl Fanout {
         if next >= group.list.end() {
             return;
         }
-        let allowed = self.allowed_bytes();
-        if behind_bytes(&group.list, next, reader) > allowed {
+        let (allowed, held) = (self.allowed_bytes(), socket.held_bytes());
+        if behind_bytes(&group.list, next, reader) + held > allowed {
             return self.outcome.slow.push(connection);
         }
         if !reader.blocked || reader.memberships.len() == 1 {
@@ -173,7 +173,7 @@ impl Fanout {
             || reader.unsummed_bytes as usize > allowed / SUM_PARTS_OF_BOUND;
         if is_worth_it {
             reader.unsummed_bytes = 0;
-            if behind_bytes_of(&self.groups, reader) > allowed {
+            if behind_bytes_of(&self.groups, reader) + held > allowed {
                 self.outcome.slow.push(connection);
             }
         }

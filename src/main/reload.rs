@@ -72,6 +72,8 @@ impl<'a> Reload<'a> {
             }
         }
         self.reading.config.warnings = warnings;
+        let faulty = server.certificates().reload();
+        outcome.not_in_force.extend(faulty);
         if !server.reload(&self.reading.config, WITHIN) {
             let line = "some threads are too busy and will follow".to_owned();
             outcome.not_in_force.push(line);

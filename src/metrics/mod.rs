@@ -247,6 +247,8 @@ pub struct WorkerMetrics {
     pub connections_refused: Counter,
     /// Sockets without a whole head that were ended because of `limits.handshakes` or its bytes.
     pub handshakes_ended: Counter,
+    /// Sockets whose handshake of TLS has failed.
+    pub tls_refused: Counter,
     /// Upgrades answered with 403: the page's origin is not among those allowed.
     pub origins_refused: Counter,
     /// Upgrades answered with 401: the auth function was asked and does not admit.
@@ -343,6 +345,8 @@ pub struct EngineMetrics {
     pub telemetry_frames: Counter,
     /// Upgrades answered with 503 because of `limits.worker_connections`.
     pub connections_refused: Counter,
+    /// Sockets whose handshake of TLS has failed.
+    pub tls_refused: Counter,
     /// Upgrades answered with 403: pages of elsewhere.
     pub origins_refused: Counter,
     /// Calls refused because of a limit.

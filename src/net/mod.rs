@@ -3,6 +3,7 @@
 //! May not know what goes over it.
 
 pub mod dial;
+mod handshakes;
 mod kernel;
 mod listener;
 mod ready;
@@ -20,6 +21,7 @@ use crate::id::SlotId;
 use crate::mesh::inquiries::KernelLook;
 use crate::reading::Received;
 
+pub use handshakes::{Handshakes, Turn};
 pub use listener::{ACCEPTS_A_TURN, Listener};
 pub use ready::{Ready, WAKE, listener_token, wait, wake_up};
 

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::config::{BACKLOG_LEN, Config, Endpoint, Rbac, WorkerListener};
 use crate::engine::{Listener, Rules};
 
-use super::StartError;
+use super::{Certificates, StartError};
 
 /// One listener a worker on the stream port, without a gap for a second server: the first binds and
 /// listens without SO_REUSEPORT, so it fails if anybody has the port, and nobody else can open it
@@ -43,7 +43,10 @@ pub(super) fn stream(config: &Config, workers: usize) -> Result<Vec<TcpListener>
 
 /// The listeners on which SDK workers connect, each with its rules. None where there is an engine to
 /// attach to: they connect to that.
-pub(super) fn workers(config: &Config) -> Result<Vec<Listener>, StartError> {
+pub(super) fn workers(
+    config: &Config,
+    certificates: &Certificates,
+) -> Result<Vec<Listener>, StartError> {
     if config.engine.is_some() {
         return Ok(Vec::new());
     }
@@ -54,9 +57,23 @@ pub(super) fn workers(config: &Config) -> Result<Vec<Listener>, StartError> {
                 socket: worker(listener, config)?,
                 rules: listener.rbac.as_ref().map(rules_of),
                 middleware: listener.middleware.clone(),
+                tls: certificates.of("worker_tls"),
             })
         })
         .collect()
+}
+
+/// The listener for authorities of certificates, where there is to be one.
+pub(super) fn acme(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let Some(acme) = &config.acme else {
+        return Ok(None);
+    };
+    let hint = |address: SocketAddr| {
+        let port = address.port();
+        format!("server.acme_port names another (ss -ltnp 'sport = :{port}')")
+    };
+    let listener = listen_first(&acme.endpoint, config, hint)?;
+    Ok(Some(listener.into()))
 }
 
 fn rules_of(rbac: &Rbac) -> Rules {

@@ -2,6 +2,8 @@
 //!
 //! The only file that knows all kinds of thread. May not know what they say to each other.
 
+mod acme;
+mod certificates;
 mod cores;
 mod listeners;
 mod open_files;
@@ -31,6 +33,8 @@ use crate::store::redis::RedisError;
 use crate::store::{self, Memory};
 use crate::worker::{self, Worker};
 
+use acme::{Acme, Site};
+pub use certificates::{Certificates, check as check_certificates};
 use cores::Cores;
 use open_files::OpenFiles;
 use threads::{Polls, beside_workers, spawn};
@@ -86,6 +90,14 @@ pub enum StartError {
     /// The workers cannot run where they should.
     #[error("server.pin: {0}")]
     Pin(String),
+    /// Files of a port under TLS cannot be used.
+    #[error("server.{key}: {faulty}")]
+    Tls {
+        /// The setting.
+        key: &'static str,
+        /// Which file, why, and what to do.
+        faulty: String,
+    },
     /// A thread or a poll could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -103,6 +115,9 @@ pub struct Server {
     drain: Duration,
     files: OpenFiles,
     settings_ports: SettingsPorts,
+    certificates: Certificates,
+    _certificates_watch: Option<certificates::Watch>,
+    _acme: Option<Acme>,
 }
 
 impl Server {
@@ -114,11 +129,13 @@ impl Server {
             (workers, true) => Owners::Steered { workers },
             (workers, false) => Owners::Hashed { workers },
         };
+        let certificates = Certificates::load(config)?;
         let mut store_poll = Poll::new()?;
         let values = Values::open(config, owners, workers, options.store, &mut store_poll)?;
         let stream = listeners::stream(config, workers)?;
         let attach = attach_of(config, options.ping_every)?;
-        let sdk_workers = listeners::workers(config)?;
+        let sdk_workers = listeners::workers(config, &certificates)?;
+        let acme = listeners::acme(config)?;
         let stream_address = stream[0].local_addr()?;
         let worker_addresses: Vec<SocketAddr> = sdk_workers
             .iter()
@@ -154,6 +171,7 @@ impl Server {
         let parts_of = |(((ports, listener), shard), poll)| worker::Parts {
             poll,
             listener,
+            tls: certificates.of("tls"),
             ports,
             store_here: (!has_store).then(|| Box::new(Memory) as Box<dyn Store>),
             shard,
@@ -183,7 +201,18 @@ impl Server {
             cores.described(),
             values.described,
         );
+        let acme = match (acme, &config.acme) {
+            (Some(listener), Some(acme)) => {
+                let tls_port = config.tls.as_ref().map(|_| stream_address.port());
+                let webroot = acme.webroot.clone();
+                Some(Acme::serve(listener, Site { webroot, tls_port })?)
+            }
+            _ => None,
+        };
         Ok(Server {
+            _certificates_watch: certificates.watch()?,
+            certificates,
+            _acme: acme,
             shared,
             stream_address,
             worker_addresses,
@@ -210,6 +239,11 @@ impl Server {
     /// All listeners on which SDK workers connect, in the order of the configuration.
     pub fn worker_addresses(&self) -> &[SocketAddr] {
         &self.worker_addresses
+    }
+
+    /// The certificates of the ports under TLS.
+    pub fn certificates(&self) -> &Certificates {
+        &self.certificates
     }
 
     /// What all threads may look at.

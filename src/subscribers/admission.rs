@@ -173,7 +173,7 @@ impl<S: Socket> Subscribers<S> {
         };
         match verdict {
             AuthVerdict::Admitted(context) => {
-                connection.context = context;
+                connection.context = context.map(Box::new);
                 self.let_in(id);
             }
             AuthVerdict::Unauthorized(why) => {

@@ -142,7 +142,7 @@ impl<S: Socket> Subscribers<S> {
                 subscription: message.id,
                 key,
                 item,
-                context: connection.context.clone(),
+                context: connection.context.as_deref().cloned(),
             },
         };
         let request = ToEngine::Join(Box::new(request));

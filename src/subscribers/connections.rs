@@ -28,6 +28,10 @@ pub trait Socket: fanout::Socket {
     fn kernel(&self) -> Option<KernelLook> {
         None
     }
+    /// What it has read and not given yet.
+    fn kept_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// How far a connection is, for who looks at it from outside.
@@ -63,7 +67,8 @@ pub(super) struct Connection<S> {
     /// Joins that wait for functions or their owner, and messages that wait for joins.
     pub(super) joins: Option<Box<Joins>>,
     /// What the auth function said of it, for the functions that are told of its joins and leaves.
-    pub(super) context: Option<Arc<str>>,
+    /// In a box: most sockets have none, and each byte here is one of every socket's.
+    pub(super) context: Option<Box<Arc<str>>>,
     pub(super) turn: Turn,
     /// It stands among those with something queued to be written.
     pub(super) is_to_write: bool,

@@ -54,7 +54,7 @@ impl<S: Socket> Subscribers<S> {
         };
         let joins = connection.joins.take().into_iter();
         let admitted: Vec<Admitted> = joins.flat_map(|joins| joins.into_admitted()).collect();
-        let context = connection.context.clone();
+        let context = connection.context.as_deref().cloned();
         let Some(of_fanout) = self.fanout.begin_end(id, &mut self.connections) else {
             return self.owe_admitted(admitted, context.as_ref());
         };

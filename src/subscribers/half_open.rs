@@ -104,7 +104,7 @@ impl<S: Socket> Subscribers<S> {
         if let Some(connection) = self.connections.get_mut(id)
             && let Phase::Head(head) = &mut connection.phase
         {
-            let bytes = head.bytes.capacity();
+            let bytes = head.bytes.capacity() + connection.socket.kept_bytes();
             self.half_open.heads.bytes += bytes;
             self.half_open.heads.bytes -= head.counted_bytes;
             head.counted_bytes = bytes;

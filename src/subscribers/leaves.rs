@@ -91,7 +91,7 @@ impl<S: Socket> Subscribers<S> {
             subscription,
             key,
             item,
-            context: connection.context.clone(),
+            context: connection.context.as_deref().cloned(),
         };
         self.debts.add(presence, &self.ports.shared);
         if self.debts.is_over(self.bounds.owed_bytes) && !connection.is_behind_debts {

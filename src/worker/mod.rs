@@ -21,7 +21,7 @@ use crate::id::WorkerId;
 use crate::life::Sockets as _;
 use crate::log::Notes;
 use crate::mesh::{Shared, ToOwner, ToWorker, WorkerPorts};
-use crate::net::tls::MaybeTls;
+use crate::net::tls::{MaybeTls, Offer, Offered};
 use crate::net::{self, Listener, Ready, listener_token};
 use crate::protocol::origin::OriginRule;
 use crate::shard::{Shard, Store};
@@ -51,6 +51,8 @@ pub struct Parts {
     pub poll: Poll,
     /// Its own listener on the stream port.
     pub listener: std::net::TcpListener,
+    /// What that shows under TLS. None: it is plain.
+    pub tls: Option<Arc<Offered>>,
     /// Its mailboxes.
     pub ports: WorkerPorts,
     /// A store that answers in the same turn; `None` where the store has a thread.
@@ -76,6 +78,8 @@ pub struct Worker {
     id: WorkerId,
     poll: Poll,
     listener: Listener,
+    /// What is shown to who connects. None: the port is plain.
+    offer: Option<Offer>,
     shared: Arc<Shared>,
     subscribers: Subscribers<MaybeTls>,
     store_here: Option<Box<dyn Store>>,
@@ -114,6 +118,7 @@ impl Worker {
             }),
             poll: parts.poll,
             listener,
+            offer: parts.tls.map(Offer::new),
             store_here: parts.store_here,
             buffer: vec![0; READ_BUFFER_BYTES],
             now: now.monotonic,

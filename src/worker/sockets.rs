@@ -9,13 +9,14 @@ use std::sync::atomic::Ordering;
 
 use mio::net::TcpStream;
 
-use crate::fanout::Written;
+use crate::fanout::{Socket as _, Written};
 use crate::id::SlotId;
 use crate::life::{Reading, Sockets as _};
+use crate::log::Shown;
 use crate::mesh::ToOwner;
 use crate::mesh::inquiries::KernelLook;
-use crate::net::ACCEPTS_A_TURN;
 use crate::net::tls::MaybeTls;
+use crate::net::{ACCEPTS_A_TURN, Handshakes, Turn};
 use crate::reading::Received;
 use crate::subscribers::Socket;
 
@@ -39,6 +40,10 @@ impl Socket for MaybeTls {
 
     fn kernel(&self) -> Option<KernelLook> {
         MaybeTls::kernel(self)
+    }
+
+    fn kept_bytes(&self) -> usize {
+        MaybeTls::kept_bytes(self)
     }
 }
 
@@ -129,7 +134,14 @@ impl Worker {
     }
 
     fn enter_socket(&mut self, stream: TcpStream) {
-        let Some(id) = self.subscribers.enter(MaybeTls::plain(stream)) else {
+        let socket = match MaybeTls::accepted(stream, self.offer.as_mut()) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!("cannot begin a session of TLS: {error}");
+                return self.shared.uncount_socket(self.id);
+            }
+        };
+        let Some(id) = self.subscribers.enter(socket) else {
             return;
         };
         let registry = self.poll.registry();
@@ -144,24 +156,46 @@ impl Worker {
     /// Reads once from each socket that has something, in turn.
     pub(super) fn read_sockets(&mut self) {
         let mut bytes = 0;
+        let mut handshakes = Handshakes::default();
         // Once around, so that a socket that is queued again has its next turn in the next one.
         let mut left = self.subscribers.readable_len();
         while bytes < READ_BYTES_A_TURN
             && self.subscribers.may_read_sockets()
             && let Some(id) = self.subscribers.next_readable(&mut left)
         {
-            bytes += self.read_socket(id).max(SOCKET_COST_BYTES);
+            let socket = self.subscribers.socket(id);
+            match handshakes.turn_of(socket.is_some_and(|socket| socket.is_handshaking())) {
+                Turn::Read => bytes += self.read_socket(id).max(SOCKET_COST_BYTES),
+                Turn::PassOver => {}
+                Turn::Stop => bytes = READ_BYTES_A_TURN,
+            }
             self.subscribers.queue(id);
         }
     }
 
     /// The poll says that the socket takes bytes: what lies over it goes first.
     pub(super) fn takes_bytes(&mut self, id: SlotId) {
-        let flushed = self.subscribers.socket(id).map(MaybeTls::flush);
+        let flushed = self.subscribers.socket(id).map(|socket| socket.flush());
         match flushed {
             Some(Written::All) => self.subscribers.takes_bytes(id),
             Some(Written::Gone) => self.subscribers.ended(id),
             Some(Written::Part(_)) | None => {}
+        }
+    }
+
+    /// What has ended a session of TLS, for who looks for it.
+    fn note_fault(&mut self, id: SlotId) {
+        let Some(socket) = self.subscribers.socket(id) else {
+            return;
+        };
+        let is_handshaking = socket.is_handshaking();
+        if let Some(fault) = socket.take_fault() {
+            let peer = socket.peer().map(|peer| peer.to_string());
+            let peer = peer.as_deref().unwrap_or("somebody");
+            tracing::debug!("subscriber {id:?} at {peer}: TLS: {}", Shown(&fault));
+            if is_handshaking {
+                self.metrics().tls_refused.increment();
+            }
         }
     }
 
@@ -189,7 +223,10 @@ impl Worker {
                 return len;
             }
             Received::Nothing => {}
-            Received::End => self.subscribers.ended(id),
+            Received::End => {
+                self.note_fault(id);
+                self.subscribers.ended(id);
+            }
         }
         0
     }
@@ -202,6 +239,6 @@ mod tests {
 
     #[test]
     fn what_every_connection_costs_is_known() {
-        assert_eq!(Subscribers::<MaybeTls>::CONNECTION_BYTES, 136);
+        assert_eq!(Subscribers::<MaybeTls>::CONNECTION_BYTES, 128);
     }
 }

@@ -35,6 +35,8 @@ mod reload;
 mod sdks;
 mod store;
 mod taking_over;
+mod tls;
+mod tls_files;
 mod triggers;
 mod turns;
 mod update_cases;

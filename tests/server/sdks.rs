@@ -13,7 +13,7 @@ use crate::support::{
     DEADLINE, SdkWorker, Subscriber, THREE_WORKERS, TestServer, on_each_shape, raw, wait_until,
 };
 
-const SDKS: [Sdk; 5] = [
+pub(crate) const SDKS: [Sdk; 5] = [
     Sdk {
         name: "iii-sdk 0.11.6 for Node",
         program: "node",

@@ -106,7 +106,7 @@ const FAULTS: [Fault; 35] = [
     fault("frames go before the slowest has them",
         "fanout", "list.forget_before(«sweep.slowest»);", "list.end()"),
     fault("a slow reader is not reported",
-        "fanout", "if «behind_bytes(&group.list, next, reader) > allowed» {", "false"),
+        "fanout", "if «behind_bytes(&group.list, next, reader) + held > allowed» {", "false"),
     // The shard.
     fault("an answer goes out before the store has accepted",
         "shard", "pop_front_if(|front| «!front.awaits_answer()»)?", "true"),

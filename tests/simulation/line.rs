@@ -45,7 +45,9 @@ impl fanout::Socket for FakeSocket {
         if line.room != usize::MAX {
             line.room -= taken;
         }
-        if taken == len {
+        // As a layer that holds what the socket below did not take: it takes all, and no more for now.
+        let holds = len > 0 && line.room == 0;
+        if taken == len && !holds {
             Written::All
         } else {
             Written::Part(taken)

@@ -71,6 +71,7 @@ impl LoneWorker {
         let worker = Worker::new(worker::Parts {
             poll: worker_poll,
             listener,
+            tls: None,
             ports: ports.into_iter().next().unwrap(),
             store_here: Some(Box::new(Memory)),
             shard: Shard::new(WorkerId(0), Memory.decides(), values),

@@ -157,6 +157,10 @@ impl TestServer {
         self.stream
     }
 
+    pub(crate) fn running(&self) -> &Server {
+        self.server.as_ref().unwrap()
+    }
+
     pub(crate) fn worker(&self) -> SocketAddr {
         self.workers[0]
     }

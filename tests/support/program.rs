@@ -74,11 +74,17 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(sdk: &Sdk, server: &TestServer) -> Program {
-        let address = format!("ws://{}", server.worker());
+        Program::start_at(sdk, &format!("ws://{}", server.worker()), None)
+    }
+
+    /// At an address of its own, and trusting an authority of certificates in that file.
+    pub(crate) fn start_at(sdk: &Sdk, address: &str, trusts: Option<&Path>) -> Program {
+        let trusts = trusts.map(|file| ("NODE_EXTRA_CA_CERTS", file));
         let mut child = sdk
             .command()
-            .arg(&address)
-            .env("III_URL", &address) // telemetry of Python 0.11.6 goes there and nowhere else
+            .arg(address)
+            .envs(trusts)
+            .env("III_URL", address) // telemetry of Python 0.11.6 goes there and nowhere else
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -186,6 +186,7 @@ mod tests {
             wanted: 0,
             open_files: None,
             cores: Ok((workers, "as said".to_owned())),
+            certificates: Ok(Vec::new()),
         }
     }
 

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! machine   what the kernel tells, as text
-//!  → settings  network  cores  memory  clock  disk  redis    each: Findings
+//!  → settings  certificates  network  cores  memory  clock  disk  redis    each: Findings
 //!  → finding   states, lines, JSON
 //! ```
 //! Changes nothing but for one small file that the disk is tried with, which is removed.
 
+mod certificates;
 mod clock;
 mod cores;
 mod disk;
@@ -18,6 +19,7 @@ mod redis;
 mod settings;
 
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use iii_stream::config::{Reading, StoreConfig};
 
@@ -35,7 +37,13 @@ pub(crate) struct Start {
     pub(crate) open_files: Option<String>,
     /// How many worker threads, and where; or why they cannot be there.
     pub(crate) cores: Result<(usize, String), String>,
+    /// The certificates of the ports under TLS.
+    pub(crate) certificates: Certificates,
 }
+
+/// For each port under TLS its setting, and until when its certificate counts, in seconds since 1970 and
+/// for people; or why one cannot be used.
+pub(crate) type Certificates = Result<Vec<(&'static str, u64, String)>, String>;
 
 /// Exit code 1: something will hurt.
 pub(crate) fn doctor(reading: &Reading, start: &Start, as_json: bool) -> anyhow::Result<ExitCode> {
@@ -60,6 +68,9 @@ fn look(reading: &Reading, start: &Start, machine: &Machine) -> Vec<Finding> {
     };
     let mut findings = settings::look(reading);
     findings.push(settings::open_files(reading, start));
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since_1970 = since_1970.unwrap_or_default();
+    findings.extend(certificates::look(&start.certificates, since_1970));
     findings.extend(network::look(machine, config));
     findings.extend(cores::look(machine, start));
     findings.extend(memory::look(machine, config, workers));

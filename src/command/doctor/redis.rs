@@ -90,7 +90,11 @@ fn connect(store: &RedisStore) -> Result<Redis, String> {
     let address = &store.address;
     let until = Instant::now() + store.connect_timeout;
     let to = (&*address.host, address.port);
-    let stream = Stream::connect(to, address.server_name.as_ref(), until);
+    let stream = Stream::connect(
+        to,
+        address.server_name.as_ref().map(|name| (name, None)),
+        until,
+    );
     let stream = stream.map_err(|error| error.to_string())?;
     let mut redis = Redis {
         stream,

@@ -96,6 +96,7 @@ mod tests {
                 wanted,
                 open_files: (left < wanted).then(|| line.to_owned()),
                 cores: Ok((1, String::new())),
+                certificates: Ok(Vec::new()),
             };
             open_files(&reading, &start)
         };

@@ -1,160 +1,72 @@
-//! The bytes of one socket, plain or through TLS: one that the worker port has accepted, the link to a
-//! running engine, or a connection to Redis.
+//! A socket under TLS as its client: the link to a running engine, or a connection to Redis.
 //!
-//! What stands between a socket and its frames stands here, for both ports: [`MaybeTls::read`] gives plain
-//! bytes, [`Socket::write`] takes such, and what a layer has to say for itself goes out with
-//! [`MaybeTls::flush`], which is asked for whenever the socket takes bytes. May not know what the bytes mean.
+//! May not know what the bytes mean.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mio::Registry;
 use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-use crate::fanout::{Socket, Written};
-use crate::id::SlotId;
-use crate::mesh::inquiries::KernelLook;
+use crate::fanout::Written;
 use crate::net::Tcp;
 use crate::reading::Received;
 
-/// One socket.
-pub enum MaybeTls {
-    /// As it is.
-    Plain(Tcp),
-    /// Under TLS, as its client.
-    Tls(Box<Tls>),
-}
-
-/// Our end of a TLS session, and the socket below.
-pub struct Tls {
+/// Our end of a session as its client, and the socket below.
+pub(super) struct Called {
     tcp: Tcp,
     session: ClientConnection,
     /// What ended the session, for the log.
     fault: Option<String>,
 }
 
-impl MaybeTls {
-    /// As it is.
-    pub fn plain(stream: TcpStream) -> MaybeTls {
-        MaybeTls::Plain(Tcp::new(stream))
-    }
-
+impl Called {
     /// The handshake begins with the first write.
-    pub fn tls(
+    pub(super) fn new(
         stream: TcpStream,
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
-    ) -> Result<MaybeTls, rustls::Error> {
-        Ok(MaybeTls::Tls(Box::new(Tls {
+    ) -> Result<Called, rustls::Error> {
+        Ok(Called {
             tcp: Tcp::new(stream),
             session: ClientConnection::new(config, name)?,
             fault: None,
-        })))
+        })
     }
 
-    fn tcp(&mut self) -> &mut Tcp {
-        match self {
-            MaybeTls::Plain(tcp) => tcp,
-            MaybeTls::Tls(tls) => &mut tls.tcp,
-        }
+    pub(super) fn tcp(&self) -> &Tcp {
+        &self.tcp
     }
 
-    /// Has the poll watch it, under the name of its slot.
-    pub fn register(&mut self, id: SlotId, registry: &Registry) -> io::Result<()> {
-        self.tcp().register(id, registry)
+    pub(super) fn tcp_mut(&mut self) -> &mut Tcp {
+        &mut self.tcp
     }
 
-    /// Who is at the other end; `None` when it is gone.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        match self {
-            MaybeTls::Plain(tcp) => tcp.peer(),
-            MaybeTls::Tls(tls) => tls.tcp.peer(),
-        }
-    }
-
-    /// What the kernel says of the connection.
-    pub fn kernel(&self) -> Option<KernelLook> {
-        match self {
-            MaybeTls::Plain(tcp) => tcp.kernel(),
-            MaybeTls::Tls(tls) => tls.tcp.kernel(),
-        }
-    }
-
-    /// Takes it out of the poll, before it is closed.
-    pub fn deregister(&mut self, registry: &Registry) {
-        self.tcp().deregister(registry);
-    }
-
-    /// Why it could not connect, or what broke it; told once.
-    pub fn take_error(&mut self) -> Option<String> {
-        if let MaybeTls::Tls(tls) = self
-            && let Some(fault) = tls.fault.take()
-        {
-            return Some(fault);
-        }
-        let error = self.tcp().take_error()?;
-        Some(error.to_string())
-    }
-
-    /// Reads what is there, at most a buffer full.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Received {
-        match self {
-            MaybeTls::Plain(tcp) => tcp.read(buffer),
-            MaybeTls::Tls(tls) => tls.read(buffer),
-        }
-    }
-
-    /// Writes what the session itself has to say; all there is of a plain socket is written already.
-    pub fn flush(&mut self) -> Written {
-        match self {
-            MaybeTls::Plain(_) => Written::All,
-            MaybeTls::Tls(tls) => tls.flush(),
-        }
+    /// What has ended the session; told once.
+    pub(super) fn take_fault(&mut self) -> Option<String> {
+        self.fault.take()
     }
 
     /// Whether the session itself has something to say.
-    pub fn wants_write(&self) -> bool {
-        match self {
-            MaybeTls::Plain(_) => false,
-            MaybeTls::Tls(tls) => tls.session.wants_write(),
-        }
-    }
-
-    /// Writes what the socket takes.
-    pub fn write_bytes(&mut self, bytes: &[u8]) -> Written {
-        self.write(&[IoSlice::new(bytes)])
+    pub(super) fn wants_write(&self) -> bool {
+        self.session.wants_write()
     }
 
     /// Nothing more will be written.
-    pub fn shutdown_write(&mut self) {
-        if let MaybeTls::Tls(tls) = self {
-            tls.session.send_close_notify();
-            // What does not go out now would only have told the other side what the end of TCP tells.
-            let _ = tls.flush();
-        }
-        self.tcp().shutdown_write();
+    pub(super) fn shutdown_write(&mut self) {
+        self.session.send_close_notify();
+        // What does not go out now would only have told the other side what the end of TCP tells.
+        let _ = self.flush();
+        self.tcp.shutdown_write();
     }
 
-    /// Nothing more will be read or written. The descriptor stays until it is dropped.
-    pub fn shutdown(&mut self) {
-        self.tcp().shutdown();
+    /// Nothing more will be read or written.
+    pub(super) fn shutdown(&mut self) {
+        self.tcp.shutdown();
     }
-}
 
-impl Socket for MaybeTls {
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
-        match self {
-            MaybeTls::Plain(tcp) => tcp.write(slices),
-            MaybeTls::Tls(tls) => tls.write_slices(slices),
-        }
-    }
-}
-
-impl Tls {
-    fn read(&mut self, buffer: &mut [u8]) -> Received {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Received {
         loop {
             match self.session.reader().read(buffer) {
                 Ok(0) => return Received::End,
@@ -202,7 +114,7 @@ impl Tls {
         }
     }
 
-    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Written {
+    pub(super) fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> Written {
         let mut taken = 0;
         for slice in slices {
             match self.write(slice) {
@@ -214,7 +126,7 @@ impl Tls {
         Written::All
     }
 
-    fn flush(&mut self) -> Written {
+    pub(super) fn flush(&mut self) -> Written {
         while self.session.wants_write() {
             match self.session.write_tls(self.tcp.stream_mut()) {
                 Ok(0) => return Written::Gone,

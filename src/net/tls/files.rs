@@ -145,7 +145,7 @@ impl TlsFiles {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Faulty> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Faulty> {
     let expected = "expected one or more as PEM (-----BEGIN CERTIFICATE-----)";
     let pem = read(path)?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();

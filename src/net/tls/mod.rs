@@ -1,7 +1,9 @@
 //! TLS: as a client, towards an engine and Redis; and as a server, on both ports.
 //!
 //! ```text
-//! client    one socket of ours, plain or under TLS: bytes in, bytes out
+//! maybe     one socket of ours, plain or under TLS: bytes in, bytes out
+//! client    a socket under TLS as its client
+//! pinned    a client that trusts one certificate alone
 //! session   our end of a session as its server, over rustls: feed, seal, end; no socket
 //! served    a socket under such a session, as the worker and the engine use sockets
 //! files     certificate, key and authorities: read, checked, and what is wrong with them
@@ -12,12 +14,15 @@
 
 mod client;
 mod files;
+mod maybe;
 mod offer;
+mod pinned;
 mod served;
 mod session;
 mod validity;
 
-pub use client::{MaybeTls, trust};
+pub use client::trust;
 pub use files::Faulty;
+pub use maybe::MaybeTls;
 pub use offer::{Look, Offer, Offered};
-pub use served::Served;
+pub use pinned::trust_only;

@@ -71,6 +71,14 @@ impl Offered {
         Shown(UNIX_EPOCH + Duration::from_secs(self.not_after_s())).to_string()
     }
 
+    /// Whether that is sooner than in so long.
+    pub fn expires_within(&self, within: Duration) -> bool {
+        let left = self
+            .not_after_s()
+            .saturating_sub(seconds(SystemTime::now()));
+        Duration::from_secs(left) < within
+    }
+
     /// Takes the files if they have changed. Those that cannot be used are told of once, at the second
     /// look: one file of two may be there already.
     pub fn look(&self) -> Look {

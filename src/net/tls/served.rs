@@ -6,15 +6,12 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
 
-use mio::Registry;
 use mio::net::TcpStream;
 
 use super::Offer;
 use super::session::{RECORD_BYTES, SEALED_BYTES, Session};
 use crate::fanout::{Socket, Written};
-use crate::id::SlotId;
 use crate::net::Tcp;
 use crate::reading::Received;
 
@@ -39,9 +36,7 @@ struct Room {
 }
 
 /// One socket.
-pub struct Served(Box<Inner>);
-
-struct Inner {
+pub(super) struct Served {
     tcp: Tcp,
     session: Session,
     /// Sealed bytes that the socket has not taken.
@@ -58,8 +53,8 @@ struct Inner {
 
 impl Served {
     /// The peer speaks first.
-    pub fn new(stream: TcpStream, offer: &mut Offer) -> io::Result<Served> {
-        Ok(Served(Box::new(Inner {
+    pub(super) fn new(stream: TcpStream, offer: &mut Offer) -> io::Result<Served> {
+        Ok(Served {
             tcp: Tcp::new(stream),
             session: offer.session().map_err(io::Error::other)?,
             held: Vec::new(),
@@ -67,62 +62,49 @@ impl Served {
             is_over: false,
             is_ended: false,
             fault: None,
-        })))
+        })
     }
 
-    /// Has the poll watch it, under the name of its slot.
-    pub fn register(&mut self, id: SlotId, registry: &Registry) -> io::Result<()> {
-        self.0.tcp.register(id, registry)
+    pub(super) fn tcp(&self) -> &Tcp {
+        &self.tcp
     }
 
-    /// Takes it out of the poll, before it is closed.
-    pub fn deregister(&mut self, registry: &Registry) {
-        self.0.tcp.deregister(registry);
+    pub(super) fn tcp_mut(&mut self) -> &mut Tcp {
+        &mut self.tcp
     }
 
-    /// Who is at the other end; `None` when it is gone.
-    pub fn peer(&self) -> Option<SocketAddr> {
-        self.0.tcp.peer()
+    /// Whether the handshake is not over.
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.session.is_handshaking()
     }
 
-    /// Whether the handshake is not over: what comes costs more than its bytes.
-    pub fn is_handshaking(&self) -> bool {
-        self.0.session.is_handshaking()
+    /// What has come and could not be opened yet.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.session.kept_bytes()
     }
 
-    /// What has ended the session, if something has; told once.
-    pub fn take_fault(&mut self) -> Option<Box<str>> {
-        self.0.fault.take()
+    /// What has ended the session; told once.
+    pub(super) fn take_fault(&mut self) -> Option<String> {
+        self.fault.take().map(String::from)
     }
 
-    /// What broke the socket below; told once.
-    pub fn take_error(&self) -> Option<io::Error> {
-        self.0.tcp.take_error()
+    /// Nothing more will be read or written.
+    pub(super) fn shutdown(&mut self) {
+        self.say_end();
+        self.tcp.shutdown();
+    }
+
+    /// Nothing more will be written.
+    pub(super) fn shutdown_write(&mut self) {
+        self.say_end();
+        if self.held.is_empty() {
+            self.tcp.shutdown_write();
+        }
     }
 
     /// Reads what is there, once, and gives what that opened, at the beginning of the buffer. That may
     /// be nothing: the rest of a record has still to come, or it was of the session itself.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Received {
-        self.0.read(buffer)
-    }
-
-    /// Nothing more will be read or written.
-    pub fn shutdown(&mut self) {
-        self.0.say_end();
-        self.0.tcp.shutdown();
-    }
-
-    /// Nothing more will be written.
-    pub fn shutdown_write(&mut self) {
-        self.0.say_end();
-        if self.0.held.is_empty() {
-            self.0.tcp.shutdown_write();
-        }
-    }
-}
-
-impl Inner {
-    fn read(&mut self, buffer: &mut [u8]) -> Received {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Received {
         if self.is_over {
             return Received::End;
         }
@@ -169,7 +151,8 @@ impl Inner {
         self.broken("what it has sent is no TLS")
     }
 
-    fn flush(&mut self) -> Written {
+    /// Writes what is held.
+    pub(super) fn flush(&mut self) -> Written {
         if self.held.is_empty() {
             return Written::All;
         }
@@ -192,7 +175,18 @@ impl Inner {
         }
     }
 
-    fn write(&mut self, slices: &[IoSlice<'_>], room: &mut Room) -> Written {
+    /// Writes the slices in order, as one, as far as the socket takes them; what was sealed and not taken
+    /// is held, and counts as taken.
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
+        ROOM.with_borrow_mut(|room| self.write_sealed(slices, room))
+    }
+
+    /// Sealed bytes that the socket has not taken.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
+    fn write_sealed(&mut self, slices: &[IoSlice<'_>], room: &mut Room) -> Written {
         if self.is_ended {
             return Written::Gone;
         }
@@ -277,20 +271,6 @@ impl<'a> Rest<'a, '_> {
             (self.slices, self.at) = (behind, 0);
         }
         Some(room)
-    }
-}
-
-impl Socket for Served {
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
-        ROOM.with_borrow_mut(|room| self.0.write(slices, room))
-    }
-
-    fn flush(&mut self) -> Written {
-        self.0.flush()
-    }
-
-    fn held_bytes(&self) -> usize {
-        self.0.held.len()
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 use mio::Registry;
 use redis::{Cmd, Parser, Value};
 
-use crate::fanout::Written;
+use crate::fanout::{Socket as _, Written};
 use crate::id::SlotId;
 use crate::net::dial::{Tls, connect};
 use crate::net::tls::MaybeTls;

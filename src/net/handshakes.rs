@@ -1,0 +1,63 @@
+//! How much of a turn goes to handshakes of TLS: each costs as much as many reads, and who is connected
+//! already is not to wait for who comes.
+//!
+//! Uses nothing of ours.
+
+/// So many steps of handshakes in one turn: with a certificate of RSA that is more than a millisecond.
+const STEPS_A_TURN: u32 = 2;
+/// So many sockets in a handshake are passed over in one turn, that others are reached behind them.
+const PASSED_OVER_A_TURN: u32 = 256;
+
+/// What has gone to them in this turn.
+#[derive(Debug, Default)]
+pub struct Handshakes {
+    steps: u32,
+    passed_over: u32,
+}
+
+/// What is to be done with a socket whose turn it is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It is read.
+    Read,
+    /// It is queued again, behind the others.
+    PassOver,
+    /// As that, and the turn is over.
+    Stop,
+}
+
+impl Handshakes {
+    /// A socket's turn.
+    pub fn turn_of(&mut self, is_handshaking: bool) -> Turn {
+        if !is_handshaking {
+            return Turn::Read;
+        }
+        if self.steps < STEPS_A_TURN {
+            self.steps += 1;
+            return Turn::Read;
+        }
+        self.passed_over += 1;
+        match self.passed_over < PASSED_OVER_A_TURN {
+            true => Turn::PassOver,
+            false => Turn::Stop,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_read_between_handshakes_and_few_of_these() {
+        let mut handshakes = Handshakes::default();
+        let turns: Vec<Turn> = (0..5)
+            .map(|number| handshakes.turn_of(number != 3))
+            .collect();
+        let passed = Turn::PassOver;
+        assert_eq!(turns, [Turn::Read, Turn::Read, passed, Turn::Read, passed]);
+        let more = (0..).map(|_| handshakes.turn_of(true));
+        let passed_over = more.take_while(|turn| *turn == passed).count();
+        assert_eq!(passed_over + 2, PASSED_OVER_A_TURN as usize - 1);
+    }
+}
