@@ -36,7 +36,7 @@ Settings:
   In the file, under the entry `name: iii-stream`: `config` holds what an iii engine reads too
   (port, host, auth_function, adapter), `server` what is ours (engine, threads, pin, backlog,
   auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins,
-  worker_origins, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, log, redis,
+  worker_origins, trusted_proxies, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, log, redis,
   limits). `iii-stream check` lists them all.
   ${NAME:default} in the file is filled in from the environment.
 
@@ -140,13 +140,21 @@ Examples:
 
 Exit codes: 0 nothing is bad, 1 something is, 2 wrong arguments";
 
+const PRINT: &str = "\
+Examples:
+  iii-stream print config > /etc/iii-stream/config.yaml
+  iii-stream print systemd > /etc/systemd/system/iii-stream.service
+  iii-stream print nginx > /etc/nginx/conf.d/iii-stream.conf
+
+The first lines of each say where it goes and what else it needs.";
+
 const RELOAD: &str = "\
 Examples:
   iii-stream reload
   iii-stream reload --pid $MAINPID        ExecReload= of a unit of systemd
 
 SIGHUP does the same, and the log tells. What takes effect: limits (but for those of mailboxes),
-allowed_origins, worker_origins, auth_failure, auth_timeout_ms, join_required, join_failure, log.level.
+allowed_origins, worker_origins, trusted_proxies, auth_failure, auth_timeout_ms, join_required, join_failure, log.level.
 Anything else is named and waits for the next start. A file with a fault changes nothing. The server is
 found by a Unix socket without a file, and answers its own user and root.
 
@@ -337,8 +345,8 @@ pub enum Command {
         #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
         timeout: Duration,
     },
-    /// Print what packages ship
-    #[command(hide = true)]
+    /// Print a file that a host needs: a unit, a container, a proxy, the settings
+    #[command(after_help = PRINT)]
     Print {
         /// What.
         #[command(subcommand)]
@@ -387,6 +395,22 @@ pub enum Print {
         /// Of which command; without it of the program
         command: Option<String>,
     },
+    /// A unit of systemd, with its sandbox
+    Systemd,
+    /// A Dockerfile
+    Docker,
+    /// A file for docker compose, with Redis
+    Compose,
+    /// The part of an nginx in front
+    Nginx,
+    /// The same of a Caddy
+    Caddy,
+    /// The same of a HAProxy
+    Haproxy,
+    /// A config file with every setting
+    Config,
+    /// What of the kernel to set for many subscribers
+    Sysctl,
 }
 
 /// `5s`. A bare number could be taken for seconds, or for milliseconds as in the file.

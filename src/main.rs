@@ -3,6 +3,8 @@
 mod command;
 #[path = "main/logging.rs"]
 mod logging;
+#[path = "main/notify.rs"]
+mod notify;
 #[path = "main/reload.rs"]
 mod reload;
 #[path = "main/serve.rs"]
@@ -16,7 +18,7 @@ use command::call::Call;
 use command::doctor::Start;
 use command::watch::Watch;
 use command::{Looks, complain, data, say};
-use iii_stream::cli::{Cli, Command, Print};
+use iii_stream::cli::{Cli, Command};
 use iii_stream::config::{self, Fault, Sources};
 use iii_stream::server;
 
@@ -103,10 +105,7 @@ fn main() -> ExitCode {
             let looks = looks(at.config, at.stream, at.header);
             or_fault(command::health::health(&looks, timeout))
         }
-        Some(Command::Print { what }) => or_fault(match what {
-            Print::Completions { shell } => command::print::completions(shell, Cli::command()),
-            Print::Man { command } => command::print::man(command.as_deref(), Cli::command()),
-        }),
+        Some(Command::Print { what }) => or_fault(command::print::print(what, Cli::command())),
         Some(Command::Reload { pid, json, timeout }) => {
             or_fault(command::reload::reload(pid, json, timeout))
         }

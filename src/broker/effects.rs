@@ -1,8 +1,10 @@
 //! What is to become of sockets, as the broker decides it: the shell does it. What a socket is to be sent
 //! stands in `outgoing`.
 
+use std::sync::Arc;
+
 use crate::id::SlotId;
-use crate::protocol::origin::OriginRule;
+use crate::mesh::NewSettings;
 use crate::protocol::rbac::Access;
 
 /// One thing that the shell has to do.
@@ -13,8 +15,8 @@ pub enum Effect {
     End(SlotId),
     /// The auth function lets it in, to do so much.
     Admit(SlotId, Access),
-    /// From now on pages of these may connect where there are no rules.
-    Origins(Vec<OriginRule>),
+    /// Go by these settings from now on.
+    Settings(Arc<NewSettings>),
 }
 
 /// What the shell has still to do.

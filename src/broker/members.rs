@@ -188,6 +188,13 @@ impl Members {
         })
     }
 
+    /// That one is elsewhere: a proxy has said where.
+    pub fn come_from(&mut self, id: SlotId, ip: IpAddr) {
+        if let Some(member) = self.get_mut(id) {
+            member.ip = Some(ip.to_canonical());
+        }
+    }
+
     /// The engine whose worker we are, to whom we connect: `request` asks for an upgrade.
     pub(in crate::broker) fn enter_link(&mut self, request: Vec<u8>, now: Instant) -> SlotId {
         let id = self

@@ -248,7 +248,7 @@ impl Broker {
                 leaves,
                 more,
             } => self.settle_leaves(worker, leaves, more),
-            ToEngine::Settings(settings) => self.take_settings(&settings),
+            ToEngine::Settings(settings) => self.take_settings(settings),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Settings that were read again while the broker serves.
 
+use std::sync::Arc;
+
 use crate::collections::PersistentSet;
 use crate::mesh::NewSettings;
 
@@ -7,7 +9,7 @@ use super::{Broker, Effect};
 
 impl Broker {
     /// From here on these hold, for whatever begins now. What is under way keeps the time that it has.
-    pub(super) fn take_settings(&mut self, settings: &NewSettings) {
+    pub(super) fn take_settings(&mut self, settings: Arc<NewSettings>) {
         self.triggers.set_limits(&settings.limits);
         self.limits = settings.limits.clone();
         self.auth.timeout = settings.auth_timeout;
@@ -15,8 +17,7 @@ impl Broker {
         self.refuses_failed_joins = settings.refuses_failed_joins;
         self.join_required = names(settings.join_required.iter().cloned());
         self.hooks.change(); // workers hear which joins they may not decide themselves
-        let origins = settings.worker_origins.clone();
-        self.effects.push(Effect::Origins(origins));
+        self.effects.push(Effect::Settings(settings)); // the shell has some of them
     }
 }
 

@@ -1,5 +1,5 @@
-//! `print completions SHELL` and `print man [COMMAND]`: what packages ship, made of the command line
-//! itself.
+//! `print`: files that a host needs, as they stand in `src/assets`; and what packages ship, made of the
+//! command line itself.
 
 use std::process::ExitCode;
 
@@ -7,11 +7,30 @@ use anyhow::bail;
 use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
+use iii_stream::cli::Print;
 
 use super::output::say;
 
+/// Prints it.
+pub(crate) fn print(what: Print, command: Command) -> anyhow::Result<ExitCode> {
+    let text = match what {
+        Print::Completions { shell } => return completions(shell, command),
+        Print::Man { command: of } => return man(of.as_deref(), command),
+        Print::Systemd => include_str!("../assets/iii-stream.service"),
+        Print::Docker => include_str!("../assets/Dockerfile"),
+        Print::Compose => include_str!("../assets/compose.yaml"),
+        Print::Nginx => include_str!("../assets/nginx.conf"),
+        Print::Caddy => include_str!("../assets/Caddyfile"),
+        Print::Haproxy => include_str!("../assets/haproxy.cfg"),
+        Print::Config => include_str!("../assets/config.yaml"),
+        Print::Sysctl => include_str!("../assets/sysctl.conf"),
+    };
+    say(text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// For a shell to read.
-pub(crate) fn completions(shell: Shell, mut command: Command) -> anyhow::Result<ExitCode> {
+fn completions(shell: Shell, mut command: Command) -> anyhow::Result<ExitCode> {
     let mut out = Vec::new();
     let name = command.get_name().to_owned();
     clap_complete::generate(shell, &mut command, name, &mut out);
@@ -20,7 +39,7 @@ pub(crate) fn completions(shell: Shell, mut command: Command) -> anyhow::Result<
 }
 
 /// The page of the program, or of one of its commands.
-pub(crate) fn man(of: Option<&str>, mut command: Command) -> anyhow::Result<ExitCode> {
+fn man(of: Option<&str>, mut command: Command) -> anyhow::Result<ExitCode> {
     command.build();
     let command = match of {
         None => command,

@@ -10,9 +10,10 @@ use serde_json::Value as Json;
 use super::{Config, Limits, Reading, Setting};
 
 /// What holds from the next look at it on.
-const LIVE: [&str; 7] = [
+const LIVE: [&str; 8] = [
     "allowed_origins",
     "worker_origins",
+    "trusted_proxies",
     "auth_failure",
     "auth_timeout_ms",
     "join_required",
@@ -108,6 +109,7 @@ fn live_part(old: &Config, new: &Config) -> Config {
     let mut config = old.clone();
     config.allowed_origins.clone_from(&new.allowed_origins);
     config.worker_origins.clone_from(&new.worker_origins);
+    config.trusted_proxies.clone_from(&new.trusted_proxies);
     config.auth.failure = new.auth.failure;
     config.auth.timeout_ms = new.auth.timeout_ms;
     config.join_required.clone_from(&new.join_required);

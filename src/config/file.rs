@@ -986,7 +986,7 @@ workers:
             ),
             (
                 "admin: none",
-                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins, worker_origins, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, log, redis or limits",
+                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins, worker_origins, trusted_proxies, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, log, redis or limits",
             ),
             ("limits: 5", "limits: 5 is an integer, expected a mapping"),
             (

@@ -65,7 +65,7 @@ const HOMES: [(&str, &[&str]); 8] = [
 ];
 
 /// What stands under `server`.
-pub const KEYS_OF_SERVER: [&str; 19] = [
+pub const KEYS_OF_SERVER: [&str; 20] = [
     "engine",
     "threads",
     "pin",
@@ -76,6 +76,7 @@ pub const KEYS_OF_SERVER: [&str; 19] = [
     "join_failure",
     "allowed_origins",
     "worker_origins",
+    "trusted_proxies",
     "tls",
     "worker_tls",
     "acme_webroot",

@@ -56,6 +56,7 @@ pub use store::{Factor, FileStore, Fsync, StoreConfig};
 pub use tls::{Acme, MinVersion, TlsFiles};
 
 use crate::protocol::origin::OriginRule;
+use crate::protocol::proxied::Proxies;
 use crate::protocol::rbac::Filter;
 
 const KIB: usize = 1024;
@@ -169,6 +170,8 @@ pub struct Config {
     pub allowed_origins: Vec<OriginRule>,
     /// The same for SDK workers, on a listener without rules. Empty: loopback hosts only.
     pub worker_origins: Vec<OriginRule>,
+    /// Whose word counts on where a client is.
+    pub trusted_proxies: Proxies,
     /// Under what TLS subscribers connect. None: none.
     pub tls: Option<TlsFiles>,
     /// The same for SDK workers, on all their listeners.
@@ -213,6 +216,7 @@ impl Default for Config {
             known_as: KnownAs::default(),
             auth: Auth::default(),
             allowed_origins: Vec::new(),
+            trusted_proxies: Proxies::default(),
             worker_origins: Vec::new(),
             tls: None,
             worker_tls: None,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use crate::protocol::origin::OriginRule;
+use crate::protocol::proxied::{Network, Proxies};
 
 use super::address::origin_rule;
 use super::engine::{self, FileKind, Said};
@@ -53,6 +54,7 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     );
     let worker_origins = &mut config.worker_origins;
     origins(&mut server, "worker_origins", worker_origins, "loopback");
+    trusted_proxies(&mut server, config);
     config.tls = tls::read(&mut server, "tls");
     config.worker_tls = tls::read(&mut server, "worker_tls");
     config.acme = tls::acme(&mut server, &config.stream);
@@ -221,6 +223,28 @@ fn origins(
         _ => server.show(key, default.into()),
     }
     *target = origins;
+}
+
+/// A list of addresses and networks.
+fn trusted_proxies(server: &mut Section<'_, '_>, config: &mut Config) {
+    let expected = "a list of addresses and networks, as 127.0.0.1 or 10.0.0.0/8";
+    let proxies = server.items("trusted_proxies", expected, |report, path, node| {
+        let checked = match &node.value {
+            Value::Text(text) => {
+                let network = text.parse::<Network>();
+                network.map_err(|what| format!("{text:?}: {what}"))
+            }
+            _ => Err(mismatch(node, "an address or a network, as 10.0.0.0/8")),
+        };
+        checked
+            .map_err(|what| report.fault(node.span.start, &path, what))
+            .ok()
+    });
+    if let Some(proxies) = proxies {
+        let shown: Vec<String> = proxies.iter().map(Network::to_string).collect();
+        server.show("trusted_proxies", shown.into());
+        config.trusted_proxies = Proxies(proxies);
+    }
 }
 
 /// None: it is at fault, and the report says so.

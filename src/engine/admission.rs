@@ -25,6 +25,7 @@ impl Engine {
             return;
         };
         let rules = self.broker.listeners.rules_of(peer.listener).cloned();
+        self.find_client(id, head);
         let origin = upgrade.origin.as_deref();
         if rules.is_none() && !self.may_connect_from(origin) {
             return self.refuse_page(id, origin.unwrap_or_default());
@@ -53,6 +54,20 @@ impl Engine {
                     self.open(id, is_telemetry, access, early);
                 }
             },
+        }
+    }
+
+    /// Tells the broker where the client is, if it comes through a proxy whose word counts.
+    fn find_client(&mut self, id: SlotId, head: &[u8]) {
+        let Some(peer) = self.peers.get(id) else {
+            return;
+        };
+        if let Some(address) = peer.socket.peer() {
+            let seen = peer.phase.client().unwrap_or(address);
+            let client = self.proxies.client(head, seen);
+            if client != address {
+                self.broker.members.come_from(id, client.ip());
+            }
         }
     }
 

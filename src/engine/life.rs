@@ -53,6 +53,11 @@ impl Sockets for Engine {
         }
     }
 
+    fn is_proxy(&mut self, id: SlotId) -> bool {
+        let peer = self.peers.get(id).and_then(|peer| peer.socket.peer());
+        peer.is_some_and(|peer| self.proxies.trust(peer.ip()))
+    }
+
     fn on_head_part(&mut self, id: SlotId) {
         self.peers.count(id);
         self.end_oldest_waiting();

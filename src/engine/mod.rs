@@ -24,6 +24,7 @@ use crate::life::{Schedule, Sockets as _};
 use crate::mesh::{EnginePorts, engine_thread};
 use crate::net::{self, Ready};
 use crate::protocol::origin::OriginRule;
+use crate::protocol::proxied::Proxies;
 use crate::time::{Now, TurnClock, sleep_until};
 
 pub use crate::broker::{Auth, Rules, Settings};
@@ -51,6 +52,8 @@ pub struct Parts {
     pub attach: Option<Attach>,
     /// Web pages of elsewhere that may connect where there are no rules.
     pub origins: Vec<OriginRule>,
+    /// Whose word counts on where a client is.
+    pub proxies: Proxies,
     /// Its mailbox, and its ways to the workers.
     pub ports: EnginePorts,
     /// What the settings say of the broker.
@@ -65,6 +68,8 @@ pub struct Engine {
     listeners: Listeners,
     /// Web pages of elsewhere that may connect where there are no rules.
     origins: Vec<OriginRule>,
+    /// Whose word counts on where a client is.
+    proxies: Proxies,
     drain: Duration,
     buffer: Vec<u8>,
     broker: Broker,
@@ -103,6 +108,7 @@ impl Engine {
             poll: parts.poll,
             listeners,
             origins: parts.origins,
+            proxies: parts.proxies,
             drain: parts.drain,
             buffer: vec![0; READ_BUFFER_BYTES],
             broker,
@@ -210,7 +216,10 @@ impl Engine {
                     Effect::Close(id, last) => self.close_with(id, last),
                     Effect::End(id) => self.end(id),
                     Effect::Admit(id, access) => self.admit(id, access),
-                    Effect::Origins(origins) => self.origins = origins,
+                    Effect::Settings(settings) => {
+                        self.origins.clone_from(&settings.worker_origins);
+                        self.proxies.clone_from(&settings.trusted_proxies);
+                    }
                 }
             }
             for id in self.broker.effects.take_freed() {

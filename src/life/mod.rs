@@ -13,13 +13,14 @@ mod phase;
 mod turn;
 mod words;
 
-pub use phase::{Head, Phase};
+pub use phase::{Head, Phase, Proxied};
 pub use turn::{Schedule, Turn};
 pub use words::Because;
 
 use crate::id::SlotId;
 use crate::protocol::connection::{ConnectionError, Event, Flow, Payload, Sender, pong_frame};
 use crate::protocol::handshake::{self, Port, Refusal, Upgrade};
+use crate::protocol::proxied::Beginning;
 use crate::reading::Received;
 use crate::time::{LINGER, Now};
 
@@ -66,6 +67,8 @@ pub trait Sockets {
     /// Whose frames come from it, and how long a message may be.
     fn message_limit(&mut self, id: SlotId) -> (Sender, usize);
 
+    /// Whether a line of the PROXY protocol from it counts.
+    fn is_proxy(&mut self, id: SlotId) -> bool;
     /// More of the head has come, and it is not whole.
     fn on_head_part(&mut self, id: SlotId);
     /// The head is refused; the answer follows.
@@ -161,6 +164,9 @@ pub trait Sockets {
     /// A part of the request.
     fn received_head(&mut self, id: SlotId, input: &mut [u8]) {
         let limit = self.head_bytes_max();
+        let Some(input) = self.behind_proxy_line(id, input) else {
+            return;
+        };
         let Some(Life { phase, .. }) = self.life(id) else {
             return;
         };
@@ -191,6 +197,54 @@ pub trait Sockets {
                 let bytes = if in_pieces { &mut kept } else { input };
                 let (head, early) = bytes.split_at_mut(upgrade.consumed);
                 self.on_upgrade(id, upgrade, head, early);
+            }
+        }
+    }
+
+    /// What of these bytes is the request's: a proxy's line before it is read here, if it counts. `None`:
+    /// nothing of it has come.
+    fn behind_proxy_line<'a>(&mut self, id: SlotId, input: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        let is_over = |phase: &Phase<Self::Waits>| match phase {
+            Phase::Head(head) => head.proxied != Proxied::Unknown,
+            _ => true,
+        };
+        if is_over(self.life(id)?.phase) {
+            return Some(input);
+        }
+        let is_proxy = self.is_proxy(id);
+        let Phase::Head(head) = self.life(id)?.phase else {
+            return None;
+        };
+        if !is_proxy {
+            head.proxied = Proxied::Over(None);
+            return Some(input);
+        }
+        let before = head.bytes.len();
+        let beginning = match before {
+            0 => Beginning::of(input),
+            _ => {
+                head.bytes.extend_from_slice(input);
+                Beginning::of(&head.bytes)
+            }
+        };
+        match beginning {
+            Beginning::Incomplete => {
+                if before == 0 {
+                    head.bytes.extend_from_slice(input);
+                }
+                self.on_head_part(id);
+                None
+            }
+            Beginning::Proxied { len, client } => {
+                head.proxied = Proxied::Over(client);
+                head.bytes.clear();
+                Some(&mut input[len - before..])
+            }
+            Beginning::Other | Beginning::Broken => {
+                // As a request a broken line is refused.
+                head.proxied = Proxied::Over(None);
+                head.bytes.truncate(before);
+                Some(input)
             }
         }
     }
@@ -278,6 +332,7 @@ mod tests {
         schedule: Schedule,
         socket: (),
         is_held: bool,
+        is_proxy: bool,
         heard: Vec<String>,
         last: Vec<u8>,
     }
@@ -313,6 +368,9 @@ mod tests {
         }
         fn message_limit(&mut self, _: SlotId) -> (Sender, usize) {
             (Sender::Client, 10)
+        }
+        fn is_proxy(&mut self, _: SlotId) -> bool {
+            self.is_proxy
         }
         fn on_head_part(&mut self, _: SlotId) {
             self.heard.push("a part".to_owned());
@@ -368,6 +426,36 @@ mod tests {
             one.received(ID, &mut HEAD[..cut].to_vec());
             one.received(ID, &mut rest);
             assert_eq!(one.heard.last().unwrap(), "behind", "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_proxys_line_before_the_request_counts_where_it_may_wherever_it_is_cut() {
+        let line = b"PROXY TCP4 203.0.113.9 10.0.0.1 4711 3112\r\n";
+        let whole = [line, HEAD, &text("behind")].concat();
+        for cut in 0..line.len() + HEAD.len() {
+            let mut one = One {
+                is_proxy: true,
+                ..One::default()
+            };
+            one.received(ID, &mut whole[..cut].to_vec());
+            if cut >= line.len() {
+                let client = one.phase.client().map(|client| client.to_string());
+                assert_eq!(client.as_deref(), Some("203.0.113.9:4711"), "{cut}");
+            }
+            one.received(ID, &mut whole[cut..].to_vec());
+            assert_eq!(one.heard.last().unwrap(), "behind", "{cut}");
+        }
+        // A second one, one that is broken, and one from nobody who may: no request.
+        let twice = [line, &whole[..]].concat();
+        let broken = [&b"PROXY TCP4 x\r\n"[..], HEAD].concat();
+        for (is_proxy, mut bytes) in [(true, twice), (true, broken), (false, whole)] {
+            let mut one = One {
+                is_proxy,
+                ..One::default()
+            };
+            one.received(ID, &mut bytes);
+            assert!(one.last.starts_with(b"HTTP/1.1 400 "));
         }
     }
 

@@ -16,6 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::logging::Logging;
+use super::notify::Notify;
 use super::reload::{Outcome, Reload};
 
 /// What the process is asked to do while it serves.
@@ -49,17 +50,33 @@ pub(crate) fn serve(sources: &Sources<'_>, reading: Reading) -> anyhow::Result<E
     let is_first = Arc::clone(&serves);
     let by_signal = tell.clone();
     std::thread::spawn(move || hear_signals(signals, &is_first, &by_signal));
+    let (notify, read) = (Notify::of_environment(), Arc::default());
+    let is_over = Arc::new(AtomicBool::new(false));
+    notify.extend(&read, &is_over);
     let options = Options {
         serves,
+        read,
         ..Options::default()
     };
     let mut server = Server::start(config, options)?;
+    is_over.store(true, Ordering::Release);
+    let status = format!("serves subscribers on {}", server.stream_address());
+    notify.is_ready(&status);
+    notify.watch(server.shared());
     open_control(&server, tell);
-    let signal = serve_on(&told, &mut server, Reload::new(sources, logging, reading))?;
+    let mut reload = Reload::new(sources, logging, reading);
+    let signal = serve_on(&told, || {
+        notify.reloads();
+        let outcome = reload.reload(&mut server);
+        notify.is_ready(&status);
+        outcome
+    })?;
     drop(told);
+    let sockets = counted(server.sockets_len(), "socket");
+    notify.stops(&format!("closes {sockets}"));
     tracing::info!(
         "{signal}: closing {} within {:?}, calls under way have {:?}; a second signal ends at once",
-        counted(server.sockets_len(), "socket"),
+        sockets,
         server.drain_for(),
         server.drain_time()
     );
@@ -72,14 +89,13 @@ pub(crate) fn serve(sources: &Sources<'_>, reading: Reading) -> anyhow::Result<E
 /// Does what is asked until it is to end: the signal.
 fn serve_on(
     told: &Receiver<Asked>,
-    server: &mut Server,
-    mut reload: Reload<'_>,
+    mut reload: impl FnMut() -> Outcome,
 ) -> anyhow::Result<&'static str> {
     loop {
         match told.recv().context("nobody listens for signals")? {
             Asked::End(signal) => return Ok(signal),
             Asked::Reload(asks) => {
-                let outcome = reload.reload(server);
+                let outcome = reload();
                 if let Some(asks) = asks {
                     // Who asked may have gone.
                     let _ = asks.try_send(outcome);

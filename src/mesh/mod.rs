@@ -409,6 +409,14 @@ impl Shared {
         self.wake_all();
     }
 
+    /// How many turns each thread has made: the workers by their index, then the engine, then the store if it
+    /// has a thread.
+    pub fn turns(&self) -> Vec<u64> {
+        let workers = self.workers.iter().map(|worker| worker.loop_turns.len());
+        let others = [self.engine.loop_turns.len(), self.store.loop_turns.len()];
+        workers.chain(others).take(self.wakes.len()).collect()
+    }
+
     /// Why nobody new should be sent here, if so: load balancers ask. `now_ms`: since 1970.
     pub fn not_ready(&self, now_ms: u64) -> Option<NotReady> {
         let refuses = |worker: &WorkerMetrics| {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::Limits;
 use crate::protocol::origin::OriginRule;
+use crate::protocol::proxied::Proxies;
 use crate::shard::ValueLimits;
 
 use super::{Outbox, ToEngine, ToStore, ToWorker, WorkerPorts, store_thread};
@@ -20,6 +21,8 @@ pub struct NewSettings {
     pub allowed_origins: Vec<OriginRule>,
     /// Web pages of elsewhere that may open a worker port without rules.
     pub worker_origins: Vec<OriginRule>,
+    /// Whose word counts on where a client is.
+    pub trusted_proxies: Proxies,
     /// How long an answer of the auth function is awaited.
     pub auth_timeout: Duration,
     /// An auth function that is missing, fails or refuses lets everybody in.

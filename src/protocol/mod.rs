@@ -28,5 +28,6 @@ pub mod listing;
 pub mod logs;
 pub mod message;
 pub mod origin;
+pub mod proxied;
 pub mod rbac;
 pub mod trigger;

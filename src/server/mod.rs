@@ -15,7 +15,7 @@ mod values;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -55,6 +55,8 @@ pub struct Options {
     pub steered: bool,
     /// An engine that is attached to is pinged so often.
     pub ping_every: Option<Duration>,
+    /// Counts what has been read of the values that were kept.
+    pub read: Arc<AtomicU64>,
     /// Set before the first thread serves anybody: from then on only [`Server::drain`] may end it.
     pub serves: Arc<AtomicBool>,
 }
@@ -122,7 +124,7 @@ pub struct Server {
 
 impl Server {
     /// Opens the ports and starts all threads. When it returns, clients are served.
-    pub fn start(config: &Config, options: Options) -> Result<Server, StartError> {
+    pub fn start(config: &Config, mut options: Options) -> Result<Server, StartError> {
         let cores = Cores::of(config)?;
         let workers = cores.workers;
         let owners = match (workers as u16, options.steered) {
@@ -131,7 +133,7 @@ impl Server {
         };
         let certificates = Certificates::load(config)?;
         let mut store_poll = Poll::new()?;
-        let values = Values::open(config, owners, workers, options.store, &mut store_poll)?;
+        let values = Values::open(config, owners, workers, &mut options, &mut store_poll)?;
         let stream = listeners::stream(config, workers)?;
         let attach = attach_of(config, options.ping_every)?;
         let sdk_workers = listeners::workers(config, &certificates)?;
@@ -162,6 +164,7 @@ impl Server {
             listeners: sdk_workers,
             attach,
             origins: config.worker_origins.clone(),
+            proxies: config.trusted_proxies.clone(),
             ports: engine_ports,
             settings: engine_settings_of(config, limits.clone()),
             drain,
@@ -177,6 +180,7 @@ impl Server {
             shard,
             auth: subscribers_auth_of(config),
             allowed_origins: config.allowed_origins.clone(),
+            proxies: config.trusted_proxies.clone(),
             limits: limits.clone(),
             drain,
             drained: drained_sender.clone(),

@@ -19,6 +19,7 @@ impl Server {
             limits: self.files.fit(&config.limits),
             allowed_origins: config.allowed_origins.clone(),
             worker_origins: config.worker_origins.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
             auth_timeout: Duration::from_millis(config.auth.timeout_ms),
             auth_lets_in: config.auth.failure == AuthFailure::Allow,
             join_required: config.join_required.clone(),

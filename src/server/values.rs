@@ -1,5 +1,6 @@
 //! What keeps the values, opened before anybody is served, and the shards with what it has kept.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use mio::Poll;
@@ -12,7 +13,7 @@ use crate::shard::{Decides, Shard, Store};
 use crate::store::files::Files;
 use crate::store::redis::Redis;
 
-use super::StartError;
+use super::{Options, StartError};
 
 pub(super) struct Values {
     /// One for each worker.
@@ -24,14 +25,15 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// `given` is in place of the configured store. The poll is for its thread.
+    /// A store of the options is in place of the configured one. The poll is for its thread.
     pub(super) fn open(
         config: &Config,
         owners: Owners,
         workers: usize,
-        given: Option<Box<dyn Store>>,
+        options: &mut Options,
         poll: &mut Poll,
     ) -> Result<Values, StartError> {
+        let given = options.store.take();
         let decides = match (&given, &config.store) {
             (Some(store), _) => store.decides(),
             (None, StoreConfig::Redis(_)) => Decides::Shared,
@@ -46,7 +48,7 @@ impl Values {
         };
         match &config.store {
             StoreConfig::Files(settings) if values.store.is_none() => {
-                values.read_files(settings, owners)?;
+                values.read_files(settings, owners, &options.read)?;
             }
             StoreConfig::Redis(settings) if values.store.is_none() => {
                 let redis = Redis::start(settings, limits, config.limits.name_bytes, poll)?;
@@ -58,12 +60,18 @@ impl Values {
         Ok(values)
     }
 
-    fn read_files(&mut self, settings: &FileStore, owners: Owners) -> Result<(), StartError> {
+    fn read_files(
+        &mut self,
+        settings: &FileStore,
+        owners: Owners,
+        read: &AtomicU64,
+    ) -> Result<(), StartError> {
         let began = Instant::now();
         let shards = &mut self.shards;
         let mut records = 0_u64;
         let started = Files::start(settings, shards.len(), &mut |restored| {
             records += 1;
+            read.store(records, Ordering::Relaxed);
             let owner = owners.owner_of(restored.key());
             shards[owner.index()].restore(restored);
         })?;

@@ -40,6 +40,7 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
         // A neighbour that is full wakes this thread; until then mailbox and sockets wait as well.
         if has_backlog(&ports) {
             rest = None;
+            ports.shared.store.loop_turns.note(turn.elapsed());
             continue;
         }
         serve_turn(&mut *store, &mut ports);

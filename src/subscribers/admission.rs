@@ -3,6 +3,8 @@
 //! May not ask the function nor judge what it said: the engine thread does. Headers, query and context
 //! are never logged: they hold tokens.
 
+use core::net::SocketAddr; // an address is data
+
 use crate::id::SlotId;
 use crate::life::Sockets as _;
 use crate::mesh::{AuthFunction, AuthRequest, AuthVerdict, ToEngine};
@@ -67,6 +69,7 @@ pub(super) enum Failure {
 impl<S: Socket> Subscribers<S> {
     /// What becomes of an upgrade whose head is in order.
     pub(super) fn admit(&mut self, id: SlotId, head: &[u8], origin: Option<&str>) -> Admission {
+        self.find_client(id, head);
         if !self.is_from_allowed_page(origin) {
             self.metrics().origins_refused.increment();
             self.note_limit(id, Limit::Page, || {
@@ -97,26 +100,49 @@ impl<S: Socket> Subscribers<S> {
         let Some(auth) = &self.auth else {
             return Admission::Open;
         };
-        let peer = self
-            .connections
-            .get_mut(id)
-            .and_then(|connection| connection.socket.peer());
-        let Some(peer) = peer else {
+        let admits_failures = auth.admits_failures;
+        let Some(client) = self.client(id) else {
             return Admission::Gone;
         };
         let request = ToEngine::Auth(AuthRequest {
             worker: self.ports.id,
             connection: id,
-            input: subscriber_payload(head, peer).into(),
+            input: subscriber_payload(head, client).into(),
         });
         if self.ports.to_engine.try_send(request).is_ok() {
             return Admission::Asked;
         }
-        if auth.admits_failures {
+        if admits_failures {
             return Admission::Open;
         }
         self.note_failure(id, Failure::Unasked);
         Admission::Refused(Refusal::AuthUnavailable)
+    }
+
+    /// Keeps where the client is, if it comes through a proxy whose word counts.
+    fn find_client(&mut self, id: SlotId, head: &[u8]) {
+        if self.proxies.0.is_empty() {
+            return;
+        }
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let Some(peer) = connection.socket.peer() else {
+            return;
+        };
+        let seen = connection.phase.client().unwrap_or(peer);
+        let client = self.proxies.client(head, seen);
+        if client != peer {
+            self.proxied.insert(id, client);
+        }
+    }
+
+    /// Where the client is; `None`: it is gone.
+    pub(super) fn client(&mut self, id: SlotId) -> Option<SocketAddr> {
+        if let Some(client) = self.proxied.get(&id) {
+            return Some(*client);
+        }
+        self.connections.get_mut(id)?.socket.peer()
     }
 
     /// Counts the socket among those of its address, if that is bounded and there is room for one more.
@@ -125,11 +151,10 @@ impl<S: Socket> Subscribers<S> {
         if most == 0 {
             return true;
         }
-        let socket = self.socket(id);
-        let Some(peer) = socket.and_then(|socket| socket.peer()) else {
+        let Some(client) = self.client(id) else {
             return true; // it is gone, which shows soon
         };
-        let counted = self.ports.shared.addresses.count(peer.ip(), most);
+        let counted = self.ports.shared.addresses.count(client.ip(), most);
         self.addresses.extend(counted.map(|counted| (id, counted)));
         counted.is_some()
     }

@@ -108,6 +108,7 @@ impl<S: Socket> Subscribers<S> {
             return;
         };
         self.blocked.remove(&id);
+        self.proxied.remove(&id);
         let shared = &self.ports.shared;
         if let Some(counted) = self.addresses.remove(&id) {
             shared.addresses.uncount(counted);

@@ -50,6 +50,14 @@ impl<S: Socket> Sockets for Subscribers<S> {
         (Sender::Client, self.limits.message_bytes)
     }
 
+    fn is_proxy(&mut self, id: SlotId) -> bool {
+        if self.proxies.0.is_empty() {
+            return false;
+        }
+        let peer = self.socket(id).and_then(|socket| socket.peer());
+        peer.is_some_and(|peer| self.proxies.trust(peer.ip()))
+    }
+
     fn on_head_part(&mut self, id: SlotId) {
         self.recount_head(id);
     }

@@ -34,6 +34,7 @@ use crate::life::Schedule;
 use crate::mesh::{ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
 use crate::metrics::{Closed, WorkerMetrics};
 use crate::protocol::origin::OriginRule;
+use crate::protocol::proxied::Proxies;
 use crate::shard::hooks::Hooks;
 use crate::shard::{Answer, Ask, Command, Delivered, Effects, Learned, Request, Shard, Verdict};
 use crate::time::{ClockReading, Now};
@@ -66,6 +67,8 @@ pub struct Parts {
     pub auth: Option<Auth>,
     /// Web pages from which subscribers may connect; empty: all.
     pub allowed_origins: Vec<OriginRule>,
+    /// Whose word counts on where a client is.
+    pub proxies: Proxies,
     /// The limits that hold here.
     pub limits: Limits,
     /// What may wait.
@@ -121,6 +124,9 @@ pub struct Subscribers<S> {
     connections: Connections<S>,
     auth: Option<Auth>,
     allowed_origins: Vec<OriginRule>,
+    proxies: Proxies,
+    /// Where those are that have come through a proxy.
+    proxied: HashMap<SlotId, SocketAddr>,
     limits: Limits,
     bounds: Bounds,
     name: Box<dyn FnMut() -> Box<str> + Send>,
@@ -178,6 +184,8 @@ impl<S: Socket> Subscribers<S> {
             connections: Connections::default(),
             auth: parts.auth,
             allowed_origins: parts.allowed_origins,
+            proxies: parts.proxies,
+            proxied: HashMap::new(),
             limits: parts.limits,
             bounds: parts.bounds,
             name: parts.name,

@@ -186,8 +186,7 @@ impl<S: Socket> Subscribers<S> {
     }
 
     fn whom(&mut self, id: SlotId) -> Whom {
-        let connection = self.connections.get_mut(id);
-        let peer = connection.and_then(|connection| connection.socket.peer());
+        let peer = self.client(id);
         Whom { id, peer }
     }
 

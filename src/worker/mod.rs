@@ -24,6 +24,7 @@ use crate::mesh::{Shared, ToOwner, ToWorker, WorkerPorts};
 use crate::net::tls::{MaybeTls, Offer, Offered};
 use crate::net::{self, Listener, Ready, listener_token};
 use crate::protocol::origin::OriginRule;
+use crate::protocol::proxied::Proxies;
 use crate::shard::{Shard, Store};
 use crate::subscribers::{self, Bounds, COMMAND_COST, Subscribers};
 use crate::time::{Now, TurnClock, sleep_until};
@@ -63,6 +64,8 @@ pub struct Parts {
     pub auth: Option<Auth>,
     /// Web pages from which subscribers may connect; empty: all.
     pub allowed_origins: Vec<OriginRule>,
+    /// Whose word counts on where a client is.
+    pub proxies: Proxies,
     /// The limits that hold here.
     pub limits: Limits,
     /// How long closes are spread at the end of the process.
@@ -111,6 +114,7 @@ impl Worker {
                 shard: parts.shard,
                 auth: parts.auth,
                 allowed_origins: parts.allowed_origins,
+                proxies: parts.proxies,
                 limits: parts.limits,
                 bounds: Bounds::default(),
                 name: Box::new(|| Uuid::new_v4().to_string().into()),

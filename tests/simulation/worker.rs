@@ -78,6 +78,7 @@ impl Worker {
                 shard,
                 auth: settings.auth.clone(),
                 allowed_origins: Vec::new(),
+                proxies: iii_stream::protocol::proxied::Proxies::default(),
                 limits: settings.limits.clone(),
                 bounds: settings.bounds,
                 name: Box::new(move || format!("{}.path", name.load(Ordering::Relaxed)).into()),

@@ -15,6 +15,7 @@ use iii_stream::mesh::{
 };
 use iii_stream::net::{WAKE, wake_up};
 use iii_stream::protocol::origin::OriginRule;
+use iii_stream::protocol::proxied::Proxies;
 use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{Command, Shard, Store as _, ValueLimits};
 use iii_stream::store::Memory;
@@ -77,6 +78,7 @@ impl LoneWorker {
             shard: Shard::new(WorkerId(0), Memory.decides(), values),
             auth: settings.auth,
             allowed_origins: settings.allowed_origins,
+            proxies: Proxies::default(),
             limits,
             drain: Duration::from_millis(50),
             drained: drained_sender,
