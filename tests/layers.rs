@@ -94,6 +94,9 @@ fn sources_in(folder: &str) -> Vec<Source> {
                 directories.push(path);
                 continue;
             }
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue; // a text that is compiled in
+            }
             let inside = path.strip_prefix(&root).unwrap();
             let first = inside.components().next().unwrap().as_os_str();
             let module = first.to_str().unwrap().trim_end_matches(".rs").to_owned();

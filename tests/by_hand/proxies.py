@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""Runs the printed recipes of nginx, Caddy and HAProxy in front of a server, and looks at what goes through.
+
+    tests/by_hand/proxies.py target/release/iii-stream [--idle SECONDS]
+
+Needs Debian's nginx, caddy and haproxy; those that are not there are left out, and that is said. Everything
+is on loopback, on ports of its own. Exit code 1: something did not go through as the recipe says.
+"""
+import argparse
+import base64
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+STREAM, WORKER = 23112, 23134
+CLIENT = "127.0.0.5"  # none of the trusted proxies
+FAULTS = []
+
+
+def check(what, is_so, seen=""):
+    print(f"{'ok' if is_so else 'FAULT'}: {what}" + (f" ({seen})" if not is_so else ""), flush=True)
+    if not is_so:
+        FAULTS.append(what)
+
+
+class Socket:
+    """A WebSocket, as far as these checks need one."""
+
+    def __init__(self, port, path="/", headers="", source="127.0.0.1"):
+        self.socket = socket.create_connection(("127.0.0.1", port), 20, (source, 0))
+        key = base64.b64encode(os.urandom(16)).decode()
+        head = (
+            f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{headers}\r\n"
+        )
+        self.socket.sendall(head.encode())
+
+    def answer(self):
+        """The head of the answer."""
+        head = b""
+        while b"\r\n\r\n" not in head:
+            more = self.socket.recv(1)
+            if not more:
+                break
+            head += more
+        return head.decode()
+
+    def send(self, message):
+        payload, mask = json.dumps(message).encode(), b"\1\2\3\4"
+        size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + struct.pack(">H", len(payload))
+        masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+        self.socket.sendall(b"\x81" + size + mask + masked)
+
+    def exactly(self, size):
+        data = b""
+        while len(data) < size:
+            more = self.socket.recv(size - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+
+    def next(self):
+        """The next message; pings are passed over."""
+        while True:
+            first, size = self.exactly(2)
+            if size == 126:
+                (size,) = struct.unpack(">H", self.exactly(2))
+            elif size == 127:
+                (size,) = struct.unpack(">Q", self.exactly(8))
+            payload = self.exactly(size)
+            if first & 0xF == 1:
+                return json.loads(payload)
+            if first & 0xF == 8:
+                raise EOFError
+
+
+def serve_auth(asked):
+    """An SDK worker whose function lets in who has the right token."""
+    worker = Socket(WORKER)
+    worker.socket.settimeout(None)
+    worker.answer()
+    worker.send({"type": "registerfunction", "id": "auth"})
+
+    def run():
+        while True:
+            try:
+                call = worker.next()
+            except (EOFError, OSError):
+                return  # the checks are over
+            if call.get("type") != "invokefunction":
+                continue
+            asked.append(call["data"])
+            told = json.dumps(call["data"])
+            result = {} if "s3cret" in told else {"unauthorized": True}
+            worker.send({"type": "invocationresult", "invocation_id": call["invocation_id"],
+                         "function_id": "auth", "result": result})
+
+    threading.Thread(target=run, daemon=True).start()
+    return worker
+
+
+def looks(name, port, asked):
+    """Gives a socket that has said nothing yet."""
+    lying = "X-Forwarded-For: 198.51.100.66\r\n"
+    for what, path in [("kept", "/stream/s/g/?token=s3cret"), ("stripped", "/rt/stream/s/g/?token=s3cret")]:
+        subscriber = Socket(port, path, lying, CLIENT)
+        answer = subscriber.answer()
+        check(f"{name}: prefix {what}, token by query", " 101 " in answer.split("\r\n")[0], answer)
+        message = subscriber.next()
+        check(f"{name}: prefix {what}, sync", message["event"]["type"] == "sync", message)
+        told = asked[-1]
+        check(f"{name}: path {what}", told["path"] == "/stream/s/g/", told["path"])
+        address = told["addr"].rsplit(":", 1)[0]
+        check(f"{name}: the client's address, and no lie", address == CLIENT, told["addr"])
+    token = "Sec-WebSocket-Protocol: Authorization, s3cret\r\n"
+    root = Socket(port, "/rt/", token, CLIENT)
+    answer = root.answer()
+    check(f"{name}: token by subprotocol", " 101 " in answer.split("\r\n")[0], answer)
+    check(f"{name}: subprotocol comes back", "sec-websocket-protocol:" in answer.lower(), answer)
+    refused = Socket(port, "/rt/", "", CLIENT).answer()
+    check(f"{name}: no token, 401", " 401 " in refused.split("\r\n")[0], refused)
+    elsewhere = Socket(port, "/elsewhere", token, CLIENT).answer()
+    check(f"{name}: elsewhere is not served", " 101 " not in elsewhere.split("\r\n")[0], elsewhere)
+    return root
+
+
+def is_alive(name, root, idle):
+    root.send({"type": "join", "data": {"subscriptionId": "a", "streamName": "s", "groupId": "g"}})
+    try:
+        kind = root.next()["event"]["type"]
+    except (EOFError, OSError) as error:
+        kind = repr(error)
+    check(f"{name}: alive after {idle} s of silence", kind == "sync", kind)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program")
+    parser.add_argument("--idle", type=float, default=40, help="above the 25 s between two pings")
+    arguments = parser.parse_args()
+    program = os.path.abspath(arguments.program)
+    directory = tempfile.mkdtemp(prefix="iii-stream-proxies-")
+    os.chmod(directory, 0o755)
+    printed = lambda what: subprocess.run([program, "print", what], check=True, capture_output=True, text=True).stdout
+    file = lambda name: os.path.join(directory, name)
+
+    def write(name, text):
+        with open(file(name), "w") as out:
+            out.write(text)
+        return file(name)
+
+    write("config.yaml", f"""workers:
+  - name: iii-stream
+    config: {{host: 127.0.0.1, port: {STREAM}, auth_function: auth}}
+    server: {{threads: 1, drain_ms: 100, trusted_proxies: [127.0.0.1]}}
+  - name: iii-worker-manager
+    config: {{host: 127.0.0.1, port: {WORKER}}}
+""")
+    started = []
+
+    def start(name, command):
+        log = open(file(f"{name}.log"), "w")
+        started.append((name, subprocess.Popen(command, cwd=directory, stdout=log, stderr=log)))
+
+    start("server", [program, "-c", "config.yaml"])
+    here = lambda text, port: text.replace("127.0.0.1:3112", f"127.0.0.1:{STREAM}")
+    proxies = []
+    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if nginx:
+        recipe = here(printed("nginx"), 0).replace("listen 80;", "listen 127.0.0.1:23201;")
+        recipe = recipe.replace("/var/log/nginx/", directory + "/")
+        write("nginx.conf", f"daemon off; pid {directory}/nginx.pid; error_log stderr;\n"
+              f"events {{}}\nhttp {{\n{recipe}\n}}\n")
+        start("nginx", [nginx, "-p", directory, "-c", file("nginx.conf")])
+        proxies.append(("nginx", 23201))
+    caddy = shutil.which("caddy")
+    if caddy:
+        recipe = here(printed("caddy"), 0).replace(":80 {", ":23202 {\n\tbind 127.0.0.1")
+        write("Caddyfile", "{\n\tadmin off\n\tauto_https off\n}\n" + recipe)
+        start("caddy", [caddy, "run", "--adapter", "caddyfile", "--config", file("Caddyfile")])
+        proxies.append(("caddy", 23202))
+    haproxy = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+    if haproxy:
+        recipe = here(printed("haproxy"), 0).replace("maxconn 200000", "maxconn 1000")
+        for name, port, more in [("haproxy", 23203, ""), ("haproxy with PROXY v2", 23204, " send-proxy-v2"),
+                                 ("haproxy with PROXY v1", 23205, " send-proxy")]:
+            own = recipe.replace("bind :80", f"bind 127.0.0.1:{port}")
+            own = own.replace(f"127.0.0.1:{STREAM}", f"127.0.0.1:{STREAM}{more}")
+            start(name.replace(" ", "-"), [haproxy, "-db", "-f", write(f"{port}.cfg", own)])
+            proxies.append((name, port))
+    for name, found in [("nginx", nginx), ("caddy", caddy), ("haproxy", haproxy)]:
+        if not found:
+            print(f"left out: {name} is not installed")
+    try:
+        time.sleep(3)
+        asked = []
+        worker = serve_auth(asked)
+        time.sleep(0.5)
+        silent = [(name, looks(name, port, asked)) for name, port in proxies]
+        time.sleep(arguments.idle)
+        for name, root in silent:
+            is_alive(name, root, arguments.idle)
+        worker.socket.close()
+    finally:
+        for _, process in reversed(started):
+            process.terminate()
+        for _, process in started:
+            process.wait()
+        if FAULTS:
+            for name, _ in started:
+                path = file(f"{name}.log")
+                print(f"--- {name}\n{open(path).read()[-2000:]}")
+        shutil.rmtree(directory)
+    sys.exit(1 if FAULTS else 0)
+
+
+main()
