@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 
 use iii_stream::metrics::LoopTurns;
 use iii_stream::server::Server;
-use support::{Client, frame};
+use support::{Client, frame, wire};
 
 const ITEMS: usize = 100_000;
 const GROUPS: usize = 100_000;
 const WATCHERS: usize = 5_000;
 const SOCKETS_WITH_MANY: usize = 20;
 const SUBSCRIPTIONS: usize = 5_000;
+/// How long a room is joined and left in a loop.
+const LOOPING: Duration = Duration::from_secs(3);
 /// Longer than a group keeps the texts of its list.
 const COOLING: Duration = Duration::from_millis(1500);
 const ID: &str = "00000000-0000-4000-8000-000000000001";
@@ -48,6 +50,14 @@ fn main() {
         std::thread::sleep(COOLING);
     }
     steps.end("join and end of it, cold, 3 times");
+
+    // Before, beside a socket that joins and leaves in a loop, and beside one while the room changes.
+    for (loops, changes) in [(false, false), (true, false), (true, true)] {
+        let waits = waits_of_others(&address, &mut caller, loops, changes);
+        steps.end(&format!(
+            "loop: {loops}, changes: {changes}; others' pings took {waits}"
+        ));
+    }
 
     for _ in 0..3 {
         caller.send(&call("stream::list_groups", r#""x":1"#));
@@ -118,6 +128,43 @@ fn main() {
     }
     steps.end("5 updates of it");
     server.drain();
+}
+
+/// How long the answers to another socket's pings take, median and p99.
+fn waits_of_others(address: &str, caller: &mut Client, loops: bool, changes: bool) -> String {
+    let until = Instant::now() + LOOPING;
+    let mut looping = Client::open(address);
+    let looping = std::thread::spawn(move || {
+        let mut rooms = 0;
+        while loops && Instant::now() < until {
+            looping.send(&join("s", "large", None));
+            looping.wait_for(1);
+            looping.send(&leave("s", "large"));
+            rooms += 1;
+        }
+        rooms
+    });
+    let mut other = Client::open(address);
+    let ping = wire::frame(0x89, b"p");
+    let mut took = Vec::new();
+    while Instant::now() < until {
+        if changes {
+            let data = r#""group_id":"large","item_id":"item 7","data":1"#;
+            caller.send(&call("stream::set", data));
+        }
+        let sent = Instant::now();
+        other.stream.write_all(&ping).expect("a live socket");
+        other.wait_for(1);
+        took.push(sent.elapsed());
+        if changes {
+            caller.wait_for(1);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    took.sort_unstable();
+    let at = |percent: usize| took[(took.len() - 1) * percent / 100];
+    let rooms = looping.join().expect("a socket that reads");
+    format!("{:?} and {:?}, {rooms} rooms", at(50), at(99))
 }
 
 fn fill(caller: &mut Client) {

@@ -574,6 +574,12 @@ impl Simulation {
     /// woken, gets a turn, but in the first round.
     fn settle_round(&mut self, is_first: bool) {
         self.pace.is_full = true;
+        // Who has asked for too much is read again after a while.
+        let holds = |worker: &Worker| worker.sleeps() && worker.core.holds_sockets();
+        if !is_first && self.workers.iter().any(holds) {
+            self.elapsed += 100;
+            (0..self.workers.len()).for_each(|worker| self.threads.rouse(worker));
+        }
         if is_first || !self.threads.sleeps(self.threads.engine()) {
             self.turn_of_engine();
         }

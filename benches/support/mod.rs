@@ -11,7 +11,7 @@
 )]
 
 #[path = "../../tests/support/frame.rs"]
-mod wire;
+pub(crate) mod wire;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -23,13 +23,14 @@ pub(crate) use wire::text as frame;
 
 /// A server in this process, one worker, values in memory.
 pub(crate) fn server() -> Server {
-    let config = Config {
+    let mut config = Config {
         stream: Endpoint::new("127.0.0.1", 0),
         worker_listeners: vec![Endpoint::new("127.0.0.1", 0).into()],
         threads: Threads::Count(1),
         drain_ms: 100,
         ..Config::default()
     };
+    config.limits.joins_per_s = 0;
     Server::start(&config, Options::default()).expect("a server")
 }
 

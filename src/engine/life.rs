@@ -3,7 +3,7 @@
 //! May not know what a message says.
 
 use crate::id::SlotId;
-use crate::life::{Because, Life, Schedule, Sockets};
+use crate::life::{Because, Life, Rates, Schedule, Sockets, UNITS_A_MESSAGE};
 use crate::net::tls::MaybeTls;
 use crate::protocol::connection::{ConnectionError, Payload, Sender, close_frame};
 use crate::protocol::handshake::{Port, Refusal, Upgrade};
@@ -39,6 +39,21 @@ impl Sockets for Engine {
     fn is_held(&mut self, id: SlotId) -> bool {
         let peer = self.peers.get(id);
         peer.is_none_or(|peer| peer.is_asked_about()) || self.broker.is_held(id)
+    }
+
+    /// An engine brings about what others ask of it.
+    fn rates(&self, id: SlotId) -> Rates {
+        let limits = &self.broker.limits;
+        match self.peers.get(id).map(|peer| peer.sender()) {
+            Some(Sender::Server) => Rates {
+                messages: 0,
+                bytes: 0,
+            },
+            Some(Sender::Client) | None => Rates {
+                messages: limits.calls_per_s,
+                bytes: limits.worker_read_bytes_per_s,
+            },
+        }
     }
 
     fn head_bytes_max(&self) -> usize {
@@ -86,6 +101,7 @@ impl Sockets for Engine {
     }
 
     fn on_payload(&mut self, id: SlotId, payload: Payload<'_>) {
+        self.charge(id, UNITS_A_MESSAGE - 1);
         self.hear(id, payload);
         self.carry_out();
     }

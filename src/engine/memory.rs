@@ -21,6 +21,8 @@ const GROWS_A_SECOND: usize = 512 << 20;
 /// How often it is measured, at most and at least.
 const SOONEST: Duration = Duration::from_millis(20);
 const LATEST: Duration = Duration::from_secs(1);
+/// What an item takes beside its texts, about: its places in the tables, and what the allocator adds.
+const ITEM_BYTES: usize = 100;
 /// A socket and what belongs to it, about.
 const SOCKET_BYTES: usize = 600;
 /// That there is no memory is said once in that time, however often it comes and goes.
@@ -74,7 +76,7 @@ impl Engine {
             return;
         };
         let shared = &self.broker.ports.shared;
-        let weighed = weighed(&shared.workers) + (shared.sockets_len() * SOCKET_BYTES) as u64;
+        let weighed = weighed(&shared.workers) + shared.sockets_len() * SOCKET_BYTES;
         let held = self.meter.estimate.held(resident, weighed);
         let pressure = shared.memory.set(held, limit);
         if limit > 0 {
@@ -115,8 +117,11 @@ impl Engine {
     }
 }
 
-/// What all workers weigh. Each writes its own sum, which may have wrapped around.
-fn weighed(workers: &[WorkerMetrics]) -> u64 {
-    let each = workers.iter().map(|worker| worker.weighed_bytes.get());
-    each.fold(0, u64::wrapping_add)
+/// What all workers hold, as they have counted it last.
+fn weighed(workers: &[WorkerMetrics]) -> usize {
+    let each = workers.iter().map(|worker| {
+        let bytes = worker.item_bytes.get() + worker.behind_bytes.get();
+        bytes as usize + worker.items.get() as usize * ITEM_BYTES
+    });
+    each.sum()
 }

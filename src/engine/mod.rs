@@ -200,6 +200,7 @@ impl Engine {
         sleep_until([
             self.schedule.handshakes.next_at(),
             self.schedule.closing.next_at(),
+            self.schedule.pacing.next_at(),
             self.listeners.rest_until(),
             self.next_drain_step(),
             self.next_link_step(),

@@ -58,13 +58,14 @@ impl Engine {
     }
 
     fn read_into(&mut self, id: SlotId, buffer: &mut [u8]) -> usize {
+        let most = self.read_bytes_max(id).min(buffer.len());
         let received = match self.reading_of(id) {
             Reading::Kept => {
                 self.serve(id, &mut []);
                 return SOCKET_COST_BYTES;
             }
             Reading::Socket(socket) => {
-                let received = socket.read(buffer);
+                let received = socket.read(&mut buffer[..most]);
                 if socket.wants_write() {
                     self.broker.members.mark(id); // an answer of TLS itself
                 }

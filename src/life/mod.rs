@@ -9,10 +9,12 @@
 //! No socket, poll or clock: bytes are handed in as they stand between the socket, or what lies over it,
 //! and the frames. May not know what a message says.
 
+mod pacing;
 mod phase;
 mod turn;
 mod words;
 
+pub use pacing::{Rates, UNITS_A_MESSAGE};
 pub use phase::{Head, Phase, Proxied};
 pub use turn::{Schedule, Turn};
 pub use words::Because;
@@ -62,6 +64,8 @@ pub trait Sockets {
     fn clocks(&self) -> Now;
     /// Whether the socket is to be left unread for now.
     fn is_held(&mut self, id: SlotId) -> bool;
+    /// How much it may bring about in a second.
+    fn rates(&self, id: SlotId) -> Rates;
     /// How long a head may be.
     fn head_bytes_max(&self) -> usize;
     /// Whose frames come from it, and how long a message may be.
@@ -106,9 +110,30 @@ pub trait Sockets {
         }
     }
 
-    /// Queues the socket to be read in its turn, unless it is held.
+    /// Whether the socket is left unread: it is held, or has brought about all that it may for now.
+    fn must_wait(&mut self, id: SlotId) -> bool {
+        let now = self.clocks().monotonic;
+        self.is_held(id) || self.schedule().pacing.holds(id, now)
+    }
+
+    /// It has brought about so many units: see [`UNITS_A_MESSAGE`].
+    fn charge(&mut self, id: SlotId, units: usize) {
+        let (rates, now) = (self.rates(id), self.clocks().monotonic);
+        self.schedule()
+            .pacing
+            .charge_units(id, units, rates.messages, now);
+    }
+
+    /// How much is to be read of it at once.
+    fn read_bytes_max(&mut self, id: SlotId) -> usize {
+        let (rates, now) = (self.rates(id), self.clocks().monotonic);
+        let pacing = &self.schedule().pacing;
+        pacing.read_bytes_max(id, rates.bytes, now)
+    }
+
+    /// Queues the socket to be read in its turn, unless it has to wait.
     fn queue(&mut self, id: SlotId) {
-        if self.is_held(id) {
+        if self.must_wait(id) {
             return;
         }
         if let Some(Life { phase, turn, .. }) = self.life(id)
@@ -118,7 +143,7 @@ pub trait Sockets {
         }
     }
 
-    /// The next socket to be read, of the first `left` in the queue; one that is held has to wait.
+    /// The next socket to be read, of the first `left` in the queue; one that has to wait comes later.
     fn next_readable(&mut self, left: &mut usize) -> Option<SlotId> {
         while *left > 0
             && let Some(id) = self.schedule().readable.pop_front()
@@ -126,7 +151,7 @@ pub trait Sockets {
             *left -= 1;
             if let Some(life) = self.life(id) {
                 life.turn.is_queued = false;
-                if !self.is_held(id) {
+                if !self.must_wait(id) {
                     return Some(id);
                 }
             }
@@ -148,6 +173,12 @@ pub trait Sockets {
     fn was_read(&mut self, id: SlotId, received: &Received) {
         if let Some(life) = self.life(id) {
             life.turn.unread.was_read(received);
+        }
+        if let Received::Bytes { len, .. } = received {
+            let (rates, now) = (self.rates(id), self.clocks().monotonic);
+            self.schedule()
+                .pacing
+                .charge_bytes(id, *len, rates.bytes, now);
         }
     }
 
@@ -284,13 +315,14 @@ pub trait Sockets {
 
     /// What one frame means for the connection.
     fn on_event(&mut self, id: SlotId, event: Event<'_>) -> Flow {
+        self.charge(id, 1);
         match event {
             Event::Message(payload) => self.on_payload(id, payload),
             Event::Ping(payload) => self.send_pong(id, pong_frame(payload)),
             Event::Pong => {}
             Event::Close(reply) => self.close_with(id, reply.frame()),
         }
-        match self.is_held(id) {
+        match self.must_wait(id) {
             true => Flow::Pause,
             false => Flow::Continue,
         }
@@ -307,9 +339,14 @@ pub trait Sockets {
         self.schedule().closing.push(until, id);
     }
 
-    /// Ends what has had its time: sockets without a head or a word on it, and closing ones.
+    /// Ends what has had its time: sockets without a head or a word on it, and closing ones. Those that
+    /// have waited for long enough are read again.
     fn end_overdue_sockets(&mut self) {
         let now = self.clocks().monotonic;
+        while let Some(id) = self.schedule().pacing.pop_freed(now) {
+            self.queue(id);
+        }
+        self.schedule().pacing.forget_some(now);
         while let Some(id) = self.schedule().handshakes.pop_due(now) {
             self.on_overdue(id);
         }
@@ -362,6 +399,12 @@ mod tests {
         }
         fn is_held(&mut self, _: SlotId) -> bool {
             self.is_held
+        }
+        fn rates(&self, _: SlotId) -> Rates {
+            Rates {
+                messages: 1000,
+                bytes: 1000,
+            }
         }
         fn head_bytes_max(&self) -> usize {
             1000

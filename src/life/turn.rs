@@ -6,6 +6,8 @@ use crate::id::SlotId;
 use crate::reading::Unread;
 use crate::time::Deadlines;
 
+use super::pacing::Pacing;
+
 /// Of one socket.
 #[derive(Debug, Default)]
 pub struct Turn {
@@ -24,6 +26,8 @@ pub struct Schedule {
     pub handshakes: Deadlines<SlotId>,
     /// Closing sockets, in the order in which they are given up.
     pub closing: Deadlines<SlotId>,
+    /// Who has brought about how much.
+    pub pacing: Pacing,
 }
 
 impl Turn {

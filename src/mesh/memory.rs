@@ -86,18 +86,18 @@ fn pressure(held: usize, limit: usize, before: Pressure) -> Pressure {
 /// What the process holds, from what is resident and what is weighed.
 #[derive(Debug, Default)]
 pub struct Estimate {
-    before: Option<(usize, u64)>,
+    before: Option<(usize, usize)>,
     /// What the allocator keeps to give it out again.
     free: usize,
 }
 
 impl Estimate {
-    /// What is held now. `weighed` may have wrapped around: only its changes count.
-    pub fn held(&mut self, resident: usize, weighed: u64) -> usize {
+    /// What is held now. Of `weighed` only the changes count.
+    pub fn held(&mut self, resident: usize, weighed: usize) -> usize {
         let (resident_before, weighed_before) = self.before.unwrap_or((resident, weighed));
         self.before = Some((resident, weighed));
         let grown = resident as i64 - resident_before as i64;
-        let added = weighed.wrapping_sub(weighed_before) as i64;
+        let added = weighed as i64 - weighed_before as i64;
         let used = match grown > 0 && added > 0 {
             // What was added beyond that came out of what is free; what grew beyond it found nothing there.
             true => (grown - added).abs(),
@@ -118,9 +118,8 @@ mod tests {
     #[test]
     fn what_is_freed_and_kept_by_the_allocator_is_room() {
         let mut estimate = Estimate::default();
-        let mut held = |resident: usize, weighed: i64| {
-            estimate.held(resident * MIB, (weighed * MIB as i64) as u64) / MIB
-        };
+        let mut held =
+            |resident: usize, weighed: usize| estimate.held(resident * MIB, weighed * MIB) / MIB;
         assert_eq!(held(20, 0), 20);
         assert_eq!(held(120, 100), 120);
         assert_eq!(held(120, 40), 60, "freed, and kept by the allocator");
@@ -136,9 +135,9 @@ mod tests {
     #[test]
     fn more_than_there_is_is_never_free() {
         let mut estimate = Estimate::default();
-        estimate.held(10, 0);
-        assert_eq!(estimate.held(10, 0_u64.wrapping_sub(1000)), 0);
-        assert_eq!(estimate.held(30, 0_u64.wrapping_sub(1000)), 30);
+        estimate.held(10, 1000);
+        assert_eq!(estimate.held(10, 0), 0);
+        assert_eq!(estimate.held(30, 0), 30);
     }
 
     #[test]

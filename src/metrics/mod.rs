@@ -263,9 +263,6 @@ pub struct WorkerMetrics {
     pub commands_refused: Counter,
     /// Calls refused because there is no memory for what they would add, void ones included.
     pub calls_out_of_memory: Counter,
-    /// What its items and lists take, less what the items took at the start; wrapped around below
-    /// nothing. Its changes count.
-    pub weighed_bytes: Gauge,
     /// Sockets closed with 1013 because they were too far behind.
     pub slow_readers_closed: Counter,
     /// The furthest that a group's time has run ahead of the clock, in ms.

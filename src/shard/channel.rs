@@ -139,7 +139,7 @@ impl Group {
     }
 
     /// Whether subscribers hold the item before that event; `None`: it is not known, or no matter.
-    fn note_event(&mut self, item: &str, event: &HeardEvent, turn: &mut Turn<'_>) -> Option<bool> {
+    fn note_event(&mut self, item: &str, event: &HeardEvent, turn: &Turn<'_>) -> Option<bool> {
         let value = match event {
             HeardEvent::Create(value) | HeardEvent::Update(value) => Some(value),
             HeardEvent::Delete(_) => None,
@@ -152,10 +152,7 @@ impl Group {
             return Some(before.is_some());
         }
         let hash = turn.hash(item);
-        let old = self.items().get(hash, item);
-        let is_held = old.is_some();
-        turn.room
-            .note(old.map(|old| &**old), value.map(|value| &**value));
+        let is_held = self.items().get(hash, item).is_some();
         match value {
             Some(value) => self.items_mut().put(hash, item, Text::clone(value)),
             None => self.items_mut().remove(hash, item),
@@ -288,8 +285,6 @@ impl Group {
     /// They may be very many.
     pub(super) fn forget_items(&mut self, turn: &mut Turn<'_>) {
         let items = self.items_mut().clear();
-        let (len, bytes) = items.weight();
-        turn.room.note_gone(len, bytes);
         if !items.is_empty() {
             turn.walks.rubbish.push(items);
         }
@@ -298,7 +293,6 @@ impl Group {
     pub(super) fn fill(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
         self.forget_items(turn);
         for (name, value) in items {
-            turn.room.note(None, Some(&value));
             self.items_mut().put(turn.hash(&name), &name, value);
         }
         self.forget_sync();

@@ -39,11 +39,6 @@ impl Items {
         Some(&self.slots.get(self.find(hash, name)?)?.value)
     }
 
-    /// How many items there are, and what their values take.
-    pub(super) fn weight(&self) -> (usize, usize) {
-        self.order.weight()
-    }
-
     /// The item's place in the order, which no other item of the group ever has.
     pub(super) fn place(&self, hash: u64, name: &str) -> Option<u64> {
         let item = self.slots.get(self.find(hash, name)?)?;

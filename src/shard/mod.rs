@@ -227,11 +227,6 @@ impl Shard {
         self.room.is_out = is_out;
     }
 
-    /// What the items have come to take since the start; wrapped around below nothing.
-    pub fn kept_bytes(&self) -> u64 {
-        self.room.kept_bytes()
-    }
-
     /// Calls that were refused since this was last asked, because they would add and there is no memory.
     pub fn take_out_of_memory(&mut self) -> u64 {
         self.room.take_refused()
@@ -837,6 +832,49 @@ mod tests {
         let third = sync(&local.ask("g", 100, join(None)));
         assert!(text(&first).ends_with(r#""data":[1]}}"#));
         assert!(text(&third).ends_with(r#""data":[2]}}"#));
+    }
+
+    #[test]
+    fn ten_thousand_joins_of_one_version_encode_the_room_once_and_a_change_encodes_its_part() {
+        let mut local = Local::new(Decides::Owner);
+        for n in 0..300 {
+            let item = format!("item {n}").as_str().into();
+            let data = format!("\"{}\"", "x".repeat(900)).as_str().into();
+            let ask = Ask::Set {
+                item,
+                data,
+                call: None,
+            };
+            let _ = local.ask("g", 1, ask);
+            local.answer(1, Verdict::Accepted);
+        }
+        let join_at = |local: &mut Local, now: u64| {
+            local.shard.begin_turn(now, &mut Effects::default());
+            sync(&local.ask("g", now, join(None)))
+        };
+        // Where the parts of a room stand in memory: who shares them has encoded nothing.
+        let parts = |sync: &SyncFrame| {
+            let pieces = sync.pieces_from(0).filter(|piece| piece.len() > 1000);
+            pieces.map(<[u8]>::as_ptr).collect::<Vec<_>>()
+        };
+        let first = join_at(&mut local, 1000);
+        let len = parts(&first).len();
+        assert!(len > 3, "{len}");
+        for n in 0..10_000 {
+            let sync = join_at(&mut local, 1000 + n / 5);
+            assert_eq!(parts(&sync), parts(&first), "join {n}");
+        }
+        let ask = Ask::Set {
+            item: "item 150".into(),
+            data: "1".into(),
+            call: None,
+        };
+        let _ = local.ask("g", 4000, ask);
+        local.answer(4000, Verdict::Accepted);
+        let second = join_at(&mut local, 4000);
+        let (before, after) = (parts(&first), parts(&second));
+        let same = before.iter().zip(&after).filter(|(a, b)| a == b);
+        assert_eq!(same.count(), len - 1);
     }
 
     #[test]

@@ -127,14 +127,6 @@ impl Order {
         slots.filter_map(|slot| items.get(*slot))
     }
 
-    /// How many items there are, and what their values take.
-    pub(super) fn weight(&self) -> (usize, usize) {
-        let runs = self.runs.iter();
-        runs.fold((0, 0), |(items, bytes), run| {
-            (items + run.slots.len(), bytes + run.bytes)
-        })
-    }
-
     /// The texts of all runs in order.
     pub(super) fn chunks(&mut self, items: &Slots<Item>) -> Vec<Chunk> {
         let text_of =

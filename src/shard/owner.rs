@@ -204,7 +204,6 @@ impl Group {
         self.sync = None;
         turn.out.replies.extend(write.reply);
         let change = (write.old.as_deref(), write.new.as_deref());
-        turn.room.note(change.0, change.1);
         self.tell_change(&write.item, change, write.time, turn);
         match write.new {
             Some(value) => self.items.put(write.hash, &write.item, value),

@@ -1,10 +1,7 @@
-//! Whether values may grow, and by how much those that are kept have grown.
+//! Whether values may grow.
 //!
 //! May not know how much memory there is: that is said from outside.
 
-/// What an item takes beside its value, about: its name, its places in the tables, what the allocator
-/// adds.
-const ITEM_BYTES: usize = 112;
 /// Values are kept in steps of so many bytes: one that stays within its step adds nothing.
 const STEP_BYTES: usize = 16;
 /// Operations that hold no more add nothing worth refusing.
@@ -15,8 +12,6 @@ const SMALL_BYTES: usize = 64;
 pub(super) struct Room {
     /// The process has no memory for more.
     pub(super) is_out: bool,
-    /// What all items have come to take since the start, wrapped around below nothing.
-    kept_bytes: u64,
     /// Calls that were refused since that was last asked.
     refused: u64,
 }
@@ -37,23 +32,6 @@ impl Room {
         let refuses = self.is_out && adds();
         self.refused += u64::from(refuses);
         refuses
-    }
-
-    /// An item's value is another one now.
-    pub(super) fn note(&mut self, old: Option<&str>, new: Option<&str>) {
-        let bytes = |value: Option<&str>| value.map_or(0, |value| ITEM_BYTES + value.len());
-        let (old, new) = (bytes(old) as u64, bytes(new) as u64);
-        self.kept_bytes = self.kept_bytes.wrapping_add(new).wrapping_sub(old);
-    }
-
-    /// So many items are gone, whose values took so much.
-    pub(super) fn note_gone(&mut self, items: usize, value_bytes: usize) {
-        let bytes = items * ITEM_BYTES + value_bytes;
-        self.kept_bytes = self.kept_bytes.wrapping_sub(bytes as u64);
-    }
-
-    pub(super) fn kept_bytes(&self) -> u64 {
-        self.kept_bytes
     }
 
     pub(super) fn take_refused(&mut self) -> u64 {
@@ -77,17 +55,5 @@ mod tests {
         assert!(room.refuses_update(false, 0) && room.refuses_update(true, 65));
         assert!(!room.refuses_update(true, 64));
         assert_eq!((room.take_refused(), room.take_refused()), (4, 0));
-    }
-
-    #[test]
-    fn what_came_and_went_takes_nothing() {
-        let mut room = Room::default();
-        room.note(None, Some("12"));
-        room.note(Some("12"), Some("1234"));
-        assert_eq!(room.kept_bytes(), ITEM_BYTES as u64 + 4);
-        room.note(None, Some("1"));
-        room.note(Some("1"), None);
-        room.note_gone(1, 4);
-        assert_eq!(room.kept_bytes(), 0);
     }
 }

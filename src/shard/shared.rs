@@ -483,6 +483,24 @@ mod tests {
     }
 
     #[test]
+    fn without_memory_what_would_add_to_a_followed_group_is_refused_and_of_others_nothing_is_kept()
+    {
+        let mut local = followed();
+        local.shard.set_out_of_memory(true);
+        let out = local.ask("g", 100, set(&"9".repeat(17), 1));
+        assert!(local.asked.is_empty(), "the store is not asked");
+        let said = outcomes(&out);
+        assert!(
+            matches!(said[..], [(1, Outcome::Failed(error))] if error.message.ends_with("out of memory"))
+        );
+        for (group, value) in [("g", "12"), ("other", "a new one")] {
+            let out = local.ask(group, 100, set(value, 2));
+            assert!(out.replies.is_empty() && local.asked.len() == 1, "{group}");
+            local.asked.clear();
+        }
+    }
+
+    #[test]
     fn joins_that_come_while_items_are_asked_for_share_the_answer() {
         let mut local = Local::new(Decides::Shared);
         let _ = local.ask("g", 100, join(None));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::fanout::{Connections as _, Entry};
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
-use crate::life::Sockets as _;
+use crate::life::{Sockets as _, UNITS_A_MESSAGE};
 use crate::mesh::{JoinRequest, Presence, ToEngine};
 use crate::protocol::connection::{self, Payload};
 use crate::protocol::frame::{SyncFrame, unauthorized};
@@ -91,15 +91,16 @@ impl<S: Socket> Subscribers<S> {
 
     /// Serves one message that nothing holds up. `fits`: its names are within their limit.
     fn serve(&mut self, id: SlotId, message: Message, fits: bool) {
-        let Some(connection) = self.connections.get_mut(id) else {
-            return;
-        };
         let (key, item) = match message.kind {
             Kind::Leave { key, item } => {
                 self.note(id, || What::Leaves(named(&message.id, &key, item.as_ref())));
                 return self.leave(id, message.id, key, item);
             }
             Kind::Join { key, item } => (key, item),
+        };
+        self.charge(id, UNITS_A_MESSAGE - 1);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
         };
         let pending = connection
             .joins

@@ -4,7 +4,7 @@
 
 use crate::fanout::Connections as _;
 use crate::id::SlotId;
-use crate::life::{Life, Schedule, Sockets};
+use crate::life::{Life, Rates, Schedule, Sockets};
 use crate::metrics::Closed;
 use crate::protocol::connection::{ConnectionError, Payload, Sender, code_of_close};
 use crate::protocol::handshake::{Port, Refusal, Upgrade};
@@ -40,6 +40,13 @@ impl<S: Socket> Sockets for Subscribers<S> {
     fn is_held(&mut self, id: SlotId) -> bool {
         let connection = self.connections.get(id);
         connection.is_none_or(|connection| connection.is_held(&self.bounds))
+    }
+
+    fn rates(&self, _id: SlotId) -> Rates {
+        Rates {
+            messages: self.limits.joins_per_s,
+            bytes: self.limits.read_bytes_per_s,
+        }
     }
 
     fn head_bytes_max(&self) -> usize {

@@ -355,9 +355,6 @@ impl<S: Socket> Subscribers<S> {
         }
         let starved = self.shard.take_out_of_memory();
         self.metrics().calls_out_of_memory.add(starved);
-        let lists = self.fanout.held_bytes() as u64;
-        let weighed = self.shard.kept_bytes().wrapping_add(lists);
-        self.metrics().weighed_bytes.set(weighed);
         let ahead_ms = self.shard.take_ahead_ms();
         if ahead_ms > 0 {
             self.note_time_ahead(ahead_ms);

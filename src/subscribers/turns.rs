@@ -41,11 +41,17 @@ impl<S: Socket> Subscribers<S> {
             || (!self.schedule.readable.is_empty() && self.may_read_sockets())
     }
 
+    /// Whether sockets are left unread because their peers have asked for all that they may for now.
+    pub fn holds_sockets(&self) -> bool {
+        self.schedule.pacing.holds_any()
+    }
+
     /// When a time limit is over next.
     pub fn next_at(&self) -> Option<Instant> {
         let times = [
             self.schedule.handshakes.next_at(),
             self.schedule.closing.next_at(),
+            self.schedule.pacing.next_at(),
             self.drain.next_at(),
         ];
         times.into_iter().flatten().min()

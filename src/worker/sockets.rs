@@ -201,13 +201,15 @@ impl Worker {
 
     /// Gives the bytes that were read or, after a pause, gone on with.
     fn read_socket(&mut self, id: SlotId) -> usize {
+        let most = self.subscribers.read_bytes_max(id);
+        let most = most.min(self.buffer.len());
         let received = match self.subscribers.reading_of(id) {
             Reading::Kept => {
                 self.subscribers.received(id, &mut []);
                 return SOCKET_COST_BYTES;
             }
             Reading::Socket(socket) => {
-                let received = socket.read(&mut self.buffer);
+                let received = socket.read(&mut self.buffer[..most]);
                 if socket.wants_write() {
                     // What it does not take now goes when it takes bytes, and so does its end.
                     let _ = socket.flush();

@@ -418,7 +418,7 @@ fn sockets_on_the_worker_port_that_wait_to_be_let_in_are_few_and_the_oldest_go()
 #[test]
 fn the_turns_of_a_thread_are_counted_by_length_and_none_is_long_for_one_socket() {
     const SUBSCRIPTIONS: usize = 5000;
-    let server = TestServer::with(ONE_WORKER, |_| {});
+    let server = TestServer::with(ONE_WORKER, |config| config.limits.joins_per_s = 0);
     let mut sdk = SdkWorker::connect(&server);
     let mut greedy = Subscriber::connect(&server);
     for n in 0..SUBSCRIPTIONS {

@@ -16,6 +16,7 @@ mod bindings;
 mod command_line;
 mod commands;
 mod conformance;
+mod costs;
 mod custom_stores;
 mod engine;
 mod engine_own;

@@ -72,7 +72,7 @@ const FAULTS: [Fault; 35] = [
     fault("who has taken what waited is never read again",
         "subscribers", "«self.queue(id)»; // it may have been left unread for what it had not taken", "()"),
     fault("a full socket is read on",
-        "life", "match «self.is_held(id)» {\n            true => Flow::Pause,", "false"),
+        "life", "match «self.must_wait(id)» {\n            true => Flow::Pause,", "false"),
     fault("one equal subscription too many",
         "subscribers", "«joining + held >= self.limits.equal_subscriptions»", "joining + held > self.limits.equal_subscriptions"),
     fault("who is not answered by the auth function is let in",

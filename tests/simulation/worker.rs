@@ -173,6 +173,7 @@ impl Worker {
     pub(crate) fn is_quiet(&self) -> bool {
         let ports = self.core.ports();
         self.sleeps()
+            && !self.core.holds_sockets()
             && self.core.may_read_sockets()
             && ports.commands.is_empty()
             && self.peers.values().all(Peer::is_quiet)
