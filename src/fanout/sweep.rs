@@ -17,6 +17,8 @@ use super::{Bounds, Fanout, Swept};
 
 /// Pieces of one vectored write.
 const SLICES_MAX: usize = 64;
+/// Where one write has so much, it takes nothing more: others wait for as long as the kernel copies it.
+const WRITE_BYTES_MAX: usize = 512 * 1024;
 
 /// Watchers that are marked in one go.
 const MARKS_AT_ONCE: usize = 64;
@@ -227,7 +229,8 @@ impl Fanout {
         while !reader.blocked {
             let looked_at_all = plan.look(groups, due, reader);
             let mut slices = emptied(std::mem::take(&mut plan.slices));
-            let covers_all = plan.fill(groups, reader, &mut slices) && looked_at_all;
+            let mut covers_all = plan.fill(groups, reader, &mut slices) && looked_at_all;
+            covers_all &= !shorten(&mut slices);
             let bytes = slices.iter().map(|slice| slice.len()).sum();
             let written = if bytes > 0 {
                 let written = socket.write(&slices);
@@ -395,6 +398,20 @@ fn let_list_go(
         group.sweep.is_queued = true;
         due.push_back(local);
     }
+}
+
+/// Leaves out what is more than one write is to take; true when there was more.
+fn shorten(slices: &mut Vec<IoSlice<'_>>) -> bool {
+    let mut bytes = 0;
+    let fits = |slice: &&IoSlice<'_>| {
+        let fits = bytes < WRITE_BYTES_MAX;
+        bytes += slice.len();
+        fits
+    };
+    let within = slices.iter().take_while(fits).count();
+    let is_more = within < slices.len();
+    slices.truncate(within);
+    is_more
 }
 
 /// The same memory, for slices of other frames: with nothing in it there is nothing to convert, and
@@ -581,12 +598,15 @@ pub(super) mod tests {
         room: usize,
         pub(in crate::fanout) taken: Vec<u8>,
         writes: usize,
+        /// The most that it was given at once.
+        longest: usize,
     }
 
     impl Socket for Fake {
         fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
             self.writes += 1;
             let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            self.longest = self.longest.max(bytes.len());
             let taken = bytes.len().min(self.room);
             self.room -= taken;
             self.taken.extend_from_slice(&bytes[..taken]);
@@ -643,6 +663,7 @@ pub(super) mod tests {
                 room: usize::MAX,
                 taken: Vec::new(),
                 writes: 0,
+                longest: 0,
             };
             self.sockets.slots.insert((Reader::default(), socket))
         }
@@ -1273,6 +1294,35 @@ pub(super) mod tests {
         local.event(group, None); // 5
         local.sweep(1000);
         assert_eq!(local.heard(at), [3, 4, 5]);
+    }
+
+    #[test]
+    fn a_long_sync_is_written_in_pieces_and_takes_as_many_turns() {
+        let mut local = Local::new();
+        let at = local.socket();
+        let key = GroupKey::new("s", "g");
+        let part = format!(",\"{}\"", "x".repeat(64 * 1024));
+        let parts = (0..60).map(|_| part.as_str().into()).collect();
+        let sync = SyncFrame::of_group(&GroupNames::new(&key), 1, parts);
+        let len = sync.len();
+        let group = local.fanout.begin_join(&key);
+        let entry = Entry {
+            id: "a".into(),
+            item: None,
+            sync: Some(Arc::new(sync)),
+        };
+        local.fanout.enter(at, group, entry, &mut local.sockets);
+        let mut turns = 0;
+        while local.fake(at).taken.len() < len {
+            turns += 1;
+            assert!(turns < 100, "it stands still");
+            let mut budget = Budget::of_writes(64);
+            local.fanout.drain(at, &mut local.sockets, &mut budget);
+            let _ = local.fanout.take_outcome();
+        }
+        assert!(turns >= len / (WRITE_BYTES_MAX + part.len()), "{turns}");
+        let longest = local.fake(at).longest;
+        assert!(longest < WRITE_BYTES_MAX + part.len(), "{longest}");
     }
 
     #[test]
