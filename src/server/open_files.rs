@@ -8,6 +8,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::config::{Config, Limits};
 use crate::mesh::SocketRoom;
 
+use super::acme;
+
 /// No accepted socket gets the last of these: standard streams, segments and snapshots of the file
 /// store, both connections of Redis, the link to an engine, the resolver's sockets, and some to spare.
 const KEPT: usize = 48;
@@ -36,11 +38,13 @@ impl OpenFiles {
     pub(super) fn of(config: &Config, workers: usize) -> OpenFiles {
         let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        OpenFiles::within(limit, workers, config.worker_listeners.len())
+        // The poll of that thread, what wakes it, its listener, and one socket too many.
+        let acme = config.acme.as_ref().map_or(0, |_| acme::SOCKETS_MAX + 4);
+        OpenFiles::within(limit, workers, config.worker_listeners.len() + acme)
     }
 
-    fn within(limit: usize, workers: usize, worker_listeners: usize) -> OpenFiles {
-        let kept = KEPT + KEPT_A_THREAD * (workers + 2) + worker_listeners;
+    fn within(limit: usize, workers: usize, others: usize) -> OpenFiles {
+        let kept = KEPT + KEPT_A_THREAD * (workers + 2) + others;
         // A limit so small serves somebody all the same.
         let all = limit - kept.min(limit / 2);
         let share = (all / SHARE).clamp(SHARE_MIN, SHARE_MAX).min(all / 2);
