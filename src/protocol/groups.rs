@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::answer::Chunk;
 use super::json::text;
+use crate::id::Text;
 
 /// How long a piece of the text is, or somewhat longer.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -74,7 +74,7 @@ pub struct Merge {
     streams_len: usize,
     out: Vec<u8>,
     /// Without the first one, which says how many streams there are.
-    chunks: Vec<Chunk>,
+    chunks: Vec<Text>,
 }
 
 impl Merge {
@@ -105,17 +105,17 @@ impl Merge {
     }
 
     /// The whole text in pieces, once it is done.
-    pub fn text(mut self) -> Vec<Chunk> {
+    pub fn text(mut self) -> Vec<Text> {
         self.cut();
         let begin = match self.of_stream {
-            true => Chunk::from("["),
+            true => Text::from("["),
             false => format!(r#"{{"count":{},"stream":["#, self.streams_len).into(),
         };
         let end = if self.of_stream { "]" } else { "]}" };
         let mut text = Vec::with_capacity(self.chunks.len() + 2);
         text.push(begin);
         text.append(&mut self.chunks);
-        text.push(Chunk::from(end));
+        text.push(Text::from(end));
         text
     }
 
