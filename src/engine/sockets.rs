@@ -18,6 +18,8 @@ use super::{Engine, READ_BYTES_A_TURN};
 
 /// What looking at a socket costs of the turn's bytes, however little it has.
 const SOCKET_COST_BYTES: usize = 1024;
+/// The same of one that has ended: it is closed, which is long.
+const ENDED_COST_BYTES: usize = 8 * 1024;
 /// How often the end of the process goes on.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
 /// How long the leaves of the last sockets may take beyond `drain_ms`.
@@ -88,6 +90,7 @@ impl Engine {
             Received::End => {
                 self.note_fault(id);
                 self.end(id);
+                return ENDED_COST_BYTES;
             }
         }
         0

@@ -534,7 +534,13 @@ mod tests {
             "its socket bounds it"
         );
         let out = tell(&mut local, &first, 6, result(r#"{"new_value":1}"#));
-        assert_eq!(outcomes(&out).len(), HELD_LEN_MAX);
+        let mut told_len = outcomes(&out).len();
+        while local.shard.has_begun_more() {
+            let mut out = Effects::default();
+            local.shard.begin_turn(6, &mut out);
+            told_len += outcomes(&out).len();
+        }
+        assert_eq!(told_len, HELD_LEN_MAX);
         let again = ask(&mut local, "g", set("2", 9));
         assert_eq!(made(&again).function, Set);
     }

@@ -22,6 +22,11 @@ use super::room::Room;
 use super::under_way::{Flight, Held, Send, Texts, UnderWay, Waiting};
 use super::walks::Walks;
 
+/// One answer lets so many commands go that waited behind it; further ones cost of what a turn may spend.
+const RELEASED_FREE: usize = 64;
+/// So much each.
+const RELEASED_UNITS: usize = 8;
+
 /// What a command may use beside its group.
 pub(super) struct Turn<'a> {
     /// The turn's wall clock, in ms since 1970.
@@ -227,7 +232,21 @@ impl Group {
             return;
         };
         answer(&mut under_way);
-        while let Some(waiting) = under_way.pop_ready() {
+        let mut released = 0;
+        while under_way.has_ready() {
+            if released >= RELEASED_FREE && turn.walks.lets_wait() {
+                if !std::mem::replace(&mut under_way.goes_on, true) {
+                    turn.walks.settling.push_back(turn.slot);
+                }
+                break;
+            }
+            let Some(waiting) = under_way.pop_ready() else {
+                break;
+            };
+            released += 1;
+            if released > RELEASED_FREE {
+                turn.walks.spend(RELEASED_UNITS);
+            }
             if under_way.texts == Texts::AtHand && self.lacks_texts(&waiting, turn) {
                 under_way.texts = Texts::Wanted;
             }
@@ -242,6 +261,14 @@ impl Group {
             return turn.flight.keep_spare(under_way);
         }
         self.under_way = Some(under_way);
+    }
+
+    /// Goes on with what too much was for one turn.
+    pub(super) fn go_on_settling(&mut self, turn: &mut Turn<'_>) {
+        if let Some(under_way) = &mut self.under_way {
+            under_way.goes_on = false;
+        }
+        self.settle(turn, |_| ());
     }
 
     /// What has come about in the shard since it was last asked something is told it first.

@@ -151,7 +151,7 @@ impl Shard {
             cooling: VecDeque::new(),
             ahead_ms: 0,
             restoring: None,
-            walks: Walks::default(),
+            walks: Walks::new(decides == Decides::Owner),
             room: Room::default(),
             totals: Totals::default(),
         }

@@ -36,6 +36,8 @@ pub(super) struct UnderWay {
     /// The shard's when it began: where that has gone on, the store has refused what is not accepted.
     pub(super) epoch: u32,
     pub(super) texts: Texts,
+    /// More was let go at once than a turn may do: the shard goes on with it.
+    pub(super) goes_on: bool,
 }
 
 /// How it stands with the texts of the list that the front of the queue needs.
@@ -228,6 +230,13 @@ impl UnderWay {
         self.queue.push_back(waiting);
     }
 
+    /// Whether the next command waits for no answer any more.
+    pub(super) fn has_ready(&self) -> bool {
+        self.queue
+            .front()
+            .is_some_and(|front| !front.awaits_answer())
+    }
+
     /// The next command, if it waits for no answer any more.
     pub(super) fn pop_ready(&mut self) -> Option<Waiting> {
         let waiting = self.queue.pop_front_if(|front| !front.awaits_answer())?;
@@ -343,6 +352,7 @@ impl UnderWay {
         self.newest.clear();
         self.customs.clear();
         self.bytes = 0;
+        self.goes_on = false;
         (self.gone, self.settled) = (0, 0);
     }
 
@@ -409,7 +419,7 @@ impl UnderWay {
         debug_assert!(before.all(|waiting| !waiting.awaits_store()));
         let front = self.queue.front();
         debug_assert!(
-            self.texts != Texts::AtHand || front.is_none_or(Waiting::awaits_answer),
+            self.texts != Texts::AtHand || self.goes_on || front.is_none_or(Waiting::awaits_answer),
             "its turn had come"
         );
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::id::CallId;
 
+use super::group::Group;
 use super::items::Items;
 use super::listing::Listing;
 use super::{Effects, Reply, Shard};
@@ -24,6 +25,11 @@ pub(super) struct Walks {
     pub(super) units_a_turn: usize,
     /// Groups whose lists' texts are being made, by their slots; each waits in its own queue.
     pub(super) texts: VecDeque<u32>,
+    /// What an answer lets go may have its turn later. Where others are heard nothing may: what is heard
+    /// goes before all that waits for nothing.
+    releases_in_turns: bool,
+    /// Slots of groups where one answer has let more go than a turn may do.
+    pub(super) settling: VecDeque<u32>,
     /// Slots of groups with writes of an epoch that the store has refused, and why it did.
     failing: VecDeque<u32>,
     pub(super) refusal: Arc<str>,
@@ -46,6 +52,8 @@ impl Default for Walks {
             units: UNITS_A_TURN,
             units_a_turn: UNITS_A_TURN,
             texts: VecDeque::new(),
+            releases_in_turns: false,
+            settling: VecDeque::new(),
             failing: VecDeque::new(),
             refusal: "".into(),
             losses: 0,
@@ -59,8 +67,16 @@ impl Default for Walks {
 }
 
 impl Walks {
+    pub(super) fn new(releases_in_turns: bool) -> Walks {
+        Walks {
+            releases_in_turns,
+            ..Walks::default()
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.texts.is_empty()
+            && self.settling.is_empty()
             && self.failing.is_empty()
             && self.lost_at.is_none()
             && self.listing.is_none()
@@ -85,6 +101,7 @@ impl Shard {
         }
         self.go_on_failing(now, out);
         self.go_on_losing(now, out);
+        self.go_on_settling(now, out);
         self.go_on_with_texts(now, out);
         self.go_on_opening(now, out);
         self.go_on_listing(out);
@@ -147,6 +164,18 @@ impl Shard {
             }
             self.walks.texts.pop_front();
             self.with_group(slot, now, out, |group, turn| group.settle(turn, |_| ()));
+        }
+    }
+
+    fn go_on_settling(&mut self, now: u64, out: &mut Effects) {
+        for _ in 0..self.walks.settling.len() {
+            if self.walks.units == 0 {
+                return;
+            }
+            let Some(slot) = self.walks.settling.pop_front() else {
+                return;
+            };
+            self.with_group(slot, now, out, Group::go_on_settling);
         }
     }
 
@@ -214,6 +243,11 @@ impl Shard {
 }
 
 impl Walks {
+    /// Whether what one answer lets go has to wait for the next turn.
+    pub(super) fn lets_wait(&self) -> bool {
+        self.releases_in_turns && self.units == 0
+    }
+
     pub(super) fn spend(&mut self, units: usize) {
         self.units = self.units.saturating_sub(units);
     }
@@ -374,6 +408,45 @@ mod tests {
         assert!(matches!(outcomes[0], (1, Outcome::List(_))));
         assert_eq!(outcomes[0].1, outcomes[2].1, "nothing was changed");
         assert_eq!(slow.put("g", "u1", "3").replies.len(), 0);
+    }
+
+    #[test]
+    fn what_one_answer_lets_go_goes_over_turns_and_in_its_order() {
+        const READS: u32 = 2000;
+        let mut slow = Slow::new(Decides::Owner, 400);
+        slow.put("g", "u1", "1");
+        let _ = slow.turn();
+        assert!(slow.ask("g", set("2", 0)).is_empty());
+        for n in 1..=READS {
+            let get = Ask::Get {
+                item: "u1".into(),
+                call: call(n),
+            };
+            assert!(slow.ask("g", get).is_empty());
+        }
+        let mut told = calls(&slow.answer(Verdict::Accepted));
+        assert!(told.len() <= 64 + 50, "{} at once", told.len());
+        // What is asked meanwhile comes behind, and other groups go on.
+        assert!(
+            slow.ask(
+                "g",
+                Ask::List {
+                    call: call(READS + 1)
+                }
+            )
+            .is_empty()
+        );
+        assert_eq!(calls(&slow.ask("h", Ask::List { call: call(1) })), [1]);
+        while slow.shard.has_begun_more() {
+            let out = slow.turn();
+            assert!(
+                out.replies.len() <= 64 + 50,
+                "{} at once",
+                out.replies.len()
+            );
+            told.extend(calls(&out));
+        }
+        assert!(told.iter().copied().eq(0..=READS + 1));
     }
 
     /// Groups by the number of the listing's call: each once.

@@ -24,6 +24,8 @@ use super::{READ_BYTES_A_TURN, Worker};
 
 /// What looking at a socket costs of the turn's bytes, however little it has.
 const SOCKET_COST_BYTES: usize = 1024;
+/// The same of one that has ended: it is closed, which is long.
+const ENDED_COST_BYTES: usize = 8 * 1024;
 
 impl Socket for MaybeTls {
     fn peer(&self) -> Option<SocketAddr> {
@@ -228,6 +230,7 @@ impl Worker {
             Received::End => {
                 self.note_fault(id);
                 self.subscribers.ended(id);
+                return ENDED_COST_BYTES;
             }
         }
         0
