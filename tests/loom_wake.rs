@@ -4,6 +4,14 @@
 //!
 //! loom cannot see into crossbeam, mio or the kernel. The stand-in queue here is as weak as a queue
 //! with release pushes and acquire pops, no stronger: behind a lock even a wrong flag would pass.
+//!
+//! These are all types of ours that rest on an order between threads without a lock. What threads share
+//! beside them is single numbers and flags on which no other memory rests (counters, the pressure of
+//! memory, the pace, the end of the process), or stands behind a mutex (what TLS offers; its generation
+//! only says that a look there is worth while).
+//!
+//! ThreadSanitizer is not run: the stable compiler has no flag for it, and with one the standard library is
+//! not instrumented, so that its channels and mutexes are reported as races in a program that has none.
 #![cfg(loom)]
 
 use iii_stream::mesh::wake::{Room, Waiters, WakeFlag};
