@@ -84,7 +84,7 @@ use crate::shard::{
 use crate::time::{Now, Rarely};
 
 pub use directory::Directory;
-pub use disk::{Disk, DiskFile, SyncNames};
+pub use disk::{Disk, DiskFile, Inode, SyncNames, Syncing};
 pub use error::{Fault, StoreError};
 pub use export::{Exported, export};
 pub use load::{Lack, Loss};

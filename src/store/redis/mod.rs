@@ -34,6 +34,7 @@ mod channel;
 mod commands;
 mod cuts;
 mod error;
+pub mod fuzzed;
 mod hearing;
 mod late;
 mod link;

@@ -1,0 +1,44 @@
+//! What comes over the channel, beside serde_json.
+
+use iii_stream::store::redis::fuzzed::{self, Seen};
+use serde_json::Value;
+
+/// A message, as it came.
+pub fn run(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let Seen { names, whole } = fuzzed::message(text);
+    if names.is_none() && whole.is_none() {
+        return;
+    }
+    let Ok(tree) = serde_json::from_str::<Value>(text) else {
+        // A glance looks at the head alone.
+        return assert!(whole.is_none());
+    };
+    // Of a doubled key the tree shows the last value.
+    let is_doubled = |key: &str| text.matches(key).count() != 1 || text.contains("\\u");
+    if let Some((stream, group)) = names
+        && !is_doubled("streamName")
+        && !is_doubled("groupId")
+    {
+        assert_eq!(tree["streamName"], stream);
+        assert_eq!(tree["groupId"], group);
+    }
+    if let Some(whole) = whole {
+        assert_eq!(tree["timestamp"], whole.time);
+        match whole.item {
+            Some(id) => assert_eq!(tree["id"], id),
+            None => assert!(tree["id"].is_null()),
+        }
+        let event = &tree["event"];
+        let data: Value = serde_json::from_str(&whole.data).expect("a value");
+        match whole.kind {
+            "create" | "update" | "delete" => {
+                assert_eq!(event["type"], whole.kind);
+                assert_eq!(event["data"], data);
+            }
+            _ => assert_eq!(event["event"]["data"], data),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The frame assembler, beside that of tungstenite: both see the same messages, however the bytes are cut.
+
+use std::io::{self, Read, Write};
+
+use iii_stream::protocol::connection::{Connection, Event, Flow, Payload};
+use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tungstenite::{Error, Message};
+
+use super::Steer;
+
+#[derive(Debug, PartialEq, Clone)]
+enum Seen {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong,
+    Close,
+}
+
+/// The first byte says how long a message may be, the second how the rest is cut.
+pub fn run(input: &[u8]) {
+    let mut steer = Steer(input);
+    let limit = usize::from(steer.byte()) * 2;
+    let step = usize::from(steer.byte()).max(1);
+    let whole = ours(steer.0, limit, usize::MAX);
+    let in_steps = ours(steer.0, limit, step);
+    assert_eq!(whole, in_steps, "cut after every {step} bytes");
+    let (mut seen, is_broken) = whole;
+    let (theirs, is_broken_there) = theirs(steer.0, limit);
+    // We answer a close frame that breaks the protocol; there it is an error.
+    if is_broken_there && seen.last() == Some(&Seen::Close) {
+        seen.pop();
+    }
+    // We refuse a little more, such as lengths that are not in their shortest form.
+    assert!(
+        theirs.starts_with(&seen) && (is_broken || seen.len() == theirs.len()),
+        "{seen:?} (broken: {is_broken}), there {theirs:?} (broken: {is_broken_there})"
+    );
+}
+
+/// What is seen, and whether the peer has broken the protocol.
+fn ours(bytes: &[u8], limit: usize, step: usize) -> (Vec<Seen>, bool) {
+    let mut connection = Connection::default();
+    let mut seen = Vec::new();
+    for part in bytes.chunks(step.min(bytes.len().max(1))) {
+        let received = connection.receive(&mut part.to_vec(), limit, &mut |event| {
+            seen.push(match event {
+                Event::Message(Payload::Text(text)) => Seen::Text(text.to_owned()),
+                Event::Message(Payload::Binary(bytes)) => Seen::Binary(bytes.to_owned()),
+                Event::Ping(payload) => Seen::Ping(payload.to_owned()),
+                Event::Pong => Seen::Pong,
+                Event::Close(reply) => {
+                    assert!(reply.frame().len() <= 127);
+                    Seen::Close
+                }
+            });
+            Flow::Continue
+        });
+        assert!(connection.kept_bytes() <= 2 * limit + 2048, "it keeps much");
+        if let Err(error) = received {
+            assert!((1002..1010).contains(&error.close_code()));
+            return (seen, true);
+        }
+    }
+    (seen, false)
+}
+
+struct Nothing;
+
+impl Read for Nothing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+impl Write for Nothing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn theirs(bytes: &[u8], limit: usize) -> (Vec<Seen>, bool) {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(limit))
+        .max_frame_size(Some(limit.max(125)));
+    let role = Role::Server;
+    let mut context = WebSocketContext::from_partially_read(bytes.to_vec(), role, Some(config));
+    let mut seen = Vec::new();
+    loop {
+        seen.push(match context.read(&mut Nothing) {
+            Ok(Message::Text(text)) => Seen::Text(text.as_str().to_owned()),
+            Ok(Message::Binary(bytes)) => Seen::Binary(bytes.to_vec()),
+            Ok(Message::Ping(payload)) => Seen::Ping(payload.to_vec()),
+            Ok(Message::Pong(_)) => Seen::Pong,
+            Ok(Message::Close(_)) => {
+                seen.push(Seen::Close);
+                return (seen, false);
+            }
+            Ok(Message::Frame(_)) => unreachable!("none is read"),
+            Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                return (seen, false);
+            }
+            Err(_) => return (seen, true),
+        });
+    }
+}
