@@ -476,7 +476,7 @@ impl Model {
                     is_it(&at).then_some(at)
                 }
                 (Some(at), None) | (None, Some(at)) => is_it(&at).then_some(at),
-                (None, None) => (least..=shared.log_len(&key)).find(is_it),
+                (None, None) => (least.max(sees)..=shared.log_len(&key)).find(is_it),
             };
             let at = at.unwrap_or_else(|| panic!("the group never held that: {sync:?}"));
             assert!(at >= sees, "what was answered before the join is not in it");
