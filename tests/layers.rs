@@ -2,7 +2,7 @@
 //! `circles` has what holds between single files.
 //!
 //! ```text
-//! main → server → worker | store | engine → subscribers | broker | net → mesh → shard | fanout → protocol → collections → id
+//! main → server → worker | store | engine | admin → subscribers | broker | net → mesh → shard | fanout → protocol → collections → id
 //!      → command
 //! ```
 //! `subscribers` is the core that `worker` runs, and `broker` the one that `engine` runs: cores have no I/O, so
@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Who may be named by whom: only what has a higher number, and itself.
-const LAYERS: [(&str, u32); 26] = [
+const LAYERS: [(&str, u32); 27] = [
     ("main", 0),
     ("command", 1),
     ("cli", 1),
@@ -30,6 +30,7 @@ const LAYERS: [(&str, u32); 26] = [
     ("worker", 2),
     ("store", 2),
     ("engine", 2),
+    ("admin", 2),
     ("subscribers", 3),
     ("broker", 3),
     ("net", 3),

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::{Config, Limits, Reading, Setting};
 
 /// What holds from the next look at it on.
-const LIVE: [&str; 8] = [
+const LIVE: [&str; 9] = [
     "allowed_origins",
     "worker_origins",
     "trusted_proxies",
@@ -19,6 +19,7 @@ const LIVE: [&str; 8] = [
     "join_required",
     "join_failure",
     "log.level",
+    "admin.token",
 ];
 /// The limits that the mailboxes were made with.
 const LIMITS_OF_THE_START: [&str; 2] = ["mailbox_len", "mailbox_bytes"];
@@ -115,6 +116,11 @@ fn live_part(old: &Config, new: &Config) -> Config {
     config.join_required.clone_from(&new.join_required);
     config.join_failure = new.join_failure;
     config.log.level = new.log.level;
+    if let (Some(admin), Some(new)) = (&mut config.admin, &new.admin)
+        && (new.token.is_some() || admin.endpoint == new.endpoint)
+    {
+        admin.token.clone_from(&new.token);
+    }
     config.limits = Limits {
         mailbox_len: old.limits.mailbox_len,
         mailbox_bytes: old.limits.mailbox_bytes,

@@ -48,6 +48,19 @@ pub(super) fn endpoint(keys: &mut Section<'_, '_>, endpoint: &mut Endpoint, entr
     });
 }
 
+/// The same of a port beside those that clients know: only one that the file speaks of may be in the way
+/// of another.
+pub(super) fn endpoint_beside(
+    keys: &mut Section<'_, '_>,
+    target: &mut Endpoint,
+    is_configured: bool,
+) {
+    endpoint(keys, target, None);
+    if !is_configured {
+        keys.report.wanted.pop();
+    }
+}
+
 /// An address, or what could be a name; whether it resolves is seen at start.
 fn is_host(text: &str) -> bool {
     ip_address(text).is_some() || is_name(text)

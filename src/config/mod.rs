@@ -14,6 +14,7 @@
 //! ```
 
 mod address;
+mod admin;
 mod changes;
 mod check;
 mod doubled;
@@ -44,6 +45,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 pub use address::{EngineAddress, without_secrets};
+pub use admin::Admin;
 pub use changes::Change;
 pub use check::{human, json};
 pub use homes::KEYS_OF_SERVER;
@@ -143,6 +145,8 @@ const _: () = assert!(MAILBOX_LEN_MAX >= MAILBOX_LEN_MIN);
 pub const STREAM_PORT: u16 = 3112;
 /// The worker port, of either default.
 pub const WORKER_PORT: u16 = 49134;
+/// Where operators look.
+pub const ADMIN_PORT: u16 = 9464;
 /// Where the embedded default listens.
 const HOST_EMBEDDED: &str = "127.0.0.1";
 /// Where a file that names no host listens, as the reference does.
@@ -198,6 +202,8 @@ pub struct Config {
     pub limits: Limits,
     /// What the log is like.
     pub log: Log,
+    /// Where operators look. None: nowhere.
+    pub admin: Option<Admin>,
     /// The file that was read, as named. None: no file.
     pub file: Option<String>,
     /// Lines for the log at start, at `warn`.
@@ -206,7 +212,8 @@ pub struct Config {
     pub notices: Vec<String>,
 }
 
-/// The embedded default but for its store: values end with the process.
+/// The embedded default but for its store and the admin port: values end with the process, and there is
+/// none.
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -230,6 +237,7 @@ impl Default for Config {
             drain_ms: DRAIN_MS,
             store: StoreConfig::Memory,
             limits: Limits::default(),
+            admin: None,
             log: Log::default(),
             file: None,
             warnings: Vec::new(),

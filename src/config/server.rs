@@ -62,6 +62,7 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     server.time_ms("drain_ms", &mut config.drain_ms, TIMES_MS);
 
     super::log::read(server.section("log"), &mut config.log);
+    config.admin = super::admin::read(&mut server);
     redis(server.section("redis"), config);
     let limits = &mut config.limits;
     let mut keys = server.section("limits");

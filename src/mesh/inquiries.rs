@@ -15,7 +15,7 @@ use crate::shard::{GroupLook, ItemsLook};
 use super::Wake;
 
 /// Inquiries that may wait for one worker.
-const WAITING_MAX: usize = 4;
+const WAITING_MAX: usize = 64;
 
 /// By what groups are put in order, the largest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

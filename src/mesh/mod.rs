@@ -35,6 +35,7 @@ use std::time::Instant;
 
 use crate::id::{GroupKey, SlotId, WorkerId};
 use crate::metrics::{EngineMetrics, StoreMetrics, WorkerMetrics};
+use crate::protocol::handshake::NotReady;
 use crate::shard::hooks::Hooks;
 use crate::shard::{
     Command, Cursor, CustomCall, Delivered, Delivery, Fired, Learned, Reply, Request, Slice,
@@ -257,28 +258,6 @@ pub struct Shared {
 
 /// A refusal of the store counts so long: who gets no traffic would never hear that it takes writes again.
 const REFUSAL_COUNTS_MS: u64 = 10_000;
-
-/// Why nobody new should be sent here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotReady {
-    /// The process ends.
-    Draining,
-    /// The store cannot be reached.
-    StoreDown,
-    /// The store has just refused a write.
-    StoreRefuses,
-}
-
-impl NotReady {
-    /// As JSON names it.
-    pub fn name(self) -> &'static str {
-        match self {
-            NotReady::Draining => "draining",
-            NotReady::StoreDown => "store is down",
-            NotReady::StoreRefuses => "store refuses writes",
-        }
-    }
-}
 
 /// How many sockets may be open, in whatever phase: beyond, those that wait are not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -58,6 +58,11 @@ impl Cores {
         self.free.get(1).copied().or(self.of_engine())
     }
 
+    /// The core of the admin thread: the last such core.
+    pub(super) fn of_admin(&self) -> Option<usize> {
+        self.free.last().copied()
+    }
+
     /// Engine and store have to run where the workers run.
     pub(super) fn are_shared(&self) -> bool {
         self.free.is_empty()

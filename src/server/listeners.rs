@@ -76,6 +76,27 @@ pub(super) fn acme(config: &Config) -> Result<Option<TcpListener>, StartError> {
     Ok(Some(listener.into()))
 }
 
+/// Where operators look. None: somebody has the port, and nobody has asked for it by name.
+pub(super) fn admin(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let Some(admin) = &config.admin else {
+        return Ok(None);
+    };
+    let hint = |address: SocketAddr| {
+        let port = address.port();
+        format!(
+            "server.admin: {{port: …}} names another one, server.admin: off does without (ss -ltnp 'sport = :{port}')"
+        )
+    };
+    match listen_first(&admin.endpoint, config, hint) {
+        Ok(socket) => Ok(Some(socket.into())),
+        Err(error) if admin.is_configured => Err(error),
+        Err(error) => {
+            tracing::warn!("no admin port: {error}");
+            Ok(None)
+        }
+    }
+}
+
 fn rules_of(rbac: &Rbac) -> Rules {
     Rules {
         auth_function: rbac.auth_function.clone(),

@@ -7,6 +7,7 @@ mod certificates;
 mod cores;
 mod listeners;
 mod open_files;
+mod operators;
 mod reload;
 mod scheduling;
 mod threads;
@@ -37,6 +38,7 @@ use acme::{Acme, Site};
 pub use certificates::{Certificates, check as check_certificates};
 use cores::Cores;
 use open_files::OpenFiles;
+use operators::{Known, Operators};
 use threads::{Polls, beside_workers, spawn};
 use values::Values;
 
@@ -120,11 +122,13 @@ pub struct Server {
     certificates: Certificates,
     _certificates_watch: Option<certificates::Watch>,
     _acme: Option<Acme>,
+    operators: Option<Operators>,
 }
 
 impl Server {
     /// Opens the ports and starts all threads. When it returns, clients are served.
     pub fn start(config: &Config, mut options: Options) -> Result<Server, StartError> {
+        let began = Instant::now();
         let cores = Cores::of(config)?;
         let workers = cores.workers;
         let owners = match (workers as u16, options.steered) {
@@ -138,6 +142,7 @@ impl Server {
         let attach = attach_of(config, options.ping_every)?;
         let sdk_workers = listeners::workers(config, &certificates)?;
         let acme = listeners::acme(config)?;
+        let admin = listeners::admin(config)?;
         let stream_address = stream[0].local_addr()?;
         let worker_addresses: Vec<SocketAddr> = sdk_workers
             .iter()
@@ -200,10 +205,30 @@ impl Server {
             }
             _ => None,
         };
+        let known = Known {
+            config,
+            limits: &limits,
+            cores: &cores,
+            shared: &shared,
+            stream: stream_address,
+            workers: &worker_addresses,
+            store_kind: values.kind,
+            store: &values.described,
+            has_store_thread: has_store,
+            began,
+        };
+        let operators = match (admin, config.admin.clone()) {
+            (Some(listener), Some(settings)) => Some(Operators::start(listener, settings, &known)?),
+            _ => None,
+        };
+        let admin = operators.as_ref().map(|operators| operators.address);
         tracing::info!(
-            "serves subscribers on {stream_address}{mode}; {}; {}",
+            "serves subscribers on {stream_address}{mode}; {}; {}{}",
             cores.described(),
             values.described,
+            admin.map_or(String::new(), |address| format!(
+                "; admin port on {address}"
+            )),
         );
         let acme = match (acme, &config.acme) {
             (Some(listener), Some(acme)) => {
@@ -227,6 +252,7 @@ impl Server {
             drain,
             files,
             settings_ports,
+            operators,
         })
     }
 
@@ -238,6 +264,11 @@ impl Server {
     /// Where SDK workers connect: the first listener. None in attached mode.
     pub fn worker_address(&self) -> Option<SocketAddr> {
         self.worker_addresses.first().copied()
+    }
+
+    /// Where operators look, if they may anywhere.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.operators.as_ref().map(|operators| operators.address)
     }
 
     /// All listeners on which SDK workers connect, in the order of the configuration.
@@ -297,7 +328,8 @@ impl Server {
         self.shared.stop();
         // A thread that panicked has ended the process already.
         let _ = waiter.join();
-        for thread in self.workers.into_iter().chain(self.store) {
+        let operators = self.operators.map(|operators| operators.thread);
+        for thread in self.workers.into_iter().chain(self.store).chain(operators) {
             let _ = thread.join();
         }
     }

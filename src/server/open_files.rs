@@ -5,6 +5,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::admin::PEERS_MAX;
 use crate::config::{Config, Limits};
 use crate::mesh::SocketRoom;
 
@@ -40,7 +41,12 @@ impl OpenFiles {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         // The poll of that thread, what wakes it, its listener, and one socket too many.
         let acme = config.acme.as_ref().map_or(0, |_| acme::SOCKETS_MAX + 4);
-        OpenFiles::within(limit, workers, config.worker_listeners.len() + acme)
+        let admin = config
+            .admin
+            .as_ref()
+            .map_or(0, |_| KEPT_A_THREAD + PEERS_MAX);
+        let others = config.worker_listeners.len() + acme + admin;
+        OpenFiles::within(limit, workers, others)
     }
 
     fn within(limit: usize, workers: usize, others: usize) -> OpenFiles {

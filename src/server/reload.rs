@@ -25,6 +25,9 @@ impl Server {
             join_required: config.join_required.clone(),
             refuses_failed_joins: config.join_failure == AuthFailure::Refuse,
         });
+        if let (Some(operators), Some(admin)) = (&self.operators, &config.admin) {
+            operators.set_token(&self.shared, admin.token.clone());
+        }
         let until = Instant::now() + within;
         self.settings_ports.send(&settings);
         // Who has taken them has let go of them.

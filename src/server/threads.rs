@@ -40,7 +40,7 @@ impl Polls {
     }
 }
 
-fn wake_of(poll: &Poll) -> io::Result<Arc<Wake>> {
+pub(super) fn wake_of(poll: &Poll) -> io::Result<Arc<Wake>> {
     Ok(Arc::new(Wake::new(net::wake_up(poll, WAKE)?)))
 }
 

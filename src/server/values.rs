@@ -22,6 +22,8 @@ pub(super) struct Values {
     pub(super) store: Option<Box<dyn Store>>,
     /// For the first line.
     pub(super) described: String,
+    /// The same as one word.
+    pub(super) kind: &'static str,
 }
 
 impl Values {
@@ -45,6 +47,11 @@ impl Values {
             shards: (0..workers).map(shard).collect(),
             store: given,
             described: "values in memory".to_owned(),
+            kind: match &config.store {
+                StoreConfig::Memory => "in_memory",
+                StoreConfig::Files(_) => "file_based",
+                StoreConfig::Redis(_) => "redis",
+            },
         };
         match &config.store {
             StoreConfig::Files(settings) if values.store.is_none() => {

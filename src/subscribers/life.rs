@@ -87,6 +87,16 @@ impl<S: Socket> Sockets for Subscribers<S> {
         }
     }
 
+    /// Only here it is known whether somebody new may be sent to this server.
+    fn refuse(&mut self, id: SlotId, refusal: Refusal) {
+        let refusal = match refusal {
+            Refusal::Ready(_) => Refusal::Ready(self.ports.shared.not_ready(self.now.wall_ms)),
+            refusal => refusal,
+        };
+        let answer = refusal.response(Port::Stream, self.now.wall);
+        self.close_with(id, answer);
+    }
+
     fn ends_waiting(&self) -> bool {
         true
     }

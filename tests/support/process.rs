@@ -69,10 +69,15 @@ pub(crate) fn config_at(stream: u16, worker: u16, server: &str) -> String {
 }
 
 fn config_of((stream, worker): (u16, u16), keys: &str, server: &str) -> String {
+    // Many of them run at once.
+    let admin = match server.contains("admin:") {
+        true => "",
+        false => "admin: off, ",
+    };
     format!(
         "workers:\n  - name: iii-worker-manager\n    config: {{host: 127.0.0.1, port: {worker}}}\n  \
          - name: iii-stream\n    config: {{host: 127.0.0.1, port: {stream}, {keys}}}\n    \
-         server: {{{server}}}\n"
+         server: {{{admin}{server}}}\n"
     )
 }
 

@@ -15,8 +15,8 @@ use std::time::SystemTime;
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 use tungstenite::handshake::derive_accept_key;
 
-pub use refusal::Refusal;
 use refusal::http_date;
+pub use refusal::{NotReady, Refusal};
 
 /// More headers than this: 431.
 pub(super) const HEADERS_LEN_MAX: usize = 100;
@@ -176,6 +176,7 @@ fn check(port: Port, request: &Request<'_, '_>, consumed: usize) -> Result<Upgra
     match (port, path, request.method) {
         (Port::Stream, "/health", Some("GET")) => return Err(Refusal::Health),
         (Port::Stream, "/health", Some("HEAD")) => return Err(Refusal::HealthOfHead),
+        (Port::Stream, "/ready", Some("GET")) => return Err(Refusal::Ready(None)),
         _ => {}
     }
     let target = match port {

@@ -36,6 +36,9 @@ pub enum Refusal {
     Health,
     /// The same, asked for without a body.
     HealthOfHead,
+    /// `/ready` of the stream port: whether somebody new may be sent here, and if not why. The caller's to
+    /// find.
+    Ready(Option<NotReady>),
     /// No such path.
     NotFound,
     /// The same, asked for without a body.
@@ -78,6 +81,28 @@ pub enum Refusal {
     AuthUnavailable,
 }
 
+/// Why nobody new should be sent here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReady {
+    /// The process ends.
+    Draining,
+    /// The store cannot be reached, or takes no writes.
+    StoreDown,
+    /// The store has just refused a write.
+    StoreRefuses,
+}
+
+impl NotReady {
+    /// As JSON names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            NotReady::Draining => "draining",
+            NotReady::StoreDown => "store is down",
+            NotReady::StoreRefuses => "store refuses writes",
+        }
+    }
+}
+
 impl Refusal {
     /// Status code of the answer.
     pub fn status(self) -> u16 {
@@ -93,6 +118,7 @@ impl Refusal {
         };
         let content_type = match &*body {
             "" => "",
+            _ if matches!(self, Refusal::Ready(_)) => "content-type: application/json\r\n",
             _ => "content-type: text/plain; charset=utf-8\r\n",
         };
         let sent_body = match self {
@@ -130,7 +156,10 @@ impl Refusal {
             | Refusal::HasBody => (400, "Bad Request", ""),
             Refusal::HeadTooLarge => (431, "Request Header Fields Too Large", ""),
             Refusal::TargetTooLong => (414, "URI Too Long", ""),
-            Refusal::Health | Refusal::HealthOfHead => (200, "OK", "cache-control: no-store\r\n"),
+            Refusal::Health | Refusal::HealthOfHead | Refusal::Ready(None) => {
+                (200, "OK", "cache-control: no-store\r\n")
+            }
+            Refusal::Ready(Some(_)) => (503, "Service Unavailable", "cache-control: no-store\r\n"),
             Refusal::NotFound | Refusal::NotFoundOfHead | Refusal::ChannelNotFound => {
                 (404, "Not Found", "")
             }
@@ -153,6 +182,12 @@ impl Refusal {
             (Refusal::BadRequest | Refusal::NotFoundOfHead | Refusal::MethodNotAllowed, _) => "",
             (Refusal::HeadTooLarge, _) => TOO_LARGE,
             (Refusal::Health | Refusal::HealthOfHead, _) => "ok",
+            (Refusal::Ready(None), _) => r#"{"ready":true,"reason":null}"#,
+            (Refusal::Ready(Some(why)), _) => match why {
+                NotReady::Draining => r#"{"ready":false,"reason":"draining"}"#,
+                NotReady::StoreDown => r#"{"ready":false,"reason":"store is down"}"#,
+                NotReady::StoreRefuses => r#"{"ready":false,"reason":"store refuses writes"}"#,
+            },
             (Refusal::TargetTooLong, _) => "the path is longer than 65534 bytes",
             (Refusal::NotFound, Port::Stream) => NO_STREAM_PATH,
             (Refusal::NotFound, Port::Worker) => NO_WORKER_PATH,

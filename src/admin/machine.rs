@@ -1,0 +1,116 @@
+//! What the operating system says of this process: time on the cores a thread, open files, memory.
+//!
+//! What cannot be read is 0 or missing: no figure is worth an error.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// Counting the open files of a process with very many takes a while: so often at most.
+const FILES_EVERY: Duration = Duration::from_secs(5);
+
+/// What is known of the process.
+#[derive(Default)]
+pub(super) struct Machine {
+    /// Names of threads, by their ids.
+    names: HashMap<String, String>,
+    files: usize,
+    files_at: Option<Instant>,
+}
+
+/// A thread, and how long it has run on a core, in ns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ThreadTime {
+    pub(super) name: String,
+    pub(super) cpu_ns: u64,
+}
+
+impl Machine {
+    /// Threads in the order of their names; of several of one name the sum.
+    pub(super) fn threads(&mut self) -> Vec<ThreadTime> {
+        let Ok(entries) = fs::read_dir("/proc/self/task") else {
+            return Vec::new();
+        };
+        let mut times: Vec<ThreadTime> = Vec::new();
+        let mut names = HashMap::new();
+        for entry in entries.flatten() {
+            let Ok(id) = entry.file_name().into_string() else {
+                continue;
+            };
+            let known = self.names.remove(&id);
+            let name = known.or_else(|| fs::read_to_string(entry.path().join("comm")).ok());
+            let name = name.unwrap_or_default().trim().to_owned();
+            let schedule = fs::read_to_string(entry.path().join("schedstat")).unwrap_or_default();
+            let cpu_ns = schedule
+                .split_whitespace()
+                .next()
+                .and_then(|ns| ns.parse().ok());
+            let cpu_ns = cpu_ns.unwrap_or(0);
+            match times.iter_mut().find(|time| time.name == name) {
+                Some(time) => time.cpu_ns += cpu_ns,
+                None => times.push(ThreadTime {
+                    name: name.clone(),
+                    cpu_ns,
+                }),
+            }
+            names.insert(id, name);
+        }
+        self.names = names;
+        times.sort_by(|a, b| a.name.len().cmp(&b.name.len()).then(a.name.cmp(&b.name)));
+        times
+    }
+
+    /// Open files, as they were a few seconds ago at most.
+    pub(super) fn open_files(&mut self, now: Instant) -> usize {
+        let is_fresh = |at: Instant| now.saturating_duration_since(at) < FILES_EVERY;
+        if !self.files_at.is_some_and(is_fresh) {
+            self.files_at = Some(now);
+            // The one that lists them is among them.
+            let entries = fs::read_dir("/proc/self/fd");
+            self.files = entries.map_or(0, |entries| entries.count().saturating_sub(1));
+        }
+        self.files
+    }
+
+    /// Memory that the process has in use, in bytes.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        let read = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+        let pages = read
+            .split_whitespace()
+            .nth(1)
+            .and_then(|pages| pages.parse::<u64>().ok());
+        pages.unwrap_or(0) * rustix::param::page_size() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_works_is_seen_to() {
+        let mut machine = Machine::default();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::Builder::new().name("busy-one".to_owned());
+        let thread =
+            thread.spawn(
+                move || {
+                    while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {}
+                },
+            );
+        let until = Instant::now() + Duration::from_secs(30);
+        let has_run = |machine: &mut Machine| {
+            let threads = machine.threads();
+            threads
+                .iter()
+                .any(|time| time.name == "busy-one" && time.cpu_ns > 1_000_000)
+        };
+        while !has_run(&mut machine) {
+            assert!(Instant::now() < until);
+        }
+        drop(stop);
+        thread.unwrap().join().unwrap();
+        assert!(machine.open_files(Instant::now()) > 0);
+        assert!(machine.resident_bytes() > 1_000_000);
+    }
+}
