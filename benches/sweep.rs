@@ -36,6 +36,7 @@ fn rooms(sockets: usize, groups: usize) -> (Fanout, Sinks, Vec<LocalGroupId>) {
     let mut fanout = Fanout::new(Bounds {
         reader: 1 << 20,
         worker: usize::MAX,
+        custom_events: 1000,
     });
     let mut sinks = Sinks::default();
     let ids: Vec<SlotId> = (0..sockets)

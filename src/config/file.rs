@@ -693,7 +693,7 @@ workers:
             "server: {threads: 2, pin: [0, 3, 5], backlog: 128, call_timeout_ms: 1, drain_ms: 2, limits: {\
              connections: 1, worker_connections: 16, handshake_ms: 2, handshake_bytes: 3, handshakes: 17, handshakes_bytes: 18, message_bytes: 64KiB, call_bytes: 1MiB, partial_call_bytes: 22, \
              name_bytes: 6, json_depth: 7, value_bytes: 1GiB, update_ops: 9, subscriptions: 10, equal_subscriptions: 19, \
-             behind_bytes: 11, behind_bytes_worker: 20, mailbox_len: 12, mailbox_bytes: 13B, calls_in_flight: 14, joins_in_flight: 21, call_queue_bytes: 15, \
+             behind_bytes: 11, custom_events_behind: 31, behind_bytes_worker: 20, mailbox_len: 12, mailbox_bytes: 13B, calls_in_flight: 14, joins_in_flight: 21, call_queue_bytes: 15, \
              early_triggers: 22, early_triggers_bytes: 23, connections_per_address: 24, accepts_per_s: 25, \
              joins_per_s: none, read_bytes_per_s: 27KiB, calls_per_s: 28k, worker_read_bytes_per_s: 0, memory_bytes: 30MiB}}",
         );
@@ -720,6 +720,7 @@ workers:
             subscriptions: 10,
             equal_subscriptions: 19,
             behind_bytes: 11,
+            custom_events_behind: 31,
             behind_bytes_worker: 20,
             mailbox_len: 12,
             mailbox_bytes: 13,

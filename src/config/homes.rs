@@ -29,6 +29,7 @@ const HOMES: [(&str, &[&str]); 9] = [
             "subscriptions",
             "equal_subscriptions",
             "behind_bytes",
+            "custom_events_behind",
             "behind_bytes_worker",
             "mailbox_len",
             "mailbox_bytes",

@@ -116,9 +116,13 @@ pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// Subscriptions of one connection to the same group and item; a further join is answered
 /// `unauthorized`.
 pub const EQUAL_SUBSCRIPTIONS_MAX: usize = 64;
-/// How far a reader may be behind, in all its groups together; further: close 1013.
+/// How far a reader may be behind, in all its groups together; further: it is brought up to date by
+/// item.
 pub const BEHIND_BYTES_MAX: usize = MIB;
-/// What all readers of one worker may hold up; above: those that are furthest behind go first.
+/// Custom events that wait for each subscription of such a reader; more: the oldest go.
+pub const CUSTOM_EVENTS_BEHIND_MAX: usize = 1000;
+/// What all readers of one worker may hold up; above: less may wait for each, and those that take
+/// nothing of `sync`s that have begun are closed with 1013.
 pub const BEHIND_BYTES_WORKER_MAX: usize = 256 * MIB;
 /// Messages in one mailbox; full: its senders pause reading.
 pub const MAILBOX_LEN_MAX: usize = 4096;
@@ -394,6 +398,8 @@ pub struct Limits {
     pub equal_subscriptions: usize,
     /// See [`BEHIND_BYTES_MAX`].
     pub behind_bytes: usize,
+    /// [`CUSTOM_EVENTS_BEHIND_MAX`].
+    pub custom_events_behind: usize,
     /// See [`BEHIND_BYTES_WORKER_MAX`].
     pub behind_bytes_worker: usize,
     /// See [`MAILBOX_LEN_MAX`]. A file asks for 8 or more; a test may set less.
@@ -438,6 +444,7 @@ impl Default for Limits {
             subscriptions: SUBSCRIPTIONS_MAX,
             equal_subscriptions: EQUAL_SUBSCRIPTIONS_MAX,
             behind_bytes: BEHIND_BYTES_MAX,
+            custom_events_behind: CUSTOM_EVENTS_BEHIND_MAX,
             behind_bytes_worker: BEHIND_BYTES_WORKER_MAX,
             mailbox_len: MAILBOX_LEN_MAX,
             mailbox_bytes: MAILBOX_BYTES_MAX,

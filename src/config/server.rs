@@ -104,6 +104,11 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
         COUNTS,
     );
     keys.bytes("behind_bytes", &mut limits.behind_bytes, WAITING_BYTES);
+    keys.count(
+        "custom_events_behind",
+        &mut limits.custom_events_behind,
+        COUNTS,
+    );
     keys.bytes(
         "behind_bytes_worker",
         &mut limits.behind_bytes_worker,

@@ -126,18 +126,23 @@ impl Fanout {
                     item,
                     sync,
                 };
-                self.enter_now(id, local, entry, connections);
+                self.enter_now(id, local, (entry, false), connections);
             }
             budget.spend(ENTRY_UNITS);
             return true;
         }
-        let is_far_behind = reader.blocked && reader.queue_bytes() > self.bounds.reader;
-        if is_far_behind && reader.queue_len() > reader.subscriptions.len() {
-            self.outcome.slow.push(id); // it has not even taken the last ones
-        } else {
-            budget.spend(1 + reader.subscriptions.len() / LOOKED_AT);
-            afresh.subscriptions = subscriptions_of(reader, local);
+        budget.spend(1 + reader.subscriptions.len() / LOOKED_AT);
+        afresh.subscriptions = subscriptions_of(reader, local);
+        // What it was to be sent before and has not begun is void.
+        reader.void_syncs(local);
+        let found = reader.membership(local);
+        let at = found.map(|found| reader.memberships[found].at);
+        if let Some(place) = at.and_then(|at| group.place_mut(at)) {
+            reader.void_waited(place.void_syncs());
         }
+        let Some(afresh) = &mut group.afresh else {
+            return false;
+        };
         if afresh.subscriptions.is_empty() {
             afresh.readers.pop();
         }

@@ -57,6 +57,10 @@ const WRITE_BYTES: usize = 8 * 1024;
 const PASSED_FRAMES: u64 = 8;
 /// So many watchers that are marked cost as much.
 pub(super) const MARKED_WATCHERS: usize = 2;
+/// What a frame costs that is kept by item, or forgotten there.
+const KEPT_UNITS: usize = 2;
+/// So many places that are looked at for where they stand cost as much as a look at a socket.
+const PLACES: usize = 64;
 /// So many subscriptions that wait for the place of their entry cost as much: each is compared with
 /// what a visit passes.
 const LATE_COMPARES: usize = 256;
@@ -90,6 +94,14 @@ impl Budget {
 
     pub(super) fn marked(&mut self, watchers: usize) {
         self.spend(1 + watchers / MARKED_WATCHERS);
+    }
+
+    pub(super) fn kept(&mut self, frames: usize) {
+        self.spend(frames * KEPT_UNITS);
+    }
+
+    pub(super) fn placed(&mut self, places: usize) {
+        self.spend(1 + places / PLACES);
     }
 
     pub(super) fn compared_late(&mut self, subscriptions: usize) {

@@ -6,6 +6,7 @@ use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
 use crate::protocol::frame::SyncFrame;
 
 use super::afresh::Afresh;
+use super::fresh::Fresh;
 use super::list::List;
 use super::place::{Extra, Place};
 use super::reader::{Connections, MemberAt};
@@ -25,7 +26,15 @@ pub(super) struct LocalGroup {
     pub(super) joins: u32,
     /// The `sync` that was given to one here most recently.
     pub(super) last_sync: Weak<SyncFrame>,
+    /// About how long a `sync` of the group is now.
+    pub(super) sync_len: usize,
+    /// That was known before this frame.
+    pub(super) sync_at: u64,
     pub(super) sweep: Sweep,
+    /// Readers far behind lack frames: those are to be kept by item.
+    pub(super) is_to_compact: bool,
+    /// A `sync` that is asked for, or is here, for readers far behind.
+    pub(super) fresh: Option<Box<Fresh>>,
     /// While its subscriptions begin anew.
     pub(super) afresh: Option<Box<Afresh>>,
 }
@@ -80,7 +89,11 @@ impl LocalGroup {
             watchers: None,
             joins: 0,
             last_sync: Weak::new(),
+            sync_len: 0,
+            sync_at: 0,
             sweep: Sweep::default(),
+            is_to_compact: false,
+            fresh: None,
             afresh: None,
         }
     }
@@ -104,6 +117,10 @@ impl LocalGroup {
     pub(super) fn lacks_nothing(&self) -> bool {
         let lack_nothing = |watchers: &Watchers| watchers.lack_nothing();
         self.members.is_empty() && self.watchers.as_deref().is_none_or(lack_nothing)
+    }
+
+    pub(super) fn list_and_watchers(&mut self) -> (&mut List, Option<&Watchers>) {
+        (&mut self.list, self.watchers.as_deref())
     }
 
     pub(super) fn place_mut(&mut self, at: MemberAt) -> Option<&mut Place> {

@@ -55,6 +55,18 @@ impl HeldSyncs {
         });
     }
 
+    /// A reader far behind is given one that its group keeps for such readers.
+    pub(super) fn add_own(&mut self, connection: SlotId, sync: &Arc<SyncFrame>) {
+        let of_others = Arc::strong_count(sync) > 3; // the group's, the reader's and this one
+        let bytes = if of_others { 0 } else { sync.len() };
+        self.bytes += bytes;
+        self.new.push(HeldSync {
+            sync: Arc::downgrade(sync),
+            bytes,
+            connection,
+        });
+    }
+
     /// Bytes of all that was held at the last look, or has come since.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -143,6 +155,7 @@ mod tests {
         local.fanout.bounds = Bounds {
             reader: 50 * SYNC_BYTES,
             worker: syncs * SYNC_BYTES,
+            custom_events: 1000,
         };
         local
     }

@@ -54,14 +54,15 @@ impl Fanout {
         {
             self.finish_afresh(local, connections);
         }
-        self.enter_now(connection, local, entry, connections);
+        self.enter_now(connection, local, (entry, true), connections);
     }
 
+    /// The same where nothing begins anew. With the entry comes whether its `sync` answers a join.
     pub(super) fn enter_now<C: Connections>(
         &mut self,
         connection: SlotId,
         local: LocalGroupId,
-        entry: Entry,
+        (entry, is_answer): (Entry, bool),
         connections: &mut C,
     ) {
         self.leave(connection, &entry.id, connections);
@@ -74,7 +75,11 @@ impl Fanout {
         };
         if let Some(sync) = &entry.sync {
             self.held_syncs.add(connection, sync, &mut group.last_sync);
+            if entry.item.is_none() {
+                (group.sync_len, group.sync_at) = (sync.len(), group.list.end());
+            }
         }
+        let anew = (!is_answer).then_some(local);
         let from = group.list.end();
         self.subscriptions_len += 1;
         reader.add_subscription(Subscription {
@@ -96,7 +101,7 @@ impl Fanout {
             });
             reader.add_membership(local, at);
             if let Some(sync) = entry.sync {
-                reader.push_sync(sync);
+                reader.push_sync(sync, anew);
             }
             return;
         };
@@ -114,12 +119,13 @@ impl Fanout {
         if is_behind {
             reader.wait_for_sync(entry.sync.as_ref().map_or(0, |sync| sync.len()));
             reader.note(found);
-            place.extra().add_late(entry.item, from, entry.sync);
+            let sync = entry.sync.map(|sync| (sync, is_answer));
+            place.extra().add_late(entry.item, from, sync);
         } else {
             place.next = from;
             place.extra().add(entry.item);
             if let Some(sync) = entry.sync {
-                reader.push_sync(sync);
+                reader.push_sync(sync, anew);
             }
         }
         let is_to_move = item.is_none() && place.may_move();

@@ -10,12 +10,18 @@
 mod afresh;
 mod behind;
 mod budget;
+mod compaction;
+#[cfg(test)]
+mod converge;
 mod ending;
+mod fresh;
 mod group;
 mod held;
+mod kept;
 mod list;
 mod marks;
 mod members;
+mod order;
 mod place;
 mod reader;
 mod sweep;
@@ -39,6 +45,7 @@ use crate::protocol::frame::{EventFrame, SyncFrame};
 
 use group::LocalGroup;
 use held::HeldSyncs;
+use kept::KeptFrames;
 use list::Joined;
 use reader::{Membership, Subscription};
 use sweep::Plan;
@@ -81,21 +88,27 @@ pub struct Fanout {
     outcome: Outcome,
     /// Laid out and carried out within one write; kept for its memory.
     plan: Plan,
+    /// What was kept for groups that are gone: it is dropped over turns.
+    dropped: Vec<Box<KeptFrames>>,
 }
 
 /// How much may wait for readers that are behind, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// For one reader, in all its groups together: `limits.behind_bytes`.
+    /// For one reader, in all its groups together: `limits.behind_bytes`. Above, it is brought up to date
+    /// by item.
     pub reader: usize,
     /// For all readers: `limits.behind_bytes_worker`. Above, less may wait for each.
     pub worker: usize,
+    /// Custom events for each subscription of a reader further behind: `limits.custom_events_behind`, in
+    /// events.
+    pub custom_events: usize,
 }
 
 /// What the worker has to do after it called: it takes these with [`Fanout::take_outcome`].
 #[derive(Default)]
 pub struct Outcome {
-    /// Sockets further behind than the bound.
+    /// Sockets that take nothing of the `sync`s that they hold up, while all hold up more than they may.
     pub slow: Vec<SlotId>,
     /// Sockets that died while they were written to.
     pub gone: Vec<SlotId>,
@@ -105,13 +118,20 @@ pub struct Outcome {
     pub blocked: Vec<SlotId>,
     /// Groups that nobody here follows any more: their owners are told.
     pub left: Vec<(GroupKey, LocalGroupId)>,
+    /// Groups whose owners are asked for a fresh `sync`, ended by [`Fanout::refreshed`].
+    pub stale: Vec<(GroupKey, LocalGroupId)>,
+    /// Custom events that readers too far behind have lost.
+    pub customs_dropped: u64,
 }
 
 impl Outcome {
     /// Whether nothing has come up.
     pub fn is_empty(&self) -> bool {
         let sockets = [&self.slow, &self.gone, &self.unfinished, &self.blocked];
-        sockets.iter().all(|sockets| sockets.is_empty()) && self.left.is_empty()
+        let groups = [&self.left, &self.stale];
+        sockets.iter().all(|sockets| sockets.is_empty())
+            && groups.iter().all(|groups| groups.is_empty())
+            && self.customs_dropped == 0
     }
 }
 
@@ -154,6 +174,7 @@ impl Fanout {
             swept: Vec::new(),
             outcome: Outcome::default(),
             plan: Plan::default(),
+            dropped: Vec::new(),
         }
     }
 
@@ -169,7 +190,7 @@ impl Fanout {
 
     /// Whether a sweep has still to begin or to go on.
     pub fn is_due(&self) -> bool {
-        !self.due.is_empty() || !self.afresh.is_empty()
+        !self.due.is_empty() || !self.afresh.is_empty() || !self.dropped.is_empty()
     }
 
     /// Whether sweeps have to go on before more frames are taken. Readers that no sweep has reached
@@ -350,9 +371,10 @@ impl Fanout {
         if !self.groups.get(local).is_some_and(LocalGroup::is_empty) {
             return;
         }
-        if let Some(group) = self.groups.remove(local) {
+        if let Some(mut group) = self.groups.remove(local) {
             self.by_key.remove(group.hash, |slot| slot == local.slot);
             self.held_bytes -= group.list.held_bytes();
+            self.dropped.extend(group.list.take_kept());
             self.outcome.left.push((group.key, local));
         }
     }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::id::{ItemId, SlotId};
-use crate::protocol::frame::{EventFrame, SyncFrame};
+use crate::protocol::frame::{EventFrame, Kind, SyncFrame};
 
 use super::MOVED_ITEMS_MAX;
+use super::kept::Found;
 use super::list::List;
 
 /// A socket's entry in a group. Without `extra` it has one subscription, to the whole group.
@@ -31,6 +32,12 @@ pub(super) struct Extra {
     pub(super) due: bool,
     /// Where it stands among the group's due watchers, until the sweep that finds it not due ends.
     pub(super) listed: Option<u32>,
+    /// Changes before this number are void for subscriptions to the whole group: a `sync` follows that
+    /// has them.
+    void_before: u64,
+    /// What its item subscriptions held may differ from what is noted of the socket: far behind, one of
+    /// them has been given a `sync` of its own, or the whole group has. Every change of theirs is told.
+    is_loose: bool,
     /// Subscriptions entered while the socket was behind.
     entering: Option<Box<Entering>>,
 }
@@ -47,8 +54,28 @@ enum Items {
 #[derive(Default)]
 struct Entering {
     late: Vec<Late>,
-    /// `sync`s, each with the number of the frame before which it goes.
-    syncs: VecDeque<(u64, Arc<SyncFrame>)>,
+    /// `sync`s, in order.
+    syncs: VecDeque<Waiting>,
+}
+
+/// A `sync` that waits in a place.
+struct Waiting {
+    /// The number of the frame before which it goes.
+    before: u64,
+    sync: Arc<SyncFrame>,
+    /// Of the whole group.
+    is_whole: bool,
+    /// It is the answer to a join, which has one.
+    is_answer: bool,
+}
+
+/// What a place gets of one frame of the list.
+pub(super) struct Given<'a> {
+    pub(super) number: u64,
+    pub(super) frame: &'a Arc<EventFrame>,
+    /// How often: at least once.
+    pub(super) times: u32,
+    pub(super) kind: Kind,
 }
 
 /// A subscription for which the frames before `from` are not.
@@ -58,37 +85,179 @@ struct Late {
 }
 
 impl Place {
-    /// How many frames of that event it gets.
-    pub(super) fn matches(&self, number: u64, frame: &EventFrame) -> u32 {
-        match &self.extra {
-            None => 1,
-            Some(extra) => extra.matches(number, frame),
+    /// The first frame that it gets from `number` on and before `end`, of which it has been given so
+    /// many copies already if that frame is its next.
+    pub(super) fn first_given<'a>(
+        &self,
+        list: &'a List,
+        mut number: u64,
+        end: u64,
+        copies: u32,
+    ) -> Option<Given<'a>> {
+        loop {
+            if list.is_past(number)
+                && let Some(extra) = &self.extra
+                && number < extra.void_before
+                && !extra.has_items()
+            {
+                number = list.custom_from(number).min(extra.void_before);
+            }
+            if number >= end {
+                return None;
+            }
+            let found = list.first_from(number).filter(|found| found.number < end)?;
+            let given = if found.number == self.next { copies } else { 0 };
+            let (times, kind) = self.matches(&found);
+            if times > given {
+                return Some(Given {
+                    number: found.number,
+                    frame: found.frame,
+                    times,
+                    kind,
+                });
+            }
+            number = found.number + 1;
         }
+    }
+
+    /// How many frames of that event it gets, and as what.
+    fn matches(&self, found: &Found<'_>) -> (u32, Kind) {
+        let kind = found.kind_for(self.connection.slot);
+        let Some(extra) = &self.extra else {
+            let gets_it = kind.is_some() && !found.is_void_custom();
+            return (u32::from(gets_it), kind.unwrap_or(Kind::Delete));
+        };
+        let (mut whole, mut of_items) = extra.matches(found.number, found.frame);
+        let is_void = match found.frame.kind() {
+            Kind::Custom => found.is_void_custom(),
+            Kind::Create | Kind::Update | Kind::Delete => found.number < extra.void_before,
+        };
+        if is_void || kind.is_none() {
+            whole = 0;
+        }
+        if kind.is_none() && !extra.is_loose {
+            of_items = 0;
+        }
+        (whole + of_items, kind.unwrap_or(Kind::Delete))
     }
 
     /// Moves over frames that are not for it, to the first that it lacks; `send` takes the `sync`s
     /// that go before that.
     pub(super) fn catch_up(&mut self, list: &List, mut send: impl FnMut(Arc<SyncFrame>)) {
-        let Some(extra) = &mut self.extra else {
+        if self.extra.is_none() && !list.is_past(self.next) {
             return;
-        };
+        }
         loop {
-            extra.pass(self.next, &mut send);
-            let end = extra.next_sync().unwrap_or(u64::MAX);
-            while self.next < end
-                && let Some(frame) = list.frame(self.next)
-                && extra.matches(self.next, frame) <= extra.copies
+            let is_past = list.is_past(self.next);
+            if let Some(extra) = &mut self.extra {
+                extra.pass(self.next, is_past, &mut send);
+            }
+            let extra = self.extra.as_ref();
+            let copies = extra.map_or(0, |extra| extra.copies);
+            let end = extra.and_then(|extra| extra.next_sync());
+            let end = end.unwrap_or(list.end());
+            let next = self.first_given(list, self.next, end, copies);
+            let next = next.map_or(end, |given| given.number);
+            if let Some(extra) = &mut self.extra
+                && next != self.next
             {
                 // Of an event that was begun a subscription may have left meanwhile.
                 extra.copies = 0;
-                self.next += 1;
             }
-            if self.next < end {
+            self.next = next;
+            if next < end || next >= list.end() && !self.has_sync_at(next) {
                 break;
             }
         }
-        extra.due &= self.next < list.end();
+        if let Some(extra) = &mut self.extra {
+            extra.due &= self.next < list.end();
+        }
         self.simplify();
+    }
+
+    fn has_sync_at(&self, number: u64) -> bool {
+        let next_sync = self.extra.as_ref().and_then(|extra| extra.next_sync());
+        next_sync.is_some_and(|before| before <= number)
+    }
+
+    /// What it gets further of the frame of which it has been given some copies: how many, and as what.
+    pub(super) fn begun<'a>(&self, list: &'a List) -> Option<(&'a Arc<EventFrame>, u32, Kind)> {
+        let copies = self.extra.as_ref().map_or(0, |extra| extra.copies);
+        let found = list.first_from(self.next)?;
+        if copies == 0 || found.number != self.next {
+            return None;
+        }
+        let (times, kind) = self.matches(&found);
+        Some((found.frame, times.saturating_sub(copies), kind))
+    }
+
+    /// Its begun frame is given, and it is far behind: a `sync` of the whole group that waits makes
+    /// changes before it void.
+    pub(super) fn void_before_sync(&mut self, has_begun: bool) {
+        let Some(extra) = &mut self.extra else {
+            return;
+        };
+        if has_begun {
+            extra.copies = 0;
+            self.next += 1;
+        }
+        let syncs = extra.entering.iter().flat_map(|entering| &entering.syncs);
+        let wholes = syncs.filter(|waiting| waiting.is_whole);
+        if let Some(last) = wholes.last().map(|waiting| waiting.before) {
+            extra.void_before(last, self.next);
+        }
+    }
+
+    /// Where it stands in the changes of items.
+    pub(super) fn stands_at(&self, next: u64) -> u64 {
+        let extra = self.extra.as_ref();
+        extra.map_or(next, |extra| next.max(extra.void_before))
+    }
+
+    /// Whether a `sync` of the moment before that frame may go into its order: none is newer.
+    pub(super) fn may_take(&self, before: u64) -> bool {
+        let extra = self.extra.as_ref();
+        let entering = extra.and_then(|extra| extra.entering.as_ref());
+        let last = entering.and_then(|entering| entering.syncs.back());
+        self.next < before && last.is_none_or(|last| last.before < before)
+    }
+
+    /// Whether a fresh `sync` may take the place of changes that it lacks.
+    pub(super) fn may_begin_afresh(&self) -> bool {
+        let Some(extra) = &self.extra else {
+            return true;
+        };
+        let mut syncs = extra.entering.iter().flat_map(|entering| &entering.syncs);
+        extra.whole > 0
+            && extra.copies == 0
+            && extra.void_before <= self.next
+            && !syncs.any(|waiting| waiting.is_whole)
+    }
+
+    /// A fresh `sync`, of the moment before that frame, takes the place of the changes before it.
+    pub(super) fn take_fresh(&mut self, before: u64, sync: Arc<SyncFrame>) {
+        let next = self.next;
+        let extra = self.extra();
+        extra.void_before(before, next);
+        let entering = extra.entering.get_or_insert_default();
+        entering.syncs.push_back(Waiting {
+            before,
+            sync,
+            is_whole: true,
+            is_answer: false,
+        });
+    }
+
+    /// `sync`s that wait and answer no join go, for newer ones come; gives their bytes.
+    pub(super) fn void_syncs(&mut self) -> usize {
+        let extra = self.extra.as_mut();
+        let Some(entering) = extra.and_then(|extra| extra.entering.as_mut()) else {
+            return 0;
+        };
+        let void = entering.syncs.iter().filter(|waiting| !waiting.is_answer);
+        let bytes = void.map(|waiting| waiting.sync.len()).sum();
+        entering.syncs.retain(|waiting| waiting.is_answer);
+        bytes
     }
 
     pub(super) fn extra(&mut self) -> &mut Extra {
@@ -142,7 +311,7 @@ impl Place {
         let extra = self.extra.as_ref();
         let entering = extra.and_then(|extra| extra.entering.as_ref());
         let syncs = entering.into_iter().flat_map(|entering| &entering.syncs);
-        syncs.map(|(_, sync)| sync.len()).sum()
+        syncs.map(|waiting| waiting.sync.len()).sum()
     }
 
     pub(super) fn check_invariants(&self) {
@@ -157,15 +326,17 @@ impl Place {
             entering
                 .syncs
                 .iter()
-                .is_sorted_by_key(|(before, _)| *before)
+                .is_sorted_by_key(|waiting| waiting.before)
         );
     }
 
     /// Drops `extra` where it says nothing that its absence does not.
     pub(super) fn simplify(&mut self) {
+        let next = self.next;
         let says_nothing = |extra: &Extra| {
             extra.whole == 1
                 && extra.copies == 0
+                && extra.void_before <= next
                 && extra.entering.is_none()
                 && matches!(extra.items, Items::None)
         };
@@ -176,14 +347,29 @@ impl Place {
 }
 
 impl Extra {
-    fn matches(&self, number: u64, frame: &EventFrame) -> u32 {
-        let of_items = frame.item().map_or(0, |item| self.items.count(item));
-        let is_for = |late: &&Late| late.from <= number && late.matches(frame);
-        let late = self
-            .entering
-            .as_ref()
-            .map_or(0, |entering| entering.late.iter().filter(is_for).count());
-        self.whole + of_items + late as u32
+    /// How many subscriptions to the whole group, and to its item, that event is for.
+    fn matches(&self, number: u64, frame: &EventFrame) -> (u32, u32) {
+        let mut of_items = frame.item().map_or(0, |item| self.items.count(item));
+        let mut whole = self.whole;
+        let late = self.entering.iter().flat_map(|entering| &entering.late);
+        for late in late.filter(|late| late.from <= number && late.matches(frame)) {
+            match late.item {
+                None => whole += 1,
+                Some(_) => of_items += 1,
+            }
+        }
+        (whole, of_items)
+    }
+
+    fn void_before(&mut self, before: u64, next: u64) {
+        self.is_loose |= self.has_items() && before > next;
+        self.void_before = self.void_before.max(before);
+    }
+
+    /// Whether it has subscriptions to items.
+    pub(super) fn has_items(&self) -> bool {
+        let mut late = self.entering.iter().flat_map(|entering| &entering.late);
+        !matches!(self.items, Items::None) || late.any(|late| late.item.is_some())
     }
 
     /// A subscription that gets every frame from now on.
@@ -194,16 +380,24 @@ impl Extra {
         }
     }
 
-    /// A subscription that gets its `sync` before frame `from`, and the frames from there on.
+    /// A subscription that gets its `sync` before frame `from`, and the frames from there on. With the
+    /// `sync` comes whether it answers a join.
     pub(super) fn add_late(
         &mut self,
         item: Option<ItemId>,
         from: u64,
-        sync: Option<Arc<SyncFrame>>,
+        sync: Option<(Arc<SyncFrame>, bool)>,
     ) {
         let entering = self.entering.get_or_insert_default();
+        let is_whole = item.is_none();
         entering.late.push(Late { from, item });
-        entering.syncs.extend(sync.map(|sync| (from, sync)));
+        let waiting = sync.map(|(sync, is_answer)| Waiting {
+            before: from,
+            sync,
+            is_whole,
+            is_answer,
+        });
+        entering.syncs.extend(waiting);
     }
 
     /// Takes a subscription out.
@@ -222,20 +416,19 @@ impl Extra {
     }
 
     /// Its place is `next` now: what was to be entered by then is, and the `sync`s due are given.
-    fn pass(&mut self, next: u64, send: &mut impl FnMut(Arc<SyncFrame>)) {
+    fn pass(&mut self, next: u64, is_past: bool, send: &mut impl FnMut(Arc<SyncFrame>)) {
+        self.is_loose &= is_past;
         let Some(mut entering) = self.entering.take() else {
             return;
         };
-        while entering
+        while let Some(due) = entering
             .syncs
-            .front()
-            .is_some_and(|(before, _)| *before <= next)
+            .pop_front_if(|waiting| waiting.before <= next)
         {
-            if let Some((_, sync)) = entering.syncs.pop_front() {
-                send(sync);
-            }
+            send(due.sync);
         }
         for late in entering.late.extract_if(.., |late| late.from <= next) {
+            self.is_loose |= is_past && late.item.is_some();
             self.add(late.item);
         }
         if !entering.late.is_empty() || !entering.syncs.is_empty() {
@@ -246,7 +439,7 @@ impl Extra {
     /// The frame before which a `sync` has to go, if one waits.
     pub(super) fn next_sync(&self) -> Option<u64> {
         let entering = self.entering.as_ref()?;
-        entering.syncs.front().map(|(before, _)| *before)
+        entering.syncs.front().map(|waiting| waiting.before)
     }
 
     /// Whether it follows the whole group, or will.

@@ -12,7 +12,7 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::collections::Index;
 use crate::id::{ItemId, LocalGroupId, SlotId};
-use crate::protocol::frame::{EventFrame, SyncFrame};
+use crate::protocol::frame::{EventFrame, Kind, SyncFrame};
 
 /// So many subscriptions or memberships are looked through one by one. Debug builds have fewer, so
 /// that the simulation's sockets come to have more.
@@ -74,6 +74,8 @@ pub struct Reader {
     pub(super) unsummed_bytes: u32,
     /// Its subscriptions have ended: what is left of its memberships is about to leave.
     pub(super) is_ending: bool,
+    /// More waits for it than may: it is brought up to date by item.
+    pub(super) is_far_behind: bool,
 }
 
 /// One subscription, by the client's name for it.
@@ -135,8 +137,10 @@ struct Queued {
 }
 
 enum What {
-    Event(Arc<EventFrame>),
-    Sync(Arc<SyncFrame>),
+    /// An event, and the kind of change that it is to this socket.
+    Event(Arc<EventFrame>, Kind),
+    /// A `sync`. With a group it answers no join, and is void if another comes for it.
+    Sync(Arc<SyncFrame>, Option<LocalGroupId>),
     /// The answer to the upgrade: nothing goes before it, and nothing voids it.
     Head(Box<[u8]>),
     /// Something of this socket alone: `unauthorized`, a close frame.
@@ -204,14 +208,29 @@ impl Reader {
         self.push(What::Own(bytes));
     }
 
-    /// How many frames are queued.
-    pub(super) fn queue_len(&self) -> usize {
-        self.queue.as_ref().map_or(0, |queue| queue.entries.len())
+    /// Queues a `sync`; with its group one that answers no join.
+    pub(super) fn push_sync(&mut self, sync: Arc<SyncFrame>, anew: Option<LocalGroupId>) {
+        self.push(What::Sync(sync, anew));
     }
 
-    /// Queues a `sync`.
-    pub(super) fn push_sync(&mut self, sync: Arc<SyncFrame>) {
-        self.push(What::Sync(sync));
+    /// `sync`s of that group that answer no join and have not begun go, for newer ones come.
+    pub(super) fn void_syncs(&mut self, local: LocalGroupId) {
+        if let Some(queue) = &mut self.queue {
+            queue.entries.retain(|queued| {
+                let is_of_it = matches!(&queued.what, What::Sync(_, Some(of)) if *of == local);
+                let stays = !is_of_it || queued.taken > 0;
+                queue.own_bytes -= if stays { 0 } else { queued.own_bytes() };
+                stays
+            });
+        }
+        self.let_queue_go();
+    }
+
+    /// Queues so many frames of an event that has begun, so that its place can move on.
+    pub(super) fn push_begun(&mut self, frame: &Arc<EventFrame>, kind: Kind, times: u32) {
+        for _ in 0..times {
+            self.push(What::Event(Arc::clone(frame), kind));
+        }
     }
 
     /// A `sync` of so many bytes waits in a place of this reader: it counts from now on.
@@ -222,7 +241,7 @@ impl Reader {
     /// Queues a `sync` that has waited.
     pub(super) fn push_waited(&mut self, sync: Arc<SyncFrame>) {
         let queue = self.queue.get_or_insert_default();
-        queue.entries.push_back(Queued::new(What::Sync(sync)));
+        queue.entries.push_back(Queued::new(What::Sync(sync, None)));
     }
 
     /// `sync`s of so many bytes that waited will not come.
@@ -263,11 +282,11 @@ impl Reader {
     }
 
     /// The rest of an event of which the socket has taken `taken` bytes.
-    pub(super) fn push_rest(&mut self, frame: Arc<EventFrame>, taken: usize) {
+    pub(super) fn push_rest(&mut self, frame: Arc<EventFrame>, kind: Kind, taken: usize) {
         let queue = self.queue.get_or_insert_default();
         debug_assert!(queue.entries.is_empty(), "what waits goes before any event");
         queue.entries.push_back(Queued {
-            what: What::Event(frame),
+            what: What::Event(frame, kind),
             taken,
         });
     }
@@ -592,30 +611,37 @@ impl Queued {
     /// Its bytes, unless others share them.
     fn own_bytes(&self) -> usize {
         match &self.what {
-            What::Event(_) => 0,
+            What::Event(..) => 0,
             _ => self.len(),
         }
     }
 
     fn len(&self) -> usize {
         match &self.what {
-            What::Event(frame) => frame.wire().len(),
-            What::Sync(sync) => sync.len(),
+            What::Event(frame, _) => frame.wire().len(),
+            What::Sync(sync, _) => sync.len(),
             What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) => bytes.len(),
         }
     }
 
     /// What has not been taken.
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let (sync, single) = match &self.what {
-            What::Event(frame) => (None, Some(frame.wire())),
-            What::Sync(sync) => (Some(sync), None),
-            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) => (None, Some(&**bytes)),
+        let (sync, whole) = match &self.what {
+            What::Event(frame, kind) => (None, frame.wire_as(*kind)),
+            What::Sync(sync, _) => (Some(sync), [&[][..]; 3]),
+            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) => {
+                (None, [&**bytes, &[], &[]])
+            }
         };
         let of_sync = sync
             .into_iter()
             .flat_map(|sync| sync.pieces_from(self.taken));
-        let single = single.map(|bytes| &bytes[self.taken..]);
-        single.into_iter().chain(of_sync)
+        let mut skip = self.taken;
+        let whole = whole.into_iter().filter_map(move |piece| {
+            let skipped = skip.min(piece.len());
+            skip -= skipped;
+            (skipped < piece.len()).then(|| &piece[skipped..])
+        });
+        whole.chain(of_sync)
     }
 }

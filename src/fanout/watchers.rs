@@ -138,6 +138,11 @@ impl Watchers {
         }
     }
 
+    /// Whether anybody follows that item and not all of them.
+    pub(super) fn has(&self, item: &str) -> bool {
+        self.by_item.contains_key(item)
+    }
+
     /// How many watchers the item has.
     pub(super) fn len_of(&self, item: &ItemId) -> usize {
         self.by_item.get(item).map_or(0, Vec::len)

@@ -263,7 +263,9 @@ pub struct WorkerMetrics {
     pub commands_refused: Counter,
     /// Calls refused because there is no memory for what they would add, void ones included.
     pub calls_out_of_memory: Counter,
-    /// Sockets closed with 1013 because they were too far behind.
+    /// Custom events that readers too far behind have lost: `limits.custom_events_behind`.
+    pub custom_events_dropped: Counter,
+    /// Sockets closed with 1013 because they took nothing of what they held up.
     pub slow_readers_closed: Counter,
     /// The furthest that a group's time has run ahead of the clock, in ms.
     pub time_ahead_ms: Counter,

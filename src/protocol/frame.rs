@@ -45,11 +45,27 @@ pub enum Event<'a> {
     },
 }
 
+/// What an event is to whoever hears it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An item that was not there.
+    Create,
+    /// One that was.
+    Update,
+    /// One that is gone.
+    Delete,
+    /// No change of an item.
+    Custom,
+}
+
 /// One event: a whole WebSocket frame, and the item's name for whoever picks by item.
 pub struct EventFrame {
     bytes: Box<[u8]>,
     /// Where the frame begins: a header shorter than the longest leaves room before it.
     start: u8,
+    kind: Kind,
+    /// Where the word for the kind of a change begins.
+    kind_at: u32,
     item: Option<Box<str>>,
 }
 
@@ -69,10 +85,11 @@ impl EventFrame {
         let mut out = Vec::with_capacity(Self::ROOM + 120 + names.0.len() + event.len() + item_len);
         out.extend_from_slice(&[0; Self::ROOM]);
         write_head(&mut out, names, time, item);
+        let kind_at = out.len() as u32 + 1; // behind its quotation mark
         match event {
-            Event::Create(data) => write_change(&mut out, "create", data),
-            Event::Update(data) => write_change(&mut out, "update", data),
-            Event::Delete(data) => write_change(&mut out, "delete", data),
+            Event::Create(data) | Event::Update(data) | Event::Delete(data) => {
+                write_change(&mut out, event.kind().word(), data);
+            }
             Event::Custom { kind, data } => {
                 out.extend_from_slice(br#""event","event":{"type":"#);
                 write_string(&mut out, kind);
@@ -87,6 +104,8 @@ impl EventFrame {
         EventFrame {
             bytes: out.into_boxed_slice(),
             start: start as u8,
+            kind: event.kind(),
+            kind_at,
             item: item.map(Box::from),
         }
     }
@@ -94,6 +113,33 @@ impl EventFrame {
     /// The frame, header and all.
     pub fn wire(&self) -> &[u8] {
         &self.bytes[usize::from(self.start)..]
+    }
+
+    /// The frame as that kind of change: three pieces, of which the last two may be empty. The words
+    /// for changes are equally long, so header and length stay. A custom event is what it is.
+    pub fn wire_as(&self, kind: Kind) -> [&[u8]; 3] {
+        if kind == self.kind || self.kind == Kind::Custom {
+            return [self.wire(), &[], &[]];
+        }
+        let (before, rest) = self.bytes.split_at(self.kind_at as usize);
+        [
+            &before[usize::from(self.start)..],
+            kind.word().as_bytes(),
+            &rest[Kind::WORD_LEN..],
+        ]
+    }
+
+    /// Of a change: bytes of the value.
+    pub fn data_len(&self) -> usize {
+        const AROUND_LEN: usize = Kind::WORD_LEN + br#"","data":"#.len() + b"}}".len();
+        self.bytes
+            .len()
+            .saturating_sub(self.kind_at as usize + AROUND_LEN)
+    }
+
+    /// What it is as it was encoded.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The event itself: a JSON object.
@@ -113,7 +159,30 @@ impl EventFrame {
     }
 }
 
+impl Kind {
+    /// Of each word for a change.
+    const WORD_LEN: usize = 6;
+
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Create => "create",
+            Kind::Update => "update",
+            Kind::Delete => "delete",
+            Kind::Custom => "event",
+        }
+    }
+}
+
 impl Event<'_> {
+    fn kind(&self) -> Kind {
+        match self {
+            Event::Create(_) => Kind::Create,
+            Event::Update(_) => Kind::Update,
+            Event::Delete(_) => Kind::Delete,
+            Event::Custom { .. } => Kind::Custom,
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             Event::Create(data) | Event::Update(data) | Event::Delete(data) => data.len(),
@@ -300,6 +369,26 @@ mod tests {
             payload(&unauthorized(&GroupKey::new("SM", "G"), 5, None)),
             r#"{"type":"stream","timestamp":5,"streamName":"SM","groupId":"G","id":null,"event":{"type":"unauthorized"}}"#
         );
+    }
+
+    #[test]
+    fn a_change_told_as_another_kind_differs_in_that_word_alone() {
+        let names = names();
+        for len in [1, 100, 70_000] {
+            let value = format!("\"{}\"", "create".repeat(len));
+            let of = |event| EventFrame::encode(&names, 7, Some("update"), event);
+            let changes = [
+                (Kind::Create, of(Event::Create(&value))),
+                (Kind::Update, of(Event::Update(&value))),
+                (Kind::Delete, of(Event::Delete(&value))),
+            ];
+            for (_, frame) in &changes {
+                assert_eq!(frame.data_len(), value.len());
+                for (kind, wanted) in &changes {
+                    assert_eq!(frame.wire_as(*kind).concat(), wanted.wire());
+                }
+            }
+        }
     }
 
     #[test]

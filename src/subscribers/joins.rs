@@ -8,6 +8,9 @@ use std::time::Instant;
 
 use crate::id::{GroupKey, ItemId};
 
+/// In place of a join's name: no socket joins, a fresh `sync` of the group is asked for.
+pub const FRESH: u32 = u32::MAX;
+
 /// What waits of one socket.
 #[derive(Default)]
 pub(super) struct Joins {
@@ -81,7 +84,7 @@ impl Joins {
         began: Instant,
     ) -> u32 {
         let token = self.next_token;
-        self.next_token = token.wrapping_add(1);
+        self.next_token = (token + 1) % FRESH;
         self.pending.push(Pending {
             token,
             id,

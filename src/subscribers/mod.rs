@@ -49,6 +49,7 @@ pub use connections::{Look, Socket, State};
 use endings::Endings;
 use half_open::HalfOpen;
 use inquiries::Looking;
+pub use joins::FRESH;
 use leaves::Debts;
 use measures::Measures;
 use notes::Notes;
@@ -180,6 +181,7 @@ impl<S: Socket> Subscribers<S> {
             fanout: Fanout::new(fanout::Bounds {
                 reader: parts.limits.behind_bytes,
                 worker: parts.limits.behind_bytes_worker,
+                custom_events: parts.limits.custom_events_behind,
             }),
             connections: Connections::default(),
             auth: parts.auth,
@@ -372,6 +374,9 @@ impl<S: Socket> Subscribers<S> {
                 let sync_of = move |item: Option<&ItemId>| snapshot.sync_of(item);
                 self.fanout.begin_afresh(local, Box::new(sync_of));
             }
+            Delivered::Entered {
+                token: FRESH, sync, ..
+            } => self.fanout.refreshed(local, sync, &mut self.connections),
             Delivered::Entered {
                 connection,
                 token,

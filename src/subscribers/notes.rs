@@ -96,7 +96,7 @@ pub enum Limit {
     Subscriptions,
     /// `limits.equal_subscriptions`.
     EqualSubscriptions,
-    /// `limits.behind_bytes`.
+    /// `limits.behind_bytes_worker`.
     Behind,
     /// `limits.memory_bytes`.
     Memory,

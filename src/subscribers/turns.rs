@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use crate::fanout::Budget;
 use crate::id::SlotId;
 use crate::life::Sockets as _;
-use crate::shard::Ask;
+use crate::shard::{Ask, Join};
 use crate::time::Now;
 
 use super::Subscribers;
 use super::connections::{Look, Phase, Socket, State};
+use super::joins::FRESH;
 use super::notes::{Limit, What};
 
 impl<S: Socket> Subscribers<S> {
@@ -157,8 +158,8 @@ impl<S: Socket> Subscribers<S> {
         self.has_replied
     }
 
-    /// Ends the sockets that the fan-out has found dead or too slow, and tells owners of groups that
-    /// nobody here follows any more.
+    /// Ends the sockets that the fan-out has found dead, or to hold up what nobody can shorten; tells
+    /// owners of groups that nobody here follows any more, and asks them for fresh `sync`s.
     pub fn follow_up(&mut self) {
         loop {
             let outcome = self.fanout.take_outcome();
@@ -178,7 +179,20 @@ impl<S: Socket> Subscribers<S> {
             for id in outcome.slow {
                 self.metrics().slow_readers_closed.increment();
                 self.note_limit(id, Limit::Behind, || What::Limit(Limit::Behind));
-                self.close(id, 1013, "limits.behind_bytes");
+                self.close(id, 1013, "limits.behind_bytes_worker");
+            }
+            self.metrics()
+                .custom_events_dropped
+                .add(outcome.customs_dropped);
+            for (key, local) in outcome.stale {
+                let join = Join {
+                    worker: self.ports.id,
+                    local,
+                    connection: local, // one at a time of a group
+                    token: FRESH,
+                    item: None,
+                };
+                self.command(key, Ask::Join(join));
             }
             for (key, local) in outcome.left {
                 let worker = self.ports.id;

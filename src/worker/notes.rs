@@ -135,8 +135,8 @@ impl Worker {
             Limit::HeadBytes => Because::HeadBytes(limits.handshake_bytes).to_string(),
             Limit::HeadTime => Because::HeadTime(limits.handshake_ms).to_string(),
             Limit::Behind => format!(
-                "is closed with 1013: it takes too little, {key} ({})",
-                limits.behind_bytes
+                "is closed with 1013: it takes nothing, and all together hold up {key} ({})",
+                limits.behind_bytes_worker
             ),
             Limit::Address => format!(
                 "is answered 503: {key} ({}) are there from its address",
@@ -168,7 +168,7 @@ fn key_of(limit: Limit) -> &'static str {
         Limit::NameBytes => "limits.name_bytes",
         Limit::Subscriptions => "limits.subscriptions",
         Limit::EqualSubscriptions => "limits.equal_subscriptions",
-        Limit::Behind => "limits.behind_bytes",
+        Limit::Behind => "limits.behind_bytes_worker",
         Limit::Memory => "limits.memory_bytes",
         Limit::Address => "limits.connections_per_address",
         Limit::Page => "allowed_origins",

@@ -1,0 +1,245 @@
+//! Readers that are behind: who is so far behind that he is brought up to date by item, and what is then
+//! kept for all of them.
+
+use std::sync::Arc;
+
+use crate::collections::Named;
+use crate::id::{LocalGroupId, SlotId};
+
+use super::budget::Budget;
+use super::group::LocalGroup;
+use super::kept::{CustomRules, Standpoints};
+use super::list::List;
+use super::place::Extra;
+use super::reader::{Connections, MemberAt, Membership, Reader};
+use super::{Bounds, Fanout};
+
+/// What waits for a reader is summed up again when so much of the bound has come; and frames are kept
+/// by item again.
+const PARTS_OF_BOUND: usize = 16;
+/// Frames that are kept by item in one go.
+const KEPT_AT_ONCE: usize = 32;
+/// What is dropped of a group that is gone, in a turn.
+const DROPPED_A_TURN: usize = 256;
+
+impl Fanout {
+    /// Looks whether what waits for a reader is more than may, here or in all its groups together: then
+    /// what only such readers lack is kept by item from here on.
+    pub(super) fn check_behind<C: Connections>(
+        &mut self,
+        local: LocalGroupId,
+        at: MemberAt,
+        connection: SlotId,
+        connections: &mut C,
+    ) {
+        let allowed = self.allowed_bytes();
+        let (Some(group), Some((reader, _))) =
+            (self.groups.get_mut(local), connections.parts(connection))
+        else {
+            return;
+        };
+        let next = group.next_of(at);
+        if next >= group.list.end() {
+            return;
+        }
+        if behind_bytes(&group.list, next, reader) > allowed {
+            reader.is_far_behind = true;
+            group.is_to_compact |= group.list.bytes_since_kept() > allowed / PARTS_OF_BOUND;
+            return;
+        }
+        if reader.memberships.len() == 1 {
+            reader.is_far_behind = false;
+            return;
+        }
+        if !reader.blocked {
+            return;
+        }
+        let sweep = &group.sweep;
+        let fresh = group
+            .list
+            .bytes_between(next.max(sweep.fresh_from), sweep.fresh_to.max(next));
+        let fresh = u32::try_from(fresh).unwrap_or(Reader::UNKNOWN);
+        reader.unsummed_bytes = reader.unsummed_bytes.saturating_add(fresh);
+        let is_worth_it = reader.unsummed_bytes == Reader::UNKNOWN
+            || reader.unsummed_bytes as usize > allowed / PARTS_OF_BOUND;
+        if is_worth_it {
+            reader.unsummed_bytes = 0;
+            reader.is_far_behind = behind_bytes_of(&self.groups, reader) > allowed;
+            if reader.is_far_behind {
+                self.compact_all_of(connection, connections);
+            }
+        }
+    }
+
+    /// In all groups in which the reader lacks something that came lately, that is kept by item.
+    fn compact_all_of<C: Connections>(&mut self, connection: SlotId, connections: &mut C) {
+        let Some((reader, _)) = connections.parts(connection) else {
+            return;
+        };
+        let candidates = (0..).map_while(|number| reader.candidate(number));
+        for membership in candidates {
+            let Membership { local, at, .. } = reader.memberships[membership];
+            if let Some(group) = self.groups.get_mut(local)
+                && group.next_of(at) < group.list.end()
+                && group.list.bytes_since_kept() > 0
+            {
+                group.is_to_compact = true;
+                self.make_due(local);
+            }
+        }
+    }
+
+    /// What may wait for one reader now: less when all together hold up more than they may.
+    pub(super) fn allowed_bytes(&self) -> usize {
+        let Bounds { reader, .. } = self.bounds;
+        reader.checked_shr(self.pressure()).unwrap_or(0)
+    }
+
+    /// By how many bits what may wait is cut.
+    fn pressure(&self) -> u32 {
+        let held = self.held_bytes + self.held_syncs.bytes();
+        let worker = self.bounds.worker;
+        let Some(over) = held.checked_sub(worker).filter(|over| *over > 0) else {
+            return 0;
+        };
+        let quarters = over / (worker / 4).max(1);
+        2 + 2 * quarters.min(32) as u32
+    }
+
+    /// Keeps by item what only readers far behind lack of the frames that the sweep has brought; true
+    /// when that is done.
+    pub(super) fn compact<C: Connections>(
+        &mut self,
+        local: LocalGroupId,
+        connections: &mut C,
+        budget: &mut Budget,
+    ) -> bool {
+        let most = self.bounds.custom_events;
+        let most = most.checked_shr(self.pressure()).unwrap_or(0);
+        let Some(group) = self.groups.get_mut(local) else {
+            return true;
+        };
+        if !group.is_to_compact {
+            return true;
+        }
+        if budget.is_spent() {
+            return false;
+        }
+        let (standpoints, before) = group.stand(connections, budget);
+        let sync_at = group.sync_at;
+        let (list, watchers) = group.list_and_watchers();
+        let is_watched = |item: &str| watchers.is_some_and(|watchers| watchers.has(item));
+        let rules = CustomRules {
+            most,
+            is_watched: &is_watched,
+        };
+        let held_bytes = list.held_bytes();
+        let (mut is_done, mut grown) = (false, 0);
+        while !is_done && !budget.is_spent() {
+            for _ in 0..KEPT_AT_ONCE {
+                let number = list.first();
+                match list.keep_first(before, &standpoints, &rules) {
+                    Some(by) if number >= sync_at => grown += by,
+                    Some(_) => {}
+                    None => is_done = true,
+                }
+            }
+            budget.kept(KEPT_AT_ONCE);
+        }
+        self.held_bytes = self.held_bytes + list.held_bytes() - held_bytes;
+        self.outcome.customs_dropped += list.take_dropped();
+        group.sync_len = group.sync_len.saturating_add_signed(grown);
+        group.is_to_compact = !is_done;
+        is_done
+    }
+
+    /// Goes on to drop what was kept for a group that is gone.
+    pub(super) fn drop_some_kept(&mut self, budget: &mut Budget) {
+        while let Some(kept) = self.dropped.last_mut() {
+            let is_done = kept.forget_before(u64::MAX, DROPPED_A_TURN);
+            budget.kept(DROPPED_A_TURN);
+            if !is_done {
+                return;
+            }
+            self.dropped.pop();
+        }
+    }
+}
+
+impl LocalGroup {
+    /// Where readers far behind stand, and the first frame that another one may lack still. What has
+    /// begun to be given is queued for them, so that their places are between frames.
+    fn stand<C: Connections>(
+        &mut self,
+        connections: &mut C,
+        budget: &mut Budget,
+    ) -> (Standpoints, u64) {
+        let to = self.sweep.fresh_to.min(self.list.end());
+        let (mut before, mut behind, mut looked_at) = (to, Vec::new(), 0);
+        for (at, place) in self.places() {
+            looked_at += 1;
+            let next = self.next_of(at);
+            if next >= to {
+                continue;
+            }
+            let Some((reader, _)) = connections.parts(place.connection) else {
+                continue;
+            };
+            if self.list.is_past(next) || reader.is_far_behind || reader.is_ending {
+                behind.push((at, next, place.connection));
+            } else {
+                before = before.min(next);
+            }
+        }
+        budget.placed(looked_at);
+        let mut standpoints = Standpoints::default();
+        for (at, next, connection) in behind {
+            let (Some(place), Some((reader, _))) = (self.place(at), connections.parts(connection))
+            else {
+                continue;
+            };
+            let begun = place.begun(&self.list);
+            let begun = begun.map(|(frame, times, kind)| (Arc::clone(frame), times, kind));
+            if let Some((frame, times, kind)) = begun.as_ref().filter(|_| !reader.is_ending) {
+                reader.push_begun(frame, *kind, *times);
+            }
+            let Some(place) = self.place_mut(at) else {
+                continue;
+            };
+            place.void_before_sync(begun.is_some());
+            let next = next + u64::from(begun.is_some());
+            let extra = place.extra.as_deref();
+            standpoints.is_whole |= extra.is_none_or(Extra::follows_whole);
+            standpoints.has_items |= extra.is_some_and(Extra::has_items);
+            let stands_at = place.stands_at(next);
+            standpoints.places.push((stands_at, connection.slot));
+        }
+        standpoints.places.sort_unstable();
+        (standpoints, before)
+    }
+}
+
+/// What waits behind the frame being written: one frame is always sent, whatever its size.
+fn behind_bytes(list: &List, next: u64, reader: &Reader) -> usize {
+    let begun = if reader.has_begun() { next } else { next + 1 };
+    list.bytes_from(begun)
+}
+
+/// What waits for this reader in all its groups, without the one frame that is always sent.
+fn behind_bytes_of(groups: &Named<LocalGroup>, reader: &Reader) -> usize {
+    let mut bytes = 0;
+    let mut begun = usize::from(!reader.has_begun());
+    let candidates = (0..).map_while(|number| reader.candidate(number));
+    for membership in candidates {
+        let Membership { local, at, .. } = reader.memberships[membership];
+        let Some(group) = groups.get(local) else {
+            continue;
+        };
+        let next = group.next_of(at);
+        if next < group.list.end() {
+            bytes += group.list.bytes_from(next + begun as u64);
+            begun = 0;
+        }
+    }
+    bytes
+}

@@ -1,0 +1,607 @@
+//! Any events, joins and leaves, and sockets that take bytes as they like: what a deployed client makes
+//! of what it hears ends on what is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use crate::collections::Named;
+use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId, Text};
+use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
+
+use super::{Bounds, Budget, Connections, Entry, Fanout, Reader, Socket, Written};
+
+const SEEDS: u64 = 200;
+const STEPS: usize = 150;
+const ITEMS: usize = 6;
+const GROUPS: [&str; 2] = ["g", "h"];
+
+/// Numbers by a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % most
+    }
+
+    fn once_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+}
+
+#[derive(Default)]
+struct Line {
+    room: usize,
+    taken: Vec<u8>,
+}
+
+impl Socket for Line {
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
+        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+        let taken = bytes.len().min(self.room);
+        self.room -= taken;
+        self.taken.extend_from_slice(&bytes[..taken]);
+        match taken == bytes.len() {
+            true => Written::All,
+            false => Written::Part(taken),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Lines(Named<(Reader, Line)>);
+
+impl Connections for Lines {
+    type Socket = Line;
+
+    fn parts(&mut self, id: SlotId) -> Option<(&mut Reader, &mut Line)> {
+        let (reader, line) = self.0.get_mut(id)?;
+        Some((reader, line))
+    }
+}
+
+/// What a deployed client knows of one subscription.
+#[derive(Debug)]
+struct Listener {
+    group: usize,
+    item: Option<String>,
+    items: BTreeMap<String, String>,
+    value: Option<String>,
+    /// `None`: its `sync` has not come.
+    last_time: Option<u64>,
+    last_times: BTreeMap<String, u64>,
+    /// Numbers of the custom events for it since it joined, and those that it heard.
+    customs: Vec<u64>,
+    heard: BTreeSet<u64>,
+}
+
+#[derive(Default)]
+struct Client {
+    listeners: BTreeMap<String, Listener>,
+    /// The last time heard of each group, and of each item.
+    times: BTreeMap<(usize, Option<String>), u64>,
+    /// It has joined something while its socket was blocked, or follows items and the whole of a group.
+    is_mixed: bool,
+    bytes: Vec<u8>,
+}
+
+struct World {
+    dice: Dice,
+    fanout: Fanout,
+    lines: Lines,
+    clients: BTreeMap<SlotId, Client>,
+    store: [BTreeMap<String, String>; 2],
+    locals: [Option<LocalGroupId>; 2],
+    /// Fresh `sync`s that were asked for.
+    asked: Vec<(usize, LocalGroupId)>,
+    time: u64,
+    bound: usize,
+    customs_most: usize,
+    heard_syncs: usize,
+    value_len: usize,
+}
+
+fn key(group: usize) -> GroupKey {
+    GroupKey::new("s", GROUPS[group])
+}
+
+impl World {
+    fn of_seed(seed: u64) -> World {
+        let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let bound = [0, 300, 2_000][dice.below(3)];
+        let customs_most = [1, 3, 1000][dice.below(3)];
+        let value_len = [1, 60][dice.below(2)];
+        World {
+            fanout: Fanout::new(Bounds {
+                reader: bound,
+                worker: 1 << 30,
+                custom_events: customs_most,
+            }),
+            lines: Lines::default(),
+            clients: BTreeMap::new(),
+            store: Default::default(),
+            locals: [None; 2],
+            asked: Vec::new(),
+            time: 0,
+            bound,
+            customs_most,
+            heard_syncs: 0,
+            value_len,
+            dice,
+        }
+    }
+
+    fn any(&mut self) -> Option<SlotId> {
+        let len = self.clients.len();
+        let at = self.dice.below(len.max(1));
+        self.clients.keys().nth(at).copied()
+    }
+
+    fn item(&mut self) -> String {
+        format!("u{}", self.dice.below(ITEMS))
+    }
+
+    fn step(&mut self) {
+        match self.dice.below(100) {
+            0..45 => self.event(),
+            45..50 => self.connect(),
+            50..60 => self.join(),
+            60..63 => self.leave(),
+            63..65 => self.end(),
+            65..75 => {
+                let room = [0, self.dice.below(900)][self.dice.below(2)];
+                if let Some(id) = self.any() {
+                    self.line(id).room = room;
+                }
+            }
+            75..83 => self.unblock(),
+            83..86 => self.answer(),
+            86 => self.begin_afresh(),
+            _ => {
+                let writes = self.dice.below(6);
+                self.turn(writes);
+            }
+        }
+    }
+
+    fn line(&mut self, id: SlotId) -> &mut Line {
+        &mut self.lines.0.get_mut(id).unwrap().1
+    }
+
+    fn event(&mut self) {
+        let group = self.dice.below(2);
+        self.time += 1 + self.dice.below(3) as u64;
+        let time = self.time;
+        let names = GroupNames::new(&key(group));
+        let item = self.item();
+        let pad = "x".repeat(self.value_len);
+        let value = format!(r#"{{"id":"{item}","n":{time},"pad":"{pad}"}}"#);
+        let frame = match self.dice.below(10) {
+            0..2 => {
+                let item = self.dice.once_in(2).then_some(&*item);
+                for client in self.clients.values_mut() {
+                    for listener in client.listeners.values_mut() {
+                        let of_item = listener.item.is_none() || listener.item.as_deref() == item;
+                        if listener.group == group && of_item {
+                            listener.customs.push(time);
+                        }
+                    }
+                }
+                let data = time.to_string();
+                let event = Event::Custom {
+                    kind: "k",
+                    data: &data,
+                };
+                EventFrame::encode(&names, time, item, event)
+            }
+            2..5 => match self.store[group].remove(&item) {
+                Some(old) => EventFrame::encode(&names, time, Some(&item), Event::Delete(&old)),
+                None => return,
+            },
+            _ => {
+                let old = self.store[group].insert(item.clone(), value.clone());
+                let event = match old {
+                    Some(_) => Event::Update(&value),
+                    None => Event::Create(&value),
+                };
+                EventFrame::encode(&names, time, Some(&item), event)
+            }
+        };
+        if let Some(local) = self.locals[group] {
+            self.fanout.append(local, Arc::new(frame));
+        }
+    }
+
+    fn connect(&mut self) {
+        if self.clients.len() < 8 {
+            let room = [usize::MAX, 500][self.dice.below(2)];
+            let taken = Vec::new();
+            let id = self
+                .lines
+                .0
+                .insert((Reader::default(), Line { room, taken }));
+            self.clients.insert(id, Client::default());
+        }
+    }
+
+    fn sync_of(&mut self, group: usize, item: Option<&str>) -> SyncFrame {
+        self.time += u64::from(item.is_some());
+        let names = GroupNames::new(&key(group));
+        match item {
+            Some(item) => {
+                let value = self.store[group].get(item);
+                let value = value.map(|value| Text::from(&**value));
+                SyncFrame::of_item(&names, self.time, item, value.as_ref())
+            }
+            None => {
+                let values = self.store[group].values();
+                let chunks = values.map(|value| format!(",{value}").as_str().into());
+                SyncFrame::of_group(&names, self.time, chunks.collect())
+            }
+        }
+    }
+
+    fn join(&mut self) {
+        let Some(id) = self.any() else {
+            return;
+        };
+        let group = self.dice.below(2);
+        let item = self.dice.once_in(3).then(|| self.item());
+        let sync = Arc::new(self.sync_of(group, item.as_deref()));
+        let name = format!("s{}", self.dice.below(5));
+        let local = self.fanout.begin_join(&key(group));
+        self.locals[group] = Some(local);
+        let entry = Entry {
+            id: name.as_str().into(),
+            item: item.as_deref().map(ItemId::from),
+            sync: Some(sync),
+        };
+        self.fanout.enter(id, local, entry, &mut self.lines);
+        let client = self.clients.get_mut(&id).unwrap();
+        let (reader, _) = self.lines.0.get(id).unwrap();
+        let others = client.listeners.iter();
+        let mut others =
+            others.filter(|(other, listener)| listener.group == group && **other != name);
+        client.is_mixed |= reader.is_blocked();
+        client.is_mixed |= others.any(|(_, other)| other.item.is_some() || item.is_some());
+        let listener = Listener {
+            group,
+            item,
+            items: BTreeMap::new(),
+            value: None,
+            last_time: None,
+            last_times: BTreeMap::new(),
+            customs: Vec::new(),
+            heard: BTreeSet::new(),
+        };
+        client.listeners.insert(name, listener);
+        self.drain(id);
+    }
+
+    fn leave(&mut self) {
+        if let Some(id) = self.any() {
+            let name = format!("s{}", self.dice.below(5));
+            self.fanout.leave(id, &name, &mut self.lines);
+            self.clients.get_mut(&id).unwrap().listeners.remove(&name);
+            self.note_left();
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(id) = self.any() {
+            if let Some(mut ending) = self.fanout.begin_end(id, &mut self.lines) {
+                let mut units = usize::MAX;
+                let (fanout, lines) = (&mut self.fanout, &mut self.lines);
+                assert!(fanout.go_on_ending(&mut ending, lines, &mut units, |_, _, _| ()));
+            }
+            self.lines.0.remove(id);
+            self.clients.remove(&id);
+            self.note_left();
+        }
+    }
+
+    fn unblock(&mut self) {
+        if let Some(id) = self.any() {
+            let room = [usize::MAX, self.dice.below(700), 1][self.dice.below(3)];
+            self.line(id).room = room;
+            self.lines.0.get_mut(id).unwrap().0.unblock();
+            self.drain(id);
+        }
+    }
+
+    fn drain(&mut self, id: SlotId) {
+        let mut budget = Budget::of_writes(1 + self.dice.below(3));
+        self.fanout.drain(id, &mut self.lines, &mut budget);
+        self.hear(id);
+    }
+
+    fn answer(&mut self) {
+        if self.asked.is_empty() {
+            return;
+        }
+        let (group, local) = self.asked.remove(0);
+        let sync = (!self.dice.once_in(4)).then(|| Arc::new(self.sync_of(group, None)));
+        self.fanout.refreshed(local, sync, &mut self.lines);
+        self.note_left();
+    }
+
+    fn begin_afresh(&mut self) {
+        let group = self.dice.below(2);
+        let Some(local) = self.locals[group] else {
+            return;
+        };
+        self.time += 1;
+        let (time, store) = (self.time, self.store[group].clone());
+        for client in self.clients.values_mut() {
+            let listeners = client.listeners.values_mut();
+            let here = listeners.filter(|listener| listener.group == group);
+            here.for_each(|listener| listener.customs.clear()); // what was before is lost
+        }
+        self.fanout.begin_afresh(
+            local,
+            Box::new(move |item| {
+                let names = GroupNames::new(&key(group));
+                Arc::new(match item {
+                    Some(item) => {
+                        let value = store.get(&**item).map(|value| Text::from(&**value));
+                        SyncFrame::of_item(&names, time, item, value.as_ref())
+                    }
+                    None => {
+                        let chunks = store
+                            .values()
+                            .map(|value| format!(",{value}").as_str().into());
+                        SyncFrame::of_group(&names, time, chunks.collect())
+                    }
+                })
+            }),
+        );
+    }
+
+    fn turn(&mut self, writes: usize) {
+        let mut budget = Budget::of_writes(writes);
+        self.fanout.sweep(&mut self.lines, &mut budget);
+        self.fanout.check_invariants(&mut self.lines);
+        self.note_left();
+        let ids: Vec<SlotId> = self.clients.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.hear(id));
+        if !self.fanout.is_due() {
+            self.check_memory();
+        }
+    }
+
+    /// What has come up.
+    fn note_left(&mut self) {
+        let outcome = self.fanout.take_outcome();
+        assert!(
+            outcome.slow.is_empty() && outcome.gone.is_empty(),
+            "nobody is closed"
+        );
+        for (_, left) in outcome.left {
+            let here = self.locals.iter_mut();
+            here.filter(|local| **local == Some(left))
+                .for_each(|local| *local = None);
+        }
+        for (stale, local) in outcome.stale {
+            let group = (0..2).find(|group| key(*group) == stale).unwrap();
+            self.asked.push((group, local));
+        }
+        for id in outcome.unfinished {
+            if self.clients.contains_key(&id) {
+                self.drain(id);
+            }
+        }
+    }
+
+    fn check_memory(&self) {
+        let frame = 130 + 30 + self.value_len;
+        let kept = ITEMS * (frame + 8 * 4);
+        let customs = frame * self.customs_most.min(100) * (ITEMS + 2);
+        let recent = self.bound + self.bound / 8 + 2 * frame;
+        let most = GROUPS.len() * (kept + customs + recent);
+        assert!(
+            self.fanout.held_bytes() <= most,
+            "{} > {most}",
+            self.fanout.held_bytes()
+        );
+    }
+
+    fn hear(&mut self, id: SlotId) {
+        let taken = std::mem::take(&mut self.line(id).taken);
+        let client = self.clients.get_mut(&id).unwrap();
+        client.bytes.extend(taken);
+        loop {
+            let bytes = &client.bytes;
+            if bytes.len() < 4 {
+                return;
+            }
+            assert_eq!(bytes[0], 0x81, "a frame was torn");
+            let (header_len, len) = match bytes[1] {
+                126 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
+                len => (2, usize::from(len)),
+            };
+            if bytes.len() < header_len + len {
+                return;
+            }
+            let payload = &bytes[header_len..header_len + len];
+            let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
+            client.bytes.drain(..header_len + len);
+            self.heard_syncs += usize::from(json["event"]["type"] == "sync");
+            client.hears(&json);
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let ids: Vec<SlotId> = self.clients.keys().copied().collect();
+            for id in ids {
+                self.line(id).room = usize::MAX;
+                self.lines.0.get_mut(id).unwrap().0.unblock();
+                self.drain(id);
+            }
+            self.turn(50);
+            self.answer();
+            if !self.fanout.is_due() && self.asked.is_empty() && self.fanout.held_bytes() == 0 {
+                break;
+            }
+        }
+        assert_eq!(self.fanout.held_bytes(), 0, "somebody lacks something");
+        self.turn(50);
+        for client in self.clients.values() {
+            assert!(client.bytes.is_empty(), "part of a frame");
+            for listener in client.listeners.values() {
+                listener.check(&self.store[listener.group], self.customs_most);
+            }
+        }
+    }
+}
+
+impl Client {
+    fn hears(&mut self, json: &serde_json::Value) {
+        let group = usize::from(json["groupId"] == GROUPS[1]);
+        let time = json["timestamp"].as_u64().unwrap();
+        let item = json["id"].as_str().map(str::to_owned);
+        let kind = json["event"]["type"].as_str().unwrap();
+        let last = self.times.entry((group, None)).or_default();
+        assert!(*last <= time, "a time of the group falls: {last}, {json}");
+        *last = time;
+        let mut is_copy = false;
+        if let Some(item) = &item
+            && kind != "sync"
+        {
+            let last = self.times.entry((group, Some(item.clone()))).or_default();
+            assert!(*last <= time, "a time of the item falls");
+            is_copy = *last == time;
+            *last = time;
+        }
+        let is_strict = !self.is_mixed && !is_copy;
+        for listener in self.listeners.values_mut() {
+            if listener.group == group {
+                listener.hears(json, (time, item.as_deref(), kind), is_strict);
+            }
+        }
+    }
+}
+
+impl Listener {
+    fn hears(
+        &mut self,
+        json: &serde_json::Value,
+        (time, item, kind): (u64, Option<&str>, &str),
+        is_strict: bool,
+    ) {
+        let data = &json["event"]["data"];
+        let text = data.to_string();
+        if kind == "event" {
+            let is_for = self.item.is_none() || self.item.as_deref() == item;
+            let number = json["event"]["event"]["data"].as_u64().unwrap();
+            if is_for && self.customs.contains(&number) {
+                let is_copy = self.heard.last() == Some(&number);
+                let is_next = self.heard.last().is_none_or(|last| *last < number);
+                assert!(is_copy || is_next, "a custom event out of its order");
+                self.heard.insert(number);
+            }
+            return;
+        }
+        if let Some(mine) = &self.item {
+            if item != Some(mine) || self.last_time.is_some_and(|last| time <= last) {
+                return;
+            }
+            let is_there = self.value.is_some();
+            let is_synced = self.last_time.is_some();
+            self.last_time = Some(time);
+            if is_strict && is_synced && kind != "sync" {
+                assert_eq!(kind != "create", is_there, "{json} for {self:?}");
+            }
+            self.value = (kind != "delete" && !data.is_null()).then_some(text);
+            return;
+        }
+        match (kind, item) {
+            ("sync", None) => {
+                if self.last_time.is_none_or(|last| time >= last) {
+                    self.last_time = Some(time);
+                    let values = data.as_array().unwrap().iter();
+                    self.items = values
+                        .map(|value| (value["id"].as_str().unwrap().to_owned(), value.to_string()))
+                        .collect();
+                }
+            }
+            ("sync", _) => {}
+            (_, None) => panic!("a change of no item: {json}"),
+            (kind, Some(item)) => {
+                let is_there = self.items.contains_key(item);
+                if is_strict && self.last_time.is_some() {
+                    assert_eq!(kind != "create", is_there, "{json} for {self:?}");
+                }
+                match kind {
+                    "create" if !is_there => drop(self.items.insert(item.into(), text)),
+                    "update" => {
+                        let last = self.last_times.entry(item.into()).or_default();
+                        if time <= *last {
+                            return;
+                        }
+                        *last = time;
+                        self.last_time = self.last_time.map(|last| last.max(time));
+                        if is_there {
+                            self.items.insert(item.into(), text);
+                        }
+                    }
+                    "delete" => {
+                        self.last_time = self.last_time.map(|last| last.max(time));
+                        self.items.remove(item);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn check(&self, store: &BTreeMap<String, String>, customs_most: usize) {
+        let parsed = |text: &String| -> serde_json::Value { serde_json::from_str(text).unwrap() };
+        assert!(self.last_time.is_some(), "its sync never came");
+        match &self.item {
+            Some(item) => {
+                assert_eq!(self.value.as_ref().map(parsed), store.get(item).map(parsed));
+            }
+            None => {
+                let mine = self.items.iter().map(|(item, value)| (item, parsed(value)));
+                let theirs = store.iter().map(|(item, value)| (item, parsed(value)));
+                assert!(mine.eq(theirs), "{:?}, not {store:?}", self.items);
+            }
+        }
+        let must = self.customs.iter().rev().take(customs_most);
+        for number in must {
+            assert!(
+                self.heard.contains(number),
+                "the last custom events come: {number} of {self:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_every_reader_ends_on_what_is_there() {
+    let number = |name: &str| std::env::var(name).ok()?.parse().ok();
+    let seeds = match number("CONVERGE_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("CONVERGE_SEEDS").unwrap_or(SEEDS),
+    };
+    for seed in seeds {
+        let run = std::panic::catch_unwind(|| {
+            let mut world = World::of_seed(seed);
+            for _ in 0..3 {
+                for _ in 0..STEPS {
+                    world.step();
+                }
+                world.settle();
+            }
+        });
+        if let Err(failure) = run {
+            eprintln!("seed {seed}");
+            std::panic::resume_unwind(failure);
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! What readers far behind still lack of a group, with every item once: its last change, and for which
+//! readers that is a `create`, an `update`, a `delete` or nothing; and the last custom events.
+//!
+//! A reader that stands here has been given every frame before its place and none behind it. What it
+//! held of an item before that item's change is noted by the slot of its socket: by their places it could
+//! not be told, for readers pass one another here.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use hashbrown::DefaultHashBuilder;
+
+use crate::collections::{Index, Slots};
+use crate::protocol::frame::{EventFrame, Kind};
+
+use super::order::{Entry, Order};
+
+/// Frames by number, with gaps: those between are superseded.
+#[derive(Default)]
+pub(super) struct KeptFrames {
+    frames: Slots<Kept>,
+    order: Order,
+    /// The changes, by item.
+    by_item: Index,
+    hasher: DefaultHashBuilder,
+    customs: Customs,
+    /// Of the frames, and of what is noted of readers.
+    bytes: usize,
+}
+
+struct Kept {
+    number: u64,
+    frame: Arc<EventFrame>,
+    /// Of the item's name.
+    hash: u64,
+    held: Held,
+}
+
+/// Which readers held the item before this change of it.
+#[derive(Default, Clone, PartialEq, Eq, Debug)]
+struct Held {
+    by_most: bool,
+    /// The slots of the sockets of which the opposite is true, sorted.
+    except: Box<[u32]>,
+}
+
+#[derive(Default)]
+struct Customs {
+    /// Numbers of the last ones, as many as a subscription may have waiting.
+    last: VecDeque<u64>,
+    /// Those of each item that are here, and those of none. Watchers of an item hear of it alone, so
+    /// that theirs reach further back.
+    by_item: BTreeMap<Option<Box<str>>, VecDeque<u64>>,
+    bytes: usize,
+    dropped: u64,
+}
+
+/// Where the readers far behind stand, and what they follow.
+#[derive(Default)]
+pub(super) struct Standpoints {
+    /// Place and slot of the socket, sorted.
+    pub(super) places: Vec<(u64, u32)>,
+    /// One of them follows the whole group.
+    pub(super) is_whole: bool,
+    /// One that does follows single items as well.
+    pub(super) has_items: bool,
+}
+
+/// How many custom events may wait for a subscription, and who follows single items.
+pub(super) struct CustomRules<'a> {
+    pub(super) most: usize,
+    pub(super) is_watched: &'a dyn Fn(&str) -> bool,
+}
+
+/// One frame, as a reader finds it.
+#[derive(Clone, Copy)]
+pub(super) struct Found<'a> {
+    pub(super) number: u64,
+    pub(super) frame: &'a Arc<EventFrame>,
+    past: Past<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Past<'a> {
+    /// Every reader gets it as it is.
+    Recent,
+    /// A change of an item, which some held before.
+    Held(&'a Held),
+    /// A custom event. Void for those of the whole group: too many came behind it.
+    Custom { is_void: bool },
+}
+
+impl<'a> Found<'a> {
+    /// One that nobody is too far behind for.
+    pub(super) fn recent(number: u64, frame: &'a Arc<EventFrame>) -> Found<'a> {
+        let past = Past::Recent;
+        Found {
+            number,
+            frame,
+            past,
+        }
+    }
+
+    /// What it is to that socket; `None`: nothing has changed for it.
+    pub(super) fn kind_for(&self, socket: u32) -> Option<Kind> {
+        let kind = self.frame.kind();
+        let Past::Held(held) = self.past else {
+            return Some(kind);
+        };
+        match (held.of(socket), kind) {
+            (true, Kind::Delete) => Some(Kind::Delete),
+            (false, Kind::Delete) => None,
+            (true, _) => Some(Kind::Update),
+            (false, _) => Some(Kind::Create),
+        }
+    }
+
+    /// Whether it is a custom event that subscriptions of the whole group get no more.
+    pub(super) fn is_void_custom(&self) -> bool {
+        matches!(self.past, Past::Custom { is_void: true })
+    }
+}
+
+impl Held {
+    fn by_all(by_most: bool) -> Held {
+        Held {
+            by_most,
+            except: Box::default(),
+        }
+    }
+
+    fn of(&self, socket: u32) -> bool {
+        self.by_most != self.except.binary_search(&socket).is_ok()
+    }
+
+    /// The change number `before` is superseded by one before which the item was there or not: readers
+    /// that have not been given it hold still what they held.
+    fn after(&self, before: u64, was_there: bool, standpoints: &Standpoints) -> Held {
+        if self.except.is_empty() && self.by_most == was_there {
+            return Held::by_all(was_there);
+        }
+        let places = &standpoints.places;
+        let lacking = places.partition_point(|(place, _)| *place <= before);
+        let (lack_it, have_it) = places.split_at(lacking);
+        let differs = |(_, socket): &&(u64, u32)| self.of(*socket) != was_there;
+        let differing = lack_it.iter().filter(differs).count();
+        let slots = |slots: &mut dyn Iterator<Item = u32>| {
+            let mut slots: Vec<u32> = slots.collect();
+            slots.sort_unstable();
+            slots.into_boxed_slice()
+        };
+        if differing <= places.len() / 2 {
+            let mut except = lack_it.iter().filter(differs).map(|(_, socket)| *socket);
+            return Held {
+                by_most: was_there,
+                except: slots(&mut except),
+            };
+        }
+        let alike = lack_it.iter().filter(|place| !differs(place));
+        let mut except = alike.chain(have_it).map(|(_, socket)| *socket);
+        Held {
+            by_most: !was_there,
+            except: slots(&mut except),
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        size_of_val(&*self.except)
+    }
+}
+
+impl KeptFrames {
+    /// The frame with the next number: it supersedes the change of its item that is here. Those whom the
+    /// standpoints leave out have been given it. Gives by how much a `sync` of the group grew with it, as
+    /// far as that is known.
+    pub(super) fn keep(
+        &mut self,
+        number: u64,
+        frame: Arc<EventFrame>,
+        standpoints: &Standpoints,
+        rules: &CustomRules<'_>,
+    ) -> isize {
+        match frame.kind() {
+            Kind::Custom => {
+                self.keep_custom(number, frame, standpoints, rules);
+                0
+            }
+            Kind::Create | Kind::Update | Kind::Delete => {
+                self.keep_change(number, frame, standpoints)
+            }
+        }
+    }
+
+    fn keep_change(
+        &mut self,
+        number: u64,
+        frame: Arc<EventFrame>,
+        standpoints: &Standpoints,
+    ) -> isize {
+        let hash = self.hasher.hash_one(frame.item());
+        let was_there = frame.kind() != Kind::Create;
+        let frames = &self.frames;
+        let is_it = |slot| {
+            let kept = frames.get(slot);
+            kept.is_some_and(|kept| kept.hash == hash && kept.frame.item() == frame.item())
+        };
+        let mut kept = Kept {
+            number,
+            frame: Arc::clone(&frame),
+            hash,
+            held: Held::by_all(was_there),
+        };
+        let found = self.by_item.find(hash, is_it);
+        let mut was_len = frame.data_len();
+        let slot = match found.and_then(|slot| Some((slot, self.frames.get_mut(slot)?))) {
+            Some((slot, older)) => {
+                kept.held = older.held.after(older.number, was_there, standpoints);
+                let older = std::mem::replace(older, kept);
+                self.order.remove(older.number);
+                self.bytes -= older.held_bytes();
+                was_len = older.frame.data_len();
+                slot
+            }
+            None => {
+                let slot = self.frames.insert(kept);
+                let frames = &self.frames;
+                let hash_of = |slot| frames.get(slot).map_or(0, |kept| kept.hash);
+                self.by_item.insert(hash, slot, hash_of);
+                slot
+            }
+        };
+        self.enter(number, slot);
+        let len = frame.data_len() as isize;
+        match frame.kind() {
+            Kind::Create => len + 1,
+            Kind::Delete => -len - 1,
+            Kind::Update | Kind::Custom => len - was_len as isize,
+        }
+    }
+
+    fn keep_custom(
+        &mut self,
+        number: u64,
+        frame: Arc<EventFrame>,
+        standpoints: &Standpoints,
+        rules: &CustomRules<'_>,
+    ) {
+        let item = frame.item().map(Box::from);
+        self.customs.bytes += frame.wire().len();
+        let slot = self.frames.insert(Kept {
+            number,
+            frame,
+            hash: 0,
+            held: Held::default(),
+        });
+        self.enter(number, slot);
+        self.customs.last.push_back(number);
+        let of_item = self.customs.by_item.entry(item).or_default();
+        of_item.push_back(number);
+        let oldest = (of_item.len() > rules.most).then(|| of_item[0]);
+        self.drop_old_customs(standpoints, rules);
+        // As many of this item alone came behind that one.
+        if let Some(oldest) = oldest.filter(|oldest| self.frame_at(*oldest).is_some()) {
+            self.customs.dropped += u64::from(!standpoints.is_whole);
+            self.forget(oldest);
+        }
+    }
+
+    /// Those that too many have come behind, unless watchers of their items get them still.
+    fn drop_old_customs(&mut self, standpoints: &Standpoints, rules: &CustomRules<'_>) {
+        while self.customs.last.len() > rules.most
+            && let Some(oldest) = self.customs.last.pop_front()
+        {
+            let frame = self.frame_at(oldest);
+            let is_kept = frame
+                .and_then(|frame| frame.item())
+                .is_some_and(|item| standpoints.has_items || (rules.is_watched)(item));
+            self.customs.dropped += u64::from(standpoints.is_whole || !is_kept);
+            if !is_kept {
+                self.forget(oldest);
+            }
+        }
+    }
+
+    fn enter(&mut self, number: u64, slot: u32) {
+        let Some(kept) = self.frames.get(slot) else {
+            return;
+        };
+        self.bytes += kept.held_bytes();
+        self.order.push(Entry {
+            number,
+            slot,
+            bytes: kept.frame.wire().len() as u32,
+        });
+    }
+
+    fn take_out(&mut self, number: u64) -> Option<Kept> {
+        let entry = self.order.remove(number)?;
+        let kept = self.frames.remove(entry.slot)?;
+        self.bytes -= kept.held_bytes();
+        if kept.frame.kind() != Kind::Custom {
+            self.by_item.remove(kept.hash, |slot| slot == entry.slot);
+        }
+        Some(kept)
+    }
+
+    /// The frame of that number goes.
+    fn forget(&mut self, number: u64) {
+        let Some(kept) = self.take_out(number) else {
+            return;
+        };
+        if kept.frame.kind() != Kind::Custom {
+            return;
+        }
+        let customs = &mut self.customs;
+        customs.bytes -= kept.frame.wire().len();
+        customs.last.pop_front_if(|first| *first <= number);
+        let item = kept.frame.item().map(Box::from);
+        if let Some(of_item) = customs.by_item.get_mut(&item) {
+            of_item.pop_front_if(|first| *first <= number);
+            if of_item.is_empty() {
+                customs.by_item.remove(&item);
+            }
+        }
+    }
+
+    /// So many at most of the frames before that number go; true when all have gone.
+    pub(super) fn forget_before(&mut self, number: u64, most: usize) -> bool {
+        for _ in 0..most {
+            match self.order.first() {
+                Some(first) if first.number < number => self.forget(first.number),
+                _ => return true,
+            }
+        }
+        self.order
+            .first()
+            .is_none_or(|first| first.number >= number)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The frame of that number.
+    pub(super) fn frame_at(&self, number: u64) -> Option<&Arc<EventFrame>> {
+        let found = self.first_from(number)?;
+        (found.number == number).then_some(found.frame)
+    }
+
+    /// The first frame at that number or behind it.
+    pub(super) fn first_from(&self, number: u64) -> Option<Found<'_>> {
+        let entry = self.order.first_from(number)?;
+        let kept = self.frames.get(entry.slot)?;
+        let past = if kept.frame.kind() == Kind::Custom {
+            let first = self.customs.last.front();
+            let is_void = first.is_none_or(|first| *first > entry.number);
+            Past::Custom { is_void }
+        } else {
+            Past::Held(&kept.held)
+        };
+        Some(Found {
+            number: entry.number,
+            frame: &kept.frame,
+            past,
+        })
+    }
+
+    /// The number of the first custom event there or behind that subscriptions of the whole group get.
+    pub(super) fn custom_from(&self, number: u64) -> Option<u64> {
+        let last = &self.customs.last;
+        last.get(last.partition_point(|custom| *custom < number))
+            .copied()
+    }
+
+    /// Bytes from that number on.
+    pub(super) fn bytes_from(&self, number: u64) -> usize {
+        self.order.bytes_from(number)
+    }
+
+    /// Bytes of all that is here.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Of these, those of custom events.
+    pub(super) fn custom_bytes(&self) -> usize {
+        self.customs.bytes
+    }
+
+    /// Custom events that somebody has lost since this was last asked.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.customs.dropped)
+    }
+
+    pub(super) fn check_invariants(&self) {
+        let mut bytes = 0;
+        for (slot, kept) in self.frames.iter() {
+            bytes += kept.held_bytes();
+            let entry = self.order.first_from(kept.number);
+            debug_assert!(entry.is_some_and(|entry| entry.slot == slot));
+            debug_assert!(kept.held.except.is_sorted());
+        }
+        debug_assert_eq!(self.bytes, bytes);
+        let of_items = self.customs.by_item.values().map(VecDeque::len);
+        debug_assert!(self.customs.last.len() <= of_items.sum());
+    }
+}
+
+impl Kept {
+    fn held_bytes(&self) -> usize {
+        self.frame.wire().len() + self.held.held_bytes()
+    }
+}
