@@ -1,5 +1,4 @@
-//! Readers that are behind: who is so far behind that he is brought up to date by item, and what is then
-//! kept for all of them.
+//! Who is so far behind that it is brought up to date by item, and what is then kept for all of those.
 
 use std::sync::Arc;
 
@@ -17,10 +16,12 @@ use super::{Bounds, Fanout};
 /// What waits for a reader is summed up again when so much of the bound has come; and frames are kept
 /// by item again.
 const PARTS_OF_BOUND: usize = 16;
+/// By so many bits what may wait is cut while the process has too little memory.
+const PRESSED_BITS: u32 = 8;
 /// Frames that are kept by item in one go.
 const KEPT_AT_ONCE: usize = 32;
-/// What is dropped of a group that is gone, in a turn.
-const DROPPED_A_TURN: usize = 256;
+/// What is dropped of a group that is gone in one go.
+const DROPPED_AT_ONCE: usize = 64;
 
 impl Fanout {
     /// Looks whether what waits for a reader is more than may, here or in all its groups together: then
@@ -89,6 +90,18 @@ impl Fanout {
         }
     }
 
+    /// The process has too little memory, or enough again. If it has too little, all that readers hold up
+    /// is looked at in the next sweeps.
+    pub fn set_pressed(&mut self, is_pressed: bool) {
+        if std::mem::replace(&mut self.is_pressed, is_pressed) || !is_pressed {
+            return;
+        }
+        let held = self.groups.iter();
+        let held = held.filter(|(_, group)| group.list.held_bytes() > 0);
+        let held: Vec<LocalGroupId> = held.map(|(local, _)| local).collect();
+        held.into_iter().for_each(|local| self.make_due(local));
+    }
+
     /// What may wait for one reader now: less when all together hold up more than they may.
     pub(super) fn allowed_bytes(&self) -> usize {
         let Bounds { reader, .. } = self.bounds;
@@ -99,11 +112,12 @@ impl Fanout {
     fn pressure(&self) -> u32 {
         let held = self.held_bytes + self.held_syncs.bytes();
         let worker = self.bounds.worker;
+        let least = if self.is_pressed { PRESSED_BITS } else { 0 };
         let Some(over) = held.checked_sub(worker).filter(|over| *over > 0) else {
-            return 0;
+            return least;
         };
         let quarters = over / (worker / 4).max(1);
-        2 + 2 * quarters.min(32) as u32
+        least.max(2 + 2 * quarters.min(32) as u32)
     }
 
     /// Keeps by item what only readers far behind lack of the frames that the sweep has brought; true
@@ -156,12 +170,13 @@ impl Fanout {
     /// Goes on to drop what was kept for a group that is gone.
     pub(super) fn drop_some_kept(&mut self, budget: &mut Budget) {
         while let Some(kept) = self.dropped.last_mut() {
-            let is_done = kept.forget_before(u64::MAX, DROPPED_A_TURN);
-            budget.kept(DROPPED_A_TURN);
-            if !is_done {
+            if kept.forget_before(u64::MAX, DROPPED_AT_ONCE) {
+                self.dropped.pop();
+            }
+            budget.kept(DROPPED_AT_ONCE);
+            if budget.is_spent() {
                 return;
             }
-            self.dropped.pop();
         }
     }
 }

@@ -88,6 +88,8 @@ pub struct Fanout {
     outcome: Outcome,
     /// Laid out and carried out within one write; kept for its memory.
     plan: Plan,
+    /// The process has too little memory: almost nothing may wait.
+    is_pressed: bool,
     /// What was kept for groups that are gone: it is dropped over turns.
     dropped: Vec<Box<KeptFrames>>,
 }
@@ -174,6 +176,7 @@ impl Fanout {
             swept: Vec::new(),
             outcome: Outcome::default(),
             plan: Plan::default(),
+            is_pressed: false,
             dropped: Vec::new(),
         }
     }

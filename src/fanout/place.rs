@@ -417,7 +417,8 @@ impl Extra {
 
     /// Its place is `next` now: what was to be entered by then is, and the `sync`s due are given.
     fn pass(&mut self, next: u64, is_past: bool, send: &mut impl FnMut(Arc<SyncFrame>)) {
-        self.is_loose &= is_past;
+        let is_apart = is_past || next < self.void_before;
+        self.is_loose &= is_apart;
         let Some(mut entering) = self.entering.take() else {
             return;
         };
@@ -425,10 +426,11 @@ impl Extra {
             .syncs
             .pop_front_if(|waiting| waiting.before <= next)
         {
+            self.is_loose |= is_apart && !due.is_whole; // also if its subscription has left
             send(due.sync);
         }
         for late in entering.late.extract_if(.., |late| late.from <= next) {
-            self.is_loose |= is_past && late.item.is_some();
+            self.is_loose |= is_apart && late.item.is_some();
             self.add(late.item);
         }
         if !entering.late.is_empty() || !entering.syncs.is_empty() {

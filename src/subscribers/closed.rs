@@ -87,7 +87,7 @@ impl<S: Socket> Subscribers<S> {
 /// The reason of a close frame that the server sends, by its code and its words.
 pub(super) fn reason_of(code: u16, words: &str) -> Closed {
     match (code, words) {
-        (_, "limits.behind_bytes") => Closed::Behind,
+        (_, "limits.behind_bytes_worker") => Closed::Behind,
         (_, ENDING) => Closed::Ending,
         (_, words) if words.contains("stall") => Closed::Stalled,
         (_, words) if words.contains("ping") || words.contains("pong") => Closed::Silent,
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn a_close_frame_has_its_reason() {
         for (code, words, reason) in [
-            (1013, "limits.behind_bytes", Closed::Behind),
+            (1013, "limits.behind_bytes_worker", Closed::Behind),
             (1013, "limits.stall_timeout_ms", Closed::Stalled),
             (1009, "limits.message_bytes", Closed::TooLarge),
             (1002, "peer broke the WebSocket protocol", Closed::Protocol),

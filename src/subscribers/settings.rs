@@ -14,6 +14,7 @@ impl<S: Socket> Subscribers<S> {
         self.fanout.set_bounds(fanout::Bounds {
             reader: limits.behind_bytes,
             worker: limits.behind_bytes_worker,
+            custom_events: limits.custom_events_behind,
         });
         self.shard.set_limits(value_limits(limits));
         self.limits = limits.clone();

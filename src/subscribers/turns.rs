@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::fanout::Budget;
 use crate::id::SlotId;
 use crate::life::Sockets as _;
+use crate::mesh::Pressure;
 use crate::shard::{Ask, Join};
 use crate::time::Now;
 
@@ -21,8 +22,9 @@ impl<S: Socket> Subscribers<S> {
     pub fn begin_turn(&mut self, now: Now, units: usize) {
         self.now = now;
         self.endings.begin_turn(units);
-        let is_full = self.ports.shared.memory.is_full();
-        self.shard.set_out_of_memory(is_full);
+        let pressure = self.ports.shared.memory.pressure();
+        self.shard.set_out_of_memory(pressure == Pressure::Full);
+        self.fanout.set_pressed(pressure != Pressure::Low);
         self.go_on_ending(); // sockets with too many subscriptions for the last turn
         let now = self.shard_now();
         self.shard.begin_turn(now, &mut self.effects); // and groups with too much

@@ -44,6 +44,8 @@ pub(crate) struct Model {
     owed: BTreeMap<(WorkerId, u32), VecDeque<Leave>>,
     /// Leaves of joins that were admitted after the end of their socket: what it held may be told later.
     owed_late: Vec<Leave>,
+    /// Fresh `sync`s that workers were given for readers far behind.
+    fresh_syncs: Vec<Entered>,
     /// Writes that the store has accepted.
     pub(crate) accepted: HashSet<(WorkerId, u64)>,
     /// The highest that the clock has been.
@@ -173,6 +175,7 @@ impl Model {
             to_be_asked: None,
             owed: BTreeMap::new(),
             owed_late: Vec::new(),
+            fresh_syncs: Vec::new(),
             accepted: HashSet::new(),
             clock_most: 0,
         }
@@ -743,6 +746,37 @@ impl Model {
             .expect("entered once, after its turn at the owner")
     }
 
+    /// A worker is given a fresh `sync`.
+    pub(crate) fn note_fresh_sync(&mut self, id: JoinId) {
+        let entered = self.take_entered(id);
+        self.fresh_syncs.push(entered);
+    }
+
+    /// Whether it is a fresh `sync` that some worker was given.
+    pub(crate) fn is_fresh(&self, message: &Message) -> bool {
+        let mut fresh = self.fresh_syncs.iter();
+        fresh.any(|entered| message.is_sync_of(entered))
+    }
+
+    /// Of the items that a group ever had, the longest frame of each, and its custom events.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        let mut bytes = 0;
+        for group in self.groups.values() {
+            let mut longest: HashMap<&ItemId, usize> = HashMap::new();
+            for event in &group.history {
+                match &event.item {
+                    Some(item) if event.event["type"] != "event" => {
+                        let longest = longest.entry(item).or_insert(0);
+                        *longest = event.wire_len.max(*longest);
+                    }
+                    _ => bytes += event.wire_len,
+                }
+            }
+            bytes += longest.values().sum::<usize>();
+        }
+        bytes
+    }
+
     /// The newest time that anybody has been shown.
     pub(crate) fn last_time(&self) -> u64 {
         self.groups
@@ -888,6 +922,19 @@ impl Event {
     /// Whether it is for a subscription to that item, or to the whole group.
     pub(crate) fn is_for(&self, item: &Option<ItemId>) -> bool {
         item.is_none() || *item == self.item
+    }
+
+    /// The same of a reader that may hear every item once only: the kind of a change is by what it held.
+    pub(crate) fn is_told_by_item(&self, message: &Message) -> bool {
+        let is_change = message.event["type"] != "event" && self.event["type"] != "event";
+        let is_gone = |event: &Value| event["type"] == "delete";
+        let is_same_change = is_change
+            && message.event["data"] == self.event["data"]
+            && is_gone(&message.event) == is_gone(&self.event);
+        message.kind == Kind::Event
+            && message.item == self.item
+            && (is_same_change || message.event == self.event)
+            && self.time == Some(message.time)
     }
 
     pub(crate) fn is_told_by(&self, message: &Message) -> bool {

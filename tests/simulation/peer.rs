@@ -49,8 +49,6 @@ pub(crate) struct Peer {
     pub(crate) is_closing: bool,
     /// There is a reason for its end.
     pub(crate) may_close: bool,
-    /// While it is blocked: what had arrived when it was first seen to be.
-    pub(crate) blocked_since: Option<BTreeMap<GroupKey, u64>>,
 }
 
 /// A message of the client.
@@ -84,7 +82,6 @@ impl Peer {
             may_open: false,
             is_closing: false,
             may_close: false,
-            blocked_since: None,
         }
     }
 

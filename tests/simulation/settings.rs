@@ -22,6 +22,7 @@ impl Settings {
             auth,
         } = &mut settings;
         limits.behind_bytes = *pace.pick(&[0, 0, 300, 3_000, 1 << 20]);
+        limits.custom_events_behind = *pace.pick(&[1_000, 2]);
         limits.behind_bytes_worker = usize::MAX;
         limits.name_bytes = 40;
         limits.handshake_ms = *pace.pick(&[5_000, 1_000]);

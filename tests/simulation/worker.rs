@@ -14,7 +14,7 @@ use iii_stream::mesh::{AuthVerdict, ToOwner, ToWorker, WorkerPorts};
 use iii_stream::reading::Received;
 use iii_stream::shard::{Command, Delivered, Delivery, Shard, Snapshot, Store};
 use iii_stream::store::Memory;
-use iii_stream::subscribers::{self, Look, Note, State, Subscribers, What, Whom};
+use iii_stream::subscribers::{self, FRESH, Look, Note, State, Subscribers, What, Whom};
 use iii_stream::time::Now;
 
 use crate::line::{FakeSocket, Line};
@@ -133,7 +133,8 @@ impl Worker {
         self.perform(around);
         self.core.flush();
         self.events_bytes_most = self.events_bytes_most.max(self.events_bytes);
-        self.check_lists();
+        self.look_at_behind(around.model);
+        self.check_lists(around.model);
         let budgets = self.core.sweep(around.pace.up_to(8));
         for budget in budgets {
             budget.check(WRITE_BYTES_MAX);
@@ -145,7 +146,8 @@ impl Worker {
         self.listen(around);
         let looks = self.looks();
         self.core.follow_up();
-        self.look_at_slow(&looks, around);
+        self.check_nobody_is_closed(&looks);
+        self.listen(around);
         self.core.settle();
         self.core.flush();
         self.core.check_invariants();
@@ -209,13 +211,12 @@ impl Worker {
 
     /// The socket takes so many bytes more; true when it had taken too few.
     pub(crate) fn takes_bytes(&mut self, id: SlotId, room: usize) -> bool {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get(&id) else {
             return false;
         };
         peer.line.borrow_mut().room = room;
         let was_blocked = self.core.look(id).is_some_and(|look| look.is_blocked);
         if was_blocked {
-            peer.blocked_since = None;
             self.core.takes_bytes(id);
         }
         was_blocked
@@ -376,6 +377,9 @@ impl Worker {
     }
 
     fn lets_in(&mut self, id: SlotId, token: u32, model: &mut Model) {
+        if token == FRESH {
+            return model.note_fresh_sync((self.id, id, token));
+        }
         let entered = model.take_entered((self.id, id, token));
         self.arriving.entry(id).or_default().push_back(entered);
     }
