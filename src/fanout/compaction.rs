@@ -149,7 +149,8 @@ impl Fanout {
         };
         let held_bytes = list.held_bytes();
         let (mut is_done, mut grown) = (false, 0);
-        while !is_done && !budget.is_spent() {
+        loop {
+            // One go at least, however many places were looked at: it has to come to an end.
             for _ in 0..KEPT_AT_ONCE {
                 let number = list.first();
                 match list.keep_first(before, &standpoints, &rules) {
@@ -159,6 +160,9 @@ impl Fanout {
                 }
             }
             budget.kept(KEPT_AT_ONCE);
+            if is_done || budget.is_spent() {
+                break;
+            }
         }
         self.held_bytes = self.held_bytes + list.held_bytes() - held_bytes;
         self.outcome.customs_dropped += list.take_dropped();
@@ -222,6 +226,7 @@ impl LocalGroup {
                 continue;
             };
             place.void_before_sync(begun.is_some());
+            self.sweep.is_outrun |= begun.is_some(); // it may have been all that it lacked
             let next = next + u64::from(begun.is_some());
             let extra = place.extra.as_deref();
             standpoints.is_whole |= extra.is_none_or(Extra::follows_whole);

@@ -24,6 +24,7 @@ mod members;
 mod order;
 mod place;
 mod reader;
+mod refresh;
 mod sweep;
 mod watchers;
 
