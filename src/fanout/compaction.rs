@@ -34,7 +34,7 @@ impl Fanout {
         connections: &mut C,
     ) {
         let allowed = self.allowed_bytes();
-        let (Some(group), Some((reader, _))) =
+        let (Some(group), Some((reader, socket))) =
             (self.groups.get_mut(local), connections.parts(connection))
         else {
             return;
@@ -43,7 +43,8 @@ impl Fanout {
         if next >= group.list.end() {
             return;
         }
-        if behind_bytes(&group.list, next, reader) > allowed {
+        let held = socket.held_bytes();
+        if behind_bytes(&group.list, next, reader) + held > allowed {
             reader.is_far_behind = true;
             group.is_to_compact |= group.list.bytes_since_kept() > allowed / PARTS_OF_BOUND;
             return;
@@ -65,7 +66,7 @@ impl Fanout {
             || reader.unsummed_bytes as usize > allowed / PARTS_OF_BOUND;
         if is_worth_it {
             reader.unsummed_bytes = 0;
-            reader.is_far_behind = behind_bytes_of(&self.groups, reader) > allowed;
+            reader.is_far_behind = behind_bytes_of(&self.groups, reader) + held > allowed;
             if reader.is_far_behind {
                 self.compact_all_of(connection, connections);
             }
