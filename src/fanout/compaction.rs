@@ -10,7 +10,7 @@ use super::group::LocalGroup;
 use super::kept::{CustomRules, Standpoints};
 use super::list::List;
 use super::place::Extra;
-use super::reader::{Connections, MemberAt, Membership, Reader};
+use super::reader::{Connections, MemberAt, Membership, Reader, Socket as _};
 use super::{Bounds, Fanout};
 
 /// What waits for a reader is summed up again when so much of the bound has come; and frames are kept
@@ -227,13 +227,13 @@ impl LocalGroup {
                 continue;
             };
             place.void_before_sync(begun.is_some());
-            self.sweep.is_outrun |= begun.is_some(); // it may have been all that it lacked
             let next = next + u64::from(begun.is_some());
             let extra = place.extra.as_deref();
             standpoints.is_whole |= extra.is_none_or(Extra::follows_whole);
             standpoints.has_items |= extra.is_some_and(Extra::has_items);
             let stands_at = place.stands_at(next);
             standpoints.places.push((stands_at, connection.slot));
+            self.sweep.is_outrun |= begun.is_some(); // it may have been all that it lacked
         }
         standpoints.places.sort_unstable();
         (standpoints, before)

@@ -1,26 +1,11 @@
-//! A fresh `sync` of a group for readers far behind, in place of changes that weigh more: asked of the
-//! group's owner when one of them could take it, and shared by all who can while it is fresh.
+//! A fresh `sync` of a group for readers far behind: how far it has come, and what it means for one of
+//! them.
 //!
-//! May not know who asks the owner.
+//! May not know the group.
 
 use std::sync::Arc;
 
-use crate::id::LocalGroupId;
 use crate::protocol::frame::SyncFrame;
-
-use super::Fanout;
-use super::group::LocalGroup;
-use super::place::Place;
-use super::reader::{Connections, MemberAt};
-
-/// While less than this part of its length has come since, a `sync` is fresh.
-const FRESH_PARTS: usize = 10;
-/// So much has to come before another one is asked for: the owner is not to make one for every event.
-const ASKED_BYTES: u64 = if cfg!(debug_assertions) {
-    200
-} else {
-    4 * 1024
-};
 
 /// One that was asked for.
 pub(super) struct Fresh {
@@ -29,6 +14,7 @@ pub(super) struct Fresh {
     pub(super) state: State,
 }
 
+/// How far it is.
 pub(super) enum State {
     Asked,
     /// It came, and goes before that frame.
