@@ -92,7 +92,7 @@ pub struct Fanout {
     /// The process has too little memory: almost nothing may wait.
     is_pressed: bool,
     /// What was kept for groups that are gone: it is dropped over turns.
-    dropped: Vec<Box<KeptFrames>>,
+    dropped: Vec<KeptFrames>,
 }
 
 /// How much may wait for readers that are behind, in bytes.
@@ -378,7 +378,8 @@ impl Fanout {
         if let Some(mut group) = self.groups.remove(local) {
             self.by_key.remove(group.hash, |slot| slot == local.slot);
             self.held_bytes -= group.list.held_bytes();
-            self.dropped.extend(group.list.take_kept());
+            let kept = group.list.take_kept();
+            self.dropped.extend(kept.map(|kept| *kept));
             self.outcome.left.push((group.key, local));
         }
     }

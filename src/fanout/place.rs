@@ -202,8 +202,8 @@ impl Place {
             self.next += 1;
         }
         let syncs = extra.entering.iter().flat_map(|entering| &entering.syncs);
-        let wholes = syncs.filter(|waiting| waiting.is_whole);
-        if let Some(last) = wholes.last().map(|waiting| waiting.before) {
+        let mut wholes = syncs.filter(|waiting| waiting.is_whole);
+        if let Some(last) = wholes.next_back().map(|waiting| waiting.before) {
             extra.void_before(last, self.next);
         }
     }
