@@ -25,11 +25,13 @@ Examples:
                                    what is kept there: groups, items, sizes, damage
   iii-stream doctor                whether this machine suits the settings, and what to do
   iii-stream watch chat room-1     what a subscriber of that group is told, a line each
+  iii-stream top                   rates, times, hottest groups, slowest sockets and why
   iii-stream call engine::functions::list
                                    one call, as an SDK makes it
 
 Ports (defaults):
   3112   stream port: subscribers connect with a WebSocket, ws://127.0.0.1:3112/
+  9464   admin port, on 127.0.0.1: /health, /ready, /metrics, /admin/…; server.admin
   49134  worker port: SDK workers connect, ws://127.0.0.1:49134; not when there is an engine
 
 Settings:
@@ -125,6 +127,17 @@ Examples:
 It asks for /health on the stream port, as a load balancer may.
 
 Exit codes: 0 it answers, 1 it does not, or not in time, 2 wrong arguments";
+
+const TOP: &str = "\
+Examples:
+  iii-stream top
+  iii-stream top --once --sockets behind -n 3
+  iii-stream top --once --json | jq .sockets.sockets[0].why
+  iii-stream top --admin http://127.0.0.1:9464
+
+It asks the admin port (server.admin). Ctrl-C ends it.
+
+Exit codes: 0 looked, 1 nothing listens there, or not for you, 2 wrong arguments";
 
 const DOCTOR: &str = "\
 Looked at: the settings; open files; backlog and connections that it has lost; ports; memory of TCP
@@ -322,6 +335,34 @@ pub enum Command {
         #[arg(long, value_name = "TIME", default_value = "3s", value_parser = time)]
         timeout: Duration,
     },
+    /// Show what a server does: rates, times, hottest groups, slowest sockets and why
+    #[command(after_help = TOP)]
+    Top {
+        /// Where the admin port is.
+        #[command(flatten)]
+        at: AdminPort,
+        /// What comes first among groups: events, pace, subscribers or bytes
+        #[arg(long, value_name = "KEY", default_value = "pace", value_parser = ["events", "pace", "subscribers", "bytes"])]
+        groups: String,
+        /// What comes first among sockets: behind, oldest, bytes or subscriptions
+        #[arg(long, value_name = "KEY", default_value = "behind", value_parser = ["behind", "oldest", "bytes", "subscriptions"])]
+        sockets: String,
+        /// Rows of each
+        #[arg(short = 'n', long, value_name = "NUMBER", default_value = "10", value_parser = clap::value_parser!(u16).range(1..=200))]
+        rows: u16,
+        /// How often it is looked anew
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+        every: Duration,
+        /// Look once, without moving the cursor
+        #[arg(long)]
+        once: bool,
+        /// One JSON object for each look, a line each
+        #[arg(long)]
+        json: bool,
+        /// How long to wait for an answer
+        #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
+        timeout: Duration,
+    },
     /// Look whether this machine suits the settings, and say what to do; change nothing
     #[command(after_help = DOCTOR)]
     Doctor {
@@ -377,6 +418,20 @@ pub struct StreamPort {
     /// Where the stream port is: ws:// or wss://
     #[arg(long, value_name = "URL")]
     pub stream: Option<String>,
+    /// What goes with the request, as 'Authorization: Bearer …'
+    #[arg(short = 'H', long, value_name = "NAME: VALUE")]
+    pub header: Vec<String>,
+}
+
+/// Where the admin port is.
+#[derive(Debug, Args)]
+pub struct AdminPort {
+    /// The config file that says where; without it ./config.yaml, else the default
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the admin port is: http://
+    #[arg(long, value_name = "URL")]
+    pub admin: Option<String>,
     /// What goes with the request, as 'Authorization: Bearer …'
     #[arg(short = 'H', long, value_name = "NAME: VALUE")]
     pub header: Vec<String>,

@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use command::call::Call;
 use command::doctor::Start;
+use command::top::Top;
 use command::watch::Watch;
 use command::{Looks, complain, data, say};
 use iii_stream::cli::{Cli, Command};
@@ -104,6 +105,30 @@ fn main() -> ExitCode {
         Some(Command::Health { at, timeout }) => {
             let looks = looks(at.config, at.stream, at.header);
             or_fault(command::health::health(&looks, timeout))
+        }
+        Some(Command::Top {
+            at,
+            groups,
+            sockets,
+            rows,
+            every,
+            once,
+            json,
+            timeout,
+        }) => {
+            let top = Top {
+                groups: &groups,
+                sockets: &sockets,
+                rows,
+                every,
+                once,
+                json,
+                within: timeout,
+            };
+            or_fault(command::top::top(
+                &looks(at.config, at.admin, at.header),
+                &top,
+            ))
         }
         Some(Command::Print { what }) => or_fault(command::print::print(what, Cli::command())),
         Some(Command::Reload { pid, json, timeout }) => {

@@ -292,6 +292,17 @@ pub(super) fn get(
     path: &str,
     within: Duration,
 ) -> Result<(u16, String, String), ClientError> {
+    let (code, words, body) = get_whole(place, path, within, HTTP_BYTES_MAX)?;
+    Ok((code, words, first_line(&body)))
+}
+
+/// The same with all that follows, as far as so many bytes reach. Nothing of it is escaped.
+pub(super) fn get_whole(
+    place: &Place,
+    path: &str,
+    within: Duration,
+    bytes_max: u64,
+) -> Result<(u16, String, String), ClientError> {
     let until = Instant::now() + within;
     let mut stream = connect(place, until, within)?;
     let mut request = format!(
@@ -306,7 +317,7 @@ pub(super) fn get(
     let asked = stream
         .write_all(request.as_bytes())
         .and_then(|()| stream.flush())
-        .and_then(|()| stream.take(HTTP_BYTES_MAX).read_to_end(&mut answer));
+        .and_then(|()| stream.take(bytes_max).read_to_end(&mut answer));
     let is_whole = answer.windows(4).any(|four| four == b"\r\n\r\n");
     match asked {
         // Whoever closes without a farewell of TLS has said all the same.
@@ -323,7 +334,7 @@ pub(super) fn get(
         .and_then(|rest| rest.get(2..))
         .and_then(|rest| Some((rest.get(..3)?.parse().ok()?, rest.get(3..)?.trim())));
     match status {
-        Some((code, words)) => Ok((code, words.to_owned(), first_line(body))),
+        Some((code, words)) => Ok((code, words.to_owned(), body.to_owned())),
         None => Err(broken(place.shown(), NO_HTTP)),
     }
 }

@@ -5,6 +5,7 @@
 //!                   call     one call through the worker port     ┐ place   where they look
 //!                   watch    frames, a line each                  ├ client  one WebSocket, blocking
 //!                   health   whether the stream port answers      ┘
+//!                   top      what a server does, from its admin port
 //!                   reload   has a server here read its settings again
 //!                   doctor   whether this machine suits the settings; changes nothing
 //!                   print    completions and manual pages, for packages
@@ -21,6 +22,7 @@ mod output;
 mod place;
 pub(crate) mod print;
 pub(crate) mod reload;
+pub(crate) mod top;
 pub(crate) mod watch;
 
 pub(crate) use output::{complain, say};

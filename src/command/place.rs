@@ -41,6 +41,8 @@ enum What {
     Worker,
     /// The worker port of a running engine.
     Engine,
+    /// Where operators look.
+    Admin,
 }
 
 impl Looks {
@@ -83,6 +85,39 @@ impl Looks {
         let address = address_of(&config.stream, "--stream", tls.is_some())?;
         let said_by = origins.of("iii-stream.config.port");
         self.at(address, said_by, What::Stream, tls)
+    }
+
+    /// The port where operators look. What the file has as its token goes with the request.
+    pub(super) fn for_operators(&self) -> anyhow::Result<Place> {
+        if let Some(url) = &self.address {
+            let address = url
+                .strip_prefix("http://")
+                .map(|rest| format!("ws://{rest}"));
+            let no_address = || {
+                anyhow!(
+                    "--admin: {:?} is no address of an admin port, expected http://HOST:PORT",
+                    config::without_secrets(url)
+                )
+            };
+            let address = address.ok_or_else(no_address)?;
+            let address = address.parse().map_err(|_: String| no_address())?;
+            return self.at(address, "--admin".to_owned(), What::Admin, None);
+        }
+        let (config, origins) = self.settings("--admin")?;
+        let Some(admin) = config.admin else {
+            bail!(
+                "the file says server.admin: off; name another place with --admin http://HOST:PORT"
+            );
+        };
+        let address = address_of(&admin.endpoint, "--admin", false)?;
+        let said_by = origins.of("iii-stream.server.admin.port");
+        let mut place = self.at(address, said_by, What::Admin, None)?;
+        if let Some(token) = admin.token {
+            place
+                .headers
+                .push(("authorization".to_owned(), format!("Bearer {token}")));
+        }
+        Ok(place)
     }
 
     fn settings(&self, flag: &str) -> anyhow::Result<(Config, Origins)> {
@@ -198,6 +233,14 @@ impl Place {
             What::Stream => ("--stream", "start a server there (iii-stream)"),
             What::Worker => ("--engine", "start a server there (iii-stream)"),
             What::Engine => ("--engine", "start the engine there"),
+            What::Admin => {
+                let shown = self.shown().replacen("ws://", "http://", 1);
+                return format!(
+                    "nothing listens at {shown} ({}): start a server there (iii-stream), whose admin port may be off \
+                     (server.admin), or name another place with --admin http://HOST:PORT",
+                    self.said_by
+                );
+            }
         };
         let (said_by, shown) = (&self.said_by, self.shown());
         match said_by == flag {
