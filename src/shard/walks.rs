@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use crate::id::CallId;
 
-use super::group::Group;
 use super::items::Items;
 use super::listing::Listing;
 use super::{Effects, Reply, Shard};
@@ -175,7 +174,7 @@ impl Shard {
             let Some(slot) = self.walks.settling.pop_front() else {
                 return;
             };
-            self.with_group(slot, now, out, Group::go_on_settling);
+            self.with_group(slot, now, out, |group, turn| group.go_on_settling(turn));
         }
     }
 
