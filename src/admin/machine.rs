@@ -2,7 +2,6 @@
 //!
 //! What cannot be read is 0 or missing: no figure is worth an error.
 
-use std::collections::HashMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -12,8 +11,6 @@ const FILES_EVERY: Duration = Duration::from_secs(5);
 /// What is known of the process.
 #[derive(Default)]
 pub(super) struct Machine {
-    /// Names of threads, by their ids.
-    names: HashMap<String, String>,
     files: usize,
     files_at: Option<Instant>,
 }
@@ -27,19 +24,15 @@ pub(super) struct ThreadTime {
 
 impl Machine {
     /// Threads in the order of their names; of several of one name the sum.
-    pub(super) fn threads(&mut self) -> Vec<ThreadTime> {
+    pub(super) fn threads(&self) -> Vec<ThreadTime> {
         let Ok(entries) = fs::read_dir("/proc/self/task") else {
             return Vec::new();
         };
         let mut times: Vec<ThreadTime> = Vec::new();
-        let mut names = HashMap::new();
         for entry in entries.flatten() {
-            let Ok(id) = entry.file_name().into_string() else {
-                continue;
-            };
-            let known = self.names.remove(&id);
-            let name = known.or_else(|| fs::read_to_string(entry.path().join("comm")).ok());
-            let name = name.unwrap_or_default().trim().to_owned();
+            // A thread has the name of another until it has begun.
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            let name = name.trim().to_owned();
             let schedule = fs::read_to_string(entry.path().join("schedstat")).unwrap_or_default();
             let cpu_ns = schedule
                 .split_whitespace()
@@ -48,14 +41,9 @@ impl Machine {
             let cpu_ns = cpu_ns.unwrap_or(0);
             match times.iter_mut().find(|time| time.name == name) {
                 Some(time) => time.cpu_ns += cpu_ns,
-                None => times.push(ThreadTime {
-                    name: name.clone(),
-                    cpu_ns,
-                }),
+                None => times.push(ThreadTime { name, cpu_ns }),
             }
-            names.insert(id, name);
         }
-        self.names = names;
         times.sort_by(|a, b| a.name.len().cmp(&b.name.len()).then(a.name.cmp(&b.name)));
         times
     }
@@ -99,13 +87,13 @@ mod tests {
                 },
             );
         let until = Instant::now() + Duration::from_secs(30);
-        let has_run = |machine: &mut Machine| {
+        let has_run = |machine: &Machine| {
             let threads = machine.threads();
             threads
                 .iter()
                 .any(|time| time.name == "busy-one" && time.cpu_ns > 1_000_000)
         };
-        while !has_run(&mut machine) {
+        while !has_run(&machine) {
             assert!(Instant::now() < until);
         }
         drop(stop);

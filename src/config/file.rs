@@ -327,6 +327,7 @@ mod tests {
             let config = config(text);
             let expected = Config {
                 store: StoreConfig::Files(FileStore::at("./data/stream_store")),
+                admin: Some(Default::default()),
                 ..Config::default()
             };
             assert_eq!(config, expected, "{text}");
@@ -986,8 +987,8 @@ workers:
                 "allowed_origins[1]: 5 is an integer, expected an origin, as https://example.com",
             ),
             (
-                "admin: none",
-                "admin: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins, worker_origins, trusted_proxies, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, log, redis or limits",
+                "operators: none",
+                "operators: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins, worker_origins, trusted_proxies, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, log, admin, redis or limits",
             ),
             ("limits: 5", "limits: 5 is an integer, expected a mapping"),
             (
