@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: [(&str, u32); 27] = [
     ("main", 0),
     ("command", 1),
-    ("cli", 1),
+    ("cli", 4),
     ("server", 1),
     ("worker", 2),
     ("store", 2),
@@ -87,6 +87,7 @@ fn sources() -> Vec<Source> {
 fn sources_in(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut sources = Vec::new();
+    let mut tests = BTreeSet::new();
     let mut directories = vec![root.clone()];
     while let Some(directory) = directories.pop() {
         for entry in std::fs::read_dir(directory).unwrap() {
@@ -101,12 +102,26 @@ fn sources_in(folder: &str) -> Vec<Source> {
             let inside = path.strip_prefix(&root).unwrap();
             let first = inside.components().next().unwrap().as_os_str();
             let module = first.to_str().unwrap().trim_end_matches(".rs").to_owned();
-            let code = code_of(&std::fs::read_to_string(&path).unwrap());
+            let text = std::fs::read_to_string(&path).unwrap();
+            let home = match path.ends_with("mod.rs") {
+                true => path.with_file_name(""),
+                false => path.with_extension(""),
+            };
+            tests.extend(tests_below(&text).map(|name| home.join(name)));
+            let code = code_of(&text);
             sources.push(Source { path, module, code });
         }
     }
+    let is_test = |path: &Path| path.ancestors().any(|above| tests.contains(above));
+    sources.retain(|source| !is_test(&source.path.with_extension("")));
     assert!(sources.len() > 30, "src was found");
     sources
+}
+
+/// The modules that a file has for its tests alone, each in a file of its own.
+fn tests_below(text: &str) -> impl Iterator<Item = &str> {
+    let declared = text.split("#[cfg(test)]\nmod ").skip(1);
+    declared.filter_map(|rest| Some(rest.split_once('\n')?.0.strip_suffix(';')?))
 }
 
 /// Without comments, and without the tests at the foot of the file.

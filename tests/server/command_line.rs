@@ -124,13 +124,13 @@ fn check_shows_the_limits_that_open_files_leave() {
         )
     };
     let (out, error) = outcome("check");
-    assert!(error.starts_with("warning: open files 1024: 9"), "{error}");
+    assert!(error.starts_with("warning: open files 1024: 8"), "{error}");
     let line = out
         .lines()
         .find(|line| line.contains("limits.connections "))
         .unwrap();
     assert!(
-        line.contains("= 9") && line.contains("# open files (default: 1000000)"),
+        line.contains("= 8") && line.contains("# open files (default: 1000000)"),
         "{line}"
     );
     let (out, _) = outcome("check --json");

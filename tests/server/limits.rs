@@ -251,7 +251,11 @@ fn sockets_that_send_no_head_make_room_for_those_that_come_later() {
 /// Mailboxes that hold less than one message take one at a time, and nothing is lost.
 #[test]
 fn messages_larger_than_a_mailbox_pass() {
-    let server = TestServer::with(THREE_WORKERS, |config| config.limits.mailbox_bytes = 1000);
+    let server = TestServer::with(THREE_WORKERS, |config| {
+        config.limits.mailbox_bytes = 1000;
+        // All of it may wait for a reader.
+        config.limits.behind_bytes = 16 * 1024 * 1024;
+    });
     let mut sdk = SdkWorker::connect(&server);
     let mut subscribers: Vec<Subscriber> = (0..3)
         .map(|worker| Subscriber::on_worker(&server, worker))

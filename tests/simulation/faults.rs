@@ -104,7 +104,7 @@ const FAULTS: [Fault; 35] = [
     fault("a subscription that has left still hears",
         "fanout", "«extra.remove(subscription.item.as_ref(), subscription.from)»;", "()"),
     fault("frames go before the slowest has them",
-        "fanout", "list.forget_before(«sweep.slowest»);", "list.end()"),
+        "fanout", "list.forget_before(«sweep.slowest», FORGOTTEN_AT_ONCE)", "list.end()"),
     fault("a slow reader is not reported",
         "fanout", "if «behind_bytes(&group.list, next, reader) + held > allowed» {", "false"),
     // The shard.

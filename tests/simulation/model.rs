@@ -827,6 +827,12 @@ impl Model {
         }
         if let Some(shared) = &mut self.shared {
             shared.restart();
+            // Beside such a store no process keeps how far its own clock was ahead, where a group went by that.
+            let kept = shared.double.borrow().time();
+            for group in self.groups.values_mut() {
+                group.last_time = group.last_time.min(kept);
+                group.last_event = group.last_event.min(kept);
+            }
         }
         self.entered.clear();
         self.fresh.clear();
