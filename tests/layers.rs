@@ -121,7 +121,7 @@ fn sources_in(folder: &str) -> Vec<Source> {
 /// The modules that a file has for its tests alone, each in a file of its own.
 fn tests_below(text: &str) -> impl Iterator<Item = &str> {
     let declared = text.split("#[cfg(test)]\nmod ").skip(1);
-    declared.filter_map(|rest| Some(rest.split_once('\n')?.0.strip_suffix(';')?))
+    declared.filter_map(|rest| rest.split_once('\n')?.0.strip_suffix(';'))
 }
 
 /// Without comments, and without the tests at the foot of the file.
