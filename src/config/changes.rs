@@ -142,22 +142,11 @@ fn is_same(a: &Config, b: &Config) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Sources, read};
+    use super::super::sources::tests::reading_of;
     use super::*;
 
     fn reading(text: &str) -> Reading {
-        let reading = read(&Sources {
-            config: Some("c.yaml".into()),
-            engine: None,
-            namespace: None,
-            expand_env: false,
-            default_config: false,
-            variable: &|_| None,
-            read: &|path| match path.ends_with("c.yaml") {
-                true => Ok(text.into()),
-                false => Err(std::io::ErrorKind::NotFound.into()),
-            },
-        });
+        let reading = reading_of(&[("c.yaml", text)]);
         assert!(reading.faults.is_empty(), "{:?}", reading.faults);
         reading
     }

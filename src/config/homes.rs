@@ -101,24 +101,13 @@ pub(super) fn home_of(key: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Sources, read};
+    use super::super::sources::tests::reading_of;
     use super::*;
 
     #[test]
     fn every_setting_is_known_by_its_home() {
         let file = "workers: [{name: iii-stream, config: {adapter: {name: kv, config: {store_method: file_based}}}}]";
-        let reading = read(&Sources {
-            config: Some("c.yaml".into()),
-            engine: None,
-            namespace: None,
-            expand_env: false,
-            default_config: false,
-            variable: &|_| None,
-            read: &|path| match path.ends_with("c.yaml") {
-                true => Ok(file.into()),
-                false => Err(std::io::ErrorKind::NotFound.into()),
-            },
-        });
+        let reading = reading_of(&[("c.yaml", file)]);
         assert!(reading.settings.len() > 40);
         for setting in reading.settings {
             let (home, key) = setting.key.rsplit_once('.').unwrap_or_default();

@@ -301,7 +301,7 @@ impl Reading {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::StoreConfig;
     use super::*;
 
@@ -844,8 +844,8 @@ mod tests {
         }
     }
 
-    /// What comes of files that lie beside each other; `config.yaml` is the first.
-    fn reading_of(files: &[(&str, &str)]) -> Reading {
+    /// What comes of files that lie beside each other; the first is the one that is served.
+    pub(in crate::config) fn reading_of(files: &[(&str, &str)]) -> Reading {
         let read = |path: &Path| {
             let found = files.iter().find(|(name, _)| path == Path::new(name));
             found
