@@ -63,11 +63,9 @@ impl Group {
         time: u64,
         turn: &mut Turn<'_>,
     ) {
-        let Some(following) = self.following.as_deref_mut() else {
+        let Some(held) = self.hear(item, event, time, turn) else {
             return;
         };
-        following.heard = following.heard.max(time);
-        let held = item.and_then(|item| self.note_event(item, event, turn));
         let told = match (event, held) {
             // Others have written past everybody: clients pass over what does not fit what they hold.
             (HeardEvent::Create(value), Some(true)) => Event::Update(value),
@@ -98,11 +96,9 @@ impl Group {
         time: u64,
         turn: &mut Turn<'_>,
     ) {
-        let Some(following) = self.following.as_deref_mut() else {
+        let Some(held) = self.hear(item, event, time, turn) else {
             return;
         };
-        following.heard = following.heard.max(time);
-        let held = item.and_then(|item| self.note_event(item, event, turn));
         if let (Some(item), Some(true), HeardEvent::Create(_)) = (item, held, event) {
             let following = self.following.get_or_insert_default();
             following.passed_over.insert(item.into());
@@ -136,6 +132,19 @@ impl Group {
         let (mut all_items, mut all_bytes) = (usize::MAX, usize::MAX);
         let (known, _) = self.items().piece(0, &mut all_items, &mut all_bytes);
         known
+    }
+
+    /// Takes note of an event, and tells whether subscribers held its item before. `None`: nobody follows the group.
+    fn hear(
+        &mut self,
+        item: Option<&str>,
+        event: &HeardEvent,
+        time: u64,
+        turn: &Turn<'_>,
+    ) -> Option<Option<bool>> {
+        let following = self.following.as_deref_mut()?;
+        following.heard = following.heard.max(time);
+        Some(item.and_then(|item| self.note_event(item, event, turn)))
     }
 
     /// Whether subscribers hold the item before that event; `None`: it is not known, or no matter.
