@@ -49,8 +49,8 @@
 //! main → server → worker | store | engine | admin → subscribers | broker | net → mesh → shard | fanout → protocol → id
 //! ```
 //! Arrows point right only; `tests/layers.rs` holds them to it. `life`, what both ports make of a socket from
-//! its request to its end, stands beside `shard`, as does `config`: what that holds is parsed once, into
-//! what `protocol` goes by. `chance`, `control`, `log`, `machine`, `metrics`, `reading`, `time` and
+//! its request to its end, stands beside `mesh`. `config` stands beside `shard`: what it holds is parsed once,
+//! into what `protocol` goes by. `chance`, `control`, `log`, `machine`, `metrics`, `reading`, `time` and
 //! `collections` know nothing of the others. `protocol`, `shard` and `fanout` are pure. `subscribers` is
 //! all that a worker decides: it has no I/O, and the simulation runs it as it is; `worker` is its shell.
 //! `broker` is the same of the engine thread, and `engine` its shell. Nobody else names either. `admin` is

@@ -8,8 +8,8 @@
 //! `subscribers` is the core that `worker` runs, and `broker` the one that `engine` runs: cores have no I/O, so
 //! neither names `net`, and nobody but its shell names a core.
 //! `command`, what the program does beside serving, stands beside `server` and does not name it.
-//! `life`, what both ports make of a socket, stands beside `shard` and `fanout`; it has no I/O either.
-//! `config` stands there, too: its settings are made of what `protocol` goes by. Beside
+//! `life`, what both ports make of a socket, stands beside `mesh`; it has no I/O either.
+//! `config` stands beside `shard` and `fanout`: its settings are made of what `protocol` goes by. Beside
 //! `id` at the end stand `chance`, `control`, `log`, `machine`, `metrics`, `reading` and `time`: they name nothing of ours, and all may
 //! use them.
 
@@ -37,7 +37,7 @@ const LAYERS: [(&str, u32); 27] = [
     ("mesh", 4),
     ("shard", 5),
     ("fanout", 5),
-    ("life", 5),
+    ("life", 4),
     ("protocol", 6),
     ("collections", 7),
     ("id", 8),

@@ -34,6 +34,8 @@ mod peer;
 mod settings;
 #[path = "simulation/shared.rs"]
 mod shared;
+#[path = "simulation/silence.rs"]
+mod silence;
 #[path = "simulation/slow.rs"]
 mod slow;
 #[path = "simulation/store.rs"]
@@ -527,9 +529,11 @@ impl Simulation {
         let path = (self.pace.below(4) == 0).then_some((key, item));
         let len = *self.pace.pick(&[usize::MAX, usize::MAX, 30]);
         let is_silent = self.pace.below(10) == 0;
+        let is_mute = self.pace.below(4) == 0;
         if let Some(peer) = self.accept(worker, room)
             && !is_silent
         {
+            peer.is_mute = is_mute;
             peer.upgrades(path, len);
         }
         self.threads.rouse(worker);

@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::{Config, Limits, Reading, Setting};
 
 /// What holds from the next look at it on.
-const LIVE: [&str; 9] = [
+const LIVE: [&str; 12] = [
     "allowed_origins",
     "worker_origins",
     "trusted_proxies",
@@ -20,6 +20,9 @@ const LIVE: [&str; 9] = [
     "join_failure",
     "log.level",
     "admin.token",
+    "ping_interval_ms",
+    "pong_timeout_ms",
+    "stall_timeout_ms",
 ];
 /// The limits that the mailboxes were made with.
 const LIMITS_OF_THE_START: [&str; 2] = ["mailbox_len", "mailbox_bytes"];

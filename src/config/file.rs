@@ -691,7 +691,7 @@ workers:
     #[test]
     fn every_key_of_ours_is_read() {
         let config = stream_config(
-            "server: {threads: 2, pin: [0, 3, 5], backlog: 128, call_timeout_ms: 1, drain_ms: 2, limits: {\
+            "server: {threads: 2, pin: [0, 3, 5], backlog: 128, call_timeout_ms: 1, drain_ms: 2, ping_interval_ms: 31s, pong_timeout_ms: 32, stall_timeout_ms: 33, limits: {\
              connections: 1, worker_connections: 16, handshake_ms: 2, handshake_bytes: 3, handshakes: 17, handshakes_bytes: 18, message_bytes: 64KiB, call_bytes: 1MiB, partial_call_bytes: 22, \
              name_bytes: 6, json_depth: 7, value_bytes: 1GiB, update_ops: 9, subscriptions: 10, equal_subscriptions: 19, \
              behind_bytes: 11, custom_events_behind: 31, behind_bytes_worker: 20, mailbox_len: 12, mailbox_bytes: 13B, calls_in_flight: 14, joins_in_flight: 21, call_queue_bytes: 15, \
@@ -705,6 +705,9 @@ workers:
             (Some(128), 1, 2)
         );
         let expected = Limits {
+            ping_interval_ms: 31_000,
+            pong_timeout_ms: 32,
+            stall_timeout_ms: 33,
             connections: 1,
             worker_connections: 16,
             handshake_ms: 2,
@@ -739,6 +742,8 @@ workers:
             memory_bytes: Some(30 << 20),
         };
         assert_eq!(config.limits, expected);
+        let never = stream_config("server: {ping_interval_ms: 0}");
+        assert_eq!(never.limits.ping_interval_ms, 0);
         let memory = |value: &str| {
             let config = stream_config(&format!("server: {{limits: {{memory_bytes: {value}}}}}"));
             config.limits.memory_bytes
@@ -923,6 +928,14 @@ workers:
                 "drain_ms: \"5 s\" is a text, expected milliseconds from 1 to 86400000, as 5000 or 5s",
             ),
             (
+                "ping_interval_ms: 999",
+                "ping_interval_ms: 999 is too small, expected 0 or milliseconds from 1000 to 600000, as 25000 or 25s",
+            ),
+            (
+                "pong_timeout_ms: 0",
+                "pong_timeout_ms: 0 is too small, expected milliseconds from 1 to 600000, as 5000 or 5s",
+            ),
+            (
                 "drain_ms: 25h",
                 "drain_ms: 25h is too large, expected milliseconds from 1 to 86400000, as 5000 or 5s",
             ),
@@ -988,7 +1001,7 @@ workers:
             ),
             (
                 "operators: none",
-                "operators: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins, worker_origins, trusted_proxies, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, log, admin, redis or limits",
+                "operators: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins, worker_origins, trusted_proxies, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, log, admin, ping_interval_ms, pong_timeout_ms, stall_timeout_ms, redis or limits",
             ),
             ("limits: 5", "limits: 5 is an integer, expected a mapping"),
             (

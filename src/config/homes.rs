@@ -67,7 +67,7 @@ const HOMES: [(&str, &[&str]); 9] = [
 ];
 
 /// What stands under `server`.
-pub const KEYS_OF_SERVER: [&str; 21] = [
+pub const KEYS_OF_SERVER: [&str; 24] = [
     "engine",
     "threads",
     "pin",
@@ -87,6 +87,9 @@ pub const KEYS_OF_SERVER: [&str; 21] = [
     "drain_ms",
     "log",
     "admin",
+    "ping_interval_ms",
+    "pong_timeout_ms",
+    "stall_timeout_ms",
     "redis",
     "limits",
 ];

@@ -141,6 +141,13 @@ pub const EARLY_TRIGGERS_MAX: usize = 10_000;
 /// What those hold; above: likewise.
 pub const EARLY_TRIGGERS_BYTES_MAX: usize = 16 * MIB;
 
+/// A socket from which nothing has come for so long is pinged. 0: never.
+pub const PING_INTERVAL_MS: u64 = 25_000;
+/// A socket from which nothing comes for so long after that is closed.
+pub const PONG_TIMEOUT_MS: u64 = 20_000;
+/// A socket for which something waits and that takes no byte for so long is closed with 1013.
+pub const STALL_TIMEOUT_MS: u64 = 60_000;
+
 /// A file cannot ask for less: a turn's answers must fit.
 const MAILBOX_LEN_MIN: usize = 8;
 const _: () = assert!(MAILBOX_LEN_MAX >= MAILBOX_LEN_MIN);
@@ -350,6 +357,12 @@ pub enum Pin {
 /// Every limit, by the key it has under `server.limits`; what happens there stands at each default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
+    /// See [`PING_INTERVAL_MS`].
+    pub ping_interval_ms: u64,
+    /// See [`PONG_TIMEOUT_MS`].
+    pub pong_timeout_ms: u64,
+    /// See [`STALL_TIMEOUT_MS`].
+    pub stall_timeout_ms: u64,
     /// See [`CONNECTIONS_MAX`].
     pub connections: usize,
     /// See [`WORKER_CONNECTIONS_MAX`].
@@ -421,6 +434,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
+            ping_interval_ms: PING_INTERVAL_MS,
+            pong_timeout_ms: PONG_TIMEOUT_MS,
+            stall_timeout_ms: STALL_TIMEOUT_MS,
             connections: CONNECTIONS_MAX,
             worker_connections: WORKER_CONNECTIONS_MAX,
             connections_per_address: 0,

@@ -10,7 +10,7 @@ use crate::protocol::proxied::{Network, Proxies};
 
 use super::address::origin_rule;
 use super::engine::{self, FileKind, Said};
-use super::quantity::{TIMES_MS, integer};
+use super::quantity::{TIMES_MS, UNITS_TIME, integer, quantity};
 use super::redis::{CONNECT_TIMEOUT_MS, IN_FLIGHT};
 use super::report::Report;
 use super::section::Section;
@@ -31,6 +31,11 @@ const WAITING_BYTES: RangeInclusive<u64> = 1..=64 << 30;
 const RATES: RangeInclusive<u64> = 1024..=64 << 30;
 /// What the process may have at most.
 const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 50;
+
+/// How long nothing has come from who is pinged.
+const PINGS_MS: RangeInclusive<u64> = 1000..=600_000;
+/// How long the answer may take.
+const PONGS_MS: RangeInclusive<u64> = 1..=600_000;
 
 /// The keys of ours.
 pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileKind, said: &Said) {
@@ -60,6 +65,14 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     config.acme = tls::acme(&mut server, &config.stream);
     server.time_ms("call_timeout_ms", &mut config.call_timeout_ms, TIMES_MS);
     server.time_ms("drain_ms", &mut config.drain_ms, TIMES_MS);
+    let limits = &mut config.limits;
+    server.read(
+        "ping_interval_ms",
+        &mut limits.ping_interval_ms,
+        ping_interval,
+    );
+    server.time_ms("pong_timeout_ms", &mut limits.pong_timeout_ms, PONGS_MS);
+    server.time_ms("stall_timeout_ms", &mut limits.stall_timeout_ms, TIMES_MS);
 
     super::log::read(server.section("log"), &mut config.log);
     config.admin = super::admin::read(&mut server);
@@ -176,6 +189,16 @@ fn redis(mut keys: Section<'_, '_>, config: &mut Config) {
         store.connect_timeout = Duration::from_millis(connect_timeout_ms);
         store.in_flight = in_flight;
         store.call_timeout = Duration::from_millis(config.call_timeout_ms);
+    }
+}
+
+/// In milliseconds; 0: never.
+fn ping_interval(node: &Node) -> Result<u64, String> {
+    let (min, max) = (PINGS_MS.start(), PINGS_MS.end());
+    let expected = format!("0 or milliseconds from {min} to {max}, as 25000 or 25s");
+    match node.value {
+        Value::Integer(0) => Ok(0),
+        _ => quantity(node, &UNITS_TIME, &PINGS_MS, &expected),
     }
 }
 

@@ -166,6 +166,7 @@ impl Engine {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.phase = Phase::Open(Connection::before(early));
             peer.is_telemetry = is_telemetry;
+            self.schedule.silence.enter(id.slot);
         }
         self.broker.open(id, is_telemetry, access);
         self.peers.count(id);

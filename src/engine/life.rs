@@ -5,13 +5,13 @@
 use crate::id::SlotId;
 use crate::life::{Because, Life, Rates, Schedule, Sockets, UNITS_A_MESSAGE};
 use crate::net::tls::MaybeTls;
-use crate::protocol::connection::{ConnectionError, Payload, Sender, close_frame};
+use crate::protocol::connection::{ConnectionError, Payload, Sender, close_frame, ping_frame};
 use crate::protocol::handshake::{Port, Refusal, Upgrade};
 use crate::time::Now;
 
 use super::Engine;
 use super::dial::LINK_MESSAGE_BYTES_MAX;
-use super::peers::{Phase, Waits};
+use super::peers::{Peer, Phase, Waits};
 
 impl Sockets for Engine {
     type Socket = MaybeTls;
@@ -146,6 +146,39 @@ impl Sockets for Engine {
         self.peers.remove(id, self.poll.registry());
         self.broker.remove(id);
         self.count_sockets();
+    }
+
+    fn id_at(&self, slot: u32) -> Option<SlotId> {
+        self.peers.id_at(slot)
+    }
+
+    fn send_ping(&mut self, id: SlotId) {
+        self.broker.members.send_control(id, &ping_frame());
+    }
+
+    fn try_write(&mut self, id: SlotId) -> Option<bool> {
+        let takes = self.peers.try_write(id, &mut self.broker.members);
+        self.broker.members.mark(id); // there may be more
+        takes
+    }
+
+    fn on_silent(&mut self, id: SlotId) {
+        self.broker.metrics().silent_closed.increment();
+        let limits = &self.broker.limits;
+        let silent = Because::Silent(limits.ping_interval_ms, limits.pong_timeout_ms);
+        self.broker.debug(id, || silent.to_string());
+        self.end(id);
+    }
+
+    /// The link is given up by rules of its own.
+    fn on_stalled(&mut self, id: SlotId) {
+        if self.peers.get(id).is_none_or(Peer::is_link) {
+            return;
+        }
+        self.broker.metrics().stalled_closed.increment();
+        let stalled = Because::Stalled(self.broker.limits.stall_timeout_ms);
+        self.warn_because(id, "stall_timeout_ms", &stalled);
+        self.close_with(id, close_frame(Some(1013), "stall_timeout_ms"));
     }
 
     fn on_overdue(&mut self, id: SlotId) {

@@ -104,6 +104,7 @@ impl Engine {
             now,
         });
         let attach = parts.attach;
+        let schedule = Schedule::new(&broker.limits, now.monotonic);
         Ok(Engine {
             poll: parts.poll,
             listeners,
@@ -115,7 +116,7 @@ impl Engine {
             peers: Peers::default(),
             meter: Meter::new(now.monotonic),
             dial: attach.map(|to| Box::new(Dial::new(to, now.monotonic))),
-            schedule: Schedule::default(),
+            schedule,
             drain_until: None,
             drain_at: now.monotonic,
         })
@@ -130,6 +131,7 @@ impl Engine {
             let shows_debug = tracing::enabled!(tracing::Level::DEBUG);
             // The turn's one look at the clocks; and what was too long for one turn.
             self.broker.begin_turn(Now::read(), shows_debug);
+            self.schedule.silence.advance(self.now().monotonic);
             self.measure_memory();
             self.broker.read_mailbox();
             self.broker.deliver_parked(); // what found its owner full, before anything after it
@@ -183,6 +185,7 @@ impl Engine {
                         self.has_bytes(id, ends);
                     }
                     if takes_bytes && self.peers.unblock(id) {
+                        self.schedule.silence.take(id.slot);
                         self.broker.members.mark(id);
                     }
                 }
@@ -198,9 +201,7 @@ impl Engine {
             return Some(Duration::ZERO);
         }
         sleep_until([
-            self.schedule.handshakes.next_at(),
-            self.schedule.closing.next_at(),
-            self.schedule.pacing.next_at(),
+            self.schedule.next_at(),
             self.listeners.rest_until(),
             self.next_drain_step(),
             self.next_link_step(),
@@ -220,6 +221,8 @@ impl Engine {
                     Effect::Settings(settings) => {
                         self.origins.clone_from(&settings.worker_origins);
                         self.proxies.clone_from(&settings.trusted_proxies);
+                        let limits = self.broker.limits.clone();
+                        self.set_times(&limits, self.peers.ids());
                     }
                 }
             }
@@ -239,6 +242,10 @@ impl Engine {
                 Written::Dead => self.end(id),
                 Written::Gone => {}
             }
+        }
+        for (id, has_taken) in self.peers.take_blocked() {
+            let now = self.now().monotonic;
+            self.schedule.note_blocked(id, has_taken, now);
         }
         if self.broker.unsent_max() > before {
             for id in self.peers.ids() {

@@ -13,6 +13,9 @@ use crate::life::{self, Turn};
 use crate::net::tls::MaybeTls;
 use crate::protocol::connection::Sender;
 
+/// What is written at most to find out whether a socket takes anything.
+const TRIED_BYTES: usize = 64 * 1024;
+
 /// One socket on the worker port, or the link to an engine.
 pub(super) struct Peer {
     pub(super) socket: MaybeTls,
@@ -115,6 +118,11 @@ impl Peer {
         matches!(&self.phase, Phase::Waits(waits) if matches!(**waits, Waits::Dial { .. }))
     }
 
+    /// Whether it is the link to an engine.
+    pub(super) fn is_link(&self) -> bool {
+        self.is_link
+    }
+
     /// Whose frames come from it.
     pub(super) fn sender(&self) -> Sender {
         match self.is_link {
@@ -158,6 +166,8 @@ pub(super) struct Peers {
     partials: BTreeMap<u64, SlotId>,
     partials_begun: u64,
     partial_bytes: usize,
+    /// Those that took less than they were given since this was last asked, and whether they took anything.
+    blocked: Vec<(SlotId, bool)>,
 }
 
 impl Peers {
@@ -209,6 +219,12 @@ impl Peers {
         self.forget_partial(peer.partial);
         peer.socket.deregister(registry);
         Some(peer)
+    }
+
+    /// The socket that has that slot.
+    pub(super) fn id_at(&self, slot: u32) -> Option<SlotId> {
+        let (id, _) = self.slots.get(slot as usize)?.as_ref()?;
+        Some(*id)
     }
 
     pub(super) fn get(&self, id: SlotId) -> Option<&Peer> {
@@ -305,24 +321,53 @@ impl Peers {
             .is_some_and(|peer| std::mem::take(&mut peer.is_blocked))
     }
 
+    /// Those that took less than they were given, and whether they took anything.
+    pub(super) fn take_blocked(&mut self) -> Vec<(SlotId, bool)> {
+        std::mem::take(&mut self.blocked)
+    }
+
+    /// As [`Sockets::try_write`](crate::life::Sockets::try_write).
+    pub(super) fn try_write(&mut self, id: SlotId, members: &mut Members) -> Option<bool> {
+        if !self.unblock(id) {
+            return None;
+        }
+        let mut most = TRIED_BYTES;
+        self.write(id, members, &mut most);
+        let of_it = |(blocked, _): &&(SlotId, bool)| *blocked == id;
+        let blocked = self.blocked.iter().rev().find(of_it);
+        blocked.map(|(_, has_taken)| *has_taken)
+    }
+
     /// Writes what is unsent until nothing is left, the socket takes no more, or `most` bytes are written.
     pub(super) fn write(&mut self, id: SlotId, members: &mut Members, most: &mut usize) -> Written {
-        let Some(peer) = self.get_mut(id) else {
+        let Some((_, peer)) = self
+            .slots
+            .get_mut(id.slot as usize)
+            .and_then(|slot| slot.as_mut().filter(|(of, _)| *of == id))
+        else {
             return Written::Gone;
         };
-        match peer.socket.flush() {
-            OnSocket::All => {}
-            OnSocket::Part(_) => peer.is_blocked = true,
-            OnSocket::Gone => return Written::Dead,
-        }
         if peer.is_blocked {
             return Written::Alive;
         }
-        let mut is_dead = false;
+        match peer.socket.flush() {
+            OnSocket::All => {}
+            OnSocket::Part(_) => {
+                peer.is_blocked = true;
+                self.blocked.push((id, false));
+                return Written::Alive;
+            }
+            OnSocket::Gone => return Written::Dead,
+        }
+        let (mut is_dead, mut has_taken) = (false, false);
         let is_written = members.write(id, most, |unsent| match peer.socket.write_bytes(unsent) {
-            OnSocket::All => unsent.len(),
+            OnSocket::All => {
+                has_taken = true;
+                unsent.len()
+            }
             OnSocket::Part(len) => {
                 peer.is_blocked = true;
+                has_taken |= len > 0;
                 len
             }
             OnSocket::Gone => {
@@ -332,6 +377,9 @@ impl Peers {
         });
         if is_dead {
             return Written::Dead;
+        }
+        if peer.is_blocked {
+            self.blocked.push((id, has_taken));
         }
         if is_written && matches!(peer.phase, Phase::Closing) {
             peer.socket.shutdown_write();

@@ -87,6 +87,8 @@ pub struct Fanout {
     due_us: u64,
     swept: Vec<Swept>,
     outcome: Outcome,
+    /// Sockets that took less than they were given, and whether they took anything.
+    blocked: Vec<(SlotId, bool)>,
     /// Laid out and carried out within one write; kept for its memory.
     plan: Plan,
     /// The process has too little memory: almost nothing may wait.
@@ -117,8 +119,6 @@ pub struct Outcome {
     pub gone: Vec<SlotId>,
     /// Sockets that lack more than there was budget for: they are to be drained again.
     pub unfinished: Vec<SlotId>,
-    /// Sockets that took less than they were given.
-    pub blocked: Vec<SlotId>,
     /// Groups that nobody here follows any more: their owners are told.
     pub left: Vec<(GroupKey, LocalGroupId)>,
     /// Groups whose owners are asked for a fresh `sync`, ended by [`Fanout::refreshed`].
@@ -130,7 +130,7 @@ pub struct Outcome {
 impl Outcome {
     /// Whether nothing has come up.
     pub fn is_empty(&self) -> bool {
-        let sockets = [&self.slow, &self.gone, &self.unfinished, &self.blocked];
+        let sockets = [&self.slow, &self.gone, &self.unfinished];
         let groups = [&self.left, &self.stale];
         sockets.iter().all(|sockets| sockets.is_empty())
             && groups.iter().all(|groups| groups.is_empty())
@@ -176,6 +176,7 @@ impl Fanout {
             due_us: 0,
             swept: Vec::new(),
             outcome: Outcome::default(),
+            blocked: Vec::new(),
             plan: Plan::default(),
             is_pressed: false,
             dropped: Vec::new(),
@@ -207,6 +208,11 @@ impl Fanout {
     /// What has come up since this was last asked.
     pub fn take_outcome(&mut self) -> Outcome {
         std::mem::take(&mut self.outcome)
+    }
+
+    /// Sockets that took less than they were given since this was last asked, and whether they took anything.
+    pub fn take_blocked(&mut self) -> Vec<(SlotId, bool)> {
+        std::mem::take(&mut self.blocked)
     }
 
     /// A join is sent to the group's owner: gives the entry to name there. Ended by

@@ -18,6 +18,10 @@ use crate::protocol::frame::{EventFrame, Kind, SyncFrame};
 /// that the simulation's sockets come to have more.
 const FEW_MAX: usize = if cfg!(debug_assertions) { 2 } else { 16 };
 
+/// A ping that waits is among the first entries of a queue: what comes before it is what has begun, and pongs
+/// since.
+const PINGS_WITHIN: usize = 3;
+
 /// A membership without a note.
 const NONE: u32 = u32::MAX;
 
@@ -147,6 +151,8 @@ enum What {
     Own(Box<[u8]>),
     /// A pong: only the last one counts (RFC 6455 §5.5.3).
     Pong(Box<[u8]>),
+    /// A ping of ours.
+    Ping(Box<[u8]>),
 }
 
 impl Reader {
@@ -267,6 +273,19 @@ impl Reader {
             }
             _ => queue.entries.insert(at, pong),
         }
+    }
+
+    /// Puts a ping before everything that may wait, unless one waits already.
+    pub fn push_ping(&mut self, bytes: Box<[u8]>) {
+        let queue = self.queue.get_or_insert_default();
+        let is_ping = |queued: &Queued| matches!(queued.what, What::Ping(_));
+        if queue.entries.iter().take(PINGS_WITHIN).any(is_ping) {
+            return; // nobody has taken that one
+        }
+        let first = queue.entries.front();
+        let at = usize::from(first.is_some_and(Queued::is_bound_to_go));
+        queue.own_bytes += bytes.len();
+        queue.entries.insert(at, Queued::new(What::Ping(bytes)));
     }
 
     /// Drops everything that may wait, and ends with `bytes`.
@@ -620,7 +639,9 @@ impl Queued {
         match &self.what {
             What::Event(frame, _) => frame.wire().len(),
             What::Sync(sync, _) => sync.len(),
-            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) => bytes.len(),
+            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) | What::Ping(bytes) => {
+                bytes.len()
+            }
         }
     }
 
@@ -629,7 +650,7 @@ impl Queued {
         let (sync, whole) = match &self.what {
             What::Event(frame, kind) => (None, frame.wire_as(*kind)),
             What::Sync(sync, _) => (Some(sync), [&[][..]; 3]),
-            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) => {
+            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) | What::Ping(bytes) => {
                 (None, [&**bytes, &[], &[]])
             }
         };

@@ -46,10 +46,16 @@ impl Fanout {
     }
 
     /// Writes what the socket lacks and what waits for it, until it takes no more or the budget is
-    /// spent: one write is always made, and what is left over is told in the outcome.
-    pub fn drain<C: Connections>(&mut self, id: SlotId, connections: &mut C, budget: &mut Budget) {
+    /// spent: one write is always made, and what is left over is told in the outcome. Gives whether it
+    /// took anything.
+    pub fn drain<C: Connections>(
+        &mut self,
+        id: SlotId,
+        connections: &mut C,
+        budget: &mut Budget,
+    ) -> bool {
         budget.visited();
-        self.drain_within(id, connections, budget);
+        self.drain_within(id, connections, budget)
     }
 
     /// True when the group's sweep has ended.
@@ -123,7 +129,10 @@ impl Fanout {
                 match written {
                     Written::Gone => self.outcome.gone.push(connection),
                     Written::All if is_unfinished => self.outcome.unfinished.push(connection),
-                    Written::Part(_) => self.outcome.blocked.push(connection),
+                    Written::Part(taken) => {
+                        let has_taken = taken > 0 || place.next > before;
+                        self.blocked.push((connection, has_taken));
+                    }
                     Written::All => {}
                 }
                 if is_unfinished {
@@ -183,9 +192,10 @@ impl Fanout {
         id: SlotId,
         connections: &mut C,
         budget: &mut Budget,
-    ) {
+    ) -> bool {
+        let mut has_taken = false;
         let Some((reader, socket)) = connections.parts(id) else {
-            return;
+            return has_taken;
         };
         let syncs_room = self.syncs_room();
         let (groups, due, plan) = (&mut self.groups, &mut self.due, &mut self.plan);
@@ -211,11 +221,13 @@ impl Fanout {
             plan.slices = emptied(slices);
             match written {
                 Written::All => {
+                    has_taken |= bytes > 0;
                     budget.tally.deliveries += plan.carry_out(bytes, groups, due, reader);
                 }
                 Written::Part(taken) => {
+                    has_taken |= taken > 0;
+                    self.blocked.push((id, has_taken));
                     reader.block();
-                    self.outcome.blocked.push(id);
                     budget.tally.deliveries += plan.carry_out(taken, groups, due, reader);
                 }
                 Written::Gone => {
@@ -225,12 +237,15 @@ impl Fanout {
             }
             if written == Written::All && covers_all {
                 reader.is_far_behind = false;
-                return plan.finish(groups, due, reader);
+                plan.finish(groups, due, reader);
+                return has_taken;
             }
             if written == Written::All && budget.is_spent() {
-                return self.outcome.unfinished.push(id);
+                self.outcome.unfinished.push(id);
+                return has_taken;
             }
         }
+        has_taken
     }
 }
 

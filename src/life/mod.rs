@@ -11,14 +11,19 @@
 
 mod pacing;
 mod phase;
+mod silence;
+mod stalls;
 mod turn;
 mod words;
 
 pub use pacing::{Rates, UNITS_A_MESSAGE};
 pub use phase::{Head, Phase, Proxied};
+pub use silence::{Due, Silence};
+pub use stalls::Stalls;
 pub use turn::{Schedule, Turn};
 pub use words::Because;
 
+use crate::config::Limits;
 use crate::id::SlotId;
 use crate::protocol::connection::{ConnectionError, Event, Flow, Payload, Sender, pong_frame};
 use crate::protocol::handshake::{self, Port, Refusal, Upgrade};
@@ -35,6 +40,9 @@ pub struct Life<'a, S, W> {
     /// Whether it is to be read.
     pub turn: &'a mut Turn,
 }
+
+/// So many sockets are looked at in a turn, at most, whether they are still there.
+const LOOKS_A_TURN: usize = 64;
 
 /// What there is to read for a socket whose turn it is.
 pub enum Reading<'a, S> {
@@ -97,6 +105,17 @@ pub trait Sockets {
     fn end(&mut self, id: SlotId);
     /// No whole head, or no word on it, has come in its time.
     fn on_overdue(&mut self, id: SlotId);
+    /// The socket that has that slot.
+    fn id_at(&self, slot: u32) -> Option<SlotId>;
+    /// The server's own ping is to be sent, likewise.
+    fn send_ping(&mut self, id: SlotId);
+    /// Writes what waits for a socket that is blocked: whether it takes any of it. None: it is not
+    /// blocked, or nothing waits.
+    fn try_write(&mut self, id: SlotId) -> Option<bool>;
+    /// Nothing has come from it, nor after a ping: it is to end without a word.
+    fn on_silent(&mut self, id: SlotId);
+    /// It takes nothing of what waits for it: it is to be closed with 1013.
+    fn on_stalled(&mut self, id: SlotId);
 
     /// The poll says that bytes, or the end, are there.
     fn has_bytes(&mut self, id: SlotId, ends: bool) {
@@ -173,6 +192,9 @@ pub trait Sockets {
     fn was_read(&mut self, id: SlotId, received: &Received) {
         if let Some(life) = self.life(id) {
             life.turn.unread.was_read(received);
+            if let Received::Bytes { .. } = received {
+                self.schedule().silence.hear(id.slot);
+            }
         }
         if let Received::Bytes { len, .. } = received {
             let (rates, now) = (self.rates(id), self.clocks().monotonic);
@@ -353,16 +375,65 @@ pub trait Sockets {
         while let Some(id) = self.schedule().closing.pop_due(now) {
             self.end(id);
         }
+        self.look_for_silence();
+        while let Some(id) = self.schedule().stalls.pop_due(now) {
+            let life = self.life(id);
+            let is_open = life.is_some_and(|life| matches!(life.phase, Phase::Open(_)));
+            if is_open && self.try_write(id) == Some(false) {
+                self.on_stalled(id);
+            }
+        }
+    }
+
+    /// From here on these limits hold for those who are there, too. `all`: these.
+    fn set_times(&mut self, limits: &Limits, all: Vec<SlotId>) {
+        if !self.schedule().set_limits(limits) {
+            return;
+        }
+        for id in all {
+            let life = self.life(id);
+            if life.is_some_and(|life| matches!(life.phase, Phase::Open(_))) {
+                self.schedule().silence.enter(id.slot);
+            }
+        }
+    }
+
+    /// Pings those from whom nothing has come for long, and ends those who do not answer.
+    fn look_for_silence(&mut self) {
+        for _ in 0..LOOKS_A_TURN {
+            let Some(slot) = self.schedule().silence.pop_due() else {
+                return;
+            };
+            let Some(id) = self.id_at(slot) else {
+                continue;
+            };
+            let Some(Life { phase, turn, .. }) = self.life(id) else {
+                continue;
+            };
+            if !matches!(phase, Phase::Open(_)) {
+                continue;
+            }
+            // Of one that is left unread nobody knows what it says.
+            let is_heard = turn.unread.is_there() || phase.is_paused();
+            match self.schedule().silence.look(slot, is_heard) {
+                Due::Nothing => {}
+                Due::Ping => self.send_ping(id),
+                // The ping may be behind what a slow one has still to take.
+                Due::Dead if self.try_write(id) == Some(true) => self.schedule().silence.keep(slot),
+                Due::Dead => self.on_silent(id),
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::protocol::connection::{Connection, push_masked_text};
 
     /// One socket, and what it has brought about.
-    #[derive(Default)]
     struct One {
         phase: Phase<()>,
         turn: Turn,
@@ -372,6 +443,21 @@ mod tests {
         is_proxy: bool,
         heard: Vec<String>,
         last: Vec<u8>,
+    }
+
+    impl Default for One {
+        fn default() -> One {
+            One {
+                phase: Phase::default(),
+                turn: Turn::default(),
+                schedule: Schedule::new(&Limits::default(), Instant::now()),
+                socket: (),
+                is_held: false,
+                is_proxy: false,
+                heard: Vec::new(),
+                last: Vec::new(),
+            }
+        }
     }
 
     const ID: SlotId = SlotId {
@@ -449,6 +535,17 @@ mod tests {
             self.heard.push("the end".to_owned());
         }
         fn on_overdue(&mut self, _: SlotId) {}
+        fn id_at(&self, _: u32) -> Option<SlotId> {
+            Some(ID)
+        }
+        fn send_ping(&mut self, _: SlotId) {
+            self.heard.push("a ping".to_owned());
+        }
+        fn try_write(&mut self, _: SlotId) -> Option<bool> {
+            None
+        }
+        fn on_silent(&mut self, _: SlotId) {}
+        fn on_stalled(&mut self, _: SlotId) {}
     }
 
     fn text(text: &str) -> Vec<u8> {

@@ -1,12 +1,16 @@
 //! Whose turn it is to be read, and who has had its time.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
+use crate::config::Limits;
 use crate::id::SlotId;
 use crate::reading::Unread;
 use crate::time::Deadlines;
 
 use super::pacing::Pacing;
+use super::silence::Silence;
+use super::stalls::Stalls;
 
 /// Of one socket.
 #[derive(Debug, Default)]
@@ -18,7 +22,6 @@ pub struct Turn {
 }
 
 /// Of all sockets of one port.
-#[derive(Default)]
 pub struct Schedule {
     /// Sockets with something to read, each once.
     pub readable: VecDeque<SlotId>,
@@ -28,6 +31,52 @@ pub struct Schedule {
     pub closing: Deadlines<SlotId>,
     /// Who has brought about how much.
     pub pacing: Pacing,
+    /// Open sockets, by when something has come from them last.
+    pub silence: Silence,
+    /// Sockets that take less than waits for them.
+    pub stalls: Stalls,
+}
+
+impl Schedule {
+    /// Of a port without sockets.
+    pub fn new(limits: &Limits, now: Instant) -> Schedule {
+        let [ping, pong, stall] = times(limits);
+        Schedule {
+            readable: VecDeque::new(),
+            handshakes: Deadlines::default(),
+            closing: Deadlines::default(),
+            pacing: Pacing::default(),
+            silence: Silence::new(ping, pong, now),
+            stalls: Stalls::new(stall),
+        }
+    }
+
+    /// From here on these hold. True: all open sockets have to enter [`Schedule::silence`].
+    pub fn set_limits(&mut self, limits: &Limits) -> bool {
+        let [ping, pong, stall] = times(limits);
+        self.stalls.set(stall);
+        self.silence.set(ping, pong)
+    }
+
+    /// When somebody has had its time, or is to be looked at.
+    pub fn next_at(&self) -> Option<Instant> {
+        let times = [
+            self.handshakes.next_at(),
+            self.closing.next_at(),
+            self.pacing.next_at(),
+            self.silence.next_at(),
+            self.stalls.next_at(),
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    /// That socket took less than it was given. `has_taken`: but something.
+    pub fn note_blocked(&mut self, id: SlotId, has_taken: bool, now: Instant) {
+        self.stalls.note_blocked(id, has_taken, now);
+        if has_taken {
+            self.silence.take(id.slot);
+        }
+    }
 }
 
 impl Turn {
@@ -37,4 +86,13 @@ impl Turn {
         self.is_queued |= may;
         may
     }
+}
+
+fn times(limits: &Limits) -> [Duration; 3] {
+    let times = [
+        limits.ping_interval_ms,
+        limits.pong_timeout_ms,
+        limits.stall_timeout_ms,
+    ];
+    times.map(Duration::from_millis)
 }

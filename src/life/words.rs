@@ -27,6 +27,10 @@ pub enum Because<'a> {
         /// What it holds.
         allowed: &'a str,
     },
+    /// Nothing has come from it for so long, nor for so long after a ping.
+    Silent(u64, u64),
+    /// 1013: it has taken nothing of what waits for it for so long.
+    Stalled(u64),
     /// What its head asks for, and the status of the answer.
     Asked(&'a [u8], Refusal),
     /// What it sent is no WebSocket, or a message of more than that setting says.
@@ -59,6 +63,15 @@ impl fmt::Display for Because<'_> {
                 out,
                 "is answered 403: its page is of {}, {setting} has {allowed}",
                 Shown(origin)
+            ),
+            Because::Silent(ping, pong) => write!(
+                out,
+                "has ended without a word: nothing came for ping_interval_ms ({ping}), nor for \
+                 pong_timeout_ms ({pong}) after a ping"
+            ),
+            Because::Stalled(most) => write!(
+                out,
+                "is closed with 1013: it has taken nothing for stall_timeout_ms ({most})"
             ),
             Because::Asked(head, refusal) => write!(
                 out,

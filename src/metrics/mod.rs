@@ -348,6 +348,10 @@ pub struct EngineMetrics {
     pub tls_refused: Counter,
     /// Upgrades answered with 403: pages of elsewhere.
     pub origins_refused: Counter,
+    /// Sockets that were ended because nothing came from them, nor after a ping.
+    pub silent_closed: Counter,
+    /// Sockets closed with 1013 because they took nothing for `stall_timeout_ms`.
+    pub stalled_closed: Counter,
     /// Calls refused because of a limit.
     pub calls_refused: Counter,
     /// Trigger calls that were made.

@@ -25,10 +25,6 @@ pub use handshakes::{Handshakes, Turn};
 pub use listener::{ACCEPTS_A_TURN, Listener};
 pub use ready::{Ready, WAKE, listener_token, wait, wake_up};
 
-/// What the kernel keeps of a socket beside what is on its way. Without that it takes megabytes for a
-/// reader that takes little, and that reader hears of what was long ago.
-const UNSENT_BYTES: u32 = 64 * 1024;
-
 /// One accepted stream.
 pub struct Tcp {
     stream: TcpStream,
@@ -40,7 +36,6 @@ impl Tcp {
         // Without it small frames that follow one another arrive up to 40 ms late. It fails only on
         // a socket that is dead already.
         let _ = stream.set_nodelay(true);
-        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES);
         Tcp { stream }
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -10,6 +11,13 @@ use crate::config::{BACKLOG_LEN, Config, Endpoint, Rbac, WorkerListener};
 use crate::engine::{Listener, Rules};
 
 use super::{Certificates, StartError};
+
+/// How much longer than `stall_timeout_ms` the kernel waits for a peer that acknowledges nothing, or takes
+/// nothing: who only reads nothing hears why from us.
+const BEYOND_STALL: Duration = Duration::from_secs(5);
+/// What the kernel keeps at most of what a subscriber has not been sent: what it keeps more cannot be caught up
+/// by anything newer, and pings wait behind it.
+const UNSENT_BYTES: u32 = 64 * 1024;
 
 /// One listener a worker on the stream port, without a gap for a second server: the first binds and
 /// listens without SO_REUSEPORT, so it fails if anybody has the port, and nobody else can open it
@@ -27,6 +35,9 @@ pub(super) fn stream(config: &Config, workers: usize) -> Result<Vec<TcpListener>
     let first = listen_first(&config.stream, config, hint)?;
     let with_context = |source| failed(&config.stream, source);
     first.set_reuse_port(true).map_err(with_context)?;
+    first
+        .set_tcp_notsent_lowat(UNSENT_BYTES)
+        .map_err(with_context)?;
     let address = first.local_addr().map_err(with_context)?;
     let address = address
         .as_socket()
@@ -35,6 +46,9 @@ pub(super) fn stream(config: &Config, workers: usize) -> Result<Vec<TcpListener>
     for _ in 1..workers {
         let socket = open(address).map_err(with_context)?;
         socket.set_reuse_port(true).map_err(with_context)?;
+        socket
+            .set_tcp_notsent_lowat(UNSENT_BYTES)
+            .map_err(with_context)?;
         bind_and_listen(&socket, address, config).map_err(with_context)?;
         listeners.push(socket.into());
     }
@@ -159,6 +173,9 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
 }
 
 fn bind_and_listen(socket: &Socket, address: SocketAddr, config: &Config) -> io::Result<()> {
+    // What is accepted has it from here.
+    let stall = Duration::from_millis(config.limits.stall_timeout_ms);
+    socket.set_tcp_user_timeout(Some(stall + BEYOND_STALL))?;
     socket.bind(&address.into())?;
     let backlog = config.backlog.unwrap_or(BACKLOG_LEN);
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))
@@ -196,5 +213,29 @@ fn failed(endpoint: &Endpoint, source: io::Error) -> StartError {
     StartError::Listen {
         address: endpoint.to_string(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn what_a_listener_is_set_to_holds_for_whoever_it_accepts() {
+        let config = Config {
+            stream: Endpoint::new("127.0.0.1", 0),
+            ..Config::default()
+        };
+        let listener = stream(&config, 1).unwrap().remove(0);
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let accepted = SockRef::from(&accepted);
+        let stall = Duration::from_millis(config.limits.stall_timeout_ms);
+        let user_timeout = accepted.tcp_user_timeout().unwrap();
+        assert_eq!(user_timeout, Some(stall + BEYOND_STALL));
+        assert_eq!(accepted.tcp_notsent_lowat().unwrap(), UNSENT_BYTES);
     }
 }

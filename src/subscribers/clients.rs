@@ -25,6 +25,7 @@ impl<S: Socket> Subscribers<S> {
         let date = self.now.wall;
         self.metrics().opened.increment();
         self.change_phase(id, Phase::Open(frames));
+        self.schedule.silence.enter(id.slot);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };

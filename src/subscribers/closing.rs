@@ -121,6 +121,7 @@ impl<S: Socket> Subscribers<S> {
 
     /// Ends what has had its time.
     pub fn end_overdue(&mut self) {
+        self.note_blocked(); // who has just taken something is not stalled
         self.end_overdue_sockets();
     }
 

@@ -2,11 +2,11 @@
 //!
 //! May not know what a message asks for.
 
-use crate::fanout::Connections as _;
+use crate::fanout::{Budget, Connections as _};
 use crate::id::SlotId;
 use crate::life::{Life, Rates, Schedule, Sockets};
 use crate::metrics::Closed;
-use crate::protocol::connection::{ConnectionError, Payload, Sender, code_of_close};
+use crate::protocol::connection::{ConnectionError, Payload, Sender, code_of_close, ping_frame};
 use crate::protocol::handshake::{Port, Refusal, Upgrade};
 use crate::time::Now;
 
@@ -138,6 +138,49 @@ impl<S: Socket> Sockets for Subscribers<S> {
 
     fn end(&mut self, id: SlotId) {
         self.ended(id);
+    }
+
+    fn id_at(&self, slot: u32) -> Option<SlotId> {
+        self.connections.id_at(slot)
+    }
+
+    fn send_ping(&mut self, id: SlotId) {
+        if let Some((reader, _)) = self.connections.parts(id) {
+            reader.push_ping(ping_frame().into_boxed_slice());
+            self.queue_write(id);
+        }
+    }
+
+    fn try_write(&mut self, id: SlotId) -> Option<bool> {
+        let is_blocked = |of: &mut Self| {
+            let parts = of.connections.parts(id);
+            parts.is_some_and(|(reader, _)| reader.is_blocked())
+        };
+        if !is_blocked(self) {
+            return None;
+        }
+        if let Some((reader, _)) = self.connections.parts(id) {
+            reader.unblock();
+        }
+        let mut budget = Budget::of_writes(1);
+        let has_taken = self.fanout.drain(id, &mut self.connections, &mut budget);
+        let is_blocked = is_blocked(self);
+        if !is_blocked {
+            self.blocked.remove(&id);
+        }
+        (has_taken || is_blocked).then_some(has_taken)
+    }
+
+    fn on_silent(&mut self, id: SlotId) {
+        self.note(id, || What::Silent);
+        self.note_closed(id, Closed::Silent, None);
+        self.change_phase(id, Phase::Closing);
+        self.ended(id);
+    }
+
+    fn on_stalled(&mut self, id: SlotId) {
+        self.note_limit(id, Limit::Stall, || What::Limit(Limit::Stall));
+        self.close(id, 1013, "stall_timeout_ms");
     }
 
     fn on_overdue(&mut self, id: SlotId) {

@@ -173,6 +173,7 @@ impl<S: Socket> Subscribers<S> {
     /// Nobody is there yet.
     pub fn new(parts: Parts) -> Subscribers<S> {
         let now = parts.now;
+        let schedule = Schedule::new(&parts.limits, parts.now.monotonic);
         let half_open = HalfOpen::new(&parts.limits, parts.ports.shared.connections.len());
         Subscribers {
             ports: parts.ports,
@@ -193,7 +194,7 @@ impl<S: Socket> Subscribers<S> {
             name: parts.name,
             now: parts.now,
             store_clock: None,
-            schedule: Schedule::default(),
+            schedule,
             to_write: VecDeque::new(),
             own_commands: VecDeque::new(),
             learned: VecDeque::new(),

@@ -47,6 +47,8 @@ pub enum What {
     Page(Box<str>),
     /// The auth function does not let it in: why.
     Auth(Box<str>),
+    /// Nothing has come from it for long, nor after a ping.
+    Silent,
     /// It is gone.
     Gone,
 }
@@ -98,6 +100,8 @@ pub enum Limit {
     EqualSubscriptions,
     /// `limits.behind_bytes_worker`.
     Behind,
+    /// `stall_timeout_ms`.
+    Stall,
     /// `limits.memory_bytes`.
     Memory,
     /// `limits.connections_per_address`.
@@ -168,6 +172,7 @@ const LIMITS: [Limit; LIMITS_LEN] = [
     Limit::Subscriptions,
     Limit::EqualSubscriptions,
     Limit::Behind,
+    Limit::Stall,
     Limit::Memory,
     Limit::Address,
     Limit::Page,

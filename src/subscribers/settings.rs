@@ -1,6 +1,7 @@
 //! Settings that were read again while there are subscribers.
 
 use crate::fanout;
+use crate::life::Sockets as _;
 use crate::mesh::{NewSettings, value_limits};
 
 use super::Subscribers;
@@ -17,6 +18,7 @@ impl<S: Socket> Subscribers<S> {
             custom_events: limits.custom_events_behind,
         });
         self.shard.set_limits(value_limits(limits));
+        self.set_times(limits, self.connections.ids());
         self.limits = limits.clone();
         self.allowed_origins.clone_from(&settings.allowed_origins);
         self.proxies.clone_from(&settings.trusted_proxies);

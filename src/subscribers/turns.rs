@@ -21,6 +21,7 @@ impl<S: Socket> Subscribers<S> {
     /// A turn begins at that time. `units`: what it may spend on sockets whose subscriptions end.
     pub fn begin_turn(&mut self, now: Now, units: usize) {
         self.now = now;
+        self.schedule.silence.advance(now.monotonic);
         self.endings.begin_turn(units);
         let pressure = self.ports.shared.memory.pressure();
         self.shard.set_out_of_memory(pressure == Pressure::Full);
@@ -51,12 +52,7 @@ impl<S: Socket> Subscribers<S> {
 
     /// When a time limit is over next.
     pub fn next_at(&self) -> Option<Instant> {
-        let times = [
-            self.schedule.handshakes.next_at(),
-            self.schedule.closing.next_at(),
-            self.schedule.pacing.next_at(),
-            self.drain.next_at(),
-        ];
+        let times = [self.schedule.next_at(), self.drain.next_at()];
         times.into_iter().flatten().min()
     }
 
@@ -109,6 +105,7 @@ impl<S: Socket> Subscribers<S> {
         {
             connection.reader.unblock();
             self.blocked.remove(&id);
+            self.schedule.silence.take(id.slot);
             self.queue_write(id);
         }
     }
@@ -163,14 +160,11 @@ impl<S: Socket> Subscribers<S> {
     /// Ends the sockets that the fan-out has found dead, or to hold up what nobody can shorten; tells
     /// owners of groups that nobody here follows any more, and asks them for fresh `sync`s.
     pub fn follow_up(&mut self) {
+        self.note_blocked();
         loop {
             let outcome = self.fanout.take_outcome();
             if outcome.is_empty() {
                 return;
-            }
-            for id in outcome.blocked {
-                // Until just now it took something.
-                self.blocked.insert(id, self.now.monotonic);
             }
             for id in outcome.gone {
                 self.ended(id);
@@ -199,6 +193,18 @@ impl<S: Socket> Subscribers<S> {
             for (key, local) in outcome.left {
                 let worker = self.ports.id;
                 self.command(key, Ask::Leave { worker, local });
+            }
+        }
+    }
+
+    /// Those that took less than they were given.
+    pub(super) fn note_blocked(&mut self) {
+        for (id, has_taken) in self.fanout.take_blocked() {
+            let now = self.now.monotonic;
+            self.schedule.note_blocked(id, has_taken, now);
+            let since = self.blocked.entry(id).or_insert(now);
+            if has_taken {
+                *since = now;
             }
         }
     }

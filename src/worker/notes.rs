@@ -119,6 +119,11 @@ impl Worker {
             What::Refused(named) => {
                 tracing::debug!("{name} is refused by a function in {}", Group(&named));
             }
+            What::Silent => {
+                let limits = &self.words.limits;
+                let silent = Because::Silent(limits.ping_interval_ms, limits.pong_timeout_ms);
+                tracing::debug!("{name} {silent}");
+            }
             What::Gone => tracing::debug!("{name} is gone"),
         }
     }
@@ -143,6 +148,7 @@ impl Worker {
                 limits.connections_per_address
             ),
             Limit::Memory => format!("is answered 503: more than {key} are held"),
+            Limit::Stall => Because::Stalled(limits.stall_timeout_ms).to_string(),
             Limit::NameBytes => joined(limits.name_bytes),
             Limit::Subscriptions => joined(limits.subscriptions),
             Limit::EqualSubscriptions => joined(limits.equal_subscriptions),
@@ -171,6 +177,7 @@ fn key_of(limit: Limit) -> &'static str {
         Limit::Behind => "limits.behind_bytes_worker",
         Limit::Memory => "limits.memory_bytes",
         Limit::Address => "limits.connections_per_address",
+        Limit::Stall => "stall_timeout_ms",
         Limit::Page => "allowed_origins",
     }
 }

@@ -37,6 +37,7 @@ mod redis_processes;
 mod reload;
 mod rfc6455;
 mod sdks;
+mod silence;
 mod soak;
 mod store;
 mod supervised;

@@ -26,6 +26,8 @@ pub(crate) struct Client {
     lapsed: BTreeMap<GroupKey, usize>,
     pings: usize,
     pongs: usize,
+    /// Pings of the server that it has not answered.
+    asked: usize,
     end: End,
     /// It was further behind than its bound: from then on it may hear every item once only, and a fresh
     /// `sync`.
@@ -202,6 +204,11 @@ impl Client {
         self.pings += 1;
     }
 
+    /// How many pings of the server it has still to answer.
+    pub(crate) fn take_asked(&mut self) -> usize {
+        std::mem::take(&mut self.asked)
+    }
+
     /// The server closes: what has begun ends, then comes the close frame, then nothing.
     pub(crate) fn closes(&mut self, model: &Model) {
         self.note_begun(model);
@@ -228,6 +235,7 @@ impl Client {
             assert!(self.end != End::Closed, "a frame after the close frame");
             match frame {
                 Frame::Message(message) => self.hears(&message, model),
+                Frame::Ping => self.asked += 1,
                 Frame::Pong => {
                     self.pongs += 1;
                     assert!(self.pongs <= self.pings, "a pong without a ping");

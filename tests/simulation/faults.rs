@@ -44,7 +44,7 @@ const fn fault(
 }
 
 #[rustfmt::skip]
-const FAULTS: [Fault; 35] = [
+const FAULTS: [Fault; 41] = [
     // The mesh.
     fault("a push wakes nobody",
         "mesh", "«self.address.shared.wake.wake()»;", "()"),
@@ -100,6 +100,19 @@ const FAULTS: [Fault; 35] = [
         "broker", "«self.functions.has_ended(ending.id)»;", "()"),
     fault("who waits for room in the engine's mailbox is not woken",
         "broker", "«self.ports\n                .mailbox\n                .tell_waiters(|thread| shared.wake(thread))»;", "()"),
+    // The life of a socket.
+    fault("who is silent is never pinged",
+        "life", "false if «age >= quiet» => (Due::Ping, pong),", "false"),
+    fault("who answers no ping stays",
+        "life", "true if «age >= pong && late <= LATE» => return Due::Dead,", "false"),
+    fault("who answers is given up",
+        "life", "«self.schedule().silence.hear(id.slot)»;", "()"),
+    fault("who is left unread is given up",
+        "life", "let is_heard = «turn.unread.is_there() || phase.is_paused()»;", "false"),
+    fault("who takes a byte at a time is stalled",
+        "life", "if «has_taken» {\n            *since = now;", "false"),
+    fault("who takes nothing stays",
+        "life", "if is_open && «self.try_write(id) == Some(false)»", "false"),
     // The fan-out.
     fault("a subscription that has left still hears",
         "fanout", "«extra.remove(subscription.item.as_ref(), subscription.from)»;", "()"),

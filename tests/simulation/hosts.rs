@@ -60,6 +60,11 @@ impl Hosts {
             }
             settle(&mut self.hosts);
         }
+        let silent = self.pace.below(self.hosts.len() * 3);
+        if let Some(host) = self.hosts.get_mut(silent) {
+            host.fall_silent();
+            settle(&mut self.hosts);
+        }
         let drains = self.pace.below(2) == 0;
         for host in &mut self.hosts {
             match drains {

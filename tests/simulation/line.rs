@@ -17,6 +17,8 @@ pub(crate) struct Line {
     /// It takes so many bytes and then blocks.
     pub(crate) room: usize,
     pub(crate) is_dead: bool,
+    /// How often it has taken something.
+    pub(crate) takes: usize,
     /// Taken since the client last looked.
     pub(crate) taken: Vec<u8>,
     /// What the client has sent and nobody has read, and whether its end stands behind.
@@ -40,6 +42,7 @@ impl fanout::Socket for FakeSocket {
         assert!(!line.is_last, "a write after the last one");
         let len: usize = slices.iter().map(|slice| slice.len()).sum();
         let taken = len.min(line.room);
+        line.takes += usize::from(taken > 0);
         let bytes = slices.iter().flat_map(|slice| slice.iter());
         line.taken.extend(bytes.take(taken));
         if line.room != usize::MAX {

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use iii_stream::config::Limits;
 use iii_stream::id::{GroupKey, ItemId};
 use iii_stream::mesh::{AuthVerdict, Presence, Shared};
-use iii_stream::protocol::connection::{close_frame, masked_control, ping_frame, push_masked_text};
+use iii_stream::protocol::connection::{
+    close_frame, masked_control, ping_frame, pong_frame, push_masked_text,
+};
 use iii_stream::protocol::frame::SyncFrame;
 use iii_stream::shard::Snapshot;
 use iii_stream::subscribers::{Asked, Limit, Named, State, What};
@@ -49,6 +52,14 @@ pub(crate) struct Peer {
     pub(crate) is_closing: bool,
     /// There is a reason for its end.
     pub(crate) may_close: bool,
+    /// It answers no ping.
+    pub(crate) is_mute: bool,
+    /// When the server has read something of it last.
+    pub(crate) heard_at: Now,
+    /// When it has taken something last, and how often it had by then.
+    took: (Now, usize),
+    /// While it is blocked: what had arrived when it was first seen to be.
+    pub(crate) blocked_since: Option<BTreeMap<GroupKey, u64>>,
 }
 
 /// A message of the client.
@@ -82,6 +93,10 @@ impl Peer {
             may_open: false,
             is_closing: false,
             may_close: false,
+            is_mute: false,
+            heard_at: connected_at,
+            took: (connected_at, 0),
+            blocked_since: None,
         }
     }
 
@@ -275,7 +290,7 @@ impl Peer {
         let limits = &settings.limits;
         let ends = matches!(
             what,
-            What::Limit(_) | What::Auth(_) | What::Asks(_, Asked::Refused(_))
+            What::Limit(_) | What::Silent | What::Auth(_) | What::Asks(_, Asked::Refused(_))
         );
         self.may_close |= ends;
         match what {
@@ -319,6 +334,12 @@ impl Peer {
                 let had = now.monotonic.duration_since(self.connected_at.monotonic);
                 assert!(self.state == State::Handshake && had >= handshake_time(settings));
             }
+            What::Silent => self.check_silent(limits, now),
+            What::Limit(Limit::Stall) => {
+                let stall = Duration::from_millis(limits.stall_timeout_ms);
+                let took = now.monotonic.duration_since(self.took.0.monotonic);
+                assert!(took >= stall, "it has taken something {took:?} ago");
+            }
             What::Limit(Limit::Connections) => {
                 let let_in = shared.let_in.load(Ordering::Relaxed);
                 assert!(let_in >= limits.connections, "{let_in} are let in");
@@ -326,6 +347,28 @@ impl Peer {
             _ => {}
         }
         None
+    }
+
+    /// It is given up: nothing has come from it for so long, and it has taken nothing that a ping waits
+    /// behind.
+    fn check_silent(&self, limits: &Limits, now: Now) {
+        let [ping, pong] =
+            [limits.ping_interval_ms, limits.pong_timeout_ms].map(Duration::from_millis);
+        let since = |then: Now| now.monotonic.duration_since(then.monotonic);
+        assert!(!ping.is_zero(), "nobody is to be pinged");
+        let silent = since(self.heard_at);
+        assert!(silent >= ping + pong, "it spoke {silent:?} ago");
+        let line = self.line.borrow();
+        assert!(line.sent.is_empty() || line.has_news, "it is left unread");
+        assert!(line.room > 0 || since(self.took.0) >= pong, "it is slow");
+    }
+
+    /// Looks whether it has taken something since the last look.
+    pub(crate) fn look_at_takes(&mut self, now: Now) {
+        let takes = self.line.borrow().takes;
+        if takes > self.took.1 {
+            self.took = (now, takes);
+        }
     }
 
     fn is_refused(&mut self, named: &Named) {
@@ -470,6 +513,12 @@ impl Peer {
             self.head = None;
         }
         self.client.takes(&taken, model);
+        for _ in 0..self.client.take_asked() {
+            if !self.is_mute {
+                self.unsent.extend(masked_control(&pong_frame(b""), [5; 4]));
+                self.goes_on_sending(usize::MAX);
+            }
+        }
     }
 }
 

@@ -26,6 +26,9 @@ impl Settings {
         limits.behind_bytes_worker = usize::MAX;
         limits.name_bytes = 40;
         limits.handshake_ms = *pace.pick(&[5_000, 1_000]);
+        limits.ping_interval_ms = *pace.pick(&[25_000, 2_000, 1_000, 0]);
+        limits.pong_timeout_ms = *pace.pick(&[20_000, 1_500, 500]);
+        limits.stall_timeout_ms = *pace.pick(&[60_000, 3_000, 1_000]);
         limits.message_bytes = 2_000;
         limits.subscriptions = *pace.pick(&[1_000, 1_000, 3]);
         limits.equal_subscriptions = *pace.pick(&[1_000, 1_000, 2]);

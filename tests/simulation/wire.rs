@@ -23,6 +23,7 @@ pub(crate) enum Kind {
 /// What comes out of the bytes.
 pub(crate) enum Frame {
     Message(Message),
+    Ping,
     Pong,
     Close,
 }
@@ -51,6 +52,7 @@ impl Decoder {
         let payload = &frame[header_len..];
         Some(match opcode {
             0x1 => Frame::Message(Message::of(payload)),
+            0x9 => Frame::Ping,
             0xA => Frame::Pong,
             0x8 => Frame::Close,
             other => panic!("opcode {other} at a frame's head: the frame before was torn"),

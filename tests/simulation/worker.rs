@@ -183,7 +183,8 @@ impl Worker {
 
     /// Nothing can be done here until something comes.
     pub(crate) fn sleeps(&self) -> bool {
-        !self.core.has_work()
+        let has_news = |peer: &Peer| peer.line.borrow().has_news;
+        !self.core.has_work() && !self.peers.values().any(has_news)
     }
 
     /// Groups that this worker decides for.
@@ -310,6 +311,9 @@ impl Worker {
             Reading::Socket(socket) => socket.clone(),
         };
         let (received, mut bytes) = socket.read(around.pace);
+        if let (Received::Bytes { .. }, Some(peer)) = (&received, self.peers.get_mut(&id)) {
+            peer.heard_at = self.now;
+        }
         self.core.was_read(id, &received);
         match received {
             Received::Bytes { .. } => self.core.received(id, &mut bytes),
@@ -389,6 +393,10 @@ impl Worker {
         let (notes, model) = (self.core.take_notes(true), &mut *around.model);
         let shared = &self.core.ports().shared;
         let hooks = model.hooks();
+        let now = self.now;
+        self.peers
+            .values_mut()
+            .for_each(|peer| peer.look_at_takes(now));
         for note in notes {
             let Note::Of(Whom { id, .. }, what) = note else {
                 continue;

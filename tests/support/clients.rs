@@ -163,11 +163,14 @@ impl Subscriber {
         self.send(&leave(subscription));
     }
 
-    /// The next frame, which is one text frame.
+    /// The next frame that is no ping, which is one text frame.
     pub(crate) fn next_text(&mut self) -> String {
-        match self.socket.read() {
-            Ok(Message::Text(text)) => text.as_str().to_owned(),
-            other => panic!("expected a text frame, got {other:?}"),
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => return text.as_str().to_owned(),
+                Ok(Message::Ping(_)) => {} // answered by the library
+                other => panic!("expected a text frame, got {other:?}"),
+            }
         }
     }
 
@@ -358,7 +361,10 @@ impl SdkWorker {
     /// Results as they come; `None` when the server is gone.
     pub(crate) fn next_result(&mut self) -> Option<Value> {
         loop {
-            let message = self.socket.read().ok()?;
+            let message = match self.socket.read().ok()? {
+                Message::Ping(_) => continue, // answered by the library
+                message => message,
+            };
             let message: Value = serde_json::from_str(message.to_text().ok()?).ok()?;
             if message["type"] == "invocationresult" {
                 return Some(message);
@@ -367,9 +373,14 @@ impl SdkWorker {
     }
 
     fn read(&mut self) -> Value {
-        match self.socket.read() {
-            Ok(Message::Text(text)) => serde_json::from_str(text.as_str()).expect("JSON"),
-            other => panic!("expected a text frame, got {other:?}"),
+        loop {
+            match self.socket.read() {
+                Ok(Message::Text(text)) => {
+                    return serde_json::from_str(text.as_str()).expect("JSON");
+                }
+                Ok(Message::Ping(_)) => {} // answered by the library
+                other => panic!("expected a text frame, got {other:?}"),
+            }
         }
     }
 

@@ -1,0 +1,415 @@
+//! Which sockets nothing has come from for long: each is looked at when it may be due, pinged, and given up
+//! when nothing comes after that either. A wheel with a place of eight bytes a socket.
+//!
+//! Pure: time is handed in. May not know what a socket is.
+//!
+//! Times are counted in ticks, rounded up: nobody is pinged or given up early. Sockets that came at the
+//! same moment drift apart, for each has a wait of its own, up to a tenth longer.
+
+use std::time::{Duration, Instant};
+
+/// How exact it is.
+const TICK: Duration = Duration::from_millis(100);
+/// Times further ahead than so many ticks are looked at in between.
+const BUCKETS: u64 = 512;
+/// Who is looked at so many ticks after he was due is pinged again and not given up: it was this process
+/// that stood still.
+const LATE: u64 = 10;
+/// Places are allocated so many at a time.
+const CHUNK: usize = 1024;
+/// The end of a list.
+const NONE: u32 = u32::MAX;
+/// By the waits of so many neighbouring slots all are spread.
+const WAYS: u64 = 64;
+
+/// The wheel.
+pub struct Silence {
+    /// How long nothing has come from who is pinged. None: nobody is.
+    ping: Option<u64>,
+    /// How long nothing may come after that.
+    pong: u64,
+    began: Instant,
+    now: u64,
+    /// The first tick that is not looked at whole.
+    at: u64,
+    /// When somebody is due next, or before.
+    next: u64,
+    /// How late the one is that was popped last.
+    late: u64,
+    /// For each tick ahead the first slot that is due then.
+    buckets: Box<[u32]>,
+    places: Vec<Box<[Place; CHUNK]>>,
+    len: usize,
+}
+
+/// Of one slot.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The next one that is due at the same tick.
+    next: u32,
+    /// When something has come last; once pinged, when that was.
+    since: u16,
+    is_linked: bool,
+    is_pinged: bool,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing yet.
+    Nothing,
+    /// A ping.
+    Ping,
+    /// Nothing has come since: it is given up, unless [`Silence::keep`] says otherwise.
+    Dead,
+}
+
+impl Silence {
+    /// Nobody is there. `ping`: zero for never.
+    pub fn new(ping: Duration, pong: Duration, now: Instant) -> Silence {
+        Silence {
+            ping: (!ping.is_zero()).then(|| ticks(ping)),
+            pong: ticks(pong),
+            began: now,
+            now: 0,
+            at: 0,
+            next: u64::MAX,
+            late: 0,
+            buckets: vec![NONE; BUCKETS as usize].into(),
+            places: Vec::new(),
+            len: 0,
+        }
+    }
+
+    /// From here on these hold. True: until now nobody was looked at, so that all who are there have to
+    /// enter.
+    pub fn set(&mut self, ping: Duration, pong: Duration) -> bool {
+        let was_off = self.ping.is_none();
+        self.ping = (!ping.is_zero()).then(|| ticks(ping));
+        self.pong = ticks(pong);
+        was_off && self.ping.is_some()
+    }
+
+    /// It is that time now.
+    pub fn advance(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(self.began);
+        let now = (since.as_millis() / TICK.as_millis()) as u64;
+        self.now = self.now.max(now);
+    }
+
+    /// A socket is open in that slot, and something has come from it just now.
+    pub fn enter(&mut self, slot: u32) {
+        let Some(ping) = self.ping else {
+            return;
+        };
+        while self.places.len() * CHUNK <= slot as usize {
+            self.places.push(Box::new([Place::FREE; CHUNK]));
+        }
+        self.hear(slot);
+        let until = self.now + ping + self.spread(slot);
+        if self.place(slot).is_some_and(|place| !place.is_linked) {
+            self.link(slot, until);
+        }
+    }
+
+    /// Something has come from it.
+    pub fn hear(&mut self, slot: u32) {
+        let now = self.now as u16;
+        if let Some(place) = self.place(slot) {
+            (place.since, place.is_pinged) = (now, false);
+        }
+    }
+
+    /// It has taken something: the answer to a ping may still be behind what it has not taken.
+    pub fn take(&mut self, slot: u32) {
+        let now = self.now as u16;
+        if let Some(place) = self.place(slot)
+            && place.is_pinged
+        {
+            place.since = now;
+        }
+    }
+
+    /// The next slot that is to be looked at. It stands here no longer.
+    pub fn pop_due(&mut self) -> Option<u32> {
+        if self.next > self.now {
+            return None;
+        }
+        while self.at <= self.now && self.len > 0 {
+            let bucket = (self.at % BUCKETS) as usize;
+            let slot = self.buckets[bucket];
+            if slot == NONE {
+                self.at += 1;
+                continue;
+            }
+            let place = self.place(slot)?;
+            place.is_linked = false;
+            self.buckets[bucket] = place.next;
+            self.len -= 1;
+            self.late = self.now - self.at;
+            return Some(slot);
+        }
+        self.at = self.now + 1;
+        let buckets = &self.buckets;
+        let is_due = |tick: &u64| buckets[(tick % BUCKETS) as usize] != NONE;
+        let mut ahead = self.at..self.at + BUCKETS;
+        self.next = ahead.find(is_due).unwrap_or(u64::MAX);
+        None
+    }
+
+    /// What is to be done for a slot that was popped and is still open. `is_heard`: something of it waits
+    /// unread.
+    pub fn look(&mut self, slot: u32, is_heard: bool) -> Due {
+        if is_heard {
+            self.hear(slot);
+        }
+        let (now, pong, late) = (self.now, self.pong, self.late);
+        let Some(ping) = self.ping else {
+            return Due::Nothing;
+        };
+        let quiet = ping + self.spread(slot);
+        let Some(place) = self.place(slot) else {
+            return Due::Nothing;
+        };
+        let age = u64::from((now as u16).wrapping_sub(place.since));
+        let (due, wait) = match place.is_pinged {
+            true if age >= pong && late <= LATE => return Due::Dead,
+            true if age >= pong => (Due::Ping, pong),
+            true => (Due::Nothing, pong - age),
+            false if age >= quiet => (Due::Ping, pong),
+            false => (Due::Nothing, quiet - age),
+        };
+        if due == Due::Ping {
+            (place.since, place.is_pinged) = (now as u16, true);
+        }
+        self.link(slot, now + wait);
+        due
+    }
+
+    /// It is not dead: it takes what is sent. The ping counts from now on.
+    pub fn keep(&mut self, slot: u32) {
+        self.take(slot);
+        self.link(slot, self.now + self.pong);
+    }
+
+    /// When [`Silence::pop_due`] has something.
+    pub fn next_at(&self) -> Option<Instant> {
+        let next = (self.len > 0).then_some(self.next)?;
+        let ticks = u32::try_from(next).ok()?;
+        Some(self.began + TICK * ticks)
+    }
+
+    fn spread(&self, slot: u32) -> u64 {
+        // Neighbours are far from each other: a golden part of the ways.
+        let way = u64::from(slot.wrapping_mul(39)) % WAYS;
+        self.ping.unwrap_or(0) / 10 * way / WAYS
+    }
+
+    fn place(&mut self, slot: u32) -> Option<&mut Place> {
+        let chunk = self.places.get_mut(slot as usize / CHUNK)?;
+        chunk.get_mut(slot as usize % CHUNK)
+    }
+
+    fn link(&mut self, slot: u32, at: u64) {
+        let at = at.clamp(self.at, self.at + BUCKETS - 1);
+        let bucket = (at % BUCKETS) as usize;
+        let next = self.buckets[bucket];
+        let Some(place) = self.place(slot) else {
+            return;
+        };
+        (place.next, place.is_linked) = (next, true);
+        self.buckets[bucket] = slot;
+        self.len += 1;
+        self.next = self.next.min(at);
+    }
+}
+
+impl Place {
+    const FREE: Place = Place {
+        next: NONE,
+        since: 0,
+        is_linked: false,
+        is_pinged: false,
+    };
+}
+
+/// Rounded up, and one more for the part of a tick in which it began.
+fn ticks(time: Duration) -> u64 {
+    let ticks = time.as_millis().div_ceil(TICK.as_millis()) + 1;
+    // Ages are counted in 16 bits; nothing near that may be set.
+    ticks.min(u128::from(u16::MAX) / 2) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const PING: Duration = Duration::from_secs(25);
+    const PONG: Duration = Duration::from_secs(20);
+
+    /// Sockets that answer each ping after a while of their own, or never.
+    struct Run {
+        silence: Silence,
+        began: Instant,
+        now: Duration,
+        answers_after: Vec<Option<Duration>>,
+        /// When each has something to say.
+        due: BTreeMap<(Duration, u32), ()>,
+        pings: Vec<(Duration, u32)>,
+        dead: Vec<(Duration, u32)>,
+    }
+
+    impl Run {
+        fn of(answers_after: Vec<Option<Duration>>) -> Run {
+            let began = Instant::now();
+            let mut silence = Silence::new(PING, PONG, began);
+            for slot in 0..answers_after.len() {
+                silence.enter(slot as u32);
+            }
+            Run {
+                silence,
+                began,
+                now: Duration::ZERO,
+                answers_after,
+                due: BTreeMap::new(),
+                pings: Vec::new(),
+                dead: Vec::new(),
+            }
+        }
+
+        fn turn(&mut self) {
+            self.silence.advance(self.began + self.now);
+            while let Some(entry) = self.due.first_entry()
+                && entry.key().0 <= self.now
+            {
+                self.silence.hear(entry.remove_entry().0.1);
+            }
+            while let Some(slot) = self.silence.pop_due() {
+                match self.silence.look(slot, false) {
+                    Due::Nothing => {}
+                    Due::Ping => {
+                        self.pings.push((self.now, slot));
+                        if let Some(after) = self.answers_after[slot as usize] {
+                            self.due.insert((self.now + after, slot), ());
+                        }
+                    }
+                    Due::Dead => self.dead.push((self.now, slot)),
+                }
+            }
+        }
+
+        fn go_on(&mut self, until: Duration) {
+            while self.now < until {
+                let next = self.silence.next_at();
+                let next = next.map_or(until, |at| at.duration_since(self.began));
+                let heard = self.due.keys().next().map_or(until, |(at, _)| *at);
+                let step = next.min(heard).max(self.now + Duration::from_millis(1));
+                self.now = step.min(until);
+                self.turn();
+            }
+        }
+    }
+
+    #[test]
+    fn a_place_has_eight_bytes() {
+        assert_eq!(size_of::<Place>(), 8);
+    }
+
+    #[test]
+    fn who_is_silent_is_pinged_and_given_up_in_time() {
+        let mut run = Run::of(vec![None; 100]);
+        run.go_on(SECOND * 60);
+        assert_eq!((run.pings.len(), run.dead.len()), (100, 100));
+        for (at, slot) in &run.dead {
+            let (pinged_at, _) = run.pings.iter().find(|(_, of)| of == slot).unwrap();
+            assert!(*pinged_at >= PING && *pinged_at <= PING + SECOND * 3);
+            let waited = *at - *pinged_at;
+            assert!(
+                waited >= PONG && waited <= PONG + SECOND / 2,
+                "{slot}: {waited:?}"
+            );
+        }
+        assert!(run.silence.next_at().is_none(), "nobody is left");
+    }
+
+    #[test]
+    fn who_answers_late_but_in_time_stays_and_is_pinged_only_after_silence() {
+        let late = PONG - SECOND / 5;
+        let mut run = Run::of(vec![Some(SECOND / 100), Some(late)]);
+        run.go_on(SECOND * 600);
+        assert!(run.dead.is_empty(), "{:?}", run.dead);
+        for (slot, after) in [(0, SECOND / 100), (1, late)] {
+            let of = run.pings.iter().filter(|(_, of)| *of == slot);
+            let at: Vec<Duration> = of.map(|(at, _)| *at).collect();
+            assert!(at.len() > 10);
+            assert!(at.windows(2).all(|two| two[1] - two[0] >= PING + after));
+        }
+    }
+
+    #[test]
+    fn who_speaks_is_never_pinged() {
+        let mut run = Run::of(vec![None]);
+        for second in (0..500).step_by(24) {
+            run.due.insert((SECOND * second, 0), ());
+        }
+        run.go_on(SECOND * 500);
+        assert!(run.pings.is_empty() && run.dead.is_empty());
+    }
+
+    #[test]
+    fn who_was_stopped_itself_gives_nobody_up_at_once() {
+        let mut run = Run::of(vec![None; 3]);
+        run.go_on(SECOND * 30);
+        assert_eq!(run.pings.len(), 3);
+        run.now += SECOND * 7 * 3600;
+        run.turn();
+        assert_eq!((run.pings.len(), run.dead.len()), (6, 0));
+        run.go_on(run.now + SECOND * 60);
+        assert_eq!(run.dead.len(), 3);
+    }
+
+    #[test]
+    fn who_takes_something_is_waited_for() {
+        let mut run = Run::of(vec![None]);
+        run.go_on(SECOND * 40);
+        for _ in 0..10 {
+            run.silence.take(0);
+            run.go_on(run.now + SECOND * 19);
+        }
+        assert!(run.dead.is_empty());
+        run.go_on(run.now + SECOND * 3);
+        assert_eq!((run.pings.len(), run.dead.len()), (1, 1));
+    }
+
+    #[test]
+    fn those_that_came_together_drift_apart() {
+        let mut run = Run::of(vec![Some(SECOND / 100); 19_000]);
+        run.go_on(SECOND * 1000);
+        let mut by_second = BTreeMap::new();
+        for (at, _) in run.pings.iter().filter(|(at, _)| *at > SECOND * 800) {
+            *by_second.entry(at.as_secs()).or_insert(0) += 1;
+        }
+        let most = by_second.values().max().unwrap();
+        assert!(*most < 2 * 760, "{by_second:?}");
+    }
+
+    #[test]
+    fn a_slot_that_is_taken_anew_begins_anew() {
+        let mut run = Run::of(vec![None; 1]);
+        run.go_on(SECOND * 44);
+        run.silence.enter(0);
+        run.go_on(SECOND * (44 + 24));
+        assert!(run.dead.is_empty() && run.pings.len() == 1);
+    }
+
+    #[test]
+    fn with_an_interval_of_zero_nobody_is_ever_looked_at() {
+        let mut silence = Silence::new(Duration::ZERO, PONG, Instant::now());
+        silence.enter(7);
+        silence.hear(7);
+        assert!(silence.next_at().is_none() && silence.pop_due().is_none());
+    }
+}

@@ -1,0 +1,101 @@
+//! Sockets that take less than waits for them, and since when they have taken nothing at all.
+//!
+//! Pure: time is handed in. Only those stand here that are blocked, or were a while ago.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::time::{Duration, Instant};
+
+use crate::id::SlotId;
+
+/// Those that are blocked.
+pub struct Stalls {
+    most: Duration,
+    since: BTreeMap<SlotId, Instant>,
+    /// When each of them is to be looked at; once for each.
+    looks: BinaryHeap<Reverse<(Instant, SlotId)>>,
+}
+
+impl Stalls {
+    /// Nobody is blocked. Who takes nothing for so long is stalled.
+    pub fn new(most: Duration) -> Stalls {
+        Stalls {
+            most,
+            since: BTreeMap::new(),
+            looks: BinaryHeap::new(),
+        }
+    }
+
+    /// From here on that holds, for whoever is looked at next.
+    pub fn set(&mut self, most: Duration) {
+        self.most = most;
+    }
+
+    /// It took less than it was given. `has_taken`: but something.
+    pub fn note_blocked(&mut self, id: SlotId, has_taken: bool, now: Instant) {
+        let mut is_new = false;
+        let since = self.since.entry(id).or_insert_with(|| {
+            is_new = true;
+            now
+        });
+        if has_taken {
+            *since = now;
+        }
+        if is_new {
+            self.looks.push(Reverse((now + self.most, id)));
+        }
+    }
+
+    /// One that has taken nothing for too long, as far as is known here: it may be blocked no longer. It
+    /// stands here no longer.
+    pub fn pop_due(&mut self, now: Instant) -> Option<SlotId> {
+        while let Some(Reverse((at, id))) = self.looks.peek().copied()
+            && at <= now
+        {
+            self.looks.pop();
+            let Some(since) = self.since.get(&id) else {
+                continue;
+            };
+            let until = *since + self.most;
+            if until > now {
+                self.looks.push(Reverse((until, id)));
+                continue;
+            }
+            self.since.remove(&id);
+            return Some(id);
+        }
+        None
+    }
+
+    /// When somebody has to be looked at.
+    pub fn next_at(&self) -> Option<Instant> {
+        self.looks.peek().map(|Reverse((at, _))| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn who_takes_a_byte_now_and_then_is_never_due_and_who_takes_none_is() {
+        let began = Instant::now();
+        let (slow, stalled) = (SlotId::first(0), SlotId::first(1));
+        let mut stalls = Stalls::new(SECOND * 60);
+        stalls.note_blocked(stalled, true, began);
+        for second in 0..600 {
+            let now = began + SECOND * second;
+            stalls.note_blocked(slow, true, now);
+            stalls.note_blocked(stalled, false, now);
+            let due = stalls.pop_due(now);
+            assert_eq!(due, (second > 0 && second % 60 == 0).then_some(stalled));
+            if due.is_some() {
+                stalls.note_blocked(stalled, false, now);
+            }
+        }
+        assert_eq!(stalls.looks.len(), 2, "each is looked at once");
+        assert!(stalls.next_at().is_some());
+    }
+}
