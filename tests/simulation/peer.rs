@@ -58,8 +58,6 @@ pub(crate) struct Peer {
     pub(crate) heard_at: Now,
     /// When it has taken something last, and how often it had by then.
     took: (Now, usize),
-    /// While it is blocked: what had arrived when it was first seen to be.
-    pub(crate) blocked_since: Option<BTreeMap<GroupKey, u64>>,
 }
 
 /// A message of the client.
@@ -96,7 +94,6 @@ impl Peer {
             is_mute: false,
             heard_at: connected_at,
             took: (connected_at, 0),
-            blocked_since: None,
         }
     }
 
