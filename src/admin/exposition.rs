@@ -146,6 +146,11 @@ impl Scrape {
             &per(|w| w.blocked.get()),
         )?;
         out.gauge(
+            "far_behind_sockets",
+            "Sockets that are brought up to date by item, for they take less than comes",
+            &per(|w| w.far_behind.get()),
+        )?;
+        out.gauge(
             "behind_bytes",
             "Events that somebody still lacks",
             &per(|w| w.behind_bytes.get()),
@@ -187,13 +192,18 @@ impl Scrape {
         )?;
         out.counter(
             "slow_readers",
-            "Readers further behind than they may be",
+            "Readers closed because they took nothing of a sync while too much waited for all",
             &per(|w| w.closed.of(Closed::Behind as usize).get()),
         )?;
         out.counter(
             "stalled_readers",
             "Readers that have taken nothing for too long",
             &per(|w| w.closed.of(Closed::Stalled as usize).get()),
+        )?;
+        out.counter(
+            "custom_events_dropped",
+            "Custom events that sockets too far behind have lost",
+            &per(|w| w.custom_events_dropped.get()),
         )?;
         out.counter("joins", "Joins that were let in", &per(|w| w.joins.get()))?;
         let outcomes: [(&str, Count); 2] = [
@@ -349,6 +359,16 @@ impl Scrape {
             "worker_upgrades_refused",
             "Upgrades on the worker port that were refused",
             &refused,
+        )?;
+        let closed = [
+            ("silent", engine.silent_closed.get()),
+            ("stalled", engine.stalled_closed.get()),
+        ];
+        let closed = closed.map(|(reason, count)| (vec![("reason", reason.to_owned())], count));
+        out.counter(
+            "worker_sockets_closed",
+            "SDK workers that said nothing, or took nothing, for too long",
+            &closed,
         )?;
         out.histogram(
             "call_seconds",

@@ -20,7 +20,7 @@ pub(super) enum Kind {
 }
 
 /// The series, in the order of [`Figures::values`].
-pub(super) const SERIES: [(&str, Kind); 44] = [
+pub(super) const SERIES: [(&str, Kind); 46] = [
     ("connections", Kind::Level),
     ("sdk_sockets", Kind::Level),
     ("subscriptions", Kind::Level),
@@ -30,6 +30,7 @@ pub(super) const SERIES: [(&str, Kind); 44] = [
     ("item_bytes", Kind::Level),
     ("behind_bytes", Kind::Level),
     ("blocked", Kind::Level),
+    ("far_behind", Kind::Level),
     ("owed_leaves", Kind::Level),
     ("open_mailbox", Kind::Level),
     ("command_mailbox", Kind::Level),
@@ -50,6 +51,7 @@ pub(super) const SERIES: [(&str, Kind); 44] = [
     ("closed", Kind::Count),
     ("slow", Kind::Count),
     ("stalled", Kind::Count),
+    ("custom_events_dropped", Kind::Count),
     ("joins", Kind::Count),
     ("joins_refused", Kind::Count),
     ("connections_refused", Kind::Count),
@@ -107,6 +109,7 @@ impl Figures {
             sum(|worker| worker.item_bytes.get()),
             sum(|worker| worker.behind_bytes.get()),
             sum(|worker| worker.blocked.get()),
+            sum(|worker| worker.far_behind.get()),
             shared.owed_len() as u64,
             sum(|worker| worker.open_mailbox.get()),
             sum(|worker| worker.command_mailbox.get()),
@@ -127,6 +130,7 @@ impl Figures {
             sum(|worker| worker.closed.iter().map(|closed| closed.get()).sum()),
             sum(|worker| worker.closed.of(Closed::Behind as usize).get()),
             sum(|worker| worker.closed.of(Closed::Stalled as usize).get()),
+            sum(|worker| worker.custom_events_dropped.get()),
             sum(|worker| worker.joins.get()),
             sum(|worker| worker.joins_refused.get() + worker.joins_unauthorized.get()),
             sum(|worker| worker.connections_refused.get()) + engine.connections_refused.get(),

@@ -96,12 +96,13 @@ fn screen(look: &Value) -> String {
     );
     let _ = writeln!(
         out,
-        "connections {}   subscriptions {}   groups {}   items {}   blocked {}   behind {} B   open files {}",
+        "connections {}   subscriptions {}   groups {}   items {}   blocked {}   far behind {}   behind {} B   open files {}",
         figures["connections"],
         figures["subscriptions"],
         figures["groups"],
         figures["items"],
         figures["blocked"],
+        figures["far_behind"],
         figures["behind_bytes"],
         figures["open_files"],
     );

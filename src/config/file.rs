@@ -1001,7 +1001,7 @@ workers:
             ),
             (
                 "operators: none",
-                "operators: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins, worker_origins, trusted_proxies, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, log, admin, ping_interval_ms, pong_timeout_ms, stall_timeout_ms, redis or limits",
+                "operators: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins, worker_origins, trusted_proxies, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, ping_interval_ms, pong_timeout_ms, stall_timeout_ms, log, admin, redis or limits",
             ),
             ("limits: 5", "limits: 5 is an integer, expected a mapping"),
             (

@@ -85,11 +85,11 @@ pub const KEYS_OF_SERVER: [&str; 24] = [
     "acme_port",
     "call_timeout_ms",
     "drain_ms",
-    "log",
-    "admin",
     "ping_interval_ms",
     "pong_timeout_ms",
     "stall_timeout_ms",
+    "log",
+    "admin",
     "redis",
     "limits",
 ];

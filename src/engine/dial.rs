@@ -17,7 +17,7 @@ use crate::id::SlotId;
 use crate::life::Sockets as _;
 use crate::mesh::engine_thread;
 use crate::net::dial::{Resolving, Tls, connect, tls_for};
-use crate::protocol::connection::{Connection, ping_frame};
+use crate::protocol::connection::{Connection, PING_FRAME};
 use crate::protocol::dial;
 
 use super::Engine;
@@ -239,7 +239,7 @@ impl Engine {
         };
         let heard_at = self.broker.members.get(id).map_or(now, |it| it.heard_at);
         match dial.silence.step(now, heard_at) {
-            Some(Step::Ping) => self.broker.members.send_control(id, &ping_frame()),
+            Some(Step::Ping) => self.broker.members.send_control(id, &PING_FRAME),
             Some(Step::GiveUp(silent_for)) => {
                 let seconds = silent_for.as_secs_f32();
                 self.end_link(id, format!("nothing has come from it for {seconds:.0} s"));

@@ -5,7 +5,7 @@
 use crate::id::SlotId;
 use crate::life::{Because, Life, Rates, Schedule, Sockets, UNITS_A_MESSAGE};
 use crate::net::tls::MaybeTls;
-use crate::protocol::connection::{ConnectionError, Payload, Sender, close_frame, ping_frame};
+use crate::protocol::connection::{ConnectionError, PING_FRAME, Payload, Sender, close_frame};
 use crate::protocol::handshake::{Port, Refusal, Upgrade};
 use crate::time::Now;
 
@@ -153,7 +153,7 @@ impl Sockets for Engine {
     }
 
     fn send_ping(&mut self, id: SlotId) {
-        self.broker.members.send_control(id, &ping_frame());
+        self.broker.members.send_control(id, &PING_FRAME);
     }
 
     fn try_write(&mut self, id: SlotId) -> Option<bool> {

@@ -45,12 +45,12 @@ impl Fanout {
         }
         let held = socket.held_bytes();
         if behind_bytes(&group.list, next, reader) + held > allowed {
-            reader.is_far_behind = true;
+            reader.set_far_behind(true, &mut self.far_behind_len);
             group.is_to_compact |= group.list.bytes_since_kept() > allowed / PARTS_OF_BOUND;
             return;
         }
         if reader.memberships.len() == 1 {
-            reader.is_far_behind = false;
+            reader.set_far_behind(false, &mut self.far_behind_len);
             return;
         }
         if !reader.blocked {
@@ -66,8 +66,9 @@ impl Fanout {
             || reader.unsummed_bytes as usize > allowed / PARTS_OF_BOUND;
         if is_worth_it {
             reader.unsummed_bytes = 0;
-            reader.is_far_behind = behind_bytes_of(&self.groups, reader) + held > allowed;
-            if reader.is_far_behind {
+            let is_far = behind_bytes_of(&self.groups, reader) + held > allowed;
+            reader.set_far_behind(is_far, &mut self.far_behind_len);
+            if is_far {
                 self.compact_all_of(connection, connections);
             }
         }
@@ -205,7 +206,7 @@ impl LocalGroup {
             let Some((reader, _)) = connections.parts(place.connection) else {
                 continue;
             };
-            if self.list.is_past(next) || reader.is_far_behind || reader.is_ending {
+            if self.list.is_past(next) || reader.is_far_behind() || reader.is_ending {
                 behind.push((at, next, place.connection));
             } else {
                 before = before.min(next);

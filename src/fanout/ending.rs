@@ -45,6 +45,7 @@ impl Fanout {
             return None;
         }
         let subscriptions = reader.begin_end();
+        reader.set_far_behind(false, &mut self.far_behind_len);
         self.subscriptions_len -= subscriptions.len();
         Some(Ending {
             connection,

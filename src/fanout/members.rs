@@ -176,6 +176,9 @@ impl Fanout {
         }
         if is_last {
             reader.take_membership(found);
+            if reader.memberships.is_empty() {
+                reader.set_far_behind(false, &mut self.far_behind_len);
+            }
             self.remove(local, at, connections);
             return true;
         }

@@ -22,6 +22,7 @@ mod list;
 mod marks;
 mod members;
 mod order;
+mod ping;
 mod place;
 mod reader;
 mod refresh;
@@ -34,7 +35,7 @@ pub use budget::{Budget, Tally};
 pub use ending::Ending;
 pub use reader::{Connections, Reader, Socket, Written};
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -83,6 +84,8 @@ pub struct Fanout {
     marks: usize,
     /// Subscriptions that stand.
     subscriptions_len: usize,
+    /// Readers that are brought up to date by item.
+    far_behind_len: usize,
     /// The time of what is appended now, by the caller's clock.
     due_us: u64,
     swept: Vec<Swept>,
@@ -173,6 +176,7 @@ impl Fanout {
             held_syncs: HeldSyncs::default(),
             marks: 0,
             subscriptions_len: 0,
+            far_behind_len: 0,
             due_us: 0,
             swept: Vec::new(),
             outcome: Outcome::default(),
@@ -291,6 +295,11 @@ impl Fanout {
         self.subscriptions_len
     }
 
+    /// Readers that are further behind than they may be, and are brought up to date by item.
+    pub fn far_behind_len(&self) -> usize {
+        self.far_behind_len
+    }
+
     /// Bytes of the frames that somebody here still lacks, or whose sweep has not ended.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
@@ -306,6 +315,7 @@ impl Fanout {
             .filter(|(_, group)| group.sweep.is_lagging);
         debug_assert_eq!(self.lagging_len, lagging.count());
         debug_assert!(self.is_due() || self.lagging_len == 0, "it would not end");
+        let mut far_behind = BTreeSet::new();
         for (local, group) in self.groups.iter() {
             group.check_invariants();
             debug_assert!(!group.is_empty(), "nobody follows it");
@@ -323,6 +333,9 @@ impl Fanout {
                     Some(group.place(entry.at)?.waiting_bytes())
                 });
                 reader.check_invariants(waiting.sum());
+                if reader.is_far_behind() {
+                    far_behind.insert(place.connection);
+                }
                 let at_here = |entry: &&Membership| entry.local == local;
                 let mut entries = reader.memberships.iter().filter(at_here);
                 let entry = entries.next();
@@ -349,6 +362,7 @@ impl Fanout {
                 }
             }
         }
+        debug_assert_eq!(self.far_behind_len, far_behind.len());
     }
 
     fn find(&self, hash: u64, key: &GroupKey) -> Option<LocalGroupId> {

@@ -12,6 +12,7 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::collections::Index;
 use crate::id::{ItemId, LocalGroupId, SlotId};
+use crate::protocol::connection::PING_FRAME;
 use crate::protocol::frame::{EventFrame, Kind, SyncFrame};
 
 /// So many subscriptions or memberships are looked through one by one. Debug builds have fewer, so
@@ -78,8 +79,8 @@ pub struct Reader {
     pub(super) unsummed_bytes: u32,
     /// Its subscriptions have ended: what is left of its memberships is about to leave.
     pub(super) is_ending: bool,
-    /// More waits for it than may: it is brought up to date by item.
-    pub(super) is_far_behind: bool,
+    /// More waits for it than may: it is brought up to date by item. Only while it has an entry in a group.
+    is_far_behind: bool,
 }
 
 /// One subscription, by the client's name for it.
@@ -152,7 +153,7 @@ enum What {
     /// A pong: only the last one counts (RFC 6455 §5.5.3).
     Pong(Box<[u8]>),
     /// A ping of ours.
-    Ping(Box<[u8]>),
+    Ping,
 }
 
 impl Reader {
@@ -196,6 +197,17 @@ impl Reader {
     /// Bytes that wait for this socket alone: whole `sync`s, answers and pongs, but no events.
     pub fn queue_bytes(&self) -> usize {
         self.queue.as_ref().map_or(0, |queue| queue.own_bytes)
+    }
+
+    /// Whether more waits for it than may.
+    pub(super) fn is_far_behind(&self) -> bool {
+        self.is_far_behind
+    }
+
+    /// Says whether more waits for it than may. `all`: how many readers there are of which that is so.
+    pub(super) fn set_far_behind(&mut self, is_so: bool, all: &mut usize) {
+        let was = std::mem::replace(&mut self.is_far_behind, is_so);
+        *all = *all + usize::from(is_so) - usize::from(was);
     }
 
     /// The socket takes bytes again.
@@ -275,17 +287,19 @@ impl Reader {
         }
     }
 
-    /// Puts a ping before everything that may wait, unless one waits already.
-    pub fn push_ping(&mut self, bytes: Box<[u8]>) {
+    /// Puts a ping, of which so many bytes are taken, before everything that may wait, unless one waits
+    /// already.
+    pub(super) fn push_ping(&mut self, taken: usize) {
         let queue = self.queue.get_or_insert_default();
-        let is_ping = |queued: &Queued| matches!(queued.what, What::Ping(_));
+        let is_ping = |queued: &Queued| matches!(queued.what, What::Ping);
         if queue.entries.iter().take(PINGS_WITHIN).any(is_ping) {
             return; // nobody has taken that one
         }
         let first = queue.entries.front();
         let at = usize::from(first.is_some_and(Queued::is_bound_to_go));
-        queue.own_bytes += bytes.len();
-        queue.entries.insert(at, Queued::new(What::Ping(bytes)));
+        queue.own_bytes += PING_FRAME.len();
+        let what = What::Ping;
+        queue.entries.insert(at, Queued { what, taken });
     }
 
     /// Drops everything that may wait, and ends with `bytes`.
@@ -639,9 +653,8 @@ impl Queued {
         match &self.what {
             What::Event(frame, _) => frame.wire().len(),
             What::Sync(sync, _) => sync.len(),
-            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) | What::Ping(bytes) => {
-                bytes.len()
-            }
+            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) => bytes.len(),
+            What::Ping => PING_FRAME.len(),
         }
     }
 
@@ -650,9 +663,10 @@ impl Queued {
         let (sync, whole) = match &self.what {
             What::Event(frame, kind) => (None, frame.wire_as(*kind)),
             What::Sync(sync, _) => (Some(sync), [&[][..]; 3]),
-            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) | What::Ping(bytes) => {
+            What::Head(bytes) | What::Own(bytes) | What::Pong(bytes) => {
                 (None, [&**bytes, &[], &[]])
             }
+            What::Ping => (None, [&PING_FRAME[..], &[], &[]]),
         };
         let of_sync = sync
             .into_iter()

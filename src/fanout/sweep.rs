@@ -125,7 +125,9 @@ impl Fanout {
                 let written =
                     write_plain(place, &group.list, &mut self.joined, reader, socket, budget);
                 let is_unfinished = place.next < end && written == Written::All;
-                reader.is_far_behind &= place.next < end;
+                if place.next >= end {
+                    reader.set_far_behind(false, &mut self.far_behind_len);
+                }
                 match written {
                     Written::Gone => self.outcome.gone.push(connection),
                     Written::All if is_unfinished => self.outcome.unfinished.push(connection),
@@ -236,7 +238,7 @@ impl Fanout {
                 }
             }
             if written == Written::All && covers_all {
-                reader.is_far_behind = false;
+                reader.set_far_behind(false, &mut self.far_behind_len);
                 plan.finish(groups, due, reader);
                 return has_taken;
             }

@@ -4,7 +4,8 @@
 //! Pure: time is handed in. May not know what a socket is.
 //!
 //! Times are counted in ticks, rounded up: nobody is pinged or given up early. Sockets that came at the
-//! same moment drift apart, for each has a wait of its own, up to a tenth longer.
+//! same moment drift apart, for each waits up to a tenth longer: one part of that is the slot's own, the
+//! other one differs each time.
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,8 @@ const LATE: u64 = 10;
 const CHUNK: usize = 1024;
 /// The end of a list.
 const NONE: u32 = u32::MAX;
-/// By the waits of so many neighbouring slots all are spread.
-const WAYS: u64 = 64;
+/// Multiplied by it, neighbours are far from each other: a golden part of all numbers.
+const GOLDEN: u32 = 0x9E37_79B9;
 
 /// The wheel.
 pub struct Silence {
@@ -106,7 +107,7 @@ impl Silence {
             self.places.push(Box::new([Place::FREE; CHUNK]));
         }
         self.hear(slot);
-        let until = self.now + ping + self.spread(slot);
+        let until = self.now + ping + spread(slot, self.now as u16, ping);
         if self.place(slot).is_some_and(|place| !place.is_linked) {
             self.link(slot, until);
         }
@@ -167,10 +168,10 @@ impl Silence {
         let Some(ping) = self.ping else {
             return Due::Nothing;
         };
-        let quiet = ping + self.spread(slot);
         let Some(place) = self.place(slot) else {
             return Due::Nothing;
         };
+        let quiet = ping + spread(slot, place.since, ping);
         let age = u64::from((now as u16).wrapping_sub(place.since));
         let (due, wait) = match place.is_pinged {
             true if age >= pong && late <= LATE => return Due::Dead,
@@ -199,12 +200,6 @@ impl Silence {
         Some(self.began + TICK * ticks)
     }
 
-    fn spread(&self, slot: u32) -> u64 {
-        // Neighbours are far from each other: a golden part of the ways.
-        let way = u64::from(slot.wrapping_mul(39)) % WAYS;
-        self.ping.unwrap_or(0) / 10 * way / WAYS
-    }
-
     fn place(&mut self, slot: u32) -> Option<&mut Place> {
         let chunk = self.places.get_mut(slot as usize / CHUNK)?;
         chunk.get_mut(slot as usize % CHUNK)
@@ -231,6 +226,13 @@ impl Place {
         is_linked: false,
         is_pinged: false,
     };
+}
+
+/// How much longer than `ping` one that was heard at `since` is waited for.
+fn spread(slot: u32, since: u16, ping: u64) -> u64 {
+    let part = |number: u32| (u64::from(number) * (ping / 20 + 1)) >> 32;
+    let own = slot.wrapping_mul(GOLDEN);
+    part(own) + part((own ^ u32::from(since)).wrapping_mul(GOLDEN))
 }
 
 /// Rounded up, and one more for the part of a tick in which it began.

@@ -298,6 +298,8 @@ pub struct WorkerMetrics {
     pub behind_bytes: Gauge,
     /// Sockets that take no bytes now.
     pub blocked: Gauge,
+    /// Sockets that are further behind than they may be, and are brought up to date by item.
+    pub far_behind: Gauge,
     /// Messages in its open mailbox when its turn began.
     pub open_mailbox: Gauge,
     /// The same of its command mailbox.

@@ -13,6 +13,8 @@ use crate::metrics::Closed;
 use super::Subscribers;
 use super::connections::{Phase, Socket};
 
+/// The words of the close frame of a reader that takes nothing: the setting that says so.
+pub(super) const STALLED: &str = "stall_timeout_ms";
 /// So many are kept.
 pub(super) const CLOSED_MAX: usize = 4096;
 
@@ -89,8 +91,7 @@ pub(super) fn reason_of(code: u16, words: &str) -> Closed {
     match (code, words) {
         (_, "limits.behind_bytes_worker") => Closed::Behind,
         (_, ENDING) => Closed::Ending,
-        (_, words) if words.contains("stall") => Closed::Stalled,
-        (_, words) if words.contains("ping") || words.contains("pong") => Closed::Silent,
+        (_, STALLED) => Closed::Stalled,
         (1009, _) => Closed::TooLarge,
         (1002 | 1007, _) => Closed::Protocol,
         (1012, _) => Closed::Ending,
@@ -135,7 +136,7 @@ mod tests {
     fn a_close_frame_has_its_reason() {
         for (code, words, reason) in [
             (1013, "limits.behind_bytes_worker", Closed::Behind),
-            (1013, "limits.stall_timeout_ms", Closed::Stalled),
+            (1013, STALLED, Closed::Stalled),
             (1009, "limits.message_bytes", Closed::TooLarge),
             (1002, "peer broke the WebSocket protocol", Closed::Protocol),
             (1012, ENDING, Closed::Ending),

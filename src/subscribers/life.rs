@@ -6,12 +6,13 @@ use crate::fanout::{Budget, Connections as _};
 use crate::id::SlotId;
 use crate::life::{Life, Rates, Schedule, Sockets};
 use crate::metrics::Closed;
-use crate::protocol::connection::{ConnectionError, Payload, Sender, code_of_close, ping_frame};
+use crate::protocol::connection::{ConnectionError, Payload, Sender, code_of_close};
 use crate::protocol::handshake::{Port, Refusal, Upgrade};
 use crate::time::Now;
 
 use super::Subscribers;
 use super::admission::{Admission, Failure};
+use super::closed::STALLED;
 use super::connections::{Asking, Phase, Socket};
 use super::notes::{Limit, What, asks};
 
@@ -145,8 +146,8 @@ impl<S: Socket> Sockets for Subscribers<S> {
     }
 
     fn send_ping(&mut self, id: SlotId) {
-        if let Some((reader, _)) = self.connections.parts(id) {
-            reader.push_ping(ping_frame().into_boxed_slice());
+        let waits = self.fanout.ping(id, &mut self.connections);
+        if waits {
             self.queue_write(id);
         }
     }
@@ -180,7 +181,7 @@ impl<S: Socket> Sockets for Subscribers<S> {
 
     fn on_stalled(&mut self, id: SlotId) {
         self.note_limit(id, Limit::Stall, || What::Limit(Limit::Stall));
-        self.close(id, 1013, "stall_timeout_ms");
+        self.close(id, 1013, STALLED);
     }
 
     fn on_overdue(&mut self, id: SlotId) {

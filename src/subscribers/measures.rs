@@ -94,5 +94,6 @@ impl<S: Socket> Subscribers<S> {
             .set_len(self.fanout.subscriptions_len());
         metrics.behind_bytes.set_len(self.fanout.held_bytes());
         metrics.blocked.set_len(self.blocked.len());
+        metrics.far_behind.set_len(self.fanout.far_behind_len());
     }
 }

@@ -44,7 +44,7 @@ const fn fault(
 }
 
 #[rustfmt::skip]
-const FAULTS: [Fault; 41] = [
+const FAULTS: [Fault; 43] = [
     // The mesh.
     fault("a push wakes nobody",
         "mesh", "«self.address.shared.wake.wake()»;", "()"),
@@ -120,6 +120,10 @@ const FAULTS: [Fault; 41] = [
         "fanout", "list.forget_before(«sweep.slowest», FORGOTTEN_AT_ONCE)", "list.end()"),
     fault("a slow reader is not reported",
         "fanout", "if «behind_bytes(&group.list, next, reader) + held > allowed» {", "false"),
+    fault("a change is the same to all readers far behind, whatever each held before",
+        "fanout", "kept.held = «older.held.after(older.number, was_there, standpoints)»;", "Held::by_all(was_there)"),
+    fault("who never held an item is told that it is gone",
+        "fanout", "(false, Kind::Delete) => «None»,", "Some(Kind::Delete)"),
     // The shard.
     fault("an answer goes out before the store has accepted",
         "shard", "pop_front_if(|front| «!front.awaits_answer()»)?", "true"),

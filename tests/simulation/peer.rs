@@ -12,7 +12,7 @@ use iii_stream::config::Limits;
 use iii_stream::id::{GroupKey, ItemId};
 use iii_stream::mesh::{AuthVerdict, Presence, Shared};
 use iii_stream::protocol::connection::{
-    close_frame, masked_control, ping_frame, pong_frame, push_masked_text,
+    PING_FRAME, close_frame, masked_control, pong_frame, push_masked_text,
 };
 use iii_stream::protocol::frame::SyncFrame;
 use iii_stream::shard::Snapshot;
@@ -147,7 +147,7 @@ impl Peer {
 
     pub(crate) fn pings(&mut self) {
         self.client.pinged();
-        let frame = masked_control(&ping_frame(), [7; 4]);
+        let frame = masked_control(&PING_FRAME, [7; 4]);
         self.unsent.extend(frame);
         self.goes_on_sending(usize::MAX);
     }

@@ -206,14 +206,12 @@ pub fn code_of_close(frame: &[u8]) -> Option<u16> {
     }
 }
 
+/// The server's own ping. Its payload is empty: any sign of life will do as an answer.
+pub const PING_FRAME: [u8; 2] = [0x89, 0];
+
 /// The answer to a ping: its payload again.
 pub fn pong_frame(payload: &[u8]) -> Vec<u8> {
     control_frame(Control::Pong, payload)
-}
-
-/// The server's own ping. Its payload is empty: any sign of life will do as an answer.
-pub fn ping_frame() -> Vec<u8> {
-    control_frame(Control::Ping, &[])
 }
 
 fn control_frame(control: Control, payload: &[u8]) -> Vec<u8> {
@@ -259,7 +257,7 @@ mod tests {
 
     #[test]
     fn server_frames_are_final_and_unmasked() {
-        assert_eq!(ping_frame(), [0x89, 0]);
+        assert_eq!(PING_FRAME[..], control_frame(Control::Ping, b""));
         assert_eq!(pong_frame(b"ab"), [0x8a, 2, b'a', b'b']);
         assert_eq!(close_frame(None, "unheard"), [0x88, 0]);
         assert_eq!(close_frame(Some(1012), "x"), [0x88, 3, 0x03, 0xf4, b'x']);

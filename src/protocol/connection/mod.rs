@@ -17,7 +17,7 @@ use std::mem;
 
 use codec::{ControlKind, DataKind, FrameKind, Header, unmask};
 pub use codec::{
-    Sender, close_frame, code_of_close, masked_control, ping_frame, pong_frame, push_masked_text,
+    PING_FRAME, Sender, close_frame, code_of_close, masked_control, pong_frame, push_masked_text,
     text_header,
 };
 use kept::{PartialMessage, Unread};

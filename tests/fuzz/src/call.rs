@@ -1,8 +1,14 @@
 //! What SDK workers say, and what a call of each of our functions brings, beside serde_json.
+//!
+//! What nobody reads has to be JSON by its grammar alone: there a number may be beyond a double's range.
+
+use std::fmt;
 
 use iii_stream::protocol::call::{self, EngineMessage};
 use iii_stream::protocol::input::{self, InputLimits, StreamFunction, StreamInput};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 const LIMITS: InputLimits = InputLimits {
     name_bytes: 64,
@@ -29,32 +35,35 @@ pub fn run(input: &[u8]) {
     };
     match call::parse(text) {
         Ok(EngineMessage::Invoke(invoke)) => {
-            let tree: Value = serde_json::from_str(text).expect("what is read is JSON");
-            assert_eq!(tree["type"], "invokefunction");
-            assert_eq!(tree["function_id"], *invoke.function_id);
-            let data: Value = serde_json::from_str(invoke.data).expect("so are its parts");
-            assert_eq!(tree["data"], data);
+            let parts = Parts::of(text);
+            assert_eq!(parts.string("type"), "invokefunction");
+            assert_eq!(parts.string("function_id"), invoke.function_id);
+            let data = parts.find("data").map_or("null", RawValue::get);
+            assert_eq!(data, invoke.data);
         }
         Ok(_) => {}
         Err(dropped) => assert!(!dropped.to_string().is_empty()),
     }
-    if serde_json::from_str::<&serde_json::value::RawValue>(text).is_err() {
+    if serde_json::from_str::<&RawValue>(text).is_err() {
         return; // what stands in a message is JSON by its grammar
     }
     for id in FUNCTIONS {
         let function = StreamFunction::from_id(id).expect("a function");
         match input::parse(function, text, &LIMITS) {
-            Ok(read) => compare(&read, text),
+            Ok(read) => compare(&read, &Parts::of(text)),
             Err(error) => assert!(!error.message.is_empty()),
         }
     }
 }
 
-fn compare(read: &StreamInput<'_>, text: &str) {
-    let tree: Value = serde_json::from_str(text).expect("what is read is JSON");
-    let name = |key: &str, at: usize| match &tree {
-        Value::Array(elements) => elements[at].clone(),
-        other => other[key].clone(),
+fn compare(read: &StreamInput<'_>, parts: &Parts<'_>) {
+    let names = |stream: &str, group: &str| {
+        assert_eq!(parts.string_at("stream_name", 0), stream);
+        assert_eq!(parts.string_at("group_id", 1), group);
+    };
+    let value = |data: &str, at: usize| {
+        assert_eq!(parts.at("data", at).map(RawValue::get), Some(data));
+        serde_json::from_str::<Value>(data).expect("what is kept has a value");
     };
     match read {
         StreamInput::Set {
@@ -63,11 +72,9 @@ fn compare(read: &StreamInput<'_>, text: &str) {
             item,
             data,
         } => {
-            assert_eq!(name("stream_name", 0), **stream);
-            assert_eq!(name("group_id", 1), **group);
-            assert_eq!(name("item_id", 2), **item);
-            let data: Value = serde_json::from_str(data).expect("a value");
-            assert_eq!(name("data", 3), data);
+            names(stream, group);
+            assert_eq!(parts.string_at("item_id", 2), **item);
+            value(data, 3);
         }
         StreamInput::Get {
             stream,
@@ -85,15 +92,100 @@ fn compare(read: &StreamInput<'_>, text: &str) {
             item,
             ..
         } => {
-            assert_eq!(name("stream_name", 0), **stream);
-            assert_eq!(name("group_id", 1), **group);
-            assert_eq!(name("item_id", 2), **item);
+            names(stream, group);
+            assert_eq!(parts.string_at("item_id", 2), **item);
         }
-        StreamInput::List { stream, group } => {
-            assert_eq!(name("stream_name", 0), **stream);
-            assert_eq!(name("group_id", 1), **group);
+        StreamInput::List { stream, group } => names(stream, group),
+        StreamInput::ListGroups { stream } => {
+            assert_eq!(parts.string_at("stream_name", 0), **stream);
         }
-        StreamInput::ListGroups { stream } => assert_eq!(name("stream_name", 0), **stream),
-        StreamInput::Send { .. } | StreamInput::ListAll => {}
+        StreamInput::Send {
+            stream,
+            group,
+            id,
+            kind,
+            data,
+        } => {
+            names(stream, group);
+            let item = parts.at("id", 2).filter(|item| item.get() != "null");
+            assert_eq!(item.map(string), id.as_deref().map(str::to_owned));
+            assert_eq!(parts.string_at("type", 3), **kind);
+            value(data, 4);
+        }
+        StreamInput::ListAll => {}
+    }
+}
+
+/// The members of an object, or the elements of an array, as they came.
+struct Parts<'a> {
+    is_array: bool,
+    /// With the key, where it is a string that can be read.
+    parts: Vec<(Option<String>, &'a RawValue)>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Parts<'a> {
+        serde_json::from_str(text).expect("what is read is an object or an array")
+    }
+
+    /// The last one of that name.
+    fn find(&self, name: &str) -> Option<&'a RawValue> {
+        let mut parts = self.parts.iter().rev();
+        let found = parts.find(|(key, _)| key.as_deref() == Some(name));
+        found.map(|(_, value)| *value)
+    }
+
+    /// The same, or what stands there in an array.
+    fn at(&self, name: &str, at: usize) -> Option<&'a RawValue> {
+        match self.is_array {
+            true => self.parts.get(at).map(|(_, value)| *value),
+            false => self.find(name),
+        }
+    }
+
+    fn string(&self, name: &str) -> String {
+        string(self.find(name).expect("it is there"))
+    }
+
+    fn string_at(&self, name: &str, at: usize) -> String {
+        string(self.at(name, at).expect("it is there"))
+    }
+}
+
+fn string(value: &RawValue) -> String {
+    serde_json::from_str(value.get()).expect("a string")
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AsParts)
+    }
+}
+
+struct AsParts;
+
+impl<'de> Visitor<'de> for AsParts {
+    type Value = Parts<'de>;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object or an array")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parts<'de>, A::Error> {
+        let mut parts = Vec::new();
+        while let Some((key, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
+            parts.push((serde_json::from_str(key.get()).ok(), value));
+        }
+        let is_array = false;
+        Ok(Parts { is_array, parts })
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Parts<'de>, A::Error> {
+        let mut parts = Vec::new();
+        while let Some(value) = elements.next_element::<&'de RawValue>()? {
+            parts.push((None, value));
+        }
+        let is_array = true;
+        Ok(Parts { is_array, parts })
     }
 }
