@@ -185,7 +185,7 @@ impl Engine {
                         self.has_bytes(id, ends);
                     }
                     if takes_bytes && self.peers.unblock(id) {
-                        self.schedule.silence.take(id.slot);
+                        self.schedule.unblock(id);
                         self.broker.members.mark(id);
                     }
                 }

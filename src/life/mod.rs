@@ -418,9 +418,14 @@ pub trait Sockets {
             match self.schedule().silence.look(slot, is_heard) {
                 Due::Nothing => {}
                 Due::Ping => self.send_ping(id),
-                // The ping may be behind what a slow one has still to take.
-                Due::Dead if self.try_write(id) == Some(true) => self.schedule().silence.keep(slot),
-                Due::Dead => self.on_silent(id),
+                Due::Dead => {
+                    self.schedule().stalls.unblock(id);
+                    // The ping may be behind what a slow one has still to take.
+                    match self.try_write(id) {
+                        Some(true) => self.schedule().silence.keep(slot),
+                        _ => self.on_silent(id),
+                    }
+                }
             }
         }
     }

@@ -11,7 +11,8 @@ use crate::id::SlotId;
 /// Those that are blocked.
 pub struct Stalls {
     most: Duration,
-    since: BTreeMap<SlotId, Instant>,
+    /// None: it has said since that it takes bytes.
+    since: BTreeMap<SlotId, Option<Instant>>,
     /// When each of them is to be looked at; once for each.
     looks: BinaryHeap<Reverse<(Instant, SlotId)>>,
 }
@@ -36,13 +37,20 @@ impl Stalls {
         let mut is_new = false;
         let since = self.since.entry(id).or_insert_with(|| {
             is_new = true;
-            now
+            None
         });
-        if has_taken {
-            *since = now;
+        if has_taken || since.is_none() {
+            *since = Some(now);
         }
         if is_new {
             self.looks.push(Reverse((now + self.most, id)));
+        }
+    }
+
+    /// It takes bytes again.
+    pub fn unblock(&mut self, id: SlotId) {
+        if let Some(since) = self.since.get_mut(&id) {
+            *since = None;
         }
     }
 
@@ -53,10 +61,11 @@ impl Stalls {
             && at <= now
         {
             self.looks.pop();
-            let Some(since) = self.since.get(&id) else {
+            let Some(since) = self.since.get(&id).copied().flatten() else {
+                self.since.remove(&id);
                 continue;
             };
-            let until = *since + self.most;
+            let until = since + self.most;
             if until > now {
                 self.looks.push(Reverse((until, id)));
                 continue;
@@ -97,5 +106,22 @@ mod tests {
         }
         assert_eq!(stalls.looks.len(), 2, "each is looked at once");
         assert!(stalls.next_at().is_some());
+    }
+
+    #[test]
+    fn who_took_all_that_there_was_begins_anew_when_it_blocks_again() {
+        let (began, id) = (Instant::now(), SlotId::first(0));
+        let mut stalls = Stalls::new(SECOND * 60);
+        stalls.note_blocked(id, false, began);
+        for second in 1..300 {
+            let now = began + SECOND * second;
+            stalls.unblock(id);
+            stalls.note_blocked(id, false, now);
+            assert_eq!(stalls.pop_due(now), None, "after {second} s");
+            assert_eq!(stalls.looks.len(), 1);
+        }
+        stalls.unblock(id);
+        assert_eq!(stalls.pop_due(began + SECOND * 1000), None);
+        assert!(stalls.since.is_empty() && stalls.next_at().is_none());
     }
 }

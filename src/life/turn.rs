@@ -70,6 +70,12 @@ impl Schedule {
         times.into_iter().flatten().min()
     }
 
+    /// That socket takes bytes again.
+    pub fn unblock(&mut self, id: SlotId) {
+        self.stalls.unblock(id);
+        self.silence.take(id.slot);
+    }
+
     /// That socket took less than it was given. `has_taken`: but something.
     pub fn note_blocked(&mut self, id: SlotId, has_taken: bool, now: Instant) {
         self.stalls.note_blocked(id, has_taken, now);

@@ -105,7 +105,7 @@ impl<S: Socket> Subscribers<S> {
         {
             connection.reader.unblock();
             self.blocked.remove(&id);
-            self.schedule.silence.take(id.slot);
+            self.schedule.unblock(id);
             self.queue_write(id);
         }
     }

@@ -44,7 +44,7 @@ const fn fault(
 }
 
 #[rustfmt::skip]
-const FAULTS: [Fault; 43] = [
+const FAULTS: [Fault; 44] = [
     // The mesh.
     fault("a push wakes nobody",
         "mesh", "«self.address.shared.wake.wake()»;", "()"),
@@ -110,7 +110,9 @@ const FAULTS: [Fault; 43] = [
     fault("who is left unread is given up",
         "life", "let is_heard = «turn.unread.is_there() || phase.is_paused()»;", "false"),
     fault("who takes a byte at a time is stalled",
-        "life", "if «has_taken» {\n            *since = now;", "false"),
+        "life", "if «has_taken || since.is_none()» {", "since.is_none()"),
+    fault("who blocks again is stalled for what it did not take long ago",
+        "life", "«*since = None»;", "()"),
     fault("who takes nothing stays",
         "life", "if is_open && «self.try_write(id) == Some(false)»", "false"),
     // The fan-out.
