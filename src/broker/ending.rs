@@ -58,6 +58,29 @@ pub(in crate::broker) struct Retyping {
 }
 
 impl Broker {
+    /// A member is gone, or about to be: what is its own goes, and who waits for it is told.
+    pub fn forget(&mut self, id: SlotId) {
+        let Some(member) = self.members.get_mut(id).filter(|it| !it.has_ended) else {
+            return;
+        };
+        member.has_ended = true;
+        member.is_open = false;
+        if member.is_link() {
+            self.link_has_ended();
+        }
+        let Some(member) = self.members.get_mut(id) else {
+            return;
+        };
+        let functions = std::mem::take(&mut member.functions).into_iter();
+        let namespace = member.namespace.take();
+        member.asked_about = None;
+        for (owner, command) in member.parked.take() {
+            self.park_orphan(owner, command);
+        }
+        self.begin_ending(id, namespace, functions);
+        self.worker_has_gone(id);
+    }
+
     /// A peer is gone: what is its own serves nobody from now on.
     pub(in crate::broker) fn begin_ending(
         &mut self,

@@ -15,7 +15,7 @@ use crate::protocol::call::{
 use crate::protocol::rbac::Access;
 
 use crate::broker::Broker;
-use crate::broker::calls::{Answered, OVERDUE_A_TURN};
+use crate::broker::calls::Answered;
 use crate::broker::holdings::{ID_BYTES_MAX, REGISTERED_BYTES_MAX};
 use crate::broker::registry::Description;
 use crate::broker::target::{FunctionRef, is_named};
@@ -472,39 +472,5 @@ impl Broker {
         let why = why.to_string();
         let what = format_args!("a message is dropped: {}", Shown(&why));
         self.warn_of(id, "message", "", what);
-    }
-
-    /// A member is gone, or about to be: what is its own goes, and who waits for it is told.
-    pub fn forget(&mut self, id: SlotId) {
-        let Some(member) = self.members.get_mut(id).filter(|it| !it.has_ended) else {
-            return;
-        };
-        member.has_ended = true;
-        member.is_open = false;
-        if member.is_link() {
-            self.link_has_ended();
-        }
-        let Some(member) = self.members.get_mut(id) else {
-            return;
-        };
-        let functions = std::mem::take(&mut member.functions).into_iter();
-        let namespace = member.namespace.take();
-        member.asked_about = None;
-        for (owner, command) in member.parked.take() {
-            self.park_orphan(owner, command);
-        }
-        self.begin_ending(id, namespace, functions);
-        self.worker_has_gone(id);
-    }
-
-    pub(in crate::broker) fn end_overdue_calls(&mut self) {
-        for _ in 0..OVERDUE_A_TURN {
-            let Some(call) = self.calls.pop_overdue(self.now.monotonic) else {
-                return;
-            };
-            let message = format!("invocation timed out after {}ms", call.timeout.as_millis());
-            let error = ErrorBody::new("invocation_timeout", message);
-            self.hear_call(call, Answered::TimedOut(&error));
-        }
     }
 }

@@ -74,7 +74,10 @@ impl Broker {
         if !self.has_work() {
             return;
         }
+        // Very much may end at once: what goes on beside it has its part of every turn.
+        let held = self.work.steps.hold_back();
         self.go_on_ending();
+        self.work.steps.give_back(held);
         self.ask_what_waited();
         self.go_on_deciding();
         self.go_on_firing();

@@ -59,7 +59,7 @@ pub enum ToWorker {
     /// What a custom function answered this shard.
     Told(Told),
     /// The functions' word on a join: whether it is admitted.
-    Joined(Box<JoinRequest>, bool),
+    JoinDecided(Box<JoinRequest>, bool),
     /// The auth function's word on an upgrade.
     Authenticated(SlotId, AuthVerdict),
     /// Who is asked about upgrades from here on. None: everybody is let in.
@@ -130,7 +130,7 @@ impl Weigh for ToWorker {
             ToWorker::Learned(learned) => learned.iter().map(Learned::held_bytes).sum(),
             ToWorker::Slice(..) | ToWorker::Clock(..) => 0,
             ToWorker::Told(told) => told.held_bytes(),
-            ToWorker::Joined(request, _) => request.presence.held_bytes(),
+            ToWorker::JoinDecided(request, _) => request.presence.held_bytes(),
             ToWorker::Authenticated(_, AuthVerdict::Admitted(Some(context))) => context.len(),
             ToWorker::AuthFunction(Some(function)) => function.id.len(),
             ToWorker::AuthFunction(None)

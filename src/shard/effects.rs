@@ -455,6 +455,12 @@ pub trait Store: std::marker::Send {
         None
     }
 
+    /// Does what is due and tells nobody anything, while a neighbour that is full holds up all else. Gives
+    /// how long it may rest, as [`Store::tend`] does.
+    fn tend_alone(&mut self) -> Option<Duration> {
+        None
+    }
+
     /// Whether it can answer nothing for now, so that nothing should be handed to it: what waits would
     /// only pile up. [`Store::tend`] says how soon to ask again.
     fn is_stuck(&self) -> bool {

@@ -39,7 +39,7 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
         }
         // A neighbour that is full wakes this thread; until then mailbox and sockets wait as well.
         if has_backlog(&ports) {
-            rest = None;
+            rest = store.tend_alone();
             ports.shared.store.loop_turns.note(turn.elapsed());
             continue;
         }
@@ -170,4 +170,64 @@ fn tend(store: &mut dyn Store, ports: &mut StorePorts) -> Option<Duration> {
         }
     }
     rest
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::id::WorkerId;
+    use crate::mesh::{self, Owners, Shared, SocketRoom, Wake};
+    use crate::shard::{Decides, Request, RequestKind};
+
+    /// Tells of each request twice what fits into no mailbox, and counts how often it is tended alone.
+    struct Loud(Arc<AtomicUsize>);
+
+    impl Store for Loud {
+        fn decides(&self) -> Decides {
+            Decides::Shared
+        }
+
+        fn serve(&mut self, requests: Vec<Request>, learned: &mut Vec<Learned>) {
+            learned.extend(requests.iter().map(|_| Learned::Lost));
+        }
+
+        fn tend_alone(&mut self) -> Option<Duration> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Some(Duration::from_millis(1))
+        }
+    }
+
+    #[test]
+    fn a_store_is_tended_while_a_worker_is_full() {
+        let poll = Poll::new().unwrap();
+        let wake_up = net::wake_up(&poll, net::WAKE).unwrap();
+        let mut wakes: Vec<Arc<Wake>> = (0..2).map(|_| Arc::new(Wake::new(|| {}))).collect();
+        wakes.push(Arc::new(Wake::new(wake_up)));
+        let owners = Owners::Hashed { workers: 1 };
+        let shared = Arc::new(Shared::new(owners, wakes, SocketRoom::UNLIMITED));
+        let (mut workers, _engine, store) = mesh::tie(Arc::clone(&shared), 1, 1000);
+        let tended = Arc::new(AtomicUsize::new(0));
+        let loud = Box::new(Loud(Arc::clone(&tended)));
+        let thread = std::thread::spawn(|| run(loud, poll, store.unwrap()));
+        let to_store = workers[0].to_store.as_mut().unwrap();
+        let until = Instant::now() + Duration::from_secs(20);
+        while tended.load(Ordering::Relaxed) < 5 {
+            let request = Request {
+                shard: WorkerId(0),
+                epoch: 0,
+                number: 0,
+                kind: RequestKind::Times { time: 0 },
+            };
+            let _ = to_store.try_send(ToStore::Requests(vec![request])); // more than one has no room
+            to_store.flush();
+            assert!(Instant::now() < until, "a full worker stops the store");
+            std::thread::yield_now();
+        }
+        shared.stopping.store(true, Ordering::Release);
+        shared.wake(store_thread(1));
+        thread.join().unwrap().unwrap();
+    }
 }

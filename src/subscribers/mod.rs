@@ -265,7 +265,7 @@ impl<S: Socket> Subscribers<S> {
                 }
             }
             ToWorker::Clock(reading) => self.store_clock = Some(reading),
-            ToWorker::Joined(request, is_admitted) => self.join_decided(*request, is_admitted),
+            ToWorker::JoinDecided(request, is_admitted) => self.join_decided(*request, is_admitted),
             ToWorker::TakeLeaves(len) => self.debts.grant(len),
             ToWorker::Told(told) => {
                 let now = self.shard_now();

@@ -106,7 +106,7 @@ pub enum Limit {
     Memory,
     /// `limits.connections_per_address`.
     Address,
-    /// No limit: the page's origin.
+    /// `allowed_origins`: its page is of none of them.
     Page,
 }
 

@@ -86,7 +86,7 @@ fn frames_behind_the_head_are_served_after_the_101_and_bear_the_context() {
         panic!("no join");
     };
     assert_eq!(join.presence.context.as_deref(), Some(context));
-    lone.tell(ToWorker::Joined(join, true));
+    lone.tell(ToWorker::JoinDecided(join, true));
     assert_eq!(status(&mut stream), 101);
     let mut client = Subscriber::upgraded(stream);
     client.sync();

@@ -59,9 +59,9 @@ fn a_join_waits_for_its_functions_and_other_ids_do_not() {
         "a ping waits for nobody"
     );
     let second = next_join(&mut lone);
-    lone.tell(ToWorker::Joined(second, true));
+    lone.tell(ToWorker::JoinDecided(second, true));
     assert_eq!(client.sync().id, None);
-    lone.tell(ToWorker::Joined(first, true));
+    lone.tell(ToWorker::JoinDecided(first, true));
     assert_eq!(client.sync().id.as_deref(), Some("u1"));
     let left = lone.take_leaves(1);
     assert_eq!(names(&left[0]).0, "a");
@@ -73,11 +73,11 @@ fn a_refused_join_is_told_so_and_changes_nothing() {
     let mut client = subscriber(&lone);
     client.start_join("a", ROOM, None);
     let admitted = next_join(&mut lone);
-    lone.tell(ToWorker::Joined(admitted, true));
+    lone.tell(ToWorker::JoinDecided(admitted, true));
     client.sync();
     client.start_join("a", ("chat", "room-2"), Some("u"));
     let refused = next_join(&mut lone);
-    lone.tell(ToWorker::Joined(refused, false));
+    lone.tell(ToWorker::JoinDecided(refused, false));
     let told = client.next();
     assert_eq!(
         (&*told.kind, &*told.group, told.id.as_deref()),
@@ -137,7 +137,7 @@ fn streams_that_nobody_watches_are_asked_and_told_of_nothing() {
     client.start_join("b", ("watched", "g"), None);
     let asked = next_join(&mut lone);
     assert_eq!(names(&asked.presence).1, "watched");
-    lone.tell(ToWorker::Joined(asked, true));
+    lone.tell(ToWorker::JoinDecided(asked, true));
     client.sync();
     client.join("c", ROOM);
     drop(client);
@@ -156,7 +156,7 @@ fn an_admitted_join_whose_socket_has_ended_is_owed_a_leave() {
     // The end is known when the socket is not counted any more.
     wait_until("the socket ends", || lone.shared.connections_len() == 0);
     for (request, is_admitted) in asked.into_iter().zip([true, false, true]) {
-        lone.tell(ToWorker::Joined(request, is_admitted));
+        lone.tell(ToWorker::JoinDecided(request, is_admitted));
     }
     let left = lone.take_leaves(2);
     assert_eq!(
@@ -175,12 +175,12 @@ fn an_id_that_was_joined_anew_has_one_leave_though_its_socket_ends_before_that_e
     for (id, stream) in [("a", "other"), ("b", "other")] {
         client.start_join(id, (stream, "room-1"), None);
         let admitted = next_join(&mut lone);
-        lone.tell(ToWorker::Joined(admitted, true));
+        lone.tell(ToWorker::JoinDecided(admitted, true));
         client.sync();
     }
     client.start_join("a", ROOM, None);
     let admitted = next_join(&mut lone);
-    lone.tell(ToWorker::Joined(admitted, true));
+    lone.tell(ToWorker::JoinDecided(admitted, true));
     let ToEngine::Custom(_) = lone.next() else {
         panic!("its list is not asked for");
     };
@@ -210,7 +210,7 @@ fn the_join_of_a_path_is_asked_about_too() {
     assert_eq!((stream_name, group, item), ("chat", "room-1", Some("u 1")));
     assert!(raw::read_head(&mut stream).starts_with("HTTP/1.1 101"));
     let mut client = Subscriber::upgraded(stream);
-    lone.tell(ToWorker::Joined(asked, true));
+    lone.tell(ToWorker::JoinDecided(asked, true));
     client.sync();
     drop(client);
     assert_eq!(names(&lone.take_leaves(1)[0]).3, Some("u 1"));

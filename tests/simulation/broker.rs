@@ -391,7 +391,7 @@ impl World {
 
     fn take(&mut self, at: usize, message: ToWorker) {
         match message {
-            ToWorker::Joined(request, _) => {
+            ToWorker::JoinDecided(request, _) => {
                 assert_eq!(usize::from(request.worker.0), at);
                 let is_new = self.joins.remove(&request.token);
                 assert!(is_new, "a join is decided once");

@@ -189,7 +189,7 @@ impl Engine {
 
     fn decide(&mut self, request: JoinRequest, is_admitted: bool) {
         let WorkerId(worker) = request.worker;
-        let verdict = ToWorker::Joined(Box::new(request), is_admitted);
+        let verdict = ToWorker::JoinDecided(Box::new(request), is_admitted);
         self.ports.to_open[usize::from(worker)].send(verdict);
     }
 

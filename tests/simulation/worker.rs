@@ -236,7 +236,7 @@ impl Worker {
                 self.core.take(ToWorker::Delivery(delivery, due));
                 self.listen(around);
             }
-            ToWorker::Joined(request, is_admitted) => {
+            ToWorker::JoinDecided(request, is_admitted) => {
                 match self.peers.get_mut(&request.connection) {
                     Some(peer) if !peer.is_closing => {
                         peer.hears_of(&request.presence, is_admitted);
@@ -244,7 +244,7 @@ impl Worker {
                     _ if is_admitted => around.model.owe_late(&request.presence),
                     _ => {}
                 }
-                self.core.take(ToWorker::Joined(request, is_admitted));
+                self.core.take(ToWorker::JoinDecided(request, is_admitted));
                 self.listen(around);
             }
             ToWorker::Authenticated(id, verdict) => {

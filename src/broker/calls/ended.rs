@@ -1,12 +1,13 @@
 //! Calls that end where they are made: nobody is there, or there is no room. Whoever awaits them hears it
-//! once that is done which has made them, so that nothing that hears of a call is in its own midst.
+//! once that is done which has made them, so that nothing that hears of a call is in its own midst. And
+//! calls whose time is over.
 
 use std::borrow::Cow;
 
 use crate::protocol::call::ErrorBody;
 
 use crate::broker::Broker;
-use crate::broker::calls::{Answered, Awaits};
+use crate::broker::calls::{Answered, Awaits, OVERDUE_A_TURN};
 
 /// A call that has ended, and whoever awaits it.
 pub(in crate::broker) struct Ended {
@@ -25,6 +26,18 @@ pub(in crate::broker) enum How {
 }
 
 impl Broker {
+    /// So many at a time: each is a call that nobody has answered.
+    pub(in crate::broker) fn end_overdue_calls(&mut self) {
+        for _ in 0..OVERDUE_A_TURN {
+            let Some(call) = self.calls.pop_overdue(self.now.monotonic) else {
+                return;
+            };
+            let message = format!("invocation timed out after {}ms", call.timeout.as_millis());
+            let error = ErrorBody::new("invocation_timeout", message);
+            self.hear_call(call, Answered::TimedOut(&error));
+        }
+    }
+
     /// A call has ended: whoever awaits it hears that soon.
     pub(in crate::broker) fn end_call(&mut self, awaits: Awaits, function_id: &str, how: How) {
         self.ended.push_back(Ended {

@@ -430,7 +430,7 @@ impl Broker {
         }
         if attached.joins.len() >= max {
             self.metrics().calls_refused.increment();
-            self.tell(request.worker, ToWorker::Joined(request, false));
+            self.tell(request.worker, ToWorker::JoinDecided(request, false));
             return None;
         }
         let wait = match attached.standing.is_by() {
@@ -571,7 +571,7 @@ impl Broker {
                 // A function of it is missing still: the others are asked.
                 true => self.ask_join_functions(request),
                 false if attached.standing.is_by() => {
-                    self.tell(request.worker, ToWorker::Joined(request, false));
+                    self.tell(request.worker, ToWorker::JoinDecided(request, false));
                 }
                 false => self.join_unasked(request),
             }

@@ -120,7 +120,7 @@ impl Broker {
     /// There is nobody to ask about a join: that admits, unless somebody has to be asked.
     pub(in crate::broker) fn join_unasked(&mut self, request: Box<JoinRequest>) {
         let is_admitted = !self.must_ask_about(&request);
-        self.tell(request.worker, ToWorker::Joined(request, is_admitted));
+        self.tell(request.worker, ToWorker::JoinDecided(request, is_admitted));
     }
 
     /// Whether a join is refused unless a function was asked and has answered.
@@ -163,7 +163,7 @@ impl Broker {
             let must_ask = self.must_ask_about(&decided.request);
             let is_refused = decided.is_refused || (must_ask && !decided.was_answered);
             let request = decided.request;
-            self.tell(request.worker, ToWorker::Joined(request, !is_refused));
+            self.tell(request.worker, ToWorker::JoinDecided(request, !is_refused));
         }
     }
 

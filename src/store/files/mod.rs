@@ -212,6 +212,18 @@ impl Store for Files {
         Some(next.saturating_duration_since(now).max(REST_LEAST))
     }
 
+    fn tend_alone(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        self.note_sync();
+        self.sync_if_due(now);
+        self.finish_snapshot_if_synced();
+        let sync_at = self.dirty_since.map(|since| since + self.save_interval);
+        let syncs = self.log.is_syncing() || self.taking.as_ref().is_some_and(Taking::is_busy);
+        let synced_at = syncs.then(|| now + WHILE_SYNCING);
+        let next = [sync_at, synced_at].into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(now).max(REST_LEAST))
+    }
+
     fn is_stuck(&self) -> bool {
         self.refusals.are_undecided()
     }

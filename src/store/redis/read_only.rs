@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use redis::Value;
 
 use crate::id::SlotId;
+use crate::net::dial::Retry;
 
 use super::Redis;
 use super::answers;
@@ -23,11 +24,9 @@ const MAX: Duration = Duration::from_secs(5);
 const SLOT: u32 = 2;
 
 /// How far the question is whether a master answers by now.
-#[derive(Default)]
 pub(super) struct ReadOnly {
     state: State,
-    /// How long it was waited for the last time.
-    wait: Duration,
+    retry: Retry,
     /// When the question may be asked again.
     next: Option<Instant>,
     /// A write was refused, and none was taken since.
@@ -35,13 +34,23 @@ pub(super) struct ReadOnly {
     asked: u32,
 }
 
-#[derive(Default)]
 enum State {
-    #[default]
     Resting,
     Resolving(Lookup),
     /// The connection, how many answers are still to come, and until when.
     Asking(Box<Wire>, usize, Instant),
+}
+
+impl Default for ReadOnly {
+    fn default() -> ReadOnly {
+        ReadOnly {
+            state: State::Resting,
+            retry: Retry::new(FIRST, MAX),
+            next: None,
+            is_on: false,
+            asked: 0,
+        }
+    }
 }
 
 impl ReadOnly {
@@ -73,8 +82,7 @@ impl ReadOnly {
 
     fn rest(&mut self, now: Instant) {
         self.state = State::Resting;
-        self.wait = self.wait.saturating_mul(2).clamp(FIRST, MAX);
-        self.next = Some(now + self.wait);
+        self.next = Some(now + self.retry.wait());
     }
 }
 
@@ -99,8 +107,8 @@ impl Redis {
         if self.link.read_only.is_on() {
             tracing::info!("{}: takes writes again", self.shown);
             let read_only = &mut self.link.read_only;
-            (read_only.wait, read_only.next) = (Duration::ZERO, None);
-            read_only.is_on = false;
+            read_only.retry.begin_afresh();
+            (read_only.next, read_only.is_on) = (None, false);
         }
     }
 
