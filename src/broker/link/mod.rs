@@ -1,9 +1,12 @@
 //! The link to a running engine whose worker we are: what is known of it, what is said over it, and what
 //! waits for it. How it comes about is for whoever has the socket.
 
+pub(in crate::broker) mod attached;
 mod configuration;
 mod conversation;
 mod gates;
+mod lists;
+mod settling;
 mod standing;
 pub(in crate::broker) mod waiting;
 

@@ -9,22 +9,20 @@ mod early;
 pub(in crate::broker) mod firing;
 mod followers;
 pub(in crate::broker) mod hooks;
+mod ids;
 pub(in crate::broker) mod presence;
+mod registering;
 pub(in crate::broker) mod trigger;
+mod types;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use hashbrown::{HashMap, HashSet, hash_set};
-use serde_json::value::RawValue;
 
 use crate::collections::Named;
 use crate::config::Limits;
 use crate::id::{SlotId, Text};
-use crate::protocol::call::ErrorBody;
-use crate::protocol::trigger::{
-    LogTrigger, PresenceTrigger, StreamTrigger, SubscribeTrigger, TriggerType,
-};
 use crate::shard::followed::Followed;
 use crate::shard::hooks::Streams;
 
@@ -32,7 +30,7 @@ use crate::broker::holdings::Holdings;
 use crate::broker::triggers::audience::Audience;
 use crate::broker::triggers::early::Early;
 use crate::broker::triggers::followers::Followers;
-use crate::broker::triggers::trigger::{Called, Matcher, NOBODY, ServedType, Trigger};
+use crate::broker::triggers::trigger::{Called, Matcher, ServedType, Trigger};
 
 #[derive(Default)]
 pub(in crate::broker) struct Triggers {
@@ -72,9 +70,6 @@ pub(in crate::broker) struct Next {
 /// Ids to be gone through bit by bit.
 pub(in crate::broker) type Ids = hash_set::IntoIter<Box<str>>;
 
-/// Triggers of workers with rules that may stand over each other under one id.
-const OF_ONE_ID_MAX: usize = 8;
-
 impl Triggers {
     pub(in crate::broker) fn new(limits: &Limits) -> Triggers {
         Triggers {
@@ -85,165 +80,6 @@ impl Triggers {
 
     pub(in crate::broker) fn set_limits(&mut self, limits: &Limits) {
         self.early.set_limits(limits);
-    }
-
-    /// Enters a trigger in place of an older one of its id, which is given back. The error is for
-    /// whoever registers it. A worker with rules takes over nobody else's: of its own kind it may
-    /// stand over one that does the same, as a program does that has connected again.
-    pub(in crate::broker) fn register(
-        &mut self,
-        mut trigger: Trigger,
-    ) -> Result<(SlotId, Option<Trigger>), ErrorBody> {
-        trigger.matcher = self.matcher_of(&trigger.trigger_type, trigger.config.as_deref())?;
-        trigger.check_ids()?;
-        trigger.is_early = !self.is_served(&trigger.trigger_type);
-        if trigger.is_early {
-            self.early.check_room(trigger.owner, trigger.held_bytes())?;
-        }
-        let replaced = match trigger.guard {
-            Some(_) => self.make_way_for_guarded(&trigger)?,
-            None => self.make_way(&trigger.id, trigger.owner),
-        };
-        self.forget_lost(trigger.owner, &trigger.id);
-        trigger.order = self.next_order;
-        self.next_order += 1;
-        let (id, owner, order) = (trigger.id.clone(), trigger.owner, trigger.order);
-        trigger.below = self.by_id.get(&id).copied();
-        let (below, trigger_type) = (trigger.below, trigger.trigger_type.clone());
-        self.holdings.add(owner, trigger.held_bytes());
-        if trigger.is_early {
-            self.early.add(owner, trigger.held_bytes());
-        }
-        let slot = self.triggers.insert(trigger);
-        if let Some(below) = below {
-            self.stop_following(below);
-            if let Some(below) = self.triggers.get_mut(below) {
-                below.above = Some(slot);
-            }
-        }
-        self.by_id.insert(id, slot);
-        self.by_owner.entry(owner).or_default().insert(order, slot);
-        self.by_type
-            .entry(trigger_type)
-            .or_default()
-            .insert(order, slot);
-        self.set_following(slot);
-        Ok((slot, replaced))
-    }
-
-    /// Ends all triggers of an id, and remembers who has lost it to somebody else.
-    fn make_way(&mut self, id: &str, to: SlotId) -> Option<Trigger> {
-        let mut replaced = None;
-        while let Some(older) = self.by_id.get(id).and_then(|slot| self.triggers.get(*slot)) {
-            let owner = older.owner;
-            if owner != to && owner != NOBODY && !self.ended.contains(&owner) {
-                self.lost.entry(owner).or_default().insert(id.into());
-                self.holdings.add(owner, id.len());
-            }
-            replaced = self.end_of(id, owner).or(replaced);
-        }
-        replaced
-    }
-
-    /// Ends an older one of the same worker. Those of others stay, if they do the same.
-    fn make_way_for_guarded(&mut self, trigger: &Trigger) -> Result<Option<Trigger>, ErrorBody> {
-        let others: Vec<&Trigger> = self
-            .of_id(&trigger.id)
-            .filter(|older| older.owner != trigger.owner && !self.ended.contains(&older.owner))
-            .collect();
-        let may_stand =
-            |older: &&Trigger| older.guard == trigger.guard && older.is_same_as(trigger);
-        if others.len() < OF_ONE_ID_MAX && others.iter().all(may_stand) {
-            let owners = self.of_id(&trigger.id).map(|older| older.owner);
-            let gone = |owner: &SlotId| *owner == trigger.owner || self.ended.contains(owner);
-            let gone: Vec<SlotId> = owners.filter(gone).collect();
-            let ended = gone
-                .into_iter()
-                .map(|owner| self.end_of(&trigger.id, owner));
-            return Ok(ended.fold(None, Option::or));
-        }
-        let message = "the id is that of a trigger of another worker";
-        Err(ErrorBody::new("trigger_registration_failed", message))
-    }
-
-    /// The newest of that id, then those below.
-    fn of_id(&self, id: &str) -> impl Iterator<Item = &Trigger> {
-        let newest = self.by_id.get(id).and_then(|slot| self.triggers.get(*slot));
-        std::iter::successors(newest, |trigger| self.triggers.get(trigger.below?))
-    }
-
-    /// A worker wants the trigger to end, which may be anybody's: but an id that a newer one has taken
-    /// over is not the older one's any more, and who has rules ends its own only. Given back once
-    /// nobody has it.
-    pub(in crate::broker) fn unregister(
-        &mut self,
-        id: &str,
-        by: SlotId,
-        has_rules: bool,
-    ) -> Option<Trigger> {
-        let is_own = self.of_id(id).any(|trigger| trigger.owner == by);
-        let has_lost = self.lost.get(&by).is_some_and(|lost| lost.contains(id));
-        if is_own {
-            return self.end_of(id, by);
-        }
-        if has_rules || has_lost {
-            return None;
-        }
-        let owners: Vec<SlotId> = self.of_id(id).map(|trigger| trigger.owner).collect();
-        let ended = owners.into_iter().map(|owner| self.end_of(id, owner));
-        ended.last().flatten()
-    }
-
-    /// Ends that worker's trigger of that id. Given back when no other one stands below or above.
-    fn end_of(&mut self, id: &str, owner: SlotId) -> Option<Trigger> {
-        let mut slot = *self.by_id.get(id)?;
-        while self.triggers.get(slot)?.owner != owner {
-            slot = self.triggers.get(slot)?.below?;
-        }
-        self.stop_following(slot);
-        let trigger = self.triggers.remove(slot)?;
-        self.holdings.remove(trigger.owner, trigger.held_bytes());
-        if trigger.is_early {
-            self.early.remove(trigger.owner, trigger.held_bytes());
-        }
-        take_from(&mut self.by_owner, &trigger.owner, trigger.order);
-        take_from(&mut self.by_type, &trigger.trigger_type, trigger.order);
-        if let Some(below) = trigger.below.and_then(|below| self.triggers.get_mut(below)) {
-            below.above = trigger.above;
-        }
-        match (trigger.above, trigger.below) {
-            (Some(above), below) => {
-                if let Some(above) = self.triggers.get_mut(above) {
-                    above.below = below;
-                }
-                None
-            }
-            (None, Some(below)) => {
-                self.by_id.insert(id.into(), below);
-                self.set_following(below);
-                None
-            }
-            (None, None) => {
-                self.by_id.remove(id);
-                Some(trigger)
-            }
-        }
-    }
-
-    /// Whether [`Triggers::unregister`] would end something that is there.
-    pub(in crate::broker) fn may_end(&self, id: &str, by: SlotId, has_rules: bool) -> bool {
-        let mut there = self.of_id(id).filter(|it| !self.ended.contains(&it.owner));
-        let has_lost = self.lost.get(&by).is_some_and(|lost| lost.contains(id));
-        there.any(|trigger| trigger.owner == by || (!has_rules && !has_lost))
-    }
-
-    /// The id is that worker's again.
-    pub(in crate::broker) fn forget_lost(&mut self, owner: SlotId, id: &str) {
-        if let Some(lost) = self.lost.get_mut(&owner)
-            && lost.remove(id)
-        {
-            self.holdings.remove(owner, id.len());
-        }
     }
 
     /// Whether a worker may register one more trigger, or a type, with texts of so many bytes.
@@ -325,57 +161,6 @@ impl Triggers {
         (ids.len(), gone)
     }
 
-    /// A worker serves a type from now on: its triggers are to be read again.
-    pub(in crate::broker) fn serve_type(&mut self, id: &str, served: ServedType) {
-        let owner = served.owner;
-        self.holdings.add(owner, id.len() + served.held_bytes());
-        if let Some(older) = self.types.insert(id.into(), served) {
-            self.leave_type(id, &older);
-        }
-        self.types_by_owner
-            .entry(owner)
-            .or_default()
-            .insert(id.into());
-    }
-
-    /// A worker is gone: a type that it served is ours again where it is built in. True when its triggers
-    /// are to be read again, for nobody else serves it.
-    pub(in crate::broker) fn forget_type(&mut self, id: &str, owner: SlotId) -> bool {
-        if self
-            .types
-            .get(id)
-            .is_none_or(|served| served.owner != owner)
-        {
-            return false;
-        }
-        if let Some(gone) = self.types.remove(id) {
-            self.holdings.remove(owner, id.len() + gone.held_bytes());
-        }
-        true
-    }
-
-    fn leave_type(&mut self, id: &str, older: &ServedType) {
-        self.holdings
-            .remove(older.owner, id.len() + older.held_bytes());
-        if let Some(ids) = self.types_by_owner.get_mut(&older.owner) {
-            ids.remove(id);
-            if ids.is_empty() {
-                self.types_by_owner.remove(&older.owner);
-            }
-        }
-    }
-
-    /// The worker that serves the type, if one does.
-    pub(in crate::broker) fn server_of(&self, trigger_type: &str) -> Option<SlotId> {
-        let server = self.types.get(trigger_type).map(|served| served.owner);
-        server.filter(|server| !self.ended.contains(server))
-    }
-
-    /// Whether triggers of that type do anything: it is built in, or a worker serves it.
-    fn is_served(&self, trigger_type: &str) -> bool {
-        TriggerType::from_id(trigger_type).is_some() || self.server_of(trigger_type).is_some()
-    }
-
     pub(in crate::broker) fn get(&self, slot: SlotId) -> Option<&Trigger> {
         self.triggers.get(slot)
     }
@@ -401,13 +186,6 @@ impl Triggers {
     /// The newest trigger of that id whose owner is there.
     pub(in crate::broker) fn find(&self, id: &str) -> Option<&Trigger> {
         self.of_id(id).find(|it| !self.ended.contains(&it.owner))
-    }
-
-    /// The first type behind that id that a worker serves.
-    pub(in crate::broker) fn next_type(&self, after: Option<&str>) -> Option<(&str, &ServedType)> {
-        let mut types = self.types.range::<str, _>(behind(after));
-        let served = types.find(|(_, served)| !self.ended.contains(&served.owner));
-        served.map(|(id, served)| (&**id, served))
     }
 
     /// The first trigger of that audience that was registered as the `from`th or later, but before
@@ -481,63 +259,6 @@ impl Triggers {
     ) -> bool {
         let wanted = self.join_functions.get(function_id);
         wanted.is_some_and(|wanted| wanted.keys().any(|by| *by != Some(listener)))
-    }
-
-    fn matcher_of(
-        &self,
-        trigger_type: &str,
-        config: Option<&RawValue>,
-    ) -> Result<Matcher, ErrorBody> {
-        if self.server_of(trigger_type).is_some() {
-            return Ok(Matcher::Elsewhere);
-        }
-        let Some(built_in) = TriggerType::from_id(trigger_type) else {
-            return Ok(Matcher::Elsewhere); // it waits for somebody who serves its type
-        };
-        Ok(match built_in {
-            TriggerType::Stream => Matcher::Event(StreamTrigger::read(config)?),
-            TriggerType::Join => Matcher::Join(PresenceTrigger::read(built_in, config)?),
-            TriggerType::Leave => Matcher::Leave(PresenceTrigger::read(built_in, config)?),
-            TriggerType::Log => Matcher::Log(LogTrigger::read(config)),
-            TriggerType::Subscribe => Matcher::Topic(SubscribeTrigger::read(config)),
-            TriggerType::FunctionsAvailable => Matcher::FunctionsAvailable,
-            TriggerType::WorkersAvailable => Matcher::WorkersAvailable,
-        })
-    }
-
-    /// Triggers of that type from the `from`th registration on, so many of those that were there
-    /// before `until`: they are read again, for their type has changed hands. Gives them, and where
-    /// to go on.
-    pub(in crate::broker) fn retype(
-        &mut self,
-        trigger_type: &str,
-        from: u64,
-        until: u64,
-        most: usize,
-    ) -> (Vec<SlotId>, Option<u64>) {
-        let of_type = self.by_type.get(trigger_type).into_iter();
-        let slots: Vec<(u64, SlotId)> = of_type
-            .flat_map(|of_type| of_type.range(from..until))
-            .map(|(order, slot)| (*order, *slot))
-            .take(most)
-            .collect();
-        for (_, slot) in &slots {
-            let config = self.triggers.get(*slot).and_then(|t| t.config.clone());
-            // With a config that says nothing to us it waits.
-            let matcher = self.matcher_of(trigger_type, config.as_deref());
-            self.stop_following(*slot);
-            let is_served = self.is_served(trigger_type);
-            if let Some(trigger) = self.triggers.get_mut(*slot) {
-                trigger.matcher = matcher.unwrap_or(Matcher::Elsewhere);
-                if is_served && std::mem::take(&mut trigger.is_early) {
-                    self.early.remove(trigger.owner, trigger.held_bytes());
-                }
-            }
-            self.set_following(*slot);
-        }
-        let next = slots.last().filter(|_| slots.len() == most);
-        let next = next.map(|(order, _)| order + 1);
-        (slots.into_iter().map(|(_, slot)| slot).collect(), next)
     }
 
     pub(in crate::broker) fn is_empty(&self) -> bool {
@@ -619,6 +340,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
     use crate::broker::triggers::trigger::CIRCLE_CALLS_A_SECOND;
     use crate::id::{GroupKey, ItemId};
