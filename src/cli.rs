@@ -28,6 +28,7 @@ Examples:
   iii-stream top                   rates, times, hottest groups, slowest sockets and why
   iii-stream call engine::functions::list
                                    one call, as an SDK makes it
+  iii-stream help durability       a page about one topic; iii-stream help lists them
 
 Ports (defaults):
   3112   stream port: subscribers connect with a WebSocket, ws://127.0.0.1:3112/
@@ -168,8 +169,8 @@ Examples:
   iii-stream reload --pid $MAINPID        ExecReload= of a unit of systemd
 
 SIGHUP does the same, and the log tells. What takes effect: limits (but for those of mailboxes),
-allowed_origins, worker_origins, trusted_proxies, auth_failure, auth_timeout_ms, join_required, join_failure, log.level.
-Anything else is named and waits for the next start. A file with a fault changes nothing. The server is
+allowed_origins, worker_origins, trusted_proxies, auth_failure, auth_timeout_ms, join_required, join_failure,
+ping_interval_ms, pong_timeout_ms, stall_timeout_ms, log.level. Anything else is named and waits for the next start. A file with a fault changes nothing. The server is
 found by a Unix socket without a file, and answers its own user and root.
 
 Exit codes: 0 what can take effect does, 1 a fault, and nothing is changed, or no server was found, 2
@@ -393,6 +394,12 @@ pub enum Command {
         /// What.
         #[command(subcommand)]
         what: Print,
+    },
+    /// Print a page about one topic; without a topic, list them
+    Help {
+        /// As config, durability or limits
+        #[arg(value_name = "TOPIC")]
+        topic: Option<String>,
     },
 }
 

@@ -131,6 +131,7 @@ fn main() -> ExitCode {
             ))
         }
         Some(Command::Print { what }) => or_fault(command::print::print(what, Cli::command())),
+        Some(Command::Help { topic }) => or_fault(command::help::help(topic.as_deref())),
         Some(Command::Reload { pid, json, timeout }) => {
             or_fault(command::reload::reload(pid, json, timeout))
         }

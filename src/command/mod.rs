@@ -9,6 +9,7 @@
 //!                   reload   has a server here read its settings again
 //!                   doctor   whether this machine suits the settings; changes nothing
 //!                   print    completions and manual pages, for packages
+//!                   help     pages by topic, the same that the README links to
 //! ```
 //! May not serve, and may not name `server`: what it finds out about this machine for its own start is
 //! handed in by main. Whatever comes from elsewhere is printed by [`output`], which escapes it.
@@ -18,6 +19,7 @@ mod client;
 pub(crate) mod data;
 pub(crate) mod doctor;
 pub(crate) mod health;
+pub(crate) mod help;
 mod output;
 mod place;
 pub(crate) mod print;

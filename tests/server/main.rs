@@ -31,6 +31,7 @@ mod namespaces;
 mod presence;
 mod process;
 mod proxied;
+mod readme;
 mod redis;
 mod redis_others;
 mod redis_processes;
