@@ -169,9 +169,10 @@ Examples:
   iii-stream reload --pid $MAINPID        ExecReload= of a unit of systemd
 
 SIGHUP does the same, and the log tells. What takes effect: limits (but for those of mailboxes),
-allowed_origins, worker_origins, trusted_proxies, auth_failure, auth_timeout_ms, join_required, join_failure,
-ping_interval_ms, pong_timeout_ms, stall_timeout_ms, log.level. Anything else is named and waits for the next start. A file with a fault changes nothing. The server is
-found by a Unix socket without a file, and answers its own user and root.
+allowed_origins, worker_origins, trusted_proxies, auth_failure, auth_timeout_ms, join_required,
+join_failure, ping_interval_ms, pong_timeout_ms, stall_timeout_ms, log.level. Anything else is named
+and waits for the next start. A file with a fault changes nothing. The server is found by a Unix
+socket without a file, and answers its own user and root.
 
 Exit codes: 0 what can take effect does, 1 a fault, and nothing is changed, or no server was found, 2
 wrong arguments";
