@@ -71,21 +71,25 @@ fn main() {
     }
     steps.end("list_all of them, 3 times");
 
-    let mut watchers: Vec<Client> = (0..WATCHERS).map(|_| Client::open(&address)).collect();
-    for watcher in &mut watchers {
-        watcher.send(&join("s", "watched", Some("u")));
-        watcher.wait_for(1);
-    }
-    steps.end("5,000 sockets join one item");
-    for n in 0..20 {
-        let data = format!(r#""group_id":"watched","item_id":"u","data":{n}"#);
-        caller.send(&call("stream::set", &data));
-        caller.wait_for(1);
+    // Beside watchers of an item, as many who follow a group whole: what the writes alone cost.
+    let mut watchers = Vec::new();
+    for (group, item) in [("whole", None), ("watched", Some("u"))] {
+        watchers = (0..WATCHERS).map(|_| Client::open(&address)).collect();
         for watcher in &mut watchers {
+            watcher.send(&join("s", group, item));
             watcher.wait_for(1);
         }
+        steps.end(&format!("5,000 sockets join {group}"));
+        for n in 0..20 {
+            let data = format!(r#""group_id":"{group}","item_id":"u","data":{n}"#);
+            caller.send(&call("stream::set", &data));
+            caller.wait_for(1);
+            for watcher in &mut watchers {
+                watcher.wait_for(1);
+            }
+        }
+        steps.end("20 events of it");
     }
-    steps.end("20 events of it");
 
     let mut many: Vec<Client> = (0..SOCKETS_WITH_MANY)
         .map(|_| Client::open(&address))

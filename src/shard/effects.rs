@@ -9,6 +9,7 @@ use crate::metrics::StoreMetrics;
 use crate::protocol::answer::{Outcome, UpdateError};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
+use crate::protocol::groups::Names;
 use crate::protocol::input::{StreamFunction, UpdateOp};
 use crate::time::ClockReading;
 
@@ -234,10 +235,10 @@ pub enum Verdict {
     },
     /// An item's value, if it is there.
     Found(Option<Text>),
-    /// The values of a group in order.
+    /// The values of a group in order, each with a comma before it, in pieces of any number.
     Listed(Vec<Text>),
     /// Stream and group names.
-    Groups(Vec<GroupKey>),
+    Groups(Names),
     /// Items at one point between the group's events: those before are in it, those after are not.
     Cut {
         /// All, or the one that was asked for if it is there.
@@ -410,7 +411,7 @@ impl Learned {
             Verdict::Found(value) => len(value),
             Verdict::Listed(values) => values.iter().map(|value| value.len()).sum(),
             Verdict::Cut { items, .. } => items_bytes(items),
-            Verdict::Groups(keys) => keys.iter().map(|key| key.joined().len()).sum(),
+            Verdict::Groups(names) => names.held_bytes(),
         }
     }
 }

@@ -23,7 +23,7 @@ use super::under_way::{Flight, Held, Send, Texts, UnderWay, Waiting};
 use super::walks::Walks;
 
 /// One answer lets so many commands go that waited behind it; further ones cost of what a turn may spend.
-const RELEASED_FREE: usize = 64;
+pub(super) const RELEASED_FREE: usize = 64;
 /// So much each.
 const RELEASED_UNITS: usize = 8;
 
@@ -217,7 +217,7 @@ impl Group {
 
     /// A write of this shard was refused: all of this group that are under way fail with it. What else
     /// waits is answered in its turn from what is accepted; functions that were asked have been.
-    pub(super) fn refused(&mut self, cause: &str, turn: &mut Turn<'_>) {
+    pub(super) fn refused(&mut self, cause: &Arc<str>, turn: &mut Turn<'_>) {
         let epoch = turn.flight.epoch;
         self.settle(turn, |under_way| {
             under_way.refuse(cause);
@@ -436,7 +436,7 @@ impl Group {
             Waiting::Channel(from) => self.take_from_channel(*from, turn),
             Waiting::Asked(asked, Some(verdict)) => self.learn(asked, verdict, turn),
             Waiting::Custom(custom) => self.learn_custom(*custom, turn),
-            Waiting::Times { .. } => {}
+            Waiting::Times { .. } | Waiting::Void => {}
             Waiting::Asked(_, None) => debug_assert!(false, "its turn has not come"),
         }
     }

@@ -11,6 +11,7 @@ use crate::id::{CallId, GroupKey, ItemId, Text};
 use crate::protocol::answer::Outcome;
 use crate::protocol::input::{StreamFunction, UpdateOp, failed};
 
+use super::under_way::Waiting;
 use super::update::Opening;
 use super::walks::Walks;
 use super::{Ask, Effects, Reply, Shard};
@@ -203,14 +204,16 @@ impl Shard {
             let Some((update, _)) = self.openings.take_update(&key) else {
                 continue;
             };
-            if let Some(slot) = self.groups.find(&key) {
-                self.with_group(slot, now, out, |_, _| ());
-            }
-            let call = update.call;
-            out.replies.extend(call.map(|call| Reply {
-                call,
-                outcome: Outcome::Failed(failed(StreamFunction::Update, cause)),
-            }));
+            let Some(call) = update.call else {
+                continue;
+            };
+            let function = StreamFunction::Update;
+            let outcome = Outcome::Failed(failed(function, cause));
+            let reply = Reply { call, outcome };
+            let slot = self.groups.enter(key);
+            self.with_group(slot, now, out, |group, turn| {
+                group.place(Waiting::Rests { reply, function }, turn);
+            });
         }
     }
 }

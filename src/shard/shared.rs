@@ -184,7 +184,7 @@ impl Group {
             }
             Asked::List { call } => {
                 let outcome = match verdict {
-                    Verdict::Listed(values) => Outcome::List(joined(&values)),
+                    Verdict::Listed(pieces) => Outcome::List(pieces),
                     other => refusal(StreamFunction::List, &other),
                 };
                 turn.out.replies.push(Reply { call, outcome });
@@ -370,24 +370,9 @@ pub(super) fn listed(verdict: Verdict, of_stream: bool) -> Outcome {
         StreamFunction::ListAll
     };
     match verdict {
-        Verdict::Groups(keys) => {
-            let names = keys.iter().map(|key| (key.stream(), key.group()));
-            Outcome::Groups(names.collect())
-        }
+        Verdict::Groups(names) => Outcome::Groups(names),
         other => refusal(function, &other),
     }
-}
-
-fn joined(values: &[Text]) -> Vec<Text> {
-    if values.is_empty() {
-        return Vec::new();
-    }
-    let mut text = String::with_capacity(values.iter().map(|value| value.len() + 1).sum());
-    for value in values {
-        text.push(',');
-        text.push_str(value);
-    }
-    vec![text.into()]
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! queue and no result: it is answered from the accepted items when its turn comes.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 
@@ -33,6 +34,10 @@ pub(super) struct UnderWay {
     /// Sum of [`Waiting::held_bytes`] of all in the queue.
     bytes: usize,
     newest: HashTable<Newest>,
+    /// Refusals that not all of those whom they concern have been told of, the oldest first.
+    refusals: VecDeque<Refusal>,
+    /// How many refusals there were.
+    refused: u32,
     /// The shard's when it began: where that has gone on, the store has refused what is not accepted.
     pub(super) epoch: u32,
     pub(super) texts: Texts,
@@ -61,6 +66,27 @@ struct Newest {
     value: Option<Text>,
     /// Writes of this item in the queue.
     writes: u32,
+    /// How many refusals there were when that was noted. After a further one the accepted writes alone
+    /// count.
+    refused: u32,
+    accepted: Accepted,
+}
+
+/// Writes of an item that are accepted and wait for something before them.
+#[derive(Default)]
+struct Accepted {
+    writes: u32,
+    /// What the last of them makes of the item.
+    value: Option<Text>,
+}
+
+/// The store has refused a write.
+struct Refusal {
+    /// It concerns what stands before this place.
+    before: u64,
+    cause: Arc<str>,
+    /// A write has been told of it, so that answers behind it rest on nothing.
+    has_failed: bool,
 }
 
 /// How much waits for a custom function's answer, or behind a command that does.
@@ -110,6 +136,8 @@ pub(super) enum Waiting {
     Times {
         is_kept: bool,
     },
+    /// A refused write that nobody waits for.
+    Void,
 }
 
 /// A change that the owner has computed.
@@ -161,6 +189,25 @@ pub(super) enum Asked {
     },
     Send(Send),
     Join(Join),
+}
+
+impl Newest {
+    /// Value and writes as they are after so many refusals, if any write stands.
+    fn standing(&self, refused: u32) -> Option<(&Option<Text>, u32)> {
+        if self.refused == refused {
+            return Some((&self.value, self.writes));
+        }
+        let Accepted { writes, value } = &self.accepted;
+        (*writes > 0).then_some((value, *writes))
+    }
+}
+
+impl Refusal {
+    fn failure(&self, call: CallId, function: StreamFunction) -> Waiting {
+        let outcome = Outcome::Failed(failed(function, &self.cause));
+        let reply = Reply { call, outcome };
+        Waiting::Rests { reply, function }
+    }
 }
 
 impl Waiting {
@@ -232,14 +279,19 @@ impl UnderWay {
 
     /// Whether the next command waits for no answer any more.
     pub(super) fn has_ready(&self) -> bool {
-        self.queue
-            .front()
-            .is_some_and(|front| !front.awaits_answer())
+        let front = self.queue.front();
+        front.is_some_and(|front| {
+            !front.awaits_answer() || (front.awaits_store() && self.is_refused())
+        })
     }
 
-    /// The next command, if it waits for no answer any more.
+    /// The next command, if it waits for no answer any more. What is refused is told so.
     pub(super) fn pop_ready(&mut self) -> Option<Waiting> {
-        let waiting = self.queue.pop_front_if(|front| !front.awaits_answer())?;
+        if !self.has_ready() {
+            return None;
+        }
+        let is_refused = self.is_refused();
+        let waiting = self.queue.pop_front()?;
         self.gone += 1;
         self.bytes -= waiting.held_bytes();
         match &waiting {
@@ -247,7 +299,40 @@ impl UnderWay {
             Waiting::Custom(_) => drop(self.customs.pop_front()),
             _ => {}
         }
+        if is_refused {
+            return Some(self.refused(waiting));
+        }
         Some(waiting)
+    }
+
+    /// Whether a refusal concerns the front of the queue.
+    fn is_refused(&self) -> bool {
+        let refusal = self.refusals.front();
+        refusal.is_some_and(|refusal| self.gone < refusal.before)
+    }
+
+    /// What the refusal makes of the command that was the front: a write that is not accepted fails, and
+    /// an answer that rests on one. Everything else stays as it is.
+    fn refused(&mut self, waiting: Waiting) -> Waiting {
+        let Some(refusal) = self.refusals.front_mut() else {
+            return waiting;
+        };
+        let waiting = match waiting {
+            Waiting::Write(write) if !write.is_accepted => {
+                refusal.has_failed = true;
+                let reply = write.reply;
+                reply.map_or(Waiting::Void, |Reply { call, .. }| {
+                    refusal.failure(call, write.function)
+                })
+            }
+            Waiting::Rests { reply, function } if refusal.has_failed => {
+                refusal.failure(reply.call, function)
+            }
+            other => other,
+        };
+        let gone = self.gone;
+        let _ = self.refusals.pop_front_if(|refusal| refusal.before <= gone);
+        waiting
     }
 
     /// What was taken goes back: its turn has not come.
@@ -262,8 +347,16 @@ impl UnderWay {
 
     /// The store accepts the oldest write or time that it has not answered.
     pub(super) fn accept(&mut self) {
-        match self.next_of_store() {
-            Some(Waiting::Write(write)) => write.is_accepted = true,
+        let Some(at) = self.next_of_store() else {
+            return;
+        };
+        match self.queue.get_mut(at) {
+            Some(Waiting::Write(write)) => {
+                write.is_accepted = true;
+                if at > 0 {
+                    note_accepted(&mut self.newest, write);
+                }
+            }
             Some(Waiting::Times { is_kept }) => *is_kept = true,
             _ => {}
         }
@@ -271,7 +364,8 @@ impl UnderWay {
 
     /// The store answers the oldest question that it has not answered.
     pub(super) fn decide(&mut self, verdict: Verdict) {
-        if let Some(Waiting::Asked(_, place)) = self.next_of_store() {
+        let at = self.next_of_store();
+        if let Some(Waiting::Asked(_, place)) = at.and_then(|at| self.queue.get_mut(at)) {
             *place = Some(verdict);
         }
     }
@@ -310,40 +404,27 @@ impl UnderWay {
         }
     }
 
-    /// A write was refused: those that are not accepted, and answers that rest on one of them, become
-    /// failures in their places. Times that cannot be kept hold nobody up. Everything else stays as it
-    /// is.
-    pub(super) fn refuse(&mut self, cause: &str) {
-        let queue = std::mem::take(&mut self.queue);
-        self.forget();
-        let mut has_refused = false;
-        for waiting in queue {
-            let (reply, function) = match waiting {
-                Waiting::Write(write) if !write.is_accepted => (write.reply, write.function),
-                Waiting::Rests { reply, function } if has_refused => (Some(reply), function),
-                Waiting::Times { is_kept: false } => continue,
-                other => {
-                    self.push(other);
-                    continue;
-                }
-            };
-            has_refused = true;
-            if let Some(Reply { call, .. }) = reply {
-                let outcome = Outcome::Failed(failed(function, cause));
-                let reply = Reply { call, outcome };
-                self.push(Waiting::Rests { reply, function });
-            }
-        }
+    /// A write was refused: those that are not accepted, and answers that rest on one of them, fail in
+    /// their places, when their turns come. Times that cannot be kept hold nobody up.
+    pub(super) fn refuse(&mut self, cause: &Arc<str>) {
+        let end = self.gone + self.queue.len() as u64;
+        self.refused = self.refused.wrapping_add(1);
+        self.settled = end;
+        self.refusals.push_back(Refusal {
+            before: end,
+            cause: Arc::clone(cause),
+            has_failed: false,
+        });
     }
 
-    /// The next one that the store has to answer, taken as answered.
-    fn next_of_store(&mut self) -> Option<&mut Waiting> {
+    /// Where the next one stands that the store has to answer; it is taken as answered.
+    fn next_of_store(&mut self) -> Option<usize> {
         let settled = self.settled.max(self.gone) - self.gone;
         let mut behind = self.queue.iter().skip(settled as usize);
         let passed = behind.position(Waiting::awaits_store)?;
         let at = settled as usize + passed;
         self.settled = self.gone + at as u64 + 1;
-        self.queue.get_mut(at)
+        Some(at)
     }
 
     /// Nothing is under way: everything begins anew.
@@ -351,6 +432,7 @@ impl UnderWay {
         self.queue.clear();
         self.newest.clear();
         self.customs.clear();
+        self.refusals.clear();
         self.bytes = 0;
         self.goes_on = false;
         (self.gone, self.settled) = (0, 0);
@@ -359,17 +441,19 @@ impl UnderWay {
     /// The newest value of an item with writes under way: `Some(None)` when the last removes it.
     pub(super) fn newest(&self, hash: u64, item: &str) -> Option<&Option<Text>> {
         let found = self.newest.find(hash, |newest| *newest.item == *item)?;
-        Some(&found.value)
+        found.standing(self.refused).map(|(value, _)| value)
     }
 
     fn note_newest(&mut self, write: &Write) {
+        let refused = self.refused;
         let known = self
             .newest
             .find_mut(write.hash, |newest| newest.item == write.item);
         match known {
             Some(newest) => {
+                newest.writes = 1 + newest.standing(refused).map_or(0, |(_, writes)| writes);
+                newest.refused = refused;
                 newest.value.clone_from(&write.new);
-                newest.writes += 1;
             }
             None => {
                 let newest = Newest {
@@ -377,6 +461,8 @@ impl UnderWay {
                     item: ItemId::clone(&write.item),
                     value: write.new.clone(),
                     writes: 1,
+                    refused,
+                    accepted: Accepted::default(),
                 };
                 self.newest
                     .insert_unique(write.hash, newest, |newest| newest.hash);
@@ -389,18 +475,35 @@ impl UnderWay {
         let entry = self
             .newest
             .find_entry(write.hash, |newest| newest.item == write.item);
-        if let Ok(mut entry) = entry {
-            entry.get_mut().writes -= 1;
-            if entry.get().writes == 0 {
-                entry.remove();
+        let Ok(mut entry) = entry else {
+            return;
+        };
+        let newest = entry.get_mut();
+        if write.is_accepted {
+            newest.writes = newest.writes.saturating_sub(1);
+            newest.accepted.writes = newest.accepted.writes.saturating_sub(1);
+            if newest.accepted.writes == 0 {
+                newest.accepted.value = None;
             }
+        }
+        let standing = newest.standing(self.refused);
+        if standing.is_none_or(|(_, writes)| writes == 0) {
+            entry.remove();
         }
     }
 
     pub(super) fn check_invariants(&self) {
-        let writes = |waiting: &&Waiting| matches!(waiting, Waiting::Write(_));
-        let counted: u32 = self.newest.iter().map(|newest| newest.writes).sum();
-        debug_assert_eq!(self.queue.iter().filter(writes).count(), counted as usize);
+        let refused_to = self.refusals.back().map_or(0, |refusal| refusal.before);
+        let refused_len = refused_to.saturating_sub(self.gone) as usize;
+        let stands = |(at, waiting): &(usize, &Waiting)| match waiting {
+            Waiting::Write(write) => write.is_accepted || *at >= refused_len,
+            _ => false,
+        };
+        let standing = self.newest.iter();
+        let standing = standing.filter_map(|newest| newest.standing(self.refused));
+        let counted: u32 = standing.map(|(_, writes)| writes).sum();
+        let standing = self.queue.iter().enumerate().filter(stands);
+        debug_assert_eq!(standing.count(), counted as usize);
         let bytes: usize = self.queue.iter().map(Waiting::held_bytes).sum();
         debug_assert_eq!(self.bytes, bytes);
         let is_custom = |waiting: &&Waiting| matches!(waiting, Waiting::Custom(_));
@@ -415,13 +518,21 @@ impl UnderWay {
             );
         }
         let settled = self.settled.saturating_sub(self.gone) as usize;
-        let mut before = self.queue.iter().take(settled);
+        let mut before = self.queue.iter().take(settled).skip(refused_len);
         debug_assert!(before.all(|waiting| !waiting.awaits_store()));
-        let front = self.queue.front();
         debug_assert!(
-            self.texts != Texts::AtHand || self.goes_on || front.is_none_or(Waiting::awaits_answer),
+            self.texts != Texts::AtHand || self.goes_on || !self.has_ready(),
             "its turn had come"
         );
+    }
+}
+
+/// The store has accepted the write, and something before it has not had its turn.
+fn note_accepted(newest: &mut HashTable<Newest>, write: &Write) {
+    let known = newest.find_mut(write.hash, |newest| newest.item == write.item);
+    if let Some(newest) = known {
+        newest.accepted.writes += 1;
+        newest.accepted.value.clone_from(&write.new);
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::id::CallId;
 
+use super::group::RELEASED_FREE;
 use super::items::Items;
 use super::listing::Listing;
 use super::{Effects, Reply, Shard};
@@ -130,8 +131,10 @@ impl Shard {
         while self.walks.units > 0
             && let Some(slot) = self.walks.failing.pop_front()
         {
+            // What waits there beyond that costs as it is let go.
             let waiting = self.groups.get(slot).map_or(0, |group| group.queue_len());
-            self.walks.spend(LOOK_UNITS + LOOK_UNITS * waiting);
+            self.walks
+                .spend(LOOK_UNITS + LOOK_UNITS * waiting.min(RELEASED_FREE));
             self.with_group(slot, now, out, |_, _| ());
         }
     }
@@ -446,6 +449,59 @@ mod tests {
             told.extend(calls(&out));
         }
         assert!(told.iter().copied().eq(0..=READS + 1));
+    }
+
+    #[test]
+    fn what_a_refusal_ends_in_one_group_ends_over_turns_and_in_its_order() {
+        const CALLS: u32 = 6000;
+        let mut slow = Slow::new(Decides::Owner, 400);
+        slow.put("g", "u1", "1");
+        let _ = slow.turn();
+        for n in 0..CALLS {
+            let ask = match n % 3 {
+                0 => set("2", n),
+                1 => Ask::Get {
+                    item: "u1".into(),
+                    call: call(n),
+                },
+                // It rests on a set that will not have been.
+                _ => Ask::Delete {
+                    item: "nobody".into(),
+                    call: Some(call(n)),
+                },
+            };
+            assert!(slow.ask("g", ask).is_empty());
+        }
+        let mut told: Vec<(u32, bool)> = Vec::new();
+        let mut hear = |out: &Effects| {
+            assert!(
+                out.replies.len() <= 64 + 50,
+                "{} at once",
+                out.replies.len()
+            );
+            assert!(out.deliveries.is_empty());
+            for (call, outcome) in outcomes(out) {
+                if let Outcome::Got(value) = outcome {
+                    assert_eq!(value.as_deref(), Some("1"), "nothing was changed");
+                }
+                told.push((call, matches!(outcome, Outcome::Failed(_))));
+            }
+        };
+        hear(&slow.answer(Verdict::Refused("full".into())));
+        slow.asked.clear();
+        // What is asked meanwhile comes behind, and rests on what is accepted.
+        hear(&slow.ask("g", set("3", CALLS)));
+        let mut turns = 0;
+        while slow.shard.has_begun_more() {
+            hear(&slow.turn());
+            turns += 1;
+        }
+        assert!(turns >= CALLS / 114, "{turns} turns");
+        let refused = (0..CALLS).map(|n| (n, n % 3 != 1));
+        assert!(told.iter().copied().eq(refused));
+        let out = slow.answer(Verdict::Accepted);
+        let set = outcomes(&out)[0].1;
+        assert!(matches!(set, Outcome::Set { old: Some(old), .. } if &**old == "1"));
     }
 
     /// Groups by the number of the listing's call: each once.

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::clients::leave;
+use crate::support::clients::{item_input, leave, set_input};
+use crate::support::redis::RedisServer;
 use crate::support::script::{ScriptedEngine, trigger};
 use crate::support::{ONE_WORKER, SdkWorker, Subscriber, TestServer, wait_until};
 
@@ -251,4 +252,57 @@ fn what_an_engine_handed_over_is_forgotten_in_turns_and_its_joins_wait_for_it_al
     link.answer(&asked, json!({"result": null}));
     assert_eq!(subscriber.next().kind, "sync");
     check_turns(&server);
+}
+
+#[test]
+fn what_is_long_in_redis_takes_the_turns_of_its_thread_and_keeps_its_order() {
+    const OBJECT_KEYS: usize = 40_000;
+    let redis = RedisServer::start();
+    let fill = r#"
+        for n = 1, ARGV[1] do
+            redis.call('HSET', 'stream:s:large', 'i' .. n, '{"id":"user-000001","status":"online"}')
+            redis.call('HSET', 'stream:s:g' .. n, 'i', '1')
+            redis.call('HSET', 'iii-stream:groups', 'stream:s:g' .. n, '["s","g' .. n .. '"]')
+        end"#;
+    let _: () = redis.ask(&["EVAL", fill, "0", &MANY.to_string()]);
+    let server = redis.server(ONE_WORKER);
+    let mut sdk = SdkWorker::connect(&server);
+    let object: serde_json::Map<String, Value> = (0..OBJECT_KEYS)
+        .map(|n| (format!("key {n}"), json!(n)))
+        .collect();
+    sdk.set(("s", "object"), "i", Value::Object(object));
+    let large = ("s", "large");
+    let started: Vec<String> = (0..2)
+        .flat_map(|n| {
+            let list = json!({"stream_name": "s", "group_id": "large"});
+            [
+                sdk.start("stream::list", list),
+                sdk.start(
+                    "stream::set",
+                    set_input(large, &format!("new {n}"), json!(n)),
+                ),
+            ]
+        })
+        .collect();
+    let mut update = item_input(("s", "object"), "i");
+    update["ops"] = json!([{"type": "increment", "path": "key 7", "by": 1}]);
+    let updates = [(); 3].map(|()| sdk.start("stream::update", update.clone()));
+    let listing = sdk.start("stream::list_groups", json!({"stream_name": "s"}));
+    for (n, pair) in started.chunks(2).enumerate() {
+        let listed = sdk.result(&pair[0]);
+        let listed = listed["result"].as_array().unwrap();
+        assert_eq!(listed.len(), MANY + n, "what came before it");
+        assert_eq!(sdk.result(&pair[1])["result"]["new_value"], n);
+    }
+    for (n, id) in updates.iter().enumerate() {
+        let updated = sdk.result(id);
+        assert_eq!(updated["result"]["new_value"]["key 7"], 8 + n);
+    }
+    let listed = sdk.result(&listing);
+    assert_eq!(listed["result"].as_array().unwrap().len(), MANY + 2);
+    let mut subscriber = Subscriber::connect(&server);
+    let there = subscriber.join("a", large).data;
+    assert_eq!(there.as_array().unwrap().len(), MANY + 2);
+    let longest = server.shared().store.loop_turns.longest();
+    assert!(longest < TURN_MAX, "{longest:?}");
 }

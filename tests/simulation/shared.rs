@@ -336,10 +336,7 @@ impl Model {
         }
         if let Some(call) = shared.listings.remove(&number) {
             let outcome = match &answer.verdict {
-                Verdict::Groups(keys) => {
-                    let names = keys.iter().map(|key| (key.stream(), key.group()));
-                    Outcome::Groups(names.collect())
-                }
+                Verdict::Groups(names) => Outcome::Groups(names.clone()),
                 _ => crate::model::failed_listing(),
             };
             self.replies.insert(call, outcome);
@@ -579,7 +576,11 @@ pub(crate) fn said(what: &What, verdict: &Verdict) -> Option<Said> {
         (What::Followed, _) => (Outcome::Sent, None), // whose join it is has its effect as the owner says
         (_, Verdict::Refused(_)) => return None,
         (What::Get(_), Verdict::Found(value)) => (Outcome::Got(value.clone()), None),
-        (What::List, Verdict::Listed(values)) => (Outcome::List(values.clone()), None),
+        (What::List, Verdict::Listed(pieces)) => {
+            // The model lists values, which are joined where they are compared.
+            let values = pieces.iter().map(|piece| Text::from(&piece[1..]));
+            (Outcome::List(values.collect()), None)
+        }
         (What::Send(_, kind, data), Verdict::Decided { .. }) => {
             let (kind, data) = (kind.clone(), Text::clone(data));
             let event = told(&HeardEvent::Custom { kind, data });

@@ -209,7 +209,7 @@ impl Double {
                 let values = self
                     .items(&group)
                     .iter()
-                    .map(|(_, value)| Text::clone(value));
+                    .map(|(_, value)| Text::from(format!(",{value}")));
                 Verdict::Listed(values.collect())
             }
             Question::Groups { stream } => {
@@ -218,9 +218,9 @@ impl Double {
                         .as_ref()
                         .is_none_or(|stream| key.stream() == &**stream)
                 };
-                let mut keys: Vec<GroupKey> = self.groups().filter(is_asked).cloned().collect();
-                keys.sort_unstable_by(|a, b| (a.stream(), a.group()).cmp(&(b.stream(), b.group())));
-                Verdict::Groups(keys)
+                let keys = self.groups().filter(is_asked);
+                let names = keys.map(|key| (key.stream(), key.group()));
+                Verdict::Groups(names.collect())
             }
         }
     }

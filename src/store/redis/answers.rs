@@ -13,6 +13,11 @@ const TIME_MAX: u64 = 1 << 53;
 /// and may go on from there.
 const AHEAD_MS_MAX: u64 = 61 * 60 * 1000;
 
+/// What a value costs beside its bytes.
+const VALUE_UNITS: usize = 64;
+/// How long a piece of a list's text is, or somewhat longer.
+const CHUNK_BYTES: usize = 64 * 1024;
+
 /// What one of the scripts for changes says.
 pub(super) enum Changed {
     Done {
@@ -67,9 +72,23 @@ pub(super) struct Cut {
     pub(super) unreadable: usize,
 }
 
+/// The answers of the transaction, read whole.
+pub(super) fn cut(value: Value, item: Option<&ItemId>) -> Result<Cut, Fault> {
+    let mut cutting = cutting(value, item)?;
+    let mut units = usize::MAX;
+    cutting.go_on(&mut units);
+    Ok(cutting.end())
+}
+
+/// A cut that is read bit by bit.
+pub(super) struct Cutting {
+    pairs: Pairs,
+    cut: Cut,
+}
+
 /// The answers of the transaction: of HGETALL (or HGET of `item`), TIME, HGET of the group's last
 /// time, PUBLISH.
-pub(super) fn cut(value: Value, item: Option<&ItemId>) -> Result<Cut, Fault> {
+pub(super) fn cutting(value: Value, item: Option<&ItemId>) -> Result<Cutting, Fault> {
     let Value::Array(parts) = value else {
         return Err(fault_of(&value));
     };
@@ -81,45 +100,137 @@ pub(super) fn cut(value: Value, item: Option<&ItemId>) -> Result<Cut, Fault> {
     let now = parts.next().and_then(time).ok_or(Fault::Unexpected)?;
     let last = parts.next().and_then(number);
     let last = last.and_then(|last| believed(last, now)).unwrap_or(0);
-    let mut unreadable = 0;
-    let mut found = Vec::new();
-    let pairs = match (items, item) {
-        (Value::Nil, Some(_)) => Vec::new(),
-        (value, Some(item)) => vec![(ItemId::clone(item), value)],
-        (items, None) => pairs(items)
-            .into_iter()
-            .filter_map(|(name, value)| {
-                let name = String::from_utf8(bytes(name)?).ok()?;
-                Some((name.into(), value))
-            })
-            .collect(),
-    };
-    for (name, value) in pairs {
-        match bytes(value).map(|bytes| stored(&bytes)) {
-            Some(Ok(text)) => found.push((name, text)),
-            _ => unreadable += 1,
+    let items = match (items, item) {
+        (Value::Nil, Some(_)) => Value::Nil,
+        (value, Some(item)) => {
+            let name = Value::BulkString(item.as_bytes().to_vec());
+            Value::Array(vec![name, value])
         }
+        (items, None) => items,
+    };
+    Ok(Cutting::new(pairs(items), now.max(last)))
+}
+
+/// The pairs of a flat list or a map.
+pub(super) fn pairs(value: Value) -> Pairs {
+    match value {
+        Value::Map(pairs) => Pairs::Map(pairs.into_iter()),
+        Value::Array(flat) => Pairs::Flat(flat.into_iter()),
+        _ => Pairs::Flat(Vec::new().into_iter()),
     }
-    Ok(Cut {
-        items: found,
-        time: now.max(last),
-        unreadable,
-    })
 }
 
 /// A flat list, or a map, of names and values.
-pub(super) fn pairs(value: Value) -> Vec<(Value, Value)> {
-    match value {
-        Value::Map(pairs) => pairs,
-        Value::Array(flat) => {
-            let mut flat = flat.into_iter();
-            let mut pairs = Vec::with_capacity(flat.len() / 2);
-            while let (Some(name), Some(value)) = (flat.next(), flat.next()) {
-                pairs.push((name, value));
-            }
-            pairs
+pub(super) enum Pairs {
+    Map(std::vec::IntoIter<(Value, Value)>),
+    Flat(std::vec::IntoIter<Value>),
+}
+
+impl Iterator for Pairs {
+    type Item = (Value, Value);
+
+    fn next(&mut self) -> Option<(Value, Value)> {
+        match self {
+            Pairs::Map(pairs) => pairs.next(),
+            Pairs::Flat(flat) => Some((flat.next()?, flat.next()?)),
         }
-        _ => Vec::new(),
+    }
+}
+
+impl Cutting {
+    fn new(pairs: Pairs, time: u64) -> Cutting {
+        let cut = Cut {
+            items: Vec::new(),
+            time,
+            unreadable: 0,
+        };
+        Cutting { pairs, cut }
+    }
+
+    /// Reads on while there are units; true when it is whole.
+    pub(super) fn go_on(&mut self, units: &mut usize) -> bool {
+        while *units > 0 {
+            let Some((name, value)) = self.pairs.next() else {
+                return true;
+            };
+            *units = units.saturating_sub(units_of(&name) + units_of(&value));
+            let name = bytes(name).and_then(|name| String::from_utf8(name).ok());
+            let Some(name) = name else {
+                continue;
+            };
+            match bytes(value).map(|bytes| stored(&bytes)) {
+                Some(Ok(text)) => self.cut.items.push((name.into(), text)),
+                _ => self.cut.unreadable += 1,
+            }
+        }
+        false
+    }
+
+    pub(super) fn end(self) -> Cut {
+        self.cut
+    }
+}
+
+/// The values of a group, read bit by bit into the text of a list.
+pub(super) struct Values {
+    rest: std::vec::IntoIter<Value>,
+    text: String,
+    texts: Vec<Text>,
+    /// How many stored texts nobody could read.
+    pub(super) unreadable: usize,
+}
+
+impl Values {
+    pub(super) fn new(values: Vec<Value>) -> Values {
+        Values {
+            rest: values.into_iter(),
+            text: String::new(),
+            texts: Vec::new(),
+            unreadable: 0,
+        }
+    }
+
+    /// Reads on while there are units; true when it is whole.
+    pub(super) fn go_on(&mut self, units: &mut usize) -> bool {
+        while *units > 0 {
+            let Some(value) = self.rest.next() else {
+                return true;
+            };
+            *units = units.saturating_sub(units_of(&value));
+            match bytes(value).map(|bytes| stored(&bytes)) {
+                Some(Ok(text)) => self.push(&text),
+                _ => self.unreadable += 1,
+            }
+        }
+        false
+    }
+
+    fn push(&mut self, value: &str) {
+        self.text.push(',');
+        self.text.push_str(value);
+        if self.text.len() >= CHUNK_BYTES {
+            self.cut();
+        }
+    }
+
+    fn cut(&mut self) {
+        if !self.text.is_empty() {
+            self.texts.push(std::mem::take(&mut self.text).into());
+        }
+    }
+
+    /// The pieces of the list's text.
+    pub(super) fn end(mut self) -> Vec<Text> {
+        self.cut();
+        self.texts
+    }
+}
+
+/// What it costs to read a value: a unit is about a byte.
+fn units_of(value: &Value) -> usize {
+    match value {
+        Value::BulkString(bytes) => VALUE_UNITS + bytes.len(),
+        _ => VALUE_UNITS,
     }
 }
 

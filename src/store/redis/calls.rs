@@ -306,10 +306,10 @@ impl Redis {
         } else if is_batch {
             let values = answers::of_each(value, jobs.len());
             for (job, value) in jobs.into_iter().zip(values) {
-                self.take_result(job, value, Vec::new(), now);
+                self.take_in_order(job, value, Vec::new(), now);
             }
         } else if let Some(job) = jobs.into_iter().next() {
-            self.take_result(job, value, got, now);
+            self.take_in_order(job, value, got, now);
         }
         Ok(())
     }

@@ -12,10 +12,12 @@ use crate::id::{GroupKey, Text};
 use crate::protocol::answer::UpdateError;
 use crate::protocol::input::StreamFunction;
 use crate::protocol::json::value::ValueError;
-use crate::shard::{Verdict, update};
+use crate::shard::Verdict;
+use crate::shard::update::{self, Opening};
 
 use super::Redis;
 use super::answers::{self, Changed};
+use super::chores::{Doing, Opened};
 use super::error::Fault;
 use super::message::{Unreadable, change_head, event, names_of, stored};
 use super::names::{GROUPS, TIMES, is_ambiguous, redis_key};
@@ -130,7 +132,7 @@ impl Redis {
                         item,
                         ops,
                     };
-                    self.compute(update, old, until);
+                    self.compute(update, old, until, now);
                 }
                 _ => self.end_refused(&change, &Fault::Unexpected.to_string()),
             },
@@ -149,24 +151,57 @@ impl Redis {
         self.end(change, verdict);
     }
 
-    pub(super) fn take_read(&mut self, update: Update, value: Value, until: Option<Instant>) {
+    pub(super) fn take_read(
+        &mut self,
+        update: Update,
+        value: Value,
+        until: Option<Instant>,
+        now: Instant,
+    ) {
         match answers::error_of(&value) {
             Some(error) => self.end_update(&update, &error),
-            None => self.compute(update, answers::bytes(value), until),
+            None => self.compute(update, answers::bytes(value), until, now),
         }
     }
 
     /// The next step of an update, on what was there a moment ago.
-    fn compute(&mut self, update: Update, old: Option<Vec<u8>>, until: Option<Instant>) {
-        let readable = match old.as_deref().map(stored).transpose() {
+    fn compute(
+        &mut self,
+        update: Update,
+        old: Option<Vec<u8>>,
+        until: Option<Instant>,
+        now: Instant,
+    ) {
+        self.chores.spend(old.as_ref().map_or(0, Vec::len));
+        let text = match old.as_deref().map(stored).transpose() {
             Ok(_) if self.names.is_of_another(&update.key) => None,
-            Ok(readable) => readable,
+            Ok(text) => text,
             Err(why) => {
                 let cause = format!("failed to decode existing JSON: {why}");
                 return self.end_update(&update, &cause);
             }
         };
-        let updated = update::apply(readable.as_deref(), &update.ops);
+        let opening = Opening::of(text.as_deref(), &update.ops);
+        let opened = Opened {
+            update,
+            until,
+            old,
+            text,
+            opening,
+        };
+        self.begin_chore(Doing::Update(Box::new(opened)), now);
+    }
+
+    /// Its value is open: what it becomes is sent.
+    pub(super) fn end_compute(&mut self, opened: Opened) {
+        let Opened {
+            update,
+            until,
+            old,
+            text,
+            opening,
+        } = opened;
+        let updated = opening.apply(text.as_deref(), &update.ops);
         let limits = &self.limits;
         let checked =
             update::check_limits(&updated.value, Some(limits.json_depth), limits.value_bytes);

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use redis::{Cmd, Value};
 
-use crate::id::{GroupKey, ItemId, Text};
+use crate::id::{GroupKey, ItemId};
 use crate::protocol::input::StreamFunction;
 use crate::shard::Verdict;
 
 use super::Redis;
-use super::answers;
+use super::answers::{self, Values};
+use super::chores::Doing;
 use super::message::stored;
 use super::names::{GROUPS, PREFIX, TIMES, redis_key};
 use super::scripts::Script;
@@ -108,16 +109,18 @@ impl Redis {
         }
         match job.work {
             Work::Change(change) => self.take_changed(*change, value, until, now),
-            Work::Read(update) => self.take_read(*update, value, until),
+            Work::Read(update) => self.take_read(*update, value, until, now),
             Work::Get(asker, key, _) => self.take_found(asker, &key, value),
-            Work::List(asker, key) => self.take_list(asker, &key, value),
+            Work::List(asker, key) => self.take_list(asker, key, value, now),
             Work::Cut(cut) => {
                 let is_refused = |value| answers::code_of(value) == Some("OOM");
                 if !cut.by_script && before.iter().any(is_refused) {
                     return self.cut_by_script(*cut, until, now);
                 }
-                let result = answers::cut(value, cut.item.as_ref());
-                self.take_cut(cut.mark, &cut.key, result, now);
+                match answers::cutting(value, cut.item.as_ref()) {
+                    Ok(cutting) => self.begin_chore(Doing::Cut(cut, Box::new(cutting)), now),
+                    Err(fault) => self.take_cut(cut.mark, &cut.key, Err(fault), now),
+                }
             }
             Work::Mark(mark) => {
                 if let Some(error) = answers::error_of(&value) {
@@ -162,19 +165,15 @@ impl Redis {
         }
     }
 
-    fn take_list(&mut self, asker: Asker, key: &GroupKey, value: Value) {
-        if self.names.is_of_another(key) {
+    fn take_list(&mut self, asker: Asker, key: GroupKey, value: Value, now: Instant) {
+        if self.names.is_of_another(&key) {
             return self.answer(asker, Verdict::Listed(Vec::new()));
         }
         let Value::Array(values) = value else {
             let fault = answers::fault_of(&value);
             return self.refuse(asker, StreamFunction::List, &fault.to_string());
         };
-        let values_len = values.len();
-        let texts = values.into_iter().filter_map(answers::bytes);
-        let texts: Vec<Text> = texts.filter_map(|bytes| stored(&bytes).ok()).collect();
-        self.note_unreadable(key, values_len - texts.len());
-        self.answer(asker, Verdict::Listed(texts));
+        self.begin_chore(Doing::List(asker, key, Values::new(values)), now);
     }
 }
 

@@ -316,6 +316,7 @@ impl Redis {
 
     /// The connections are of no use any more: both go, and it is tried again a little later.
     pub(super) fn lose(&mut self, fault: &Fault, now: Instant) {
+        self.end_chores(now);
         let was_up = self.link.is_up();
         for wire in self.link.wires() {
             wire.leave(&self.registry);

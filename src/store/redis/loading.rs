@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, Value};
 
 use crate::id::GroupKey;
-use crate::shard::{Question, Verdict};
+use crate::shard::Question;
 use crate::time::Rarely;
 
 use super::Redis;
 use super::answers;
 use super::error::Fault;
 use super::hearing::Of;
+use super::listing::{Listing, NAME_UNITS};
 use super::message::read_names;
 use super::names::{GROUPS, Names, PREFIX, TIMES, is_ambiguous, redis_key};
 use super::work::{Asker, Job, Piece, Work, group_of};
@@ -38,8 +39,9 @@ pub(super) struct Loading {
     names: Names,
     /// Joined names that were heard of meanwhile.
     touched: HashSet<String>,
-    /// Groups that the index names, and those whose keys were found.
+    /// Groups that the index names and whose keys were not found yet, and all whose keys were.
     indexed: HashSet<String>,
+    indexed_len: usize,
     found: HashSet<String>,
     began: Instant,
     say: Rarely,
@@ -57,6 +59,8 @@ pub(super) struct Known {
     by_type: bool,
     /// Others have told of more groups than can be looked for.
     is_due: bool,
+    /// Groups that others have emptied, by joined name: what is kept of them goes.
+    gone: Option<std::collections::hash_set::IntoIter<String>>,
     read_at: Option<Instant>,
     /// Keys of any kind, when that was last told.
     pub(super) keys_len: Option<u64>,
@@ -70,9 +74,17 @@ impl Default for Known {
             lists: Vec::new(),
             by_type: true,
             is_due: false,
+            gone: None,
             read_at: None,
             keys_len: None,
         }
+    }
+}
+
+impl Known {
+    /// Whether something of emptied groups is still to go.
+    pub(super) fn has_gone(&self) -> bool {
+        self.gone.is_some()
     }
 }
 
@@ -94,6 +106,7 @@ impl Redis {
             names: Names::default(),
             touched: HashSet::new(),
             indexed: HashSet::new(),
+            indexed_len: 0,
             found: HashSet::new(),
             began,
             say,
@@ -173,7 +186,7 @@ impl Redis {
             if let Some(key) = key
                 && !loading.touched.contains(key.joined())
             {
-                loading.indexed.insert(key.joined().to_owned());
+                loading.indexed_len += usize::from(loading.indexed.insert(key.joined().to_owned()));
                 loading.names.enter(&key);
             }
         }
@@ -188,10 +201,12 @@ impl Redis {
             let Some(joined) = key.strip_prefix(PREFIX) else {
                 continue;
             };
-            if !loading.indexed.contains(joined) && !loading.touched.contains(joined) {
+            if loading.found.insert(joined.to_owned())
+                && !loading.indexed.remove(joined)
+                && !loading.touched.contains(joined)
+            {
                 loading.names.enter_unnamed(joined);
             }
-            loading.found.insert(joined.to_owned());
         }
     }
 
@@ -209,28 +224,51 @@ impl Redis {
         }
     }
 
-    /// All names are read. What is kept of groups that others have emptied goes.
+    /// All names are read.
     fn has_loaded(&mut self, now: Instant) {
         let Some(loading) = self.known.loading.take() else {
             return;
         };
-        for joined in loading.indexed.difference(&loading.found) {
-            self.forget_later(joined.clone(), true, now);
-        }
+        let Loading {
+            mut names,
+            touched,
+            indexed,
+            found,
+            ..
+        } = *loading;
+        self.known.gone = Some(indexed.into_iter());
         if loading.has_said {
             tracing::info!(
                 "{}: the names of all {} groups are read, in {} ms",
                 self.shown,
-                loading.found.len(),
+                found.len(),
                 now.saturating_duration_since(loading.began).as_millis(),
             );
         }
-        self.names = loading.names;
+        // What is being listed is listed anew: all names are others.
+        let begun = std::mem::take(&mut self.names.listings);
+        names.listings = begun.into_iter().map(Listing::restart).collect();
+        let old = std::mem::replace(&mut self.names, names);
+        self.chores.drop_later(old.into_rubbish());
+        self.chores.drop_later(found.into_iter().map(drop));
+        self.chores.drop_later(touched.into_iter().map(drop));
         self.known.is_whole = true;
         self.known.read_at = Some(now);
-        for (asker, stream, _) in std::mem::take(&mut self.known.lists) {
-            let keys = self.names.list(stream.as_deref());
-            self.answer(asker, Verdict::Groups(keys));
+        for (asker, stream, until) in std::mem::take(&mut self.known.lists) {
+            self.list(asker, stream, until);
+        }
+    }
+
+    /// What is kept of groups that others have emptied goes.
+    pub(super) fn go_on_forgetting(&mut self, now: Instant) {
+        while self.chores.units > 0
+            && let Some(gone) = &mut self.known.gone
+        {
+            self.chores.spend(NAME_UNITS);
+            match gone.next() {
+                Some(joined) => self.forget_later(joined, true, now),
+                None => self.known.gone = None,
+            }
         }
     }
 
@@ -244,7 +282,7 @@ impl Redis {
                 "{}: reading the names of groups, {} of them so far; lists of groups wait, all else is \
                  served",
                 self.shown,
-                loading.found.len().max(loading.indexed.len()),
+                loading.found.len().max(loading.indexed_len),
             );
         }
     }
@@ -265,7 +303,19 @@ impl Redis {
         self.known.is_whole = false;
         self.known.loading = None;
         self.known.read_at = None;
-        for (asker, stream, until) in std::mem::take(&mut self.known.lists) {
+        self.known.gone = None;
+        let begun = std::mem::take(&mut self.names.listings);
+        let begun = begun.into_iter().map(|listing| {
+            let Listing {
+                asker,
+                stream,
+                until,
+                ..
+            } = listing;
+            (asker, stream, until)
+        });
+        let waiting = std::mem::take(&mut self.known.lists);
+        for (asker, stream, until) in begun.chain(waiting) {
             self.refuse_pending(&Of::Listing(asker, stream, until), cause);
         }
     }
@@ -275,8 +325,8 @@ impl Redis {
         if !self.known.is_whole {
             return self.known.lists.push((asker, stream, until));
         }
-        let keys = self.names.list(stream.as_deref());
-        self.answer(asker, Verdict::Groups(keys));
+        let listing = Listing::new(asker, stream, until);
+        self.names.listings.push_back(listing);
     }
 
     pub(super) fn expire_listings(&mut self, now: Instant) {

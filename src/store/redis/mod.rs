@@ -15,12 +15,14 @@
 //! loading    the names of all groups, read while calls are served
 //! work       what is to be done, as plain data
 //! calls      who waits, in which order commands go out, whose an answer is
+//! chores     what takes longer than a turn
 //! late       what has waited too long, and what a lost connection leaves
 //! commands   what a call becomes, and what its answer means
 //! changes    what a change becomes, and what its answer means
 //! hearing    what is known of followed groups and of marks on their way
 //! channel    events of all hosts
 //! cuts       where among them something was read
+//! listing    which names there are, shown over turns
 //! looks      what others do past the channel
 //! error      why it cannot be used
 //! ```
@@ -31,6 +33,7 @@ mod answers;
 mod calls;
 mod changes;
 mod channel;
+mod chores;
 mod commands;
 mod cuts;
 mod error;
@@ -38,6 +41,7 @@ pub mod fuzzed;
 mod hearing;
 mod late;
 mod link;
+mod listing;
 mod loading;
 mod looks;
 mod message;
@@ -67,6 +71,7 @@ use crate::time::{ClockReading, sleep_until};
 pub use error::RedisError;
 
 use calls::Calls;
+use chores::Chores;
 use error::Fault;
 use hearing::Hearing;
 use link::Link;
@@ -85,6 +90,7 @@ pub struct Redis {
     scripts: Scripts,
     link: Link,
     calls: Calls,
+    chores: Chores,
     hearing: Hearing,
     names: Names,
     known: Known,
@@ -126,6 +132,7 @@ impl Redis {
             scripts: Scripts::new(process, settings.address.database),
             link: Link::new(tls, began),
             calls: Calls::default(),
+            chores: Chores::default(),
             hearing: Hearing::new(process),
             names: Names::default(),
             known: Known::default(),
@@ -189,6 +196,7 @@ impl Redis {
 
     /// Reads what is there, sends what may go, does what is due. Gives how long it may rest.
     fn turn(&mut self, now: Instant) -> Duration {
+        self.chores.begin_turn();
         self.tend_link(now);
         if let Err(fault) = self.read(now) {
             self.lose(&fault, now);
@@ -198,6 +206,7 @@ impl Redis {
         }
         self.read_role(now);
         self.tend_silence(now);
+        self.go_on_with_chores(now);
         if self.link.is_up() {
             self.tend_groups(now);
         }
@@ -206,7 +215,7 @@ impl Redis {
         if let Err(fault) = self.link.flush() {
             self.lose(&fault, now);
         }
-        if self.link.has_more() {
+        if self.link.has_more() || self.has_begun_more() {
             return Duration::ZERO;
         }
         let waits = self.has_lists();
@@ -239,6 +248,9 @@ impl Redis {
             self.take_heard(value, now)?;
         }
         outcome?;
+        if self.chores.is_full() {
+            return Ok(());
+        }
         let mut answers: Vec<Value> = Vec::new();
         let commands = self.link.commands();
         let outcome = commands.map_or(Ok(()), |wire| {
@@ -300,7 +312,7 @@ impl Store for Redis {
     }
 
     fn is_done(&self) -> bool {
-        !self.link.is_up() || self.calls.is_idle()
+        !self.link.is_up() || (self.calls.is_idle() && !self.has_begun_more())
     }
 }
 

@@ -4,9 +4,12 @@
 //! A key with one colon between its names has one reading. One with more, which nobody of ours has
 //! made, is unnamed until a message or a change names it. No socket here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Bound;
 
 use crate::id::GroupKey;
+
+use super::listing::{Listing, Name};
 
 /// What stands before the joined names in a key.
 pub(super) const PREFIX: &str = "stream:";
@@ -31,6 +34,10 @@ pub(super) struct Names {
     streams: BTreeMap<String, BTreeSet<String>>,
     /// Who has a joined name that could be two pairs; `None`: nobody has said.
     owners: HashMap<String, Option<GroupKey>>,
+    /// Joined names that nobody has said the names of.
+    unnamed: BTreeSet<String>,
+    /// Listings that have begun and are not whole, the oldest first.
+    pub(super) listings: VecDeque<Listing>,
 }
 
 impl Names {
@@ -38,12 +45,16 @@ impl Names {
     pub(super) fn enter(&mut self, key: &GroupKey) {
         if is_ambiguous(key) {
             let known = self.owners.insert(key.joined().into(), Some(key.clone()));
-            if let Some(Some(other)) = known.filter(|known| known.as_ref() != Some(key)) {
-                self.remove_name(&other);
+            match known {
+                Some(Some(other)) if other != *key => self.remove_name(&other),
+                Some(None) => self.remove_unnamed(key.joined()),
+                _ => {}
             }
         }
         let groups = self.streams.entry(key.stream().into()).or_default();
-        groups.insert(key.group().into());
+        if groups.insert(key.group().into()) {
+            self.note_change(Name::Of(key.stream(), key.group()), false);
+        }
     }
 
     /// Whether that group is known by these names.
@@ -63,7 +74,10 @@ impl Names {
                 }
             }
             _ => {
-                self.owners.entry(joined.into()).or_default();
+                let owner = self.owners.entry(joined.into()).or_default();
+                if owner.is_none() && self.unnamed.insert(joined.into()) {
+                    self.note_change(Name::Joined(joined), false);
+                }
             }
         }
     }
@@ -71,9 +85,10 @@ impl Names {
     /// The group's last item is gone.
     pub(super) fn remove(&mut self, key: &GroupKey) {
         if is_ambiguous(key) {
-            let owner = self.owners.remove(key.joined()).flatten();
-            if let Some(owner) = owner {
-                self.remove_name(&owner);
+            match self.owners.remove(key.joined()) {
+                Some(Some(owner)) => self.remove_name(&owner),
+                Some(None) => self.remove_unnamed(key.joined()),
+                None => {}
             }
         }
         self.remove_name(key);
@@ -82,10 +97,10 @@ impl Names {
     /// The last item is gone of the group that has that joined name.
     pub(super) fn remove_joined(&mut self, joined: &str) {
         if let Some(owner) = self.owners.remove(joined) {
-            if let Some(owner) = owner {
-                self.remove_name(&owner);
-            }
-            return;
+            return match owner {
+                Some(owner) => self.remove_name(&owner),
+                None => self.remove_unnamed(joined),
+            };
         }
         let at = joined.find(':').unwrap_or(joined.len());
         if let Some(key) = GroupKey::of_joined(joined, at) {
@@ -95,10 +110,25 @@ impl Names {
 
     fn remove_name(&mut self, key: &GroupKey) {
         if let Some(groups) = self.streams.get_mut(key.stream()) {
-            groups.remove(key.group());
+            let was_there = groups.remove(key.group());
             if groups.is_empty() {
                 self.streams.remove(key.stream());
             }
+            if was_there {
+                self.note_change(Name::Of(key.stream(), key.group()), true);
+            }
+        }
+    }
+
+    fn remove_unnamed(&mut self, joined: &str) {
+        if self.unnamed.remove(joined) {
+            self.note_change(Name::Joined(joined), true);
+        }
+    }
+
+    fn note_change(&mut self, name: Name<'_>, was_there: bool) {
+        for listing in &mut self.listings {
+            listing.note_change(name, was_there);
         }
     }
 
@@ -108,46 +138,103 @@ impl Names {
         matches!(owner, Some(Some(owner)) if owner != key)
     }
 
-    /// The groups of one stream, or all; sorted. An unnamed one shows in each stream that it may be
-    /// of, and among all of them once, split at its first colon.
-    pub(super) fn list(&self, stream: Option<&str>) -> Vec<GroupKey> {
-        let mut keys = Vec::new();
-        match stream {
-            Some(stream) => {
-                let groups = self.streams.get(stream).into_iter().flatten();
-                keys.extend(groups.map(|group| GroupKey::new(stream, group)));
-                keys.extend(
-                    self.unnamed()
-                        .filter_map(|joined| GroupKey::of_joined(joined, stream.len()))
-                        .filter(|key| key.stream() == stream),
-                );
-            }
-            None => {
-                for (stream, groups) in &self.streams {
-                    keys.extend(groups.iter().map(|group| GroupKey::new(stream, group)));
-                }
-                let first_colon = |joined: &str| GroupKey::of_joined(joined, joined.find(':')?);
-                keys.extend(self.unnamed().filter_map(first_colon));
-            }
+    /// The oldest listing, which goes on.
+    pub(super) fn list_on(&mut self, units: &mut usize) -> Option<Listing> {
+        let mut listing = self.listings.pop_front()?;
+        if listing.go_on(self, units) {
+            return Some(listing);
         }
-        keys.sort_unstable_by(|a, b| (a.stream(), a.group()).cmp(&(b.stream(), b.group())));
-        keys
+        self.listings.push_front(listing);
+        None
     }
 
-    fn unnamed(&self) -> impl Iterator<Item = &str> {
-        let unnamed = self.owners.iter().filter(|(_, owner)| owner.is_none());
-        unnamed.map(|(joined, _)| &**joined)
+    /// Streams and groups behind those two, in order: of one stream, or all.
+    pub(super) fn named<'n>(
+        &'n self,
+        of: Option<&'n str>,
+        after: Option<&'n (String, String)>,
+    ) -> impl Iterator<Item = (&'n str, &'n str)> {
+        let begin = after.map(|(stream, group)| (&**stream, &**group));
+        let first = of.or(begin.map(|(stream, _)| stream));
+        let first = first.and_then(|stream| self.streams.get_key_value(stream));
+        let rest = first.into_iter().flat_map(move |(stream, groups)| {
+            let from = match begin {
+                Some((_, group)) => Bound::Excluded(group),
+                None => Bound::Unbounded,
+            };
+            let groups = groups.range::<str, _>((from, Bound::Unbounded));
+            groups.map(move |group| (&**stream, &**group))
+        });
+        let from = match begin {
+            Some((stream, _)) => Bound::Excluded(stream),
+            None => Bound::Unbounded,
+        };
+        let others = self.streams.range::<str, _>((from, Bound::Unbounded));
+        let others = others.take_while(move |_| of.is_none());
+        rest.chain(others.flat_map(|(stream, groups)| {
+            let groups = groups.iter();
+            groups.map(move |group| (&**stream, &**group))
+        }))
+    }
+
+    /// Joined names behind that one, in order, that nobody has said the names of: all, or those that
+    /// may be of that stream.
+    pub(super) fn unnamed<'n>(
+        &'n self,
+        of: Option<&str>,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = &'n str> {
+        let prefix = of.map_or_else(String::new, |stream| format!("{stream}:"));
+        let from = match after {
+            Some(after) => Bound::Excluded(after.to_owned()),
+            None => Bound::Included(prefix.clone()),
+        };
+        let rest = self.unnamed.range((from, Bound::Unbounded));
+        let rest = rest.take_while(move |joined| joined.starts_with(&prefix));
+        rest.map(String::as_str)
+    }
+
+    /// Takes it apart, bit by bit.
+    pub(super) fn into_rubbish(self) -> impl Iterator<Item = ()> + Send + 'static {
+        let groups = self.streams.into_values().flatten().map(drop);
+        let owners = self.owners.into_iter().map(drop);
+        groups
+            .chain(owners)
+            .chain(self.unnamed.into_iter().map(drop))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use super::super::listing::NAME_UNITS;
+    use super::super::work::Asker;
     use super::*;
+    use crate::id::WorkerId;
+
+    fn listing(stream: Option<&str>) -> Listing {
+        let asker = Asker {
+            shard: WorkerId(0),
+            epoch: 0,
+            number: 0,
+        };
+        Listing::new(asker, stream.map(Into::into), Instant::now())
+    }
+
+    fn shown(listing: Listing) -> Vec<(String, String)> {
+        let names = listing.end();
+        let names = names.iter();
+        names
+            .map(|(stream, group)| (stream.to_owned(), group.to_owned()))
+            .collect()
+    }
 
     fn listed(names: &Names, stream: Option<&str>) -> Vec<(String, String)> {
-        let keys = names.list(stream).into_iter();
-        keys.map(|key| (key.stream().to_owned(), key.group().to_owned()))
-            .collect()
+        let mut listing = listing(stream);
+        let mut units = usize::MAX;
+        assert!(listing.go_on(names, &mut units));
+        shown(listing)
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -188,5 +275,48 @@ mod tests {
         names.remove_joined("a:b:c");
         assert!(!names.is_of_another(&left));
         assert_eq!(listed(&names, None), pairs(&[("x", "y")]));
+    }
+
+    #[test]
+    fn a_listing_over_turns_shows_what_was_there_when_it_began() {
+        let mut draw = 1_u32;
+        let mut below = |most: u32| {
+            draw = draw.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (draw >> 8) % most
+        };
+        for stream in [None, Some("s1"), Some("s1:x"), Some("nobody")] {
+            let mut names = Names::default();
+            let mut change = |names: &mut Names| {
+                let (stream, group) = (below(4), below(40));
+                let key = GroupKey::new(&format!("s{stream}"), &group.to_string());
+                let joined = format!("s{stream}:x:{group}");
+                match below(5) {
+                    0 | 1 => names.enter(&key),
+                    2 => names.remove(&key),
+                    3 => names.enter_unnamed(&joined),
+                    _ if below(2) == 0 => names.remove_joined(&joined),
+                    _ => names.enter(&GroupKey::new(&format!("s{stream}:x"), &group.to_string())),
+                }
+            };
+            for _ in 0..300 {
+                change(&mut names);
+            }
+            for _ in 0..20 {
+                let there = listed(&names, stream);
+                names.listings.push_back(listing(stream));
+                let mut turns = 1;
+                let whole = loop {
+                    if let Some(whole) = names.list_on(&mut (5 * NAME_UNITS)) {
+                        break whole;
+                    }
+                    for _ in 0..10 {
+                        change(&mut names);
+                    }
+                    turns += 1;
+                };
+                assert_eq!(shown(whole), there);
+                assert!(turns > there.len() / 10, "{turns} turns");
+            }
+        }
     }
 }

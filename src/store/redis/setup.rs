@@ -180,7 +180,8 @@ impl Redis {
 
 /// The one setting that was asked for.
 fn setting(value: Value) -> String {
-    let pairs = answers::pairs(value).into_iter();
-    let found = pairs.filter_map(|(_, value)| answers::bytes(value)).next();
+    let pairs = answers::pairs(value);
+    let mut found = pairs.filter_map(|(_, value)| answers::bytes(value));
+    let found = found.next();
     String::from_utf8(found.unwrap_or_default()).unwrap_or_default()
 }

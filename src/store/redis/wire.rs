@@ -19,7 +19,7 @@ use crate::reading::{Received, Unread};
 use super::error::Fault;
 
 /// What is read in one turn before everything else has its turn again.
-const READ_BYTES_A_TURN: usize = 1024 * 1024;
+const READ_BYTES_A_TURN: usize = 256 * 1024;
 /// No more commands are packed while so much waits for the socket.
 const UNSENT_BYTES_MAX: usize = 256 * 1024;
 
