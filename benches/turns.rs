@@ -72,8 +72,12 @@ fn main() {
     steps.end("list_all of them, 3 times");
 
     // Beside watchers of an item, as many who follow a group whole: what the writes alone cost.
-    let mut watchers = Vec::new();
+    let mut watchers: Vec<Client> = Vec::new();
     for (group, item) in [("whole", None), ("watched", Some("u"))] {
+        drop(std::mem::take(&mut watchers));
+        while server.shared().connections_len() > 0 {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         watchers = (0..WATCHERS).map(|_| Client::open(&address)).collect();
         for watcher in &mut watchers {
             watcher.send(&join("s", group, item));

@@ -7,6 +7,7 @@
 
 mod notes;
 mod sockets;
+mod writes;
 
 use std::io;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use mio::{Events, Poll};
 use uuid::Uuid;
 
 use crate::config::Limits;
+use crate::fanout::Budget;
 use crate::id::WorkerId;
 use crate::life::Sockets as _;
 use crate::log::Notes;
@@ -30,6 +32,8 @@ use crate::subscribers::{self, Bounds, COMMAND_COST, Subscribers};
 use crate::time::{Now, TurnClock, sleep_until};
 
 use notes::Words;
+use writes::Writes;
+
 pub use subscribers::{Auth, drain_for};
 
 /// What one turn does at most before it looks at everything else again: commands, by the bytes that
@@ -39,8 +43,6 @@ const COMMAND_COST_A_TURN: usize = 512 * 1024;
 const OPEN_A_TURN: usize = 1024;
 /// Bytes read from sockets.
 const READ_BYTES_A_TURN: usize = 2 * READ_BUFFER_BYTES;
-/// Small writes, as [`Subscribers::sweep`] counts them.
-const WRITES_A_TURN: usize = 64;
 /// What may be spent on sockets whose subscriptions end.
 const ENDING_UNITS_A_TURN: usize = 1024;
 /// The one buffer for reads of all sockets.
@@ -89,6 +91,7 @@ pub struct Worker {
     buffer: Vec<u8>,
     /// The turn's one look at the monotonic clock.
     now: Instant,
+    writes: Writes,
     drain: Duration,
     drained: crossbeam_channel::Sender<WorkerId>,
     shares_core: bool,
@@ -126,6 +129,7 @@ impl Worker {
             store_here: parts.store_here,
             buffer: vec![0; READ_BUFFER_BYTES],
             now: now.monotonic,
+            writes: Writes::default(),
             drain: parts.drain,
             drained: parts.drained,
             shares_core: parts.shares_core,
@@ -148,7 +152,7 @@ impl Worker {
             self.perform(); // store, replies, frames: in this order
             self.subscribers.flush(); // replies are on their way before the fan-out begins
             self.give_way(); // and get there
-            self.subscribers.sweep(WRITES_A_TURN); // who lacks something gets it, one write a socket
+            let spent = self.subscribers.sweep(self.writes.a_turn()); // who lacks something gets it
             self.subscribers.end_overdue();
             self.go_on_draining();
             self.subscribers.follow_up(); // sockets that are dead or too slow, groups that nobody follows
@@ -157,7 +161,11 @@ impl Worker {
             self.subscribers.flush();
             self.say(); // what the log is to hear
             self.subscribers.count(Instant::now());
-            self.metrics().loop_turns.note(turn.elapsed());
+            let took = turn.elapsed();
+            self.metrics().loop_turns.note(took);
+            if spent.iter().any(Budget::is_spent) {
+                self.writes.took(took);
+            }
         }
         self.notes.tell_all();
         Ok(())

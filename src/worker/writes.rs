@@ -1,0 +1,56 @@
+//! How many small writes a turn makes: as many as fit into it, for what one costs is the kernel's to say.
+//!
+//! May not read a clock.
+
+use std::time::Duration;
+
+/// So many are made where they are cheap, and so many where they are dear.
+const MOST: usize = 64;
+const LEAST: usize = 16;
+/// A turn that took longer makes fewer the next time, and one that took less makes more.
+const LONG: Duration = Duration::from_micros(850);
+const SHORT: Duration = Duration::from_micros(600);
+
+pub(super) struct Writes {
+    a_turn: usize,
+}
+
+impl Default for Writes {
+    fn default() -> Writes {
+        Writes { a_turn: MOST }
+    }
+}
+
+impl Writes {
+    pub(super) fn a_turn(&self) -> usize {
+        self.a_turn
+    }
+
+    /// A turn that has made all its writes took so long.
+    pub(super) fn took(&mut self, took: Duration) {
+        if took > LONG {
+            self.a_turn = (self.a_turn * 7 / 8).max(LEAST);
+        } else if took < SHORT {
+            self.a_turn = (self.a_turn + 1).min(MOST);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_come_below_a_millisecond_whatever_a_write_costs() {
+        let mut writes = Writes::default();
+        for (cost_us, wanted) in [(8, 64..=64), (20, 30..=42), (100, 16..=16), (1, 64..=64)] {
+            let cost = Duration::from_micros(cost_us);
+            let turn = |writes: &Writes| cost * writes.a_turn() as u32;
+            for _ in 0..100 {
+                let took = turn(&writes);
+                writes.took(took);
+            }
+            assert!(wanted.contains(&writes.a_turn()), "{}", writes.a_turn());
+        }
+    }
+}
