@@ -20,12 +20,7 @@ use super::items::Items;
 use super::pace::Pace;
 use super::room::Room;
 use super::under_way::{Flight, Held, Send, Texts, UnderWay, Waiting};
-use super::walks::Walks;
-
-/// One answer lets so many commands go that waited behind it; further ones cost of what a turn may spend.
-pub(super) const RELEASED_FREE: usize = 64;
-/// So much each.
-const RELEASED_UNITS: usize = 8;
+use super::walks::{RELEASED_FREE, RELEASED_UNITS, Walks};
 
 /// What a command may use beside its group.
 pub(super) struct Turn<'a> {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use crate::id::CallId;
 
-use super::group::RELEASED_FREE;
 use super::items::Items;
 use super::listing::Listing;
 use super::{Effects, Reply, Shard};
@@ -17,6 +16,11 @@ use super::{Effects, Reply, Shard};
 pub(super) const UNITS_A_TURN: usize = 8 * 1024;
 /// What it costs to look at a group or at something that waits in one.
 const LOOK_UNITS: usize = 2;
+
+/// One answer lets so many commands go that waited behind it; further ones cost of what a turn may spend.
+pub(super) const RELEASED_FREE: usize = 64;
+/// So much each.
+pub(super) const RELEASED_UNITS: usize = 8;
 
 /// What goes on over turns.
 pub(super) struct Walks {

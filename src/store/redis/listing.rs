@@ -8,7 +8,6 @@ use std::time::Instant;
 use crate::id::GroupKey;
 use crate::protocol::groups;
 
-use super::names::Names;
 use super::work::Asker;
 
 /// What a name costs of what a turn may spend.
@@ -21,6 +20,24 @@ pub(super) enum Name<'n> {
     Of(&'n str, &'n str),
     /// By the joined name alone.
     Joined(&'n str),
+}
+
+/// The names that there are.
+pub(super) trait Known {
+    /// Streams and groups behind those two, in order: of one stream, or all.
+    fn named<'n>(
+        &'n self,
+        of: Option<&'n str>,
+        after: Option<&'n (String, String)>,
+    ) -> impl Iterator<Item = (&'n str, &'n str)>;
+
+    /// Joined names behind that one, in order, that nobody has said the names of: all, or those that
+    /// may be of that stream.
+    fn unnamed<'n>(
+        &'n self,
+        of: Option<&'n str>,
+        after: Option<&'n str>,
+    ) -> impl Iterator<Item = &'n str>;
 }
 
 pub(super) struct Listing {
@@ -60,7 +77,7 @@ impl Listing {
     }
 
     /// Goes on while there are units; true when it is whole.
-    pub(super) fn go_on(&mut self, names: &Names, units: &mut usize) -> bool {
+    pub(super) fn go_on(&mut self, names: &impl Known, units: &mut usize) -> bool {
         let stream = self.stream.as_deref();
         if let At::Named(after) = &mut self.at {
             let before = after.take();

@@ -9,7 +9,7 @@ use std::ops::Bound;
 
 use crate::id::GroupKey;
 
-use super::listing::{Listing, Name};
+use super::listing::{Known, Listing, Name};
 
 /// What stands before the joined names in a key.
 pub(super) const PREFIX: &str = "stream:";
@@ -148,8 +148,18 @@ impl Names {
         None
     }
 
-    /// Streams and groups behind those two, in order: of one stream, or all.
-    pub(super) fn named<'n>(
+    /// Takes it apart, bit by bit.
+    pub(super) fn into_rubbish(self) -> impl Iterator<Item = ()> + Send + 'static {
+        let groups = self.streams.into_values().flatten().map(drop);
+        let owners = self.owners.into_iter().map(drop);
+        groups
+            .chain(owners)
+            .chain(self.unnamed.into_iter().map(drop))
+    }
+}
+
+impl Known for Names {
+    fn named<'n>(
         &'n self,
         of: Option<&'n str>,
         after: Option<&'n (String, String)>,
@@ -177,12 +187,10 @@ impl Names {
         }))
     }
 
-    /// Joined names behind that one, in order, that nobody has said the names of: all, or those that
-    /// may be of that stream.
-    pub(super) fn unnamed<'n>(
+    fn unnamed<'n>(
         &'n self,
-        of: Option<&str>,
-        after: Option<&str>,
+        of: Option<&'n str>,
+        after: Option<&'n str>,
     ) -> impl Iterator<Item = &'n str> {
         let prefix = of.map_or_else(String::new, |stream| format!("{stream}:"));
         let from = match after {
@@ -192,15 +200,6 @@ impl Names {
         let rest = self.unnamed.range((from, Bound::Unbounded));
         let rest = rest.take_while(move |joined| joined.starts_with(&prefix));
         rest.map(String::as_str)
-    }
-
-    /// Takes it apart, bit by bit.
-    pub(super) fn into_rubbish(self) -> impl Iterator<Item = ()> + Send + 'static {
-        let groups = self.streams.into_values().flatten().map(drop);
-        let owners = self.owners.into_iter().map(drop);
-        groups
-            .chain(owners)
-            .chain(self.unnamed.into_iter().map(drop))
     }
 }
 
