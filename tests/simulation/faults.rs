@@ -128,7 +128,7 @@ const FAULTS: [Fault; 44] = [
         "fanout", "(false, Kind::Delete) => «None»,", "Some(Kind::Delete)"),
     // The shard.
     fault("an answer goes out before the store has accepted",
-        "shard", "pop_front_if(|front| «!front.awaits_answer()»)?", "true"),
+        "shard", "«!front.awaits_answer()» || (front.awaits_store() && self.is_refused())", "true"),
     fault("an item's sync has the time of the last event",
         "shard", "self.last.event.saturating_add(«u64::from(of_item)»)", "u64::from(of_item && now == 0)"),
     fault("no epoch begins after a refusal",
