@@ -52,6 +52,7 @@ fn set(item: usize) -> Command {
         data: Arc::from(
             r#"{"id":"user-000000000001","name":"somebody","status":"online","x":1234,"y":5678,"seen":1795474467867}"#,
         ),
+        ttl: None,
         call: Some(main_slot()),
     })
 }

@@ -63,6 +63,7 @@ fn write(settings: &FileStore, items: usize) {
                 item: format!("item-{n:08}").into(),
                 value: VALUE.into(),
                 time: 1_795_474_467_867 + n as u64,
+                marks: Default::default(),
             },
         };
         files.serve((first..first + BATCH).map(request).collect(), &mut learned);

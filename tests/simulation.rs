@@ -434,11 +434,13 @@ impl Simulation {
             0..4 => Ask::Set {
                 data: self.value(&item),
                 item,
+                ttl: None,
                 call: may_be_void,
             },
             4..6 => Ask::Update {
                 ops: updates(&item),
                 item,
+                ttl: None,
                 call: may_be_void,
             },
             6..8 => Ask::Delete {
@@ -690,6 +692,7 @@ fn load(shard: &mut Shard, (key, items): &(GroupKey, Vec<(ItemId, Text)>), now: 
         let ask = Ask::Set {
             item: item.clone(),
             data: value.clone(),
+            ttl: None,
             call: None,
         };
         let key = key.clone();

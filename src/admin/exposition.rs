@@ -267,6 +267,11 @@ impl Scrape {
             "Items by the owner of their group",
             &per(|w| w.items.get()),
         )?;
+        out.counter(
+            "items_expired",
+            "Items deleted since nobody has written them for so long",
+            &per(|w| w.items_expired.get()),
+        )?;
         out.gauge(
             "item_bytes",
             "Names and values of items",

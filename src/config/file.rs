@@ -980,6 +980,38 @@ workers:
                 "join_required[1]: \"\" is a text, expected the name of a stream",
             ),
             (
+                "streams: {stream: chat}",
+                "streams: is a mapping, expected a list of mappings, as [{stream: chat, ttl_ms: 1h}]",
+            ),
+            (
+                "streams: [chat]",
+                "streams[0]: \"chat\" is a text, expected a mapping, as {stream: chat, ttl_ms: 1h}",
+            ),
+            (
+                "streams: [{ttl_ms: 1s}]",
+                "streams[0]: has no stream, expected the name of a stream, or the beginning of some with a *",
+            ),
+            (
+                "streams: [{stream: a*b}]",
+                "streams[0].stream: \"a*b\" is a text, expected the name of a stream, or the beginning of some with a * behind it",
+            ),
+            (
+                "streams: [{stream: a, ttl: 1s}]",
+                "streams[0].ttl: unknown key; did you mean ttl_ms?",
+            ),
+            (
+                "streams: [{stream: a, ttl_ms: 1s, ttl_ms: 2s}]",
+                "streams[0].ttl_ms: stands here twice, expected once",
+            ),
+            (
+                "streams: [{stream: a, ttl_ms: soon}]",
+                "streams[0].ttl_ms: \"soon\" is a text, expected milliseconds from 0 to 536870911000, as 60000 or 1min",
+            ),
+            (
+                "streams: [{stream: a*, ttl_ms: 1s}, {stream: ab}]",
+                "streams[1]: ab never counts, for a* in line 3 comes before it",
+            ),
+            (
                 "allowed_origins: none",
                 "allowed_origins: \"none\" is a text, expected a list of origins, as https://example.com",
             ),
@@ -1001,7 +1033,7 @@ workers:
             ),
             (
                 "operators: none",
-                "operators: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, allowed_origins, worker_origins, trusted_proxies, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, ping_interval_ms, pong_timeout_ms, stall_timeout_ms, log, admin, redis or limits",
+                "operators: unknown key, expected engine, threads, pin, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, streams, allowed_origins, worker_origins, trusted_proxies, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, ping_interval_ms, pong_timeout_ms, stall_timeout_ms, log, admin, redis or limits",
             ),
             ("limits: 5", "limits: 5 is an integer, expected a mapping"),
             (

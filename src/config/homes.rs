@@ -1,7 +1,7 @@
 //! Where each key of ours stands, for those who write it elsewhere.
 
 /// The keys by their places.
-const HOMES: [(&str, &[&str]); 9] = [
+const HOMES: [(&str, &[&str]); 10] = [
     ("server", &KEYS_OF_SERVER),
     (
         "server.limits",
@@ -44,6 +44,7 @@ const HOMES: [(&str, &[&str]); 9] = [
         "server.tls or server.worker_tls",
         &["cert", "key", "client_ca", "min_version"],
     ),
+    ("server.streams", &["stream", "ttl_ms"]),
     ("server.log", &["format", "level"]),
     ("server.admin", &["token", "page"]),
     ("server.redis", &["connect_timeout_ms", "in_flight"]),
@@ -67,7 +68,7 @@ const HOMES: [(&str, &[&str]); 9] = [
 ];
 
 /// What stands under `server`.
-pub const KEYS_OF_SERVER: [&str; 24] = [
+pub const KEYS_OF_SERVER: [&str; 25] = [
     "engine",
     "threads",
     "pin",
@@ -76,6 +77,7 @@ pub const KEYS_OF_SERVER: [&str; 24] = [
     "auth_timeout_ms",
     "join_required",
     "join_failure",
+    "streams",
     "allowed_origins",
     "worker_origins",
     "trusted_proxies",

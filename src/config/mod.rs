@@ -8,7 +8,7 @@
 //!  → env    its variables filled in, and the way back to what was written
 //!  → yaml   a tree in which everything knows its place
 //!  → file   each key checked; manager: the worker port's; engine: whom to attach to;
-//!           keys: what several entries have; tls: its files; section: one mapping; address: URLs and origins;
+//!           keys: what several entries have; streams: what holds of single ones; tls: its files; section: one mapping; address: URLs and origins;
 //!           report: faults, places; words: how they are told
 //!  → Config
 //! ```
@@ -38,6 +38,7 @@ mod sources;
 mod store;
 mod stored;
 mod stored_file;
+mod streams;
 mod tls;
 mod words;
 mod yaml;
@@ -62,6 +63,7 @@ use endpoint::ip_address;
 use crate::protocol::origin::OriginRule;
 use crate::protocol::proxied::Proxies;
 use crate::protocol::rbac::Filter;
+use crate::protocol::streams::StreamRules;
 
 /// The engine whose protocol we speak.
 pub const ENGINE_VERSION: &str = "0.11.6-next.3";
@@ -120,6 +122,8 @@ pub struct Config {
     pub join_required: Vec<String>,
     /// What holds when a join function fails, or is not there.
     pub join_failure: AuthFailure,
+    /// What holds of single streams.
+    pub streams: StreamRules,
     /// How many workers there are.
     pub threads: Threads,
     /// Which cores they run on.
@@ -164,6 +168,7 @@ impl Default for Config {
             acme: None,
             join_required: Vec::new(),
             join_failure: AuthFailure::Allow,
+            streams: StreamRules::default(),
             threads: Threads::Auto,
             pin: Pin::Auto,
             backlog: None,

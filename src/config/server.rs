@@ -51,6 +51,7 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     server.time_ms("auth_timeout_ms", &mut config.auth.timeout_ms, TIMES_MS);
     join_required(&mut server, config);
     server.read("join_failure", &mut config.join_failure, auth_failure);
+    config.streams = super::streams::read(&mut server, &config.store);
     origins(
         &mut server,
         "allowed_origins",

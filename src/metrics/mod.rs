@@ -267,6 +267,8 @@ pub struct WorkerMetrics {
     pub custom_events_dropped: Counter,
     /// Sockets closed with 1013 because they took nothing of what they held up.
     pub slow_readers_closed: Counter,
+    /// Items deleted since nobody has written them for so long.
+    pub items_expired: Counter,
     /// The furthest that a group's time has run ahead of the clock, in ms.
     pub time_ahead_ms: Counter,
     /// How long its turns took.

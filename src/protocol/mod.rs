@@ -30,4 +30,6 @@ pub mod message;
 pub mod origin;
 pub mod proxied;
 pub mod rbac;
+pub mod streams;
 pub mod trigger;
+pub mod ttl;

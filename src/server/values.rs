@@ -1,5 +1,6 @@
 //! What keeps the values, opened before anybody is served, and the shards with what it has kept.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use crate::mesh::{Owners, value_limits};
 use crate::shard::{Decides, Shard, Store};
 use crate::store::files::Files;
 use crate::store::redis::Redis;
+use crate::time::Now;
 
 use super::{Options, StartError};
 
@@ -42,7 +44,13 @@ impl Values {
             (None, _) => Decides::Owner,
         };
         let limits = value_limits(&config.limits);
-        let shard = |worker| Shard::new(WorkerId(worker as u16), decides, limits);
+        let (rules, now) = (Arc::new(config.streams.clone()), Now::read());
+        let shard = |worker| {
+            let mut shard = Shard::new(WorkerId(worker as u16), decides, limits);
+            shard.set_stream_rules(Arc::clone(&rules));
+            shard.begin_at(now.wall_ms);
+            shard
+        };
         let mut values = Values {
             shards: (0..workers).map(shard).collect(),
             store: given,

@@ -163,7 +163,9 @@ impl Group {
         let hash = turn.hash(item);
         let is_held = self.items().get(hash, item).is_some();
         match value {
-            Some(value) => self.items_mut().put(hash, item, Text::clone(value)),
+            Some(value) => {
+                self.items_mut().put(hash, item, Text::clone(value));
+            }
             None => self.items_mut().remove(hash, item),
         }
         self.forget_sync();

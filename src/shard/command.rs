@@ -2,6 +2,7 @@
 
 use crate::id::{CallId, GroupKey, ItemId, LocalGroupId, SlotId, Text, WorkerId};
 use crate::protocol::input::UpdateOp;
+use crate::protocol::ttl::Ttl;
 
 /// One question to the owner.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub enum Ask {
         item: ItemId,
         /// Its value, checked.
         data: Text,
+        /// How long it lasts unless it is written again; none: as before, or as its stream's do.
+        ttl: Option<Ttl>,
         /// Who asks.
         call: Option<CallId>,
     },
@@ -45,6 +48,8 @@ pub enum Ask {
         item: ItemId,
         /// What to do, in this order.
         ops: Vec<UpdateOp>,
+        /// As of a set.
+        ttl: Option<Ttl>,
         /// Who asks.
         call: Option<CallId>,
     },

@@ -410,6 +410,7 @@ mod tests {
         let update = Ask::Update {
             item: "u1".into(),
             ops: Vec::new(),
+            ttl: None,
             call: Some(call(4)),
         };
         let _ = local.ask("g", 5, update);
@@ -449,6 +450,7 @@ mod tests {
         let update = |n| Ask::Update {
             item: "u1".into(),
             ops: Vec::new(),
+            ttl: None,
             call: Some(call(n)),
         };
         let delete = |n| Ask::Delete {
@@ -516,6 +518,7 @@ mod tests {
         let void = Ask::Set {
             item: "u1".into(),
             data: "1".into(),
+            ttl: None,
             call: None,
         };
         assert!(ask(&mut local, "g", void).is_empty());
@@ -553,6 +556,7 @@ mod tests {
         let set = |n| Ask::Set {
             item: "u1".into(),
             data: Text::clone(&data),
+            ttl: None,
             call: Some(call(n)),
         };
         for n in [2, 3] {

@@ -11,6 +11,7 @@ use crate::protocol::call::ErrorBody;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 use crate::protocol::groups::Names;
 use crate::protocol::input::{StreamFunction, UpdateOp};
+use crate::protocol::ttl::Ttl;
 use crate::time::ClockReading;
 
 use super::{Cursor, Decides, Slice, SliceLimits, ValueLimits};
@@ -131,6 +132,20 @@ pub struct Request {
     pub kind: RequestKind,
 }
 
+/// What a store keeps of an item beside its value: what was said with one write.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// How long it lasts unless it is written again; none: as it was told before, or as its stream's do.
+    pub ttl: Option<Ttl>,
+}
+
+impl Marks {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        *self == Marks::default()
+    }
+}
+
 /// What a store can be asked.
 #[derive(Debug, Clone)]
 pub enum RequestKind {
@@ -144,6 +159,8 @@ pub enum RequestKind {
         value: Text,
         /// The time of the change, in ms since 1970.
         time: u64,
+        /// What is to be kept beside.
+        marks: Marks,
     },
     /// The owner has decided: the item is gone.
     Remove {

@@ -10,6 +10,7 @@ use hashbrown::DefaultHashBuilder;
 use crate::id::{GroupKey, LocalGroupId, WorkerId};
 use crate::protocol::answer::Outcome;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
+use crate::protocol::ttl::Ttl;
 
 use super::ValueLimits;
 use super::command::Join;
@@ -17,6 +18,7 @@ use super::effects::{Delivered, Delivery, Effects, Fired, Reply};
 use super::following::Following;
 use super::hooks::Hooks;
 use super::items::Items;
+use super::lifetimes::NEVER;
 use super::pace::Pace;
 use super::room::Room;
 use super::under_way::{Flight, Held, Send, Texts, UnderWay, Waiting};
@@ -28,6 +30,8 @@ pub(super) struct Turn<'a> {
     pub(super) now: u64,
     /// The group's slot.
     pub(super) slot: u32,
+    /// How long the shard has been there, in ms: for what has to last so long, whatever the clock does.
+    pub(super) uptime_ms: u64,
     pub(super) limits: &'a ValueLimits,
     /// For the names of items.
     pub(super) hasher: &'a DefaultHashBuilder,
@@ -69,6 +73,10 @@ pub(super) struct Group {
     pub(super) sync: Option<(u64, Weak<SyncFrame>)>,
     pub(super) warmth: Warmth,
     pub(super) pace: Pace,
+    /// How long its stream's items last that are not told otherwise.
+    pub(super) ttl: Option<Ttl>,
+    /// In which tick the shard will look at its items.
+    pub(super) due: u32,
 }
 
 /// The latest times that were given out.
@@ -135,6 +143,8 @@ impl Group {
             sync: None,
             warmth: Warmth::Cold,
             pace: Pace::default(),
+            ttl: None,
+            due: NEVER,
         }
     }
 

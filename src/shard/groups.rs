@@ -4,9 +4,12 @@
 
 use hashbrown::DefaultHashBuilder;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use crate::collections::{Index, Slots};
 use crate::id::GroupKey;
+use crate::protocol::streams::StreamRules;
+use crate::protocol::ttl::Ttl;
 
 use super::group::{Group, Last};
 
@@ -21,6 +24,7 @@ pub(super) struct Groups {
     let_go: Last,
     /// Groups that have ever appeared.
     born: u64,
+    rules: Arc<StreamRules>,
 }
 
 /// The groups of one stream, by their slots, in no order.
@@ -34,6 +38,11 @@ impl Groups {
     /// The hash of an item's name: one hasher serves the whole shard.
     pub(super) fn hash(&self, name: &str) -> u64 {
         self.hasher.hash_one(name)
+    }
+
+    /// What the settings say of streams, for groups that appear from here on.
+    pub(super) fn set_rules(&mut self, rules: Arc<StreamRules>) {
+        self.rules = rules;
     }
 
     /// What hashes them.
@@ -59,7 +68,10 @@ impl Groups {
         let hash = self.hasher.hash_one(&key);
         let stream = self.enter_stream(key.stream());
         self.born += 1;
-        let group = Group::new(key, hash, self.born, self.let_go);
+        let mut group = Group::new(key, hash, self.born, self.let_go);
+        if let Some(rule) = self.rules.of(group.key.stream()) {
+            group.ttl = Some(rule.ttl).filter(|ttl| *ttl != Ttl::NEVER);
+        }
         let slot = self.slots.insert(group);
         if let (Some(group), Some(found)) = (self.slots.get_mut(slot), self.streams.get_mut(stream))
         {

@@ -6,7 +6,9 @@
 use crate::collections::{Index, Slots};
 use crate::id::Text;
 use crate::protocol::answer::Chunk;
+use crate::protocol::ttl::Ttl;
 
+use super::lifetimes::Lifetimes;
 use super::order::{Item, Order};
 
 /// Item id → value, in insertion order. Hashes are the caller's: one hasher serves a whole shard.
@@ -19,6 +21,8 @@ pub(super) struct Items {
     next_sequence: u64,
     /// Names and values.
     held_bytes: usize,
+    /// While some item has one.
+    lifetimes: Option<Box<Lifetimes>>,
 }
 
 impl Items {
@@ -59,7 +63,7 @@ impl Items {
         bytes: &mut usize,
     ) -> (Vec<(Box<str>, Text)>, Option<u64>) {
         let mut taken = Vec::new();
-        for item in self.order.items_from(from, &self.slots) {
+        for (_, item) in self.order.items_from(from, &self.slots) {
             if *items == 0 || *bytes == 0 {
                 return (taken, Some(item.sequence));
             }
@@ -68,6 +72,12 @@ impl Items {
             taken.push((item.name.clone(), Text::clone(&item.value)));
         }
         (taken, None)
+    }
+
+    /// The slots and names of those from that place on.
+    pub(super) fn named_from(&self, from: u64) -> impl Iterator<Item = (u32, &str)> {
+        let items = self.order.items_from(from, &self.slots);
+        items.map(|(slot, item)| (slot, &*item.name))
     }
 
     /// Removes all, and gives them.
@@ -80,8 +90,8 @@ impl Items {
         std::mem::replace(self, none)
     }
 
-    /// Sets the value: in place where the item is there, else at the end.
-    pub(super) fn put(&mut self, hash: u64, name: &str, value: Text) {
+    /// Sets the value: in place where the item is there, else at the end. Gives the item's slot.
+    pub(super) fn put(&mut self, hash: u64, name: &str, value: Text) -> u32 {
         let value_len = value.len();
         if let Some(slot) = self.find(hash, name) {
             if let Some(item) = self.slots.get_mut(slot) {
@@ -91,7 +101,7 @@ impl Items {
                 self.order
                     .changed(sequence, old_len, value_len, &self.slots);
             }
-            return;
+            return slot;
         }
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -107,6 +117,7 @@ impl Items {
             slots.get(slot).map_or(0, |item| item.hash)
         });
         self.order.appended(slot, sequence, value_len);
+        slot
     }
 
     pub(super) fn remove(&mut self, hash: u64, name: &str) {
@@ -123,6 +134,48 @@ impl Items {
         if let Some(item) = self.slots.remove(slot) {
             self.held_bytes -= item.name.len() + item.value.len();
         }
+        if let Some(lifetimes) = &mut self.lifetimes {
+            lifetimes.forget(slot);
+            if lifetimes.is_empty() {
+                self.lifetimes = None;
+            }
+        }
+    }
+
+    /// The name of the item in that slot, and its hash.
+    pub(super) fn named(&self, slot: u32) -> Option<(u64, &str)> {
+        let item = self.slots.get(slot)?;
+        Some((item.hash, &item.name))
+    }
+
+    /// How long its items last, if any does not last for good.
+    pub(super) fn lifetimes(&self) -> Option<&Lifetimes> {
+        self.lifetimes.as_deref()
+    }
+
+    pub(super) fn lifetimes_mut(&mut self) -> Option<&mut Lifetimes> {
+        self.lifetimes.as_deref_mut()
+    }
+
+    /// The item in that slot is written; see [`Lifetimes::renew`].
+    pub(super) fn renew(
+        &mut self,
+        slot: u32,
+        given: Option<Ttl>,
+        of_stream: Option<Ttl>,
+        now_ms: u64,
+    ) {
+        let lifetimes = self.lifetimes.get_or_insert_default();
+        lifetimes.renew(slot, given, of_stream, now_ms);
+        if lifetimes.is_empty() {
+            self.lifetimes = None;
+        }
+    }
+
+    /// The item in that slot ends in that tick; `own`: so long it lasts by its own word.
+    pub(super) fn end_in(&mut self, slot: u32, own: Option<Ttl>, tick: u32, now_ms: u64) {
+        let lifetimes = self.lifetimes.get_or_insert_default();
+        lifetimes.put(slot, own, tick, now_ms);
     }
 
     /// The texts of all values in order, in chunks that are shared until one of their items changes.
@@ -158,6 +211,9 @@ impl Items {
 
     pub(super) fn check_invariants(&self) {
         self.order.check_invariants(&self.slots);
+        if let Some(lifetimes) = &self.lifetimes {
+            lifetimes.check_invariants();
+        }
     }
 
     fn find(&self, hash: u64, name: &str) -> Option<u32> {

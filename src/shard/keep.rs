@@ -7,8 +7,13 @@
 use std::collections::HashMap;
 
 use crate::id::{GroupKey, ItemId, Text};
+use crate::protocol::ttl::Ttl;
 
 use super::Shard;
+use super::due::Due;
+use super::effects::Marks;
+use super::group::Group;
+use super::lifetimes::NEVER;
 use super::times::Times;
 
 /// How much one slice may take, so that it does not hold its worker up.
@@ -58,6 +63,19 @@ pub struct Piece {
     pub is_unnamed: bool,
     /// In their order.
     pub items: Vec<(Box<str>, Text)>,
+    /// What is to be known of some of them beside, in their order.
+    pub marked: Vec<Marked>,
+}
+
+/// What a store keeps of one item of a piece beside its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marked {
+    /// Which item of the piece.
+    pub at: u32,
+    /// How long it lasts by its own word; none: as its stream's do.
+    pub ttl: Option<Ttl>,
+    /// When it ends, in ms since 1970; none: it does not.
+    pub ends_ms: Option<u64>,
 }
 
 /// One thing that a store has kept. Those of a snapshot come first, then the log in its order.
@@ -82,6 +100,8 @@ pub enum Restored {
         value: Text,
         /// When, in ms since 1970.
         time: u64,
+        /// What was said beside.
+        marks: Marks,
     },
     /// A removal of the log.
     Remove {
@@ -190,6 +210,7 @@ impl Shard {
                 is_first: from == 0,
                 is_unnamed: true,
                 items,
+                marked: Vec::new(),
             });
             if let Some(sequence) = next {
                 return Some(here(sequence));
@@ -226,6 +247,7 @@ impl Shard {
                 time: group.last().time,
                 is_first: from == 0,
                 is_unnamed: false,
+                marked: self.marked(group, from, items.len()),
                 items,
             });
             if let Some(sequence) = next {
@@ -233,6 +255,21 @@ impl Shard {
             }
         }
         None
+    }
+
+    /// What is kept of so many of the group's items beside their values, from that place on.
+    fn marked(&self, group: &Group, from: u64, len: usize) -> Vec<Marked> {
+        let Some(lifetimes) = group.items().lifetimes() else {
+            return Vec::new();
+        };
+        let items = group.items().named_from(from).take(len).enumerate();
+        let marked = items.filter_map(|(at, (slot, _))| {
+            let (ttl, ends) = lifetimes.of(slot)?;
+            let ends_ms = (ends != NEVER).then(|| self.due.wall_of_tick(ends));
+            let at = at as u32;
+            Some(Marked { at, ttl, ends_ms })
+        });
+        marked.collect()
     }
 
     /// Takes back what a store has kept, before the first command. After the last of it
@@ -251,8 +288,9 @@ impl Shard {
                 item,
                 value,
                 time,
+                marks,
             } => {
-                self.restore_item(sequence, key, &item, Some(value), time);
+                self.restore_item(sequence, key, &item, Some((value, marks)), time);
             }
             Restored::Remove {
                 sequence,
@@ -273,13 +311,14 @@ impl Shard {
         sequence: u64,
         key: GroupKey,
         item: &ItemId,
-        value: Option<Text>,
+        value: Option<(Text, Marks)>,
         time: u64,
     ) -> u32 {
         let hash = self.groups.hash(item);
         self.name(&key);
         let slot = self.groups.enter(key);
         let restoring = self.restoring.as_ref();
+        let due = &self.due;
         if let Some(group) = self.groups.get_mut(slot) {
             group.restore(time);
             let place = group.items().place(hash, item);
@@ -287,7 +326,10 @@ impl Shard {
                 restoring.is_some_and(|known| known.holds(slot, place, sequence))
             });
             match value {
-                Some(value) if !is_held => group.items_mut().put(hash, item, value),
+                Some((value, marks)) if !is_held => {
+                    let slot = group.items_mut().put(hash, item, value);
+                    group.restore_lifetime(slot, marks.ttl, time, due);
+                }
                 None if place.is_some() && !is_held => group.items_mut().remove(hash, item),
                 _ => {}
             }
@@ -298,6 +340,7 @@ impl Shard {
     /// All was given back. No time up to `time` is given out again.
     pub fn restored(&mut self, time: u64) {
         self.restoring = None;
+        self.begin_to_look();
         self.groups.raise_times(time);
         self.sum_up();
     }
@@ -339,10 +382,19 @@ impl Shard {
         };
         group.restore(piece.time);
         let first = group.items().next_sequence();
-        for ((name, value), hash) in piece.items.into_iter().zip(hashes) {
+        let mut marked = piece.marked.into_iter().peekable();
+        let due = &self.due;
+        for (at, ((name, value), hash)) in piece.items.into_iter().zip(hashes).enumerate() {
             // It was taken before, and then removed and made anew: its place is here.
             group.items_mut().remove(hash, &name);
-            group.items_mut().put(hash, &name, value);
+            let slot = group.items_mut().put(hash, &name, value);
+            match marked.next_if(|marked| marked.at as usize == at) {
+                Some(Marked { ttl, ends_ms, .. }) => {
+                    let tick = ends_ms.map_or(NEVER, |ms| due.tick_of_wall(ms));
+                    group.items_mut().end_in(slot, ttl, tick, 0);
+                }
+                None => group.restore_lifetime(slot, None, piece.time, due),
+            }
         }
         let mark = Mark {
             first,
@@ -368,6 +420,23 @@ impl Shard {
     fn forget_marks(&mut self, slot: u32) {
         if let Some(restoring) = &mut self.restoring {
             restoring.marks.remove(&slot);
+        }
+    }
+}
+
+impl Group {
+    /// The item in that slot was written then.
+    fn restore_lifetime(&mut self, slot: u32, given: Option<Ttl>, time: u64, due: &Due) {
+        let items = self.items_mut();
+        let own = given.or_else(|| items.lifetimes()?.of(slot)?.0);
+        match own.or(self.ttl).map(Ttl::ms) {
+            None => {}
+            Some(Some(ms)) => {
+                let tick = due.tick_of_wall(time.saturating_add(ms));
+                self.items_mut().end_in(slot, own, tick, 0);
+            }
+            // It stays, and is told from the others of its stream where those do not.
+            Some(None) => self.items.renew(slot, own, self.ttl, 0),
         }
     }
 }
@@ -400,6 +469,7 @@ mod tests {
             Some(value) => Ask::Set {
                 item,
                 data: value.into(),
+                ttl: None,
                 call,
             },
             None => Ask::Delete { item, call },

@@ -11,6 +11,7 @@
 mod channel;
 mod command;
 mod custom;
+mod due;
 mod effects;
 pub mod followed;
 mod following;
@@ -19,6 +20,7 @@ mod groups;
 pub mod hooks;
 mod items;
 mod keep;
+mod lifetimes;
 mod listing;
 mod looks;
 mod opening;
@@ -37,9 +39,9 @@ mod walks;
 pub use command::{Ask, Command, Join};
 pub use effects::{
     Answer, CustomAnswer, CustomCall, Delivered, Delivery, Effects, Fired, FromChannel, HeardEvent,
-    Learned, Question, Reply, Request, RequestKind, Snapshot, Store, Told, Verdict,
+    Learned, Marks, Question, Reply, Request, RequestKind, Snapshot, Store, Told, Verdict,
 };
-pub use keep::{Cursor, Piece, Restored, Slice, SliceLimits};
+pub use keep::{Cursor, Marked, Piece, Restored, Slice, SliceLimits};
 pub use looks::{GroupLook, ItemsLook, Totals};
 
 use std::collections::VecDeque;
@@ -53,6 +55,7 @@ use crate::protocol::function::OVERLOADED;
 use crate::protocol::groups::Names;
 use crate::protocol::input::{StreamFunction, failed};
 
+use due::Due;
 use group::{Group, Turn};
 use groups::Groups;
 use hooks::Hooks;
@@ -115,7 +118,11 @@ pub struct Shard {
     walks: Walks,
     room: Room,
     totals: Totals,
+    due: Due,
 }
+
+/// No store but memory and files has items that end.
+const NOT_IN_REDIS: &str = "ttl_ms is not kept on Redis";
 
 /// How long a group that nobody follows keeps the texts of its list, in ms.
 const COOLING_MS: u64 = 1000;
@@ -154,6 +161,7 @@ impl Shard {
             walks: Walks::new(decides == Decides::Owner),
             room: Room::default(),
             totals: Totals::default(),
+            due: Due::default(),
         }
     }
 
@@ -245,6 +253,7 @@ impl Shard {
     /// Panics where what should hold does not: for tests, since it looks at every item.
     pub fn check_invariants(&self) {
         self.groups.iter().for_each(Group::check_invariants);
+        self.due.check_invariants(&self.groups);
         let held: Vec<Held> = self.groups.iter().map(Group::held).collect();
         let len = held.iter().map(|held| held.len).sum();
         let bytes = held.iter().map(|held| held.bytes).sum();
@@ -379,12 +388,21 @@ impl Shard {
         let hash = ask.item().map_or(0, |item| self.groups.hash(item));
         let decides = self.decides;
         let ask = match (decides, ask) {
-            (Decides::Owner, Ask::Update { item, ops, call }) => {
+            (
+                Decides::Owner,
+                Ask::Update {
+                    item,
+                    ops,
+                    ttl,
+                    call,
+                },
+            ) => {
                 let old = None;
                 let update = Update {
                     item,
                     hash,
                     ops,
+                    ttl,
                     call,
                     old,
                 };
@@ -392,6 +410,10 @@ impl Shard {
             }
             (_, other) => other,
         };
+        if decides == Decides::Shared && ask.lasts() {
+            self.groups.let_go_if_idle(slot);
+            return ask.refuse(NOT_IN_REDIS, out);
+        }
         self.with_group(slot, now, out, |group, turn| match decides {
             Decides::Owner => group.apply_own(ask, hash, turn),
             Decides::Shared => group.apply_shared(ask, hash, turn),
@@ -501,6 +523,7 @@ impl Shard {
         let mut turn = Turn {
             now,
             slot,
+            uptime_ms: self.due.uptime_ms,
             limits: &self.limits,
             hasher: &self.hasher,
             hooks: &self.hooks,
@@ -525,6 +548,9 @@ impl Shard {
         if group.has_items() != had_items {
             let names = (group.key.stream(), group.key.group());
             self.walks.note_change(slot, names, had_items);
+        }
+        if group.due != group.next_due() {
+            self.due.note(slot, group);
         }
         if group.begins_to_cool() {
             self.cooling.push_back((now, slot));
@@ -556,6 +582,14 @@ impl Shard {
 }
 
 impl Ask {
+    /// Whether it says how long an item lasts.
+    fn lasts(&self) -> bool {
+        match self {
+            Ask::Set { ttl, .. } | Ask::Update { ttl, .. } => ttl.is_some(),
+            _ => false,
+        }
+    }
+
     /// The function that a custom one may stand in for.
     fn function(&self) -> Option<StreamFunction> {
         match self {
@@ -671,6 +705,7 @@ mod tests {
         Ask::Set {
             item: "u1".into(),
             data: value.into(),
+            ttl: None,
             call: Some(call(n)),
         }
     }
@@ -843,6 +878,7 @@ mod tests {
             let ask = Ask::Set {
                 item,
                 data,
+                ttl: None,
                 call: None,
             };
             let _ = local.ask("g", 1, ask);
@@ -867,6 +903,7 @@ mod tests {
         let ask = Ask::Set {
             item: "item 150".into(),
             data: "1".into(),
+            ttl: None,
             call: None,
         };
         let _ = local.ask("g", 4000, ask);
@@ -1044,6 +1081,7 @@ mod tests {
                 let ask = Ask::Set {
                     item: item.into(),
                     data: "1".into(),
+                    ttl: None,
                     call: None,
                 };
                 let _ = local.ask(group, 5, ask);

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use crate::id::{CallId, GroupKey, ItemId, Text};
 use crate::protocol::answer::Outcome;
 use crate::protocol::input::{StreamFunction, UpdateOp, failed};
+use crate::protocol::ttl::Ttl;
 
 use super::under_way::Waiting;
 use super::update::Opening;
@@ -26,6 +27,7 @@ pub(super) struct Update {
     pub(super) item: ItemId,
     pub(super) hash: u64,
     pub(super) ops: Vec<UpdateOp>,
+    pub(super) ttl: Option<Ttl>,
     pub(super) call: Option<CallId>,
     pub(super) old: Option<Text>,
 }
@@ -89,6 +91,11 @@ impl Openings {
                 self.by_group.insert(key, Behind { update, asks });
             }
         }
+    }
+
+    /// Whether what is asked of that group comes behind something.
+    pub(super) fn has(&self, key: &GroupKey) -> bool {
+        self.by_group.contains_key(key)
     }
 
     fn take_update(&mut self, key: &GroupKey) -> Option<(Box<Update>, Opening)> {
@@ -238,6 +245,7 @@ mod tests {
                 path: "n".into(),
                 by: 1,
             }],
+            ttl: None,
             call: Some(call(n)),
         }
     }

@@ -112,19 +112,19 @@ impl Order {
         }
     }
 
-    /// The items whose sequence numbers are not below that one, in order.
+    /// The items whose sequence numbers are not below that one, in order, with their slots.
     pub(super) fn items_from<'a>(
         &'a self,
         sequence: u64,
         items: &'a Slots<Item>,
-    ) -> impl Iterator<Item = &'a Item> {
+    ) -> impl Iterator<Item = (u32, &'a Item)> {
         let runs = self.runs.get(self.run_of(sequence)..).unwrap_or_default();
         let before = |slot: &u32| sequence_of(items, *slot) < sequence;
         let passed = runs
             .first()
             .map_or(0, |run| run.slots.partition_point(before));
         let slots = runs.iter().flat_map(|run| &run.slots).skip(passed);
-        slots.filter_map(|slot| items.get(*slot))
+        slots.filter_map(|slot| Some((*slot, items.get(*slot)?)))
     }
 
     /// The texts of all runs in order.

@@ -7,9 +7,10 @@ use crate::id::{CallId, ItemId, Text};
 use crate::protocol::answer::Outcome;
 use crate::protocol::function::OUT_OF_MEMORY;
 use crate::protocol::input::{StreamFunction, failed};
+use crate::protocol::ttl::Ttl;
 
 use super::command::Ask;
-use super::effects::{Reply, RequestKind};
+use super::effects::{Marks, Reply, RequestKind};
 use super::group::{Group, Turn};
 use super::opening::Update;
 use super::under_way::{InFlight, Send, Waiting, Write};
@@ -19,7 +20,12 @@ impl Group {
     /// `hash` is that of the item that the command is about, if it is about one.
     pub(super) fn apply_own(&mut self, ask: Ask, hash: u64, turn: &mut Turn<'_>) {
         match ask {
-            Ask::Set { item, data, call } => self.set(item, hash, data, call, turn),
+            Ask::Set {
+                item,
+                data,
+                ttl,
+                call,
+            } => self.set((item, hash), (data, ttl), call, turn),
             Ask::Update { .. } => debug_assert!(false, "it is begun"),
             Ask::Delete { item, call } => self.delete(item, hash, call, turn),
             Ask::Get { item, call } => self.place(Waiting::Get { item, hash, call }, turn),
@@ -52,9 +58,8 @@ impl Group {
 
     fn set(
         &mut self,
-        item: ItemId,
-        hash: u64,
-        data: Text,
+        (item, hash): (ItemId, u64),
+        (data, ttl): (Text, Option<Ttl>),
         call: Option<CallId>,
         turn: &mut Turn<'_>,
     ) {
@@ -74,6 +79,7 @@ impl Group {
             hash,
             old,
             new: Some(data),
+            ttl,
             time: self.event_time(turn.now),
             function: StreamFunction::Set,
             reply,
@@ -89,6 +95,7 @@ impl Group {
             item,
             hash,
             ops,
+            ttl,
             call,
             old,
         } = update;
@@ -119,6 +126,7 @@ impl Group {
             hash,
             old,
             new: Some(new),
+            ttl,
             time: self.event_time(turn.now),
             function: StreamFunction::Update,
             reply,
@@ -137,7 +145,13 @@ impl Group {
         self.rest(call, outcome, function, turn);
     }
 
-    fn delete(&mut self, item: ItemId, hash: u64, call: Option<CallId>, turn: &mut Turn<'_>) {
+    pub(super) fn delete(
+        &mut self,
+        item: ItemId,
+        hash: u64,
+        call: Option<CallId>,
+        turn: &mut Turn<'_>,
+    ) {
         let Some(old) = self.newest(hash, &item).cloned() else {
             let outcome = Outcome::Deleted { old: None };
             return self.rest(call, outcome, StreamFunction::Delete, turn);
@@ -153,6 +167,7 @@ impl Group {
             hash,
             old: Some(old),
             new: None,
+            ttl: None,
             time: self.event_time(turn.now),
             function: StreamFunction::Delete,
             reply,
@@ -177,6 +192,7 @@ impl Group {
                 item,
                 value: Text::clone(value),
                 time,
+                marks: Marks { ttl: write.ttl },
             },
             None => RequestKind::Remove { group, item, time },
         };
@@ -206,7 +222,12 @@ impl Group {
         let change = (write.old.as_deref(), write.new.as_deref());
         self.tell_change(&write.item, change, write.time, turn);
         match write.new {
-            Some(value) => self.items.put(write.hash, &write.item, value),
+            Some(value) => {
+                let slot = self.items.put(write.hash, &write.item, value);
+                if write.ttl.is_some() || self.ttl.is_some() || self.items.lifetimes().is_some() {
+                    self.items.renew(slot, write.ttl, self.ttl, turn.uptime_ms);
+                }
+            }
             None => self.items.remove(write.hash, &write.item),
         }
     }

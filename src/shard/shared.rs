@@ -27,7 +27,9 @@ impl Group {
         }
         let group = self.key.clone();
         let (question, asked) = match ask {
-            Ask::Set { item, data, call } => (
+            Ask::Set {
+                item, data, call, ..
+            } => (
                 Question::Set {
                     group,
                     item: ItemId::clone(&item),
@@ -39,7 +41,9 @@ impl Group {
                     call,
                 },
             ),
-            Ask::Update { item, ops, call } => (
+            Ask::Update {
+                item, ops, call, ..
+            } => (
                 Question::Update {
                     group,
                     item: ItemId::clone(&item),

@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 use crate::id::{CallId, GroupKey, ItemId, Text, WorkerId};
 use crate::protocol::answer::Outcome;
 use crate::protocol::input::{StreamFunction, failed};
+use crate::protocol::ttl::Ttl;
 
 use super::command::{Ask, Join};
 use super::effects::{CustomAnswer, Effects, FromChannel, Reply, Request, RequestKind, Verdict};
@@ -146,6 +147,8 @@ pub(super) struct Write {
     pub(super) hash: u64,
     pub(super) old: Option<Text>,
     pub(super) new: Option<Text>,
+    /// As it was said with the write.
+    pub(super) ttl: Option<Ttl>,
     pub(super) time: u64,
     pub(super) function: StreamFunction,
     pub(super) reply: Option<Reply>,

@@ -128,6 +128,7 @@ mod tests {
                 is_first: true,
                 is_unnamed,
                 items: vec![("i".into(), "1".into()), ("j".into(), "2".into())],
+                marked: Vec::new(),
             };
             shard.restore(Restored::Piece { sequence: 1, piece });
         }
@@ -157,7 +158,16 @@ mod tests {
 
     fn set(shard: &mut Shard, group: (&str, &str)) {
         let (item, data, call) = ("k".into(), "3".into(), None);
-        ask(shard, group, Ask::Set { item, data, call });
+        ask(
+            shard,
+            group,
+            Ask::Set {
+                item,
+                data,
+                ttl: None,
+                call,
+            },
+        );
     }
 
     fn list(shard: &mut Shard, group: (&str, &str)) -> String {
@@ -290,6 +300,7 @@ mod tests {
                         item: "k".into(),
                         value: "3".into(),
                         time: 9,
+                        marks: Default::default(),
                     });
                 }
                 let Some(cursor) = next else {

@@ -325,6 +325,7 @@ mod tests {
             let ask = Ask::Set {
                 item: item.into(),
                 data: value.into(),
+                ttl: None,
                 call: None,
             };
             let _ = self.ask(group, ask);

@@ -25,7 +25,7 @@ mod turns;
 use core::net::{IpAddr, SocketAddr}; // an address is data
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::Limits;
 use crate::fanout::{self, Fanout};
@@ -132,6 +132,8 @@ pub struct Subscribers<S> {
     bounds: Bounds,
     name: Box<dyn FnMut() -> Box<str> + Send>,
     now: Now,
+    /// When the shard began, by the clock that never steps.
+    shard_began: Instant,
     /// The clock of a store that other hosts use as well.
     store_clock: Option<ClockReading>,
     /// Whose turn it is to be read, and who has had its time.
@@ -166,14 +168,24 @@ pub struct Subscribers<S> {
     measures: Measures,
 }
 
+/// When the shard began, which is now unless it was there before, as where values were read.
+fn began(shard: &mut Shard, now: Now) -> Instant {
+    if shard.began_at() == 0 {
+        shard.begin_at(now.wall_ms);
+    }
+    let uptime = Duration::from_millis(now.wall_ms.saturating_sub(shard.began_at()));
+    now.monotonic.checked_sub(uptime).unwrap_or(now.monotonic)
+}
+
 impl<S: Socket> Subscribers<S> {
     /// What every connection costs, its socket included.
     pub const CONNECTION_BYTES: usize = size_of::<Connection<S>>();
 
     /// Nobody is there yet.
-    pub fn new(parts: Parts) -> Subscribers<S> {
+    pub fn new(mut parts: Parts) -> Subscribers<S> {
         let now = parts.now;
         let schedule = Schedule::new(&parts.limits, parts.now.monotonic);
+        let shard_began = began(&mut parts.shard, now);
         let half_open = HalfOpen::new(&parts.limits, parts.ports.shared.connections.len());
         Subscribers {
             ports: parts.ports,
@@ -193,6 +205,7 @@ impl<S: Socket> Subscribers<S> {
             bounds: parts.bounds,
             name: parts.name,
             now: parts.now,
+            shard_began,
             store_clock: None,
             schedule,
             to_write: VecDeque::new(),
@@ -358,6 +371,8 @@ impl<S: Socket> Subscribers<S> {
         }
         let starved = self.shard.take_out_of_memory();
         self.metrics().calls_out_of_memory.add(starved);
+        let expired = self.shard.take_expired();
+        self.metrics().items_expired.add(expired);
         let ahead_ms = self.shard.take_ahead_ms();
         if ahead_ms > 0 {
             self.note_time_ahead(ahead_ms);

@@ -28,7 +28,15 @@ impl<S: Socket> Subscribers<S> {
         self.fanout.set_pressed(pressure != Pressure::Low);
         self.go_on_ending(); // sockets with too many subscriptions for the last turn
         let now = self.shard_now();
+        let uptime = self
+            .now
+            .monotonic
+            .saturating_duration_since(self.shard_began);
+        self.shard.set_uptime(uptime.as_millis() as u64);
         self.shard.begin_turn(now, &mut self.effects); // and groups with too much
+        if self.shard.has_due() && self.may_take_commands() {
+            self.shard.do_due(now, &mut self.effects);
+        }
     }
 
     /// Whether there is something to do before anything comes.
@@ -41,7 +49,7 @@ impl<S: Socket> Subscribers<S> {
             || self.is_asked()
             || !self.ports.open.is_empty()
             || !self.learned.is_empty()
-            || (has_commands && self.may_take_commands())
+            || ((has_commands || self.shard.has_due()) && self.may_take_commands())
             || (!self.schedule.readable.is_empty() && self.may_read_sockets())
     }
 
@@ -52,8 +60,18 @@ impl<S: Socket> Subscribers<S> {
 
     /// When a time limit is over next.
     pub fn next_at(&self) -> Option<Instant> {
-        let times = [self.schedule.next_at(), self.drain.next_at()];
+        let times = [
+            self.schedule.next_at(),
+            self.drain.next_at(),
+            self.next_due_at(),
+        ];
         times.into_iter().flatten().min()
+    }
+
+    /// When something of the shard is due next. What is due already waits for room and no longer.
+    fn next_due_at(&self) -> Option<Instant> {
+        let at = self.shard_began + Duration::from_millis(self.shard.next_due_ms()?);
+        (at > self.now.monotonic).then_some(at)
     }
 
     /// Whether what follows from a command finds room: with the neighbours, in the fan-out, and

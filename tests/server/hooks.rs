@@ -275,6 +275,7 @@ fn events_and_custom_stores_go_through_the_engine() {
     let ask = Ask::Set {
         item: "u".into(),
         data: "1".into(),
+        ttl: None,
         call: Some(call),
     };
     lone.command(Command::Group {

@@ -25,6 +25,7 @@ mod files;
 mod frames;
 mod fuzzed;
 mod hooks;
+mod lifetimes;
 mod limits;
 mod memory;
 mod namespaces;

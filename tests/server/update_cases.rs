@@ -90,6 +90,7 @@ fn apply(items: &mut Items, input: StreamInput<'_>) -> Outcome {
             group,
             item,
             data,
+            ..
         } => {
             let key = [stream, group, item].map(String::from);
             let new = Text::from(data);
@@ -106,6 +107,7 @@ fn apply(items: &mut Items, input: StreamInput<'_>) -> Outcome {
             group,
             item,
             ops,
+            ..
         } => {
             let key = [stream, group, item].map(String::from);
             let updated = update::apply(items.get(&key).map(|old| &**old), &ops);

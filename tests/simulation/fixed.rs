@@ -52,6 +52,7 @@ fn a_refusal_in_the_middle_of_a_pipeline_takes_nothing_back_and_leaves_nothing_h
     let set = |value: &str, n: u32| Ask::Set {
         item: "u1".into(),
         data: value.into(),
+        ttl: None,
         call: Some(name(n)),
     };
     let get = |n: u32| Ask::Get {
@@ -65,6 +66,7 @@ fn a_refusal_in_the_middle_of_a_pipeline_takes_nothing_back_and_leaves_nothing_h
     let update = Ask::Update {
         item: "u1".into(),
         ops: updates("u1"),
+        ttl: None,
         call: Some(name(2)),
     };
     let delete = Ask::Delete {

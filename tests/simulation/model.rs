@@ -269,7 +269,9 @@ impl Model {
 
     fn ask(&mut self, shard: WorkerId, key: &GroupKey, ask: &Ask) {
         let (what, call) = match ask {
-            Ask::Set { item, data, call } => (What::Set(item.clone(), data.clone()), *call),
+            Ask::Set {
+                item, data, call, ..
+            } => (What::Set(item.clone(), data.clone()), *call),
             Ask::Update { item, call, .. } => (What::Update(item.clone()), *call),
             Ask::Delete { item, call } => (What::Delete(item.clone()), *call),
             Ask::Get { item, call } => (What::Get(item.clone()), Some(*call)),

@@ -188,24 +188,31 @@ fn ask_of(input: StreamInput<'_>, call: Option<CallId>) -> Option<(GroupKey, Ask
             group,
             item,
             data,
+            ttl,
         } => {
-            let (item, data) = (ItemId::from(item), Text::from(data));
-            (
-                GroupKey::new(&stream, &group),
-                Ask::Set { item, data, call },
-            )
+            let ask = Ask::Set {
+                item: ItemId::from(item),
+                data: Text::from(data),
+                ttl,
+                call,
+            };
+            (GroupKey::new(&stream, &group), ask)
         }
         StreamInput::Update {
             stream,
             group,
             item,
             ops,
+            ttl,
         } => {
             let item = ItemId::from(item);
-            (
-                GroupKey::new(&stream, &group),
-                Ask::Update { item, ops, call },
-            )
+            let ask = Ask::Update {
+                item,
+                ops,
+                ttl,
+                call,
+            };
+            (GroupKey::new(&stream, &group), ask)
         }
         StreamInput::Delete {
             stream,

@@ -11,8 +11,10 @@ pub use self::ops::{AppendPath, UpdateOp};
 use super::call::ErrorBody;
 use super::function::refused;
 pub use super::function::{StreamFunction, failed, limit_exceeded};
+use super::json::number::Number;
 use super::json::value::ValueError;
 use super::json::{checked, phrase, raw, text, value};
+use super::ttl::Ttl;
 
 /// How much an input may hold.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +42,8 @@ pub enum StreamInput<'a> {
         item: Cow<'a, str>,
         /// The new value.
         data: &'a str,
+        /// How long it lasts unless it is written again; none: as before.
+        ttl: Option<Ttl>,
     },
     /// `stream::get`
     Get {
@@ -96,6 +100,8 @@ pub enum StreamInput<'a> {
         item: Cow<'a, str>,
         /// What to do, in this order.
         ops: Vec<UpdateOp>,
+        /// As of a set.
+        ttl: Option<Ttl>,
     },
 }
 
@@ -168,6 +174,8 @@ impl Field {
 
 /// What many callers write in place of `type`.
 const EVENT_TYPE: &str = "event_type";
+/// Beside the fields that the reference knows, where an object gives them.
+const TTL_MS: &str = "ttl_ms";
 
 /// What an input's fields hold, each of the right type.
 #[derive(Default)]
@@ -179,6 +187,7 @@ struct Fields<'a> {
     kind: Option<Cow<'a, str>>,
     data: Option<&'a str>,
     ops: Option<Vec<UpdateOp>>,
+    ttl: Option<Ttl>,
     /// The first limit found to be exceeded, as the cause of an error.
     over_limit: Option<String>,
 }
@@ -209,12 +218,16 @@ impl<'a> Fields<'a> {
         let wanted = fields_of(function);
         let mut given: [Option<&'a str>; Field::BY_KEY.len()] = Default::default();
         let mut event_type = None;
+        let mut ttl_ms = None;
+        let takes_ttl = matches!(function, StreamFunction::Set | StreamFunction::Update);
         checked::members(data, |key, value| {
             let key = text::read_string(key).unwrap_or_default();
             if let Some(field) = wanted.iter().find(|field| field.key() == key) {
                 given[*field as usize] = Some(value); // of a doubled key the last one counts
             } else if function == StreamFunction::Send && key == EVENT_TYPE {
                 event_type = Some(value);
+            } else if takes_ttl && key == TTL_MS {
+                ttl_ms = Some(value);
             }
         });
         let kind = &mut given[Field::Kind as usize];
@@ -224,6 +237,7 @@ impl<'a> Fields<'a> {
                 self.read_field(field, json, limits)?;
             }
         }
+        self.ttl = ttl_ms.map_or(Ok(None), read_ttl)?;
         Ok(())
     }
 
@@ -316,6 +330,7 @@ impl<'a> Fields<'a> {
                 group: given(self.group, Field::Group)?,
                 item: given(self.item, Field::Item)?,
                 data: given(self.data, Field::Data)?,
+                ttl: self.ttl,
             },
             StreamFunction::Get => StreamInput::Get {
                 stream: given(self.stream, Field::Stream)?,
@@ -347,9 +362,27 @@ impl<'a> Fields<'a> {
                 group: given(self.group, Field::Group)?,
                 item: given(self.item, Field::Item)?,
                 ops: given(self.ops, Field::Ops)?,
+                ttl: self.ttl,
             },
         })
     }
+}
+
+/// Milliseconds, as an integer.
+fn read_ttl(json: &str) -> Result<Option<Ttl>, String> {
+    if json == "null" {
+        return Ok(None);
+    }
+    let expected = "an integer of milliseconds in `ttl_ms`";
+    let ms = match Number::read(json) {
+        Some(Number::Integer(ms)) => u64::try_from(ms).ok(),
+        _ => return Err(phrase::invalid_type(json, expected)),
+    };
+    let ttl = ms.and_then(Ttl::of_ms);
+    let max = Ttl::MS_MAX;
+    ttl.map(Some).ok_or_else(|| {
+        format!("invalid value: integer `{json}`, expected {expected} from 0 to {max}")
+    })
 }
 
 #[cfg(test)]
@@ -418,6 +451,7 @@ mod tests {
                     group: group.clone(),
                     item: item.clone(),
                     data: "[1, 2]",
+                    ttl: None,
                 },
             ),
             (
@@ -496,6 +530,7 @@ mod tests {
                     group,
                     item,
                     ops: vec![],
+                    ttl: None,
                 },
             ),
         ];
@@ -512,6 +547,30 @@ mod tests {
             );
         }
         assert_eq!(parse(ListAll, "null", &LIMITS), Ok(StreamInput::ListAll));
+    }
+
+    #[test]
+    fn how_long_an_item_lasts_is_read_where_it_counts_and_passed_over_elsewhere() {
+        let ttl = |function, ttl: &str| {
+            let data = format!(
+                r#"{{"stream_name":"s","group_id":"g","item_id":"i","data":1,"ops":[],"ttl_ms":{ttl}}}"#
+            );
+            match parse(function, &data, &LIMITS) {
+                Ok(StreamInput::Set { ttl, .. } | StreamInput::Update { ttl, .. }) => Ok(ttl),
+                Ok(_) => Ok(None),
+                Err(error) => Err(error.message),
+            }
+        };
+        for function in [Set, Update] {
+            assert_eq!(ttl(function, "60000"), Ok(Ttl::of_ms(60_000)));
+            assert_eq!(ttl(function, "0"), Ok(Some(Ttl::NEVER)));
+            assert_eq!(ttl(function, "null"), Ok(None));
+            for wrong in ["\"1s\"", "-1", "1.5", "true", "[1]", "999999999999999999"] {
+                let error = ttl(function, wrong).unwrap_err();
+                assert!(error.contains("of milliseconds in `ttl_ms`"), "{error}");
+            }
+        }
+        assert_eq!(ttl(Delete, "\"1s\""), Ok(None));
     }
 
     #[test]

@@ -135,6 +135,7 @@ fn write(
             is_first: at == 0,
             is_unnamed,
             items: items.iter().map(shared).collect(),
+            marked: Vec::new(),
         };
         writer.add(disk, SEQUENCE, &[piece], 0)?;
     }

@@ -79,7 +79,7 @@ use crate::config::{Factor, Fsync};
 use crate::id::WorkerId;
 use crate::metrics::StoreMetrics;
 use crate::shard::{
-    Cursor, Decides, Learned, Request, RequestKind, Slice, SliceLimits, Store, Verdict,
+    Cursor, Decides, Learned, Marks, Request, RequestKind, Slice, SliceLimits, Store, Verdict,
 };
 use crate::time::{Now, Rarely};
 
@@ -385,17 +385,20 @@ fn write_of(kind: &RequestKind) -> Option<Write<'_>> {
             item,
             value,
             time,
+            marks,
         } => Some(Write {
             key: group,
             item,
             value: Some(value),
             time: *time,
+            marks: *marks,
         }),
         RequestKind::Remove { group, item, time } => Some(Write {
             key: group,
             item,
             value: None,
             time: *time,
+            marks: Marks::default(),
         }),
         RequestKind::Times { .. } | RequestKind::Decide(_) => None,
     }

@@ -2,6 +2,7 @@
 
 use crate::id::{GroupKey, Text, WorkerId};
 use crate::shard::{Cursor, Decides, Piece, Shard, SliceLimits, ValueLimits};
+use crate::time::Now;
 
 use super::StoreError;
 use super::disk::Disk;
@@ -56,6 +57,7 @@ impl Offline {
             value_bytes: 0,
         };
         let mut shard = Shard::new(WorkerId(0), Decides::Owner, limits);
+        shard.begin_at(Now::read().wall_ms);
         let loaded = load(disk, &mut shard)?;
         shard.restored(loaded.time);
         Ok(Offline {

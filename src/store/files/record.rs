@@ -4,14 +4,15 @@
 //!
 //! ```text
 //! record  payload's length 4 · CRC32C of length and payload 4 · payload
-//! payload sequence 8 · kind 1 · time, or a number, 8 · what the kind needs
+//! payload sequence 8 · kind 1 · time, or a number, 8 · what the kind needs; marks come first, or last in a piece
 //! ```
 //! Integers are little-endian, texts UTF-8.
 
 use std::borrow::Cow;
 
 use crate::id::{GroupKey, ItemId, Text};
-use crate::shard::{Piece, Restored};
+use crate::protocol::ttl::Ttl;
+use crate::shard::{Marked, Marks, Piece, Restored};
 
 /// Length and checksum.
 const FRAME_BYTES: usize = 8;
@@ -30,6 +31,8 @@ pub(super) enum Kind {
     Piece = 4,
     End = 5,
     Synced = 6,
+    /// A put with marks.
+    Marked = 7,
 }
 
 /// U+0000 in a name.
@@ -52,6 +55,7 @@ impl Kind {
             Kind::Piece,
             Kind::End,
             Kind::Synced,
+            Kind::Marked,
         ];
         kinds.into_iter().find(|kind| *kind as u8 == byte & !LAST)
     }
@@ -65,16 +69,21 @@ pub(super) struct Write<'a> {
     /// `None`: the item goes.
     pub(super) value: Option<&'a str>,
     pub(super) time: u64,
+    pub(super) marks: Marks,
 }
 
 /// Appends a write; `is_last` of its batch.
 pub(super) fn write(out: &mut Vec<u8>, sequence: u64, write: Write<'_>, is_last: bool) {
     let kind = match write.value {
-        Some(_) => Kind::Put,
+        Some(_) if write.marks.is_empty() => Kind::Put,
+        Some(_) => Kind::Marked,
         None => Kind::Remove,
     };
     frame(out, |out| {
         prefix(out, sequence, kind.byte(is_last), write.time);
+        if kind == Kind::Marked {
+            put_marks(out, write.marks.ttl, None);
+        }
         put_key(out, write.key);
         put_name(out, write.item);
         out.extend_from_slice(write.value.unwrap_or_default().as_bytes());
@@ -100,7 +109,13 @@ pub(super) fn piece(out: &mut Vec<u8>, sequence: u64, piece: &Piece) {
     frame(out, |out| {
         prefix(out, sequence, Kind::Piece.byte(false), piece.time);
         put_key(out, &piece.key);
-        out.push(u8::from(piece.is_first) | u8::from(piece.is_unnamed) << 1);
+        let has_marks = !piece.marked.is_empty();
+        let flags = [piece.is_first, piece.is_unnamed, has_marks];
+        let flags = flags
+            .iter()
+            .rev()
+            .fold(0, |all, flag| all << 1 | u8::from(*flag));
+        out.push(flags);
         put_len(out, piece.items.len());
         for (name, value) in &piece.items {
             let name = without_nul(name);
@@ -109,7 +124,25 @@ pub(super) fn piece(out: &mut Vec<u8>, sequence: u64, piece: &Piece) {
             out.extend_from_slice(&name);
             out.extend_from_slice(value.as_bytes());
         }
+        if has_marks {
+            put_len(out, piece.marked.len());
+        }
+        for marked in &piece.marked {
+            put_len(out, marked.at as usize);
+            put_marks(out, marked.ttl, marked.ends_ms);
+        }
     });
+}
+
+/// How long an item lasts by its own word, and when it ends: which of them there is, and those.
+fn put_marks(out: &mut Vec<u8>, ttl: Option<Ttl>, ends_ms: Option<u64>) {
+    out.push(u8::from(ttl.is_some()) | u8::from(ends_ms.is_some()) << 1);
+    if let Some(ttl) = ttl {
+        out.extend_from_slice(&ttl.bits().to_le_bytes());
+    }
+    if let Some(ends_ms) = ends_ms {
+        out.extend_from_slice(&ends_ms.to_le_bytes());
+    }
 }
 
 /// Appends the end of a snapshot: how many pieces it has, and the highest time of groups that had
@@ -242,7 +275,11 @@ pub(super) fn decode(payload: &[u8]) -> Option<Content> {
     let mut fields = Fields(payload);
     let (sequence, kind, time) = (fields.u64()?, fields.u8()?, fields.u64()?);
     let content = match Kind::of(kind)? {
-        Kind::Put => {
+        kind @ (Kind::Put | Kind::Marked) => {
+            let marks = match kind {
+                Kind::Marked => fields.marks()?.0,
+                _ => Marks::default(),
+            };
             let (key, item) = (fields.key()?, fields.name()?);
             Content::Restored(Restored::Put {
                 sequence,
@@ -250,6 +287,7 @@ pub(super) fn decode(payload: &[u8]) -> Option<Content> {
                 item: ItemId::from(&*item),
                 value: Text::from(fields.rest()?),
                 time,
+                marks,
             })
         }
         Kind::Remove => {
@@ -333,7 +371,37 @@ impl<'a> Fields<'a> {
             is_first: flags & 1 != 0,
             is_unnamed: flags & 2 != 0,
             items,
+            marked: if flags & 4 != 0 {
+                self.marked()?
+            } else {
+                Vec::new()
+            },
         })
+    }
+
+    fn marked(&mut self) -> Option<Vec<Marked>> {
+        let len = self.u32()? as usize;
+        let mut marked = Vec::with_capacity(len.min(self.0.len() / 5));
+        for _ in 0..len {
+            let at = self.u32()?;
+            let (Marks { ttl }, ends_ms) = self.marks()?;
+            marked.push(Marked { at, ttl, ends_ms });
+        }
+        Some(marked)
+    }
+
+    /// What was said of an item, and when it ends.
+    fn marks(&mut self) -> Option<(Marks, Option<u64>)> {
+        let flags = self.u8()?;
+        let ttl = match flags & 1 {
+            0 => None,
+            _ => Some(Ttl::of_bits(self.u32()?)),
+        };
+        let ends_ms = match flags & 2 {
+            0 => None,
+            _ => Some(self.u64()?),
+        };
+        (flags < 4).then_some((Marks { ttl }, ends_ms))
     }
 }
 
@@ -346,46 +414,75 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_read_back() {
+    fn a_write_is_read_back_with_its_marks() {
+        for ttl in [None, Some(Ttl::NEVER), Ttl::of_ms(60_000)] {
+            let (mut bytes, marks) = (Vec::new(), Marks { ttl });
+            let put = Write {
+                key: &key(),
+                item: "é",
+                value: Some("{\"x\":1}"),
+                time: 77,
+                marks,
+            };
+            write(&mut bytes, 5, put, true);
+            let payload = &bytes[Frame::BYTES..];
+            assert_eq!(place_of(payload), Some((5, true)));
+            let Some(Content::Restored(Restored::Put {
+                sequence: 5,
+                key: found,
+                item,
+                value,
+                time: 77,
+                marks: found_marks,
+            })) = decode(payload)
+            else {
+                unreachable!("a put is read as one")
+            };
+            assert_eq!((found, &*item, &*value), (key(), "é", "{\"x\":1}"));
+            assert_eq!(found_marks, marks);
+        }
+    }
+
+    #[test]
+    fn what_has_no_marks_is_written_as_it_was_before_there_were_any() {
         let mut bytes = Vec::new();
         let put = Write {
-            key: &key(),
-            item: "é",
-            value: Some("{\"x\":1}"),
-            time: 77,
+            key: &GroupKey::new("s", "g"),
+            item: "i",
+            value: Some("1"),
+            time: 7,
+            marks: Marks::default(),
         };
         write(&mut bytes, 5, put, true);
-        let payload = &bytes[Frame::BYTES..];
-        assert_eq!(place_of(payload), Some((5, true)));
-        let Some(Content::Restored(Restored::Put {
-            sequence: 5,
-            key: found,
-            item,
-            value,
-            time: 77,
-        })) = decode(payload)
-        else {
-            unreachable!("a put is read as one")
-        };
-        assert_eq!((found, &*item, &*value), (key(), "é", "{\"x\":1}"));
+        let payload =
+            b"\x05\0\0\0\0\0\0\0\x81\x07\0\0\0\0\0\0\0\x01\0\0\0\x03\0\0\0s:g\x01\0\0\0i1";
+        assert_eq!(&bytes[Frame::BYTES..], payload);
     }
 
     #[test]
     fn a_piece_is_read_back() {
-        let expected = Piece {
-            key: key(),
-            time: 9,
-            is_first: true,
-            is_unnamed: true,
-            items: vec![("".into(), "1".into()), ("b".into(), "\"\"".into())],
-        };
-        let mut out = Vec::new();
-        piece(&mut out, 3, &expected);
-        let Some(Content::Restored(Restored::Piece { sequence: 3, piece })) =
-            decode(&out[Frame::BYTES..])
-        else {
-            unreachable!("a piece is read as one")
-        };
-        assert_eq!(piece, expected);
+        let marked = |at, ttl, ends_ms| Marked { at, ttl, ends_ms };
+        let all = vec![
+            marked(0, Some(Ttl::NEVER), None),
+            marked(1, Ttl::of_ms(60_000), Some(u64::MAX)),
+        ];
+        for marked in [Vec::new(), all] {
+            let expected = Piece {
+                key: key(),
+                time: 9,
+                is_first: true,
+                is_unnamed: true,
+                items: vec![("".into(), "1".into()), ("b".into(), "\"\"".into())],
+                marked,
+            };
+            let mut out = Vec::new();
+            piece(&mut out, 3, &expected);
+            let Some(Content::Restored(Restored::Piece { sequence: 3, piece })) =
+                decode(&out[Frame::BYTES..])
+            else {
+                unreachable!("a piece is read as one")
+            };
+            assert_eq!(piece, expected);
+        }
     }
 }

@@ -82,6 +82,7 @@ mod tests {
             item: "é",
             value: Some("{\"x\":1}"),
             time: 77,
+            marks: Default::default(),
         };
         record::write(&mut out, sequence, put, is_last);
         out

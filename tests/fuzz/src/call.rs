@@ -71,6 +71,7 @@ fn compare(read: &StreamInput<'_>, parts: &Parts<'_>) {
             group,
             item,
             data,
+            ..
         } => {
             names(stream, group);
             assert_eq!(parts.string_at("item_id", 2), **item);

@@ -65,7 +65,12 @@ fn times_rise_over_a_restart_when_the_clock_has_stepped_back() {
     let mut out = Effects::default();
     let (key, call) = (GroupKey::new("s", "another"), Some(CALL));
     let (item, data) = ("i".into(), "1".into());
-    let ask = Ask::Set { item, data, call };
+    let ask = Ask::Set {
+        item,
+        data,
+        ttl: None,
+        call,
+    };
     world.shards[0].apply(Command::Group { key, ask }, 5, &mut out);
     let Some(RequestKind::Put { time, .. }) = out.requests.first().map(|request| &request.kind)
     else {

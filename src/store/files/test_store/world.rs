@@ -235,6 +235,7 @@ impl World {
             Some(value) => Ask::Set {
                 item: item.into(),
                 data: value.into(),
+                ttl: None,
                 call: Some(CALL),
             },
             None => Ask::Delete {

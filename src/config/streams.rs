@@ -1,0 +1,97 @@
+//! What holds of single streams: a list whose first entry that names a stream counts.
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Value as Json, json};
+
+use crate::protocol::streams::{StreamPattern, StreamRule, StreamRules};
+use crate::protocol::ttl::Ttl;
+
+use super::quantity::{UNITS_TIME, quantity};
+use super::report::Report;
+use super::section::Section;
+use super::store::StoreConfig;
+use super::words::mismatch;
+use super::yaml::{Node, Value};
+
+const TTL_MS: RangeInclusive<u64> = 0..=Ttl::MS_MAX;
+
+/// The entries under `streams`.
+pub(super) fn read(server: &mut Section<'_, '_>, store: &StoreConfig) -> StreamRules {
+    let expected = "a list of mappings, as [{stream: chat, ttl_ms: 1h}]";
+    let mut earlier: Vec<(StreamPattern, usize)> = Vec::new();
+    let entries = server.items("streams", expected, |report, path, node| {
+        let rule = entry(report, path.clone(), node, store)?;
+        let covers = |(pattern, _): &&(StreamPattern, usize)| pattern.covers(&rule.streams);
+        if let Some((pattern, line)) = earlier.iter().find(covers) {
+            let what = format!(
+                "{} never counts, for {pattern} in line {line} comes before it",
+                rule.streams
+            );
+            report.fault(node.span.start, &path, what);
+            return None;
+        }
+        earlier.push((rule.streams.clone(), report.line_of(node.span.start)));
+        Some(rule)
+    });
+    let rules = entries.unwrap_or_default();
+    server.show("streams", rules.iter().map(shown).collect());
+    StreamRules::new(rules)
+}
+
+/// None: it is at fault, and the report says so.
+fn entry(
+    report: &mut Report,
+    path: String,
+    node: &Node,
+    store: &StoreConfig,
+) -> Option<StreamRule> {
+    if !matches!(node.value, Value::Mapping(_)) {
+        let what = mismatch(node, "a mapping, as {stream: chat, ttl_ms: 1h}");
+        report.fault(node.span.start, &path, what);
+        return None;
+    }
+    let faults = report.faults.len();
+    let mut keys = Section::new(report, path, "iii-stream.server.streams".into(), Some(node));
+    keys.refuse_doubled();
+    let (mut streams, mut ttl) = (None, Ttl::NEVER);
+    keys.unused(|keys| {
+        streams = keys.value("stream", None, |node| pattern(node).map(Some));
+        let expected = format!("milliseconds from 0 to {}, as 60000 or 1min", Ttl::MS_MAX);
+        let ms = keys.value("ttl_ms", 0, |node| {
+            quantity(node, &UNITS_TIME, &TTL_MS, &expected)
+        });
+        ttl = ms.and_then(Ttl::of_ms).unwrap_or(ttl);
+    });
+    if streams == Some(None) {
+        keys.fault_missing(
+            "has no stream, expected the name of a stream, or the beginning of some with a *",
+        );
+    }
+    if ttl != Ttl::NEVER && matches!(store, StoreConfig::Redis(_)) {
+        keys.fault(
+            "ttl_ms",
+            "is not kept on Redis: items end in memory and in files alone",
+        );
+    }
+    keys.done();
+    let streams = streams
+        .flatten()
+        .filter(|_| report.faults.len() == faults)?;
+    Some(StreamRule { streams, ttl })
+}
+
+fn pattern(node: &Node) -> Result<StreamPattern, String> {
+    let expected = "the name of a stream, or the beginning of some with a * behind it";
+    match &node.value {
+        Value::Text(text) => StreamPattern::read(text).ok_or_else(|| mismatch(node, expected)),
+        _ => Err(mismatch(node, expected)),
+    }
+}
+
+fn shown(rule: &StreamRule) -> Json {
+    json!({
+        "stream": rule.streams.to_string(),
+        "ttl_ms": rule.ttl.ms().unwrap_or(0),
+    })
+}
