@@ -997,7 +997,7 @@ workers:
             ),
             (
                 "streams: [{stream: a, ttl: 1s}]",
-                "streams[0].ttl: unknown key; did you mean ttl_ms?",
+                "streams[0].ttl: unknown key, expected stream or ttl_ms",
             ),
             (
                 "streams: [{stream: a, ttl_ms: 1s, ttl_ms: 2s}]",
@@ -1009,7 +1009,7 @@ workers:
             ),
             (
                 "streams: [{stream: a*, ttl_ms: 1s}, {stream: ab}]",
-                "streams[1]: ab never counts, for a* in line 3 comes before it",
+                "streams[1]: ab never counts, for a* in line 1 comes before it",
             ),
             (
                 "allowed_origins: none",
