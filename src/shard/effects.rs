@@ -11,9 +11,9 @@ use crate::protocol::call::ErrorBody;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 use crate::protocol::groups::Names;
 use crate::protocol::input::{StreamFunction, UpdateOp};
-use crate::protocol::ttl::Ttl;
 use crate::time::ClockReading;
 
+use super::marks::Marks;
 use super::{Cursor, Decides, Slice, SliceLimits, ValueLimits};
 
 /// What a shard asks of the world. The worker performs it in the order of these fields.
@@ -130,20 +130,6 @@ pub struct Request {
     pub number: u64,
     /// What to do.
     pub kind: RequestKind,
-}
-
-/// What a store keeps of an item beside its value: what was said with one write.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Marks {
-    /// How long it lasts unless it is written again; none: as it was told before, or as its stream's do.
-    pub ttl: Option<Ttl>,
-}
-
-impl Marks {
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        *self == Marks::default()
-    }
 }
 
 /// What a store can be asked.

@@ -10,10 +10,8 @@ use crate::id::{GroupKey, ItemId, Text};
 use crate::protocol::ttl::Ttl;
 
 use super::Shard;
-use super::due::Due;
-use super::effects::Marks;
-use super::group::Group;
 use super::lifetimes::NEVER;
+use super::marks::Marks;
 use super::times::Times;
 
 /// How much one slice may take, so that it does not hold its worker up.
@@ -257,21 +255,6 @@ impl Shard {
         None
     }
 
-    /// What is kept of so many of the group's items beside their values, from that place on.
-    fn marked(&self, group: &Group, from: u64, len: usize) -> Vec<Marked> {
-        let Some(lifetimes) = group.items().lifetimes() else {
-            return Vec::new();
-        };
-        let items = group.items().named_from(from).take(len).enumerate();
-        let marked = items.filter_map(|(at, (slot, _))| {
-            let (ttl, ends) = lifetimes.of(slot)?;
-            let ends_ms = (ends != NEVER).then(|| self.due.wall_of_tick(ends));
-            let at = at as u32;
-            Some(Marked { at, ttl, ends_ms })
-        });
-        marked.collect()
-    }
-
     /// Takes back what a store has kept, before the first command. After the last of it
     /// [`Shard::restored`] has to be called.
     pub fn restore(&mut self, restored: Restored) {
@@ -420,23 +403,6 @@ impl Shard {
     fn forget_marks(&mut self, slot: u32) {
         if let Some(restoring) = &mut self.restoring {
             restoring.marks.remove(&slot);
-        }
-    }
-}
-
-impl Group {
-    /// The item in that slot was written then.
-    fn restore_lifetime(&mut self, slot: u32, given: Option<Ttl>, time: u64, due: &Due) {
-        let items = self.items_mut();
-        let own = given.or_else(|| items.lifetimes()?.of(slot)?.0);
-        match own.or(self.ttl).map(Ttl::ms) {
-            None => {}
-            Some(Some(ms)) => {
-                let tick = due.tick_of_wall(time.saturating_add(ms));
-                self.items_mut().end_in(slot, own, tick, 0);
-            }
-            // It stays, and is told from the others of its stream where those do not.
-            Some(None) => self.items.renew(slot, own, self.ttl, 0),
         }
     }
 }

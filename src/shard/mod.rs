@@ -23,10 +23,12 @@ mod keep;
 mod lifetimes;
 mod listing;
 mod looks;
+mod marks;
 mod opening;
 mod order;
 mod owner;
 mod pace;
+mod restored;
 mod room;
 mod shared;
 mod texts;
@@ -39,10 +41,11 @@ mod walks;
 pub use command::{Ask, Command, Join};
 pub use effects::{
     Answer, CustomAnswer, CustomCall, Delivered, Delivery, Effects, Fired, FromChannel, HeardEvent,
-    Learned, Marks, Question, Reply, Request, RequestKind, Snapshot, Store, Told, Verdict,
+    Learned, Question, Reply, Request, RequestKind, Snapshot, Store, Told, Verdict,
 };
 pub use keep::{Cursor, Marked, Piece, Restored, Slice, SliceLimits};
 pub use looks::{GroupLook, ItemsLook, Totals};
+pub use marks::Marks;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

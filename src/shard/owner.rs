@@ -10,8 +10,9 @@ use crate::protocol::input::{StreamFunction, failed};
 use crate::protocol::ttl::Ttl;
 
 use super::command::Ask;
-use super::effects::{Marks, Reply, RequestKind};
+use super::effects::{Reply, RequestKind};
 use super::group::{Group, Turn};
+use super::marks::Marks;
 use super::opening::Update;
 use super::under_way::{InFlight, Send, Waiting, Write};
 use super::update::{self, Opening};
