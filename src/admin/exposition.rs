@@ -9,21 +9,19 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, prometheus_text};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::{DescriptorEncoder, prometheus_text};
 use prometheus_client::registry::Registry;
 
 use crate::mesh::Shared;
-use crate::metrics::{BOUNDS_US, CallOutcome, Closed, Distribution, FUNCTIONS, WorkerMetrics};
+use crate::metrics::{CallOutcome, Closed, FUNCTIONS, WorkerMetrics};
 use crate::protocol::function::StreamFunction;
 
+use super::About;
+use super::families::{Families, Label, one};
 use super::figures::{Figures, SERIES};
 
 /// What the answer's content type is.
 pub(super) const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
-
-/// A label of a family that has one for each worker, and its value.
-type Label = (&'static str, String);
 
 /// What one worker has counted.
 type Count = fn(&WorkerMetrics) -> u64;
@@ -34,6 +32,8 @@ struct Scrape {
     began: Instant,
     figures: Figures,
     now_ms: u64,
+    /// For each port under TLS its name, and until when its certificate counts, in seconds since 1970.
+    certificates: Vec<(&'static str, u64)>,
 }
 
 impl fmt::Debug for Scrape {
@@ -43,13 +43,16 @@ impl fmt::Debug for Scrape {
 }
 
 /// The text of all families.
-pub(super) fn text(shared: &Arc<Shared>, began: Instant, figures: Figures, now_ms: u64) -> String {
+pub(super) fn text(shared: &Arc<Shared>, about: &About, figures: Figures, now_ms: u64) -> String {
+    let certificates = about.certificates.iter();
+    let certificates = certificates.map(|(port, offered)| (*port, offered.not_after_s()));
     let mut registry = Registry::with_prefix("iii_stream");
     registry.register_collector(Box::new(Scrape {
         shared: Arc::clone(shared),
-        began,
+        began: about.began,
         figures,
         now_ms,
+        certificates: certificates.collect(),
     }));
     let mut out = String::with_capacity(64 * 1024);
     // A String takes everything.
@@ -61,6 +64,7 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let mut families = Families(encoder);
         self.process(&mut families)?;
+        self.tls(&mut families)?;
         self.subscribers(&mut families)?;
         self.groups(&mut families)?;
         self.calls(&mut families)?;
@@ -109,6 +113,35 @@ impl Scrape {
             "resident_memory_bytes",
             "Memory in use",
             &one(self.value("resident_bytes")),
+        )
+    }
+
+    /// Nothing where no port is under TLS.
+    fn tls(&self, out: &mut Families<'_>) -> fmt::Result {
+        if self.certificates.is_empty() {
+            return Ok(());
+        }
+        let of_port = |port: &str| vec![("port", port.to_owned())];
+        let ends = self.certificates.iter();
+        let ends: Vec<_> = ends.map(|(port, end)| (of_port(port), *end)).collect();
+        out.gauge(
+            "certificate_not_after_seconds",
+            "When the certificate of a port counts no more, in seconds since 1970",
+            &ends,
+        )?;
+        let workers = self.shared.workers.iter();
+        let refused = self.certificates.iter().map(|(port, _)| {
+            let count = match *port {
+                "worker" => self.shared.engine.tls_refused.get(),
+                _ => workers.clone().map(|worker| worker.tls_refused.get()).sum(),
+            };
+            (of_port(port), count)
+        });
+        let refused: Vec<_> = refused.collect();
+        out.counter(
+            "tls_refused",
+            "Sockets whose handshake of TLS has failed",
+            &refused,
         )
     }
 
@@ -485,70 +518,5 @@ impl Scrape {
         });
         let cpu: Vec<_> = cpu.collect();
         out.counter_f64("cpu_seconds", "Time on a core, by thread", &cpu)
-    }
-}
-
-fn one(value: u64) -> [(Vec<Label>, u64); 1] {
-    [(Vec::new(), value)]
-}
-
-/// Writes families.
-struct Families<'a>(DescriptorEncoder<'a>);
-
-/// A family whose rows are written by `$write`.
-macro_rules! family {
-    ($name:ident, $value:ty, $kind:expr, $encode:expr) => {
-        fn $name(&mut self, name: &str, help: &str, rows: &[(Vec<Label>, $value)]) -> fmt::Result {
-            let mut family = self.0.encode_descriptor(name, help, None, $kind)?;
-            for (labels, value) in rows {
-                let mut metric = family.encode_family(labels)?;
-                $encode(&mut metric, *value)?;
-            }
-            Ok(())
-        }
-    };
-}
-
-type Metric<'a> = prometheus_client::encoding::MetricEncoder<'a>;
-
-impl Families<'_> {
-    family!(
-        counter,
-        u64,
-        MetricType::Counter,
-        |metric: &mut Metric<'_>, value: u64| metric
-            .encode_counter::<NoLabelSet, _, u64>(&value, None)
-    );
-    family!(
-        counter_f64,
-        f64,
-        MetricType::Counter,
-        |metric: &mut Metric<'_>, value: f64| metric
-            .encode_counter::<NoLabelSet, _, f64>(&value, None)
-    );
-    family!(
-        gauge,
-        u64,
-        MetricType::Gauge,
-        |metric: &mut Metric<'_>, value: u64| metric.encode_gauge(&value)
-    );
-    family!(
-        gauge_f64,
-        f64,
-        MetricType::Gauge,
-        |metric: &mut Metric<'_>, value: f64| metric.encode_gauge(&value)
-    );
-
-    fn histogram(&mut self, name: &str, help: &str, read: Distribution) -> fmt::Result {
-        let mut family = self
-            .0
-            .encode_descriptor(name, help, None, MetricType::Histogram)?;
-        let bounds = BOUNDS_US
-            .iter()
-            .map(|us| *us as f64 / 1e6)
-            .chain([f64::MAX]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(read.buckets).collect();
-        let sum = read.sum_ns as f64 / 1e9;
-        family.encode_histogram::<NoLabelSet>(sum, read.count(), &buckets, None)
     }
 }

@@ -138,6 +138,8 @@ pub(super) struct Answer {
     body: Vec<u8>,
     /// A header of this answer alone, with its end of line.
     header: &'static str,
+    /// Where a page may connect to beside this port.
+    connections: String,
 }
 
 impl Answer {
@@ -147,6 +149,7 @@ impl Answer {
             content_type,
             body,
             header: "",
+            connections: String::new(),
         }
     }
 
@@ -155,6 +158,14 @@ impl Answer {
         Answer {
             status,
             ..Answer::of("application/json", json.into_bytes())
+        }
+    }
+
+    /// A page, which may also connect to these places.
+    pub(super) fn with_connections(self, places: &str) -> Answer {
+        Answer {
+            connections: format!("connect-src 'self' {places}; "),
+            ..self
         }
     }
 
@@ -186,13 +197,14 @@ impl Answer {
             content_type,
             body,
             header,
+            connections,
         } = self;
         let head = format!(
             "HTTP/1.1 {status} {}\r\n\
              content-type: {content_type}\r\n\
              content-length: {}\r\n\
              cache-control: no-store\r\n\
-             content-security-policy: default-src 'self'; frame-ancestors 'none'\r\n\
+             content-security-policy: default-src 'self'; {connections}frame-ancestors 'none'\r\n\
              x-content-type-options: nosniff\r\n\
              referrer-policy: no-referrer\r\n\
              {header}\

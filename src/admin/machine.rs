@@ -53,9 +53,7 @@ impl Machine {
         let is_fresh = |at: Instant| now.saturating_duration_since(at) < FILES_EVERY;
         if !self.files_at.is_some_and(is_fresh) {
             self.files_at = Some(now);
-            // The one that lists them is among them.
-            let entries = fs::read_dir("/proc/self/fd");
-            self.files = entries.map_or(0, |entries| entries.count().saturating_sub(1));
+            self.files = count_files();
         }
         self.files
     }
@@ -69,6 +67,20 @@ impl Machine {
             .and_then(|pages| pages.parse::<u64>().ok());
         pages.unwrap_or(0) * rustix::param::page_size() as u64
     }
+}
+
+/// Newer kernels (6.2) tell how many there are as the size of their directory. Before, it says 0.
+fn count_files() -> usize {
+    match fs::metadata("/proc/self/fd").map(|files| files.len()) {
+        Ok(len) if len > 0 => len as usize,
+        _ => list_files(),
+    }
+}
+
+fn list_files() -> usize {
+    // The one that lists them is among them.
+    let entries = fs::read_dir("/proc/self/fd");
+    entries.map_or(0, |entries| entries.count().saturating_sub(1))
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! Thread kind 4: the admin port. Health, metrics, and what operators ask for, as JSON, for the page and
 //! for `iii-stream top`.
 //!
-//! It reads the other threads' counters, and asks workers what they hold through [`crate::mesh::inquiries`];
-//! they answer in slices of their turns. No thread waits for this one. May not change anything.
+//! It reads the other threads' counters, asks workers what they hold through [`crate::mesh::inquiries`],
+//! which they answer in slices of their turns, and has the engine thread make calls of operators through
+//! [`crate::mesh::operators`]. No thread waits for this one. May change nothing but by such a call.
 //!
 //! # What is answered
 //!
-//! `GET` (and `HEAD`) alone, one request a connection. Times in `_ms` and `_us` are what they say; ages of
+//! One request a connection, `GET` or `HEAD` but for what is said to be `POST`. Times in `_ms` and `_us` are what they say; ages of
 //! sockets are right to some hundredths. An error is `{"error": TEXT}` with its status.
 //!
 //! ```text
@@ -15,7 +16,7 @@
 //! /metrics   text 0.0.4 of Prometheus
 //!
 //! /admin/overview
-//!   {version, speaks, host, pid, now_ms, uptime_ms, file, stream, workers: [ADDRESS], engine: null | URL, admin,
+//!   {version, speaks, host, pid, now_ms, uptime_ms, file, stream, stream_tls: BOOL, workers: [ADDRESS], engine: null | URL, admin,
 //!    page: BOOL, cores: TEXT, store: {kind, described, up, lag_ms}, limits: {connections, sockets, behind_bytes},
 //!    ready, not_ready_because, healthy,
 //!    threads: [{name, core: null | N, cpu: 0..1, turns, turned_ms_ago, groups, subscriptions, connections}],
@@ -29,6 +30,15 @@
 //!
 //! /admin/groups?sort=events|pace|subscribers|bytes&limit=50 (200)
 //!   {sort, total, groups: [{stream, group, owner, subscribers, items, bytes, events, events_per_second, waiting, ahead_ms}]}
+//!
+//! /admin/streams?contains=TEXT&after=STREAM&limit=50 (200)
+//!   {next: null | STREAM (for `after`), streams: [{stream, groups}]}, by name
+//!
+//! /admin/groups?sort=name&stream=STREAM&contains=TEXT&after=GROUP&limit=50 (200)
+//!   {sort, stream, next: null | GROUP (for `after`), groups: as above}, by name
+//!
+//! POST /admin/set, /admin/delete: the body is the input of `stream::set`, `stream::delete`
+//!   {result: as the function's}; 400: {error, code}, as an SDK worker is told them
 //!
 //! /admin/sockets?sort=behind|oldest|bytes|subscriptions&limit=50 (200)
 //!   {sort, total, sockets: [{worker, id, peer, age_ms, subscriptions, groups: [[STREAM, GROUP]] (3), behind_bytes,
@@ -49,6 +59,7 @@
 mod asked;
 mod beats;
 mod exposition;
+mod families;
 mod figures;
 mod guard;
 mod history;
@@ -58,6 +69,7 @@ mod overview;
 mod page;
 mod peers;
 mod routes;
+mod shown;
 
 use std::io;
 use std::net::TcpListener;
@@ -73,6 +85,7 @@ use crate::config::Admin as Settings;
 use crate::id::SlotId;
 use crate::mesh::inquiries::Asker;
 use crate::mesh::{Shared, Wake};
+use crate::net::tls::Offered;
 use crate::net::{self, ACCEPTS_A_TURN, Listener, Ready, listener_token};
 use crate::time::{Now, sleep_until};
 
@@ -119,6 +132,8 @@ pub struct About {
     pub connections_max: usize,
     /// `limits.behind_bytes`.
     pub behind_bytes_max: usize,
+    /// For each port under TLS its name, and what it shows.
+    pub certificates: Vec<(&'static str, Arc<Offered>)>,
     /// The page is served.
     pub has_page: bool,
     /// When the server was started.
@@ -305,8 +320,8 @@ impl Admin {
         {
             return Some(Answer::error(404, "no such path"));
         }
-        if !reads {
-            return Some(Answer::wrong_method("allow: GET, HEAD\r\n"));
+        if !route.takes(&request.method) {
+            return Some(Answer::wrong_method(route.methods()));
         }
         Some(match route {
             Route::Health => self.health(now),
@@ -323,9 +338,10 @@ impl Admin {
             Route::History(seconds, series) => {
                 Answer::json(200, self.history.json(seconds, &series))
             }
-            Route::Page(path) => {
-                let (content_type, bytes) = page::file(&path)?;
-                Answer::of(content_type, bytes.to_vec())
+            Route::Page(_) => page::answer(request, &self.about.stream)?,
+            Route::Call(function) => {
+                let shared = &self.shared;
+                return self.asked.call(function, &request.body, id, shared, now);
             }
             route => return self.asked.ask(route, id, &self.shared, now),
         })
@@ -353,7 +369,7 @@ impl Admin {
     fn metrics(&mut self, now: Instant) -> Answer {
         let figures = Figures::read(&self.shared, &mut self.machine, now);
         let now_ms = Now::read().wall_ms;
-        let text = exposition::text(&self.shared, self.about.began, figures, now_ms);
+        let text = exposition::text(&self.shared, &self.about, figures, now_ms);
         Answer::of(exposition::CONTENT_TYPE, text.into_bytes())
     }
 }

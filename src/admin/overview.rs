@@ -61,6 +61,7 @@ pub(super) fn json(
         "uptime_ms": now.saturating_duration_since(about.began).as_millis() as u64,
         "file": about.file,
         "stream": about.stream,
+        "stream_tls": about.certificates.iter().any(|(port, _)| *port == "stream"),
         "workers": about.workers,
         "engine": about.engine,
         "admin": about.admin,

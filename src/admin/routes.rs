@@ -3,8 +3,9 @@
 //! Pure. May not know who asks, or what is answered.
 
 use crate::id::GroupKey;
-use crate::mesh::inquiries::{GroupOrder, SocketOrder};
+use crate::mesh::inquiries::{GroupOrder, Search, SocketOrder};
 use crate::metrics::Closed;
+use crate::protocol::function::StreamFunction;
 
 use super::http::{Request, unescaped};
 
@@ -16,6 +17,8 @@ pub(super) const CLOSED_MAX: usize = 4096;
 /// The same of the items of a group.
 const ITEMS: usize = 100;
 const ITEMS_MAX: usize = 1000;
+
+const SORTS: &str = "events, pace, subscribers, bytes or name";
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,10 +32,14 @@ pub(super) enum Route {
     /// So many of the last seconds, of these series; empty: of all.
     History(usize, Vec<String>),
     Groups(GroupOrder, usize),
+    /// Streams, or groups of one, by their names.
+    Names(Search),
     Sockets(SocketOrder, usize),
     Closed(Option<Closed>, usize),
     /// A group and its items: from there on, so many.
     Group(GroupKey, u64, usize),
+    /// A call of a function of streams; its input is the body.
+    Call(StreamFunction),
     /// A file of the page.
     Page(String),
 }
@@ -51,6 +58,22 @@ impl Route {
     pub(super) fn is_open(&self) -> bool {
         matches!(self, Route::Health | Route::Ready | Route::Page(_))
     }
+
+    /// Whether it is asked by that method.
+    pub(super) fn takes(&self, method: &str) -> bool {
+        match self {
+            Route::Call(_) => method == "POST",
+            _ => matches!(method, "GET" | "HEAD"),
+        }
+    }
+
+    /// By what it is asked, as a header.
+    pub(super) fn methods(&self) -> &'static str {
+        match self {
+            Route::Call(_) => "allow: POST\r\n",
+            _ => "allow: GET, HEAD\r\n",
+        }
+    }
 }
 
 /// What a request asks for. `has_page`: the page is there.
@@ -67,13 +90,21 @@ pub(super) fn route(request: &Request, has_page: bool) -> Result<Route, Unasked>
             let series = series.split(',').filter(|name| !name.is_empty());
             Route::History(seconds, series.map(str::to_owned).collect())
         }
+        "/admin/set" => Route::Call(StreamFunction::Set),
+        "/admin/delete" => Route::Call(StreamFunction::Delete),
+        "/admin/streams" => Route::Names(search(request, None)?),
+        "/admin/groups" if request.asks("sort") == Some("name") => {
+            let stream = request.asks("stream").filter(|stream| !stream.is_empty());
+            let stream = stream.ok_or_else(|| wrong("stream", "", "the stream of the groups"))?;
+            Route::Names(search(request, Some(stream))?)
+        }
         "/admin/groups" => {
             let order = match request.asks("sort").unwrap_or("events") {
                 "events" => GroupOrder::Events,
                 "pace" => GroupOrder::Pace,
                 "subscribers" => GroupOrder::Subscribers,
                 "bytes" => GroupOrder::Bytes,
-                other => return Err(wrong("sort", other, "events, pace, subscribers or bytes")),
+                other => return Err(wrong("sort", other, SORTS)),
             };
             Route::Groups(order, number(request, "limit", ROWS, ROWS_MAX)?)
         }
@@ -133,6 +164,15 @@ fn reason(name: &str) -> Result<Closed, Unasked> {
     })
 }
 
+fn search(request: &Request, stream: Option<&str>) -> Result<Search, Unasked> {
+    Ok(Search {
+        stream: stream.map(Box::from),
+        contains: request.asks("contains").unwrap_or_default().into(),
+        after: request.asks("after").unwrap_or_default().into(),
+        most: number(request, "limit", ROWS, ROWS_MAX)?,
+    })
+}
+
 /// More than there may be is as many as there may be.
 fn number(request: &Request, name: &str, default: usize, most: usize) -> Result<usize, Unasked> {
     match request.asks(name) {
@@ -174,6 +214,8 @@ mod tests {
             "/admin/groups?limit=0",
             "/admin/groups?limit=-1",
             "/admin/groups?sort=x",
+            "/admin/groups?sort=name",
+            "/admin/streams?limit=x",
             "/admin/closed?reason=x",
             "/admin/group/s/g?from=x",
         ] {

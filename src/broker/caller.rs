@@ -8,6 +8,14 @@ use crate::id::SlotId;
 use crate::protocol::answer::{self, ResultBody, Sink};
 use crate::protocol::call::Trace;
 
+/// Beyond every slot that a socket can have.
+const OPERATORS: u32 = u32::MAX;
+
+/// Whether that is an operator, and no socket.
+pub(in crate::broker) fn is_operator(peer: SlotId) -> bool {
+    peer.slot == OPERATORS
+}
+
 /// Who waits for an answer, and how it is to be written.
 #[derive(Clone)]
 pub(in crate::broker) struct Caller {
@@ -33,6 +41,26 @@ impl Caller {
 }
 
 impl Caller {
+    /// An operator, who has no socket here. The number is the admin thread's name for the call.
+    pub(in crate::broker) fn operator(number: u32) -> Caller {
+        let peer = SlotId {
+            slot: OPERATORS,
+            generation: number,
+        };
+        Caller {
+            peer,
+            id: Uuid::nil(),
+            traceparent: None,
+            baggage: None,
+            held_until: None,
+        }
+    }
+
+    /// The name of an operator's call; `None`: somebody with a socket waits.
+    pub(in crate::broker) fn operator_number(&self) -> Option<u32> {
+        is_operator(self.peer).then_some(self.peer.generation)
+    }
+
     /// Bytes of its texts.
     pub(in crate::broker) fn held_bytes(&self) -> usize {
         let texts = [&self.traceparent, &self.baggage];

@@ -21,6 +21,7 @@ mod link;
 mod members;
 mod messages;
 mod notes;
+mod operators;
 mod outgoing;
 mod own;
 mod profile;
@@ -228,6 +229,7 @@ impl Broker {
             self.take(message);
             self.go_on();
         }
+        self.call_for_operators();
         if len > 0 {
             let shared = &self.ports.shared;
             self.ports
@@ -323,6 +325,7 @@ impl Broker {
             || self.has_work()
             || !self.effects.is_empty()
             || !self.ports.mailbox.is_empty()
+            || !self.ports.shared.operators.is_empty()
             || self.may_take_leaves()
     }
 

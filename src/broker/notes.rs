@@ -10,6 +10,7 @@ use crate::log::Shown;
 use crate::protocol::call::{ErrorBody, TriggerRegistration};
 
 use crate::broker::Broker;
+use crate::broker::caller::is_operator;
 use crate::broker::calls::Cause;
 use crate::broker::lines::Level;
 use crate::protocol::function::OVERLOADED;
@@ -30,6 +31,9 @@ const TYPES_OF_OTHERS: [(&str, &str); 6] = [
 impl Broker {
     /// The other end of that socket.
     pub fn name_of(&self, id: SlotId) -> String {
+        if is_operator(id) {
+            return "an operator".to_owned();
+        }
         if let Some(attached) = &self.attached {
             return format!("the engine at {}", attached.link.shown());
         }

@@ -43,9 +43,31 @@ pub enum SocketOrder {
     Subscriptions,
 }
 
+/// Which names are asked for: the first so many, in the order of the names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Search {
+    /// Those of groups of that stream; `None`: those of streams.
+    pub stream: Option<Box<str>>,
+    /// Those that have this in them.
+    pub contains: Box<str>,
+    /// Those that come after that one; empty: all.
+    pub after: Box<str>,
+    /// So many.
+    pub most: usize,
+}
+
+impl Search {
+    /// Whether that name is among them.
+    pub fn wants(&self, name: &str) -> bool {
+        *name > *self.after && name.contains(&*self.contains)
+    }
+}
+
 /// What is asked.
 #[derive(Debug, Clone)]
 pub enum Question {
+    /// The streams of groups that it owns, or groups of one of these, by their names.
+    Names(Arc<Search>),
     /// The names of the groups that come first here: of those that it owns, and where they are put in
     /// order by who follows them, of those that its sockets follow.
     FirstGroups(GroupOrder, usize),
@@ -62,6 +84,8 @@ pub enum Question {
 /// What a worker has found.
 #[derive(Debug)]
 pub enum Findings {
+    /// The first names, and of streams how many groups each has.
+    Names(Vec<(Box<str>, usize)>),
     /// See [`Question::FirstGroups`].
     FirstGroups(Vec<GroupKey>),
     /// For each group what its owner knows, if this is its owner and it is there, and how many sockets

@@ -17,6 +17,7 @@ pub mod inquiries;
 mod mailbox;
 mod memory;
 mod messages;
+pub mod operators;
 mod owners;
 mod pace;
 mod requests;

@@ -13,6 +13,7 @@ use super::addresses::Addresses;
 use super::inquiries::Inquiries;
 use super::mailbox::Wake;
 use super::memory::Memory;
+use super::operators::Operators;
 use super::owners::Owners;
 use super::pace::Pace;
 
@@ -49,6 +50,8 @@ pub struct Shared {
     pub memory: Memory,
     /// What each worker is asked about what it holds.
     pub inquiries: Vec<Inquiries>,
+    /// What operators call by hand.
+    pub operators: Operators,
     /// How the admin thread is woken, where there is one.
     pub admin: OnceLock<Arc<Wake>>,
     /// Leaves that workers owe to functions and the engine has not taken.
@@ -100,6 +103,7 @@ impl Shared {
             store: StoreMetrics::default(),
             memory: Memory::default(),
             inquiries: (0..workers).map(|_| Inquiries::default()).collect(),
+            operators: Operators::default(),
             admin: OnceLock::new(),
             owed: AtomicUsize::new(0),
             draining: AtomicBool::new(false),

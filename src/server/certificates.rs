@@ -61,6 +61,19 @@ impl Certificates {
         Some(Arc::clone(&port.offered))
     }
 
+    /// For each port under TLS its name, and what it shows.
+    pub(super) fn offered(&self) -> Vec<(&'static str, Arc<Offered>)> {
+        let named = |port: &Port| {
+            let name = if port.key == "tls" {
+                "stream"
+            } else {
+                "worker"
+            };
+            (name, Arc::clone(&port.offered))
+        };
+        self.ports.iter().map(named).collect()
+    }
+
     /// For each port under TLS the setting, and when its certificate counts no more, in seconds since
     /// 1970.
     pub fn not_after_s(&self) -> impl Iterator<Item = (&'static str, u64)> {

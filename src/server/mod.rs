@@ -215,6 +215,7 @@ impl Server {
             store_kind: values.kind,
             store: &values.described,
             has_store_thread: has_store,
+            certificates: &certificates,
             began,
         };
         let operators = match (admin, config.admin.clone()) {

@@ -13,6 +13,7 @@ use crate::admin::{self, About, Admin, ThreadAbout};
 use crate::config::{self, Config, Limits};
 use crate::mesh::Shared;
 
+use super::certificates::Certificates;
 use super::cores::Cores;
 use super::threads::{beside_workers, spawn, wake_of};
 
@@ -36,6 +37,7 @@ pub(super) struct Known<'a> {
     pub(super) store_kind: &'static str,
     pub(super) store: &'a str,
     pub(super) has_store_thread: bool,
+    pub(super) certificates: &'a Certificates,
     pub(super) began: Instant,
 }
 
@@ -124,6 +126,7 @@ fn about(known: &Known<'_>, settings: &config::Admin, address: SocketAddr) -> Ab
         has_store_thread: known.has_store_thread,
         connections_max: known.limits.connections,
         behind_bytes_max: known.limits.behind_bytes,
+        certificates: known.certificates.offered(),
         has_page: settings.page,
         began: known.began,
     }

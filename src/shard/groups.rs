@@ -151,6 +151,17 @@ impl Groups {
         found.map_or(&[], |stream| &stream.groups)
     }
 
+    /// Above every slot that a stream stands in.
+    pub(super) fn streams_end(&self) -> u32 {
+        self.streams.end()
+    }
+
+    /// The name of the stream in a slot, and how many groups it has.
+    pub(super) fn stream_at(&self, slot: u32) -> Option<(&str, usize)> {
+        let stream = self.streams.get(slot)?;
+        Some((&stream.name, stream.groups.len()))
+    }
+
     fn find_stream(&self, name: &str) -> Option<u32> {
         self.by_stream.find(self.hash(name), |slot| {
             self.streams

@@ -68,10 +68,34 @@ impl Shard {
         self.groups.slots_end()
     }
 
-    /// The group in a slot.
-    pub fn look_at(&self, slot: u32, now_ms: u64) -> Option<(&GroupKey, GroupLook)> {
-        let group = self.groups.get(slot)?;
-        Some((&group.key, look(group, now_ms)))
+    /// Above every slot in which a stream stands.
+    pub fn streams_end(&self) -> u32 {
+        self.groups.streams_end()
+    }
+
+    /// The stream in a slot, and how many groups it has.
+    pub fn stream_at(&self, slot: u32) -> Option<(&str, usize)> {
+        self.groups.stream_at(slot)
+    }
+
+    /// The name of the group in a slot.
+    pub fn key_at(&self, slot: u32) -> Option<&GroupKey> {
+        Some(&self.groups.get(slot)?.key)
+    }
+
+    /// Events of the group in a slot, since it appeared.
+    pub fn events_at(&self, slot: u32) -> Option<u64> {
+        Some(self.groups.get(slot)?.pace.events)
+    }
+
+    /// How fast its events come, in events a second.
+    pub fn pace_at(&self, slot: u32, now_ms: u64) -> Option<f32> {
+        Some(self.groups.get(slot)?.pace.a_second(now_ms))
+    }
+
+    /// What it holds, in bytes.
+    pub fn bytes_at(&self, slot: u32) -> Option<usize> {
+        Some(self.groups.get(slot)?.items().held_bytes())
     }
 
     /// The group of that name.

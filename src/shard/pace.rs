@@ -31,6 +31,9 @@ impl Pace {
     }
 
     fn recent_at(&self, second: u32) -> f32 {
+        if self.recent == 0.0 {
+            return 0.0; // of very many groups most
+        }
         let passed = second.saturating_sub(self.second);
         self.recent * (-(passed as f32) / HALF_S).exp2()
     }

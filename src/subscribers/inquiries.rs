@@ -4,17 +4,19 @@
 //! Changes nothing of what it looks at.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use crate::id::{GroupKey, SlotId};
-use crate::mesh::inquiries::{Findings, GroupOrder, Inquiry, Question, SocketLook, SocketOrder};
+use crate::mesh::inquiries::{
+    Findings, GroupOrder, Inquiry, Question, Search, SocketLook, SocketOrder,
+};
 
 use super::Subscribers;
 use super::connections::{Connection, Phase, Socket};
 
 /// Groups and sockets that one turn looks at.
-const LOOKS_A_TURN: usize = 2048;
+const LOOKS_A_TURN: usize = 4096;
 /// Of the groups that a socket follows so many are named.
 const GROUPS_NAMED: usize = 3;
 
@@ -31,6 +33,8 @@ enum Stage {
     Followed(u32, First),
     /// Groups of which something is known, as far as they were looked up.
     Named(usize, Vec<(Option<crate::shard::GroupLook>, usize)>),
+    /// Names, from that slot on.
+    Names(u32, FirstNames),
     /// Sockets, from that slot on, and how many there were.
     Sockets(u32, usize, First),
     /// What takes one look.
@@ -68,11 +72,33 @@ impl First {
     }
 }
 
+/// The first names of those that were looked at, and for each how many groups.
+#[derive(Default)]
+struct FirstNames(BTreeMap<Box<str>, usize>);
+
+impl FirstNames {
+    fn add(&mut self, name: &str, groups: usize, most: usize) {
+        if let Some(known) = self.0.get_mut(name) {
+            *known += groups;
+        } else if self.0.len() < most {
+            self.0.insert(name.into(), groups);
+        } else if self
+            .0
+            .last_key_value()
+            .is_some_and(|(last, _)| *name < **last)
+        {
+            self.0.pop_last();
+            self.0.insert(name.into(), groups);
+        }
+    }
+}
+
 impl Looking {
     fn new(inquiry: Inquiry) -> Looking {
         let stage = match &inquiry.question {
             Question::FirstGroups(_, most) => Stage::Owned(0, First::new(*most)),
             Question::Groups(_) => Stage::Named(0, Vec::new()),
+            Question::Names(_) => Stage::Names(0, FirstNames::default()),
             Question::Sockets(_, most) => Stage::Sockets(0, 0, First::new(*most)),
             Question::Closed(..) | Question::Items(..) => Stage::AtOnce,
         };
@@ -116,6 +142,10 @@ impl<S: Socket> Subscribers<S> {
                 let keys = Arc::clone(keys);
                 self.look_for_groups(&keys, at, found, looks)
             }
+            (Question::Names(search), Stage::Names(from, names)) => {
+                let search = Arc::clone(search);
+                self.look_at_names(&search, from, names, looks)
+            }
             (Question::Sockets(order, _), Stage::Sockets(from, len, first)) => {
                 self.look_at_sockets(*order, (from, len), first, looks)
             }
@@ -156,21 +186,24 @@ impl<S: Socket> Subscribers<S> {
                 return Err(Stage::Owned(slot, first));
             }
             *looks -= 1;
-            if let Some((_, look)) = self.shard.look_at(slot, self.now.wall_ms) {
-                let weight = match order {
-                    GroupOrder::Events => look.events,
-                    GroupOrder::Pace => (look.events_a_second * 1000.0) as u64,
-                    GroupOrder::Bytes | GroupOrder::Subscribers => look.holds.bytes as u64,
-                };
+            let shard = &self.shard;
+            let weight = match order {
+                GroupOrder::Events => shard.events_at(slot),
+                GroupOrder::Pace => {
+                    let pace = shard.pace_at(slot, self.now.wall_ms);
+                    pace.map(|pace| (pace * 1000.0) as u64)
+                }
+                GroupOrder::Bytes | GroupOrder::Subscribers => {
+                    shard.bytes_at(slot).map(|bytes| bytes as u64)
+                }
+            };
+            if let Some(weight) = weight {
                 first.add(weight, slot);
             }
             slot += 1;
         }
         let slots = first.into_slots().into_iter();
-        let key_of = |slot| {
-            let (key, _) = self.shard.look_at(slot, self.now.wall_ms)?;
-            Some(key.clone())
-        };
+        let key_of = |slot| self.shard.key_at(slot).cloned();
         Ok(Findings::FirstGroups(slots.filter_map(key_of).collect()))
     }
 
@@ -198,6 +231,41 @@ impl<S: Socket> Subscribers<S> {
             Some(key.clone())
         };
         Ok(Findings::FirstGroups(slots.filter_map(key_of).collect()))
+    }
+
+    fn look_at_names(
+        &self,
+        search: &Search,
+        from: u32,
+        mut names: FirstNames,
+        looks: &mut usize,
+    ) -> Result<Findings, Stage> {
+        let end = match search.stream {
+            Some(_) => self.shard.slots_end(),
+            None => self.shard.streams_end(),
+        };
+        let mut slot = from;
+        while slot < end {
+            if *looks == 0 {
+                return Err(Stage::Names(slot, names));
+            }
+            *looks -= 1;
+            let found = match &search.stream {
+                Some(stream) => {
+                    let key = self.shard.key_at(slot);
+                    let key = key.filter(|key| *key.stream() == **stream);
+                    key.map(|key| (key.group(), 1))
+                }
+                None => self.shard.stream_at(slot),
+            };
+            if let Some((name, groups)) = found
+                && search.wants(name)
+            {
+                names.add(name, groups, search.most);
+            }
+            slot += 1;
+        }
+        Ok(Findings::Names(names.0.into_iter().collect()))
     }
 
     fn look_for_groups(
@@ -301,6 +369,16 @@ impl<S: Socket> Subscribers<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_names_the_first_are_kept_with_all_their_groups() {
+        let mut names = FirstNames::default();
+        for (name, groups) in [("d", 1), ("b", 2), ("c", 4), ("a", 8), ("b", 16), ("d", 32)] {
+            names.add(name, groups, 2);
+        }
+        let kept = names.0.into_iter().collect::<Vec<_>>();
+        assert_eq!(kept, [("a".into(), 8), ("b".into(), 18)]);
+    }
 
     #[test]
     fn of_many_the_largest_are_kept_in_order() {

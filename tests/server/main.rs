@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod attached;
 mod attached_tls;
 mod auth;
@@ -29,6 +30,7 @@ mod lifetimes;
 mod limits;
 mod memory;
 mod namespaces;
+mod page;
 mod presence;
 mod process;
 mod proxied;

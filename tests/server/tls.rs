@@ -11,7 +11,9 @@ use iii_stream::config::{Config, MinVersion, TlsFiles};
 use rustls::version::{TLS12, TLS13};
 use serde_json::json;
 
+use crate::admin;
 use crate::sdks::SDKS;
+use crate::support::browser::is_there;
 use crate::support::process::Directory;
 use crate::support::program::Program;
 use crate::support::tls::{Localhost, Tunnel, connect, shown};
@@ -480,4 +482,43 @@ fn a_program_on_the_sdk_for_node_works_over_tls() {
         program.result("stream::set", input);
         assert_eq!(subscriber.next().data, json!(7));
     }
+}
+
+#[test]
+fn the_metrics_tell_when_certificates_end_and_how_many_handshakes_have_failed() {
+    let secured = Secured::with(THREE_WORKERS, |_, config| {
+        config.admin = Some(admin::open_port(None));
+    });
+    let address = secured.server.running().admin_address().unwrap();
+    for port in secured.ports() {
+        let mut plain = raw::connect(port);
+        plain
+            .write_all(b"GET /health HTTP/1.1\r\nhost: h\r\n\r\n")
+            .unwrap();
+        raw::read_to_end(&mut plain);
+    }
+    let metrics = || admin::get(address, "/metrics").body;
+    for (port, (key, not_after_s)) in ["stream", "worker"]
+        .into_iter()
+        .zip(secured.server.running().certificates().not_after_s())
+    {
+        let end =
+            format!("iii_stream_certificate_not_after_seconds{{port=\"{port}\"}} {not_after_s}\n");
+        assert!(metrics().contains(&end), "{key}: {}", metrics());
+        let refused = format!("iii_stream_tls_refused_total{{port=\"{port}\"}} 1\n");
+        wait_until("the handshake that fails is counted", || {
+            metrics().contains(&refused)
+        });
+    }
+    if is_there("promtool") {
+        admin::promtool_says_nothing(&metrics());
+    }
+    let plain = TestServer::with(THREE_WORKERS, |config| {
+        config.admin = Some(admin::open_port(None));
+    });
+    let metrics = admin::get(plain.running().admin_address().unwrap(), "/metrics").body;
+    assert!(
+        !metrics.contains("certificate") && !metrics.contains("tls"),
+        "{metrics}"
+    );
 }

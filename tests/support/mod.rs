@@ -3,6 +3,7 @@
 //! Nothing here sleeps to wait for something: whoever waits has a deadline, and names at it what did
 //! not come. Silence is shown by a marker: what was sent before it would have come before it.
 
+pub(crate) mod browser;
 pub(crate) mod clients;
 pub(crate) mod double;
 pub(crate) mod frame;

@@ -38,6 +38,10 @@ impl Broker {
         if let Outcome::Failed(error) = &outcome {
             self.note_refusal(call.caller.peer, call.function.id(), error);
         }
+        if let Some(number) = call.caller.operator_number() {
+            let body = ResultBody::Outcome(&outcome);
+            return self.answer_operator(number, &call.caller, call.function.id(), body);
+        }
         self.members.answer(Answer {
             caller: call.caller,
             function: call.function,
@@ -110,7 +114,10 @@ impl Broker {
             if let ResultBody::Error(error) = body {
                 self.note_refusal(caller.peer, function_id, error);
             }
-            self.members.send_result(&caller, function_id, body);
+            match caller.operator_number() {
+                Some(number) => self.answer_operator(number, &caller, function_id, body),
+                None => self.members.send_result(&caller, function_id, body),
+            }
         }
     }
 }
