@@ -158,6 +158,7 @@ impl Plan {
                 late: DRAIN,
                 audits: false,
                 pid: None,
+                admin: None,
                 run: new_run(),
             },
             groups: 1,

@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use crate::check::faults::Faults;
 use crate::check::received::Received;
 use crate::cost::{Cost, Memory};
+use crate::counters::{Counted, Counters};
 use crate::driver::{Driver, Finished, First};
 use crate::error::RunError;
 use crate::plan::Plan;
@@ -25,6 +26,7 @@ struct Outcome {
     published: Published,
     faults: Faults,
     cost: Cost,
+    counted: Counted,
     memory: Memory,
     machine: Vec<String>,
 }
@@ -42,10 +44,16 @@ pub(crate) fn run(plan: &Plan) -> Result<Report, RunError> {
     let waker = drivers[0].waker()?;
     let mut first = First::connect(plan, &mut drivers[0], reported, &run.meter)?;
 
+    let counters = || setup.admin.and_then(Counters::read);
+    let mut counted = Counted {
+        before: counters(),
+        ..Counted::default()
+    };
     let before = run.meter.rss_bytes();
     run.join_on_threads(plan.subscribers_in_all(), &mut drivers, Driver::join_all)?;
     let joined = run.meter.rss_bytes();
 
+    counted.joined = counters();
     let window = run.window(setup);
     let progress = Progress::window(setup);
     let leads = iter::once(Some(&mut first)).chain(iter::repeat_with(|| None));
@@ -59,6 +67,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Report, RunError> {
     )?;
     drop(progress);
 
+    counted.after = counters();
     let Finished {
         published,
         mut faults,
@@ -75,6 +84,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Report, RunError> {
         published,
         faults,
         cost,
+        counted,
         memory: Memory { before, joined },
         machine: run.notes(),
     }
@@ -144,6 +154,7 @@ impl Outcome {
             (reads > 0).then(|| deliveries as f64 / reads as f64),
             Better::Neither,
         ));
+        figures.extend(self.counted.figures());
         figures
     }
 }
@@ -200,6 +211,7 @@ mod tests {
                 late: Duration::from_secs(10),
                 audits: true,
                 pid: Some(std::process::id()),
+                admin: None,
                 run: new_run(),
             },
             groups: 3,

@@ -21,6 +21,7 @@ mod check;
 mod client;
 mod compare;
 mod cost;
+mod counters;
 mod driver;
 mod ear;
 mod error;

@@ -2,6 +2,7 @@
 //!
 //! `fanout` and `rooms` hold the scenarios themselves. May not touch a socket.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, SystemTime};
 
@@ -35,6 +36,8 @@ pub(crate) struct Setup {
     /// Whether the groups are listed at the end and compared.
     pub(crate) audits: bool,
     pub(crate) pid: Option<u32>,
+    /// Where the server's own counters are.
+    pub(crate) admin: Option<SocketAddr>,
     /// Marks what this run publishes.
     pub(crate) run: u32,
 }

@@ -1,5 +1,6 @@
 //! What every scenario can be told: targets, times, the second server, where the report goes.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -39,6 +40,9 @@ pub(crate) struct Common {
     /// The server's process: its CPU time, context switches and memory are measured.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pid: Option<u32>,
+    /// The server's admin port, whose counters say how much crosses its threads.
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<SocketAddr>,
     /// Write the report here as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -64,7 +68,7 @@ pub(crate) struct Common {
     #[arg(long, value_name = "P", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(super) publishers: u32,
     /// Client threads, each pinned to a core of this process's mask, the last one first.
-    #[arg(long, value_name = "T", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, visible_alias = "client-threads", value_name = "T", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(super) threads: u32,
     /// Source addresses 127.0.0.1, .2, …, each good for some 28,000 ports [default: as needed].
     #[arg(long, value_name = "A", value_parser = clap::value_parser!(u8).range(1..=SOURCES_MAX as i64))]
@@ -259,6 +263,7 @@ impl Common {
             late: self.late,
             audits: !self.no_audit,
             pid: self.pid,
+            admin: self.admin,
             run: new_run(),
         })
     }

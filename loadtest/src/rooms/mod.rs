@@ -268,6 +268,7 @@ mod tests {
                 late: Duration::from_secs(10),
                 audits: true,
                 pid: None,
+                admin: None,
                 run: new_run(),
             },
             rooms: power_law(12, 3, 1.0),
