@@ -239,6 +239,21 @@ impl Scrape {
             &per(|w| w.custom_events_dropped.get()),
         )?;
         out.counter("joins", "Joins that were let in", &per(|w| w.joins.get()))?;
+        out.counter(
+            "joins_home",
+            "Joins of groups that the worker itself owns, whose events cross no threads",
+            &per(|w| w.joins_home.get()),
+        )?;
+        out.counter(
+            "sockets_handed_over",
+            "Subscribers handed to another worker for their first group",
+            &per(|w| w.handed_over.get()),
+        )?;
+        out.counter(
+            "events_sent",
+            "Messages with an event to the sockets of another worker",
+            &per(|w| w.events_sent.get()),
+        )?;
         let outcomes: [(&str, Count); 2] = [
             ("limit", |w| w.joins_refused.get()),
             ("function", |w| w.joins_unauthorized.get()),

@@ -68,10 +68,11 @@ const HOMES: [(&str, &[&str]); 10] = [
 ];
 
 /// What stands under `server`.
-pub const KEYS_OF_SERVER: [&str; 25] = [
+pub const KEYS_OF_SERVER: [&str; 26] = [
     "engine",
     "threads",
     "pin",
+    "place_below",
     "backlog",
     "auth_failure",
     "auth_timeout_ms",

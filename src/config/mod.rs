@@ -70,6 +70,8 @@ pub const ENGINE_VERSION: &str = "0.11.6-next.3";
 
 /// Listen backlog unless the file sets one; the kernel cuts it to `somaxconn`.
 pub const BACKLOG_LEN: u32 = 65_535;
+/// So many followers of a group live with its owner.
+pub const PLACE_BELOW: usize = 256;
 /// Calls that wait longer get an error.
 pub const CALL_TIMEOUT_MS: u64 = 30_000;
 /// No answer of `auth_function` so long after it was asked: 503.
@@ -128,6 +130,9 @@ pub struct Config {
     pub threads: Threads,
     /// Which cores they run on.
     pub pin: Pin,
+    /// A group's owner takes sockets that follow it first while it has fewer followers of it. 0: sockets
+    /// stay where they are accepted, or with the emptiest worker.
+    pub place_below: usize,
     /// Listen backlog. None: [`BACKLOG_LEN`], and no word about what the kernel makes of it.
     pub backlog: Option<u32>,
     /// Calls that wait longer get an error.
@@ -171,6 +176,7 @@ impl Default for Config {
             streams: StreamRules::default(),
             threads: Threads::Auto,
             pin: Pin::Auto,
+            place_below: PLACE_BELOW,
             backlog: None,
             call_timeout_ms: CALL_TIMEOUT_MS,
             drain_ms: DRAIN_MS,

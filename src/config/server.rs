@@ -44,6 +44,7 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     server.read("threads", &mut config.threads, threads);
     let threads = config.threads;
     server.read("pin", &mut config.pin, |node| pin(node, threads));
+    server.count_or_none("place_below", &mut config.place_below, COUNTS);
     let mut backlog = BACKLOG_LEN;
     server.integer("backlog", &mut backlog, 1..=i32::MAX as u64);
     config.backlog = server.node("backlog").map(|_| backlog);

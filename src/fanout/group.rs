@@ -108,6 +108,12 @@ impl LocalGroup {
         self.members.is_empty() && self.watchers.is_none()
     }
 
+    /// Sockets in it, and joins.
+    pub(super) fn followers_len(&self) -> usize {
+        let watchers = self.watchers.as_ref().map_or(0, |watchers| watchers.len());
+        self.members.len() + watchers + self.joins as usize
+    }
+
     #[cfg(test)]
     pub(super) fn watchers(&self) -> Option<&Watchers> {
         self.watchers.as_deref()

@@ -365,6 +365,18 @@ impl Fanout {
         debug_assert_eq!(self.far_behind_len, far_behind.len());
     }
 
+    /// How many sockets follow that group here, or are about to.
+    pub fn followers_len(&self, key: &GroupKey) -> usize {
+        let local = self.find(self.hasher.hash_one(key), key);
+        let group = local.and_then(|local| self.groups.get(local));
+        group.map_or(0, LocalGroup::followers_len)
+    }
+
+    /// The names of a group with somebody here.
+    pub fn key_of(&self, local: LocalGroupId) -> Option<&GroupKey> {
+        self.groups.get(local).map(|group| &group.key)
+    }
+
     fn find(&self, hash: u64, key: &GroupKey) -> Option<LocalGroupId> {
         let group_at = |slot| {
             let id = self.groups.id_at(slot)?;

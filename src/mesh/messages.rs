@@ -12,6 +12,7 @@ use crate::shard::{
 };
 use crate::time::ClockReading;
 
+use super::handed::Handed;
 use super::mailbox::Weigh;
 use super::requests::{AuthFunction, AuthRequest, AuthVerdict, JoinRequest, Presence};
 use super::settings::NewSettings;
@@ -45,8 +46,10 @@ pub enum ToWorker {
 pub enum ToOwner {
     /// A command to its shard.
     Command(Command),
-    /// A socket that another worker has accepted and not read from.
-    Socket(TcpStream),
+    /// A socket that another worker has accepted and not read from; whether it stays for good.
+    Socket(TcpStream, bool),
+    /// A subscriber that has said which group it follows first.
+    Placed(Handed),
     /// The streams that SDK workers have hooked onto, from here on.
     Hooks(Arc<Hooks>),
 }
@@ -116,7 +119,8 @@ impl Weigh for ToOwner {
     fn held_bytes(&self) -> usize {
         match self {
             ToOwner::Command(command) => command.held_bytes(),
-            ToOwner::Socket(_) | ToOwner::Hooks(_) => 0,
+            ToOwner::Placed(handed) => handed.held_bytes(),
+            ToOwner::Socket(..) | ToOwner::Hooks(_) => 0,
         }
     }
 }

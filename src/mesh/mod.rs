@@ -13,6 +13,7 @@
 //! flood each other's groups would wait for each other for ever.
 
 mod addresses;
+mod handed;
 pub mod inquiries;
 mod mailbox;
 mod memory;
@@ -27,6 +28,7 @@ mod shared;
 pub mod wake;
 
 pub use addresses::Addresses;
+pub use handed::Handed;
 pub use mailbox::{Address, Mailbox, Outbox, Wake, Weigh, mailbox};
 pub use memory::{Estimate, Memory, Pressure};
 pub use messages::{ToEngine, ToOwner, ToStore, ToWorker};

@@ -62,6 +62,8 @@ pub struct Shared {
     pub stopping: AtomicBool,
     /// For tests: the worker that gets the next sockets; none if out of range.
     pub steered_to: AtomicUsize,
+    /// For tests: sockets stay where they were steered to, whatever they follow.
+    pub steered_stay: AtomicBool,
 }
 
 /// A refusal of the store counts so long: who gets no traffic would never hear that it takes writes again.
@@ -109,7 +111,30 @@ impl Shared {
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             steered_to: AtomicUsize::new(usize::MAX),
+            steered_stay: AtomicBool::new(true),
         }
+    }
+
+    /// A socket is on its way to that worker.
+    pub fn count_socket(&self, worker: WorkerId) {
+        self.connections[worker.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many sockets that worker has, those on their way to it included.
+    pub fn sockets_of(&self, worker: WorkerId) -> usize {
+        self.connections[worker.index()].load(Ordering::Relaxed)
+    }
+
+    /// The worker with the fewest of them.
+    pub fn emptiest(&self) -> WorkerId {
+        let workers = (0..self.connections.len() as u16).map(WorkerId);
+        let emptiest = workers.min_by_key(|worker| self.sockets_of(*worker));
+        emptiest.unwrap_or(WorkerId(0))
+    }
+
+    /// Whether the process is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
     }
 
     /// A socket of that worker is gone.

@@ -237,6 +237,12 @@ pub struct WorkerMetrics {
     pub closed: Counters<{ Closed::ALL.len() }>,
     /// Joins that were let in.
     pub joins: Counter,
+    /// Those of them of groups that this worker owns.
+    pub joins_home: Counter,
+    /// Sockets that it has handed to another worker for their first group.
+    pub handed_over: Counter,
+    /// Messages with an event for the sockets of another worker.
+    pub events_sent: Counter,
     /// Messages from subscribers that were ignored, as the protocol asks.
     pub messages_ignored: Counter,
     /// Joins answered `unauthorized` because of a limit.

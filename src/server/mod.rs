@@ -187,6 +187,7 @@ impl Server {
             allowed_origins: config.allowed_origins.clone(),
             proxies: config.trusted_proxies.clone(),
             limits: limits.clone(),
+            place_below: config.place_below,
             drain,
             drained: drained_sender.clone(),
             shares_core: cores.are_shared(),

@@ -53,7 +53,10 @@ impl<S: Socket> Subscribers<S> {
             id: (self.name)(),
             is_large: !fits,
         };
-        self.serve(id, message, fits);
+        match fits {
+            true => self.place(id, message),
+            false => self.serve(id, message, fits),
+        }
     }
 
     pub(super) fn on_message(&mut self, id: SlotId, payload: Payload<'_>) {
@@ -86,12 +89,13 @@ impl<S: Socket> Subscribers<S> {
         match &mut connection.joins {
             // A join that does not fit is refused whatever stands before it.
             Some(joins) if joins.holds(&message.id) && (fits || is_leave) => joins.wait(message),
+            _ if fits => self.place(id, message),
             _ => self.serve(id, message, fits),
         }
     }
 
     /// Serves one message that nothing holds up. `fits`: its names are within their limit.
-    fn serve(&mut self, id: SlotId, message: Message, fits: bool) {
+    pub(super) fn serve(&mut self, id: SlotId, message: Message, fits: bool) {
         let (key, item) = match message.kind {
             Kind::Leave { key, item } => {
                 self.note(id, || What::Leaves(named(&message.id, &key, item.as_ref())));
@@ -257,6 +261,11 @@ impl<S: Socket> Subscribers<S> {
         };
         self.note(id, || What::Joined(subscription.clone()));
         self.metrics().joins.increment();
+        let is_home = self
+            .fanout
+            .key_of(local)
+            .is_some_and(|key| self.ports.shared.owners.owner_of(key) == self.ports.id);
+        self.metrics().joins_home.add(u64::from(is_home));
         self.metrics()
             .join
             .note(self.now.monotonic.saturating_duration_since(began));

@@ -150,7 +150,9 @@ impl<S: Socket> Subscribers<S> {
 
     /// Closes as many sockets as it is time for. True: just now all are gone.
     pub fn go_on_draining(&mut self) -> bool {
-        let is_empty = self.connections.len() == 0;
+        // Those on their way here count as well.
+        let counted = self.ports.shared.sockets_of(self.ports.id);
+        let is_empty = self.connections.len() == 0 && counted == 0;
         let Drain::Closing {
             began,
             spread,

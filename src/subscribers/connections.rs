@@ -17,7 +17,7 @@ use super::Bounds;
 use super::joins::Joins;
 
 /// A socket as the shell lends it. It is closed when it is dropped.
-pub trait Socket: fanout::Socket {
+pub trait Socket: fanout::Socket + Send + 'static {
     /// Who is at the other end; `None` when it is gone.
     fn peer(&self) -> Option<SocketAddr>;
     /// Nothing more will be written.
@@ -76,8 +76,19 @@ pub(super) struct Connection<S> {
     pub(super) is_let_in: bool,
     /// It has asked for leaves while too many were owed: it is left unread until some are taken.
     pub(super) is_behind_debts: bool,
+    pub(super) home: Home,
     /// It has ended, and is forgotten once its last subscription has left.
     pub(super) is_over: bool,
+}
+
+/// Where a socket lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Home {
+    /// It has followed nothing yet.
+    Undecided,
+    /// It goes to another worker in this turn: it is left unread.
+    Departing,
+    Decided,
 }
 
 /// How far a connection is.
@@ -89,7 +100,11 @@ impl<S> Connection<S> {
     pub(super) fn is_held(&self, bounds: &Bounds) -> bool {
         let joins = self.joins.as_ref();
         let joins_wait = joins.is_some_and(|joins| joins.is_full(bounds.messages));
-        self.is_asking() || joins_wait || self.is_behind_debts || self.has_much_to_take(bounds)
+        self.is_asking()
+            || joins_wait
+            || self.is_behind_debts
+            || self.home == Home::Departing
+            || self.has_much_to_take(bounds)
     }
 
     /// Whether it is answered nothing further until the client has taken some.
@@ -138,6 +153,7 @@ impl<S> Connections<S> {
             is_to_write: false,
             is_let_in: false,
             is_behind_debts: false,
+            home: Home::Undecided,
             is_over: false,
         })
     }

@@ -80,7 +80,7 @@ impl<S: Socket> Sockets for Subscribers<S> {
         match admission {
             Admission::Open => {
                 self.open(id, &upgrade, Default::default());
-                self.received_frames(id, early);
+                self.received_early(id, early);
             }
             Admission::Asked => self.wait_for_auth(id, upgrade, (head.len(), early)),
             Admission::Refused(refusal) => self.refuse(id, refusal),

@@ -19,6 +19,7 @@ mod leaves;
 mod life;
 mod measures;
 mod notes;
+mod placement;
 mod settings;
 mod turns;
 
@@ -54,6 +55,7 @@ use leaves::Debts;
 use measures::Measures;
 use notes::Notes;
 pub use notes::{Asked, Limit, Named, Note, What};
+use placement::Departures;
 
 /// What a command costs beside the bytes that it moves.
 pub const COMMAND_COST: usize = 1024;
@@ -72,6 +74,9 @@ pub struct Parts {
     pub proxies: Proxies,
     /// The limits that hold here.
     pub limits: Limits,
+    /// A group's owner takes sockets that follow it first while it has fewer followers of it; 0: nobody is
+    /// placed.
+    pub place_below: usize,
     /// What may wait.
     pub bounds: Bounds,
     /// Makes names that nobody guesses, for the subscriptions of paths.
@@ -129,6 +134,9 @@ pub struct Subscribers<S> {
     /// Where those are that have come through a proxy.
     proxied: HashMap<SlotId, SocketAddr>,
     limits: Limits,
+    place_below: usize,
+    /// Who goes to another worker in this turn.
+    departures: Departures,
     bounds: Bounds,
     name: Box<dyn FnMut() -> Box<str> + Send>,
     now: Now,
@@ -202,6 +210,8 @@ impl<S: Socket> Subscribers<S> {
             proxies: parts.proxies,
             proxied: HashMap::new(),
             limits: parts.limits,
+            place_below: parts.place_below,
+            departures: Departures::default(),
             bounds: parts.bounds,
             name: parts.name,
             now: parts.now,
@@ -357,13 +367,16 @@ impl<S: Socket> Subscribers<S> {
             self.ports.to_engine.send(ToEngine::Custom(call));
         }
         let deliveries = std::mem::take(&mut self.effects.deliveries);
+        let mut events_sent = 0;
         for delivery in deliveries {
             if delivery.to == self.ports.id {
                 self.deliver(delivery.local, delivery.what, self.now.monotonic);
             } else if let Some(outbox) = self.ports.to_open.get_mut(delivery.to.index()) {
+                events_sent += u64::from(matches!(delivery.what, Delivered::Event(_)));
                 outbox.send(ToWorker::Delivery(delivery, self.now.monotonic));
             }
         }
+        self.metrics().events_sent.add(events_sent);
         let refused = self.shard.take_refused();
         if refused > 0 {
             self.metrics().commands_refused.add(refused);

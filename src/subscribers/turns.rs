@@ -13,7 +13,7 @@ use crate::shard::{Ask, Join};
 use crate::time::Now;
 
 use super::Subscribers;
-use super::connections::{Look, Phase, Socket, State};
+use super::connections::{Home, Look, Phase, Socket, State};
 use super::joins::FRESH;
 use super::notes::{Limit, What};
 
@@ -47,6 +47,7 @@ impl<S: Socket> Subscribers<S> {
             || !self.endings.is_empty()
             || self.shard.has_begun_more()
             || self.is_asked()
+            || self.has_departures()
             || !self.ports.open.is_empty()
             || !self.learned.is_empty()
             || ((has_commands || self.shard.has_due()) && self.may_take_commands())
@@ -108,6 +109,13 @@ impl<S: Socket> Subscribers<S> {
         self.count_half_open(id);
         self.note(id, || What::Connects);
         Some(id)
+    }
+
+    /// For tests: it stays here, whatever it follows.
+    pub fn stays(&mut self, id: SlotId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.home = Home::Decided;
+        }
     }
 
     /// The socket of that name, while it is there.

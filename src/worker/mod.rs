@@ -70,6 +70,8 @@ pub struct Parts {
     pub proxies: Proxies,
     /// The limits that hold here.
     pub limits: Limits,
+    /// See [`subscribers::Parts::place_below`].
+    pub place_below: usize,
     /// How long closes are spread at the end of the process.
     pub drain: Duration,
     /// Told when all sockets are gone after the drain has begun.
@@ -92,6 +94,8 @@ pub struct Worker {
     /// The turn's one look at the monotonic clock.
     now: Instant,
     writes: Writes,
+    /// Where a socket lives is decided by what it follows first.
+    places: bool,
     drain: Duration,
     drained: crossbeam_channel::Sender<WorkerId>,
     shares_core: bool,
@@ -119,6 +123,7 @@ impl Worker {
                 allowed_origins: parts.allowed_origins,
                 proxies: parts.proxies,
                 limits: parts.limits,
+                place_below: parts.place_below,
                 bounds: Bounds::default(),
                 name: Box::new(|| Uuid::new_v4().to_string().into()),
                 now,
@@ -130,6 +135,7 @@ impl Worker {
             buffer: vec![0; READ_BUFFER_BYTES],
             now: now.monotonic,
             writes: Writes::default(),
+            places: parts.place_below > 0,
             drain: parts.drain,
             drained: parts.drained,
             shares_core: parts.shares_core,
@@ -149,6 +155,7 @@ impl Worker {
             self.apply_own_commands();
             self.accept();
             self.read_sockets(); // bytes → messages → commands, ours or a neighbour's
+            self.hand_over(); // sockets whose first group another worker owns
             self.perform(); // store, replies, frames: in this order
             self.subscribers.flush(); // replies are on their way before the fan-out begins
             self.give_way(); // and get there
@@ -267,8 +274,12 @@ impl Worker {
             taken += 1;
             match message {
                 ToOwner::Command(command) => cost += self.subscribers.take_command(command),
-                ToOwner::Socket(stream) => {
-                    self.take_socket(stream);
+                ToOwner::Socket(stream, stays) => {
+                    self.take_socket(stream, stays);
+                    cost += COMMAND_COST;
+                }
+                ToOwner::Placed(handed) => {
+                    self.take_placed(handed);
                     cost += COMMAND_COST;
                 }
                 ToOwner::Hooks(hooks) => self.subscribers.set_hooks(hooks),
@@ -313,7 +324,8 @@ impl Worker {
             while let Some(message) = self.subscribers.ports().commands.take() {
                 match message {
                     ToOwner::Command(command) => self.subscribers.postpone(command),
-                    ToOwner::Socket(stream) => self.take_socket(stream),
+                    ToOwner::Socket(stream, stays) => self.take_socket(stream, stays),
+                    ToOwner::Placed(handed) => self.take_placed(handed),
                     ToOwner::Hooks(hooks) => self.subscribers.set_hooks(hooks),
                 }
             }

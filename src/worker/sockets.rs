@@ -13,8 +13,8 @@ use crate::fanout::{Socket as _, Written};
 use crate::id::SlotId;
 use crate::life::{Reading, Sockets as _};
 use crate::log::Shown;
-use crate::mesh::ToOwner;
 use crate::mesh::inquiries::KernelLook;
+use crate::mesh::{Handed, ToOwner};
 use crate::net::tls::MaybeTls;
 use crate::net::{ACCEPTS_A_TURN, Handshakes, Turn};
 use crate::reading::Received;
@@ -82,60 +82,76 @@ impl Worker {
         }
     }
 
-    /// Keeps the socket, or hands it on while this worker holds more than 1/16 above the mean.
+    /// Keeps the socket, or hands it on: where no group says where it lives, while this worker holds more
+    /// than 1/16 above the mean.
     fn place_socket(&mut self, stream: TcpStream) {
         let shared = Arc::clone(&self.shared);
         let me = self.id.index();
-        let target = self.worker_for_socket();
+        let (target, stays) = self.worker_for_socket();
         shared.connections[target].fetch_add(1, Ordering::Relaxed);
         if target == me {
-            return self.enter_socket(stream);
+            return self.enter_socket(stream, stays);
         }
         let to_commands = &mut self.subscribers.ports_mut().to_commands;
-        match to_commands[target].try_send(ToOwner::Socket(stream.into())) {
+        match to_commands[target].try_send(ToOwner::Socket(stream.into(), stays)) {
             Ok(()) => {}
-            Err(ToOwner::Socket(stream)) => {
+            Err(ToOwner::Socket(stream, stays)) => {
                 shared.connections[target].fetch_sub(1, Ordering::Relaxed);
                 shared.connections[me].fetch_add(1, Ordering::Relaxed);
-                self.take_socket(stream);
+                self.take_socket(stream, stays);
             }
-            Err(ToOwner::Command(_) | ToOwner::Hooks(_)) => {}
+            Err(ToOwner::Command(_) | ToOwner::Placed(_) | ToOwner::Hooks(_)) => {}
         }
     }
 
-    fn worker_for_socket(&self) -> usize {
+    /// And whether it stays there for good.
+    fn worker_for_socket(&self) -> (usize, bool) {
         let shared = &self.shared;
         let me = self.id.index();
         if shared.draining.load(Ordering::Relaxed) {
-            return me; // the others may have closed all of theirs already
+            return (me, true); // the others may have closed all of theirs already
         }
         let steered_to = shared.steered_to.load(Ordering::Relaxed);
         if steered_to < shared.connections.len() {
-            return steered_to;
+            return (steered_to, shared.steered_stay.load(Ordering::Relaxed));
+        }
+        if self.places {
+            return (me, false);
         }
         let count_of = |worker: usize| shared.connections[worker].load(Ordering::Relaxed);
         let workers = shared.connections.len();
         let mine = count_of(me) + 1;
         let total = shared.connections_len() + 1;
         if mine * workers * 16 <= total * 17 {
-            return me;
+            return (me, true);
         }
         let emptiest = (0..workers)
             .min_by_key(|worker| count_of(*worker))
             .unwrap_or(me);
-        if count_of(emptiest) + 1 < mine {
-            emptiest
-        } else {
-            me
+        let is_emptier = count_of(emptiest) + 1 < mine;
+        (if is_emptier { emptiest } else { me }, true)
+    }
+
+    /// A socket that was handed over before anything was read from it.
+    pub(super) fn take_socket(&mut self, stream: std::net::TcpStream, stays: bool) {
+        self.enter_socket(TcpStream::from_std(stream), stays);
+    }
+
+    /// Subscribers whose first group another worker owns go there.
+    pub(super) fn hand_over(&mut self) {
+        let registry = self.poll.registry();
+        self.subscribers
+            .hand_over(|socket| socket.deregister(registry));
+    }
+
+    /// A subscriber that follows a group of ours first, or is to stay here.
+    pub(super) fn take_placed(&mut self, handed: Handed) {
+        if let Some(id) = self.subscribers.arrive(handed) {
+            self.watch(id);
         }
     }
 
-    /// A socket that was handed over: from here on it stays.
-    pub(super) fn take_socket(&mut self, stream: std::net::TcpStream) {
-        self.enter_socket(TcpStream::from_std(stream));
-    }
-
-    fn enter_socket(&mut self, stream: TcpStream) {
+    fn enter_socket(&mut self, stream: TcpStream, stays: bool) {
         let socket = match MaybeTls::accepted(stream, self.offer.as_mut()) {
             Ok(socket) => socket,
             Err(error) => {
@@ -146,6 +162,14 @@ impl Worker {
         let Some(id) = self.subscribers.enter(socket) else {
             return;
         };
+        if stays {
+            self.subscribers.stays(id);
+        }
+        self.watch(id);
+    }
+
+    /// Has the poll watch the socket.
+    fn watch(&mut self, id: SlotId) {
         let registry = self.poll.registry();
         let socket = self.subscribers.socket(id);
         let watched = socket.map_or(Ok(()), |socket| socket.register(id, registry));

@@ -31,6 +31,7 @@ mod limits;
 mod memory;
 mod namespaces;
 mod page;
+mod placement;
 mod presence;
 mod process;
 mod proxied;

@@ -535,8 +535,8 @@ fn a_socket_that_ends_in_the_middle_of_everything_harms_nobody() {
 }
 
 #[test]
-fn sockets_are_spread_over_the_workers() {
-    let server = TestServer::start(THREE_WORKERS);
+fn sockets_are_spread_over_the_workers_where_no_group_places_them() {
+    let server = TestServer::with(THREE_WORKERS, |config| config.place_below = 0);
     let subscribers: Vec<Subscriber> = (0..60).map(|_| Subscriber::connect(&server)).collect();
     let counts = || -> Vec<usize> {
         let counts = server.shared().connections.iter();

@@ -44,7 +44,7 @@ const fn fault(
 }
 
 #[rustfmt::skip]
-const FAULTS: [Fault; 44] = [
+const FAULTS: [Fault; 47] = [
     // The mesh.
     fault("a push wakes nobody",
         "mesh", "«self.address.shared.wake.wake()»;", "()"),
@@ -85,6 +85,12 @@ const FAULTS: [Fault; 44] = [
         "subscribers", "for id in «left.split_off(keep)»", "Vec::new()"),
     fault("an owner is not told that nobody follows its group",
         "subscribers", "«self.command(key, Ask::Leave { worker, local })»;", "drop((key, worker, local))"),
+    fault("who goes to another worker never arrives",
+        "subscribers", "«outbox.send(ToOwner::Placed(Handed::new(moving, held_bytes)))»;", "drop((outbox, moving, held_bytes))"),
+    fault("what has come behind the head is read before the socket goes",
+        "subscribers", "|| «self.home == Home::Departing»", "false"),
+    fault("who has come over is never read again",
+        "subscribers", "false => self.close(id, 1012, ENDING),\n        }\n        «self.queue(id)»;", "()"),
     // The broker.
     fault("commands that found their owner full are lost",
         "broker", "«parked.push_front(owner, command)»;", "drop((owner, command))"),

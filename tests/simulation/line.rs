@@ -1,9 +1,8 @@
 //! A connection between a client and the server: bytes and ends, as the server's socket has them.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use iii_stream::fanout::{self, Written};
 use iii_stream::reading::Received;
@@ -30,12 +29,31 @@ pub(crate) struct Line {
     pub(crate) is_last: bool,
 }
 
+/// A line, which both ends have.
 #[derive(Clone)]
-pub(crate) struct FakeSocket(Rc<RefCell<Line>>);
+pub(crate) struct BothEnds(Arc<Mutex<Line>>);
+
+impl BothEnds {
+    pub(crate) fn of(line: Line) -> BothEnds {
+        BothEnds(Arc::new(Mutex::new(line)))
+    }
+
+    pub(crate) fn borrow(&self) -> MutexGuard<'_, Line> {
+        self.0.try_lock().expect("one end at a time")
+    }
+
+    pub(crate) fn is(&self, other: &BothEnds) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// The server's end.
+#[derive(Clone)]
+pub(crate) struct FakeSocket(pub(crate) BothEnds);
 
 impl fanout::Socket for FakeSocket {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
-        let mut line = self.0.borrow_mut();
+        let mut line = self.0.borrow();
         if line.is_dead {
             return Written::Gone;
         }
@@ -64,24 +82,24 @@ impl Socket for FakeSocket {
     }
 
     fn end_writes(&mut self) {
-        self.0.borrow_mut().is_last = true;
+        self.0.borrow().is_last = true;
     }
 
     fn end(&mut self) {
-        let mut line = self.0.borrow_mut();
+        let mut line = self.0.borrow();
         (line.is_last, line.is_dead) = (true, true);
     }
 }
 
 impl FakeSocket {
     /// The server's end of that line.
-    pub(crate) fn at(line: &Rc<RefCell<Line>>) -> FakeSocket {
-        FakeSocket(Rc::clone(line))
+    pub(crate) fn at(line: &BothEnds) -> FakeSocket {
+        FakeSocket(line.clone())
     }
 
     /// Gives what was sent, cut anywhere.
     pub(crate) fn read(&self, pace: &mut Pace) -> (Received, Vec<u8>) {
-        let mut line = self.0.borrow_mut();
+        let mut line = self.0.borrow();
         let all = line.sent.len();
         let len = all.min(1 + pace.up_to(all));
         let bytes: Vec<u8> = line.sent.drain(..len).collect();

@@ -1,9 +1,7 @@
 //! Who is at the other end of one socket: what it sends, in bytes, and what the server is to make of
 //! that, by the promises alone. Messages of one subscription id take effect in the order sent.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -21,7 +19,7 @@ use iii_stream::time::Now;
 use serde_json::json;
 
 use crate::client::Client;
-use crate::line::Line;
+use crate::line::BothEnds;
 use crate::model::{Entered, Model};
 use crate::settings::Settings;
 use crate::shared::Afresh;
@@ -30,7 +28,7 @@ use crate::wire::Message;
 pub(crate) struct Peer {
     /// Tells this socket from all others; its subscription ids begin with it.
     pub(crate) number: u32,
-    pub(crate) line: Rc<RefCell<Line>>,
+    pub(crate) line: BothEnds,
     pub(crate) client: Client,
     /// It has begun to send its request.
     pub(crate) has_asked: bool,
@@ -74,7 +72,7 @@ struct Pending {
 }
 
 impl Peer {
-    pub(crate) fn new(number: u32, line: Rc<RefCell<Line>>, connected_at: Now) -> Peer {
+    pub(crate) fn new(number: u32, line: BothEnds, connected_at: Now) -> Peer {
         Peer {
             number,
             line,
@@ -115,7 +113,7 @@ impl Peer {
 
     /// So many bytes of what it has to send go on the line.
     pub(crate) fn goes_on_sending(&mut self, len: usize) {
-        let mut line = self.line.borrow_mut();
+        let mut line = self.line.borrow();
         let len = len.min(self.unsent.len());
         line.sent.extend(self.unsent.drain(..len));
         line.has_news = true;
@@ -123,13 +121,14 @@ impl Peer {
 
     /// The client is gone.
     pub(crate) fn ends(&mut self) {
-        let mut line = self.line.borrow_mut();
-        (line.has_ended, line.has_news, self.may_close) = (true, true, true);
+        self.may_close = true;
+        let mut line = self.line.borrow();
+        (line.has_ended, line.has_news) = (true, true);
     }
 
     /// The client is gone, and only a write finds that out.
     pub(crate) fn dies(&mut self) {
-        (self.line.borrow_mut().is_dead, self.may_close) = (true, true);
+        (self.line.borrow().is_dead, self.may_close) = (true, true);
     }
 
     pub(crate) fn joins(&mut self, id: &str, key: &GroupKey, item: Option<&ItemId>) {
@@ -492,7 +491,7 @@ impl Peer {
 
     /// The client looks at what has come.
     pub(crate) fn takes(&mut self, model: &Model) {
-        let mut taken = std::mem::take(&mut self.line.borrow_mut().taken);
+        let mut taken = std::mem::take(&mut self.line.borrow().taken);
         if let Some(head) = &mut self.head {
             head.extend(taken);
             let end = head.windows(4).position(|four| four == b"\r\n\r\n");

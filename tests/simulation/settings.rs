@@ -10,6 +10,8 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) bounds: Bounds,
     pub(crate) auth: Option<Auth>,
+    /// Followers of a group that live with its owner.
+    pub(crate) place_below: usize,
 }
 
 impl Settings {
@@ -20,6 +22,7 @@ impl Settings {
             limits,
             bounds,
             auth,
+            place_below,
         } = &mut settings;
         limits.behind_bytes = *pace.pick(&[0, 0, 300, 3_000, 1 << 20]);
         limits.custom_events_behind = *pace.pick(&[1_000, 2]);
@@ -39,6 +42,7 @@ impl Settings {
         bounds.queue_bytes = *pace.pick(&[1 << 18, 1 << 18, 700, 100]);
         bounds.owed_bytes = *pace.pick(&[1 << 23, 1 << 23, 500, 100]);
         bounds.commands = *pace.pick(&[1 << 16, 1 << 16, 3]);
+        *place_below = *pace.pick(&[0, 1, 2, 256]);
         *auth = (pace.below(3) == 0).then(|| Auth {
             function: "auth".to_owned(),
             admits_failures: pace.below(3) == 0,

@@ -96,7 +96,7 @@ impl Simulation {
                 if let Some(peer) = self.workers[worker].peers.get_mut(&id)
                     && how != Takes::All
                 {
-                    peer.line.borrow_mut().room = 0;
+                    peer.line.borrow().room = 0;
                 }
             }
             all.push(takes);

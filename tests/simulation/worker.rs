@@ -1,23 +1,21 @@
 //! A worker of the simulation: the real [`Subscribers`] on fake sockets. Which call comes next, and how
 //! much of it, is the seed's; after each the model hears of it.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use iii_stream::id::{GroupKey, SlotId, WorkerId};
 use iii_stream::life::{Reading, Sockets as _};
-use iii_stream::mesh::{AuthVerdict, ToOwner, ToWorker, WorkerPorts};
+use iii_stream::mesh::{AuthVerdict, Handed, ToOwner, ToWorker, WorkerPorts};
 use iii_stream::reading::Received;
 use iii_stream::shard::{Command, Delivered, Delivery, Shard, Snapshot, Store};
 use iii_stream::store::Memory;
 use iii_stream::subscribers::{self, FRESH, Look, Note, State, Subscribers, What, Whom};
 use iii_stream::time::Now;
 
-use crate::line::{FakeSocket, Line};
+use crate::line::{BothEnds, FakeSocket, Line};
 use crate::model::{Entered, Marks, Model};
 use crate::pace::Pace;
 use crate::peer::Peer;
@@ -27,6 +25,9 @@ use crate::wire::Message;
 
 /// One write has no more than this.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
+
+/// Sockets that have gone from one worker to another, in all runs.
+pub(crate) static HANDED_OVER: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) struct Worker {
     pub(crate) id: WorkerId,
@@ -52,6 +53,8 @@ pub(crate) struct Worker {
     now: Now,
     /// All sockets are gone after a drain, and that was said.
     pub(crate) is_drained: bool,
+    /// The process is about to end.
+    is_ending: bool,
 }
 
 /// What one turn may look at beside its worker.
@@ -59,6 +62,8 @@ pub(crate) struct Around<'a> {
     pub(crate) model: &'a mut Model,
     pub(crate) pace: &'a mut Pace,
     pub(crate) now: Now,
+    /// Whose sockets are on their way from one worker to another.
+    pub(crate) moving: &'a mut Vec<Peer>,
 }
 
 impl Worker {
@@ -80,6 +85,7 @@ impl Worker {
                 allowed_origins: Vec::new(),
                 proxies: iii_stream::protocol::proxied::Proxies::default(),
                 limits: settings.limits.clone(),
+                place_below: settings.place_below,
                 bounds: settings.bounds,
                 name: Box::new(move || format!("{}.path", name.load(Ordering::Relaxed)).into()),
                 now,
@@ -96,6 +102,7 @@ impl Worker {
             events_bytes_most: 0,
             now,
             is_drained: false,
+            is_ending: false,
         }
     }
 
@@ -119,8 +126,10 @@ impl Worker {
         }
         self.core.tell_senders();
         for _ in 0..around.pace.up_to(self.core.ports().commands.len()) {
-            if let Some(ToOwner::Command(command)) = self.core.next_command() {
-                self.apply(command, around);
+            match self.core.next_command() {
+                Some(ToOwner::Command(command)) => self.apply(command, around),
+                Some(ToOwner::Placed(handed)) => self.takes_over(handed, around),
+                _ => {}
             }
         }
         self.core.tell_senders();
@@ -130,6 +139,7 @@ impl Worker {
             self.apply(command, around);
         }
         self.read_sockets(around);
+        self.hand_over(around);
         self.perform(around);
         self.core.flush();
         self.events_bytes_most = self.events_bytes_most.max(self.events_bytes);
@@ -156,7 +166,7 @@ impl Worker {
     /// It is said once of whoever has sent something.
     fn poll(&mut self) {
         for (id, peer) in &self.peers {
-            let mut line = peer.line.borrow_mut();
+            let mut line = peer.line.borrow();
             if std::mem::take(&mut line.has_news) {
                 self.core.has_bytes(*id, line.has_ended);
             }
@@ -168,6 +178,7 @@ impl Worker {
         self.peers
             .values_mut()
             .for_each(|peer| peer.may_close = true);
+        self.is_ending = true;
         self.core.begin_drain(spread);
     }
 
@@ -200,10 +211,10 @@ impl Worker {
     pub(crate) fn accept(&mut self, number: u32, room: usize) -> Option<&mut Peer> {
         let me = self.id.index();
         self.core.ports().shared.connections[me].fetch_add(1, Ordering::Relaxed);
-        let line = Rc::new(RefCell::new(Line {
+        let line = BothEnds::of(Line {
             room,
             ..Line::default()
-        }));
+        });
         let id = self.core.enter(FakeSocket::at(&line))?;
         let peer = Peer::new(number, line, self.now); // the core goes by its last turn
         self.peers.insert(id, peer);
@@ -215,7 +226,7 @@ impl Worker {
         let Some(peer) = self.peers.get(&id) else {
             return false;
         };
-        peer.line.borrow_mut().room = room;
+        peer.line.borrow().room = room;
         let was_blocked = self.core.look(id).is_some_and(|look| look.is_blocked);
         if was_blocked {
             self.core.takes_bytes(id);
@@ -320,6 +331,38 @@ impl Worker {
             Received::Nothing => {}
             Received::End => self.core.ended(id),
         }
+    }
+
+    fn hand_over(&mut self, around: &mut Around<'_>) {
+        let mut gone = Vec::new();
+        self.core.hand_over(|socket| gone.push(socket.clone()));
+        HANDED_OVER.fetch_add(gone.len() as u32, Ordering::Relaxed);
+        for FakeSocket(line) in gone {
+            let mut peers = self.peers.iter();
+            let (id, _) = peers
+                .find(|(_, peer)| peer.line.is(&line))
+                .expect("it was here");
+            let id = *id;
+            around.moving.extend(self.peers.remove(&id));
+            line.borrow().has_news = true; // whoever watches it next hears all that there is
+        }
+    }
+
+    fn takes_over(&mut self, handed: Handed, around: &mut Around<'_>) {
+        let Some(id) = self.core.arrive(handed) else {
+            return;
+        };
+        let FakeSocket(line) = self.core.socket(id).expect("it has come").clone();
+        let mut moving = around.moving.iter();
+        let at = moving.position(|peer| peer.line.is(&line));
+        let mut peer = around.moving.swap_remove(at.expect("it was on its way"));
+        peer.may_close |= self.is_ending;
+        self.peers.insert(id, peer);
+        let takes_bytes = line.borrow().room > 0;
+        if takes_bytes {
+            self.core.takes_bytes(id); // as the poll says of a socket that is new to it
+        }
+        self.listen(around);
     }
 
     fn perform(&mut self, around: &mut Around<'_>) {

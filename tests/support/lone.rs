@@ -80,6 +80,7 @@ impl LoneWorker {
             allowed_origins: settings.allowed_origins,
             proxies: Proxies::default(),
             limits,
+            place_below: 0,
             drain: Duration::from_millis(50),
             drained: drained_sender,
             shares_core: true,

@@ -59,7 +59,7 @@ impl Broker {
         }
         match self.ports.to_commands[owner.index()].try_send(ToOwner::Command(command)) {
             Err(ToOwner::Command(command)) => Err(command),
-            Ok(()) | Err(ToOwner::Socket(_) | ToOwner::Hooks(_)) => Ok(()),
+            Ok(()) | Err(ToOwner::Socket(..) | ToOwner::Placed(_) | ToOwner::Hooks(_)) => Ok(()),
         }
     }
 
