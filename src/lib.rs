@@ -55,6 +55,7 @@
 //! all that a worker decides: it has no I/O, and the simulation runs it as it is; `worker` is its shell.
 //! `broker` is the same of the engine thread, and `engine` its shell. Nobody else names either. `admin` is
 //! where operators look.
+//! The heads of [`protocol`], [`shard`] and [`fanout`] show each of them at work, without a server.
 //! What the program does beside serving (`call`, `watch`, `doctor` and the like) stands in `src/command`,
 //! beside `main`, and does not name `server`.
 

@@ -6,6 +6,56 @@
 //! Fan-out is a sweep over the places of a group: each socket gets, in one write, all that it
 //! lacks, and its place moves on. Frames that come meanwhile lengthen the list and start no second
 //! sweep, so a room too big for its rate gets larger writes, not a longer queue.
+//!
+//! ```
+//! use std::io::IoSlice;
+//! use std::sync::Arc;
+//!
+//! use iii_stream::collections::Named;
+//! use iii_stream::fanout::{Bounds, Budget, Connections, Entry, Fanout, Reader, Socket, Written};
+//! use iii_stream::id::{GroupKey, SlotId};
+//! use iii_stream::protocol::frame::{Event, EventFrame, GroupNames};
+//!
+//! /// A socket that takes everything.
+//! #[derive(Default)]
+//! struct Takes { writes: usize, bytes: usize }
+//!
+//! impl Socket for Takes {
+//!     fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
+//!         self.writes += 1;
+//!         self.bytes += slices.iter().map(|slice| slice.len()).sum::<usize>();
+//!         Written::All
+//!     }
+//! }
+//!
+//! #[derive(Default)]
+//! struct Sockets(Named<(Reader, Takes)>);
+//!
+//! impl Connections for Sockets {
+//!     type Socket = Takes;
+//!     fn parts(&mut self, id: SlotId) -> Option<(&mut Reader, &mut Takes)> {
+//!         self.0.get_mut(id).map(|(reader, socket)| (reader, socket))
+//!     }
+//! }
+//!
+//! let bounds = Bounds { reader: 1 << 20, worker: 256 << 20, custom_events: 1000 };
+//! let (mut fanout, mut sockets) = (Fanout::new(bounds), Sockets::default());
+//! let (key, id) = (GroupKey::new("chat", "room-1"), sockets.0.insert(Default::default()));
+//! let local = fanout.begin_join(&key);
+//! let entry = Entry { id: "me".into(), item: None, sync: None };
+//! fanout.enter(id, local, entry, &mut sockets);
+//!
+//! // Two events come before the sweep: one write takes both.
+//! let names = GroupNames::new(&key);
+//! let frame = Arc::new(EventFrame::encode(&names, 1_795_474_467_867, Some("ada"), Event::Update("1")));
+//! fanout.append(local, Arc::clone(&frame));
+//! fanout.append(local, Arc::clone(&frame));
+//! while fanout.is_due() {
+//!     fanout.sweep(&mut sockets, &mut Budget::of_writes(64));
+//! }
+//! let (_, socket) = sockets.0.get_mut(id).unwrap();
+//! assert_eq!((socket.writes, socket.bytes), (1, 2 * frame.wire().len()));
+//! ```
 
 mod afresh;
 mod behind;

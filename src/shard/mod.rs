@@ -7,6 +7,36 @@
 //! decides (memory, files) its result waits in the group's queue until the store has accepted it;
 //! where the store decides it is sent on. [`Shard::learn`] takes the store's word, and what other
 //! hosts did. What follows from either comes out as [`Effects`].
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use iii_stream::id::{GroupKey, SlotId, WorkerId};
+//! use iii_stream::shard::{Ask, Command, Decides, Delivered, Effects, Join, Shard, Store, ValueLimits};
+//! use iii_stream::store::Memory;
+//!
+//! let limits = ValueLimits { json_depth: 125, value_bytes: 16 << 20 };
+//! let mut shard = Shard::new(WorkerId(0), Decides::Owner, limits);
+//! let mut effects = Effects::default();
+//! let (id, now) = (SlotId { slot: 0, generation: 1 }, 1_795_474_467_867);
+//! let group = |ask| Command::Group { key: GroupKey::new("chat", "room-1"), ask };
+//!
+//! // Somebody joins, and an item is set. Nothing is told before the store has accepted it.
+//! let join = Join { worker: WorkerId(0), local: id, connection: id, token: 7, item: None };
+//! shard.apply(group(Ask::Join(join)), now, &mut effects);
+//! let data = Arc::from(r#"{"clicks":1}"#);
+//! let set = Ask::Set { item: "ada".into(), data, ttl: None, call: Some(id) };
+//! shard.apply(group(set), now, &mut effects);
+//! assert!(effects.replies.is_empty());
+//!
+//! let mut learned = Vec::new();
+//! Memory.serve(std::mem::take(&mut effects.requests), &mut learned);
+//! learned.into_iter().for_each(|answer| shard.learn(answer, now, &mut effects));
+//! assert_eq!(effects.replies.len(), 1);
+//! assert!(matches!(effects.deliveries[0].what, Delivered::Entered { token: 7, sync: Some(_), .. }));
+//! let Delivered::Event(frame) = &effects.deliveries[1].what else { unreachable!() };
+//! assert_eq!(frame.item(), Some("ada"));
+//! ```
 
 mod channel;
 mod command;
