@@ -416,6 +416,20 @@ pub struct WorkerPort {
     /// What goes with the upgrade, as 'Authorization: Bearer …'
     #[arg(short = 'H', long, value_name = "NAME: VALUE")]
     pub header: Vec<String>,
+    /// Our own certificate.
+    #[command(flatten)]
+    pub own: OwnCertificate,
+}
+
+/// What a server under TLS is shown that asks its clients for a certificate.
+#[derive(Debug, Args)]
+pub struct OwnCertificate {
+    /// A certificate to show to a server that asks for one (tls.client_ca): PEM
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Its key: PEM, without a passphrase
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
 }
 
 /// Where the stream port is.
@@ -430,6 +444,9 @@ pub struct StreamPort {
     /// What goes with the request, as 'Authorization: Bearer …'
     #[arg(short = 'H', long, value_name = "NAME: VALUE")]
     pub header: Vec<String>,
+    /// Our own certificate.
+    #[command(flatten)]
+    pub own: OwnCertificate,
 }
 
 /// Where the admin port is.

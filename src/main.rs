@@ -19,7 +19,7 @@ use command::doctor::Start;
 use command::top::Top;
 use command::watch::Watch;
 use command::{Looks, complain, data, say};
-use iii_stream::cli::{Cli, Command};
+use iii_stream::cli::{Cli, Command, OwnCertificate};
 use iii_stream::config::{self, Fault, Sources};
 use iii_stream::server;
 
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
                 within: timeout,
             };
             or_fault(command::call::call(
-                &looks(at.config, at.engine, at.header),
+                &looks(at.config, at.engine, at.header, Some(at.own)),
                 &asked,
             ))
         }
@@ -98,12 +98,12 @@ fn main() -> ExitCode {
             };
             let address = at.stream.or(engine);
             or_fault(command::watch::watch(
-                &looks(at.config, address, at.header),
+                &looks(at.config, address, at.header, Some(at.own)),
                 &watch,
             ))
         }
         Some(Command::Health { at, timeout }) => {
-            let looks = looks(at.config, at.stream, at.header);
+            let looks = looks(at.config, at.stream, at.header, Some(at.own));
             or_fault(command::health::health(&looks, timeout))
         }
         Some(Command::Top {
@@ -126,7 +126,7 @@ fn main() -> ExitCode {
                 within: timeout,
             };
             or_fault(command::top::top(
-                &looks(at.config, at.admin, at.header),
+                &looks(at.config, at.admin, at.header, None),
                 &top,
             ))
         }
@@ -167,11 +167,17 @@ fn wrong_arguments(error: &clap::Error) -> ! {
 }
 
 /// Where a command looks for a server.
-fn looks(config: Option<PathBuf>, address: Option<String>, headers: Vec<String>) -> Looks {
+fn looks(
+    config: Option<PathBuf>,
+    address: Option<String>,
+    headers: Vec<String>,
+    own: Option<OwnCertificate>,
+) -> Looks {
     Looks {
         config,
         address,
         headers,
+        own: own.and_then(|own| own.cert.zip(own.key)),
     }
 }
 

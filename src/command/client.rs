@@ -11,7 +11,7 @@ use data_encoding::BASE64;
 use iii_stream::config::EngineAddress;
 use iii_stream::log::Shown;
 use iii_stream::net::dial::not_with_itself;
-use iii_stream::net::tls::{trust, trust_only};
+use iii_stream::net::tls::{showing, trust, trust_only};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use tungstenite::client::client_with_config;
@@ -127,6 +127,17 @@ impl Write for Timed {
     }
 }
 
+/// What a connection under TLS goes by.
+#[derive(Clone, Copy)]
+pub(super) struct Secured<'a> {
+    /// Who has to be there.
+    pub(super) name: &'a ServerName<'static>,
+    /// The one certificate that it may show, if that is known.
+    pub(super) certificate: Option<&'a Path>,
+    /// Our own certificate and its key, for a server that asks for one.
+    pub(super) own: Option<(&'a Path, &'a Path)>,
+}
+
 /// Plain, or under TLS.
 pub(super) enum Stream {
     Plain(Timed),
@@ -134,11 +145,10 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Connects to a host. `tls` is who has to be there, and the one certificate that it may show, if that
-    /// is known.
+    /// Connects to a host.
     pub(super) fn connect(
         (host, port): (&str, u16),
-        tls: Option<(&ServerName<'static>, Option<&Path>)>,
+        tls: Option<Secured<'_>>,
         until: Instant,
     ) -> io::Result<Stream> {
         let bare = host.trim_matches(['[', ']']);
@@ -155,10 +165,19 @@ impl Stream {
         let tcp = connected.map_err(timed_out)?;
         tcp.set_nodelay(true)?;
         let timed = Timed { tcp, until };
-        let Some((name, certificate)) = tls else {
+        let Some(Secured {
+            name,
+            certificate,
+            own,
+        }) = tls
+        else {
             return Ok(Stream::Plain(timed));
         };
         let config = certificate.map_or_else(trust, trust_only);
+        let config = config.and_then(|config| match own {
+            Some((cert, key)) => showing(&config, cert, key),
+            None => Ok(config),
+        });
         let config = config.map_err(|why| io::Error::other(format!("certificates: {why}")))?;
         let session = ClientConnection::new(config, name.clone()).map_err(io::Error::other)?;
         Ok(Stream::Tls(Box::new(StreamOwned::new(session, timed))))
@@ -344,8 +363,11 @@ const NO_HTTP: &str = "what answers there speaks no HTTP";
 fn connect(place: &Place, until: Instant, within: Duration) -> Result<Stream, ClientError> {
     let address = &place.address;
     let to = (&*address.host, address.port);
-    let name = address.server_name.as_ref();
-    let tls = name.map(|name| (name, place.certificate.as_deref()));
+    let tls = address.server_name.as_ref().map(|name| Secured {
+        name,
+        certificate: place.certificate.as_deref(),
+        own: place.own.as_ref().map(|(cert, key)| (&**cert, &**key)),
+    });
     Stream::connect(to, tls, until).map_err(|error| match error.kind() {
         ErrorKind::ConnectionRefused => ClientError::Nobody(place.nobody()),
         ErrorKind::TimedOut => silent(place.shown(), within),

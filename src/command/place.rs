@@ -18,6 +18,8 @@ pub(crate) struct Looks {
     pub(crate) address: Option<String>,
     /// What goes with the upgrade, as `Name: value`.
     pub(crate) headers: Vec<String>,
+    /// A certificate and its key, for a server that asks its clients for one.
+    pub(crate) own: Option<(PathBuf, PathBuf)>,
 }
 
 /// A port of some server.
@@ -28,6 +30,8 @@ pub(super) struct Place {
     pub(super) headers: Vec<(String, String)>,
     /// The certificate that the settings say it shows. None: whom the system trusts.
     pub(super) certificate: Option<PathBuf>,
+    /// Our own certificate and its key.
+    pub(super) own: Option<(PathBuf, PathBuf)>,
     /// Who says so: `default`, `config.yaml:3`, `--stream`.
     said_by: String,
     /// What would be there.
@@ -153,6 +157,7 @@ impl Looks {
             address,
             headers: headers.collect::<anyhow::Result<_>>()?,
             certificate: tls.map(|files| files.cert.clone()),
+            own: self.own.clone(),
             said_by,
             what,
         })

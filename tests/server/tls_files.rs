@@ -179,6 +179,42 @@ fn commands_reach_a_server_under_tls_by_its_settings_or_by_its_name() {
 }
 
 #[test]
+fn commands_show_a_certificate_of_their_own_where_one_is_asked_for() {
+    let files = FILES.replace("key.pem}", "key.pem, client_ca: clients.pem}");
+    let (directory, _) = directory("tls-own", &files);
+    let clients = Localhost::make();
+    let write = |name: &str, text: String| std::fs::write(directory.0.join(name), text).unwrap();
+    write("clients.pem", clients.authority.clone());
+    write("own.pem", clients.certificate.pem());
+    write("own-key.pem", clients.key.serialize_pem());
+    let process = Process::start(directory.command(&[]));
+    let stream = format!("wss://localhost:{}", process.stream.port());
+    let worker = format!("wss://localhost:{}", process.worker.port());
+    let run = |arguments: &[&str]| {
+        let mut command = directory.command(arguments);
+        outcome(command.env("SSL_CERT_FILE", "ca.pem").output().unwrap())
+    };
+    let own = ["--cert", "own.pem", "--key", "own-key.pem"];
+    for arguments in [
+        &["health", "--stream", &stream][..],
+        &["call", "stream::list_all", "--engine", &worker],
+        &["watch", "chat", "room-1", "-n1", "--stream", &stream],
+    ] {
+        let (code, text) = run(&[arguments, &own].concat());
+        assert_eq!(code, Some(0), "{arguments:?}: {text}");
+        let (code, text) = run(arguments);
+        assert_eq!(code, Some(1), "{arguments:?}: {text}");
+        let (code, text) = run(&[arguments, &["--cert", "own.pem", "--key", "key.pem"]].concat());
+        assert_eq!(code, Some(1), "{arguments:?}: {text}");
+        let why = "certificates: key.pem: is not the key of own.pem";
+        assert!(text.contains(why) && text.lines().count() == 1, "{text}");
+        let (code, _) = run(&[arguments, &["--cert", "own.pem"]].concat());
+        assert_eq!(code, Some(2));
+    }
+    process.stop();
+}
+
+#[test]
 fn doctor_tells_until_when_the_certificates_count() {
     let (directory, _) = directory("tls-doctor", FILES);
     let (_, text) = outcome(directory.command(&["doctor"]).output().unwrap());

@@ -7,7 +7,7 @@ use iii_stream::config::RedisStore;
 use iii_stream::log::Shown;
 use redis::{Cmd, Parser, Value};
 
-use super::super::client::Stream;
+use super::super::client::{Secured, Stream};
 use super::finding::{Finding, State};
 
 /// How often it is pinged.
@@ -90,11 +90,12 @@ fn connect(store: &RedisStore) -> Result<Redis, String> {
     let address = &store.address;
     let until = Instant::now() + store.connect_timeout;
     let to = (&*address.host, address.port);
-    let stream = Stream::connect(
-        to,
-        address.server_name.as_ref().map(|name| (name, None)),
-        until,
-    );
+    let tls = address.server_name.as_ref().map(|name| Secured {
+        name,
+        certificate: None,
+        own: None,
+    });
+    let stream = Stream::connect(to, tls, until);
     let stream = stream.map_err(|error| error.to_string())?;
     let mut redis = Redis {
         stream,

@@ -145,6 +145,17 @@ impl TlsFiles {
     }
 }
 
+/// A certificate and its key, as a client shows them.
+pub(super) fn own_key(cert: &Path, key: &Path) -> Result<CertifiedKey, Faulty> {
+    let files = TlsFiles {
+        cert: cert.to_owned(),
+        key: key.to_owned(),
+        client_ca: None,
+        min_version: MinVersion::Tls12,
+    };
+    files.key(&ring::default_provider(), &certificates(cert)?)
+}
+
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Faulty> {
     let expected = "expected one or more as PEM (-----BEGIN CERTIFICATE-----)";
     let pem = read(path)?;

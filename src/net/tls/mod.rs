@@ -3,7 +3,7 @@
 //! ```text
 //! maybe     one socket of ours, plain or under TLS: bytes in, bytes out
 //! client    a socket under TLS as its client
-//! pinned    a client that trusts one certificate alone
+//! pinned    a client that trusts one certificate alone, or shows one of its own
 //! session   our end of a session as its server, over rustls: feed, seal, end; no socket
 //! served    a socket under such a session, as the worker and the engine use sockets
 //! files     certificate, key and authorities: read, checked, and what is wrong with them
@@ -25,4 +25,4 @@ pub use client::trust;
 pub use files::Faulty;
 pub use maybe::MaybeTls;
 pub use offer::{Look, Offer, Offered};
-pub use pinned::trust_only;
+pub use pinned::{showing, trust_only};

@@ -1,5 +1,5 @@
 //! A client that trusts one certificate, whatever name that is for: who has the settings of a server knows
-//! its certificate, and need not know by which name it is reached.
+//! its certificate, and need not know by which name it is reached. And one that shows its own.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,9 +7,10 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-use super::files::certificates;
+use super::files::{certificates, own_key};
 
 /// Trusts the first certificate of that file alone.
 pub fn trust_only(file: &Path) -> Result<Arc<ClientConfig>, String> {
@@ -25,6 +26,18 @@ pub fn trust_only(file: &Path) -> Result<Arc<ClientConfig>, String> {
     let config = config.dangerous();
     let config = config.with_custom_certificate_verifier(Arc::new(verifier));
     Ok(Arc::new(config.with_no_client_auth()))
+}
+
+/// The same client, which shows this certificate to a server that asks for one.
+pub fn showing(
+    config: &ClientConfig,
+    cert: &Path,
+    key: &Path,
+) -> Result<Arc<ClientConfig>, String> {
+    let key = own_key(cert, key).map_err(|faulty| faulty.to_string())?;
+    let mut config = config.clone();
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(key));
+    Ok(Arc::new(config))
 }
 
 #[derive(Debug)]
