@@ -389,7 +389,7 @@ pub enum Command {
         #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
         timeout: Duration,
     },
-    /// Print a file that a host needs: a unit, a container, a proxy, the settings
+    /// Print a file that a host needs: a unit, a container, a proxy, the settings, a dashboard
     #[command(after_help = PRINT)]
     Print {
         /// What.
@@ -492,6 +492,10 @@ pub enum Print {
     Config,
     /// What of the kernel to set for many subscribers
     Sysctl,
+    /// A dashboard of Grafana
+    Grafana,
+    /// Rules by which Prometheus raises alerts
+    Alerts,
 }
 
 /// `5s`. A bare number could be taken for seconds, or for milliseconds as in the file.

@@ -24,6 +24,8 @@ pub(crate) fn print(what: Print, command: Command) -> anyhow::Result<ExitCode> {
         Print::Haproxy => include_str!("../assets/haproxy.cfg"),
         Print::Config => include_str!("../assets/config.yaml"),
         Print::Sysctl => include_str!("../assets/sysctl.conf"),
+        Print::Grafana => include_str!("../assets/grafana.json"),
+        Print::Alerts => include_str!("../assets/alerts.yaml"),
     };
     say(text)?;
     Ok(ExitCode::SUCCESS)

@@ -7,17 +7,16 @@ Needs Debian's nginx, caddy and haproxy; those that are not there are left out, 
 is on loopback, on ports of its own. Exit code 1: something did not go through as the recipe says.
 """
 import argparse
-import base64
 import json
 import os
 import shutil
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+from wire import Socket
 
 STREAM, WORKER = 23112, 23134
 CLIENT = "127.0.0.5"  # none of the trusted proxies
@@ -28,58 +27,6 @@ def check(what, is_so, seen=""):
     print(f"{'ok' if is_so else 'FAULT'}: {what}" + (f" ({seen})" if not is_so else ""), flush=True)
     if not is_so:
         FAULTS.append(what)
-
-
-class Socket:
-    """A WebSocket, as far as these checks need one."""
-
-    def __init__(self, port, path="/", headers="", source="127.0.0.1"):
-        self.socket = socket.create_connection(("127.0.0.1", port), 20, (source, 0))
-        key = base64.b64encode(os.urandom(16)).decode()
-        head = (
-            f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{headers}\r\n"
-        )
-        self.socket.sendall(head.encode())
-
-    def answer(self):
-        """The head of the answer."""
-        head = b""
-        while b"\r\n\r\n" not in head:
-            more = self.socket.recv(1)
-            if not more:
-                break
-            head += more
-        return head.decode()
-
-    def send(self, message):
-        payload, mask = json.dumps(message).encode(), b"\1\2\3\4"
-        size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + struct.pack(">H", len(payload))
-        masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
-        self.socket.sendall(b"\x81" + size + mask + masked)
-
-    def exactly(self, size):
-        data = b""
-        while len(data) < size:
-            more = self.socket.recv(size - len(data))
-            if not more:
-                raise EOFError
-            data += more
-        return data
-
-    def next(self):
-        """The next message; pings are passed over."""
-        while True:
-            first, size = self.exactly(2)
-            if size == 126:
-                (size,) = struct.unpack(">H", self.exactly(2))
-            elif size == 127:
-                (size,) = struct.unpack(">Q", self.exactly(8))
-            payload = self.exactly(size)
-            if first & 0xF == 1:
-                return json.loads(payload)
-            if first & 0xF == 8:
-                raise EOFError
 
 
 def serve_auth(asked):

@@ -37,11 +37,14 @@ const NOT_RUN: [(&str, &str); 5] = [
         "apt install ",
         "needs a package that takes a release build, and changes the machine",
     ),
-    ("tests/by_hand/", "needs a release build and three proxies"),
+    (
+        "tests/by_hand/",
+        "needs a release build, and proxies or a Prometheus",
+    ),
 ];
 
 /// Where blocks are, page and section: each is run by the test of that section.
-const SECTIONS: [(&str, &str); 11] = [
+const SECTIONS: [(&str, &str); 12] = [
     ("README.md", "Start it"),
     ("README.md", "First steps without a program"),
     ("README.md", "The same as a program"),
@@ -53,6 +56,7 @@ const SECTIONS: [(&str, &str); 11] = [
     ("redis.md", ""),
     ("tls.md", ""),
     ("metrics.md", "The admin port"),
+    ("metrics.md", "Prometheus and Grafana"),
 ];
 
 const TOPICS: [&str; 9] = [
@@ -603,6 +607,8 @@ fn what_is_run_by_hand_is_there() {
     section.end();
     for file in [
         "tests/by_hand/proxies.py",
+        "tests/by_hand/alerts.py",
+        "tests/by_hand/empty_root.sh",
         "tests/run",
         "loadtest/Cargo.toml",
     ] {
@@ -701,12 +707,64 @@ fn the_admin_port_answers_as_the_page_about_metrics_says() {
     let mut there: Vec<&str> = types.map(|line| line.split(' ').next().unwrap()).collect();
     let table = text.split_once("| about | families |").unwrap().1;
     let table = table.split_once("\n\n").unwrap().0;
-    let labels = ["reason", "code", "function", "outcome"];
+    let labels = ["reason", "code", "function", "outcome", "port"];
     let names = table.split('`').skip(1).step_by(2);
     let mut named: Vec<&str> = names.filter(|name| !labels.contains(name)).collect();
     there.sort_unstable();
     named.sort_unstable();
     assert_eq!(named, there);
+    server.stop();
+}
+
+/// Families that are there where a port is under TLS.
+const ONLY_UNDER_TLS: [&str; 2] = ["certificate_not_after_seconds", "tls_refused_total"];
+
+#[test]
+fn the_rules_and_the_dashboard_ask_for_what_there_is() {
+    let desk = Desk::with_defaults("dashboard");
+    let server = desk.start("iii-stream");
+    let told = desk.run("curl -sSf http://127.0.0.1:9464/metrics");
+    let types = told
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE iii_stream_"));
+    let there: Vec<&str> = types.map(|line| line.split(' ').next().unwrap()).collect();
+    let mut section = Section::of("metrics.md", "Prometheus and Grafana");
+    let scrape = section.next("yaml");
+    for line in commands(&section.next("sh")) {
+        desk.run(&line);
+    }
+    section.end();
+    desk.save("prometheus.yml", &scrape.text);
+    let read = |name: &str| std::fs::read_to_string(desk.directory.0.join(name)).unwrap();
+    let rules = read("iii-stream.rules.yml");
+    let board: Value = serde_json::from_str(&read("iii-stream.json")).unwrap();
+    let panels = board["panels"].as_array().unwrap().iter();
+    let targets = panels.flat_map(|panel| panel["targets"].as_array().cloned().unwrap_or_default());
+    let queries: Vec<Value> = targets.map(|target| target["expr"].clone()).collect();
+    assert!(queries.len() > 40 && rules.matches("- alert: ").count() > 10);
+    for text in queries
+        .iter()
+        .map(|query| query.as_str().unwrap())
+        .chain([&*rules])
+    {
+        for rest in text.split("iii_stream_").skip(1) {
+            let is_name = |char: char| char.is_ascii_alphanumeric() || char == '_';
+            let name = rest.split(|char| !is_name(char)).next().unwrap();
+            let name = name.strip_suffix("_bucket").unwrap_or(name);
+            let is_there = there.contains(&name) || ONLY_UNDER_TLS.contains(&name);
+            assert!(is_there, "{name}: {text}");
+        }
+    }
+    // What Prometheus says of both files, where it is there to ask.
+    if desk
+        .shell("command -v promtool")
+        .output()
+        .unwrap()
+        .status
+        .success()
+    {
+        desk.run("promtool check config prometheus.yml");
+    }
     server.stop();
 }
 

@@ -140,7 +140,7 @@ fn the_printed_settings_are_every_setting_and_are_what_holds_without_them() {
 fn each_printed_file_says_where_it_goes_and_names_what_there_is() {
     let directory = Directory::new("printed");
     for what in [
-        "systemd", "docker", "compose", "nginx", "caddy", "haproxy", "config", "sysctl",
+        "systemd", "docker", "compose", "nginx", "caddy", "haproxy", "config", "sysctl", "alerts",
     ] {
         let text = print(&directory, what);
         let first = text.lines().next().unwrap();
