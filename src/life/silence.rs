@@ -173,11 +173,13 @@ impl Silence {
         };
         let quiet = ping + spread(slot, place.since, ping);
         let age = u64::from((now as u16).wrapping_sub(place.since));
+        // Who answers soon after a ping is pinged again an interval later.
+        let answered = |wait: u64| wait.min(ping);
         let (due, wait) = match place.is_pinged {
             true if age >= pong && late <= LATE => return Due::Dead,
-            true if age >= pong => (Due::Ping, pong),
-            true => (Due::Nothing, pong - age),
-            false if age >= quiet => (Due::Ping, pong),
+            true if age >= pong => (Due::Ping, answered(pong)),
+            true => (Due::Nothing, answered(pong - age)),
+            false if age >= quiet => (Due::Ping, answered(pong)),
             false => (Due::Nothing, quiet - age),
         };
         if due == Due::Ping {
@@ -190,7 +192,8 @@ impl Silence {
     /// It is not dead: it takes what is sent. The ping counts from now on.
     pub fn keep(&mut self, slot: u32) {
         self.take(slot);
-        self.link(slot, self.now + self.pong);
+        let wait = self.ping.map_or(self.pong, |ping| ping.min(self.pong));
+        self.link(slot, self.now + wait);
     }
 
     /// When [`Silence::pop_due`] has something.
@@ -266,8 +269,12 @@ mod tests {
 
     impl Run {
         fn of(answers_after: Vec<Option<Duration>>) -> Run {
+            Run::with(PING, answers_after)
+        }
+
+        fn with(ping: Duration, answers_after: Vec<Option<Duration>>) -> Run {
             let began = Instant::now();
-            let mut silence = Silence::new(PING, PONG, began);
+            let mut silence = Silence::new(ping, PONG, began);
             for slot in 0..answers_after.len() {
                 silence.enter(slot as u32);
             }
@@ -349,6 +356,18 @@ mod tests {
             assert!(at.len() > 10);
             assert!(at.windows(2).all(|two| two[1] - two[0] >= PING + after));
         }
+    }
+
+    #[test]
+    fn who_answers_at_once_is_pinged_at_the_interval_though_an_answer_may_take_longer() {
+        let mut run = Run::with(SECOND, vec![Some(SECOND / 100)]);
+        run.go_on(SECOND * 100);
+        let at: Vec<Duration> = run.pings.iter().map(|(at, _)| *at).collect();
+        assert!(at.windows(2).all(|two| two[1] - two[0] <= SECOND * 3 / 2));
+        run.answers_after[0] = None;
+        let last = *at.last().unwrap();
+        run.go_on(last + SECOND * 2 + PONG);
+        assert_eq!(run.dead.len(), 1);
     }
 
     #[test]

@@ -160,14 +160,22 @@ impl<S: Socket> Sockets for Subscribers<S> {
         if !is_blocked(self) {
             return None;
         }
+        let held_bytes = |of: &mut Self| {
+            let parts = of.connections.parts(id);
+            parts.map_or(0, |(_, socket)| socket.held_bytes())
+        };
+        let held = held_bytes(self);
         if let Some((reader, _)) = self.connections.parts(id) {
             reader.unblock();
         }
         let mut budget = Budget::of_writes(1);
         let has_taken = self.fanout.drain(id, &mut self.connections, &mut budget);
+        // A session over it may hold back less than before.
+        let has_taken = has_taken || held_bytes(self) < held;
         let is_blocked = is_blocked(self);
         if !is_blocked {
             self.blocked.remove(&id);
+            self.queue_write(id); // it may have been left unread for what it had not taken
         }
         (has_taken || is_blocked).then_some(has_taken)
     }

@@ -136,6 +136,15 @@ impl<S: Socket> Subscribers<S> {
         }
     }
 
+    /// The socket has taken something of what is held back over it.
+    pub fn takes_some(&mut self, id: SlotId) {
+        let now = self.now.monotonic;
+        if let Some(since) = self.blocked.get_mut(&id) {
+            *since = now;
+            self.schedule.note_blocked(id, true, now);
+        }
+    }
+
     /// How many sockets wait to be read.
     pub fn readable_len(&self) -> usize {
         self.schedule.readable.len()

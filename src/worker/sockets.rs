@@ -205,7 +205,8 @@ impl Worker {
         match flushed {
             Some(Written::All) => self.subscribers.takes_bytes(id),
             Some(Written::Gone) => self.subscribers.ended(id),
-            Some(Written::Part(_)) | None => {}
+            Some(Written::Part(_)) => self.subscribers.takes_some(id),
+            None => {}
         }
     }
 

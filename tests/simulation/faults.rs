@@ -108,7 +108,7 @@ const FAULTS: [Fault; 47] = [
         "broker", "«self.ports\n                .mailbox\n                .tell_waiters(|thread| shared.wake(thread))»;", "()"),
     // The life of a socket.
     fault("who is silent is never pinged",
-        "life", "false if «age >= quiet» => (Due::Ping, pong),", "false"),
+        "life", "false if «age >= quiet» => (Due::Ping, answered(pong)),", "false"),
     fault("who answers no ping stays",
         "life", "true if «age >= pong && late <= LATE» => return Due::Dead,", "false"),
     fault("who answers is given up",
