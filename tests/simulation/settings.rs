@@ -35,6 +35,8 @@ impl Settings {
         limits.message_bytes = 2_000;
         limits.subscriptions = *pace.pick(&[1_000, 1_000, 3]);
         limits.equal_subscriptions = *pace.pick(&[1_000, 1_000, 2]);
+        limits.joins_per_s = *pace.pick(&[1_000, 1_000, 20, 3]);
+        limits.read_bytes_per_s = *pace.pick(&[1 << 22, 1 << 22, 5_000]);
         limits.connections = *pace.pick(&[1_000, 1_000, 4]);
         limits.handshakes = *pace.pick(&[1_000, 1_000, 2 * workers]);
         limits.handshakes_bytes = *pace.pick(&[1 << 20, 1 << 20, 400 * workers]);

@@ -2,6 +2,7 @@
 //! who has to stay.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use iii_stream::id::SlotId;
 use iii_stream::subscribers::State;
@@ -66,7 +67,14 @@ impl Simulation {
                 }
                 match takes.get(id) {
                     Some(Takes::All) if peer.is_mute => {
-                        assert!(silent.is_none(), "it has not answered: {:?}", peer.client);
+                        // What it had said before may have been left unread for long.
+                        let heard_at = peer.heard_at.monotonic;
+                        let quiet = self.time().monotonic.duration_since(heard_at);
+                        assert!(
+                            silent.is_none_or(|silent| quiet < Duration::from_millis(silent)),
+                            "it has not answered for {quiet:?}: {:?}",
+                            peer.client
+                        );
                     }
                     Some(Takes::Nothing) => {
                         let since = blocked_since.get(&(number, *id));

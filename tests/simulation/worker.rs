@@ -151,6 +151,7 @@ impl Worker {
         }
         self.look_at_clients(around);
         self.core.end_overdue();
+        self.look_at_clients(around); // pings were written, and what was tried
         self.listen(around);
         self.is_drained |= self.core.go_on_draining();
         self.listen(around);
@@ -451,7 +452,7 @@ impl Worker {
                 let arriving = self.arriving.get_mut(&id).and_then(VecDeque::pop_front);
                 let entered = arriving.expect("its owner has let it in");
                 for (snapshot, afresh) in &self.afresh {
-                    if afresh.group == entered.group && afresh.number < entered.number {
+                    if afresh.number < entered.number {
                         peer.begins_afresh(snapshot, afresh, model);
                     }
                 }
@@ -489,8 +490,10 @@ impl Worker {
         for id in self.ids() {
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.takes(around.model);
-                if peer.line.borrow().is_last && (around.pace.is_full || around.pace.below(3) == 0)
-                {
+                let line = peer.line.borrow();
+                let has_heard_all = line.is_last && !line.has_ended;
+                drop(line);
+                if has_heard_all && (around.pace.is_full || around.pace.below(3) == 0) {
                     peer.ends(); // it has heard all
                 }
             }
