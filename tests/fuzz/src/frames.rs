@@ -26,7 +26,18 @@ pub fn run(input: &[u8]) {
     let in_steps = ours(steer.0, limit, step);
     assert_eq!(whole, in_steps, "cut after every {step} bytes");
     let (mut seen, is_broken) = whole;
-    let (theirs, is_broken_there) = theirs(steer.0, limit);
+    let (theirs, broken_there) = theirs(steer.0, limit);
+    if broken_there == Some(Broken::Utf8) {
+        // There a part of a message is refused at once; we may see what controls the connection until the
+        // message is whole.
+        let later = seen
+            .strip_prefix(&*theirs)
+            .expect("all that was seen there");
+        let controls = |seen: &Seen| matches!(seen, Seen::Ping(_) | Seen::Pong | Seen::Close);
+        assert!(later.iter().all(controls), "{seen:?}, there {theirs:?}");
+        return;
+    }
+    let is_broken_there = broken_there.is_some();
     // We answer a close frame that breaks the protocol; there it is an error.
     if is_broken_there && seen.last() == Some(&Seen::Close) {
         seen.pop();
@@ -65,6 +76,12 @@ fn ours(bytes: &[u8], limit: usize, step: usize) -> (Vec<Seen>, bool) {
     (seen, false)
 }
 
+#[derive(PartialEq)]
+enum Broken {
+    Utf8,
+    Otherwise,
+}
+
 struct Nothing;
 
 impl Read for Nothing {
@@ -83,7 +100,7 @@ impl Write for Nothing {
     }
 }
 
-fn theirs(bytes: &[u8], limit: usize) -> (Vec<Seen>, bool) {
+fn theirs(bytes: &[u8], limit: usize) -> (Vec<Seen>, Option<Broken>) {
     let config = WebSocketConfig::default()
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit.max(125)));
@@ -98,13 +115,14 @@ fn theirs(bytes: &[u8], limit: usize) -> (Vec<Seen>, bool) {
             Ok(Message::Pong(_)) => Seen::Pong,
             Ok(Message::Close(_)) => {
                 seen.push(Seen::Close);
-                return (seen, false);
+                return (seen, None);
             }
             Ok(Message::Frame(_)) => unreachable!("none is read"),
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                return (seen, false);
+                return (seen, None);
             }
-            Err(_) => return (seen, true),
+            Err(Error::Utf8(_)) => return (seen, Some(Broken::Utf8)),
+            Err(_) => return (seen, Some(Broken::Otherwise)),
         });
     }
 }
