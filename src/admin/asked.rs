@@ -58,8 +58,8 @@ enum What {
     Call,
     Sockets(SocketOrder, usize, Vec<SocketLook>, usize),
     Closed(Option<Closed>, usize, Vec<ClosedSocket>),
-    /// A group: how many follow it on each worker, and what its owner says.
-    Group(GroupKey, Vec<usize>, Option<(GroupLook, ItemsLook)>),
+    /// A group: whether values are shown as texts, how many follow it on each worker, and what its owner says.
+    Group(GroupKey, bool, Vec<usize>, Option<(GroupLook, ItemsLook)>),
 }
 
 impl Asked {
@@ -105,10 +105,10 @@ impl Asked {
                 What::Closed(reason, most, Vec::new()),
                 Question::Closed(reason, most),
             ),
-            Route::Group(key, from, items) => {
+            Route::Group(key, from, items, as_text) => {
                 let owner = shared.owners.owner_of(&key);
                 let keys: Arc<[GroupKey]> = Arc::from([key.clone()]);
-                let what = What::Group(key.clone(), vec![0; workers], None);
+                let what = What::Group(key.clone(), as_text, vec![0; workers], None);
                 let number = self.begin(peer, what, now);
                 let mut is_asked = self.ask_all(number, &Question::Groups(keys), shared);
                 let question = Question::Items(key, from, items, ITEMS_BYTES);
@@ -286,14 +286,14 @@ impl What {
                 *len += more_len;
             }
             (What::Closed(_, _, rows), Findings::Closed(more)) => rows.extend(more),
-            (What::Group(_, subscribers, _), Findings::Groups(found)) => {
+            (What::Group(_, _, subscribers, _), Findings::Groups(found)) => {
                 if let (Some((_, len)), Some(place)) =
                     (found.first(), subscribers.get_mut(worker.index()))
                 {
                     *place = *len;
                 }
             }
-            (What::Group(_, _, items), Findings::Items(found)) => *items = found,
+            (What::Group(_, _, _, items), Findings::Items(found)) => *items = found,
             _ => {}
         }
     }
@@ -308,8 +308,8 @@ impl What {
             What::Closed(reason, most, rows) => {
                 return Answer::json(200, shown::closed(reason, most, rows, shared));
             }
-            What::Group(key, subscribers, found) => {
-                return shown::group(&key, &subscribers, found, shared);
+            What::Group(key, as_text, subscribers, found) => {
+                return shown::group(&key, as_text, &subscribers, found, shared);
             }
         };
         Answer::json(200, json.to_string())

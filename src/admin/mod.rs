@@ -50,9 +50,9 @@
 //!    blocked_ms, subscriptions, worker}]}, the latest first
 //!   REASON: client gone behind stalled silent too_large protocol ending other
 //!
-//! /admin/group/STREAM/GROUP?from=0&limit=100 (1000)
+//! /admin/group/STREAM/GROUP?from=0&limit=100 (1000)&as=json|text, or /admin/group?stream=STREAM&group=GROUP&…
 //!   {stream, group, owner, subscribers, subscribers_by_worker: [N], items_len, bytes, events, events_per_second,
-//!    waiting, ahead_ms, next: null | N (for `from`), items: [{id, bytes, value: JSON | begins: TEXT}]}
+//!    waiting, ahead_ms, next: null | N (for `from`), items: [{id, bytes, value: JSON | text: TEXT | begins: TEXT}]}
 //!   Names are escaped as in a URL. 404: nothing is in it, and nobody follows it.
 //! ```
 

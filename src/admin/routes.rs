@@ -36,8 +36,8 @@ pub(super) enum Route {
     Names(Search),
     Sockets(SocketOrder, usize),
     Closed(Option<Closed>, usize),
-    /// A group and its items: from there on, so many.
-    Group(GroupKey, u64, usize),
+    /// A group and its items: from there on, so many; as texts, or else as JSON within JSON.
+    Group(GroupKey, u64, usize, bool),
     /// A call of a function of streams; its input is the body.
     Call(StreamFunction),
     /// A file of the page.
@@ -94,7 +94,7 @@ pub(super) fn route(request: &Request, has_page: bool) -> Result<Route, Unasked>
         "/admin/delete" => Route::Call(StreamFunction::Delete),
         "/admin/streams" => Route::Names(search(request, None)?),
         "/admin/groups" if request.asks("sort") == Some("name") => {
-            let stream = request.asks("stream").filter(|stream| !stream.is_empty());
+            let stream = request.asks("stream");
             let stream = stream.ok_or_else(|| wrong("stream", "", "the stream of the groups"))?;
             Route::Names(search(request, Some(stream))?)
         }
@@ -131,19 +131,31 @@ pub(super) fn route(request: &Request, has_page: bool) -> Result<Route, Unasked>
             };
             Route::Closed(reason, number(request, "limit", ROWS, CLOSED_MAX)?)
         }
+        // A browser takes a name of dots for a way up.
+        "/admin/group" => match (request.asks("stream"), request.asks("group")) {
+            (Some(stream), Some(name)) => group(request, GroupKey::new(stream, name))?,
+            _ => return Err(wrong("stream and group", "", "both names")),
+        },
         _ => match path.strip_prefix("/admin/group/") {
-            Some(names) => {
-                let key = key_of(names).ok_or(Unasked::NoPath)?;
-                let from = request.asks("from").unwrap_or("0");
-                let from = from
-                    .parse()
-                    .map_err(|_| wrong("from", from, "what `next` said"))?;
-                Route::Group(key, from, number(request, "limit", ITEMS, ITEMS_MAX)?)
-            }
+            Some(names) => group(request, key_of(names).ok_or(Unasked::NoPath)?)?,
             None if has_page && !path.starts_with("/admin/") => Route::Page(path.to_owned()),
             None => return Err(Unasked::NoPath),
         },
     })
+}
+
+fn group(request: &Request, key: GroupKey) -> Result<Route, Unasked> {
+    let from = request.asks("from").unwrap_or("0");
+    let from = from
+        .parse()
+        .map_err(|_| wrong("from", from, "what `next` said"))?;
+    let as_text = match request.asks("as") {
+        None | Some("json") => false,
+        Some("text") => true,
+        Some(other) => return Err(wrong("as", other, "json or text")),
+    };
+    let limit = number(request, "limit", ITEMS, ITEMS_MAX)?;
+    Ok(Route::Group(key, from, limit, as_text))
 }
 
 /// Split first, unescaped then: `%2F` is a slash inside a name.
@@ -168,7 +180,7 @@ fn search(request: &Request, stream: Option<&str>) -> Result<Search, Unasked> {
     Ok(Search {
         stream: stream.map(Box::from),
         contains: request.asks("contains").unwrap_or_default().into(),
-        after: request.asks("after").unwrap_or_default().into(),
+        after: request.asks("after").map(Box::from),
         most: number(request, "limit", ROWS, ROWS_MAX)?,
     })
 }

@@ -284,6 +284,9 @@ struct ItemJson<'a> {
     /// Its value as it was set, unless it is too long for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a RawValue>,
+    /// The same as a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
     /// The beginning of a value that is too long.
     #[serde(skip_serializing_if = "Option::is_none")]
     begins: Option<&'a str>,
@@ -291,6 +294,7 @@ struct ItemJson<'a> {
 
 pub(super) fn group(
     key: &GroupKey,
+    as_text: bool,
     subscribers: &[usize],
     found: Option<(GroupLook, ItemsLook)>,
     shared: &Shared,
@@ -320,7 +324,10 @@ pub(super) fn group(
         ItemJson {
             id,
             bytes: value.len(),
-            value: is_short.then(|| serde_json::from_str(value).ok()).flatten(),
+            value: (is_short && !as_text)
+                .then(|| serde_json::from_str(value).ok())
+                .flatten(),
+            text: (is_short && as_text).then_some(value),
             begins: (!is_short).then_some(begin),
         }
     });

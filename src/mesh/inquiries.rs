@@ -50,8 +50,8 @@ pub struct Search {
     pub stream: Option<Box<str>>,
     /// Those that have this in them.
     pub contains: Box<str>,
-    /// Those that come after that one; empty: all.
-    pub after: Box<str>,
+    /// Those that come after that one; `None`: all.
+    pub after: Option<Box<str>>,
     /// So many.
     pub most: usize,
 }
@@ -59,7 +59,8 @@ pub struct Search {
 impl Search {
     /// Whether that name is among them.
     pub fn wants(&self, name: &str) -> bool {
-        *name > *self.after && name.contains(&*self.contains)
+        let is_behind = self.after.as_deref().is_none_or(|after| name > after);
+        is_behind && name.contains(&*self.contains)
     }
 }
 

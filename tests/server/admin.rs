@@ -782,6 +782,48 @@ fn streams_and_their_groups_are_found_by_name_a_page_at_a_time() {
     assert_eq!(none["groups"], json!([]));
 }
 
+#[test]
+fn any_name_leads_to_its_group_by_the_query_and_a_value_is_told_as_it_was_written() {
+    let (server, admin) = start();
+    let mut sdk = SdkWorker::connect(&server);
+    let value = r#"{"z":12345678901234567890,"a":1.50}"#;
+    for (stream, group) in [("..", "."), ("", ""), ("a/b", "%2F"), (HOSTILE, "&=#?+ ")] {
+        let set = json!({"stream_name": stream, "group_id": group, "item_id": "i"}).to_string();
+        let set = format!(r#"{},"data":{value}}}"#, &set[..set.len() - 1]);
+        let own = format!("origin: http://{admin}\r\n");
+        assert_eq!(
+            post(admin, "/admin/set", &own, &set).status,
+            200,
+            "{stream} {group}"
+        );
+        let escaped =
+            |name: &str| -> String { name.bytes().map(|byte| format!("%{byte:02X}")).collect() };
+        let names = format!("stream={}&group={}", escaped(stream), escaped(group));
+        let shown = json_at(admin, &format!("/admin/group?{names}&as=text"));
+        assert_eq!(
+            (&shown["stream"], &shown["group"]),
+            (&json!(stream), &json!(group))
+        );
+        assert_eq!(shown["items"][0]["text"], value);
+        let raw = get(admin, &format!("/admin/group?{names}")).body;
+        assert!(raw.contains(&format!("\"value\":{value}")), "{raw}");
+        let listed = json_at(
+            admin,
+            &format!("/admin/groups?sort=name&stream={}", escaped(stream)),
+        );
+        assert_eq!(listed["groups"][0]["group"], group, "{listed}");
+    }
+    assert_eq!(rows(&json_at(admin, "/admin/streams"), "streams").len(), 4);
+    sdk.settle();
+    for query in ["", "?stream=s", "?stream=s&group=g&as=x"] {
+        assert_eq!(
+            get(admin, &format!("/admin/group{query}")).status,
+            400,
+            "{query}"
+        );
+    }
+}
+
 /// What Prometheus itself says of the metrics: nothing.
 #[test]
 fn prometheus_has_nothing_against_the_metrics() {

@@ -130,6 +130,11 @@ fn a_set_shows_up_live_and_one_of_the_page_goes_the_way_of_an_sdk_call() {
         "it says so",
         "byId('set-result').textContent === 'b is set.'",
     );
+    page.wait_for(
+        "as it was written",
+        "document.querySelector('#items tbody').textContent.includes('{\"big\": 12345678901234567890}')
+            || document.querySelector('#items tbody').textContent.includes('{\"big\":12345678901234567890}')",
+    );
     page.wait_for("it is heard", &format!("{events}[0]?.[1] === 'b'"));
     page.wait_for(
         "it is listed",

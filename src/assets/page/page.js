@@ -9,6 +9,7 @@ const ROWS = 20; // of the lists above
 const NAMES = 100; // of streams and of groups at once
 const NAMES_MAX = 1000;
 const ITEMS = 50;
+const NAME_CHARS = 120;
 const VALUE_CHARS = 200; // of a value in a table
 const SHOW_EVERY_MS = 200; // what was heard of a watched group
 const EVENTS_SHOWN = 100; // of a watched group
@@ -57,6 +58,7 @@ function micros(us) {
   if (us < 1000) return `${Math.round(us)} µs`;
   return us < 1e6 ? `${+(us / 1000).toPrecision(3)} ms` : `${+(us / 1e6).toPrecision(3)} s`;
 }
+const brief = (name) => (name.length > NAME_CHARS ? `${name.slice(0, NAME_CHARS)}…` : name);
 const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
 
 // ---- asking
@@ -88,7 +90,6 @@ byId("ask-token").addEventListener("close", () => {
 });
 
 const query = (values) => new URLSearchParams(values).toString();
-const groupPath = (key) => `/admin/group/${key.map(encodeURIComponent).join("/")}`;
 const groupLink = (key) => `#/${key.map(encodeURIComponent).join("/")}`;
 
 // ---- tables: rows are kept by key and change in place, so that a focus or a selection stays
@@ -396,7 +397,7 @@ async function look() {
 // ---- groups, sockets, closed ones
 
 const showGroups = table("groups", [
-  { title: "Group", kind: "name", show: (row) => [`${row.stream} / ${row.group}`, groupLink([row.stream, row.group])] },
+  { title: "Group", kind: "name", show: (row) => [brief(`${row.stream} / ${row.group}`), groupLink([row.stream, row.group])] },
   { title: "Events/s", kind: "number", show: (row) => short(row.events_per_second) },
   { title: "Events", kind: "number", show: (row) => short(row.events) },
   { title: "Subscribers", kind: "number", show: (row) => number(row.subscribers) },
@@ -429,7 +430,7 @@ const showClosed = table("closed", [
 function followed(row) {
   if (row.groups.length === 0) return "nothing";
   const more = row.subscriptions > 1 ? ` and ${number(row.subscriptions - 1)} more` : "";
-  return [`${row.groups[0].join(" / ")}${more}`, groupLink(row.groups[0])];
+  return [`${brief(row.groups[0].join(" / "))}${more}`, groupLink(row.groups[0])];
 }
 
 let listing = false;
@@ -482,10 +483,11 @@ function nameList(id, rowOf) {
     const mine = (asked += 1);
     if (after == null) next = null;
     try {
-      const told = await ask(`${values.path}?${query({ ...values.query, contains: filter.value, limit: NAMES, after: after ?? "" })}`);
+      const from = after == null ? {} : { after };
+      const told = await ask(`${values.path}?${query({ ...values.query, contains: filter.value, limit: NAMES, ...from })}`);
       if (mine !== asked) return;
       const rows = (told.streams ?? told.groups).map(rowOf).map(([name, note, href, is]) =>
-        make("li", {}, make("a", { href, "aria-current": String(is) }, make("span", {}, name), make("span", {}, note))));
+        make("li", {}, make("a", { href, "aria-current": String(is) }, make("span", {}, brief(name)), make("span", {}, note))));
       if (after == null) list.replaceChildren();
       list.append(...rows);
       if (list.childElementCount === 0) list.append(make("li", { class: "empty" }, "None."));
@@ -525,7 +527,7 @@ function open() {
   stream = wanted;
   stopWatching();
   opened = group == null ? null : [stream, group];
-  setText(byId("names-of"), stream == null ? "" : `of ${stream}`);
+  setText(byId("names-of"), stream == null ? "" : `of ${brief(stream)}`);
   if (changes) names.filter.value = "";
   if (stream != null) findNames();
   findStreams();
@@ -533,7 +535,7 @@ function open() {
   byId("no-group").hidden = opened != null;
   pages = [0];
   if (opened == null) return;
-  setText(byId("group-title"), opened.join(" / "));
+  setText(byId("group-title"), brief(opened.join(" / ")));
   showItems([], { keyOf: String, none: "Is looked up." });
   lookAtGroup();
   byId("group").scrollIntoView({ block: "nearest" });
@@ -546,10 +548,13 @@ let pages = [0]; // where the pages begin that were looked at; the last one is s
 let next = null;
 let before = new Map(); // values at the last look, to see what has changed
 
-const textOf = (item) => ("value" in item ? JSON.stringify(item.value) : `${item.begins}…`);
+const textOf = (item) => item.text ?? `${item.begins}…`;
+/// A number that a script cannot hold is shown as it was written, where the browser tells how.
+const exact = (_, value, context) =>
+  typeof value === "number" && context?.source && String(value) !== context.source && JSON.rawJSON ? JSON.rawJSON(context.source) : value;
 const cut = (text) => (text.length > VALUE_CHARS ? `${text.slice(0, VALUE_CHARS)}…` : text);
 const showItems = table("items", [
-  { title: "Item", kind: "name", show: (item) => item.id },
+  { title: "Item", kind: "name", show: (item) => brief(item.id) },
   { title: "Value", kind: "code", show: (item) => cut(item.text) },
   { title: "Bytes", kind: "number", show: (item) => number(item.bytes) },
   { title: "", kind: "word", show: (item) => () => itemButtons(item.id) },
@@ -583,7 +588,7 @@ async function lookAtGroup() {
   lookingAtGroup = true;
   const [key, from] = [opened, pages[pages.length - 1]];
   try {
-    const told = await ask(`${groupPath(key)}?${query({ from, limit: ITEMS })}`);
+    const told = await ask(`/admin/group?${query({ stream: key[0], group: key[1], from, limit: ITEMS, as: "text" })}`);
     if (key === opened && from === pages[pages.length - 1]) showGroup(told);
   } catch (error) {
     if (key === opened) {
@@ -654,7 +659,7 @@ let [streamScheme, streamPort] = ["ws", ""];
 const showEvents = table("events", [
   { title: "At", kind: "word", show: (event) => clock(event.at) },
   { title: "What", kind: "word", show: (event) => event.kind },
-  { title: "Item", kind: "name", show: (event) => event.id ?? "" },
+  { title: "Item", kind: "name", show: (event) => brief(event.id ?? "") },
   { title: "Value", kind: "code", show: (event) => cut(event.text) },
 ]);
 
@@ -689,10 +694,10 @@ function watch() {
 function hear(mine) {
   if (watching !== mine) return;
   for (const data of mine.waiting.splice(0)) {
-    const { timestamp, id, event } = JSON.parse(data);
+    const { timestamp, id, event } = JSON.parse(data, exact);
     if (event.type === "unauthorized") mine.polls = true;
     const value = event.type === "event" ? event.event : event.data;
-    note(mine, { at: timestamp, kind: event.type, id, text: value === undefined ? "" : JSON.stringify(value) });
+    note(mine, { at: Number(timestamp), kind: event.type, id, text: value === undefined ? "" : JSON.stringify(value) });
   }
   say(mine);
 }
