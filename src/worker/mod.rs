@@ -159,7 +159,7 @@ impl Worker {
             self.perform(); // store, replies, frames: in this order
             self.subscribers.flush(); // replies are on their way before the fan-out begins
             self.give_way(); // and get there
-            let spent = self.subscribers.sweep(self.writes.a_turn()); // who lacks something gets it
+            self.sweep(); // who lacks something gets it, one write a socket
             self.subscribers.end_overdue();
             self.go_on_draining();
             self.subscribers.follow_up(); // sockets that are dead or too slow, groups that nobody follows
@@ -168,11 +168,7 @@ impl Worker {
             self.subscribers.flush();
             self.say(); // what the log is to hear
             self.subscribers.count(Instant::now());
-            let took = turn.elapsed();
-            self.metrics().loop_turns.note(took);
-            if spent.iter().any(Budget::is_spent) {
-                self.writes.took(took);
-            }
+            self.metrics().loop_turns.note(turn.elapsed());
         }
         self.notes.tell_all();
         Ok(())
@@ -182,6 +178,15 @@ impl Worker {
         let now = Now::read();
         self.now = now.monotonic;
         self.subscribers.begin_turn(now, ENDING_UNITS_A_TURN);
+    }
+
+    /// What a write costs is only known by looking at the clock once more.
+    fn sweep(&mut self) {
+        let sweep = TurnClock::begin();
+        let spent = self.subscribers.sweep(self.writes.a_turn());
+        if spent.iter().any(Budget::is_spent) {
+            self.writes.took(sweep.elapsed());
+        }
     }
 
     /// Lets the engine write the answers of this turn, where it has only this core for that.
