@@ -1,7 +1,9 @@
 #!/bin/bash
 # tests/by_hand/empty_root.sh PROGRAM: a static build on an empty root that cannot be written to, as nobody, with
-# /data alone: in a chroot, and in a container of podman where that is installed. Needs root. Such a build:
-# as the printed Dockerfile has it.
+# /data alone: in a chroot, and in a container of podman where that is installed. Needs root. Such a
+# build, as the printed Dockerfile makes it:
+#   export RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"'
+#   cargo build --release --target "$(rustc --print host-tuple)"
 set -euo pipefail
 program=$(realpath "$1")
 if ldd "$program" >/dev/null 2>&1 && ! ldd "$program" | grep -q 'statically linked'; then
