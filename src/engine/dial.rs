@@ -118,6 +118,8 @@ pub(super) struct Dial {
     state: State,
     /// Since when there has been no link that the engine has settled; none while there is one.
     tried_since: Option<Instant>,
+    /// Addresses at which the engine itself has refused us, and when each may be tried again.
+    held_back: Vec<(SocketAddr, Instant)>,
     silence: Silence,
     said: Said,
     chance: Chance,
@@ -135,10 +137,20 @@ enum State {
     Waiting(Instant),
     /// The name is being resolved.
     Resolving(Resolving),
-    /// Connecting or upgrading. The other addresses of that name are still to be tried.
-    Dialling { id: SlotId, rest: Vec<SocketAddr> },
+    /// One address has come to nothing: the others of that name are tried next.
+    Between(Vec<SocketAddr>),
+    /// Connecting or upgrading.
+    Dialling(Way),
     /// Upgraded.
-    Up(SlotId),
+    Up(Way),
+}
+
+/// The socket to one of the addresses of the engine's name.
+struct Way {
+    id: SlotId,
+    at: SocketAddr,
+    /// The others, which are still to be tried if this one comes to nothing.
+    rest: Vec<SocketAddr>,
 }
 
 impl Dial {
@@ -149,6 +161,7 @@ impl Dial {
             to,
             state: State::Waiting(now),
             tried_since: Some(now),
+            held_back: Vec::new(),
             silence,
             said: Said::default(),
             chance: Chance::default(),
@@ -158,17 +171,18 @@ impl Dial {
     /// Whether that socket is the link, connecting or upgraded.
     fn is(&self, id: SlotId) -> bool {
         match &self.state {
-            State::Up(link) | State::Dialling { id: link, .. } => *link == id,
-            State::Waiting(_) | State::Resolving(_) => false,
+            State::Up(way) | State::Dialling(way) => way.id == id,
+            State::Waiting(_) | State::Resolving(_) | State::Between(_) => false,
         }
     }
 
     /// When it has to be looked after without the poll saying so.
-    fn next_at(&self) -> Option<Instant> {
+    fn next_at(&self, now: Instant) -> Option<Instant> {
         match self.state {
             State::Waiting(at) => Some(at),
+            State::Between(_) => Some(now),
             State::Up(_) => Some(self.silence.next_at()),
-            _ => None,
+            State::Resolving(_) | State::Dialling(_) => None,
         }
     }
 
@@ -176,19 +190,62 @@ impl Dial {
     fn has_settled(&mut self) {
         self.tried_since = None;
         self.said = Said::default();
+        if let State::Up(way) = &self.state {
+            let at = way.at;
+            self.held_back.retain(|(held, _)| *held != at);
+        }
     }
 
-    /// `is_refused`: the engine itself wants us no longer.
-    fn wait(&mut self, now: Instant, is_refused: bool) -> Duration {
+    /// The socket that was dialled is upgraded.
+    fn is_up(&mut self, now: Instant) {
+        self.silence = Silence::new(self.to.ping_every, now);
+        self.state = match std::mem::replace(&mut self.state, State::Waiting(now)) {
+            State::Dialling(way) => State::Up(way),
+            other => other,
+        };
+    }
+
+    /// An attempt at every address has come to nothing.
+    fn wait(&mut self, now: Instant) -> Duration {
         let since = *self.tried_since.get_or_insert(now);
         let is_soon = now.saturating_duration_since(since) < RETRY_SOON_FOR;
-        let (least, most) = match is_soon && !is_refused {
+        let (least, most) = match is_soon {
             true => RETRY,
             false => RETRY_LATER,
         };
         let wait = self.chance.between(least, most);
         self.state = State::Waiting(now + wait);
         wait
+    }
+
+    /// The engine itself refuses us there: that address waits, and no other.
+    fn hold_back(&mut self, at: SocketAddr, now: Instant) {
+        let (least, most) = RETRY_LATER;
+        let until = now + self.chance.between(least, most);
+        self.held_back.retain(|(held, _)| *held != at);
+        self.held_back.push((at, until));
+    }
+
+    /// Those of these addresses that may be tried now. Err: none, before that time.
+    fn may_be_tried(
+        &mut self,
+        addresses: Vec<SocketAddr>,
+        now: Instant,
+    ) -> Result<Vec<SocketAddr>, Instant> {
+        self.held_back.retain(|(_, until)| *until > now);
+        let until = |at: &SocketAddr| {
+            let mut held_back = self.held_back.iter();
+            held_back
+                .find(|(held, _)| held == at)
+                .map(|(_, until)| *until)
+        };
+        match addresses.iter().filter_map(until).min() {
+            Some(first) if addresses.iter().all(|at| until(at).is_some()) => Err(first),
+            _ => Ok(addresses
+                .into_iter()
+                .filter(|at| until(at).is_none())
+                .collect()),
+        }
     }
 }
 
@@ -219,13 +276,17 @@ impl Engine {
         }
         match &dial.state {
             State::Waiting(at) if *at <= now && may_dial => self.resolve(),
-            State::Up(id) => {
-                let id = *id;
+            State::Between(rest) if may_dial => {
+                let rest = rest.clone();
+                self.dial(rest);
+            }
+            State::Up(way) => {
+                let id = way.id;
                 self.look_for_silence(id);
             }
             State::Resolving(resolving) => match resolving.look() {
                 Some(Ok(addresses)) => self.dial(addresses),
-                Some(Err(error)) => self.not_connected(&error.to_string(), false),
+                Some(Err(error)) => self.not_connected(&error.to_string()),
                 None => {}
             },
             _ => {}
@@ -264,25 +325,31 @@ impl Engine {
 
     /// Connects to the first of these addresses that lets itself be connected to.
     fn dial(&mut self, addresses: Vec<SocketAddr>) {
+        let now = self.now().monotonic;
+        let Some(dial) = &mut self.dial else {
+            return;
+        };
+        let addresses = match dial.may_be_tried(addresses, now) {
+            Ok(addresses) => addresses,
+            Err(until) => return dial.state = State::Waiting(until),
+        };
         let mut why = "its name has no address".to_owned();
         let mut rest = addresses.into_iter();
-        while let Some(address) = rest.next() {
-            match self.dial_one(address) {
+        while let Some(at) = rest.next() {
+            match self.dial_one(at) {
                 Ok(id) => {
                     let within = Duration::from_millis(self.broker.limits.handshake_ms);
-                    self.schedule
-                        .handshakes
-                        .push(self.now().monotonic + within, id);
+                    self.schedule.handshakes.push(now + within, id);
                     if let Some(dial) = &mut self.dial {
                         let rest = rest.collect();
-                        dial.state = State::Dialling { id, rest };
+                        dial.state = State::Dialling(Way { id, at, rest });
                     }
                     return;
                 }
                 Err(error) => why = error.to_string(),
             }
         }
-        self.not_connected(&why, false);
+        self.not_connected(&why);
     }
 
     fn dial_one(&mut self, address: SocketAddr) -> io::Result<SlotId> {
@@ -332,8 +399,7 @@ impl Engine {
                 let mut kept = std::mem::take(bytes);
                 peer.phase = Phase::Open(Connection::default());
                 if let Some(dial) = &mut self.dial {
-                    dial.state = State::Up(id);
-                    dial.silence = Silence::new(dial.to.ping_every, now);
+                    dial.is_up(now);
                 }
                 self.broker.link_is_up(id);
                 self.received_frames(id, &mut kept[consumed..]);
@@ -364,25 +430,36 @@ impl Engine {
         let (why, is_refused) = self.broker.take_end_of_link();
         let why = why.or(fault);
         let why = why.unwrap_or_else(|| "it ended the connection".to_owned());
-        match std::mem::replace(&mut dial.state, State::Waiting(now)) {
-            _ if is_ending => {}
-            // One that was never settled is one more attempt.
-            State::Up(_) if dial.tried_since.is_none() => {
-                dial.wait(now, is_refused);
+        let was_settled = dial.tried_since.is_none();
+        let (State::Up(way) | State::Dialling(way)) =
+            std::mem::replace(&mut dial.state, State::Waiting(now))
+        else {
+            return;
+        };
+        if is_refused {
+            dial.hold_back(way.at, now);
+        }
+        if is_ending {
+            return;
+        }
+        // One that was never settled is one more attempt, and the next address is tried.
+        match way.rest.is_empty() {
+            _ if was_settled => {
+                dial.wait(now);
                 self.broker.detach(&why);
             }
-            State::Dialling { rest, .. } if !rest.is_empty() => self.dial(rest),
-            _ => self.not_connected(&why, is_refused),
+            true => self.not_connected(&why),
+            false => dial.state = State::Between(way.rest),
         }
     }
 
-    /// An attempt came to nothing: the next one comes later.
-    fn not_connected(&mut self, why: &str, is_refused: bool) {
+    /// An attempt came to nothing at every address: the next one comes later.
+    fn not_connected(&mut self, why: &str) {
         let now = self.now().monotonic;
         let Some(dial) = &mut self.dial else {
             return;
         };
-        dial.wait(now, is_refused);
+        dial.wait(now);
         if dial.said.is_due(now) {
             let line = format!(
                 "cannot attach to the engine at {}: {why}; trying again and again. Is it running, and is \
@@ -395,7 +472,7 @@ impl Engine {
 
     /// When the link has to be looked after.
     pub(super) fn next_link_step(&self) -> Option<Instant> {
-        let next = self.dial.as_ref()?.next_at();
+        let next = self.dial.as_ref()?.next_at(self.now().monotonic);
         next.filter(|_| self.drain_until.is_none())
     }
 }
@@ -418,7 +495,7 @@ mod tests {
         let mut now = start;
         let mut waits = Vec::new();
         while now < start + Duration::from_secs(900) {
-            let wait = link.wait(now, false);
+            let wait = link.wait(now);
             waits.push((now - start, wait));
             now += wait;
         }
@@ -433,19 +510,37 @@ mod tests {
         }
         link.has_settled();
         assert!(
-            link.wait(now, false).as_millis() <= 250,
+            link.wait(now).as_millis() <= 250,
             "the next loss is a new one"
         );
     }
 
     #[test]
-    fn who_is_refused_comes_again_after_a_second() {
+    fn an_address_that_refuses_us_waits_a_second_and_holds_up_no_other() {
         let now = Instant::now();
+        let ms = |ms| now + Duration::from_millis(ms);
+        let [one, two] = [1, 2].map(|host| SocketAddr::from(([10, 0, 0, host], 49134)));
         let mut link = link(now);
-        assert!(link.wait(now, true).as_millis() >= 700);
+        assert_eq!(link.may_be_tried(vec![one, two], now), Ok(vec![one, two]));
+        link.hold_back(one, now);
+        assert_eq!(link.may_be_tried(vec![one, two], ms(600)), Ok(vec![two]));
+        let until = link.may_be_tried(vec![one], ms(600)).unwrap_err();
+        assert!((ms(700)..=ms(1300)).contains(&until));
+        link.hold_back(two, ms(600));
+        assert_eq!(
+            link.may_be_tried(vec![one, two], ms(650)),
+            Err(until),
+            "the first of them"
+        );
+        assert_eq!(link.may_be_tried(vec![one, two], ms(1301)), Ok(vec![one]));
+        assert_eq!(
+            link.may_be_tried(vec![one, two], ms(1901)),
+            Ok(vec![one, two])
+        );
+        assert_eq!(link.may_be_tried(Vec::new(), now), Ok(Vec::new()));
         assert!(
-            link.wait(now, false).as_millis() <= 250,
-            "the next attempt fails by itself"
+            link.wait(now).as_millis() <= 250,
+            "who fails by itself comes soon"
         );
     }
 
