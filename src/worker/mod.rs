@@ -334,6 +334,7 @@ impl Worker {
                     ToOwner::Hooks(hooks) => self.subscribers.set_hooks(hooks),
                 }
             }
+            self.subscribers.tell_senders();
             let spread = drain_for(self.drain, sockets);
             self.subscribers.begin_drain(spread);
         }
