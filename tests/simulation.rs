@@ -379,7 +379,10 @@ impl Simulation {
             // It is left alone while what follows from commands finds no room.
             let is_left = !self.workers[thread].core.may_take_commands();
             threads.check_mailbox(thread, ports.commands.len() * usize::from(!is_left));
-            threads.check_outbox(thread, &ports.to_engine, engine.mailbox.len());
+            let len = engine.mailbox.len();
+            threads.check_outbox(thread, &ports.to_engine, len);
+            // They wait for replies that have found no room as well.
+            threads.check_outbox(thread, &ports.to_fired, engine.fired.len() + len);
             let to_store = ports.to_store.as_ref().expect("there is one");
             threads.check_outbox(thread, to_store, store.mailbox.len());
             for to in workers() {
@@ -389,6 +392,7 @@ impl Simulation {
             }
         }
         threads.check_mailbox(threads.engine(), engine.mailbox.len());
+        threads.check_mailbox(threads.engine(), engine.fired.len());
         for to in workers() {
             let open = of_worker(&to).open.len();
             threads.check_outbox(threads.engine(), &engine.to_open[to.index()], open);

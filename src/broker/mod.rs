@@ -216,13 +216,12 @@ impl Broker {
 
     /// Takes what the workers have told.
     pub fn read_mailbox(&mut self) {
+        // Looked at first: the reply to a call is there once its event is, and goes before it.
+        let fired = self.ports.fired.len();
         let len = self.ports.mailbox.len();
-        self.metrics().mailbox.set_len(len);
+        self.metrics().mailbox.set_len(len + fired);
         self.metrics().calls_in_flight.set_len(self.calls.len());
         for _ in 0..len {
-            if !self.has_room_for_firings() {
-                break; // what waits for its turn goes first
-            }
             let Some(message) = self.ports.mailbox.take() else {
                 break;
             };
@@ -236,12 +235,30 @@ impl Broker {
                 .mailbox
                 .tell_waiters(|thread| shared.wake(thread));
         }
+        self.read_fired(fired);
+    }
+
+    /// Takes so many events that triggers follow, while what waits for its turn leaves room.
+    fn read_fired(&mut self, len: usize) {
+        let mut taken = 0;
+        while taken < len
+            && self.has_room_for_firings()
+            && let Some(fired) = self.ports.fired.take()
+        {
+            taken += 1;
+            self.fire_all(Firing::of_event(fired));
+            self.go_on();
+        }
+        if taken > 0 {
+            let shared = &self.ports.shared;
+            let fired = &self.ports.fired;
+            fired.tell_waiters(|thread| shared.wake(thread));
+        }
     }
 
     fn take(&mut self, message: ToEngine) {
         match message {
             ToEngine::Reply(reply) => self.reply(reply),
-            ToEngine::Fired(fired) => self.fire_all(Firing::of_event(fired)),
             ToEngine::Custom(call) => self.ask_custom(&call),
             ToEngine::Join(request) => self.decide_join(request),
             ToEngine::Auth(request) => self.authenticate(request),
@@ -326,6 +343,7 @@ impl Broker {
             || !self.effects.is_empty()
             || !self.ports.mailbox.is_empty()
             || !self.ports.shared.operators.is_empty()
+            || !self.ports.fired.is_empty()
             || self.may_take_leaves()
     }
 

@@ -15,7 +15,7 @@ use crate::broker::calls::StreamCall;
 use crate::broker::ending::{Ending, Forgetting, Retyping, Settling};
 use crate::broker::own::listings::Listing;
 use crate::broker::steps::Steps;
-use crate::broker::triggers::firing::{Firing, Firings};
+use crate::broker::triggers::firing::{Firing, FiringKind, Firings};
 
 /// What frames of logs may hold that wait for their turn. Others are dropped, as telemetry may be.
 const LOGS_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -75,15 +75,40 @@ impl Broker {
             return;
         }
         // Very much may end at once: what goes on beside it has its part of every turn.
-        let held = self.work.steps.hold_back();
-        self.go_on_ending();
-        self.work.steps.give_back(held);
+        self.by_half(Broker::go_on_ending);
         self.ask_what_waited();
         self.go_on_deciding();
-        self.go_on_firing();
-        while self.work.steps.are_left() && self.work.firings.is_empty() && self.tell_next_log() {
-            self.go_on_firing();
+        // And so has each of these.
+        self.by_half(|broker| broker.go_on_firing(FiringKind::Joins));
+        self.by_half(|broker| broker.go_on_firing(FiringKind::Events));
+        self.by_half(Broker::go_on_with_logs);
+        self.by_half(Broker::go_on_with_listings);
+        self.go_on_with_merges();
+        self.go_on_firing(FiringKind::Joins);
+        self.go_on_firing(FiringKind::Events);
+        self.go_on_with_logs();
+        self.go_on_with_listings();
+        self.hear_ended();
+    }
+
+    /// Goes on with one thing, and leaves half of what is left of the turn to those behind it.
+    fn by_half(&mut self, goes_on: impl FnOnce(&mut Broker)) {
+        let held = self.work.steps.hold_back();
+        goes_on(self);
+        self.work.steps.give_back(held);
+    }
+
+    fn go_on_with_logs(&mut self) {
+        self.go_on_firing(FiringKind::Logs);
+        while self.work.steps.are_left()
+            && self.work.firings.len_of(FiringKind::Logs) == 0
+            && self.tell_next_log()
+        {
+            self.go_on_firing(FiringKind::Logs);
         }
+    }
+
+    fn go_on_with_listings(&mut self) {
         for _ in 0..self.work.listings.len() {
             if self.work.steps.are_left()
                 && let Some(listing) = self.work.listings.pop_front()
@@ -91,6 +116,9 @@ impl Broker {
                 self.go_on_listing(listing);
             }
         }
+    }
+
+    fn go_on_with_merges(&mut self) {
         for _ in 0..self.work.merges.len() {
             if self.work.steps.are_left()
                 && let Some((call, merge)) = self.work.merges.pop_front()
@@ -98,7 +126,6 @@ impl Broker {
                 self.go_on_merging(call, merge);
             }
         }
-        self.hear_ended();
     }
 
     /// Whether something goes on in the next turn.
@@ -106,10 +133,11 @@ impl Broker {
         !self.work.is_empty() || !self.ended.is_empty() || self.has_waiting_calls()
     }
 
-    /// Whether more of what the workers tell may wait for its turn: it holds what the mailbox would.
+    /// Whether more events may wait for their turn: they hold what their mailbox would.
     pub(in crate::broker) fn has_room_for_firings(&self) -> bool {
         let firings = &self.work.firings;
-        firings.len() < self.limits.mailbox_len && firings.bytes() <= self.limits.mailbox_bytes
+        firings.len_of(FiringKind::Events) < self.limits.mailbox_len
+            && firings.bytes() <= self.limits.mailbox_bytes
     }
 
     /// A frame of logs that some trigger may hear of.

@@ -170,6 +170,11 @@ impl<M: Weigh> Outbox<M> {
         }
     }
 
+    /// Keeps the message for the next flush, behind what waits already.
+    pub fn keep(&mut self, message: M) {
+        self.backlog.push_back(message);
+    }
+
     /// Sends, or gives the message back and has this thread woken when there is room.
     pub fn try_send(&mut self, message: M) -> Result<(), M> {
         if !self.backlog.is_empty() {

@@ -58,8 +58,6 @@ pub enum ToOwner {
 pub enum ToEngine {
     /// The answer to a call.
     Reply(Reply),
-    /// An event of a stream that triggers follow.
-    Fired(Fired),
     /// A custom function is to be asked.
     Custom(CustomCall),
     /// A join is to be decided.
@@ -129,13 +127,19 @@ impl Weigh for ToEngine {
     fn held_bytes(&self) -> usize {
         match self {
             ToEngine::Reply(reply) => reply.outcome.held_bytes(),
-            ToEngine::Fired(fired) => fired.frame.held_bytes(),
             ToEngine::Custom(call) => call.input.len(),
             ToEngine::Join(request) => request.presence.held_bytes(),
             ToEngine::Auth(request) => request.input.len(),
             ToEngine::Owes(_) | ToEngine::Settings(_) => 0,
             ToEngine::Leaves { leaves, .. } => leaves.iter().map(Presence::held_bytes).sum(),
         }
+    }
+}
+
+/// An event of a stream that triggers follow.
+impl Weigh for Fired {
+    fn held_bytes(&self) -> usize {
+        self.frame.held_bytes()
     }
 }
 

@@ -42,6 +42,7 @@ pub use shared::{ENDING, Shared, SocketRoom};
 use std::sync::Arc;
 
 use crate::id::WorkerId;
+use crate::shard::Fired;
 
 /// What a worker has of the mesh.
 pub struct WorkerPorts {
@@ -57,6 +58,8 @@ pub struct WorkerPorts {
     pub to_commands: Vec<Outbox<ToOwner>>,
     /// The engine's.
     pub to_engine: Outbox<ToEngine>,
+    /// Its other one, for events that triggers follow: however many those are, answers pass them.
+    pub to_fired: Outbox<Fired>,
     /// The store's, if it has a thread.
     pub to_store: Option<Outbox<ToStore>>,
     /// What all may look at.
@@ -65,8 +68,10 @@ pub struct WorkerPorts {
 
 /// What the engine thread has of the mesh.
 pub struct EnginePorts {
-    /// What workers say and ask: replies, events that triggers follow, joins, upgrades, leaves.
+    /// What workers say and ask: replies, joins, upgrades, leaves.
     pub mailbox: Mailbox<ToEngine>,
+    /// Events that triggers follow.
+    pub fired: Mailbox<Fired>,
     /// The workers' command mailboxes.
     pub to_commands: Vec<Outbox<ToOwner>>,
     /// The workers' open mailboxes.
@@ -112,6 +117,7 @@ pub fn tie(
         .map(|worker| mailbox(len_max, bytes_max, wake_of(worker)))
         .unzip();
     let (engine_to, engine) = mailbox(len_max, bytes_max, wake_of(engine_thread(workers)));
+    let (fired_to, fired) = mailbox(len_max, bytes_max, wake_of(engine_thread(workers)));
     let store = has_store.then(|| mailbox(len_max, bytes_max, wake_of(store_thread(workers))));
     let (store_to, store) = store.map_or((None, None), |(address, mailbox)| {
         (Some(address), Some(mailbox))
@@ -128,12 +134,14 @@ pub fn tie(
             to_open: outboxes(&open_to, thread),
             to_commands: outboxes(&commands_to, thread),
             to_engine: Outbox::new(engine_to.clone(), thread),
+            to_fired: Outbox::new(fired_to.clone(), thread),
             to_store: store_to.clone().map(|address| Outbox::new(address, thread)),
             shared: Arc::clone(&shared),
         })
         .collect();
     let engine_ports = EnginePorts {
         mailbox: engine,
+        fired,
         to_commands: outboxes(&commands_to, engine_thread(workers)),
         to_open: outboxes(&open_to, engine_thread(workers)),
         shared: Arc::clone(&shared),

@@ -76,6 +76,7 @@ pub use effects::{
 pub use keep::{Cursor, Marked, Piece, Restored, Slice, SliceLimits};
 pub use looks::{GroupLook, ItemsLook, Totals};
 pub use marks::Marks;
+pub use walks::UNITS_A_TURN;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

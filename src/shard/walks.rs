@@ -13,7 +13,7 @@ use super::listing::Listing;
 use super::{Effects, Reply, Shard};
 
 /// What one turn spends at most. A unit is about what an item costs that is put into a list's text.
-pub(super) const UNITS_A_TURN: usize = 8 * 1024;
+pub const UNITS_A_TURN: usize = 8 * 1024;
 /// What it costs to look at a group or at something that waits in one.
 const LOOK_UNITS: usize = 2;
 
@@ -97,6 +97,11 @@ impl Walks {
 }
 
 impl Shard {
+    /// What one turn spends from here on: [`UNITS_A_TURN`], unless a test sets less.
+    pub fn set_units_a_turn(&mut self, units: usize) {
+        (self.walks.units, self.walks.units_a_turn) = (units, units);
+    }
+
     /// A turn begins: goes on with what was too long for those before it.
     pub fn begin_turn(&mut self, now: u64, out: &mut Effects) {
         self.walks.units = self.walks.units_a_turn;

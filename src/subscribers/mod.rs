@@ -37,7 +37,9 @@ use crate::metrics::{Closed, WorkerMetrics};
 use crate::protocol::origin::OriginRule;
 use crate::protocol::proxied::Proxies;
 use crate::shard::hooks::Hooks;
-use crate::shard::{Answer, Ask, Command, Delivered, Effects, Learned, Request, Shard, Verdict};
+use crate::shard::{
+    Answer, Ask, Command, Delivered, Effects, Learned, Request, Shard, UNITS_A_TURN, Verdict,
+};
 use crate::time::{ClockReading, Now};
 
 pub use admission::Auth;
@@ -99,6 +101,8 @@ pub struct Bounds {
     pub owed_bytes: usize,
     /// Commands that may wait in the shard for the store; above, it takes no more until answers come.
     pub commands: usize,
+    /// What the shard spends in one turn on what may go on in the next.
+    pub shard_units: usize,
 }
 
 impl Default for Bounds {
@@ -108,6 +112,7 @@ impl Default for Bounds {
             queue_bytes: 256 * 1024,
             owed_bytes: 8 * 1024 * 1024,
             commands: 64 * 1024,
+            shard_units: UNITS_A_TURN,
         }
     }
 }
@@ -194,6 +199,7 @@ impl<S: Socket> Subscribers<S> {
         let now = parts.now;
         let schedule = Schedule::new(&parts.limits, parts.now.monotonic);
         let shard_began = began(&mut parts.shard, now);
+        parts.shard.set_units_a_turn(parts.bounds.shard_units);
         let half_open = HalfOpen::new(&parts.limits, parts.ports.shared.connections.len());
         Subscribers {
             ports: parts.ports,
@@ -360,8 +366,12 @@ impl<S: Socket> Subscribers<S> {
         for reply in self.effects.replies.drain(..) {
             self.ports.to_engine.send(ToEngine::Reply(reply));
         }
+        // Behind the replies, also those that have found no room.
         for fired in self.effects.fired.drain(..) {
-            self.ports.to_engine.send(ToEngine::Fired(fired));
+            match self.ports.to_engine.has_backlog() {
+                true => self.ports.to_fired.keep(fired),
+                false => self.ports.to_fired.send(fired),
+            }
         }
         for call in self.effects.custom.drain(..) {
             self.ports.to_engine.send(ToEngine::Custom(call));
@@ -428,6 +438,9 @@ impl<S: Socket> Subscribers<S> {
     /// Sends what waits, and wakes whoever got something.
     pub fn flush(&mut self) {
         self.ports.to_engine.flush();
+        if !self.ports.to_engine.has_backlog() {
+            self.ports.to_fired.flush();
+        }
         if let Some(outbox) = &mut self.ports.to_store {
             outbox.flush();
         }

@@ -82,6 +82,7 @@ impl<S: Socket> Subscribers<S> {
         let to_store = ports.to_store.as_ref();
         !ports.to_open.iter().any(|outbox| outbox.has_backlog())
             && !ports.to_engine.has_backlog()
+            && !ports.to_fired.has_backlog()
             && !to_store.is_some_and(|outbox| outbox.has_backlog())
             && !self.fanout.is_lagging()
             && self.shard.waiting_len() < self.bounds.commands

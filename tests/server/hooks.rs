@@ -293,9 +293,7 @@ fn events_and_custom_stores_go_through_the_engine() {
             old: None
         }
     );
-    let ToEngine::Fired(Fired { version, frame, .. }) = lone.next() else {
-        panic!("no event");
-    };
+    let Fired { version, frame, .. } = lone.next_fired();
     assert!(version == 3 && frame.item() == Some("u"));
     assert_eq!(client.next().told(), ("create", Some("u"), &json!(2)));
 }

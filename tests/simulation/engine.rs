@@ -64,9 +64,13 @@ impl Engine {
                 self.take(message, model);
             }
         }
+        for _ in 0..pace.up_to(self.ports.fired.len()) {
+            self.ports.fired.take(); // the model has seen it as it left the shard
+        }
         let shared = &self.ports.shared;
-        let mailbox = &self.ports.mailbox;
+        let (mailbox, fired) = (&self.ports.mailbox, &self.ports.fired);
         mailbox.tell_waiters(|thread| shared.wake(thread));
+        fired.tell_waiters(|thread| shared.wake(thread));
         for _ in 0..pace.up_to(self.joins.len()) {
             let request = self.joins.swap_remove(pace.below(self.joins.len()));
             let is_admitted = pace.below(4) > 0;
@@ -125,6 +129,7 @@ impl Engine {
     pub(crate) fn sleeps(&self) -> bool {
         let is_to_be_granted = |debtor: &Debtor| debtor.owes && !debtor.is_granted;
         self.ports.mailbox.is_empty()
+            && self.ports.fired.is_empty()
             && self.joins.is_empty()
             && self.upgrades.is_empty()
             && self.customs.is_empty()
@@ -151,6 +156,7 @@ impl Engine {
             && !self.workers.iter().any(owes)
             && self.callers.iter().all(VecDeque::is_empty)
             && self.ports.mailbox.is_empty()
+            && self.ports.fired.is_empty()
             && !self.ports.to_open.iter().any(Outbox::has_backlog)
     }
 
@@ -159,7 +165,6 @@ impl Engine {
             ToEngine::Reply(reply) => {
                 assert!(self.open_calls.remove(&reply.call), "one reply a call");
             }
-            ToEngine::Fired(_) => {} // the model has seen it as it left the shard
             ToEngine::Settings(_) => unreachable!("nobody reads settings again"),
             ToEngine::Custom(call) => self.customs.push(call),
             ToEngine::Join(request) => self.joins.push(*request),

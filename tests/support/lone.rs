@@ -17,7 +17,7 @@ use iii_stream::net::{WAKE, wake_up};
 use iii_stream::protocol::origin::OriginRule;
 use iii_stream::protocol::proxied::Proxies;
 use iii_stream::shard::hooks::Hooks;
-use iii_stream::shard::{Command, Shard, Store as _, ValueLimits};
+use iii_stream::shard::{Command, Fired, Shard, Store as _, ValueLimits};
 use iii_stream::store::Memory;
 use iii_stream::worker::{self, Auth, Worker};
 use mio::{Events, Poll, Token};
@@ -119,13 +119,21 @@ impl LoneWorker {
 
     /// The next thing that the worker says to the engine.
     pub(crate) fn next(&mut self) -> ToEngine {
+        self.wait_for(|engine| engine.mailbox.take())
+    }
+
+    /// The next event that triggers follow.
+    pub(crate) fn next_fired(&mut self) -> Fired {
+        self.wait_for(|engine| engine.fired.take())
+    }
+
+    fn wait_for<T>(&mut self, take: impl Fn(&EnginePorts) -> Option<T>) -> T {
         let deadline = Instant::now() + DEADLINE;
         loop {
-            if let Some(message) = self.engine.mailbox.take() {
-                let shared = &self.shared;
-                self.engine
-                    .mailbox
-                    .tell_waiters(|thread| shared.wake(thread));
+            if let Some(message) = take(&self.engine) {
+                let (shared, engine) = (&self.shared, &self.engine);
+                engine.mailbox.tell_waiters(|thread| shared.wake(thread));
+                engine.fired.tell_waiters(|thread| shared.wake(thread));
                 return message;
             }
             assert!(Instant::now() < deadline, "the worker says nothing");
@@ -164,7 +172,7 @@ impl LoneWorker {
 
     /// Messages that the test has not taken.
     pub(crate) fn waiting_len(&self) -> usize {
-        self.engine.mailbox.len()
+        self.engine.mailbox.len() + self.engine.fired.len()
     }
 
     /// Whether all sockets are gone after a drain.
@@ -186,7 +194,6 @@ impl LoneWorker {
 pub(crate) fn name(message: &ToEngine) -> &'static str {
     match message {
         ToEngine::Reply(_) => "a reply",
-        ToEngine::Fired(_) => "an event",
         ToEngine::Custom(_) => "a custom call",
         ToEngine::Join(_) => "a join",
         ToEngine::Auth(_) => "an upgrade",

@@ -46,11 +46,23 @@ enum Payload {
     Join,
 }
 
-/// Firings that wait for their turn, in order.
+/// Firings that wait for their turn, each kind in order: no kind waits behind a flood of another.
 #[derive(Default)]
 pub(in crate::broker) struct Firings {
-    queue: VecDeque<Firing>,
+    queues: [VecDeque<Firing>; 3],
+    /// What those hold that are neither of joins nor of logs.
     bytes: usize,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker) enum FiringKind {
+    /// Somebody waits to be let in.
+    Joins,
+    /// What has happened, or was published.
+    Events,
+    /// Telemetry.
+    Logs,
 }
 
 impl Firing {
@@ -112,6 +124,14 @@ impl Firing {
         self
     }
 
+    fn kind(&self) -> FiringKind {
+        match self.audience {
+            Audience::Join(_) => FiringKind::Joins,
+            Audience::Log(_) => FiringKind::Logs,
+            _ => FiringKind::Events,
+        }
+    }
+
     /// What it keeps, though others may share it.
     fn held_bytes(&self) -> usize {
         let payload = match &self.payload {
@@ -126,31 +146,40 @@ impl Firing {
 
 impl Firings {
     pub(in crate::broker) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queues.iter().all(VecDeque::is_empty)
     }
 
-    pub(in crate::broker) fn len(&self) -> usize {
-        self.queue.len()
+    /// How many of a kind wait.
+    pub(in crate::broker) fn len_of(&self, kind: FiringKind) -> usize {
+        self.queues[kind as usize].len()
     }
 
-    /// What those hold that wait.
+    /// What events hold that wait.
     pub(in crate::broker) fn bytes(&self) -> usize {
         self.bytes
     }
 
     fn push_back(&mut self, firing: Firing) {
-        self.bytes += firing.held_bytes();
-        self.queue.push_back(firing);
+        self.count(&firing);
+        self.queues[firing.kind() as usize].push_back(firing);
     }
 
     fn push_front(&mut self, firing: Firing) {
-        self.bytes += firing.held_bytes();
-        self.queue.push_front(firing);
+        self.count(&firing);
+        self.queues[firing.kind() as usize].push_front(firing);
     }
 
-    fn pop_front(&mut self) -> Option<Firing> {
-        let firing = self.queue.pop_front()?;
-        self.bytes -= firing.held_bytes();
+    fn count(&mut self, firing: &Firing) {
+        if firing.kind() == FiringKind::Events {
+            self.bytes += firing.held_bytes();
+        }
+    }
+
+    fn pop_front(&mut self, kind: FiringKind) -> Option<Firing> {
+        let firing = self.queues[kind as usize].pop_front()?;
+        if kind == FiringKind::Events {
+            self.bytes -= firing.held_bytes();
+        }
         Some(firing)
     }
 }
@@ -163,10 +192,10 @@ impl Broker {
         self.work.firings.push_back(firing);
     }
 
-    /// Tells as many as this turn may.
-    pub(in crate::broker) fn go_on_firing(&mut self) {
+    /// Tells as many of that kind as this turn may.
+    pub(in crate::broker) fn go_on_firing(&mut self, kind: FiringKind) {
         while self.work.steps.are_left()
-            && let Some(mut firing) = self.work.firings.pop_front()
+            && let Some(mut firing) = self.work.firings.pop_front(kind)
         {
             while self.work.steps.are_left() && self.fire_next(&mut firing) {}
             let (audience, from, until) = (&firing.audience, firing.from, firing.until);

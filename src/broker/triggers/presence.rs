@@ -58,6 +58,10 @@ impl Broker {
     /// Asks all functions that a join of that stream is put to, unless the join has to wait for a running
     /// engine first.
     pub(in crate::broker) fn decide_join(&mut self, request: Box<JoinRequest>) {
+        if self.deciding.len() >= self.limits.joins_in_flight {
+            self.metrics().calls_refused.increment();
+            return self.tell(request.worker, ToWorker::JoinDecided(request, false));
+        }
         if let Some(request) = self.hold_join(request) {
             self.ask_join_functions(request);
         }
