@@ -197,8 +197,13 @@ impl RarelyOfAll {
 
     /// Whether it may be said now.
     pub fn ask(&self, now: Instant) -> bool {
+        self.ask_once_in(Self::EVERY, now)
+    }
+
+    /// The same where it may be said once in so long.
+    pub fn ask_once_in(&self, every: Duration, now: Instant) -> bool {
         let now = now.saturating_duration_since(self.began).as_millis() as u64;
-        let next = now + Self::EVERY.as_millis() as u64;
+        let next = now + every.as_millis() as u64;
         let is_due = |at: u64| (at <= now).then_some(next);
         let asked = self
             .next_at

@@ -24,6 +24,8 @@ mod fixed;
 mod hosts;
 #[path = "simulation/line.rs"]
 mod line;
+#[path = "simulation/members.rs"]
+mod members;
 #[path = "simulation/model.rs"]
 mod model;
 #[path = "simulation/pace.rs"]

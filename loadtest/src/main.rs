@@ -30,6 +30,7 @@ mod fanout;
 mod followed;
 mod latency;
 mod limits;
+mod members;
 mod message;
 mod pace;
 mod plan;

@@ -12,13 +12,18 @@ use iii_stream::server::{Options, Server};
 use serde_json::Value;
 
 fn server() -> Server {
-    let config = Config {
+    server_with(|_| {})
+}
+
+fn server_with(change: impl FnOnce(&mut Config)) -> Server {
+    let mut config = Config {
         stream: Endpoint::new("127.0.0.1", 0),
         worker_listeners: vec![Endpoint::new("127.0.0.1", 0).into()],
         threads: Threads::Count(2),
         drain_ms: 100,
         ..Config::default()
     };
+    change(&mut config);
     Server::start(&config, Options::default()).unwrap()
 }
 
@@ -61,6 +66,29 @@ fn loadtest(scenario: &str, server: &Server, more: &[&str]) -> (String, Value, P
     );
     let report = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
     (told, report, folder)
+}
+
+#[test]
+fn members_that_the_server_keeps_are_the_persons_with_a_socket() {
+    use iii_stream::protocol::members::IdPath;
+    use iii_stream::protocol::streams::{MembersRule, StreamPattern, StreamRule, StreamRules};
+    use iii_stream::protocol::ttl::Ttl;
+    let rule = StreamRule {
+        streams: StreamPattern::read("load").unwrap(),
+        ttl: Ttl::NEVER,
+        members: Some(MembersRule {
+            id: IdPath::read("query.user").unwrap(),
+            data: None,
+            grace_ms: 1000,
+            restart_grace_ms: MembersRule::RESTART_GRACE_MS,
+        }),
+    };
+    let server = server_with(|config| config.streams = StreamRules::new(vec![rule]));
+    let scenario =
+        "presence --members-by-server --grace 1 --members 60 --rooms 6 --leaves 30 --away 0.3";
+    let (_, report, _) = loadtest(scenario, &server, &[]);
+    assert!(report.to_string().contains("changes_expected"), "{report}");
+    server.drain();
 }
 
 #[test]

@@ -315,6 +315,19 @@ impl Scrape {
             "Items by the owner of their group",
             &per(|w| w.items.get()),
         )?;
+        let reasons: [(&str, Count); 2] = [
+            ("id", |w| w.members_without_id.get()),
+            ("limit", |w| w.members_refused.get()),
+        ];
+        let reasons = reasons.map(|(reason, of)| {
+            let count = self.shared.workers.iter().map(of).sum();
+            (vec![("reason", reason.to_owned())], count)
+        });
+        out.counter(
+            "members_refused",
+            "Subscriptions that make nobody a member of their group",
+            &reasons,
+        )?;
         out.counter(
             "items_expired",
             "Items deleted since nobody has written them for so long",

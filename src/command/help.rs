@@ -13,12 +13,13 @@ use super::output::say;
 const WIDTH: usize = 80;
 
 /// Name and page, as they are listed.
-const TOPICS: [(&str, &str); 9] = [
+const TOPICS: [(&str, &str); 10] = [
     ("config", include_str!("../assets/help/config.md")),
     ("durability", include_str!("../assets/help/durability.md")),
     ("redis", include_str!("../assets/help/redis.md")),
     ("auth", include_str!("../assets/help/auth.md")),
     ("triggers", include_str!("../assets/help/triggers.md")),
+    ("presence", include_str!("../assets/help/presence.md")),
     ("limits", include_str!("../assets/help/limits.md")),
     ("metrics", include_str!("../assets/help/metrics.md")),
     ("tls", include_str!("../assets/help/tls.md")),

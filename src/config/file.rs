@@ -693,7 +693,7 @@ workers:
         let config = stream_config(
             "server: {threads: 2, pin: [0, 3, 5], place_below: 32, backlog: 128, call_timeout_ms: 1, drain_ms: 2, ping_interval_ms: 31s, pong_timeout_ms: 32, stall_timeout_ms: 33, limits: {\
              connections: 1, worker_connections: 16, handshake_ms: 2, handshake_bytes: 3, handshakes: 17, handshakes_bytes: 18, message_bytes: 64KiB, call_bytes: 1MiB, partial_call_bytes: 22, \
-             name_bytes: 6, json_depth: 7, value_bytes: 1GiB, update_ops: 9, subscriptions: 10, equal_subscriptions: 19, \
+             name_bytes: 6, json_depth: 7, value_bytes: 1GiB, update_ops: 9, subscriptions: 10, equal_subscriptions: 19, members_per_group: 20, \
              behind_bytes: 11, custom_events_behind: 31, behind_bytes_worker: 20, mailbox_len: 12, mailbox_bytes: 13B, calls_in_flight: 14, joins_in_flight: 21, call_queue_bytes: 15, \
              early_triggers: 22, early_triggers_bytes: 23, connections_per_address: 24, accepts_per_s: 25, \
              joins_per_s: none, read_bytes_per_s: 27KiB, calls_per_s: 28k, worker_read_bytes_per_s: 0, memory_bytes: 30MiB}}",
@@ -729,6 +729,7 @@ workers:
             update_ops: 9,
             subscriptions: 10,
             equal_subscriptions: 19,
+            members_per_group: 20,
             behind_bytes: 11,
             custom_events_behind: 31,
             behind_bytes_worker: 20,
@@ -1003,7 +1004,7 @@ workers:
             ),
             (
                 "streams: [{stream: a, ttl: 1s}]",
-                "streams[0].ttl: unknown key, expected stream or ttl_ms",
+                "streams[0].ttl: unknown key, expected stream, ttl_ms or members",
             ),
             (
                 "streams: [{stream: a, ttl_ms: 1s, ttl_ms: 2s}]",
@@ -1012,6 +1013,26 @@ workers:
             (
                 "streams: [{stream: a, ttl_ms: soon}]",
                 "streams[0].ttl_ms: \"soon\" is a text, expected milliseconds from 0 to 536870911000, as 60000 or 1min",
+            ),
+            (
+                "streams: [{stream: a, members: yes}]",
+                "streams[0].members: \"yes\" is a text, expected a mapping",
+            ),
+            (
+                "streams: [{stream: a, members: {data: context.user}}]",
+                "streams[0].members: has no id, expected context.<path>, query.<name> or header.<name>",
+            ),
+            (
+                "streams: [{stream: a, members: {id: user.id}}]",
+                "streams[0].members.id: \"user.id\" is a text, expected context.<path>, query.<name> or header.<name>",
+            ),
+            (
+                "streams: [{stream: a, members: {id: query.u, data: query.u}}]",
+                "streams[0].members.data: \"query.u\" is a text, expected context or context.<path>",
+            ),
+            (
+                "streams: [{stream: a, members: {id: query.u, grace: 1s}}]",
+                "streams[0].members.grace: unknown key, expected id, data, grace_ms or restart_grace_ms",
             ),
             (
                 "streams: [{stream: a*, ttl_ms: 1s}, {stream: ab}]",

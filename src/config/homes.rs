@@ -1,7 +1,7 @@
 //! Where each key of ours stands, for those who write it elsewhere.
 
 /// The keys by their places.
-const HOMES: [(&str, &[&str]); 10] = [
+const HOMES: [(&str, &[&str]); 11] = [
     ("server", &KEYS_OF_SERVER),
     (
         "server.limits",
@@ -28,6 +28,7 @@ const HOMES: [(&str, &[&str]); 10] = [
             "update_ops",
             "subscriptions",
             "equal_subscriptions",
+            "members_per_group",
             "behind_bytes",
             "custom_events_behind",
             "behind_bytes_worker",
@@ -44,7 +45,8 @@ const HOMES: [(&str, &[&str]); 10] = [
         "server.tls or server.worker_tls",
         &["cert", "key", "client_ca", "min_version"],
     ),
-    ("server.streams", &["stream", "ttl_ms"]),
+    ("server.streams", &["stream", "members", "ttl_ms"]),
+    ("server.streams members", &["grace_ms", "restart_grace_ms"]),
     ("server.log", &["format", "level"]),
     ("server.admin", &["token", "page"]),
     ("server.redis", &["connect_timeout_ms", "in_flight"]),

@@ -62,6 +62,8 @@ pub const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// Subscriptions of one connection to the same group and item; a further join is answered
 /// `unauthorized`.
 pub const EQUAL_SUBSCRIPTIONS_MAX: usize = 64;
+/// Persons in one group of a stream with members; a further one subscribes and is no member.
+pub const MEMBERS_PER_GROUP_MAX: usize = 100_000;
 
 /// How far a reader may be behind, in all its groups together; further: it is brought up to date by
 /// item.
@@ -166,6 +168,8 @@ pub struct Limits {
     pub subscriptions: usize,
     /// See [`EQUAL_SUBSCRIPTIONS_MAX`].
     pub equal_subscriptions: usize,
+    /// See [`MEMBERS_PER_GROUP_MAX`].
+    pub members_per_group: usize,
     /// See [`BEHIND_BYTES_MAX`].
     pub behind_bytes: usize,
     /// [`CUSTOM_EVENTS_BEHIND_MAX`].
@@ -216,6 +220,7 @@ impl Default for Limits {
             update_ops: UPDATE_OPS_MAX,
             subscriptions: SUBSCRIPTIONS_MAX,
             equal_subscriptions: EQUAL_SUBSCRIPTIONS_MAX,
+            members_per_group: MEMBERS_PER_GROUP_MAX,
             behind_bytes: BEHIND_BYTES_MAX,
             custom_events_behind: CUSTOM_EVENTS_BEHIND_MAX,
             behind_bytes_worker: BEHIND_BYTES_WORKER_MAX,

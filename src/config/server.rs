@@ -118,6 +118,7 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
         &mut limits.equal_subscriptions,
         COUNTS,
     );
+    keys.count("members_per_group", &mut limits.members_per_group, COUNTS);
     keys.bytes("behind_bytes", &mut limits.behind_bytes, WAITING_BYTES);
     keys.count(
         "custom_events_behind",

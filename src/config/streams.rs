@@ -4,7 +4,8 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Value as Json, json};
 
-use crate::protocol::streams::{StreamPattern, StreamRule, StreamRules};
+use crate::protocol::members::{IdPath, Keys};
+use crate::protocol::streams::{MembersRule, StreamPattern, StreamRule, StreamRules};
 use crate::protocol::ttl::Ttl;
 
 use super::quantity::{UNITS_TIME, quantity};
@@ -14,6 +15,7 @@ use super::store::StoreConfig;
 use super::words::mismatch;
 use super::yaml::{Node, Value};
 
+const GRACES_MS: RangeInclusive<u64> = 0..=24 * 60 * 60 * 1000;
 const TTL_MS: RangeInclusive<u64> = 0..=Ttl::MS_MAX;
 
 /// The entries under `streams`.
@@ -54,7 +56,7 @@ fn entry(
     let faults = report.faults.len();
     let mut keys = Section::new(report, path, "iii-stream.server.streams".into(), Some(node));
     keys.refuse_doubled();
-    let (mut streams, mut ttl) = (None, Ttl::NEVER);
+    let (mut streams, mut ttl, mut members) = (None, Ttl::NEVER, None);
     keys.unused(|keys| {
         streams = keys.value("stream", None, |node| pattern(node).map(Some));
         let expected = format!("milliseconds from 0 to {}, as 60000 or 1min", Ttl::MS_MAX);
@@ -62,6 +64,9 @@ fn entry(
             quantity(node, &UNITS_TIME, &TTL_MS, &expected)
         });
         ttl = ms.and_then(Ttl::of_ms).unwrap_or(ttl);
+        if keys.node("members").is_some() {
+            members = self::members(keys.section("members"));
+        }
     });
     if streams == Some(None) {
         keys.fault_missing(
@@ -74,11 +79,60 @@ fn entry(
             "is not kept on Redis: items end in memory and in files alone",
         );
     }
+    if keys.node("members").is_some() && matches!(store, StoreConfig::Redis(_)) {
+        keys.fault(
+            "members",
+            "are not kept on Redis: there are members in memory and in files alone",
+        );
+    }
     keys.done();
     let streams = streams
         .flatten()
         .filter(|_| report.faults.len() == faults)?;
-    Some(StreamRule { streams, ttl })
+    Some(StreamRule {
+        streams,
+        ttl,
+        members,
+    })
+}
+
+/// None: at fault, or no members.
+fn members(mut keys: Section<'_, '_>) -> Option<MembersRule> {
+    keys.refuse_doubled();
+    let expected = "context.<path>, query.<name> or header.<name>";
+    let id = keys.value("id", None, |node| {
+        let path = text(node).and_then(IdPath::read);
+        path.map(Some).ok_or_else(|| mismatch(node, expected))
+    });
+    let data = keys.value("data", None, |node| {
+        let keys = text(node).and_then(|text| match text.strip_prefix("context.") {
+            Some(path) => Keys::read(path),
+            None => (text == "context").then(Keys::none),
+        });
+        let keys = keys.map(Some);
+        keys.ok_or_else(|| mismatch(node, "context or context.<path>"))
+    });
+    let (mut grace_ms, mut restart_grace_ms) =
+        (MembersRule::GRACE_MS, MembersRule::RESTART_GRACE_MS);
+    keys.time_ms("grace_ms", &mut grace_ms, GRACES_MS);
+    keys.time_ms("restart_grace_ms", &mut restart_grace_ms, GRACES_MS);
+    if id == Some(None) {
+        keys.fault_missing(&format!("has no id, expected {expected}"));
+    }
+    keys.done();
+    Some(MembersRule {
+        id: id??,
+        data: data?,
+        grace_ms,
+        restart_grace_ms,
+    })
+}
+
+fn text(node: &Node) -> Option<&str> {
+    match &node.value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
 }
 
 fn pattern(node: &Node) -> Result<StreamPattern, String> {
@@ -90,8 +144,18 @@ fn pattern(node: &Node) -> Result<StreamPattern, String> {
 }
 
 fn shown(rule: &StreamRule) -> Json {
-    json!({
+    let mut shown = json!({
         "stream": rule.streams.to_string(),
         "ttl_ms": rule.ttl.ms().unwrap_or(0),
-    })
+    });
+    if let Some(members) = &rule.members {
+        let data = members.data.as_ref().map(|keys| keys.behind("context"));
+        shown["members"] = json!({
+            "id": members.id.to_string(),
+            "data": data,
+            "grace_ms": members.grace_ms,
+            "restart_grace_ms": members.restart_grace_ms,
+        });
+    }
+    shown
 }

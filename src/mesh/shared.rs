@@ -40,6 +40,8 @@ pub struct Shared {
     pub accepts: [Pace; 2],
     /// That sockets are not accepted, and why.
     pub said_no_room: Arc<RarelyOfAll>,
+    /// That somebody is no member, and why.
+    pub said_no_member: RarelyOfAll,
     /// What each worker counts.
     pub workers: Vec<WorkerMetrics>,
     /// What the engine thread counts.
@@ -100,6 +102,7 @@ impl Shared {
             addresses: Addresses::default(),
             accepts: Default::default(),
             said_no_room: Arc::default(),
+            said_no_member: RarelyOfAll::default(),
             workers: (0..workers).map(|_| WorkerMetrics::default()).collect(),
             engine: EngineMetrics::default(),
             store: StoreMetrics::default(),

@@ -273,6 +273,10 @@ pub struct WorkerMetrics {
     pub custom_events_dropped: Counter,
     /// Sockets closed with 1013 because they took nothing of what they held up.
     pub slow_readers_closed: Counter,
+    /// Subscriptions without membership: nobody says who the person is.
+    pub members_without_id: Counter,
+    /// The same, for the group has `limits.members_per_group` already.
+    pub members_refused: Counter,
     /// Items deleted since nobody has written them for so long.
     pub items_expired: Counter,
     /// The furthest that a group's time has run ahead of the clock, in ms.

@@ -11,6 +11,7 @@ use httparse::{EMPTY_HEADER, Request, Status};
 
 use super::handshake::{HEADERS_LEN_MAX, path_of};
 use super::json::{raw, text};
+use super::members::IdPath;
 use crate::id::Text;
 
 /// Headers whose lines are joined, and by what; of all others the last line counts.
@@ -35,6 +36,18 @@ pub fn worker_payload(head: &[u8], ip: impl Display) -> String {
         ("ip_address", string(&ip)),
         ("query_params", asked.query()),
     ])
+}
+
+/// What a request says at each of these paths.
+pub fn said_in<'a>(
+    head: &[u8],
+    paths: impl Iterator<Item = &'a IdPath>,
+) -> Box<[Option<Box<str>>]> {
+    let asked = Asked::read(head);
+    let header = |name: &str| asked.headers.get(name).cloned();
+    paths
+        .map(|path| path.in_request(&asked.target, header))
+        .collect()
 }
 
 /// What an auth function has answered.

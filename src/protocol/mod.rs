@@ -46,6 +46,7 @@ pub mod input;
 pub mod json;
 pub mod listing;
 pub mod logs;
+pub mod members;
 pub mod message;
 pub mod origin;
 pub mod proxied;

@@ -1,12 +1,19 @@
-//! What the settings say of single streams: how long their items last.
+//! What the settings say of single streams: how long their items last, and who is a member of their groups.
 //!
 //! Pure. May not know how any of it is carried out.
 
+use std::sync::Arc;
+
+use super::members::{IdPath, Keys};
 use super::ttl::Ttl;
 
 /// The rules in their order: of a stream the first that names it counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StreamRules(Vec<StreamRule>);
+pub struct StreamRules {
+    rules: Vec<Arc<StreamRule>>,
+    /// The paths of ids that are in requests, each once.
+    in_requests: Vec<IdPath>,
+}
 
 /// What holds of some streams.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +22,28 @@ pub struct StreamRule {
     pub streams: StreamPattern,
     /// How long an item lasts that nobody writes.
     pub ttl: Ttl,
+    /// Who is a member of their groups; none: nobody.
+    pub members: Option<MembersRule>,
+}
+
+/// Who is a member of a stream's groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MembersRule {
+    /// Where a person's id is.
+    pub id: IdPath,
+    /// Where in the context is what is to be known of it; none: nothing is.
+    pub data: Option<Keys>,
+    /// How long somebody stays whose last socket is gone.
+    pub grace_ms: u64,
+    /// How long somebody stays who was found at a start.
+    pub restart_grace_ms: u64,
+}
+
+impl MembersRule {
+    /// A reload and a short cut are no departure.
+    pub const GRACE_MS: u64 = 15_000;
+    /// Clients come back within some seconds after a server.
+    pub const RESTART_GRACE_MS: u64 = 30_000;
 }
 
 /// A stream, or all whose names begin so.
@@ -29,22 +58,40 @@ pub enum StreamPattern {
 impl StreamRules {
     /// In that order.
     pub fn new(rules: Vec<StreamRule>) -> StreamRules {
-        StreamRules(rules)
+        let mut in_requests: Vec<IdPath> = Vec::new();
+        let members = rules.iter().filter_map(|rule| rule.members.as_ref());
+        for path in members.map(|members| &members.id) {
+            if !matches!(path, IdPath::Context(_)) && !in_requests.contains(path) {
+                in_requests.push(path.clone());
+            }
+        }
+        let rules = rules.into_iter().map(Arc::new).collect();
+        StreamRules { rules, in_requests }
+    }
+
+    /// The paths of ids that are in requests: each request is asked for them once.
+    pub fn paths_in_requests(&self) -> impl Iterator<Item = &IdPath> {
+        self.in_requests.iter()
+    }
+
+    /// Whether some stream has members.
+    pub fn have_members(&self) -> bool {
+        self.iter().any(|rule| rule.members.is_some())
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.rules.is_empty()
     }
 
     /// All, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &StreamRule> {
-        self.0.iter()
+        self.rules.iter().map(|rule| &**rule)
     }
 
     /// What holds of that stream.
-    pub fn of(&self, stream: &str) -> Option<&StreamRule> {
-        self.0.iter().find(|rule| rule.streams.matches(stream))
+    pub fn of(&self, stream: &str) -> Option<&Arc<StreamRule>> {
+        self.rules.iter().find(|rule| rule.streams.matches(stream))
     }
 }
 
@@ -106,6 +153,7 @@ mod tests {
         let rule = |text: &str, ms| StreamRule {
             streams: pattern(text),
             ttl: Ttl::of_ms(ms).unwrap(),
+            members: None,
         };
         let rules = StreamRules::new(vec![rule("chat", 1), rule("chat*", 2), rule("*", 3)]);
         let found = |stream: &str| rules.of(stream).and_then(|rule| rule.ttl.ms());

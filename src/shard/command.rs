@@ -4,6 +4,8 @@ use crate::id::{CallId, GroupKey, ItemId, LocalGroupId, SlotId, Text, WorkerId};
 use crate::protocol::input::UpdateOp;
 use crate::protocol::ttl::Ttl;
 
+use super::members::{Hold, Lease};
+
 /// One question to the owner.
 #[derive(Debug)]
 pub enum Command {
@@ -85,6 +87,15 @@ pub enum Ask {
     },
     /// Enter a subscription.
     Join(Join),
+    /// A socket keeps a member.
+    Hold(Box<Hold>),
+    /// It does no more.
+    Release {
+        /// Which socket.
+        lease: Lease,
+        /// The member.
+        id: ItemId,
+    },
     /// The last local subscription of a worker is gone.
     Leave {
         /// Which worker.
@@ -144,6 +155,8 @@ impl Ask {
                 id.as_ref().map_or(0, |id| id.len()) + kind.len() + data.len()
             }
             Ask::Join(join) => join.item.as_ref().map_or(0, |item| item.len()),
+            Ask::Hold(hold) => size_of::<Hold>() + hold.id.len() + hold.data.len(),
+            Ask::Release { id, .. } => id.len(),
             Ask::List { .. } | Ask::Leave { .. } => 0,
         }
     }
@@ -155,7 +168,7 @@ impl Ask {
             | Ask::Delete { call, .. }
             | Ask::Send { call, .. } => *call,
             Ask::Get { call, .. } | Ask::List { call } => Some(*call),
-            Ask::Join(_) | Ask::Leave { .. } => None,
+            Ask::Join(_) | Ask::Leave { .. } | Ask::Hold(_) | Ask::Release { .. } => None,
         }
     }
 }

@@ -95,7 +95,7 @@ impl Group {
                 let sync = self.sync_told(&join, answer, time);
                 self.enter(&join, sync, turn.out);
             }
-            Ask::Send { .. } | Ask::Leave { .. } => {
+            Ask::Send { .. } | Ask::Leave { .. } | Ask::Hold(_) | Ask::Release { .. } => {
                 debug_assert!(false, "no custom store is asked");
             }
         }
@@ -154,7 +154,8 @@ impl Group {
         match ask {
             Ask::Set { .. } | Ask::Update { .. } | Ask::Delete { .. } => Some(self.event_time(now)),
             Ask::Join(join) => Some(self.sync_time(join.item.is_some(), now)),
-            Ask::Get { .. } | Ask::List { .. } | Ask::Send { .. } | Ask::Leave { .. } => None,
+            Ask::Get { .. } | Ask::List { .. } | Ask::Send { .. } => None,
+            Ask::Leave { .. } | Ask::Hold(_) | Ask::Release { .. } => None,
         }
     }
 

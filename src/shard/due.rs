@@ -1,4 +1,5 @@
-//! Items that have had their time: each is deleted as a call would delete it.
+//! What has had its time: items, and members whose sockets are gone. Each is deleted as a call would
+//! delete it.
 //!
 //! Only where the owner decides. May not know how long items last: `lifetimes` does.
 
@@ -73,6 +74,16 @@ impl Shard {
         self.due.wall_at_start = wall_ms;
     }
 
+    /// What the settings say of streams.
+    pub fn stream_rules(&self) -> &Arc<StreamRules> {
+        self.groups.rules()
+    }
+
+    /// So many members a group may have from now on.
+    pub fn set_members_max(&mut self, most: usize) {
+        self.members_max = most;
+    }
+
     /// When it began, in ms since 1970.
     pub fn began_at(&self) -> u64 {
         self.due.wall_at_start
@@ -117,6 +128,7 @@ impl Shard {
             let mut expired = 0;
             self.with_group(slot, now, out, |group, turn| {
                 expired = group.end_items(tick, turn);
+                group.end_members(tick, turn);
             });
             self.due.expired += expired;
         }
@@ -141,7 +153,9 @@ impl Group {
     /// In which tick it is to be looked at.
     pub(super) fn next_due(&self) -> u32 {
         let lifetimes = self.items().lifetimes();
-        lifetimes.map_or(NEVER, |lifetimes| lifetimes.next())
+        let items = lifetimes.map_or(NEVER, |lifetimes| lifetimes.next());
+        let members = self.members.as_ref();
+        items.min(members.map_or(NEVER, |members| members.next()))
     }
 
     /// Deletes the items that are due, as many as this turn may. Gives how many.
@@ -164,6 +178,10 @@ impl Group {
                 continue;
             };
             let item = ItemId::from(name);
+            if self.is_member(hash, &item) {
+                self.items_mut().stay(slot); // as long as its person is there
+                continue;
+            }
             // A write under way renews it, or is this delete.
             if !self.is_under_way(hash, &item) {
                 ended += 1;
@@ -202,6 +220,7 @@ mod tests {
         let rule = StreamRule {
             streams: StreamPattern::read("s").unwrap(),
             ttl: Ttl::of_ms(of_stream).unwrap(),
+            members: None,
         };
         shard.set_stream_rules(Arc::new(StreamRules::new(vec![rule])));
         shard.begin_at(WALL);
@@ -356,6 +375,7 @@ mod tests {
             time,
             marks: Marks {
                 ttl: ttl.and_then(Ttl::of_ms),
+                is_member: false,
             },
         };
         let mut first = local(5000);

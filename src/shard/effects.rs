@@ -31,6 +31,8 @@ pub struct Effects {
     pub deliveries: Vec<Delivery>,
     /// How many events came about, heard by somebody or not. Nothing is to be done for it.
     pub events: u64,
+    /// Persons who are no members, for there are as many as may be. Likewise.
+    pub members_refused: u64,
 }
 
 /// An event that some trigger follows.

@@ -10,6 +10,7 @@ use hashbrown::DefaultHashBuilder;
 use crate::id::{GroupKey, LocalGroupId, WorkerId};
 use crate::protocol::answer::Outcome;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
+use crate::protocol::streams::{MembersRule, StreamRule};
 use crate::protocol::ttl::Ttl;
 
 use super::ValueLimits;
@@ -19,6 +20,7 @@ use super::following::Following;
 use super::hooks::Hooks;
 use super::items::Items;
 use super::lifetimes::NEVER;
+use super::members::Members;
 use super::pace::Pace;
 use super::room::Room;
 use super::under_way::{Flight, Held, Send, Texts, UnderWay, Waiting};
@@ -33,6 +35,8 @@ pub(super) struct Turn<'a> {
     /// How long the shard has been there, in ms: for what has to last so long, whatever the clock does.
     pub(super) uptime_ms: u64,
     pub(super) limits: &'a ValueLimits,
+    /// `limits.members_per_group`.
+    pub(super) members_max: usize,
     /// For the names of items.
     pub(super) hasher: &'a DefaultHashBuilder,
     pub(super) hooks: &'a Hooks,
@@ -73,8 +77,10 @@ pub(super) struct Group {
     pub(super) sync: Option<(u64, Weak<SyncFrame>)>,
     pub(super) warmth: Warmth,
     pub(super) pace: Pace,
-    /// How long its stream's items last that are not told otherwise.
-    pub(super) ttl: Option<Ttl>,
+    /// What the settings say of its stream.
+    pub(super) rule: Option<Arc<StreamRule>>,
+    /// While somebody is one.
+    pub(super) members: Option<Box<Members>>,
     /// In which tick the shard will look at its items.
     pub(super) due: u32,
 }
@@ -143,13 +149,25 @@ impl Group {
             sync: None,
             warmth: Warmth::Cold,
             pace: Pace::default(),
-            ttl: None,
+            rule: None,
+            members: None,
             due: NEVER,
         }
     }
 
     pub(super) fn last(&self) -> Last {
         self.last
+    }
+
+    /// How long its items last that are not told otherwise.
+    pub(super) fn ttl(&self) -> Option<Ttl> {
+        let ttl = self.rule.as_ref()?.ttl;
+        (ttl != Ttl::NEVER).then_some(ttl)
+    }
+
+    /// Who is a member of it.
+    pub(super) fn members_rule(&self) -> Option<&MembersRule> {
+        self.rule.as_ref()?.members.as_ref()
     }
 
     pub(super) fn has_items(&self) -> bool {
@@ -186,6 +204,7 @@ impl Group {
         self.items.is_empty()
             && self.listeners.is_empty()
             && self.under_way.is_none()
+            && self.members.is_none()
             && !self
                 .following
                 .as_ref()
@@ -224,6 +243,7 @@ impl Group {
     /// waits is answered in its turn from what is accepted; functions that were asked have been.
     pub(super) fn refused(&mut self, cause: &Arc<str>, turn: &mut Turn<'_>) {
         let epoch = turn.flight.epoch;
+        self.tell_members_again(turn);
         self.settle(turn, |under_way| {
             under_way.refuse(cause);
             under_way.epoch = epoch;
@@ -387,6 +407,9 @@ impl Group {
 
     pub(super) fn check_invariants(&self) {
         self.items.check_invariants();
+        if let Some(members) = &self.members {
+            members.check_invariants();
+        }
         if let Some(under_way) = &self.under_way {
             under_way.check_invariants();
         }

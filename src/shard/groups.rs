@@ -9,7 +9,6 @@ use std::sync::Arc;
 use crate::collections::{Index, Slots};
 use crate::id::GroupKey;
 use crate::protocol::streams::StreamRules;
-use crate::protocol::ttl::Ttl;
 
 use super::group::{Group, Last};
 
@@ -45,6 +44,11 @@ impl Groups {
         self.rules = rules;
     }
 
+    /// The same, as it was told.
+    pub(super) fn rules(&self) -> &Arc<StreamRules> {
+        &self.rules
+    }
+
     /// What hashes them.
     pub(super) fn hasher(&self) -> DefaultHashBuilder {
         self.hasher.clone()
@@ -69,9 +73,7 @@ impl Groups {
         let stream = self.enter_stream(key.stream());
         self.born += 1;
         let mut group = Group::new(key, hash, self.born, self.let_go);
-        if let Some(rule) = self.rules.of(group.key.stream()) {
-            group.ttl = Some(rule.ttl).filter(|ttl| *ttl != Ttl::NEVER);
-        }
+        group.rule = self.rules.of(group.key.stream()).cloned();
         let slot = self.slots.insert(group);
         if let (Some(group), Some(found)) = (self.slots.get_mut(slot), self.streams.get_mut(stream))
         {

@@ -134,12 +134,7 @@ impl Items {
         if let Some(item) = self.slots.remove(slot) {
             self.held_bytes -= item.name.len() + item.value.len();
         }
-        if let Some(lifetimes) = &mut self.lifetimes {
-            lifetimes.forget(slot);
-            if lifetimes.is_empty() {
-                self.lifetimes = None;
-            }
-        }
+        self.stay(slot);
     }
 
     /// The name of the item in that slot, and its hash.
@@ -169,6 +164,16 @@ impl Items {
         lifetimes.renew(slot, given, of_stream, now_ms);
         if lifetimes.is_empty() {
             self.lifetimes = None;
+        }
+    }
+
+    /// The item in that slot is no more to end.
+    pub(super) fn stay(&mut self, slot: u32) {
+        if let Some(lifetimes) = &mut self.lifetimes {
+            lifetimes.forget(slot);
+            if lifetimes.is_empty() {
+                self.lifetimes = None;
+            }
         }
     }
 

@@ -74,6 +74,8 @@ pub struct Marked {
     pub ttl: Option<Ttl>,
     /// When it ends, in ms since 1970; none: it does not.
     pub ends_ms: Option<u64>,
+    /// It is a member's.
+    pub is_member: bool,
 }
 
 /// One thing that a store has kept. Those of a snapshot come first, then the log in its order.
@@ -312,8 +314,12 @@ impl Shard {
                 Some((value, marks)) if !is_held => {
                     let slot = group.items_mut().put(hash, item, value);
                     group.restore_lifetime(slot, marks.ttl, time, due);
+                    group.restore_member(hash, item, marks.is_member);
                 }
-                None if place.is_some() && !is_held => group.items_mut().remove(hash, item),
+                None if place.is_some() && !is_held => {
+                    group.items_mut().remove(hash, item);
+                    group.restore_member(hash, item, false);
+                }
                 _ => {}
             }
         }
@@ -352,6 +358,7 @@ impl Shard {
             && let Some(group) = self.groups.get_mut(slot)
         {
             drop(group.items_mut().clear());
+            group.members = None;
             self.forget_marks(slot);
         }
         let slot = self.groups.enter(piece.key);
@@ -372,9 +379,12 @@ impl Shard {
             group.items_mut().remove(hash, &name);
             let slot = group.items_mut().put(hash, &name, value);
             match marked.next_if(|marked| marked.at as usize == at) {
-                Some(Marked { ttl, ends_ms, .. }) => {
-                    let tick = ends_ms.map_or(NEVER, |ms| due.tick_of_wall(ms));
-                    group.items_mut().end_in(slot, ttl, tick, 0);
+                Some(marked) => {
+                    if marked.ttl.is_some() || marked.ends_ms.is_some() {
+                        let tick = marked.ends_ms.map_or(NEVER, |ms| due.tick_of_wall(ms));
+                        group.items_mut().end_in(slot, marked.ttl, tick, 0);
+                    }
+                    group.restore_member(hash, &(*name).into(), marked.is_member);
                 }
                 None => group.restore_lifetime(slot, None, piece.time, due),
             }

@@ -9,6 +9,8 @@ use crate::protocol::ttl::Ttl;
 pub struct Marks {
     /// How long it lasts unless it is written again; none: as it was told before, or as its stream's do.
     pub ttl: Option<Ttl>,
+    /// It is a member's.
+    pub is_member: bool,
 }
 
 impl Marks {

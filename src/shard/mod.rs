@@ -54,6 +54,8 @@ mod lifetimes;
 mod listing;
 mod looks;
 mod marks;
+mod members;
+mod membership;
 mod opening;
 mod order;
 mod owner;
@@ -76,6 +78,7 @@ pub use effects::{
 pub use keep::{Cursor, Marked, Piece, Restored, Slice, SliceLimits};
 pub use looks::{GroupLook, ItemsLook, Totals};
 pub use marks::Marks;
+pub use members::{Hold, Lease};
 pub use walks::UNITS_A_TURN;
 
 use std::collections::VecDeque;
@@ -153,6 +156,8 @@ pub struct Shard {
     room: Room,
     totals: Totals,
     due: Due,
+    /// `limits.members_per_group`.
+    members_max: usize,
 }
 
 /// No store but memory and files has items that end.
@@ -196,6 +201,7 @@ impl Shard {
             room: Room::default(),
             totals: Totals::default(),
             due: Due::default(),
+            members_max: usize::MAX,
         }
     }
 
@@ -328,7 +334,7 @@ impl Shard {
             return self.postponed.push((key, ask));
         }
         match ask {
-            Ask::Set { .. } | Ask::Update { .. } | Ask::Delete { .. } => {
+            Ask::Set { .. } | Ask::Update { .. } | Ask::Delete { .. } | Ask::Hold(_) => {
                 self.name(&key);
                 self.apply_to_named(key, ask, now, out);
             }
@@ -344,7 +350,9 @@ impl Shard {
                 self.walks.is_lending = false;
                 self.lend_unnamed(&key);
             }
-            Ask::Send { .. } | Ask::Leave { .. } => self.apply_to_named(key, ask, now, out),
+            Ask::Send { .. } | Ask::Leave { .. } | Ask::Release { .. } => {
+                self.apply_to_named(key, ask, now, out);
+            }
         }
     }
 
@@ -411,7 +419,8 @@ impl Shard {
     fn apply_to_named(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
         let slot = match (&ask, self.decides) {
             // These make no group.
-            (Ask::Leave { .. }, _) | (Ask::Get { .. } | Ask::List { .. }, Decides::Owner) => {
+            (Ask::Leave { .. } | Ask::Release { .. }, _)
+            | (Ask::Get { .. } | Ask::List { .. }, Decides::Owner) => {
                 match self.groups.find(&key) {
                     Some(slot) => slot,
                     None => return nothing_there(&ask, out),
@@ -460,7 +469,9 @@ impl Shard {
             return false;
         }
         let group = || self.groups.get(self.groups.find(key)?);
-        let may_wait = !matches!(ask, Ask::Join(_) | Ask::Leave { .. });
+        let is_joining = matches!(ask, Ask::Join(_) | Ask::Hold(_));
+        let is_leaving = matches!(ask, Ask::Leave { .. } | Ask::Release { .. });
+        let may_wait = !is_joining && !is_leaving;
         may_wait && (is_custom || group().is_some_and(|group| group.held().len > 0))
     }
 
@@ -559,6 +570,7 @@ impl Shard {
             slot,
             uptime_ms: self.due.uptime_ms,
             limits: &self.limits,
+            members_max: self.members_max,
             hasher: &self.hasher,
             hooks: &self.hooks,
             flight: &mut self.flight,
@@ -634,7 +646,7 @@ impl Ask {
             Ask::List { .. } => Some(StreamFunction::List),
             Ask::Join(join) if join.item.is_some() => Some(StreamFunction::Get),
             Ask::Join(_) => Some(StreamFunction::List),
-            Ask::Send { .. } | Ask::Leave { .. } => None,
+            Ask::Send { .. } | Ask::Leave { .. } | Ask::Hold(_) | Ask::Release { .. } => None,
         }
     }
 
@@ -647,7 +659,7 @@ impl Ask {
             Ask::Send { call, .. } => (StreamFunction::Send, call),
             Ask::Get { call, .. } => (StreamFunction::Get, Some(call)),
             Ask::List { call } => (StreamFunction::List, Some(call)),
-            Ask::Join(_) | Ask::Leave { .. } => return,
+            Ask::Join(_) | Ask::Leave { .. } | Ask::Hold(_) | Ask::Release { .. } => return,
         };
         let outcome = Outcome::Failed(failed(function, cause));
         out.replies.extend(call.map(|call| Reply { call, outcome }));
@@ -661,6 +673,8 @@ impl Ask {
             | Ask::Delete { item, .. }
             | Ask::Get { item, .. } => Some(item),
             Ask::Join(join) => join.item.as_deref(),
+            Ask::Hold(hold) => Some(&hold.id),
+            Ask::Release { id, .. } => Some(id),
             Ask::List { .. } | Ask::Send { .. } | Ask::Leave { .. } => None,
         }
     }

@@ -28,7 +28,10 @@ impl Group {
                 call,
             } => self.set((item, hash), (data, ttl), call, turn),
             Ask::Update { .. } => debug_assert!(false, "it is begun"),
-            Ask::Delete { item, call } => self.delete(item, hash, call, turn),
+            Ask::Delete { item, call } => {
+                self.note_deleted(hash, &item);
+                self.delete(item, hash, call, turn);
+            }
             Ask::Get { item, call } => self.place(Waiting::Get { item, hash, call }, turn),
             Ask::List { call } => self.place(Waiting::List { call }, turn),
             Ask::Send {
@@ -54,6 +57,8 @@ impl Group {
                 self.place(Waiting::Join { join, hash, time }, turn);
             }
             Ask::Leave { worker, local } => self.leave(worker, local),
+            Ask::Hold(hold) => self.hold(*hold, hash, turn),
+            Ask::Release { lease, id } => self.release_lease(lease, &id, hash, turn),
         }
     }
 
@@ -185,7 +190,7 @@ impl Group {
         }
     }
 
-    fn write(&mut self, write: Write, turn: &mut Turn<'_>) {
+    pub(super) fn write(&mut self, write: Write, turn: &mut Turn<'_>) {
         let (group, item, time) = (self.key.clone(), ItemId::clone(&write.item), write.time);
         let kind = match &write.new {
             Some(value) => RequestKind::Put {
@@ -193,7 +198,10 @@ impl Group {
                 item,
                 value: Text::clone(value),
                 time,
-                marks: Marks { ttl: write.ttl },
+                marks: Marks {
+                    ttl: write.ttl,
+                    is_member: self.is_member(write.hash, &write.item),
+                },
             },
             None => RequestKind::Remove { group, item, time },
         };
@@ -225,8 +233,10 @@ impl Group {
         match write.new {
             Some(value) => {
                 let slot = self.items.put(write.hash, &write.item, value);
-                if write.ttl.is_some() || self.ttl.is_some() || self.items.lifetimes().is_some() {
-                    self.items.renew(slot, write.ttl, self.ttl, turn.uptime_ms);
+                let of_stream = self.ttl();
+                if write.ttl.is_some() || of_stream.is_some() || self.items.lifetimes().is_some() {
+                    let uptime_ms = turn.uptime_ms;
+                    self.items.renew(slot, write.ttl, of_stream, uptime_ms);
                 }
             }
             None => self.items.remove(write.hash, &write.item),

@@ -2,6 +2,7 @@
 //!
 //! May not know how a store writes it.
 
+use crate::id::ItemId;
 use crate::protocol::ttl::Ttl;
 
 use super::Shard;
@@ -13,33 +14,56 @@ use super::lifetimes::NEVER;
 impl Shard {
     /// What is kept of so many of the group's items beside their values, from that place on.
     pub(super) fn marked(&self, group: &Group, from: u64, len: usize) -> Vec<Marked> {
-        let Some(lifetimes) = group.items().lifetimes() else {
+        let lifetimes = group.items().lifetimes();
+        if lifetimes.is_none() && group.members.is_none() {
             return Vec::new();
-        };
+        }
         let items = group.items().named_from(from).take(len).enumerate();
-        let marked = items.filter_map(|(at, (slot, _))| {
-            let (ttl, ends) = lifetimes.of(slot)?;
-            let ends_ms = (ends != NEVER).then(|| self.due.wall_of_tick(ends));
-            let at = at as u32;
-            Some(Marked { at, ttl, ends_ms })
+        let marked = items.filter_map(|(at, (slot, name))| {
+            let lifetime = lifetimes.and_then(|lifetimes| lifetimes.of(slot));
+            let is_member = group.is_member(self.groups.hash(name), name);
+            if lifetime.is_none() && !is_member {
+                return None;
+            }
+            let (ttl, ends) = lifetime.unwrap_or((None, NEVER));
+            Some(Marked {
+                at: at as u32,
+                ttl,
+                ends_ms: (ends != NEVER).then(|| self.due.wall_of_tick(ends)),
+                is_member,
+            })
         });
         marked.collect()
     }
 }
 
 impl Group {
+    /// Whether that item is a member's.
+    pub(super) fn restore_member(&mut self, hash: u64, item: &ItemId, is_one: bool) {
+        if is_one {
+            let members = self.members.get_or_insert_default();
+            return members.restore(hash, item);
+        }
+        if let Some(members) = &mut self.members {
+            members.forget(hash, item);
+            if members.is_empty() {
+                self.members = None;
+            }
+        }
+    }
+
     /// The item in that slot was written then.
     pub(super) fn restore_lifetime(&mut self, slot: u32, given: Option<Ttl>, time: u64, due: &Due) {
-        let items = self.items_mut();
-        let own = given.or_else(|| items.lifetimes()?.of(slot)?.0);
-        match own.or(self.ttl).map(Ttl::ms) {
+        let of_stream = self.ttl();
+        let own = given.or_else(|| self.items.lifetimes()?.of(slot)?.0);
+        match own.or(of_stream).map(Ttl::ms) {
             None => {}
             Some(Some(ms)) => {
                 let tick = due.tick_of_wall(time.saturating_add(ms));
                 self.items_mut().end_in(slot, own, tick, 0);
             }
             // It stays, and is told from the others of its stream where those do not.
-            Some(None) => self.items.renew(slot, own, self.ttl, 0),
+            Some(None) => self.items.renew(slot, own, of_stream, 0),
         }
     }
 }

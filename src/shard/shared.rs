@@ -90,6 +90,8 @@ impl Group {
             ),
             Ask::Join(join) => return self.join_shared(join, hash, turn),
             Ask::Leave { worker, local } => return self.leave_shared(worker, local, turn),
+            // The settings refuse members there.
+            Ask::Hold(_) | Ask::Release { .. } => return,
         };
         let kind = RequestKind::Decide(question);
         turn.flight

@@ -390,6 +390,14 @@ impl UnderWay {
         None
     }
 
+    /// The writes that the store has not accepted.
+    pub(super) fn unaccepted(&self) -> impl Iterator<Item = &Write> {
+        self.queue.iter().filter_map(|waiting| match waiting {
+            Waiting::Write(write) if !write.is_accepted => Some(write),
+            _ => None,
+        })
+    }
+
     /// A custom function answers the call of that number, in whatever order.
     pub(super) fn tell(&mut self, number: u64, answer: CustomAnswer) {
         let found = self

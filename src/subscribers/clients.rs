@@ -136,7 +136,8 @@ impl<S: Socket> Subscribers<S> {
         let joins = connection.joins.get_or_insert_default();
         let names = (key.clone(), item.clone());
         if !self.hooks.joins.has(key.stream()) {
-            let token = joins.begin(message.id, names, Stage::Entering, now);
+            let token = joins.begin(message.id.clone(), names, Stage::Entering, now);
+            self.keep_person(id, &message.id, (&key, item.as_ref()));
             return self.send_join(id, token, key, item);
         }
         let token = joins.begin(message.id.clone(), names, Stage::Asked, now);
@@ -169,8 +170,14 @@ impl<S: Socket> Subscribers<S> {
             .and_then(|connection| connection.joins.as_mut());
         match (joins, is_admitted) {
             (Some(joins), true) => {
-                let Presence { key, item, .. } = presence;
+                let Presence {
+                    subscription,
+                    key,
+                    item,
+                    ..
+                } = presence;
                 joins.move_to(token, Stage::Entering);
+                self.keep_person(id, &subscription, (&key, item.as_ref()));
                 self.send_join(id, token, key, item);
             }
             (Some(joins), false) => {

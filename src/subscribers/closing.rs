@@ -109,6 +109,7 @@ impl<S: Socket> Subscribers<S> {
         };
         self.blocked.remove(&id);
         self.proxied.remove(&id);
+        self.persons.forget(id);
         let shared = &self.ports.shared;
         if let Some(counted) = self.addresses.remove(&id) {
             shared.addresses.uncount(counted);

@@ -49,6 +49,7 @@ impl<S: Socket> Subscribers<S> {
     /// was admitted and has not entered. That is one leave for each id. The answers that still come find
     /// nobody.
     pub(super) fn end_subscriptions(&mut self, id: SlotId) {
+        self.give_up_persons(id);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };

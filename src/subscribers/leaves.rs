@@ -81,6 +81,7 @@ impl<S: Socket> Subscribers<S> {
         item: Option<ItemId>,
     ) {
         self.fanout.leave(id, &subscription, &mut self.connections);
+        self.give_up_person(id, &subscription);
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };

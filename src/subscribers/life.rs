@@ -77,6 +77,9 @@ impl<S: Socket> Sockets for Subscribers<S> {
     fn on_upgrade(&mut self, id: SlotId, upgrade: Upgrade, head: &[u8], early: &mut [u8]) {
         let admission = self.admit(id, head, upgrade.origin.as_deref());
         self.note(id, || asks(head, admission.told()));
+        if matches!(admission, Admission::Open | Admission::Asked) {
+            self.note_person(id, head);
+        }
         match admission {
             Admission::Open => {
                 self.open(id, &upgrade, Default::default());

@@ -19,6 +19,7 @@ mod leaves;
 mod life;
 mod measures;
 mod notes;
+mod persons;
 mod placement;
 mod settings;
 mod turns;
@@ -57,6 +58,7 @@ use leaves::Debts;
 use measures::Measures;
 use notes::Notes;
 pub use notes::{Asked, Limit, Named, Note, What};
+use persons::Persons;
 use placement::Departures;
 
 /// What a command costs beside the bytes that it moves.
@@ -145,6 +147,7 @@ pub struct Subscribers<S> {
     bounds: Bounds,
     name: Box<dyn FnMut() -> Box<str> + Send>,
     now: Now,
+    persons: Persons,
     /// When the shard began, by the clock that never steps.
     shard_began: Instant,
     /// The clock of a store that other hosts use as well.
@@ -200,6 +203,8 @@ impl<S: Socket> Subscribers<S> {
         let schedule = Schedule::new(&parts.limits, parts.now.monotonic);
         let shard_began = began(&mut parts.shard, now);
         parts.shard.set_units_a_turn(parts.bounds.shard_units);
+        let rules = Arc::clone(parts.shard.stream_rules());
+        parts.shard.set_members_max(parts.limits.members_per_group);
         let half_open = HalfOpen::new(&parts.limits, parts.ports.shared.connections.len());
         Subscribers {
             ports: parts.ports,
@@ -221,6 +226,7 @@ impl<S: Socket> Subscribers<S> {
             bounds: parts.bounds,
             name: parts.name,
             now: parts.now,
+            persons: Persons::new(rules),
             shard_began,
             store_clock: None,
             schedule,
@@ -396,6 +402,8 @@ impl<S: Socket> Subscribers<S> {
         self.metrics().calls_out_of_memory.add(starved);
         let expired = self.shard.take_expired();
         self.metrics().items_expired.add(expired);
+        let refused = std::mem::take(&mut self.effects.members_refused);
+        self.metrics().members_refused.add(refused);
         let ahead_ms = self.shard.take_ahead_ms();
         if ahead_ms > 0 {
             self.note_time_ahead(ahead_ms);

@@ -7,6 +7,7 @@
 use crate::id::{GroupKey, ItemId, SlotId};
 use crate::protocol::connection::ConnectionError;
 use crate::protocol::handshake::{Refusal, path_of_head};
+use crate::protocol::members::NoMember;
 
 use super::connections::Socket;
 use super::{Subscribers, Whom};
@@ -18,6 +19,15 @@ pub enum Note {
     Of(Whom, What),
     /// So many calls were refused: too much waits for custom functions of their groups.
     CallsRefused(u64),
+    /// A subscription makes nobody a member. It is said once a minute.
+    NoMember {
+        /// Of which stream.
+        stream: Box<str>,
+        /// Where the id should be.
+        path: Box<str>,
+        /// What is wrong with it.
+        why: NoMember,
+    },
     /// A group's time runs so many ms ahead of the clock. It is said once.
     TimeAhead(u64),
 }

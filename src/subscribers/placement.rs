@@ -21,6 +21,7 @@ use crate::reading::Unread;
 use super::Subscribers;
 use super::connections::{Home, Phase, Socket};
 use super::joins::{Kind, Message};
+use super::persons::Said;
 
 /// A worker may have so many sockets more than the mean, however small that is.
 const SPARE_SOCKETS: usize = 64;
@@ -50,6 +51,7 @@ struct Moving<S> {
     reader: Reader,
     frames: connection::Connection,
     context: Option<Box<Arc<str>>>,
+    said: Option<Said>,
     client: Option<SocketAddr>,
     counted: Option<IpAddr>,
     unread: Unread,
@@ -163,6 +165,7 @@ impl<S: Socket> Subscribers<S> {
             reader: connection.reader,
             frames,
             context: connection.context,
+            said: self.persons.take_said(id),
             client: self.proxied.remove(&id),
             counted: self.addresses.remove(&id),
             unread: connection.turn.unread,
@@ -199,6 +202,7 @@ impl<S: Socket> Subscribers<S> {
         let id = self.connections.insert(moving.socket);
         self.ages.note(id.generation, self.now.monotonic);
         let is_blocked = moving.reader.is_blocked();
+        self.persons.put_said(id, moving.said);
         self.proxied
             .extend(moving.client.map(|client| (id, client)));
         self.addresses

@@ -18,6 +18,7 @@ impl<S: Socket> Subscribers<S> {
             custom_events: limits.custom_events_behind,
         });
         self.shard.set_limits(value_limits(limits));
+        self.shard.set_members_max(limits.members_per_group);
         self.set_times(limits, self.connections.ids());
         self.limits = limits.clone();
         self.allowed_origins.clone_from(&settings.allowed_origins);

@@ -26,6 +26,7 @@ impl<S: Socket> Subscribers<S> {
         let pressure = self.ports.shared.memory.pressure();
         self.shard.set_out_of_memory(pressure == Pressure::Full);
         self.fanout.set_pressed(pressure != Pressure::Low);
+        self.go_on_giving_up();
         self.go_on_ending(); // sockets with too many subscriptions for the last turn
         let now = self.shard_now();
         let uptime = self
@@ -45,6 +46,7 @@ impl<S: Socket> Subscribers<S> {
         self.fanout.is_due()
             || !self.to_write.is_empty()
             || !self.endings.is_empty()
+            || self.persons.has_work()
             || self.shard.has_begun_more()
             || self.is_asked()
             || self.has_departures()

@@ -47,6 +47,11 @@ impl Worker {
                         counted(calls as usize, "call")
                     ),
                 ),
+                Note::NoMember { stream, path, why } => tracing::warn!(
+                    "{}: a subscription makes nobody a member, for {} {why}; this is said once a minute, and counted",
+                    Shown(&stream),
+                    Shown(&path)
+                ),
                 Note::TimeAhead(ahead_ms) => tracing::warn!(
                     "timestamps run {ahead_ms} ms ahead of the clock: it has stepped back, or one group changes more than \
                      1,000 times a second; subscribers see them rise all the same"

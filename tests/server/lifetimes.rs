@@ -16,6 +16,7 @@ fn rules(stream: &str, ttl_ms: u64) -> StreamRules {
     StreamRules::new(vec![StreamRule {
         streams: StreamPattern::read(stream).unwrap(),
         ttl: Ttl::of_ms(ttl_ms).unwrap(),
+        members: None,
     }])
 }
 

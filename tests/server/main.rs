@@ -28,6 +28,7 @@ mod fuzzed;
 mod hooks;
 mod lifetimes;
 mod limits;
+mod members;
 mod memory;
 mod namespaces;
 mod page;

@@ -44,7 +44,7 @@ const NOT_RUN: [(&str, &str); 5] = [
 ];
 
 /// Where blocks are, page and section: each is run by the test of that section.
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("README.md", "Start it"),
     ("README.md", "First steps without a program"),
     ("README.md", "The same as a program"),
@@ -54,17 +54,19 @@ const SECTIONS: [(&str, &str); 12] = [
     ("config.md", ""),
     ("durability.md", ""),
     ("redis.md", ""),
+    ("presence.md", "Members without code"),
     ("tls.md", ""),
     ("metrics.md", "The admin port"),
     ("metrics.md", "Prometheus and Grafana"),
 ];
 
-const TOPICS: [&str; 9] = [
+const TOPICS: [&str; 10] = [
     "config",
     "durability",
     "redis",
     "auth",
     "triggers",
+    "presence",
     "limits",
     "metrics",
     "tls",
@@ -434,6 +436,28 @@ fn the_first_program_runs_and_both_subscribers_hear_everything() {
         assert_eq!(of(name).len(), 1, "{out}");
     }
     server.stop();
+}
+
+#[test]
+fn members_take_the_file_of_the_page_and_no_program() {
+    let mut section = Section::of("presence.md", "Members without code");
+    let (file, html) = (section.next("yaml"), section.next("html"));
+    section.end();
+    assert!(
+        html.text
+            .contains("addEventListener('pagehide', () => stream.close())")
+    );
+    let desk = Desk::new("members");
+    desk.save("config.yaml", &file.text);
+    desk.run("iii-stream check");
+    let server = desk.start("iii-stream");
+    let watching = desk.watch("iii-stream watch presence room-1");
+    assert_eq!(watching.line(), "sync   []");
+    // As the client of the page does it.
+    let mut page = Subscriber::upgraded(raw::upgrade(raw::connect(server.stream), "/?user=ada"));
+    page.join("s", ("presence", "room-1"));
+    let line = watching.line();
+    assert!(line.starts_with("create ada"), "{line}");
 }
 
 #[test]

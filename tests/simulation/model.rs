@@ -293,6 +293,7 @@ impl Model {
                 return self.leave_shared(key, *worker, *local);
             }
             Ask::Leave { .. } => return,
+            Ask::Hold(_) | Ask::Release { .. } => return, // `members` has a run of its own
         };
         let group = self.groups.entry(key.clone()).or_default();
         let function = custom_function(&what);

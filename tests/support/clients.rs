@@ -83,6 +83,11 @@ impl Subscriber {
         }
     }
 
+    /// Of a socket that is open already.
+    pub(crate) fn of(socket: Socket) -> Subscriber {
+        Subscriber { socket }
+    }
+
     /// The next frame; `None` when the server is gone.
     pub(crate) fn next_if_any(&mut self) -> Option<Heard> {
         match self.socket.read() {

@@ -56,6 +56,7 @@ pub(crate) enum Scenario {
 pub(crate) enum Plan {
     Fanout(crate::plan::Plan),
     Rooms(crate::rooms::Plan),
+    Members(crate::members::Plan),
 }
 
 impl Scenario {
@@ -73,6 +74,9 @@ impl Scenario {
     pub(crate) fn plan(self) -> Result<Plan, String> {
         match self {
             Self::Fanout(fanout) => fanout.plan().map(Plan::Fanout),
+            Self::Presence(presence) if presence.members_by_server => {
+                presence.members_plan().map(Plan::Members)
+            }
             Self::Presence(presence) => presence.plan().map(Plan::Rooms),
             Self::Connect(connect) => connect.plan().map(Plan::Rooms),
             Self::Idle(idle) => idle.plan().map(Plan::Rooms),
@@ -103,6 +107,7 @@ impl Plan {
         match self {
             Self::Fanout(plan) => &mut plan.setup,
             Self::Rooms(plan) => &mut plan.setup,
+            Self::Members(plan) => &mut plan.setup,
         }
     }
 
@@ -110,6 +115,7 @@ impl Plan {
         match self {
             Self::Fanout(plan) => crate::fanout::run(plan),
             Self::Rooms(plan) => crate::rooms::run(plan),
+            Self::Members(plan) => crate::members::run(plan),
         }
     }
 }
@@ -139,7 +145,7 @@ mod tests {
     fn fanout_plan(flags: &str) -> Result<crate::plan::Plan, String> {
         match plan(&format!("fanout {flags}"))? {
             Plan::Fanout(plan) => Ok(plan),
-            Plan::Rooms(_) => Err("another scenario".to_owned()),
+            Plan::Rooms(_) | Plan::Members(_) => Err("another scenario".to_owned()),
         }
     }
 

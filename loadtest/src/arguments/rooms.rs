@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::arguments::common::{Common, PaceFlags, parse_rate, parse_seconds};
+use crate::members;
 use crate::rooms::{self, Kind};
 use crate::scenario::Pace;
 
@@ -30,6 +31,13 @@ pub(crate) struct Presence {
     /// How long a member is away, in seconds.
     #[arg(long, value_name = "S", default_value = "0.5", value_parser = parse_seconds)]
     away: Duration,
+    /// The server keeps the members itself: its settings need `streams: [{stream: load, members: {id: query.user}}]`.
+    /// Members reload, open a second tab and go, --leaves a second in all.
+    #[arg(long)]
+    pub(crate) members_by_server: bool,
+    /// The `grace_ms` of those members, in seconds.
+    #[arg(long, value_name = "S", default_value = "15", requires = "members_by_server", value_parser = parse_seconds)]
+    grace: Duration,
 }
 
 #[derive(Args)]
@@ -124,6 +132,24 @@ impl Presence {
             away: self.away,
         };
         rooms_plan(self.common, sizes, self.updates, kind)
+    }
+}
+
+impl Presence {
+    /// Of rooms whose members the server keeps.
+    pub(super) fn members_plan(self) -> Result<members::Plan, String> {
+        check_rooms(self.members, self.rooms)?;
+        if self.away >= self.grace {
+            return Err("who reloads is back in time: --away is below --grace".to_owned());
+        }
+        let connections = self.members as usize + self.rooms as usize;
+        Ok(members::Plan {
+            setup: self.common.setup(connections, true)?,
+            rooms: rooms::power_law(self.members, self.rooms, self.exponent),
+            moves: self.leaves,
+            away: self.away,
+            grace: self.grace,
+        })
     }
 }
 

@@ -82,7 +82,7 @@ pub(super) fn write(out: &mut Vec<u8>, sequence: u64, write: Write<'_>, is_last:
     frame(out, |out| {
         prefix(out, sequence, kind.byte(is_last), write.time);
         if kind == Kind::Marked {
-            put_marks(out, write.marks.ttl, None);
+            put_marks(out, write.marks, None);
         }
         put_key(out, write.key);
         put_name(out, write.item);
@@ -129,15 +129,17 @@ pub(super) fn piece(out: &mut Vec<u8>, sequence: u64, piece: &Piece) {
         }
         for marked in &piece.marked {
             put_len(out, marked.at as usize);
-            put_marks(out, marked.ttl, marked.ends_ms);
+            let Marked { ttl, is_member, .. } = *marked;
+            put_marks(out, Marks { ttl, is_member }, marked.ends_ms);
         }
     });
 }
 
-/// How long an item lasts by its own word, and when it ends: which of them there is, and those.
-fn put_marks(out: &mut Vec<u8>, ttl: Option<Ttl>, ends_ms: Option<u64>) {
-    out.push(u8::from(ttl.is_some()) | u8::from(ends_ms.is_some()) << 1);
-    if let Some(ttl) = ttl {
+/// Marks, and when the item ends: which of them there is, and those.
+fn put_marks(out: &mut Vec<u8>, marks: Marks, ends_ms: Option<u64>) {
+    let (lasts, ends) = (marks.ttl.is_some(), ends_ms.is_some());
+    out.push(u8::from(lasts) | u8::from(ends) << 1 | u8::from(marks.is_member) << 2);
+    if let Some(ttl) = marks.ttl {
         out.extend_from_slice(&ttl.bits().to_le_bytes());
     }
     if let Some(ends_ms) = ends_ms {
@@ -384,8 +386,13 @@ impl<'a> Fields<'a> {
         let mut marked = Vec::with_capacity(len.min(self.0.len() / 5));
         for _ in 0..len {
             let at = self.u32()?;
-            let (Marks { ttl }, ends_ms) = self.marks()?;
-            marked.push(Marked { at, ttl, ends_ms });
+            let (Marks { ttl, is_member }, ends_ms) = self.marks()?;
+            marked.push(Marked {
+                at,
+                ttl,
+                ends_ms,
+                is_member,
+            });
         }
         Some(marked)
     }
@@ -401,7 +408,8 @@ impl<'a> Fields<'a> {
             0 => None,
             _ => Some(self.u64()?),
         };
-        (flags < 4).then_some((Marks { ttl }, ends_ms))
+        let is_member = flags & 4 != 0;
+        (flags < 8).then_some((Marks { ttl, is_member }, ends_ms))
     }
 }
 
@@ -416,7 +424,8 @@ mod tests {
     #[test]
     fn a_write_is_read_back_with_its_marks() {
         for ttl in [None, Some(Ttl::NEVER), Ttl::of_ms(60_000)] {
-            let (mut bytes, marks) = (Vec::new(), Marks { ttl });
+            let is_member = ttl.is_some();
+            let (mut bytes, marks) = (Vec::new(), Marks { ttl, is_member });
             let put = Write {
                 key: &key(),
                 item: "é",
@@ -461,7 +470,12 @@ mod tests {
 
     #[test]
     fn a_piece_is_read_back() {
-        let marked = |at, ttl, ends_ms| Marked { at, ttl, ends_ms };
+        let marked = |at, ttl, ends_ms| Marked {
+            at,
+            ttl,
+            ends_ms,
+            is_member: at == 1,
+        };
         let all = vec![
             marked(0, Some(Ttl::NEVER), None),
             marked(1, Ttl::of_ms(60_000), Some(u64::MAX)),
