@@ -8,6 +8,7 @@ use iii_stream::collections::Named;
 use iii_stream::fanout::{Bounds, Budget, Connections, Entry, Fanout, Reader, Socket, Written};
 use iii_stream::id::{GroupKey, LocalGroupId, SlotId};
 use iii_stream::protocol::frame::{Event, EventFrame, GroupNames};
+use iii_stream::protocol::pace::Pace;
 
 /// Takes everything and remembers how much.
 #[derive(Default)]
@@ -51,6 +52,7 @@ fn rooms(sockets: usize, groups: usize) -> (Fanout, Sinks, Vec<LocalGroupId>) {
                 id: format!("subscription {number}").into(),
                 item: None,
                 sync: None,
+                pace: Pace::NONE,
             };
             fanout.enter(*id, local, entry, &mut sinks);
             if locals.last() != Some(&local) {

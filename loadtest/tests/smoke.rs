@@ -76,6 +76,7 @@ fn members_that_the_server_keeps_are_the_persons_with_a_socket() {
     let rule = StreamRule {
         streams: StreamPattern::read("load").unwrap(),
         ttl: Ttl::NEVER,
+        pace: iii_stream::protocol::pace::Pace::NONE,
         members: Some(MembersRule {
             id: IdPath::read("query.user").unwrap(),
             data: None,

@@ -184,6 +184,11 @@ impl Scrape {
             &per(|w| w.far_behind.get()),
         )?;
         out.gauge(
+            "paced_subscriptions",
+            "Subscriptions that are written to no more often than their pace",
+            &per(|w| w.paced.get()),
+        )?;
+        out.gauge(
             "behind_bytes",
             "Events that somebody still lacks",
             &per(|w| w.behind_bytes.get()),

@@ -1004,7 +1004,7 @@ workers:
             ),
             (
                 "streams: [{stream: a, ttl: 1s}]",
-                "streams[0].ttl: unknown key, expected stream, ttl_ms or members",
+                "streams[0].ttl: unknown key, expected stream, ttl_ms, pace_ms or members",
             ),
             (
                 "streams: [{stream: a, ttl_ms: 1s, ttl_ms: 2s}]",
@@ -1033,6 +1033,10 @@ workers:
             (
                 "streams: [{stream: a, members: {id: query.u, grace: 1s}}]",
                 "streams[0].members.grace: unknown key, expected id, data, grace_ms or restart_grace_ms",
+            ),
+            (
+                "streams: [{stream: a, pace_ms: soon}]",
+                "streams[0].pace_ms: \"soon\" is a text, expected milliseconds from 0 to 60000, as 50 or 1s",
             ),
             (
                 "streams: [{stream: a*, ttl_ms: 1s}, {stream: ab}]",

@@ -45,7 +45,10 @@ const HOMES: [(&str, &[&str]); 11] = [
         "server.tls or server.worker_tls",
         &["cert", "key", "client_ca", "min_version"],
     ),
-    ("server.streams", &["stream", "members", "ttl_ms"]),
+    (
+        "server.streams",
+        &["stream", "members", "ttl_ms", "pace_ms"],
+    ),
     ("server.streams members", &["grace_ms", "restart_grace_ms"]),
     ("server.log", &["format", "level"]),
     ("server.admin", &["token", "page"]),

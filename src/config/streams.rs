@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Value as Json, json};
 
 use crate::protocol::members::{IdPath, Keys};
+use crate::protocol::pace::Pace;
 use crate::protocol::streams::{MembersRule, StreamPattern, StreamRule, StreamRules};
 use crate::protocol::ttl::Ttl;
 
@@ -17,6 +18,7 @@ use super::yaml::{Node, Value};
 
 const GRACES_MS: RangeInclusive<u64> = 0..=24 * 60 * 60 * 1000;
 const TTL_MS: RangeInclusive<u64> = 0..=Ttl::MS_MAX;
+const PACE_MS: RangeInclusive<u64> = 0..=Pace::MS_MAX;
 
 /// The entries under `streams`.
 pub(super) fn read(server: &mut Section<'_, '_>, store: &StoreConfig) -> StreamRules {
@@ -56,7 +58,7 @@ fn entry(
     let faults = report.faults.len();
     let mut keys = Section::new(report, path, "iii-stream.server.streams".into(), Some(node));
     keys.refuse_doubled();
-    let (mut streams, mut ttl, mut members) = (None, Ttl::NEVER, None);
+    let (mut streams, mut ttl, mut pace, mut members) = (None, Ttl::NEVER, Pace::NONE, None);
     keys.unused(|keys| {
         streams = keys.value("stream", None, |node| pattern(node).map(Some));
         let expected = format!("milliseconds from 0 to {}, as 60000 or 1min", Ttl::MS_MAX);
@@ -64,6 +66,11 @@ fn entry(
             quantity(node, &UNITS_TIME, &TTL_MS, &expected)
         });
         ttl = ms.and_then(Ttl::of_ms).unwrap_or(ttl);
+        let expected = format!("milliseconds from 0 to {}, as 50 or 1s", Pace::MS_MAX);
+        let ms = keys.value("pace_ms", 0, |node| {
+            quantity(node, &UNITS_TIME, &PACE_MS, &expected)
+        });
+        pace = ms.and_then(Pace::of_ms).unwrap_or(pace);
         if keys.node("members").is_some() {
             members = self::members(keys.section("members"));
         }
@@ -92,6 +99,7 @@ fn entry(
     Some(StreamRule {
         streams,
         ttl,
+        pace,
         members,
     })
 }
@@ -147,6 +155,7 @@ fn shown(rule: &StreamRule) -> Json {
     let mut shown = json!({
         "stream": rule.streams.to_string(),
         "ttl_ms": rule.ttl.ms().unwrap_or(0),
+        "pace_ms": rule.pace.ms(),
     });
     if let Some(members) = &rule.members {
         let data = members.data.as_ref().map(|keys| keys.behind("context"));

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use crate::id::{ItemId, LocalGroupId, SlotId};
 use crate::protocol::frame::{EventFrame, SyncFrame};
+use crate::protocol::pace::Pace;
 
 use super::budget::Budget;
 use super::reader::{Connections, Reader};
 use super::{Entry, Fanout};
 
 /// Makes the `sync` of an item, or of the whole group.
-pub type SyncOf = Box<dyn Fn(Option<&ItemId>) -> Arc<SyncFrame> + Send>;
+pub type SyncOf = Arc<dyn Fn(Option<&ItemId>) -> Arc<SyncFrame> + Send + Sync>;
 
 /// So many subscriptions that are looked at for those of the group cost as much as a look at a socket.
 const LOOKED_AT: usize = 16;
@@ -34,6 +35,11 @@ impl Fanout {
     /// Every subscription of the group is to begin anew: the sweeps do it before anything else, and no
     /// more is to be taken meanwhile. Sockets with something to be written are among the unfinished.
     pub fn begin_afresh(&mut self, local: LocalGroupId, sync_of: SyncOf) {
+        let group = self.groups.get(local);
+        let cohorts = group.map(|group| group.cohorts().to_vec());
+        for (_, cohort) in cohorts.unwrap_or_default() {
+            self.begin_afresh(cohort, Arc::clone(&sync_of));
+        }
         let Some(group) = self.groups.get_mut(local) else {
             return;
         };
@@ -125,6 +131,7 @@ impl Fanout {
                     id: name,
                     item,
                     sync,
+                    pace: Pace::NONE, // it is in its cohort
                 };
                 self.enter_now(id, local, (entry, false), connections);
             }
@@ -180,7 +187,7 @@ mod tests {
 
     fn sync_of(time: u64) -> SyncOf {
         let names = GroupNames::new(&GroupKey::new("s", "g"));
-        Box::new(move |item| {
+        Arc::new(move |item| {
             Arc::new(match item {
                 Some(item) => SyncFrame::of_item(&names, time, item, None),
                 None => SyncFrame::of_group(&names, time, vec![",1".into()]),

@@ -2,9 +2,10 @@
 
 use std::hash::BuildHasher;
 
-use crate::id::{GroupKey, SlotId};
+use crate::id::{GroupKey, LocalGroupId, SlotId};
 
 use super::Fanout;
+use super::group::LocalGroup;
 use super::reader::{Membership, Reader};
 
 /// What a socket has still to be sent.
@@ -63,15 +64,20 @@ impl Fanout {
         self.groups.slots_end()
     }
 
-    /// The group that stands in a slot, and how many sockets here follow it.
+    /// The group that stands in a slot, and how many sockets here follow it. `None` for a cohort.
     pub fn group_at(&self, slot: u32) -> Option<(&GroupKey, usize)> {
         let local = self.groups.id_at(slot)?;
         let group = self.groups.get(local)?;
-        Some((&group.key, self.followers_of(local)))
+        (!group.is_cohort()).then(|| (&group.key, self.followers_of(local)))
     }
 
     fn followers_of(&self, local: SlotId) -> usize {
-        let group = self.groups.get(local);
-        group.map_or(0, |group| group.members.len() + group.watchers_total())
+        let followers = |local: LocalGroupId| {
+            let group = self.groups.get(local);
+            group.map_or(0, |group| group.members.len() + group.watchers_total())
+        };
+        let cohorts = self.groups.get(local).map_or(&[][..], LocalGroup::cohorts);
+        let paced = cohorts.iter().map(|(_, cohort)| followers(*cohort));
+        followers(local) + paced.sum::<usize>()
     }
 }

@@ -15,7 +15,7 @@ use super::{Bounds, Fanout};
 
 /// What waits for a reader is summed up again when so much of the bound has come; and frames are kept
 /// by item again.
-const PARTS_OF_BOUND: usize = 16;
+pub(super) const PARTS_OF_BOUND: usize = 16;
 /// By so many bits what may wait is cut while the process has too little memory.
 const PRESSED_BITS: u32 = 8;
 /// Frames that are kept by item in one go.
@@ -40,7 +40,7 @@ impl Fanout {
             return;
         };
         let next = group.next_of(at);
-        if next >= group.list.end() {
+        if next >= group.given_end(at) {
             return;
         }
         let held = socket.held_bytes();
@@ -131,16 +131,21 @@ impl Fanout {
         budget: &mut Budget,
     ) -> bool {
         let most = self.bounds.custom_events;
-        let most = most.checked_shr(self.pressure()).unwrap_or(0);
+        let mut most = most.checked_shr(self.pressure()).unwrap_or(0);
+        let allowed = self.allowed_bytes();
         let Some(group) = self.groups.get_mut(local) else {
             return true;
         };
+        if group.is_cohort() && group.list.held_bytes() <= allowed {
+            most = usize::MAX; // who waits for its pace is not slow
+        }
         if !group.is_to_compact {
             return true;
         }
         if budget.is_spent() {
             return false;
         }
+        self.shared.forget(local);
         let (standpoints, before) = group.stand(connections, budget);
         let sync_at = group.sync_at;
         let (list, watchers) = group.list_and_watchers();
@@ -195,7 +200,11 @@ impl LocalGroup {
         connections: &mut C,
         budget: &mut Budget,
     ) -> (Standpoints, u64) {
-        let to = self.sweep.fresh_to.min(self.list.end());
+        let is_cohort = self.is_cohort();
+        let to = match is_cohort {
+            true => self.list.end(),
+            false => self.sweep.fresh_to.min(self.list.end()),
+        };
         let (mut before, mut behind, mut looked_at) = (to, Vec::new(), 0);
         for (at, place) in self.places() {
             looked_at += 1;
@@ -203,10 +212,13 @@ impl LocalGroup {
             if next >= to {
                 continue;
             }
-            let Some((reader, _)) = connections.parts(place.connection) else {
-                continue;
-            };
-            if self.list.is_past(next) || reader.is_far_behind() || reader.is_ending {
+            let is_behind = is_cohort
+                || self.list.is_past(next)
+                || match connections.parts(place.connection) {
+                    Some((reader, _)) => reader.is_far_behind() || reader.is_ending,
+                    None => continue,
+                };
+            if is_behind {
                 behind.push((at, next, place.connection));
             } else {
                 before = before.min(next);
@@ -215,13 +227,12 @@ impl LocalGroup {
         budget.placed(looked_at);
         let mut standpoints = Standpoints::default();
         for (at, next, connection) in behind {
-            let (Some(place), Some((reader, _))) = (self.place(at), connections.parts(connection))
-            else {
-                continue;
-            };
-            let begun = place.begun(&self.list);
+            let begun = self.place(at).and_then(|place| place.begun(&self.list));
             let begun = begun.map(|(frame, times, kind)| (Arc::clone(frame), times, kind));
-            if let Some((frame, times, kind)) = begun.as_ref().filter(|_| !reader.is_ending) {
+            if let Some((frame, times, kind)) = &begun
+                && let Some((reader, _)) = connections.parts(connection)
+                && !reader.is_ending
+            {
                 reader.push_begun(frame, *kind, *times);
             }
             let Some(place) = self.place_mut(at) else {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::collections::Named;
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId, Text};
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
+use crate::protocol::pace::Pace;
 
 use super::{Bounds, Budget, Connections, Entry, Fanout, Reader, Socket, Written};
 
@@ -15,6 +16,10 @@ const SEEDS: u64 = 200;
 const STEPS: usize = 150;
 const ITEMS: usize = 6;
 const GROUPS: [&str; 2] = ["g", "h"];
+const PACES_MS: [u64; 2] = [10, 40];
+/// A turn with nothing left to do may be followed by so much time, and any other one by so much.
+const REST_US: usize = 30_000;
+const TURN_US: usize = 20;
 
 /// Numbers by a seed.
 struct Dice(u64);
@@ -86,6 +91,14 @@ struct Client {
     times: BTreeMap<(usize, Option<String>), u64>,
     /// It has joined something while its socket was blocked, or follows items and the whole of a group.
     is_mixed: bool,
+    /// Of its subscriptions in each group.
+    paces: [Pace; 2],
+    /// Its socket has never been blocked, and it has joined once.
+    is_plain: bool,
+    joins: usize,
+    /// When it was last written a change or a custom event, and the items of the changes.
+    written_us: Option<u64>,
+    written: BTreeSet<String>,
     bytes: Vec<u8>,
 }
 
@@ -99,6 +112,7 @@ struct World {
     /// Fresh `sync`s that were asked for.
     asked: Vec<(usize, LocalGroupId)>,
     time: u64,
+    now_us: u64,
     bound: usize,
     customs_most: usize,
     heard_syncs: usize,
@@ -127,6 +141,7 @@ impl World {
             locals: [None; 2],
             asked: Vec::new(),
             time: 0,
+            now_us: 1,
             bound,
             customs_most,
             heard_syncs: 0,
@@ -154,7 +169,10 @@ impl World {
             63..65 => self.end(),
             65..75 => {
                 let room = [0, self.dice.below(900)][self.dice.below(2)];
-                if let Some(id) = self.any() {
+                if let Some(id) = self.any()
+                    && !(self.clients[&id].is_plain && self.dice.once_in(2))
+                {
+                    self.clients.get_mut(&id).unwrap().is_plain = false;
                     self.line(id).room = room;
                 }
             }
@@ -219,12 +237,21 @@ impl World {
     fn connect(&mut self) {
         if self.clients.len() < 8 {
             let room = [usize::MAX, 500][self.dice.below(2)];
+            let paces = [0; 2].map(|_| {
+                let ms = PACES_MS.get(self.dice.below(4)).copied();
+                ms.and_then(Pace::of_ms).unwrap_or_default()
+            });
             let taken = Vec::new();
             let id = self
                 .lines
                 .0
                 .insert((Reader::default(), Line { room, taken }));
-            self.clients.insert(id, Client::default());
+            let client = Client {
+                paces,
+                is_plain: room == usize::MAX,
+                ..Client::default()
+            };
+            self.clients.insert(id, client);
         }
     }
 
@@ -259,6 +286,7 @@ impl World {
             id: name.as_str().into(),
             item: item.as_deref().map(ItemId::from),
             sync: Some(sync),
+            pace: self.clients[&id].paces[group],
         };
         self.fanout.enter(id, local, entry, &mut self.lines);
         let client = self.clients.get_mut(&id).unwrap();
@@ -267,7 +295,10 @@ impl World {
         let mut others =
             others.filter(|(other, listener)| listener.group == group && **other != name);
         client.is_mixed |= reader.is_blocked();
-        client.is_mixed |= others.any(|(_, other)| other.item.is_some() || item.is_some());
+        let is_paced = client.paces[group] != Pace::NONE;
+        client.is_mixed |=
+            others.any(|(_, other)| is_paced || other.item.is_some() || item.is_some());
+        client.joins += 1;
         let listener = Listener {
             group,
             item,
@@ -305,7 +336,9 @@ impl World {
     }
 
     fn unblock(&mut self) {
-        if let Some(id) = self.any() {
+        if let Some(id) = self.any()
+            && !self.clients[&id].is_plain
+        {
             let room = [usize::MAX, self.dice.below(700), 1][self.dice.below(3)];
             self.line(id).room = room;
             self.lines.0.get_mut(id).unwrap().0.unblock();
@@ -343,7 +376,7 @@ impl World {
         }
         self.fanout.begin_afresh(
             local,
-            Box::new(move |item| {
+            Arc::new(move |item| {
                 let names = GroupNames::new(&key(group));
                 Arc::new(match item {
                     Some(item) => {
@@ -363,8 +396,20 @@ impl World {
 
     fn turn(&mut self, writes: usize) {
         let mut budget = Budget::of_writes(writes);
+        let most_us = if self.fanout.is_due() {
+            TURN_US
+        } else {
+            REST_US
+        };
+        self.now_us += self.dice.below(most_us) as u64;
+        self.fanout.begin_turn(self.now_us);
         self.fanout.sweep(&mut self.lines, &mut budget);
         self.fanout.check_invariants(&mut self.lines);
+        if let Some(due_us) = self.fanout.next_due_us() {
+            // An event waits as long as its pace and a little more.
+            let waits_us = PACES_MS[1] * 1000 * 17 / 16;
+            assert!(due_us <= self.now_us + waits_us, "{due_us} is too late");
+        }
         self.note_left();
         let ids: Vec<SlotId> = self.clients.keys().copied().collect();
         ids.into_iter().for_each(|id| self.hear(id));
@@ -401,7 +446,8 @@ impl World {
         let kept = ITEMS * (frame + 8 * 4);
         let customs = frame * self.customs_most.min(100) * (ITEMS + 2);
         let recent = self.bound + self.bound / 8 + 2 * frame;
-        let most = GROUPS.len() * (kept + customs + recent);
+        let lists = GROUPS.len() * (1 + PACES_MS.len());
+        let most = lists * (kept + customs + recent);
         assert!(
             self.fanout.held_bytes() <= most,
             "{} > {most}",
@@ -431,6 +477,7 @@ impl World {
             client.bytes.drain(..header_len + len);
             self.heard_syncs += usize::from(json["event"]["type"] == "sync");
             client.hears(&json);
+            client.check_pace(&json, self.now_us);
         }
     }
 
@@ -442,6 +489,7 @@ impl World {
                 self.lines.0.get_mut(id).unwrap().0.unblock();
                 self.drain(id);
             }
+            self.now_us = self.now_us.max(self.fanout.next_due_us().unwrap_or(0));
             self.turn(50);
             self.answer();
             if !self.fanout.is_due() && self.asked.is_empty() && self.fanout.held_bytes() == 0 {
@@ -460,6 +508,27 @@ impl World {
 }
 
 impl Client {
+    /// Two writes are as far apart as its pace, and each has an item once.
+    fn check_pace(&mut self, json: &serde_json::Value, now_us: u64) {
+        let group = usize::from(json["groupId"] == GROUPS[1]);
+        let pace_us = self.paces[group].ms() * 1000;
+        let kind = json["event"]["type"].as_str().unwrap();
+        if !self.is_plain || self.joins > 1 || pace_us == 0 || kind == "sync" {
+            return;
+        }
+        if self.written_us != Some(now_us) {
+            if let Some(before_us) = self.written_us.replace(now_us) {
+                let apart_us = now_us - before_us;
+                assert!(apart_us >= pace_us, "{apart_us} µs after the last write");
+            }
+            self.written.clear();
+        }
+        if kind != "event" {
+            let item = json["id"].as_str().unwrap().to_owned();
+            assert!(self.written.insert(item), "twice in one write: {json}");
+        }
+    }
+
     fn hears(&mut self, json: &serde_json::Value) {
         let group = usize::from(json["groupId"] == GROUPS[1]);
         let time = json["timestamp"].as_u64().unwrap();

@@ -123,6 +123,7 @@ impl Fanout {
             return 1;
         };
         let at = reader.memberships[found].at;
+        self.cohorts.subscriptions_len -= usize::from(group.is_cohort());
         let Some(place) = group.place_mut(at) else {
             return 1;
         };

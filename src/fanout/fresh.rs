@@ -31,6 +31,6 @@ pub(super) enum Choice {
     Sync(Arc<SyncFrame>),
     /// By one that is to be asked for: nothing is written meanwhile.
     Ask,
-    /// By one that has been asked for.
+    /// By one that has been asked for, or not before its cohort is due.
     Hold,
 }

@@ -8,6 +8,7 @@ use crate::protocol::frame::SyncFrame;
 use super::afresh::Afresh;
 use super::fresh::Fresh;
 use super::list::List;
+use super::pace::Paced;
 use super::place::{Extra, Place};
 use super::reader::{Connections, MemberAt};
 use super::watchers::Watchers;
@@ -37,6 +38,8 @@ pub(super) struct LocalGroup {
     pub(super) fresh: Option<Box<Fresh>>,
     /// While its subscriptions begin anew.
     pub(super) afresh: Option<Box<Afresh>>,
+    /// What it is among subscriptions with a pace; `None`: it has none.
+    pub(super) paced: Option<Box<Paced>>,
 }
 
 /// How far the group's sweep is.
@@ -95,12 +98,13 @@ impl LocalGroup {
             is_to_compact: false,
             fresh: None,
             afresh: None,
+            paced: None,
         }
     }
 
     /// Nobody here follows it or is about to.
     pub(super) fn is_empty(&self) -> bool {
-        self.has_nobody() && self.joins == 0
+        self.has_nobody() && self.joins == 0 && self.cohorts().is_empty()
     }
 
     /// Nobody is in it, so nobody lacks anything.
@@ -274,7 +278,13 @@ impl LocalGroup {
         debug_assert!(!self.sweep.is_begun || self.sweep.watchers_left <= due_len);
         debug_assert!(self.sweep.is_queued || !self.sweep.is_begun);
         debug_assert!(self.sweep.is_queued || self.sweep.fresh_bytes == 0);
-        debug_assert!(self.sweep.fresh_bytes > 0 || !self.sweep.is_lagging);
+        match self.cohort() {
+            Some(cohort) => {
+                debug_assert!(cohort.has_news || cohort.open_to >= self.list.end());
+                debug_assert!(cohort.is_queued || !self.sweep.is_lagging && !cohort.is_due);
+            }
+            None => debug_assert!(self.sweep.fresh_bytes > 0 || !self.sweep.is_lagging),
+        }
         for (at, place) in self.places() {
             let next = self.next_of(at);
             debug_assert!(self.list.holds_from(next), "a frame that it lacks is gone");

@@ -118,6 +118,7 @@ mod tests {
     use crate::fanout::{Bounds, Budget, Entry};
     use crate::id::GroupKey;
     use crate::protocol::frame::GroupNames;
+    use crate::protocol::pace::Pace;
 
     const SYNC_BYTES: usize = 100_000;
 
@@ -141,6 +142,7 @@ mod tests {
             id: "a".into(),
             item: None,
             sync: Some(Arc::clone(sync)),
+            pace: Pace::NONE,
         };
         let (fanout, sockets) = (&mut local.fanout, &mut local.sockets);
         fanout.enter(at, group, entry, sockets);

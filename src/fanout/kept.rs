@@ -108,11 +108,23 @@ impl<'a> Found<'a> {
         let Past::Held(held) = self.past else {
             return Some(kind);
         };
-        match (held.of(socket), kind) {
-            (true, Kind::Delete) => Some(Kind::Delete),
-            (false, Kind::Delete) => None,
-            (true, _) => Some(Kind::Update),
-            (false, _) => Some(Kind::Create),
+        Held::kind(held.of(socket), kind)
+    }
+
+    /// What it is to those sockets that follow the whole group, but [`Found::except`].
+    pub(super) fn kind_for_most(&self) -> Option<Kind> {
+        match self.past {
+            Past::Recent => Some(self.frame.kind()),
+            Past::Held(held) => Held::kind(held.by_most, self.frame.kind()),
+            Past::Custom { is_void } => (!is_void).then_some(Kind::Custom),
+        }
+    }
+
+    /// The slots of the sockets to which it is something else, sorted.
+    pub(super) fn except(&self) -> &'a [u32] {
+        match self.past {
+            Past::Held(held) => &held.except,
+            Past::Recent | Past::Custom { .. } => &[],
         }
     }
 
@@ -130,6 +142,16 @@ impl Held {
         }
     }
 
+    /// What a change of that kind is to one that held the item before, or did not.
+    fn kind(is_held: bool, kind: Kind) -> Option<Kind> {
+        match (is_held, kind) {
+            (true, Kind::Delete) => Some(Kind::Delete),
+            (false, Kind::Delete) => None,
+            (true, _) => Some(Kind::Update),
+            (false, _) => Some(Kind::Create),
+        }
+    }
+
     fn of(&self, socket: u32) -> bool {
         self.by_most != self.except.binary_search(&socket).is_ok()
     }
@@ -142,6 +164,9 @@ impl Held {
         }
         let places = &standpoints.places;
         let lacking = places.partition_point(|(place, _)| *place <= before);
+        if lacking == places.len() {
+            return self.clone(); // as in a cohort, of whom nobody has been given it
+        }
         let (lack_it, have_it) = places.split_at(lacking);
         let differs = |(_, socket): &&(u64, u32)| self.of(*socket) != was_there;
         let differing = lack_it.iter().filter(differs).count();

@@ -6,7 +6,9 @@
 use std::hash::BuildHasher;
 
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
+use crate::protocol::pace::Pace;
 
+use super::group::LocalGroup;
 use super::place::{Extra, Place};
 use super::reader::{Connections, MemberAt, Subscription};
 use super::{Entry, Fanout};
@@ -27,15 +29,20 @@ impl Fanout {
         ) else {
             return 0;
         };
-        let membership = reader.membership(local);
-        let at = membership.map(|found| reader.memberships[found].at);
-        let Some(place) = at.and_then(|at| self.groups.get(local)?.place(at)) else {
-            return 0;
-        };
         let own = reader.subscription(id);
         let own = own.map(|found| &reader.subscriptions[found]);
-        let is_own = own.is_some_and(|own| own.local == local && own.item.as_ref() == item);
-        place.equal_len(item) - usize::from(is_own)
+        let equal_in = |local: LocalGroupId| {
+            let membership = reader.membership(local)?;
+            let place = self
+                .groups
+                .get(local)?
+                .place(reader.memberships[membership].at)?;
+            let is_own = own.is_some_and(|own| own.local == local && own.item.as_ref() == item);
+            Some(place.equal_len(item) - usize::from(is_own))
+        };
+        let cohorts = self.groups.get(local).map_or(&[][..], LocalGroup::cohorts);
+        let locals = cohorts.iter().map(|(_, cohort)| *cohort);
+        locals.chain([local]).filter_map(equal_in).sum()
     }
 
     /// The owner has let a join in: the subscription stands from here on, in place of an older one
@@ -47,6 +54,16 @@ impl Fanout {
         entry: Entry,
         connections: &mut C,
     ) {
+        self.finish_if_afresh(local, connections);
+        let local = match entry.pace {
+            Pace::NONE => local,
+            pace => self.move_join(local, pace),
+        };
+        self.finish_if_afresh(local, connections);
+        self.enter_now(connection, local, (entry, true), connections);
+    }
+
+    fn finish_if_afresh<C: Connections>(&mut self, local: LocalGroupId, connections: &mut C) {
         if self
             .groups
             .get(local)
@@ -54,7 +71,6 @@ impl Fanout {
         {
             self.finish_afresh(local, connections);
         }
-        self.enter_now(connection, local, (entry, true), connections);
     }
 
     /// The same where nothing begins anew. With the entry comes whether its `sync` answers a join.
@@ -82,6 +98,7 @@ impl Fanout {
         let anew = (!is_answer).then_some(local);
         let from = group.list.end();
         self.subscriptions_len += 1;
+        self.cohorts.subscriptions_len += usize::from(group.is_cohort());
         reader.add_subscription(Subscription {
             id: entry.id,
             local,
@@ -155,6 +172,7 @@ impl Fanout {
         let subscription = reader.take_subscription(found);
         self.subscriptions_len -= 1;
         let local = subscription.local;
+        self.count_left(local);
         let (Some(found), Some(group)) = (reader.membership(local), self.groups.get_mut(local))
         else {
             return true;

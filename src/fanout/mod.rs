@@ -60,6 +60,7 @@
 mod afresh;
 mod behind;
 mod budget;
+mod cohorts;
 mod compaction;
 #[cfg(test)]
 mod converge;
@@ -72,10 +73,12 @@ mod list;
 mod marks;
 mod members;
 mod order;
+mod pace;
 mod ping;
 mod place;
 mod reader;
 mod refresh;
+mod shared;
 mod sweep;
 mod watchers;
 
@@ -94,12 +97,16 @@ use hashbrown::DefaultHashBuilder;
 use crate::collections::{Index, Named};
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
 use crate::protocol::frame::{EventFrame, SyncFrame};
+use crate::protocol::pace::Pace;
 
+use cohorts::Cohorts;
 use group::LocalGroup;
 use held::HeldSyncs;
 use kept::KeptFrames;
 use list::Joined;
+use pace::Paced;
 use reader::{Membership, Subscription};
+use shared::SharedPiece;
 use sweep::Plan;
 
 /// A group lags while more than this part of the bound has come since its sweep began: small enough
@@ -126,6 +133,8 @@ pub struct Fanout {
     /// Groups into which frames come faster than they are swept.
     lagging_len: usize,
     joined: Joined,
+    shared: SharedPiece,
+    cohorts: Cohorts,
     bounds: Bounds,
     /// Bytes of all lists.
     held_bytes: usize,
@@ -208,6 +217,8 @@ pub struct Entry {
     pub item: Option<ItemId>,
     /// What it is sent first.
     pub sync: Option<Arc<SyncFrame>>,
+    /// How far apart it is written to at least.
+    pub pace: Pace,
 }
 
 impl Fanout {
@@ -221,6 +232,8 @@ impl Fanout {
             afresh: VecDeque::new(),
             lagging_len: 0,
             joined: Joined::default(),
+            shared: SharedPiece::default(),
+            cohorts: Cohorts::default(),
             bounds,
             held_bytes: 0,
             held_syncs: HeldSyncs::default(),
@@ -244,12 +257,15 @@ impl Fanout {
 
     /// Groups with local subscriptions or joins.
     pub fn groups_len(&self) -> usize {
-        self.groups.len()
+        self.groups.len() - self.cohorts.len
     }
 
     /// Whether a sweep has still to begin or to go on.
     pub fn is_due(&self) -> bool {
-        !self.due.is_empty() || !self.afresh.is_empty() || !self.dropped.is_empty()
+        !self.due.is_empty()
+            || !self.afresh.is_empty()
+            || !self.dropped.is_empty()
+            || !self.cohorts.rest()
     }
 
     /// Whether sweeps have to go on before more frames are taken. Readers that no sweep has reached
@@ -309,6 +325,15 @@ impl Fanout {
                 None => return,
             },
         };
+        let paced = self
+            .groups
+            .get(local)
+            .and_then(|group| group.paced.as_deref());
+        match paced {
+            None => {}
+            Some(Paced::Group(_)) => self.append_to_cohorts(local, &frame),
+            Some(Paced::Cohort(_)) => return self.append_paced(local, frame),
+        }
         let Some(group) = self.groups.get_mut(local) else {
             return;
         };
@@ -390,7 +415,9 @@ impl Fanout {
                 let mut entries = reader.memberships.iter().filter(at_here);
                 let entry = entries.next();
                 debug_assert_eq!(entry.map(|entry| entry.at), Some(at));
-                let is_behind = group.next_of(at) < group.list.end() && !reader.is_ending;
+                let is_held = group.is_cohort() && group.is_held(at);
+                let is_behind =
+                    group.next_of(at) < group.list.end() && !reader.is_ending && !is_held;
                 let will_be_visited =
                     group.sweep.is_queued && (!group.is_visited(at) || group.sweep.is_outrun);
                 debug_assert!(
@@ -419,7 +446,10 @@ impl Fanout {
     pub fn followers_len(&self, key: &GroupKey) -> usize {
         let local = self.find(self.hasher.hash_one(key), key);
         let group = local.and_then(|local| self.groups.get(local));
-        group.map_or(0, LocalGroup::followers_len)
+        let cohorts = group.map_or(&[][..], LocalGroup::cohorts).iter();
+        let cohorts = cohorts.filter_map(|(_, cohort)| self.groups.get(*cohort));
+        let all = cohorts.chain(group).map(LocalGroup::followers_len);
+        all.sum()
     }
 
     /// The names of a group with somebody here.
@@ -458,10 +488,17 @@ impl Fanout {
             return;
         }
         if let Some(mut group) = self.groups.remove(local) {
-            self.by_key.remove(group.hash, |slot| slot == local.slot);
             self.held_bytes -= group.list.held_bytes();
             let kept = group.list.take_kept();
             self.dropped.extend(kept.map(|kept| *kept));
+            if let Some(cohort) = group.cohort() {
+                self.cohorts.len -= 1;
+                if let Some(all) = self.groups.get_mut(cohort.of) {
+                    all.remove_cohort(local);
+                }
+                return self.let_go_if_empty(cohort.of);
+            }
+            self.by_key.remove(group.hash, |slot| slot == local.slot);
             self.outcome.left.push((group.key, local));
         }
     }

@@ -183,8 +183,11 @@ impl Place {
     /// What it gets further of the frame of which it has been given some copies: how many, and as what.
     pub(super) fn begun<'a>(&self, list: &'a List) -> Option<(&'a Arc<EventFrame>, u32, Kind)> {
         let copies = self.extra.as_ref().map_or(0, |extra| extra.copies);
+        if copies == 0 {
+            return None;
+        }
         let found = list.first_from(self.next)?;
-        if copies == 0 || found.number != self.next {
+        if found.number != self.next {
             return None;
         }
         let (times, kind) = self.matches(&found);

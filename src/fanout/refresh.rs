@@ -29,6 +29,13 @@ impl LocalGroup {
     /// `sync` may be.
     pub(super) fn choose(&mut self, at: MemberAt, room: usize) -> Choice {
         let next = self.next_of(at);
+        if self.is_cohort() {
+            // What has come for it and may not be given yet is older than a `sync` would be.
+            return match self.is_held(at) {
+                true => Choice::Hold,
+                false => Choice::Frames,
+            };
+        }
         if !self.list.is_past(next) || !self.place(at).is_some_and(Place::may_begin_afresh) {
             return Choice::Frames;
         }
@@ -134,6 +141,7 @@ mod tests {
     use crate::fanout::{Budget, Entry};
     use crate::id::{GroupKey, SlotId};
     use crate::protocol::frame::{Event, GroupNames};
+    use crate::protocol::pace::Pace;
 
     const ITEMS: usize = 100;
 
@@ -159,6 +167,7 @@ mod tests {
                 id: "a".into(),
                 item: None,
                 sync: Some(sync(1)),
+                pace: Pace::NONE,
             };
             local.fanout.enter(at, id, entry, &mut local.sockets);
             let mut budget = Budget::of_writes(1000);

@@ -34,9 +34,14 @@ impl Fanout {
         self.look_at_held(connections);
         self.drop_some_kept(budget);
         self.go_on_afresh(connections, budget);
-        while !budget.is_spent()
-            && let Some(local) = self.due.pop_front()
-        {
+        while !budget.is_spent() {
+            let is_seen_to = self.see_to_cohort(connections, budget);
+            let Some(local) = self.due.pop_front() else {
+                match is_seen_to {
+                    true => continue,
+                    false => break,
+                }
+            };
             self.joined.clear();
             let is_done = self.sweep_group(local, connections, budget);
             if !is_done {
@@ -102,8 +107,9 @@ impl Fanout {
         let Some(group) = self.groups.get_mut(local) else {
             return;
         };
-        let end = group.list.end();
+        let end = group.given_end(at);
         let before = group.next_of(at);
+        let is_cohort = group.is_cohort();
         if before < end
             && let Some(connection) = group.place(at).map(|place| place.connection)
             && let Some((reader, socket)) = connections.parts(connection)
@@ -120,10 +126,26 @@ impl Fanout {
             } else if let (MemberAt::Members(index), true) = (at, reader.is_plain())
                 && let Some(place) = group.members.get_mut(index as usize)
                 && place.extra.is_none()
-                && !group.list.is_past(place.next)
+                && (is_cohort || !group.list.is_past(place.next))
+                && let Some(written) = match is_cohort {
+                    false => {
+                        let joined = &mut self.joined;
+                        Some(write_plain(
+                            place,
+                            &group.list,
+                            joined,
+                            reader,
+                            socket,
+                            budget,
+                        ))
+                    }
+                    true => {
+                        let lacking = (&mut *place, &group.list);
+                        self.shared.serve(local);
+                        self.shared.write(lacking, end, reader, socket, budget)
+                    }
+                }
             {
-                let written =
-                    write_plain(place, &group.list, &mut self.joined, reader, socket, budget);
                 let is_unfinished = place.next < end && written == Written::All;
                 if place.next >= end {
                     reader.set_far_behind(false, &mut self.far_behind_len);
@@ -184,7 +206,11 @@ impl Fanout {
         sweep.is_begun = false;
         sweep.is_queued = sweep.is_outrun;
         group.let_fresh_go();
-        !group.sweep.is_queued
+        let is_done = !group.sweep.is_queued;
+        if is_done && group.is_cohort() {
+            self.close_cohort(local);
+        }
+        is_done
     }
 
     /// Writes from the socket's queue and from the lists of its groups, in one vectored write after
@@ -336,11 +362,11 @@ fn catch_up(
     let end = group.list.end();
     let was_behind = group.next_of(at) < end;
     group.catch_up(at, |sync| reader.push_waited(sync));
-    if group.next_of(at) < end {
+    if group.next_of(at) < group.given_end(at) {
         return true;
     }
     reader.unnote(membership);
-    if was_behind {
+    if was_behind && group.next_of(at) >= end {
         let_list_go(group, local, at, due);
     }
     false
@@ -486,7 +512,7 @@ impl Plan {
             };
             let next_sync = place.extra.as_ref().and_then(|extra| extra.next_sync());
             is_all &= next_sync.is_none();
-            let end = next_sync.unwrap_or(u64::MAX);
+            let end = next_sync.unwrap_or(u64::MAX).min(group.given_end(at));
             let mut number = group.next_of(at);
             let mut copies = place.extra.as_ref().map_or(0, |extra| extra.copies);
             while let Some(given) = place.first_given(&group.list, number, end, copies) {
@@ -591,12 +617,13 @@ pub(super) mod tests {
     use crate::fanout::{Bounds, Entry, LAG_PARTS_OF_BOUND};
     use crate::id::GroupKey;
     use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
+    use crate::protocol::pace::Pace;
 
     /// A socket that takes so many bytes and then blocks.
     pub(in crate::fanout) struct Fake {
         room: usize,
         pub(in crate::fanout) taken: Vec<u8>,
-        writes: usize,
+        pub(in crate::fanout) writes: usize,
         /// The most that it was given at once.
         longest: usize,
     }
@@ -638,6 +665,8 @@ pub(super) mod tests {
     pub(in crate::fanout) struct Local {
         pub(in crate::fanout) fanout: Fanout,
         pub(in crate::fanout) sockets: Sockets,
+        /// Of the joins from here on.
+        pub(in crate::fanout) pace: Pace,
         time: u64,
     }
 
@@ -654,6 +683,7 @@ pub(super) mod tests {
                     custom_events: 1000,
                 }),
                 sockets: Sockets::default(),
+                pace: Pace::NONE,
                 time: 0,
             }
         }
@@ -697,6 +727,7 @@ pub(super) mod tests {
                 id: id.into(),
                 item: item.map(Into::into),
                 sync: Some(Arc::new(sync)),
+                pace: self.pace,
             };
             self.fanout.enter(at, local, entry, &mut self.sockets);
             let mut budget = Budget::of_writes(1000);
@@ -1324,6 +1355,7 @@ pub(super) mod tests {
             id: "a".into(),
             item: None,
             sync: Some(Arc::new(sync)),
+            pace: Pace::NONE,
         };
         local.fanout.enter(at, group, entry, &mut local.sockets);
         let mut turns = 0;

@@ -312,6 +312,8 @@ pub struct WorkerMetrics {
     pub blocked: Gauge,
     /// Sockets that are further behind than they may be, and are brought up to date by item.
     pub far_behind: Gauge,
+    /// Subscriptions with a pace.
+    pub paced: Gauge,
     /// Messages in its open mailbox when its turn began.
     pub open_mailbox: Gauge,
     /// The same of its command mailbox.

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 
 use super::connection::Payload;
 use super::json::{checked, text, value};
+use super::pace::Pace;
 
 /// What a subscriber asks for. Names point into the message unless they were written with escapes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Subscription<'a> {
     pub group: Cow<'a, str>,
     /// Name of the item. None: the whole group, which is not the item with the empty name.
     pub item: Option<Cow<'a, str>>,
+    /// How far apart it is to be written to at least. None: what stands there is no pace.
+    pub pace: Option<Pace>,
 }
 
 /// Levels of a whole message, its own object counted as one: the limit that serde_json has by itself.
@@ -55,8 +58,8 @@ pub fn parse(payload: Payload<'_>) -> Option<ClientMessage<'_>> {
 }
 
 fn subscription(data: &str) -> Option<Subscription<'_>> {
-    const KEYS: [&str; 4] = ["subscriptionId", "streamName", "groupId", "id"];
-    let [subscription, stream, group, item] = pick_once(data, KEYS)?;
+    const KEYS: [&str; 5] = ["subscriptionId", "streamName", "groupId", "id", "paceMs"];
+    let [subscription, stream, group, item, pace] = pick_once(data, KEYS)?;
     Some(Subscription {
         subscription: string(subscription?)?,
         stream: string(stream?)?,
@@ -64,6 +67,10 @@ fn subscription(data: &str) -> Option<Subscription<'_>> {
         item: match item {
             None | Some("null") => None,
             Some(item) => Some(string(item)?),
+        },
+        pace: match pace {
+            None | Some("null") => Some(Pace::NONE),
+            Some(pace) => Pace::read(pace),
         },
     })
 }
@@ -109,6 +116,7 @@ mod tests {
             stream,
             group,
             item: item.map(Cow::Borrowed),
+            pace: Some(Pace::NONE),
         }
     }
 
@@ -137,6 +145,21 @@ mod tests {
         let leave = format!(r#"{{"type":"leave","data":{DATA}}}"#);
         let wanted = ClientMessage::Leave(subscription(["s1", "chat", "g"], None));
         assert_eq!(read(&leave), Some(wanted));
+    }
+
+    #[test]
+    fn a_join_may_ask_for_a_pace_and_for_one_that_may_not_be() {
+        let pace_of = |more: &str| match read(&join_with(more)) {
+            Some(ClientMessage::Join(names)) => names.pace.map(Pace::ms),
+            other => panic!("{more}: {other:?}"),
+        };
+        assert_eq!(pace_of(r#","paceMs":50"#), Some(50));
+        assert_eq!(pace_of(r#","pace\u004ds":0"#), Some(0));
+        assert_eq!(pace_of(r#","paceMs":null"#), Some(0));
+        for wrong in ["-1", "1.5", "60001", "1e3", r#""50""#, "true", "{}", "[50]"] {
+            assert_eq!(pace_of(&format!(r#","paceMs":{wrong}"#)), None, "{wrong}");
+        }
+        ignored(&join_with(r#","paceMs":50,"paceMs":50"#));
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub mod logs;
 pub mod members;
 pub mod message;
 pub mod origin;
+pub mod pace;
 pub mod proxied;
 pub mod rbac;
 pub mod streams;

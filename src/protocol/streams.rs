@@ -1,10 +1,11 @@
-//! What the settings say of single streams: how long their items last, and who is a member of their groups.
+//! What the settings say of single streams: how long their items last, how often they are told, and who is a member of their groups.
 //!
 //! Pure. May not know how any of it is carried out.
 
 use std::sync::Arc;
 
 use super::members::{IdPath, Keys};
+use super::pace::Pace;
 use super::ttl::Ttl;
 
 /// The rules in their order: of a stream the first that names it counts.
@@ -22,6 +23,8 @@ pub struct StreamRule {
     pub streams: StreamPattern,
     /// How long an item lasts that nobody writes.
     pub ttl: Ttl,
+    /// How far apart a subscription is written to at least.
+    pub pace: Pace,
     /// Who is a member of their groups; none: nobody.
     pub members: Option<MembersRule>,
 }
@@ -153,6 +156,7 @@ mod tests {
         let rule = |text: &str, ms| StreamRule {
             streams: pattern(text),
             ttl: Ttl::of_ms(ms).unwrap(),
+            pace: Pace::NONE,
             members: None,
         };
         let rules = StreamRules::new(vec![rule("chat", 1), rule("chat*", 2), rule("*", 3)]);

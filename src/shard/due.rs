@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::id::ItemId;
+use crate::protocol::pace::Pace;
 use crate::protocol::streams::StreamRules;
 
 use super::group::{Group, Turn};
@@ -67,6 +68,12 @@ impl Shard {
     /// What the settings say of streams: before anything is restored or asked.
     pub fn set_stream_rules(&mut self, rules: Arc<StreamRules>) {
         self.groups.set_rules(rules);
+    }
+
+    /// How far apart a subscription to that stream is written to at least.
+    pub fn pace_of(&self, stream: &str) -> Pace {
+        let rule = self.groups.rules().of(stream);
+        rule.map_or(Pace::NONE, |rule| rule.pace)
     }
 
     /// The shard begins at that moment, in ms since 1970: before anything is restored.
@@ -221,6 +228,7 @@ mod tests {
             streams: StreamPattern::read("s").unwrap(),
             ttl: Ttl::of_ms(of_stream).unwrap(),
             members: None,
+            pace: Pace::NONE,
         };
         shard.set_stream_rules(Arc::new(StreamRules::new(vec![rule])));
         shard.begin_at(WALL);

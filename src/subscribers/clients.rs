@@ -49,6 +49,7 @@ impl<S: Socket> Subscribers<S> {
             kind: Kind::Join {
                 key: GroupKey::new(stream, group),
                 item: item.map(|item| ItemId::from(&**item)),
+                pace: upgrade.pace,
             },
             id: (self.name)(),
             is_large: !fits,
@@ -75,7 +76,10 @@ impl<S: Socket> Subscribers<S> {
         let key = GroupKey::new(&named.stream, &named.group);
         let item = named.item.as_deref().map(ItemId::from);
         let (kind, is_leave) = match &message {
-            ClientMessage::Join(_) => (Kind::Join { key, item }, false),
+            ClientMessage::Join(_) => {
+                let pace = named.pace;
+                (Kind::Join { key, item, pace }, false)
+            }
             ClientMessage::Leave(_) => (Kind::Leave { key, item }, true),
         };
         let message = Message {
@@ -96,12 +100,12 @@ impl<S: Socket> Subscribers<S> {
 
     /// Serves one message that nothing holds up. `fits`: its names are within their limit.
     pub(super) fn serve(&mut self, id: SlotId, message: Message, fits: bool) {
-        let (key, item) = match message.kind {
+        let (key, item, pace) = match message.kind {
             Kind::Leave { key, item } => {
                 self.note(id, || What::Leaves(named(&message.id, &key, item.as_ref())));
                 return self.leave(id, message.id, key, item);
             }
-            Kind::Join { key, item } => (key, item),
+            Kind::Join { key, item, pace } => (key, item, pace),
         };
         self.charge(id, UNITS_A_MESSAGE - 1);
         let Some(connection) = self.connections.get_mut(id) else {
@@ -116,25 +120,27 @@ impl<S: Socket> Subscribers<S> {
         let is_full = joins_len >= self.limits.subscriptions && !is_known;
         let may_have_equals = joins_len >= self.limits.equal_subscriptions;
         let names = (&key, item.as_ref());
-        if !fits || is_full || (may_have_equals && self.has_equals(id, &message.id, names)) {
-            let limit = match (fits, is_full) {
-                (false, _) => Limit::NameBytes,
-                (true, true) => Limit::Subscriptions,
-                (true, false) => Limit::EqualSubscriptions,
-            };
-            self.note_limit(id, limit, || {
-                What::OverLimit(limit, named(&message.id, &key, item.as_ref()))
-            });
-            self.tell_unauthorized(id, &key, item.as_deref());
-            return self.metrics().joins_refused.increment();
-        }
+        let within = match pace {
+            _ if !fits => Err(Limit::NameBytes),
+            None => Err(Limit::Pace),
+            Some(_) if is_full => Err(Limit::Subscriptions),
+            Some(_) if may_have_equals && self.has_equals(id, &message.id, names) => {
+                Err(Limit::EqualSubscriptions)
+            }
+            // What the settings say of the stream is promised to whoever runs the server.
+            Some(pace) => Ok(pace.max(self.shard.pace_of(key.stream()))),
+        };
+        let pace = match within {
+            Ok(pace) => pace,
+            Err(limit) => return self.refuse_join(id, &message.id, (key, item), limit),
+        };
         self.note(id, || What::Joins(named(&message.id, &key, item.as_ref())));
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
         let now = self.now.monotonic;
         let joins = connection.joins.get_or_insert_default();
-        let names = (key.clone(), item.clone());
+        let names = (key.clone(), item.clone(), pace);
         if !self.hooks.joins.has(key.stream()) {
             let token = joins.begin(message.id.clone(), names, Stage::Entering, now);
             self.keep_person(id, &message.id, (&key, item.as_ref()));
@@ -154,6 +160,21 @@ impl<S: Socket> Subscribers<S> {
         };
         let request = ToEngine::Join(Box::new(request));
         self.ports.to_engine.send(request);
+    }
+
+    /// A join is beyond that limit.
+    fn refuse_join(
+        &mut self,
+        id: SlotId,
+        subscription: &str,
+        (key, item): (GroupKey, Option<ItemId>),
+        limit: Limit,
+    ) {
+        self.note_limit(id, limit, || {
+            What::OverLimit(limit, named(subscription, &key, item.as_ref()))
+        });
+        self.tell_unauthorized(id, &key, item.as_deref());
+        self.metrics().joins_refused.increment();
     }
 
     /// The functions' word on a join, which may come after the end of its socket.
@@ -260,6 +281,7 @@ impl<S: Socket> Subscribers<S> {
         let Some(Pending {
             id: subscription,
             item,
+            pace,
             began,
             ..
         }) = joins.end(token)
@@ -280,6 +302,7 @@ impl<S: Socket> Subscribers<S> {
             id: subscription.clone(),
             item,
             sync,
+            pace,
         };
         self.fanout.enter(id, local, entry, &mut self.connections);
         self.queue_write(id);

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::id::{GroupKey, ItemId};
+use crate::protocol::pace::Pace;
 
 /// In place of a join's name: no socket joins, a fresh `sync` of the group is asked for.
 pub const FRESH: u32 = u32::MAX;
@@ -27,6 +28,7 @@ pub(super) struct Pending {
     pub(super) id: Box<str>,
     pub(super) key: GroupKey,
     pub(super) item: Option<ItemId>,
+    pub(super) pace: Pace,
     pub(super) stage: Stage,
     /// When it was asked for.
     pub(super) began: Instant,
@@ -56,12 +58,11 @@ pub(super) enum Kind {
     Join {
         key: GroupKey,
         item: Option<ItemId>,
+        /// What it asks for. None: what may not be asked for.
+        pace: Option<Pace>,
     },
     /// Only its id counts; functions are told the rest as the client wrote it.
-    Leave {
-        key: GroupKey,
-        item: Option<ItemId>,
-    },
+    Leave { key: GroupKey, item: Option<ItemId> },
 }
 
 impl Joins {
@@ -79,7 +80,7 @@ impl Joins {
     pub(super) fn begin(
         &mut self,
         id: Box<str>,
-        (key, item): (GroupKey, Option<ItemId>),
+        (key, item, pace): (GroupKey, Option<ItemId>, Pace),
         stage: Stage,
         began: Instant,
     ) -> u32 {
@@ -90,6 +91,7 @@ impl Joins {
             id,
             key,
             item,
+            pace,
             stage,
             began,
         });
@@ -165,8 +167,8 @@ impl Joins {
 mod tests {
     use super::*;
 
-    fn group(group: &str) -> (GroupKey, Option<ItemId>) {
-        (GroupKey::new("s", group), None)
+    fn group(group: &str) -> (GroupKey, Option<ItemId>, Pace) {
+        (GroupKey::new("s", group), None, Pace::NONE)
     }
 
     fn leave(id: &str) -> Message {
@@ -223,7 +225,7 @@ mod tests {
                 .first_parked()
                 .is_some_and(|parked| *parked.id == *"b")
         );
-        let (key, _) = group("g");
+        let (key, ..) = group("g");
         assert_eq!(joins.equal_len(&key, None), 2);
         assert_eq!(joins.equal_len(&key, Some(&"u".into())), 0);
         joins.move_to(first, Stage::Entering);

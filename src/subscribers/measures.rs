@@ -38,6 +38,11 @@ impl Measures {
         at.saturating_duration_since(self.began).as_micros() as u64 + 1
     }
 
+    /// When that time is.
+    pub(super) fn at(&self, micros: u64) -> Instant {
+        self.began + Duration::from_micros(micros.saturating_sub(1))
+    }
+
     /// The store is asked, on its own thread.
     pub(super) fn asked(&mut self, requests: &[Request], now: Instant) {
         if let Some(last) = requests.last() {
@@ -95,5 +100,6 @@ impl<S: Socket> Subscribers<S> {
         metrics.behind_bytes.set_len(self.fanout.held_bytes());
         metrics.blocked.set_len(self.blocked.len());
         metrics.far_behind.set_len(self.fanout.far_behind_len());
+        metrics.paced.set_len(self.fanout.paced_len());
     }
 }

@@ -419,7 +419,7 @@ impl<S: Socket> Subscribers<S> {
             }
             Delivered::Afresh(snapshot) => {
                 let sync_of = move |item: Option<&ItemId>| snapshot.sync_of(item);
-                self.fanout.begin_afresh(local, Box::new(sync_of));
+                self.fanout.begin_afresh(local, Arc::new(sync_of));
             }
             Delivered::Entered {
                 token: FRESH, sync, ..

@@ -108,6 +108,8 @@ pub enum Limit {
     Subscriptions,
     /// `limits.equal_subscriptions`.
     EqualSubscriptions,
+    /// It asks for a pace that may not be.
+    Pace,
     /// `limits.behind_bytes_worker`.
     Behind,
     /// `stall_timeout_ms`.
@@ -181,6 +183,7 @@ const LIMITS: [Limit; LIMITS_LEN] = [
     Limit::NameBytes,
     Limit::Subscriptions,
     Limit::EqualSubscriptions,
+    Limit::Pace,
     Limit::Behind,
     Limit::Stall,
     Limit::Memory,

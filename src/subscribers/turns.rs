@@ -27,6 +27,7 @@ impl<S: Socket> Subscribers<S> {
         self.shard.set_out_of_memory(pressure == Pressure::Full);
         self.fanout.set_pressed(pressure != Pressure::Low);
         self.go_on_giving_up();
+        self.fanout.begin_turn(self.measures.micros(now.monotonic));
         self.go_on_ending(); // sockets with too many subscriptions for the last turn
         let now = self.shard_now();
         let uptime = self
@@ -63,10 +64,12 @@ impl<S: Socket> Subscribers<S> {
 
     /// When a time limit is over next.
     pub fn next_at(&self) -> Option<Instant> {
+        let paced_us = self.fanout.next_due_us();
         let times = [
             self.schedule.next_at(),
             self.drain.next_at(),
             self.next_due_at(),
+            paced_us.map(|due_us| self.measures.at(due_us)),
         ];
         times.into_iter().flatten().min()
     }

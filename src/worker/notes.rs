@@ -11,6 +11,7 @@ use crate::life::Because;
 use crate::log::{Shown, counted};
 use crate::protocol::connection::ConnectionError;
 use crate::protocol::origin::OriginRule;
+use crate::protocol::pace::Pace;
 use crate::subscribers::{Asked, Limit, Named, Note, What, Whom};
 
 use super::Worker;
@@ -157,6 +158,10 @@ impl Worker {
             Limit::NameBytes => joined(limits.name_bytes),
             Limit::Subscriptions => joined(limits.subscriptions),
             Limit::EqualSubscriptions => joined(limits.equal_subscriptions),
+            Limit::Pace => format!(
+                "has a join answered `unauthorized`: its {key} is no whole number from 0 to {}",
+                Pace::MS_MAX
+            ),
             // Told with what came.
             Limit::MessageBytes | Limit::Page => return,
         };
@@ -179,6 +184,7 @@ fn key_of(limit: Limit) -> &'static str {
         Limit::NameBytes => "limits.name_bytes",
         Limit::Subscriptions => "limits.subscriptions",
         Limit::EqualSubscriptions => "limits.equal_subscriptions",
+        Limit::Pace => "pace",
         Limit::Behind => "limits.behind_bytes_worker",
         Limit::Memory => "limits.memory_bytes",
         Limit::Address => "limits.connections_per_address",

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use iii_stream::protocol::pace::Pace;
 use iii_stream::protocol::streams::{StreamPattern, StreamRule, StreamRules};
 use iii_stream::protocol::ttl::Ttl;
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ fn rules(stream: &str, ttl_ms: u64) -> StreamRules {
         streams: StreamPattern::read(stream).unwrap(),
         ttl: Ttl::of_ms(ttl_ms).unwrap(),
         members: None,
+        pace: Pace::NONE,
     }])
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use iii_stream::metrics::WorkerMetrics;
 use iii_stream::protocol::members::{IdPath, Keys};
+use iii_stream::protocol::pace::Pace;
 use iii_stream::protocol::streams::{MembersRule, StreamPattern, StreamRule, StreamRules};
 use iii_stream::protocol::ttl::Ttl;
 use rustix::process::Signal;
@@ -24,6 +25,7 @@ fn rules(id: &str, data: Option<&str>) -> StreamRules {
     StreamRules::new(vec![StreamRule {
         streams: StreamPattern::read("presence").unwrap(),
         ttl: Ttl::NEVER,
+        pace: Pace::NONE,
         members: Some(MembersRule {
             id: IdPath::read(id).unwrap(),
             data: data.and_then(Keys::read),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use iii_stream::id::{GroupKey, ItemId, SlotId, WorkerId};
 use iii_stream::protocol::members::{IdPath, connections_in};
+use iii_stream::protocol::pace::Pace;
 use iii_stream::protocol::streams::{MembersRule, StreamPattern, StreamRule, StreamRules};
 use iii_stream::protocol::ttl::Ttl;
 use iii_stream::shard::{
@@ -56,6 +57,7 @@ fn rules() -> Arc<StreamRules> {
     Arc::new(StreamRules::new(vec![StreamRule {
         streams: StreamPattern::read("presence").unwrap(),
         ttl: Ttl::NEVER,
+        pace: Pace::NONE,
         members: Some(MembersRule {
             id: IdPath::read("context.id").unwrap(),
             data: None,

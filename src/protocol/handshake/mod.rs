@@ -15,6 +15,8 @@ use std::time::SystemTime;
 use httparse::{EMPTY_HEADER, Header, Request, Status};
 use tungstenite::handshake::derive_accept_key;
 
+use super::pace::Pace;
+
 use refusal::http_date;
 pub use refusal::{NotReady, Refusal};
 
@@ -63,6 +65,8 @@ pub enum Head {
 pub struct Upgrade {
     /// What the path asked for.
     pub target: Target,
+    /// With a group or an item: the pace that its query asks for. None: what stands there is none.
+    pub pace: Option<Pace>,
     /// Length of the head, its empty line included. The bytes behind it are the first frames.
     pub consumed: usize,
     /// Its `Origin`. None: there is none, so that it is no browser's.
@@ -168,11 +172,11 @@ impl Upgrade {
 
 /// The checks of a head that parses. The first that fails answers.
 fn check(port: Port, request: &Request<'_, '_>, consumed: usize) -> Result<Upgrade, Refusal> {
-    let target = request.path.unwrap_or_default();
-    if target.len() > TARGET_BYTES_MAX {
+    let asked = request.path.unwrap_or_default();
+    if asked.len() > TARGET_BYTES_MAX {
         return Err(Refusal::TargetTooLong);
     }
-    let path = path_of(target);
+    let path = path_of(asked);
     match (port, path, request.method) {
         (Port::Stream, "/health", Some("GET")) => return Err(Refusal::Health),
         (Port::Stream, "/health", Some("HEAD")) => return Err(Refusal::HealthOfHead),
@@ -212,6 +216,7 @@ fn check(port: Port, request: &Request<'_, '_>, consumed: usize) -> Result<Upgra
     }
     Ok(Upgrade {
         target,
+        pace: pace_of(asked),
         consumed,
         origin: first(headers, "origin").map(|origin| String::from_utf8_lossy(origin).into_owned()),
         accept_key: derive_accept_key(key),
@@ -231,6 +236,19 @@ pub(super) fn path_of(target: &str) -> &str {
     match target.split_once("://") {
         Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
         None => target,
+    }
+}
+
+/// The pace that the query of a target asks for, if any. None: what stands there is none.
+fn pace_of(target: &str) -> Option<Pace> {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let mut paces = query
+        .split('&')
+        .filter_map(|part| part.strip_prefix("pace_ms="));
+    match (paces.next(), paces.next()) {
+        (None, _) => Some(Pace::NONE),
+        (Some(pace), None) => Pace::read(pace),
+        (Some(_), Some(_)) => None,
     }
 }
 
@@ -432,6 +450,25 @@ mod tests {
             \r\n";
         for port in [Port::Stream, Port::Worker] {
             assert_eq!(text(upgrade(port, &get("/")).accepted(date())), wanted);
+        }
+    }
+
+    #[test]
+    fn the_query_of_a_path_may_ask_for_a_pace() {
+        let paces = [
+            ("", Some(0)),
+            ("?", Some(0)),
+            ("?token=pace_ms=7", Some(0)),
+            ("?pace_ms=50", Some(50)),
+            ("?a=b&pace_ms=60000&c", Some(60_000)),
+            ("?pace_ms=60001", None),
+            ("?pace_ms=", None),
+            ("?pace_ms=5&pace_ms=5", None),
+            ("?pace_ms=-5", None),
+        ];
+        for (query, pace) in paces {
+            let asked = upgrade(Port::Stream, &get(&format!("/stream/a/b{query}")));
+            assert_eq!(asked.pace.map(Pace::ms), pace, "{query}");
         }
     }
 
