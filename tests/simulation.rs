@@ -592,8 +592,11 @@ impl Simulation {
     /// woken, gets a turn, but in the first round.
     fn settle_round(&mut self, is_first: bool) {
         self.pace.is_full = true;
-        // Who has asked for too much is read again after a while.
-        let holds = |worker: &Worker| worker.sleeps() && worker.core.holds_sockets();
+        // Who has asked for too much is read again after a while, and paces pass.
+        let holds = |worker: &Worker| {
+            let waits = worker.core.fanout().next_due_us().is_some();
+            worker.sleeps() && (worker.core.holds_sockets() || waits)
+        };
         if !is_first && self.workers.iter().any(holds) {
             self.elapsed += 100;
             (0..self.workers.len()).for_each(|worker| self.threads.rouse(worker));

@@ -31,6 +31,7 @@ mod limits;
 mod members;
 mod memory;
 mod namespaces;
+mod pace;
 mod page;
 mod placement;
 mod presence;

@@ -82,6 +82,14 @@ struct Sync {
 }
 
 impl Client {
+    /// One with a pace hears every item once in a while.
+    pub(crate) fn new(is_paced: bool) -> Client {
+        Client {
+            is_far_behind: is_paced,
+            ..Client::default()
+        }
+    }
+
     /// The application joins; the server does not know yet.
     pub(crate) fn asks(&mut self, id: &str, group: &GroupKey, item: Option<&ItemId>) {
         let view = View {

@@ -30,6 +30,8 @@ pub(crate) struct Peer {
     pub(crate) number: u32,
     pub(crate) line: BothEnds,
     pub(crate) client: Client,
+    /// Of all its joins, in ms; `None`: they ask for none.
+    pace_ms: Option<u64>,
     /// It has begun to send its request.
     pub(crate) has_asked: bool,
     /// What the client has not put on the line yet.
@@ -73,10 +75,12 @@ struct Pending {
 
 impl Peer {
     pub(crate) fn new(number: u32, line: BothEnds, connected_at: Now) -> Peer {
+        let pace_ms = [None, Some(5), None, Some(50), Some(0)][number as usize % 5];
         Peer {
             number,
             line,
-            client: Client::default(),
+            client: Client::new(pace_ms > Some(0)),
+            pace_ms,
             has_asked: false,
             unsent: VecDeque::new(),
             sent: BTreeMap::new(),
@@ -102,8 +106,10 @@ impl Peer {
             Some((key, None)) => format!("/stream/{}/{}", key.stream(), key.group()),
             Some((key, Some(item))) => format!("/stream/{}/{}/{item}", key.stream(), key.group()),
         };
+        let query = self.pace_ms.map(|ms| format!("?token=1&pace_ms={ms}"));
+        let query = query.unwrap_or_default();
         let request = format!(
-            "GET {target} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {target}{query} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         (self.path, self.has_asked) = (path, true);
@@ -181,6 +187,9 @@ impl Peer {
         });
         if let Some(item) = item {
             data["id"] = (**item).into();
+        }
+        if let Some(pace_ms) = self.pace_ms {
+            data["paceMs"] = pace_ms.into();
         }
         let text = json!({"type": kind, "data": data}).to_string();
         let mut frame = Vec::new();

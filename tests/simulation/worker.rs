@@ -188,6 +188,7 @@ impl Worker {
         let ports = self.core.ports();
         self.sleeps()
             && !self.core.holds_sockets()
+            && self.core.fanout().next_due_us().is_none()
             && self.core.may_read_sockets()
             && ports.commands.is_empty()
             && self.peers.values().all(Peer::is_quiet)
