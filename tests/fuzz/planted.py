@@ -22,7 +22,7 @@ BUGS = [
     ("update", "src/shard/update/sparse.rs", "b'}' | b']' if self.depth == 0 => return (at, true),", "b']' if self.depth == 0 => return (at, true),"),
     ("config", "src/config/quantity.rs", "let is_number = !digits.is_empty() && digits.bytes()", "assert!(digits.len() != 3 || !digits.starts_with('9'));\n    let is_number = !digits.is_empty() && digits.bytes()"),
     ("log", "src/store/files/record.rs", "let (taken, rest) = self.0.split_at_checked(len)?;", "let (taken, rest) = if len < 4096 { self.0.split_at(len) } else { self.0.split_at_checked(len)? };"),
-    ("redis", "src/store/redis/answers.rs", "while let (Some(name), Some(value)) = (flat.next(), flat.next()) {", "while let Some(name) = flat.next() {\n                let value = flat.next().expect(\"a pair\");"),
+    ("redis", "src/store/redis/answers.rs", "Some((flat.next()?, flat.next()?)),", "Some((flat.next()?, flat.next().expect(\"a pair\"))),"),
     ("channel", "src/store/redis/message.rs", "b'\\\\' => at += 2,\n            _ => at += 1,", "b'\\\\' => at += 1,\n            _ => at += 1,"),
     ("json", "src/protocol/json/value.rs", "Some(b'\\\\') => at += 2,\n            Some(_) => return at + 1,", "Some(b'\\\\') => at += 1,\n            Some(_) => return at + 1,"),
 ]
