@@ -15,6 +15,9 @@ const STEP_MS: u64 = 100;
 /// What a look may be late: a tick, and what it was rounded up by.
 const SLACK_MS: u64 = 500;
 
+/// Who comes to be blocked does so in this time, and is looked at when he has to be gone.
+const LATER_MS: u64 = 2_000;
+
 /// What a client does from now on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Takes {
@@ -34,7 +37,7 @@ impl Simulation {
         let (ping, pong) = (limits.ping_interval_ms, limits.pong_timeout_ms);
         let silent = (ping > 0).then_some(ping + ping / 10 + pong + SLACK_MS);
         let stalled = limits.stall_timeout_ms + SLACK_MS;
-        let until = self.elapsed + silent.unwrap_or(0).max(stalled);
+        let until = self.elapsed + silent.unwrap_or(0).max(stalled + LATER_MS);
         // One that nothing waits for is blocked no longer, and may come to be again.
         let mut blocked_since = BTreeMap::new();
         while self.elapsed < until {
