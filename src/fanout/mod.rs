@@ -15,6 +15,7 @@
 //! use iii_stream::fanout::{Bounds, Budget, Connections, Entry, Fanout, Reader, Socket, Written};
 //! use iii_stream::id::{GroupKey, SlotId};
 //! use iii_stream::protocol::frame::{Event, EventFrame, GroupNames};
+//! use iii_stream::protocol::pace::Pace;
 //!
 //! /// A socket that takes everything.
 //! #[derive(Default)]
@@ -42,7 +43,7 @@
 //! let (mut fanout, mut sockets) = (Fanout::new(bounds), Sockets::default());
 //! let (key, id) = (GroupKey::new("chat", "room-1"), sockets.0.insert(Default::default()));
 //! let local = fanout.begin_join(&key);
-//! let entry = Entry { id: "me".into(), item: None, sync: None };
+//! let entry = Entry { id: "me".into(), item: None, sync: None, pace: Pace::NONE };
 //! fanout.enter(id, local, entry, &mut sockets);
 //!
 //! // Two events come before the sweep: one write takes both.
