@@ -50,6 +50,7 @@ pub fn run(input: &[u8]) {
     for id in FUNCTIONS {
         let function = StreamFunction::from_id(id).expect("a function");
         match input::parse(function, text, &LIMITS) {
+            Ok(StreamInput::ListAll) if text.trim() == "null" => {} // it may be asked with nothing
             Ok(read) => compare(&read, &Parts::of(text)),
             Err(error) => assert!(!error.message.is_empty()),
         }
