@@ -10,12 +10,12 @@ use crate::id::LocalGroupId;
 use crate::protocol::frame::EventFrame;
 use crate::protocol::pace::Pace;
 
+use super::Fanout;
 use super::budget::Budget;
 use super::compaction::PARTS_OF_BOUND;
 use super::group::LocalGroup;
 use super::pace::{Cohort, Paced};
 use super::reader::{Connections, MemberAt};
-use super::{Fanout, LAG_PARTS_OF_BOUND};
 
 /// All cohorts, and when they are due.
 #[derive(Default)]
@@ -119,11 +119,7 @@ impl Fanout {
         self.held_bytes += frame.wire().len();
         group.list.append(frame);
         let bytes = group.list.bytes_since_kept();
-        let is_lagging = bytes > self.bounds.reader / LAG_PARTS_OF_BOUND;
-        if is_lagging && !group.sweep.is_lagging {
-            group.sweep.is_lagging = true;
-            self.lagging_len += 1;
-        }
+        self.lagging_len += usize::from(group.sweep.note_lag(bytes, self.bounds.reader));
         let Some(cohort) = group.cohort_mut() else {
             return;
         };

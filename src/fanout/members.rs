@@ -57,9 +57,12 @@ impl Fanout {
         self.finish_if_afresh(local, connections);
         let local = match entry.pace {
             Pace::NONE => local,
-            pace => self.move_join(local, pace),
+            pace => {
+                let cohort = self.move_join(local, pace);
+                self.finish_if_afresh(cohort, connections);
+                cohort
+            }
         };
-        self.finish_if_afresh(local, connections);
         self.enter_now(connection, local, (entry, true), connections);
     }
 

@@ -347,11 +347,8 @@ impl Fanout {
         let len = frame.wire().len();
         self.held_bytes += len;
         group.sweep.fresh_bytes += len;
-        let is_lagging = group.sweep.fresh_bytes > self.bounds.reader / LAG_PARTS_OF_BOUND;
-        if is_lagging && !group.sweep.is_lagging {
-            group.sweep.is_lagging = true;
-            self.lagging_len += 1;
-        }
+        let bytes = group.sweep.fresh_bytes;
+        self.lagging_len += usize::from(group.sweep.note_lag(bytes, self.bounds.reader));
         group.list.append(frame);
         self.make_due(local);
     }

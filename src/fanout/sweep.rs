@@ -15,7 +15,7 @@ use super::group::LocalGroup;
 use super::list::{Joined, List};
 use super::place::Place;
 use super::reader::{Connections, MemberAt, Membership, Reader, Socket, Written};
-use super::{Fanout, Swept};
+use super::{Fanout, LAG_PARTS_OF_BOUND, Swept};
 
 /// Pieces of one vectored write.
 const SLICES_MAX: usize = 64;
@@ -288,6 +288,11 @@ impl super::group::Sweep {
             swept_us: self.due_us,
             ..super::group::Sweep::default()
         };
+    }
+
+    /// So much has come that waits for its sweep; true when the group lags from here on.
+    pub(super) fn note_lag(&mut self, bytes: usize, allowed: usize) -> bool {
+        bytes > allowed / LAG_PARTS_OF_BOUND && !std::mem::replace(&mut self.is_lagging, true)
     }
 
     /// What came so far is nobody's worry any more; true when the group lagged.
@@ -614,7 +619,7 @@ fn set_place(group: &mut LocalGroup, at: MemberAt, step: &Step) {
 pub(super) mod tests {
     use super::*;
     use crate::fanout::budget::{MARKED_WATCHERS, WRITE_UNITS};
-    use crate::fanout::{Bounds, Entry, LAG_PARTS_OF_BOUND};
+    use crate::fanout::{Bounds, Entry};
     use crate::id::GroupKey;
     use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
     use crate::protocol::pace::Pace;
