@@ -113,7 +113,7 @@ fn measure(plan: &Plan, frames_per_write: u32) -> Result<(Level, Vec<String>), R
                 Ok(())
             }
             Side::Feeder(feeder) => {
-                let feeder = feeder.as_mut().ok_or(RunError::ThreadDied)?;
+                let feeder = feeder.as_mut().ok_or(RunError::ThreadDied(1))?;
                 let fed = feeder.feed(plan, &run.shared, run.clock);
                 run.shared.stop.store(true, Ordering::Relaxed);
                 Ok(fed?)

@@ -4,6 +4,9 @@
 use crate::proc::{Process, Usage, Used, machine_cpu_ns};
 use crate::report::{Better, Figure};
 
+/// A thread that was busy for so much of its time has hardly any left.
+const BUSY: f64 = 0.95;
+
 /// Looks at the processes concerned.
 pub(crate) struct Meter {
     server: Option<Process>,
@@ -77,6 +80,8 @@ impl Memory {
 pub(crate) struct Cost {
     server: Option<Used>,
     own: Option<Used>,
+    /// Of our threads, that which was busy longest.
+    busiest_ns: Option<u64>,
     machine_ns: Option<u64>,
     seconds: f64,
 }
@@ -88,12 +93,29 @@ impl Cost {
         Self {
             server: used(&end.server, &start.server),
             own: used(&end.own, &start.own),
+            busiest_ns: end
+                .own
+                .as_ref()
+                .zip(start.own.as_ref())
+                .and_then(|(end, start)| end.busiest_ns_since(start)),
             machine_ns: end
                 .machine_ns
                 .zip(start.machine_ns)
                 .map(|(end, start)| end.saturating_sub(start)),
             seconds,
         }
+    }
+
+    /// What may spoil the figures.
+    pub(crate) fn notes(&self) -> Option<String> {
+        let share = self.busiest_ns? as f64 / 1e9 / self.seconds;
+        (share >= BUSY).then(|| {
+            format!(
+                "a client thread was busy for {:.0} % of the window: rates may end with it and not with the \
+                 server (--client-threads)",
+                100.0 * share
+            )
+        })
     }
 
     /// `count` of what the load consists of, named by `keys`: the server's and our own.
@@ -153,6 +175,13 @@ impl Cost {
                 Better::Neither,
             ),
             Figure::new(
+                "client_cpu_share_busiest",
+                "busiest client thread",
+                "cores",
+                self.busiest_ns.map(share),
+                Better::Neither,
+            ),
+            Figure::new(
                 "others_cpu_share",
                 "CPU of all others",
                 "cores",
@@ -160,5 +189,23 @@ impl Cost {
                 Better::Neither,
             ),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_thread_without_time_left_is_said() {
+        let cost = |busiest_ns| Cost {
+            busiest_ns,
+            seconds: 2.0,
+            ..Cost::default()
+        };
+        assert_eq!(cost(Some(1_890_000_000)).notes(), None);
+        assert_eq!(cost(None).notes(), None);
+        let told = cost(Some(1_960_000_000)).notes();
+        assert!(told.is_some_and(|told| told.contains("busy for 98 % of the window")));
     }
 }

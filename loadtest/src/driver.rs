@@ -252,6 +252,14 @@ impl<'a> Driver<'a> {
 
     /// A thread without the publisher: reads until the first thread says stop.
     pub(crate) fn follow(&mut self, window: Window, waker: &Waker) -> Result<(), RunError> {
+        let result = self.follow_until_stopped(window, waker);
+        if result.is_err() {
+            self.stop_all();
+        }
+        result
+    }
+
+    fn follow_until_stopped(&mut self, window: Window, waker: &Waker) -> Result<(), RunError> {
         self.subscribers.begin(window);
         let auditing_ns = self.plan.setup.drain_timeout.as_nanos() as u64;
         let latest_ns = drained_by_ns(window, self.plan)
@@ -291,7 +299,7 @@ impl<'a> Driver<'a> {
         first.publisher.begin(self.plan, window);
         let drained_by_ns = drained_by_ns(window, self.plan);
         let mut phase = Phase::Warmup;
-        loop {
+        while !self.is_stopped() {
             first
                 .publisher
                 .send(&self.clock, self.shared)
@@ -340,6 +348,7 @@ impl<'a> Driver<'a> {
                 first.publisher.arrived(set, at_ns);
             }
         }
+        Ok(()) // another thread has failed, and says why
     }
 
     /// Patience begins anew with each answer.

@@ -45,8 +45,8 @@ pub(crate) enum RunError {
     TooLarge(u64, u64),
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    #[error("a client thread died")]
-    ThreadDied,
+    #[error("client thread {0} died")]
+    ThreadDied(usize),
 }
 
 pub(crate) fn connect_error(port: &'static str, host: &str, cause: ClientError) -> RunError {

@@ -86,7 +86,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Report, RunError> {
         cost,
         counted,
         memory: Memory { before, joined },
-        machine: run.notes(),
+        machine: run.notes().into_iter().chain(cost.notes()).collect(),
     }
     .report(plan))
 }

@@ -79,7 +79,7 @@ impl Machine {
 
     /// One line of what there is, then what may spoil the figures.
     pub(crate) fn notes(&self, needs: &Needs) -> Vec<String> {
-        let mut notes = vec![self.summary()];
+        let mut notes = vec![self.summary(needs)];
         if let Some(somaxconn) = self.somaxconn
             && needs.handshakes as u64 > somaxconn
         {
@@ -102,16 +102,24 @@ impl Machine {
         notes
     }
 
-    fn summary(&self) -> String {
+    fn summary(&self, needs: &Needs) -> String {
         let somaxconn = self
             .somaxconn
             .map_or("?".to_owned(), |length| length.to_string());
+        let used: Vec<String> = self.used(needs).map(|core| core.to_string()).collect();
         format!(
-            "{} cores for this program, {} open files, {} ports an address, somaxconn {somaxconn}",
+            "{} cores for this program, client threads on core {}, {} open files, {} ports an address, \
+             somaxconn {somaxconn}",
             self.own_cores.len(),
+            used.join(", "),
             self.open_files,
             self.ports
         )
+    }
+
+    /// The cores of the client threads, that of the first one first.
+    fn used(&self, needs: &Needs) -> impl Iterator<Item = u32> {
+        self.own_cores.iter().rev().take(needs.threads).copied()
     }
 
     fn notes_on_server(&self, server: &Server, needs: &Needs) -> Vec<String> {
@@ -124,13 +132,7 @@ impl Machine {
                 needs.connections
             ));
         }
-        let used: BTreeSet<u32> = self
-            .own_cores
-            .iter()
-            .rev()
-            .take(needs.threads)
-            .copied()
-            .collect();
+        let used: BTreeSet<u32> = self.used(needs).collect();
         let shared: Vec<String> = used
             .intersection(&server.cores)
             .map(u32::to_string)
@@ -231,7 +233,7 @@ mod tests {
             })
             .join("\n");
         for part in [
-            "1000 open files",
+            "client threads on core 1, 0, 1000 open files",
             "somaxconn",
             "3 client threads share 2 cores",
             "may open 400 files",

@@ -10,6 +10,9 @@ use std::path::PathBuf;
 /// Linux reports CPU time in `stat` in these, whatever the kernel's own tick.
 const NS_PER_TICK: u64 = 10_000_000;
 
+/// No thread has this number.
+const WHOLE: u32 = 0;
+
 /// A process under `/proc`.
 pub(crate) struct Process {
     folder: PathBuf,
@@ -45,6 +48,19 @@ impl Usage {
     }
 }
 
+impl Usage {
+    /// What the thread has used that used most after `earlier`; `None` where threads are not told apart.
+    pub(crate) fn busiest_ns_since(&self, earlier: &Self) -> Option<u64> {
+        let before = |thread| earlier.by_thread.get(thread).map_or(0, |used| used.cpu_ns);
+        let threads = self.by_thread.iter();
+        let all =
+            threads.map(|(thread, used)| (*thread, used.cpu_ns.saturating_sub(before(thread))));
+        all.filter(|(thread, _)| *thread != WHOLE)
+            .map(|(_, cpu_ns)| cpu_ns)
+            .max()
+    }
+}
+
 impl Process {
     pub(crate) fn new(pid: u32) -> Self {
         Self {
@@ -67,7 +83,7 @@ impl Process {
                 ..Used::default()
             };
             Some(Usage {
-                by_thread: BTreeMap::from([(0, used)]),
+                by_thread: BTreeMap::from([(WHOLE, used)]),
             })
         })
     }
@@ -232,6 +248,9 @@ mod tests {
         };
         let used = at(&[(1, 15, 4), (2, 7, 1)]).since(&at(&[(1, 10, 4), (3, 99, 9)]));
         assert_eq!((used.cpu_ns, used.voluntary), (12, 1));
+        let busiest = |threads| at(threads).busiest_ns_since(&at(&[(1, 10, 4), (3, 99, 9)]));
+        assert_eq!(busiest(&[(1, 15, 4), (2, 7, 1)]), Some(7));
+        assert_eq!(busiest(&[(WHOLE, 15, 4)]), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What every run begins with and ends with, whatever its scenario: a look at the machine, threads
 //! for its steps, and what is said of the machine at the end.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use core_affinity::CoreId;
@@ -18,6 +19,8 @@ pub(crate) struct Run {
     needs: Needs,
     /// Those of the process before any thread is pinned.
     cores: Vec<CoreId>,
+    /// A thread is not where it was put.
+    is_unpinned: AtomicBool,
     pub(crate) clock: Clock,
     pub(crate) shared: Shared,
     pub(crate) meter: Meter,
@@ -34,6 +37,7 @@ impl Run {
             machine,
             needs,
             cores: core_affinity::get_core_ids().unwrap_or_default(),
+            is_unpinned: AtomicBool::new(false),
             clock: Clock::start(),
             shared: Shared::default(),
             meter: Meter::new(setup.pid),
@@ -57,7 +61,7 @@ impl Run {
         self.on_threads(parts, || progress.show(&self.shared), step)
     }
 
-    /// The same; `watch` is called until all are done, and sleeps a little.
+    /// The same; `watch` is called until all are done, and sleeps a little. One that dies stops the others.
     pub(crate) fn on_threads<T: Send>(
         &self,
         parts: impl IntoIterator<Item = T>,
@@ -69,6 +73,7 @@ impl Run {
             let start = |(index, part)| {
                 scope.spawn(move || {
                     self.pin(index);
+                    let _stops = StopsOthers(&self.shared.stop);
                     step(part)
                 })
             };
@@ -77,21 +82,94 @@ impl Run {
                 watch();
             }
             let results: Vec<_> = handles.into_iter().map(|handle| handle.join()).collect();
+            let mut results = results.into_iter().enumerate();
             results
-                .into_iter()
-                .try_for_each(|result| result.unwrap_or(Err(RunError::ThreadDied)))
+                .try_for_each(|(index, result)| result.unwrap_or(Err(RunError::ThreadDied(index))))
         })
     }
 
-    /// Pins the calling thread: from the last core on, for servers that pin begin at the first.
+    /// Pins the calling thread, from the last core on.
     fn pin(&self, thread: usize) {
-        if let Some(core) = self.cores.iter().rev().cycle().nth(thread) {
-            core_affinity::set_for_current(*core);
+        let core = self.cores.iter().rev().cycle().nth(thread);
+        if !core.is_some_and(|core| core_affinity::set_for_current(*core)) {
+            self.is_unpinned.store(true, Ordering::Relaxed);
         }
     }
 
     /// What the machine gave, and what may spoil the figures.
     pub(crate) fn notes(&self) -> Vec<String> {
-        self.machine.notes(&self.needs)
+        let mut notes = self.machine.notes(&self.needs);
+        if self.is_unpinned.load(Ordering::Relaxed) {
+            let note = "a client thread could not be pinned: it runs wherever the kernel puts it";
+            notes.push(note.to_owned());
+        }
+        notes
+    }
+}
+
+/// Where a thread dies, the others end as well.
+struct StopsOthers<'a>(&'a AtomicBool);
+
+impl Drop for StopsOthers<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_on(cores: Vec<CoreId>) -> Run {
+        let needs = Needs {
+            connections: 1,
+            sources: 1,
+            handshakes: 1,
+            threads: 2,
+            is_local: true,
+        };
+        Run {
+            machine: Machine::look(None),
+            needs,
+            cores,
+            is_unpinned: AtomicBool::new(false),
+            clock: Clock::start(),
+            shared: Shared::default(),
+            meter: Meter::new(None),
+        }
+    }
+
+    #[test]
+    fn a_thread_that_dies_stops_the_others_and_is_named() {
+        let run = run_on(core_affinity::get_core_ids().unwrap_or_default());
+        let stop = &run.shared.stop;
+        let step = |dies: bool| {
+            assert!(!dies, "as the test wants it");
+            while !stop.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            Ok(())
+        };
+        let ended = run.on_threads([false, true], thread::yield_now, step);
+        assert!(matches!(ended, Err(RunError::ThreadDied(1))), "{ended:?}");
+    }
+
+    #[test]
+    fn a_thread_that_is_not_where_it_was_put_is_said() {
+        let is_said = |run: &Run| {
+            let done = run.on_threads([()], thread::yield_now, |()| Ok(()));
+            assert!(done.is_ok());
+            let notes = run.notes();
+            notes
+                .iter()
+                .any(|note| note.contains("could not be pinned"))
+        };
+        assert!(!is_said(&run_on(
+            core_affinity::get_core_ids().unwrap_or_default()
+        )));
+        assert!(is_said(&run_on(vec![CoreId { id: 1023 }])));
+        assert!(is_said(&run_on(Vec::new())));
     }
 }

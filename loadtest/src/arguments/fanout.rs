@@ -61,7 +61,8 @@ impl Fanout {
     pub(super) fn plan(self) -> Result<Plan, String> {
         if self.common.threads > self.subscribers {
             return Err(
-                "each thread needs a subscriber of each group: --threads is above --subscribers"
+                "each client thread needs a subscriber of each group: --client-threads is above \
+                 --subscribers"
                     .to_owned(),
             );
         }

@@ -177,6 +177,7 @@ mod tests {
             "presence --members 5 --rooms 6",
             "connect --members 5 --rooms 5 --in-flight 6",
             "idle --members 5 --rooms 1 --threads 2",
+            "presence --members-by-server --client-threads 2",
             "storm --every x",
         ] {
             assert!(plan(wrong).is_err(), "{wrong}");

@@ -104,7 +104,7 @@ fn rooms_plan(
 ) -> Result<rooms::Plan, String> {
     let members = rooms.iter().map(|members| *members as usize).sum();
     if common.threads as usize > rooms.len() {
-        return Err("threads share no room: --threads is above --rooms".to_owned());
+        return Err("client threads share no room: --client-threads is above --rooms".to_owned());
     }
     let churn = !matches!(kind, Kind::Idle);
     Ok(rooms::Plan {
@@ -141,6 +141,12 @@ impl Presence {
         check_rooms(self.members, self.rooms)?;
         if self.away >= self.grace {
             return Err("who reloads is back in time: --away is below --grace".to_owned());
+        }
+        if self.common.threads > 1 {
+            return Err(
+                "members that the server keeps are moved by one thread: --client-threads is above 1"
+                    .to_owned(),
+            );
         }
         let connections = self.members as usize + self.rooms as usize;
         Ok(members::Plan {

@@ -164,7 +164,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Report, RunError> {
         memory: Memory { before, joined },
         rss_after,
         gathered_ns,
-        machine: run.notes(),
+        machine: run.notes().into_iter().chain(cost.notes()).collect(),
     }
     .report(plan))
 }
