@@ -4,10 +4,13 @@
 //! Same seed, same run. `SIM_SEEDS=10000` runs more of them, `SIM_SEED=7` only that one. A failed
 //! assert is followed by its seed and step. The workers' cores, their shards, their fan-out and the mesh
 //! are the real ones. What should happen is `model`'s and `peer`'s to say, and `shared`'s where hosts share
-//! a store. The real broker has a run of its own, `broker`, in which the owners are the test's.
+//! a store. The real broker has a run of its own, `broker`, in which the owners are the test's, and one
+//! together with the real workers.
 
 #![allow(clippy::panic, reason = "tests may, and what they call")]
 
+#[path = "simulation/arrivals.rs"]
+mod arrivals;
 #[path = "simulation/broker.rs"]
 mod broker;
 #[path = "simulation/client.rs"]
@@ -32,6 +35,8 @@ mod model;
 mod pace;
 #[path = "simulation/peer.rs"]
 mod peer;
+#[path = "simulation/sdks.rs"]
+mod sdks;
 #[path = "simulation/settings.rs"]
 mod settings;
 #[path = "simulation/shared.rs"]
@@ -60,16 +65,18 @@ use std::time::{Duration, Instant, SystemTime};
 use iii_stream::id::{GroupKey, ItemId, SlotId, Text, WorkerId};
 use iii_stream::protocol::input::UpdateOp;
 use iii_stream::shard::hooks::Hooks;
-use iii_stream::shard::{Ask, Command, Decides, Effects, Shard, Store, ValueLimits};
+use iii_stream::shard::{Ask, Command, Decides, Effects, Shard, Store, UNITS_A_TURN, ValueLimits};
 use iii_stream::store::Memory;
 use iii_stream::time::Now;
 
+use arrivals::{Arrival, OnTheirWay};
 use double::{Cues, Double};
-use engine::Engine;
+use engine::{Engine, EngineThread};
 use hosts::Hosts;
 use model::Model;
 use pace::Pace;
 use peer::Peer;
+use sdks::Sdks;
 use settings::Settings;
 use shared::SharedStore;
 use store::StoreThread;
@@ -93,9 +100,11 @@ struct Simulation {
     moving: Vec<Peer>,
     store: StoreThread,
     cues: Arc<Mutex<Cues>>,
-    engine: Engine,
+    engine: Box<dyn EngineThread>,
+    behind: Behind,
     hooks: Arc<Hooks>,
     sockets_made: u32,
+    on_their_way: OnTheirWay,
     calls_made: u32,
     model: Model,
     keys: Vec<GroupKey>,
@@ -112,7 +121,7 @@ struct Simulation {
     steps: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// The owner decides and accepts in the same turn.
     Memory,
@@ -120,6 +129,17 @@ enum Kind {
     Log,
     /// The store decides, and several hosts share it.
     Shared,
+}
+
+/// What stands behind the workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    /// A double of the engine thread.
+    Double,
+    /// The real broker with SDK workers.
+    Sdks,
+    /// The real broker with a running engine, which comes and goes.
+    Engine,
 }
 
 #[derive(Clone, Copy)]
@@ -143,21 +163,33 @@ enum Step {
 
 impl Simulation {
     /// One of that kind, with settings of the seed's.
-    fn of_seed(kind: Kind, seed: u64, store: (&OneDouble, usize)) -> Simulation {
+    fn of_seed(
+        (kind, behind): (Kind, Behind),
+        seed: u64,
+        store: (&OneDouble, usize),
+    ) -> Simulation {
         let mut pace = Pace::of_seed(seed);
         let workers = 1 + pace.below(3);
         let mut simulation = Simulation::on(kind, workers, seed, store);
         simulation.settings = Settings::of_seed(&mut pace, workers);
-        simulation.hooks = Arc::new(engine::hooks(&mut simulation.pace));
+        if kind == Kind::Shared {
+            // What is heard of others is told at once.
+            simulation.settings.bounds.shard_units = UNITS_A_TURN;
+        }
+        simulation.model.lags = simulation.settings.bounds.shard_units < UNITS_A_TURN;
+        simulation.behind = behind;
+        if behind == Behind::Double {
+            simulation.hooks = Arc::new(engine::hooks(&mut simulation.pace));
+        }
         simulation.start(workers, &[]);
         simulation.hook();
         simulation
     }
 
-    /// Tells everybody what is hooked onto.
+    /// Tells everybody what is hooked onto at the start.
     fn hook(&mut self) {
-        self.model.set_hooks(&self.hooks);
         for worker in &mut self.workers {
+            self.model.set_hooks(worker.id, &self.hooks);
             worker.core.set_hooks(Arc::clone(&self.hooks));
         }
     }
@@ -179,9 +211,11 @@ impl Simulation {
             moving: Vec::new(),
             store: StoreThread::new(kind.decides(), double, host, ports),
             cues: Arc::clone(&store.cues),
-            engine: Engine::new(engine, false),
+            engine: Box::new(Engine::new(engine, false)),
+            behind: Behind::Double,
             hooks: Arc::default(),
             sockets_made: 0,
+            on_their_way: OnTheirWay::default(),
             calls_made: 0,
             model: Model::new(shared, workers),
             keys: names
@@ -211,7 +245,13 @@ impl Simulation {
         self.store.ports = store;
         let auth = self.settings.auth.as_ref();
         let admits_failures = auth.is_some_and(|auth| auth.admits_failures);
-        self.engine = Engine::new(engine, admits_failures);
+        let now = self.time();
+        let (settings, pace) = (&self.settings, &mut self.pace);
+        self.engine = match self.behind {
+            Behind::Double => Box::new(Engine::new(engine, admits_failures)),
+            Behind::Sdks => Box::new(Sdks::new(engine, settings, false, (pace, now))),
+            Behind::Engine => Box::new(Sdks::new(engine, settings, true, (pace, now))),
+        };
         let owners = self.threads.shared.owners;
         let values = ValueLimits {
             json_depth: 100,
@@ -226,6 +266,8 @@ impl Simulation {
             requests.push(kept.map(|kept| load(&mut shard, kept, self.now)).sum());
             let has_store = self.kind != Kind::Memory;
             let parts = (self.settings.clone(), self.time());
+            let on_their_way = self.on_their_way.clone();
+            let owned = (owned, on_their_way);
             made.push(Worker::new(ports, shard, has_store, parts, owned));
         }
         self.workers = made;
@@ -242,7 +284,9 @@ impl Simulation {
     }
 
     /// Everybody has gone: nothing is left of them.
-    fn check_end(&self) {
+    fn check_end(&mut self) {
+        self.engine.check_end();
+        assert!(self.on_their_way.is_empty(), "sockets that never arrive");
         for worker in &self.workers {
             assert_eq!(worker.core.fanout().groups_len(), 0);
             assert!(worker.peers.is_empty(), "sockets that are never forgotten");
@@ -287,7 +331,7 @@ impl Simulation {
     fn end_drain(&mut self) {
         (0..self.workers.len()).for_each(|worker| self.turn_of_worker(worker));
         assert!(self.workers.iter().all(|worker| worker.is_drained));
-        assert!(self.workers[0].accept(0, 0).is_none(), "it is too late");
+        assert!(self.accept(0).is_none(), "it is too late");
     }
 
     fn peers(&mut self) -> impl Iterator<Item = &mut Peer> {
@@ -357,7 +401,10 @@ impl Simulation {
                 let after = self.pace.below(6);
                 self.cues.lock().expect("one thread").refuse_after = Some(after);
             }
-            Step::FunctionsDie => self.engine.functions_die(),
+            Step::FunctionsDie => {
+                self.engine.functions_die(&mut self.model, &mut self.pace);
+                self.threads.rouse(self.threads.engine());
+            }
             Step::Lose => self.store.lose(&mut self.model),
             Step::Clock => {
                 let by = *self.pace.pick(&[1, 1, 5, 1_000, -3, -2_000]);
@@ -365,14 +412,14 @@ impl Simulation {
             }
             Step::Time => {
                 self.elapsed += *self.pace.pick(&[1, 10, 1_000, 2_500]);
-                (0..self.workers.len()).for_each(|worker| self.threads.rouse(worker));
+                (0..=self.workers.len()).for_each(|thread| self.threads.rouse(thread));
             }
             Step::Crash => self.crash(),
         }
     }
 
     fn check(&self) {
-        let (threads, engine, store) = (&self.threads, &self.engine.ports, &self.store.ports);
+        let (threads, engine, store) = (&self.threads, self.engine.ports(), &self.store.ports);
         let of_worker = |worker: &WorkerId| self.workers[worker.index()].core.ports();
         let workers = || (0..self.workers.len() as u16).map(WorkerId);
         for id in workers() {
@@ -423,10 +470,21 @@ impl Simulation {
     }
 
     fn turn_of_engine(&mut self) {
+        self.stir();
         self.threads.begin_turn(self.threads.engine());
-        self.engine.turn(&mut self.model, &mut self.pace);
+        let now = self.time();
+        self.engine.turn(&mut self.model, &mut self.pace, now);
         self.threads
             .end_turn(self.threads.engine(), self.engine.sleeps());
+    }
+
+    /// What stands behind the engine thread does something by itself.
+    fn stir(&mut self) {
+        let now = self.time();
+        let is_due = self.engine.next_at().is_some_and(|at| at <= now.monotonic);
+        if self.engine.stir(&mut self.model, &mut self.pace) || is_due {
+            self.threads.rouse(self.threads.engine());
+        }
     }
 
     fn call(&mut self) {
@@ -450,7 +508,7 @@ impl Simulation {
                 call: may_be_void,
             },
             4..6 => Ask::Update {
-                ops: updates(&item),
+                ops: updates(&item, self.odd()),
                 item,
                 ttl: None,
                 call: may_be_void,
@@ -468,16 +526,21 @@ impl Simulation {
                 call: may_be_void,
             },
             _ => {
-                self.engine.open_calls.insert(call);
                 let stream = key.stream().into();
-                let caller = self.pace.below(self.engine.callers.len());
-                return self.engine.callers[caller].push_back(Command::ListGroups { stream, call });
+                return self.call_by_any(Command::ListGroups { stream, call });
             }
         };
-        let command = Command::Group { key, ask };
-        self.engine.open_calls.extend(command.call());
-        let caller = self.pace.below(self.engine.callers.len());
-        self.engine.callers[caller].push_back(command);
+        self.call_by_any(Command::Group { key, ask });
+    }
+
+    fn call_by_any(&mut self, command: Command) {
+        let caller = self.pace.below(self.engine.callers());
+        self.engine.call(caller, command);
+    }
+
+    /// A number to which no other is equal, nor sums of some.
+    fn odd(&self) -> i64 {
+        i64::from(self.calls_made) * 7_919_000_003 % (1 << 40)
     }
 
     /// A value that no other is equal to; some are long.
@@ -543,19 +606,30 @@ impl Simulation {
         let path = (self.pace.below(4) == 0).then_some((key, item));
         let len = *self.pace.pick(&[usize::MAX, usize::MAX, 30]);
         let is_silent = self.pace.below(10) == 0;
-        let is_mute = self.pace.below(4) == 0;
-        if let Some(peer) = self.accept(worker, room)
-            && !is_silent
-        {
-            peer.is_mute = is_mute;
-            peer.upgrades(path, len);
+        let is_mute = self.pace.below(4) == 0 && !is_silent;
+        self.sockets_made += 1;
+        let client = Arrival {
+            number: self.sockets_made,
+            room,
+            is_mute,
+            asks: (!is_silent).then_some((path, len)),
+        };
+        let to = self.pace.below(2 * self.workers.len());
+        match to < self.workers.len() && to != worker {
+            true => self.workers[worker].pass_on(client, to),
+            false => drop(self.workers[worker].accept(client)),
         }
         self.threads.rouse(worker);
     }
 
-    fn accept(&mut self, worker: usize, room: usize) -> Option<&mut Peer> {
+    fn accept(&mut self, worker: usize) -> Option<&mut Peer> {
         self.sockets_made += 1;
-        self.workers[worker].accept(self.sockets_made, room)
+        self.workers[worker].accept(Arrival {
+            number: self.sockets_made,
+            room: usize::MAX,
+            is_mute: false,
+            asks: None,
+        })
     }
 
     /// The process dies. What the store has accepted is still there, and all that anybody was told
@@ -571,6 +645,7 @@ impl Simulation {
         self.now = self.now.max(self.model.last_time() + 1);
         self.now_least = self.now;
         self.store.crash();
+        self.on_their_way.clear();
         let mut kept = Vec::new();
         if self.kind == Kind::Log {
             let double = self.store.double.borrow();
@@ -597,10 +672,14 @@ impl Simulation {
             let waits = worker.core.fanout().next_due_us().is_some();
             worker.sleeps() && (worker.core.holds_sockets() || waits)
         };
-        if !is_first && self.workers.iter().any(holds) {
+        let engine = self.threads.engine();
+        let waits =
+            self.threads.sleeps(engine) && self.engine.next_at().is_some() && !self.is_quiet();
+        if !is_first && (waits || self.workers.iter().any(holds)) {
             self.elapsed += 100;
             (0..self.workers.len()).for_each(|worker| self.threads.rouse(worker));
         }
+        self.stir();
         if is_first || !self.threads.sleeps(self.threads.engine()) {
             self.turn_of_engine();
         }
@@ -619,10 +698,7 @@ impl Simulation {
 
     /// Nothing is left, and what everybody knows is what is.
     fn check_settled(&mut self) {
-        assert!(
-            self.engine.open_calls.is_empty(),
-            "every call has its reply"
-        );
+        self.engine.check_settled(&self.model);
         self.model.take_items();
         self.model.check_quiet();
         for (key, group) in &self.model.groups {
@@ -690,10 +766,12 @@ impl Simulation {
     }
 
     fn is_quiet(&self) -> bool {
+        let awaits = |worker: &Worker| worker.peers.values().any(Peer::awaits_functions);
         self.moving.is_empty()
             && self.store.is_quiet()
             && self.engine.is_quiet()
             && self.workers.iter().all(Worker::is_quiet)
+            && !self.workers.iter().any(awaits)
     }
 
     fn any_socket(&mut self, worker: usize) -> Option<SlotId> {
@@ -754,15 +832,15 @@ impl OneDouble {
     }
 }
 
-/// One more, and the item's own name, which an item that is made by it needs.
-fn updates(item: &str) -> Vec<UpdateOp> {
+/// So much more, and the item's own name, which an item that is made by it needs.
+fn updates(item: &str, by: i64) -> Vec<UpdateOp> {
     let name = UpdateOp::Set {
         path: "id".into(),
         value: format!("\"{item}\"").into(),
     };
     let more = UpdateOp::Increment {
         path: "n".into(),
-        by: model::UPDATE_STARTS_AT,
+        by,
     };
     vec![name, more]
 }
@@ -781,11 +859,24 @@ fn seeds(usual: u64) -> std::ops::Range<u64> {
 
 #[test]
 fn every_seed_keeps_what_is_promised() {
+    run_seeds(|_| Behind::Double);
+}
+
+#[test]
+fn the_broker_and_the_workers_keep_together_what_each_has_promised() {
+    run_seeds(|seed| match seed % 3 {
+        0 => Behind::Engine,
+        _ => Behind::Sdks,
+    });
+}
+
+fn run_seeds(behind: impl Fn(u64) -> Behind) {
     for seed in seeds(SEEDS) {
-        let mut hosts = Hosts::of_seed(seed);
+        let mut hosts = Hosts::of_seed(seed, behind(seed));
         let run = catch_unwind(AssertUnwindSafe(|| hosts.run()));
         if let Err(panic) = run {
             eprintln!("seed {seed}, step {}", hosts.steps);
+            hosts.tell_kinds();
             resume_unwind(panic);
         }
     }

@@ -1,7 +1,8 @@
-//! The engine thread, and the functions behind it: they answer late, in any order, refuse, fail, die.
-//! Leaves are taken as the callee has room.
+//! The engine thread, and what stands behind it: the real one is `sdks`. The double here has functions that
+//! answer late, in any order, refuse, fail, die; leaves are taken as the callee has room.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Instant;
 
 use iii_stream::id::{CallId, WorkerId};
 use iii_stream::mesh::{
@@ -12,6 +13,7 @@ use iii_stream::protocol::input::StreamFunction;
 use iii_stream::shard::followed::Followed;
 use iii_stream::shard::hooks::{CustomFunctions, Hooks, Streams};
 use iii_stream::shard::{Command, CustomAnswer, CustomCall, Told};
+use iii_stream::time::Now;
 
 use crate::model::Model;
 use crate::pace::Pace;
@@ -19,12 +21,49 @@ use crate::pace::Pace;
 /// Whose custom functions there are.
 pub(crate) const CUSTOM_STREAM: &str = "t";
 
+/// The engine thread of a run.
+pub(crate) trait EngineThread {
+    fn ports(&self) -> &EnginePorts;
+
+    /// How many there are that call.
+    fn callers(&self) -> usize;
+
+    /// One of them wants that done. Its calls keep their order.
+    fn call(&mut self, caller: usize, command: Command);
+
+    /// What goes on outside of the thread. True: something has come for it.
+    fn stir(&mut self, _model: &mut Model, _pace: &mut Pace) -> bool {
+        false
+    }
+
+    fn turn(&mut self, model: &mut Model, pace: &mut Pace, now: Now);
+
+    /// Nothing is left to do here until it is woken, but for calls that may wait for room.
+    fn sleeps(&self) -> bool;
+
+    /// Who has functions ends: what he was asked is answered in his place.
+    fn functions_die(&mut self, model: &mut Model, pace: &mut Pace);
+
+    fn is_quiet(&self) -> bool;
+
+    /// When something is to be done by the clock.
+    fn next_at(&mut self) -> Option<Instant> {
+        None
+    }
+
+    /// Everything has been said and answered.
+    fn check_settled(&self, model: &Model);
+
+    /// All go.
+    fn check_end(&mut self) {}
+}
+
 pub(crate) struct Engine {
-    pub(crate) ports: EnginePorts,
+    ports: EnginePorts,
     /// What each SDK worker has sent and no owner has taken.
-    pub(crate) callers: Vec<VecDeque<Command>>,
+    callers: Vec<VecDeque<Command>>,
     /// Calls without a reply.
-    pub(crate) open_calls: HashSet<CallId>,
+    open_calls: HashSet<CallId>,
     joins: Vec<JoinRequest>,
     upgrades: Vec<AuthRequest>,
     customs: Vec<CustomCall>,
@@ -56,50 +95,6 @@ impl Engine {
         }
     }
 
-    /// Takes some of what workers say, answers some of what they have asked, and hands calls to owners
-    /// that have room.
-    pub(crate) fn turn(&mut self, model: &mut Model, pace: &mut Pace) {
-        for _ in 0..pace.up_to(self.ports.mailbox.len()) {
-            if let Some(message) = self.ports.mailbox.take() {
-                self.take(message, model);
-            }
-        }
-        for _ in 0..pace.up_to(self.ports.fired.len()) {
-            self.ports.fired.take(); // the model has seen it as it left the shard
-        }
-        let shared = &self.ports.shared;
-        let (mailbox, fired) = (&self.ports.mailbox, &self.ports.fired);
-        mailbox.tell_waiters(|thread| shared.wake(thread));
-        fired.tell_waiters(|thread| shared.wake(thread));
-        for _ in 0..pace.up_to(self.joins.len()) {
-            let request = self.joins.swap_remove(pace.below(self.joins.len()));
-            let is_admitted = pace.below(4) > 0;
-            self.decide(request, is_admitted);
-        }
-        for _ in 0..pace.up_to(self.upgrades.len()) {
-            let request = self.upgrades.swap_remove(pace.below(self.upgrades.len()));
-            let verdict = self.judge(pace);
-            let message = ToWorker::Authenticated(request.connection, verdict);
-            self.ports.to_open[request.worker.index()].send(message);
-        }
-        for _ in 0..pace.up_to(self.customs.len()) {
-            let call = self.customs.swap_remove(pace.below(self.customs.len()));
-            let answer = self.answer_to(&call, pace);
-            self.tell(call, answer);
-        }
-        for worker in 0..self.workers.len() {
-            let debtor = &mut self.workers[worker];
-            let has_room = pace.is_full || pace.below(2) == 0;
-            if debtor.owes && !debtor.is_granted && has_room {
-                debtor.is_granted = true;
-                let room = ToWorker::TakeLeaves(1 + pace.below(4));
-                self.ports.to_open[worker].send(room);
-            }
-        }
-        self.hand_calls_on(pace);
-        self.flush();
-    }
-
     fn hand_calls_on(&mut self, pace: &mut Pace) {
         let owners = self.ports.shared.owners;
         for caller in &mut self.callers {
@@ -123,41 +118,6 @@ impl Engine {
     fn flush(&mut self) {
         self.ports.to_open.iter_mut().for_each(Outbox::flush);
         self.ports.to_commands.iter_mut().for_each(Outbox::flush);
-    }
-
-    /// Nothing is left to do here until it is woken, but for calls that may wait for room.
-    pub(crate) fn sleeps(&self) -> bool {
-        let is_to_be_granted = |debtor: &Debtor| debtor.owes && !debtor.is_granted;
-        self.ports.mailbox.is_empty()
-            && self.ports.fired.is_empty()
-            && self.joins.is_empty()
-            && self.upgrades.is_empty()
-            && self.customs.is_empty()
-            && !self.workers.iter().any(is_to_be_granted)
-    }
-
-    /// The functions' worker ends: what it was asked is answered in its place.
-    pub(crate) fn functions_die(&mut self) {
-        for request in std::mem::take(&mut self.joins) {
-            self.decide(request, true);
-        }
-        for call in std::mem::take(&mut self.customs) {
-            let gone = ErrorBody::new("invocation_stopped", "Invocation stopped");
-            self.tell(call, CustomAnswer::Failed(gone));
-        }
-        self.flush();
-    }
-
-    pub(crate) fn is_quiet(&self) -> bool {
-        let owes = |debtor: &Debtor| debtor.owes || debtor.is_granted;
-        self.joins.is_empty()
-            && self.upgrades.is_empty()
-            && self.customs.is_empty()
-            && !self.workers.iter().any(owes)
-            && self.callers.iter().all(VecDeque::is_empty)
-            && self.ports.mailbox.is_empty()
-            && self.ports.fired.is_empty()
-            && !self.ports.to_open.iter().any(Outbox::has_backlog)
     }
 
     fn take(&mut self, message: ToEngine, model: &mut Model) {
@@ -242,6 +202,102 @@ impl Engine {
             (_, StreamFunction::List) => result(format!("[{},{}]", value(), value())),
             _ => result(value()),
         }
+    }
+}
+
+impl EngineThread for Engine {
+    fn ports(&self) -> &EnginePorts {
+        &self.ports
+    }
+
+    fn callers(&self) -> usize {
+        self.callers.len()
+    }
+
+    fn call(&mut self, caller: usize, command: Command) {
+        self.open_calls.extend(command.call());
+        self.callers[caller].push_back(command);
+    }
+
+    /// Takes some of what workers say, answers some of what they have asked, and hands calls to owners
+    /// that have room.
+    fn turn(&mut self, model: &mut Model, pace: &mut Pace, _: Now) {
+        for _ in 0..pace.up_to(self.ports.mailbox.len()) {
+            if let Some(message) = self.ports.mailbox.take() {
+                self.take(message, model);
+            }
+        }
+        for _ in 0..pace.up_to(self.ports.fired.len()) {
+            self.ports.fired.take(); // the model has seen it as it left the shard
+        }
+        let shared = &self.ports.shared;
+        let (mailbox, fired) = (&self.ports.mailbox, &self.ports.fired);
+        mailbox.tell_waiters(|thread| shared.wake(thread));
+        fired.tell_waiters(|thread| shared.wake(thread));
+        for _ in 0..pace.up_to(self.joins.len()) {
+            let request = self.joins.swap_remove(pace.below(self.joins.len()));
+            let is_admitted = pace.below(4) > 0;
+            self.decide(request, is_admitted);
+        }
+        for _ in 0..pace.up_to(self.upgrades.len()) {
+            let request = self.upgrades.swap_remove(pace.below(self.upgrades.len()));
+            let verdict = self.judge(pace);
+            let message = ToWorker::Authenticated(request.connection, verdict);
+            self.ports.to_open[request.worker.index()].send(message);
+        }
+        for _ in 0..pace.up_to(self.customs.len()) {
+            let call = self.customs.swap_remove(pace.below(self.customs.len()));
+            let answer = self.answer_to(&call, pace);
+            self.tell(call, answer);
+        }
+        for worker in 0..self.workers.len() {
+            let debtor = &mut self.workers[worker];
+            let has_room = pace.is_full || pace.below(2) == 0;
+            if debtor.owes && !debtor.is_granted && has_room {
+                debtor.is_granted = true;
+                let room = ToWorker::TakeLeaves(1 + pace.below(4));
+                self.ports.to_open[worker].send(room);
+            }
+        }
+        self.hand_calls_on(pace);
+        self.flush();
+    }
+
+    fn sleeps(&self) -> bool {
+        let is_to_be_granted = |debtor: &Debtor| debtor.owes && !debtor.is_granted;
+        self.ports.mailbox.is_empty()
+            && self.ports.fired.is_empty()
+            && self.joins.is_empty()
+            && self.upgrades.is_empty()
+            && self.customs.is_empty()
+            && !self.workers.iter().any(is_to_be_granted)
+    }
+
+    fn functions_die(&mut self, _: &mut Model, _: &mut Pace) {
+        for request in std::mem::take(&mut self.joins) {
+            self.decide(request, true);
+        }
+        for call in std::mem::take(&mut self.customs) {
+            let gone = ErrorBody::new("invocation_stopped", "Invocation stopped");
+            self.tell(call, CustomAnswer::Failed(gone));
+        }
+        self.flush();
+    }
+
+    fn is_quiet(&self) -> bool {
+        let owes = |debtor: &Debtor| debtor.owes || debtor.is_granted;
+        self.joins.is_empty()
+            && self.upgrades.is_empty()
+            && self.customs.is_empty()
+            && !self.workers.iter().any(owes)
+            && self.callers.iter().all(VecDeque::is_empty)
+            && self.ports.mailbox.is_empty()
+            && self.ports.fired.is_empty()
+            && !self.ports.to_open.iter().any(Outbox::has_backlog)
+    }
+
+    fn check_settled(&self, _: &Model) {
+        assert!(self.open_calls.is_empty(), "every call has its reply");
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::Command;
 /// An expression of the product, marked in the text around it, and what stands there instead.
 struct Fault {
     what: &'static str,
-    /// Some file of it has the text, once.
+    /// Some file of it has the text, once. With a stroke: it shows where the workers are the real ones.
     layer: &'static str,
     /// The expression stands between « and ».
     of: &'static str,
@@ -18,12 +18,14 @@ struct Fault {
 }
 
 const EVERY_SEED: &str = "every_seed_keeps_what_is_promised";
+const TOGETHER: &str = "the_broker_and_the_workers_keep_together_what_each_has_promised";
 
 impl Fault {
     /// The test that has to find it.
     fn test(&self) -> &'static str {
         match self.layer {
             "broker" => "broker::whatever_programs_and_owners_do_each_has_its_one_answer",
+            "broker/" => TOGETHER,
             _ => EVERY_SEED,
         }
     }
@@ -44,7 +46,7 @@ const fn fault(
 }
 
 #[rustfmt::skip]
-const FAULTS: [Fault; 47] = [
+const FAULTS: [Fault; 51] = [
     // The mesh.
     fault("a push wakes nobody",
         "mesh", "«self.address.shared.wake.wake()»;", "()"),
@@ -121,6 +123,14 @@ const FAULTS: [Fault; 47] = [
         "life", "«*since = None»;", "()"),
     fault("who takes nothing stays",
         "life", "if is_open && «self.try_write(id) == Some(false)»", "false"),
+    fault("who waits for room for events is not woken",
+        "broker/", "«fired.tell_waiters(|thread| shared.wake(thread))»;", "()"),
+    fault("an event is told to a trigger again and again",
+        "broker/", "firing.from = «next.order + 1»;", "next.order"),
+    fault("who is refused by a function may join",
+        "broker/", "if is_unauthorized(result) => «Word::Refuses»,", "Word::Admits"),
+    fault("joins that wait for an engine are not looked at again",
+        "broker/", "self.work.waiting_joins = «waiting»;", "0"),
     // The fan-out.
     fault("a subscription that has left still hears",
         "fanout", "«extra.remove(subscription.item.as_ref(), subscription.from)»;", "()"),

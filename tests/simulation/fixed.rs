@@ -65,7 +65,7 @@ fn a_refusal_in_the_middle_of_a_pipeline_takes_nothing_back_and_leaves_nothing_h
     assert_eq!(durable, [value(1)]);
     let update = Ask::Update {
         item: "u1".into(),
-        ops: updates("u1"),
+        ops: updates("u1", 1),
         ttl: None,
         call: Some(name(2)),
     };
@@ -146,7 +146,7 @@ fn workers_that_flood_each_other_with_joins_never_stand_still() {
         let mut simulation = Simulation::of_kind(kind, 2, 7);
         for worker in 0..2 {
             for _ in 0..4 {
-                simulation.accept(worker, usize::MAX);
+                simulation.accept(worker);
             }
             let other = simulation.keys[1 - worker].clone();
             for peer in simulation.workers[worker].peers.values_mut() {

@@ -3,7 +3,7 @@
 
 use crate::pace::Pace;
 use crate::peer::Peer;
-use crate::{Kind, OneDouble, STEPS, Simulation};
+use crate::{Behind, Kind, OneDouble, STEPS, Simulation};
 
 /// Rounds in which everything that waits is served before it counts as standing still.
 const ROUNDS_MAX: usize = 10_000;
@@ -17,7 +17,7 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
-    pub(crate) fn of_seed(seed: u64) -> Hosts {
+    pub(crate) fn of_seed(seed: u64, behind: Behind) -> Hosts {
         let mut pace = Pace::of_seed(seed ^ 0x5EED);
         let kinds = [
             Kind::Memory,
@@ -38,7 +38,7 @@ impl Hosts {
                 store.double.borrow_mut().add_host();
             }
             let seed = seed + host as u64 * 1_000_003;
-            let mut simulation = Simulation::of_seed(kind, seed, (&store, host));
+            let mut simulation = Simulation::of_seed((kind, behind), seed, (&store, host));
             if len > 1 {
                 simulation.now += pace.below(APART_MS) as u64;
                 simulation.values_made = host as u32 * 10_000_000;
@@ -47,6 +47,15 @@ impl Hosts {
         }
         let steps = 0;
         Hosts { pace, hosts, steps }
+    }
+
+    /// What a failed run was about.
+    pub(crate) fn tell_kinds(&self) {
+        for host in &self.hosts {
+            let units = host.settings.bounds.shard_units;
+            let (kind, behind) = (host.kind, host.behind);
+            eprintln!("{kind:?} and {behind:?}, {units} units a turn");
+        }
     }
 
     pub(crate) fn run(&mut self) {
@@ -61,7 +70,10 @@ impl Hosts {
             settle(&mut self.hosts);
         }
         let silent = self.pace.below(self.hosts.len() * 3);
-        if let Some(host) = self.hosts.get_mut(silent) {
+        // Who is left unread, for leaves that wait for an engine, counts as heard.
+        if let Some(host) = self.hosts.get_mut(silent)
+            && host.behind != Behind::Engine
+        {
             host.fall_silent();
             settle(&mut self.hosts);
         }

@@ -12,7 +12,7 @@ use iii_stream::mesh::Presence;
 use iii_stream::protocol::answer::Outcome;
 use iii_stream::protocol::call::ErrorBody;
 use iii_stream::protocol::frame::SyncFrame;
-use iii_stream::protocol::input::{StreamFunction, failed};
+use iii_stream::protocol::input::{StreamFunction, UpdateOp, failed};
 use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{
     Ask, Command, CustomAnswer, CustomCall, Delivered, Effects, Fired, Learned, Request, Told,
@@ -23,9 +23,6 @@ use serde_json::{Value, json};
 use crate::shared::{self, Said, SharedStore};
 use crate::wire::{Kind, Message};
 
-/// What the update of the simulation does: the item's own name, and one more.
-pub(crate) const UPDATE_STARTS_AT: i64 = 1;
-
 pub(crate) struct Model {
     /// `None`: the owner decides.
     pub(crate) shared: Option<SharedStore>,
@@ -33,11 +30,26 @@ pub(crate) struct Model {
     shards: Vec<ShardModel>,
     /// Replies that are due now.
     pub(crate) replies: HashMap<CallId, Outcome>,
+    /// Where what is due may come later: how many workers have still to answer a listing.
+    listings: HashMap<CallId, usize>,
     /// Joins that have had their effect at the owner and not yet at their worker.
     pub(crate) entered: HashMap<JoinId, Entered>,
     /// Events of the command or answer at hand, of which no frame has been seen.
     fresh: Vec<Fresh>,
-    hooks: Arc<Hooks>,
+    /// Where what is due may come later: events of which it is not known whether they fire.
+    unfired: Vec<Fresh>,
+    /// What is due may come in a later turn: shards spend little in each.
+    pub(crate) lags: bool,
+    /// What each worker knows of what is hooked onto.
+    hooks: Vec<Arc<Hooks>>,
+    /// Streams whose values functions have kept, or keep.
+    custom_streams: HashSet<Box<str>>,
+    /// What functions have said of joins that are not decided, by subscription.
+    said_of_joins: HashMap<Box<str>, bool>,
+    /// Events that triggers follow and whose functions have not heard of them, by their texts.
+    untold: HashMap<Box<str>, usize>,
+    /// What is on its way to functions may get lost.
+    may_lose: bool,
     /// The command at hand is to be asked of a custom function.
     pub(crate) to_be_asked: Option<GroupKey>,
     /// What each worker has to tell of each socket, in order.
@@ -152,7 +164,8 @@ enum Answered {
 
 pub(crate) enum What {
     Set(ItemId, Text),
-    Update(ItemId),
+    /// So much is added.
+    Update(ItemId, i64),
     Delete(ItemId),
     Get(ItemId),
     List,
@@ -169,9 +182,16 @@ impl Model {
             groups: BTreeMap::new(),
             shards: (0..workers).map(|_| ShardModel::default()).collect(),
             replies: HashMap::new(),
+            listings: HashMap::new(),
             entered: HashMap::new(),
             fresh: Vec::new(),
-            hooks: Arc::default(),
+            unfired: Vec::new(),
+            lags: false,
+            hooks: vec![Arc::default(); workers],
+            custom_streams: HashSet::new(),
+            said_of_joins: HashMap::new(),
+            untold: HashMap::new(),
+            may_lose: false,
             to_be_asked: None,
             owed: BTreeMap::new(),
             owed_late: Vec::new(),
@@ -186,23 +206,97 @@ impl Model {
         self.clock_most = self.clock_most.max(now);
     }
 
-    pub(crate) fn set_hooks(&mut self, hooks: &Arc<Hooks>) {
-        self.hooks = Arc::clone(hooks);
+    /// From here on that worker knows this.
+    pub(crate) fn set_hooks(&mut self, worker: WorkerId, hooks: &Arc<Hooks>) {
+        let streams = self.groups.keys().map(GroupKey::stream);
+        let custom = streams.filter(|stream| hooks.custom.get(stream).is_some());
+        self.custom_streams.extend(custom.map(Box::from));
+        self.hooks[worker.index()] = Arc::clone(hooks);
     }
 
     /// Whether the group's values may be kept by functions.
     pub(crate) fn is_custom(&self, group: &GroupKey) -> bool {
-        self.hooks.custom.get(group.stream()).is_some()
+        self.custom_streams.contains(group.stream())
     }
 
-    pub(crate) fn hooks(&self) -> Arc<Hooks> {
-        Arc::clone(&self.hooks)
+    pub(crate) fn hooks_of(&self, worker: WorkerId) -> Arc<Hooks> {
+        Arc::clone(&self.hooks[worker.index()])
+    }
+
+    /// A function that a join is put to answers.
+    pub(crate) fn says_of_join(&mut self, subscription: &str, is_admitted: bool) {
+        self.said_of_joins.insert(subscription.into(), is_admitted);
+    }
+
+    /// A worker is about to hear whether a join is admitted.
+    pub(crate) fn check_decided(&mut self, subscription: &str, is_admitted: bool) {
+        if let Some(said) = self.said_of_joins.remove(subscription) {
+            assert_eq!(said, is_admitted, "the functions' word on {subscription}");
+        }
+    }
+
+    /// A function hears of a leave.
+    pub(crate) fn leave_told(&mut self, data: &Value) {
+        let text = |key: &str| data[key].as_str();
+        let context = &data["context"];
+        let presence = Presence {
+            subscription: text("subscription_id").expect("a name").into(),
+            key: GroupKey::new(
+                text("stream_name").expect("a stream"),
+                text("group_id").expect("a group"),
+            ),
+            item: text("id").map(ItemId::from),
+            context: (!context.is_null()).then(|| context.to_string().into()),
+        };
+        let socket = socket_of(&presence);
+        // It may have moved from one worker to another.
+        let told = leave_of(&presence);
+        let of_socket = self
+            .owed
+            .iter()
+            .find(|((_, of), owed)| *of == socket && owed.contains(&told));
+        let worker = of_socket.map_or(WorkerId(0), |((worker, _), _)| *worker);
+        self.leaves(worker, &presence);
+    }
+
+    /// A function hears of an event.
+    pub(crate) fn event_told(&mut self, data: &Value) {
+        let text = data.to_string();
+        let untold = self.untold.get_mut(&*text);
+        let untold = untold.unwrap_or_else(|| panic!("it was told, or did not happen: {text}"));
+        *untold -= 1;
+        if *untold == 0 {
+            self.untold.remove(&*text);
+        }
+    }
+
+    fn note_fired(&mut self, fired: &[Fired]) {
+        for fired in fired {
+            let text = parsed(fired.frame.text()).to_string();
+            *self.untold.entry(text.into()).or_default() += 1;
+        }
+    }
+
+    /// Every function has heard of what it follows.
+    pub(crate) fn check_all_told(&self) {
+        assert!(
+            self.untold.is_empty(),
+            "events that triggers follow and nobody was told of: {:?}",
+            self.untold
+        );
+    }
+
+    /// What is on its way to functions is lost.
+    pub(crate) fn loses_what_is_told(&mut self) {
+        self.may_lose = true;
+        self.said_of_joins.clear();
     }
 
     /// A subscription has ended: if anybody watches, one leave is due, behind those before it of its
     /// socket.
     pub(crate) fn owe(&mut self, worker: WorkerId, presence: &Presence) {
-        if self.hooks.leaves.has(presence.key.stream()) {
+        let hooks = &self.hooks[worker.index()];
+        if hooks.leaves.has(presence.key.stream()) {
             let of_socket = (worker, socket_of(presence));
             let owed = self.owed.entry(of_socket).or_default();
             owed.push_back(leave_of(presence));
@@ -210,8 +304,8 @@ impl Model {
     }
 
     /// A join was admitted after the end of its socket.
-    pub(crate) fn owe_late(&mut self, presence: &Presence) {
-        if self.hooks.leaves.has(presence.key.stream()) {
+    pub(crate) fn owe_late(&mut self, worker: WorkerId, presence: &Presence) {
+        if self.hooks[worker.index()].leaves.has(presence.key.stream()) {
             self.owed_late.push(leave_of(presence));
         }
     }
@@ -227,7 +321,8 @@ impl Model {
             _ => {
                 let owed = owed.expect("something is owed of it");
                 // Who begins anew stands behind those that have not.
-                let any = owed.len() * usize::from(self.shared.is_some());
+                let is_loose = self.shared.is_some() || self.may_lose;
+                let any = owed.len() * usize::from(is_loose);
                 let mut first = owed.iter().take(any.max(1));
                 let found = first.position(|due| *due == told);
                 owed.remove(found.expect("one for each, in order"));
@@ -255,6 +350,10 @@ impl Model {
             Command::ListGroups { call, .. } if self.shared.is_some() => {
                 self.list_shared(shard, *call);
             }
+            // What comes and goes while it is made is in it or not.
+            Command::ListGroups { call, .. } if self.lags => {
+                *self.listings.entry(*call).or_default() += 1;
+            }
             Command::ListGroups { stream, call } => {
                 let is_there = |key: &&GroupKey| {
                     key.stream() == &**stream && !self.groups[*key].items.is_empty()
@@ -272,7 +371,16 @@ impl Model {
             Ask::Set {
                 item, data, call, ..
             } => (What::Set(item.clone(), data.clone()), *call),
-            Ask::Update { item, call, .. } => (What::Update(item.clone()), *call),
+            Ask::Update {
+                item, ops, call, ..
+            } => {
+                let by = ops.iter().find_map(|op| match op {
+                    UpdateOp::Increment { by, .. } => Some(*by),
+                    _ => None,
+                });
+                let by = by.expect("an update of the simulation");
+                (What::Update(item.clone(), by), *call)
+            }
             Ask::Delete { item, call } => (What::Delete(item.clone()), *call),
             Ask::Get { item, call } => (What::Get(item.clone()), Some(*call)),
             Ask::List { call } => (What::List, Some(*call)),
@@ -297,7 +405,8 @@ impl Model {
         };
         let group = self.groups.entry(key.clone()).or_default();
         let function = custom_function(&what);
-        if function.is_some_and(|function| self.hooks.is_custom(key.stream(), function)) {
+        let hooks = &self.hooks[shard.index()];
+        if function.is_some_and(|function| hooks.is_custom(key.stream(), function)) {
             self.to_be_asked = Some(key.clone());
             let custom = Some(Custom::default());
             group.queue.push_back(Waiting {
@@ -316,7 +425,7 @@ impl Model {
             return;
         }
         let asks_store = match &what {
-            What::Set(..) | What::Update(_) => true,
+            What::Set(..) | What::Update(..) => true,
             What::Delete(item) => group.newest_is_there(item),
             _ => false,
         };
@@ -456,8 +565,8 @@ impl Model {
                 old: group.change(&item, Some(new.clone())),
                 new,
             },
-            What::Update(item) => {
-                let new = updated(&item, group.value(&item));
+            What::Update(item, by) => {
+                let new = updated(&item, by, group.value(&item));
                 Outcome::Updated {
                     old: group.change(&item, Some(new.clone())),
                     new,
@@ -526,7 +635,7 @@ impl Model {
     fn take_written(&mut self, key: &GroupKey, what: &What, answer: &Value) -> Outcome {
         let group = self.groups.entry(key.clone()).or_default();
         let (old, new) = (answer.get("old_value"), answer.get("new_value"));
-        let (What::Set(item, _) | What::Update(item) | What::Delete(item)) = what else {
+        let (What::Set(item, _) | What::Update(item, _) | What::Delete(item)) = what else {
             unreachable!("only writes are written");
         };
         let event = match (old, new) {
@@ -549,7 +658,7 @@ impl Model {
         let new = text(new).unwrap_or_else(|| "null".into());
         match what {
             What::Delete(_) => Outcome::Deleted { old },
-            What::Update(_) => Outcome::Updated {
+            What::Update(..) => Outcome::Updated {
                 new,
                 old,
                 errors: Vec::new(),
@@ -559,6 +668,10 @@ impl Model {
     }
 
     fn note_fresh(&mut self, group: GroupKey, number: usize) {
+        if self.lags {
+            let group = group.clone();
+            self.unfired.push(Fresh { group, number });
+        }
         self.fresh.push(Fresh { group, number });
     }
 
@@ -584,6 +697,11 @@ impl Model {
     pub(crate) fn check(&mut self, shard: WorkerId, out: &Effects, before: Marks) {
         let Marks([requests, replies, deliveries, fired, custom]) = before;
         for reply in &out.replies[replies..] {
+            if let Some(due) = self.listings.get_mut(&reply.call) {
+                *due -= 1;
+                self.listings.retain(|_, due| *due > 0);
+                continue;
+            }
             let due = self.replies.remove(&reply.call);
             let due = due.expect("a reply that is not due, or not any more");
             assert!(
@@ -593,7 +711,7 @@ impl Model {
             );
         }
         assert!(
-            self.replies.is_empty(),
+            self.lags || self.replies.is_empty(),
             "replies that are due: {:?}",
             self.replies
         );
@@ -634,16 +752,20 @@ impl Model {
                 }
             }
         }
-        self.fresh.clear();
-        match self.shared {
-            Some(_) => self.check_fired_shared(&out.fired[fired..]),
-            None => self.check_fired(fresh, &out.fired[fired..]),
+        if !self.lags {
+            self.fresh.clear();
         }
+        match self.shared {
+            Some(_) => self.check_fired_shared(shard, &out.fired[fired..]),
+            None if self.lags => self.check_fired_later(shard, &out.fired[fired..]),
+            None => self.check_fired(shard, fresh, &out.fired[fired..]),
+        }
+        self.note_fired(&out.fired[fired..]);
         let are_timed = self
             .entered
             .values()
             .all(|entered| entered.sync.is_some() == entered.time.is_some());
-        assert!(are_timed, "a join had its turn and no effect");
+        assert!(self.lags || are_timed, "a join had its turn and no effect");
         self.end_shared();
     }
 
@@ -667,35 +789,54 @@ impl Model {
         });
     }
 
+    /// The same where it may come in a later turn: in the order of each group.
+    fn check_fired_later(&mut self, shard: WorkerId, fired: &[Fired]) {
+        let hooks = self.hooks_of(shard);
+        for fired in fired {
+            assert_eq!(fired.version, hooks.version);
+            let message = Message::whole(fired.frame.wire());
+            let is_it = |fresh: &Fresh| {
+                let event = &self.groups[&fresh.group].history[fresh.number];
+                fresh.group == fired.key && event.is_told_by(&message)
+            };
+            let found = self.unfired.iter().position(is_it);
+            let found = found.unwrap_or_else(|| panic!("it did not happen: {message:?}"));
+            let Fresh { group, number } = self.unfired.remove(found);
+            // Those before it in its group were passed over.
+            self.unfired
+                .retain(|fresh| fresh.group != group || fresh.number > number);
+            self.see_fired(&group, number, fired);
+        }
+    }
+
+    fn see_fired(&mut self, group: &GroupKey, number: usize, fired: &Fired) {
+        let message = Message::whole(fired.frame.wire());
+        let group = self.groups.get_mut(group).expect("it happened there");
+        let event = &mut group.history[number];
+        assert!(
+            event.is_told_by(&message),
+            "{:?}, not {message:?}",
+            event.event
+        );
+        event.time = Some(message.time);
+        event.wire_len = fired.frame.wire().len();
+        group.last_time = group.last_time.max(message.time);
+        group.last_event = group.last_event.max(message.time);
+    }
+
     /// What happened here that triggers follow fires, in its order, and nothing else does.
-    fn check_fired(&mut self, mut due: Vec<Fresh>, fired: &[Fired]) {
+    fn check_fired(&mut self, shard: WorkerId, mut due: Vec<Fresh>, fired: &[Fired]) {
+        let hooks = self.hooks_of(shard);
         due.retain(|fresh| {
             let item = &self.groups[&fresh.group].history[fresh.number].item;
             let (stream, group) = (fresh.group.stream(), fresh.group.group());
             let item = item.as_ref().map(|item| &**item);
-            self.hooks.events.has(stream, group, item)
+            hooks.events.has(stream, group, item)
         });
         assert_eq!(due.len(), fired.len(), "each event fires once");
         for (fresh, fired) in due.into_iter().zip(fired) {
-            assert_eq!(
-                (fired.version, &fired.key),
-                (self.hooks.version, &fresh.group)
-            );
-            let message = Message::whole(fired.frame.wire());
-            let group = self
-                .groups
-                .get_mut(&fresh.group)
-                .expect("it happened there");
-            let event = &mut group.history[fresh.number];
-            assert!(
-                event.is_told_by(&message),
-                "{:?}, not {message:?}",
-                event.event
-            );
-            event.time = Some(message.time);
-            event.wire_len = fired.frame.wire().len();
-            group.last_time = group.last_time.max(message.time);
-            group.last_event = group.last_event.max(message.time);
+            assert_eq!((fired.version, &fired.key), (hooks.version, &fresh.group));
+            self.see_fired(&fresh.group, fresh.number, fired);
         }
     }
 
@@ -803,8 +944,8 @@ impl Model {
             {
                 match &waiting.what {
                     What::Set(item, value) => drop(group.change(item, Some(value.clone()))),
-                    What::Update(item) => {
-                        let new = updated(item, group.value(item));
+                    What::Update(item, by) => {
+                        let new = updated(item, *by, group.value(item));
                         group.change(item, Some(new));
                     }
                     What::Delete(item) => drop(group.change(item, None)),
@@ -838,9 +979,15 @@ impl Model {
             }
         }
         self.entered.clear();
+        self.replies.clear();
+        self.listings.clear();
         self.fresh.clear();
+        self.unfired.clear();
         self.owed.clear();
         self.owed_late.clear();
+        self.said_of_joins.clear();
+        self.untold.clear();
+        self.may_lose = false;
         self.accepted.clear();
     }
 
@@ -848,11 +995,13 @@ impl Model {
     pub(crate) fn check_quiet(&self) {
         assert!(self.groups.values().all(|group| group.queue.is_empty()));
         assert!(self.entered.is_empty(), "joins that never took effect");
-        self.check_shared_quiet();
         assert!(
-            self.owed.values().all(VecDeque::is_empty) && self.owed_late.is_empty(),
-            "leaves that nobody was told of"
+            self.replies.is_empty() && self.listings.is_empty(),
+            "replies that never came"
         );
+        self.check_shared_quiet();
+        let all_told = self.owed.values().all(VecDeque::is_empty) && self.owed_late.is_empty();
+        assert!(all_told || self.may_lose, "leaves that nobody was told of");
     }
 }
 
@@ -889,7 +1038,7 @@ impl Group {
     fn newest_is_there(&self, item: &str) -> bool {
         let is_there = |waiting: &Waiting| match &waiting.what {
             _ if waiting.custom.is_some() || waiting.is_refused => None,
-            What::Set(name, _) | What::Update(name) if **name == *item => Some(true),
+            What::Set(name, _) | What::Update(name, _) if **name == *item => Some(true),
             What::Delete(name) if **name == *item => Some(false),
             _ => None,
         };
@@ -964,12 +1113,12 @@ impl Message {
     }
 }
 
-fn updated(item: &str, old: Option<&Text>) -> Text {
+fn updated(item: &str, by: i64, old: Option<&Text>) -> Text {
     let Some(old) = old else {
-        return format!(r#"{{"id":"{item}","n":{UPDATE_STARTS_AT}}}"#).into();
+        return format!(r#"{{"id":"{item}","n":{by}}}"#).into();
     };
     let tree = parsed(old);
-    let n = tree["n"].as_i64().expect("a value of the simulation") + 1;
+    let n = tree["n"].as_i64().expect("a value of the simulation") + by;
     match tree["pad"].as_str() {
         Some(pad) => format!(r#"{{"id":"{item}","n":{n},"pad":"{pad}"}}"#).into(),
         None => format!(r#"{{"id":"{item}","n":{n}}}"#).into(),
@@ -983,7 +1132,7 @@ pub(crate) fn parsed(text: &str) -> Value {
 pub(crate) fn function_of(what: &What) -> StreamFunction {
     match what {
         What::Set(..) => StreamFunction::Set,
-        What::Update(_) => StreamFunction::Update,
+        What::Update(..) => StreamFunction::Update,
         What::Delete(_) => StreamFunction::Delete,
         What::Get(_) => StreamFunction::Get,
         What::List => StreamFunction::List,

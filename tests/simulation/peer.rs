@@ -210,6 +210,11 @@ impl Peer {
             .map(|(_, entered)| &entered.group)
     }
 
+    /// Functions have still to say something on a join of it.
+    pub(crate) fn awaits_functions(&self) -> bool {
+        self.state == State::Open && self.pending.iter().any(|pending| !pending.is_admitted)
+    }
+
     /// Nothing of it waits anywhere; one that sends no request may be there as well.
     pub(crate) fn is_quiet(&self) -> bool {
         match self.state {

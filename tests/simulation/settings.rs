@@ -1,6 +1,7 @@
 //! What a run is set to: the limits, what may wait, and who is asked about subscribers.
 
 use iii_stream::config::Limits;
+use iii_stream::shard::UNITS_A_TURN;
 use iii_stream::subscribers::{Auth, Bounds};
 
 use crate::pace::Pace;
@@ -45,6 +46,7 @@ impl Settings {
         bounds.owed_bytes = *pace.pick(&[1 << 23, 1 << 23, 500, 100]);
         bounds.commands = *pace.pick(&[1 << 16, 1 << 16, 3]);
         *place_below = *pace.pick(&[0, 1, 2, 256]);
+        bounds.shard_units = *pace.pick(&[UNITS_A_TURN, UNITS_A_TURN, 1, 9]);
         *auth = (pace.below(3) == 0).then(|| Auth {
             function: "auth".to_owned(),
             admits_failures: pace.below(3) == 0,

@@ -363,7 +363,7 @@ impl Model {
         let answered = &mut shared.standing(key).answered;
         *answered = place.max(*answered);
         let item = match what {
-            What::Set(item, _) | What::Update(item) | What::Delete(item) => Some(item.clone()),
+            What::Set(item, _) | What::Update(item, _) | What::Delete(item) => Some(item.clone()),
             What::Send(item, ..) => item.clone(),
             _ => None,
         };
@@ -374,8 +374,8 @@ impl Model {
     }
 
     /// What happened by calls of this host and triggers follow fires, in its order, and nothing else does.
-    pub(crate) fn check_fired_shared(&mut self, fired: &[Fired]) {
-        let hooks = self.hooks();
+    pub(crate) fn check_fired_shared(&mut self, shard: WorkerId, fired: &[Fired]) {
+        let hooks = self.hooks_of(shard);
         let mut due = std::mem::take(&mut self.of_shared().due);
         due.retain(|(key, item, _)| {
             let item = item.as_ref().map(|item| &**item);
@@ -515,10 +515,18 @@ impl Model {
         let whole = snapshot.sync_of(None);
         let sync = Message::whole(&whole.pieces_from(0).collect::<Vec<_>>().concat());
         let key = sync.group.clone();
+        let is_custom = self.is_custom(&key);
         let shared = self.shared.as_mut().expect("the store is shared");
-        let read_at = shared.read_at.expect("it was just read");
-        let at = shared.place(&key, read_at);
-        if let Some(known) = shared.standing(&key).at {
+        let read_at = shared.read_at.map(|time| shared.place(&key, time));
+        // It may have waited behind what a function was asked.
+        let of_custom = || {
+            let least = shared.standings.get(&key).map_or(0, |it| it.least);
+            let is_it = |at: &usize| shared.data(&key, *at, None) == sync.event["data"];
+            (least..=shared.log_len(&key)).find(is_it)
+        };
+        let at = read_at.or_else(|| is_custom.then(of_custom)?);
+        let at = at.expect("it was just read");
+        if let Some(known) = shared.standing(&key).at.filter(|_| !is_custom) {
             assert_eq!(known, at, "an event was left out, or told twice");
         }
         assert_eq!(sync.event["data"], shared.data(&key, at, None));
@@ -595,7 +603,7 @@ pub(crate) fn said(what: &What, verdict: &Verdict) -> Option<Said> {
                 (Some(old), None) => Some(HeardEvent::Delete(old)),
             };
             let outcome = match (what, new) {
-                (What::Update(_), Some(new)) => Outcome::Updated {
+                (What::Update(..), Some(new)) => Outcome::Updated {
                     new,
                     old,
                     errors: Vec::new(),

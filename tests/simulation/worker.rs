@@ -2,6 +2,7 @@
 //! much of it, is the seed's; after each the model hears of it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use iii_stream::store::Memory;
 use iii_stream::subscribers::{self, FRESH, Look, Note, State, Subscribers, What, Whom};
 use iii_stream::time::Now;
 
+use crate::arrivals::{Arrival, OnTheirWay};
 use crate::line::{BothEnds, FakeSocket, Line};
 use crate::model::{Entered, Marks, Model};
 use crate::pace::Pace;
@@ -41,6 +43,7 @@ pub(crate) struct Worker {
     named: Arc<AtomicU32>,
     /// Groups that this worker owns.
     owned: Vec<GroupKey>,
+    on_their_way: OnTheirWay,
     /// Joins that the owner has let in and this call tells of.
     arriving: HashMap<SlotId, VecDeque<Entered>>,
     /// Groups that begin anew by this call.
@@ -72,7 +75,7 @@ impl Worker {
         shard: Shard,
         has_store: bool,
         (settings, now): (Settings, Now),
-        owned: Vec<GroupKey>,
+        (owned, on_their_way): (Vec<GroupKey>, OnTheirWay),
     ) -> Worker {
         let named = Arc::new(AtomicU32::new(0));
         let name = Arc::clone(&named);
@@ -95,6 +98,7 @@ impl Worker {
             settings,
             named,
             owned,
+            on_their_way,
             arriving: HashMap::new(),
             afresh: Vec::new(),
             arrived: BTreeMap::new(),
@@ -113,8 +117,9 @@ impl Worker {
         self.events_bytes = 0;
         self.poll();
         let units = around.pace.up_to(6);
+        let before = Marks::of(self.core.effects());
         self.core.begin_turn(self.now, units);
-        self.listen(around);
+        self.check(before, around);
         let most = around.pace.up_to(8);
         self.learn(most, around);
         for _ in 0..around.pace.up_to(self.core.ports().open.len()) {
@@ -129,7 +134,13 @@ impl Worker {
             match self.core.next_command() {
                 Some(ToOwner::Command(command)) => self.apply(command, around),
                 Some(ToOwner::Placed(handed)) => self.takes_over(handed, around),
-                _ => {}
+                Some(ToOwner::Hooks(hooks)) => {
+                    self.listen(around);
+                    around.model.set_hooks(self.id, &hooks);
+                    self.core.set_hooks(hooks);
+                }
+                Some(ToOwner::Socket(stream, stays)) => self.take_socket(&stream, stays),
+                None => {}
             }
         }
         self.core.tell_senders();
@@ -210,17 +221,51 @@ impl Worker {
     }
 
     /// A client connects; `None`: the process is about to end.
-    pub(crate) fn accept(&mut self, number: u32, room: usize) -> Option<&mut Peer> {
+    pub(crate) fn accept(&mut self, client: Arrival) -> Option<&mut Peer> {
         let me = self.id.index();
         self.core.ports().shared.connections[me].fetch_add(1, Ordering::Relaxed);
+        let id = self.enter(client)?;
+        self.peers.get_mut(&id)
+    }
+
+    fn enter(&mut self, client: Arrival) -> Option<SlotId> {
         let line = BothEnds::of(Line {
-            room,
+            room: client.room,
             ..Line::default()
         });
         let id = self.core.enter(FakeSocket::at(&line))?;
-        let peer = Peer::new(number, line, self.now); // the core goes by its last turn
+        let mut peer = Peer::new(client.number, line, self.now); // the core goes by its last turn
+        peer.is_mute = client.is_mute;
+        if let Some((path, len)) = client.asks {
+            peer.upgrades(path, len);
+        }
         self.peers.insert(id, peer);
-        self.peers.get_mut(&id)
+        Some(id)
+    }
+
+    /// The client's socket goes on to another worker, unless that is full.
+    pub(crate) fn pass_on(&mut self, client: Arrival, to: usize) {
+        let shared = Arc::clone(&self.core.ports().shared);
+        shared.connections[to].fetch_add(1, Ordering::Relaxed);
+        let stream = self.on_their_way.send(client);
+        let outbox = &mut self.core.ports_mut().to_commands[to];
+        let sent = outbox.try_send(ToOwner::Socket(stream, true));
+        outbox.flush();
+        if let Err(ToOwner::Socket(stream, stays)) = sent {
+            let me = self.id.index();
+            shared.connections[to].fetch_sub(1, Ordering::Relaxed);
+            shared.connections[me].fetch_add(1, Ordering::Relaxed);
+            self.take_socket(&stream, stays);
+        }
+    }
+
+    fn take_socket(&mut self, stream: &TcpStream, stays: bool) {
+        let client = self.on_their_way.take(stream);
+        if let Some(id) = self.enter(client)
+            && stays
+        {
+            self.core.stays(id);
+        }
     }
 
     /// The socket takes so many bytes more; true when it had taken too few.
@@ -250,11 +295,13 @@ impl Worker {
                 self.listen(around);
             }
             ToWorker::JoinDecided(request, is_admitted) => {
+                let subscription = &request.presence.subscription;
+                around.model.check_decided(subscription, is_admitted);
                 match self.peers.get_mut(&request.connection) {
                     Some(peer) if !peer.is_closing => {
                         peer.hears_of(&request.presence, is_admitted);
                     }
-                    _ if is_admitted => around.model.owe_late(&request.presence),
+                    _ if is_admitted => around.model.owe_late(self.id, &request.presence),
                     _ => {}
                 }
                 self.core.take(ToWorker::JoinDecided(request, is_admitted));
@@ -437,7 +484,7 @@ impl Worker {
     pub(crate) fn listen(&mut self, around: &mut Around<'_>) {
         let (notes, model) = (self.core.take_notes(true), &mut *around.model);
         let shared = &self.core.ports().shared;
-        let hooks = model.hooks();
+        let hooks = model.hooks_of(self.id);
         let now = self.now;
         self.peers
             .values_mut()
