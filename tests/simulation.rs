@@ -31,6 +31,8 @@ mod line;
 mod members;
 #[path = "simulation/model.rs"]
 mod model;
+#[path = "simulation/order.rs"]
+mod order;
 #[path = "simulation/pace.rs"]
 mod pace;
 #[path = "simulation/peer.rs"]
@@ -535,6 +537,7 @@ impl Simulation {
 
     fn call_by_any(&mut self, command: Command) {
         let caller = self.pace.below(self.engine.callers());
+        self.model.calls.note(self.engine.name_of(caller), &command);
         self.engine.call(caller, command);
     }
 
@@ -645,6 +648,7 @@ impl Simulation {
         self.now = self.now.max(self.model.last_time() + 1);
         self.now_least = self.now;
         self.store.crash();
+        self.model.calls.clear();
         self.on_their_way.clear();
         let mut kept = Vec::new();
         if self.kind == Kind::Log {

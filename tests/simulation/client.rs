@@ -34,6 +34,8 @@ pub(crate) struct Client {
     pub(crate) is_far_behind: bool,
     /// What the application has asked for, by subscription id.
     views: BTreeMap<Box<str>, View>,
+    /// The items of each group that are there by what it has heard.
+    held: BTreeMap<GroupKey, BTreeSet<ItemId>>,
 }
 
 #[derive(Default, PartialEq, Eq, Debug)]
@@ -264,8 +266,9 @@ impl Client {
             return assert_eq!(due, Some((group.clone(), message.item.clone())));
         }
         self.views.values_mut().for_each(|view| view.hears(message));
+        let was_there = self.note_held(message);
         if self.is_far_behind {
-            return self.hears_by_item(message, model);
+            return self.hears_by_item(message, was_there, model);
         }
         if self.hears_rest(message, model) || self.hears_lapsed(message, model) {
             return;
@@ -286,8 +289,27 @@ impl Client {
         feed.hears_event(number);
     }
 
-    /// Frames may be left out, but what comes is true and in order.
-    fn hears_by_item(&mut self, message: &Message, model: &Model) {
+    /// Takes note of which items are there. Gives whether that of an event was.
+    fn note_held(&mut self, message: &Message) -> bool {
+        let held = self.held.entry(message.group.clone()).or_default();
+        let data = &message.event["data"];
+        match (&message.item, message.event["type"].as_str()) {
+            (None, Some("sync")) => {
+                let ids = data.as_array().into_iter().flatten();
+                let ids = ids.filter_map(|item| item["id"].as_str());
+                *held = ids.map(ItemId::from).collect();
+                false
+            }
+            (Some(item), Some("create" | "update")) => !held.insert(item.clone()),
+            (Some(item), Some("sync")) if !data.is_null() => !held.insert(item.clone()),
+            (Some(item), Some("sync" | "delete")) => held.remove(item),
+            _ => false,
+        }
+    }
+
+    /// Frames may be left out, but what comes is true and in order. `was_there`: the item of a change, by what
+    /// was heard before.
+    fn hears_by_item(&mut self, message: &Message, was_there: bool, model: &Model) {
         let begun = self.begun.take();
         let feed = self.feeds.entry(message.group.clone()).or_default();
         if message.kind == Kind::Sync {
@@ -315,6 +337,17 @@ impl Client {
             is_here && history[number].is_for(&entered.item)
         };
         let is_copy = number == feed.at && feed.given > 0; // those of one event stay together
+        // Of what functions keep, or other hosts change, nobody knows what is there.
+        if !is_copy && model.shared.is_none() && !model.is_custom(&message.group) {
+            let kind = message.event["type"].as_str();
+            let was_due = kind
+                .map(|kind| kind != "create")
+                .filter(|_| kind != Some("event"));
+            assert!(
+                was_due.is_none_or(|due| due == was_there),
+                "its item was there: {was_there}, for {message:?}"
+            );
+        }
         let is_followed = self.subscriptions.values().any(is_for);
         let lapsed = self.lapsed.get(&message.group);
         let has_lapsed = lapsed.is_some_and(|until| number < *until);

@@ -28,6 +28,11 @@ pub(crate) trait EngineThread {
     /// How many there are that call.
     fn callers(&self) -> usize;
 
+    /// Tells it from all others that there have been in its place.
+    fn name_of(&self, caller: usize) -> u64 {
+        caller as u64
+    }
+
     /// One of them wants that done. Its calls keep their order.
     fn call(&mut self, caller: usize, command: Command);
 

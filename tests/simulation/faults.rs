@@ -46,7 +46,7 @@ const fn fault(
 }
 
 #[rustfmt::skip]
-const FAULTS: [Fault; 51] = [
+const FAULTS: [Fault; 52] = [
     // The mesh.
     fault("a push wakes nobody",
         "mesh", "«self.address.shared.wake.wake()»;", "()"),
@@ -125,6 +125,8 @@ const FAULTS: [Fault; 51] = [
         "life", "if is_open && «self.try_write(id) == Some(false)»", "false"),
     fault("who waits for room for events is not woken",
         "broker/", "«fired.tell_waiters(|thread| shared.wake(thread))»;", "()"),
+    fault("a call overtakes those of its caller that found no room",
+        "broker/", "Some(peer) => «peer.parked.is_empty()»,", "true"),
     fault("an event is told to a trigger again and again",
         "broker/", "firing.from = «next.order + 1»;", "next.order"),
     fault("who is refused by a function may join",

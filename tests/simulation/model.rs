@@ -20,6 +20,7 @@ use iii_stream::shard::{
 };
 use serde_json::{Value, json};
 
+use crate::order::CallOrder;
 use crate::shared::{self, Said, SharedStore};
 use crate::wire::{Kind, Message};
 
@@ -50,6 +51,7 @@ pub(crate) struct Model {
     untold: HashMap<Box<str>, usize>,
     /// What is on its way to functions may get lost.
     may_lose: bool,
+    pub(crate) calls: CallOrder,
     /// The command at hand is to be asked of a custom function.
     pub(crate) to_be_asked: Option<GroupKey>,
     /// What each worker has to tell of each socket, in order.
@@ -192,6 +194,7 @@ impl Model {
             said_of_joins: HashMap::new(),
             untold: HashMap::new(),
             may_lose: false,
+            calls: CallOrder::default(),
             to_be_asked: None,
             owed: BTreeMap::new(),
             owed_late: Vec::new(),
@@ -345,6 +348,7 @@ impl Model {
         command: &Command,
         groups_of_shard: &[GroupKey],
     ) {
+        self.calls.take(command);
         match command {
             Command::Group { key, ask } => self.ask(shard, key, ask),
             Command::ListGroups { call, .. } if self.shared.is_some() => {
@@ -902,23 +906,23 @@ impl Model {
         fresh.any(|entered| message.is_sync_of(entered))
     }
 
-    /// Of the items that a group ever had, the longest frame of each, and its custom events.
-    pub(crate) fn kept_bytes(&self) -> usize {
-        let mut bytes = 0;
-        for group in self.groups.values() {
-            let mut longest: HashMap<&ItemId, usize> = HashMap::new();
-            for event in &group.history {
-                match &event.item {
-                    Some(item) if event.event["type"] != "event" => {
-                        let longest = longest.entry(item).or_insert(0);
-                        *longest = event.wire_len.max(*longest);
-                    }
-                    _ => bytes += event.wire_len,
-                }
+    /// Of the items that the group ever had, the longest frame of each, and so many of its custom events.
+    pub(crate) fn kept_bytes(&self, group: &GroupKey, customs: usize) -> usize {
+        let history = &self.groups[group].history;
+        let mut longest: HashMap<&ItemId, usize> = HashMap::new();
+        for event in history.iter().filter(|event| !event.is_custom()) {
+            if let Some(item) = &event.item {
+                let longest = longest.entry(item).or_insert(0);
+                *longest = event.wire_len.max(*longest);
             }
-            bytes += longest.values().sum::<usize>();
         }
-        bytes
+        let customs = history
+            .iter()
+            .rev()
+            .filter(|event| event.is_custom())
+            .take(customs);
+        let customs: usize = customs.map(|event| event.wire_len).sum();
+        longest.values().sum::<usize>() + customs
     }
 
     /// The newest time that anybody has been shown.
@@ -1078,6 +1082,10 @@ impl Group {
 
 impl Event {
     /// Whether it is for a subscription to that item, or to the whole group.
+    fn is_custom(&self) -> bool {
+        self.event["type"] == "event"
+    }
+
     pub(crate) fn is_for(&self, item: &Option<ItemId>) -> bool {
         item.is_none() || *item == self.item
     }

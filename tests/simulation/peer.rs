@@ -210,6 +210,11 @@ impl Peer {
             .map(|(_, entered)| &entered.group)
     }
 
+    /// The least time between what it is sent, if it has asked for one.
+    pub(crate) fn pace_ms(&self) -> Option<u64> {
+        self.pace_ms.filter(|ms| *ms > 0)
+    }
+
     /// Functions have still to say something on a join of it.
     pub(crate) fn awaits_functions(&self) -> bool {
         self.state == State::Open && self.pending.iter().any(|pending| !pending.is_admitted)

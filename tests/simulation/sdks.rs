@@ -434,6 +434,11 @@ impl EngineThread for Sdks {
         self.programs.len()
     }
 
+    fn name_of(&self, caller: usize) -> u64 {
+        let SlotId { slot, generation } = self.programs[caller].id;
+        u64::from(slot) << 32 | u64::from(generation)
+    }
+
     fn call(&mut self, caller: usize, command: Command) {
         let by = self.programs[caller].id;
         if self.programs[caller].connection.is_none() {
@@ -659,6 +664,8 @@ fn asked_by(command: &Command) -> (StreamFunction, String, Option<(GroupKey, Tex
             let input = format!(r#"{{{of_group}{id},"type":"{kind}","data":{data}}}"#);
             (StreamFunction::Send, input, None)
         }
-        Ask::Join(_) | Ask::Leave { .. } => unreachable!("no program joins"),
+        Ask::Join(_) | Ask::Leave { .. } | Ask::Hold(_) | Ask::Release { .. } => {
+            unreachable!("no program joins")
+        }
     }
 }

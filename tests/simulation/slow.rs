@@ -28,12 +28,18 @@ impl Worker {
         let behind_bytes = self.settings.limits.behind_bytes;
         let of_sweep = behind_bytes / 4 + self.events_bytes_most;
         let of_group = behind_bytes + behind_bytes / 16 + self.events_bytes_most + 2 * of_sweep;
-        let fanout = self.core.fanout();
         let readers = self.peers.len() * size_of::<u32>();
-        let kept = model.kept_bytes() + fanout.groups_len() * 8 * readers;
-        // Subscriptions with a pace have lists of their own, and there are two paces.
-        let lists = 3;
-        assert!(fanout.held_bytes() <= lists * (fanout.groups_len() * of_group + kept));
+        let peers = self.peers.values();
+        // Subscriptions with a pace have lists of their own.
+        let lists = peers.flat_map(|peer| peer.groups().map(|group| (group, peer.pace_ms())));
+        let lists: BTreeSet<(&GroupKey, Option<u64>)> = lists.collect();
+        let customs = self.settings.limits.custom_events_behind;
+        let of_list = |(group, _): &(&GroupKey, Option<u64>)| {
+            of_group + model.kept_bytes(group, customs) + 8 * readers
+        };
+        let most: usize = lists.iter().map(of_list).sum();
+        let held = self.core.fanout().held_bytes();
+        assert!(held <= most + of_group, "{held} bytes are held, not {most}");
     }
 
     /// Who may be brought up to date by item in the sweeps of this turn.

@@ -393,7 +393,8 @@ impl Worker {
                 .expect("it was here");
             let id = *id;
             around.moving.extend(self.peers.remove(&id));
-            line.borrow().has_news = true; // whoever watches it next hears all that there is
+            let mut line = line.borrow();
+            line.has_news = line.has_ended || !line.sent.is_empty(); // whoever watches it next hears of that
         }
     }
 
