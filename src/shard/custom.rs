@@ -32,7 +32,7 @@ impl Group {
         }
         let input = self.input_of(&ask);
         let time = match decides {
-            Decides::Owner => self.time_of(&ask, turn.now),
+            Decides::Owner => self.time_of(&ask, turn),
             Decides::Shared => None,
         };
         if decides == Decides::Shared
@@ -74,7 +74,7 @@ impl Group {
         }
         let time = custom
             .time
-            .or_else(|| self.time_of(&custom.ask, turn.now))
+            .or_else(|| self.time_of(&custom.ask, turn))
             .unwrap_or(turn.now);
         let function = custom.ask.function().unwrap_or(StreamFunction::Set);
         match custom.ask {
@@ -150,10 +150,14 @@ impl Group {
     }
 
     /// The time that it gives out: reads give out none.
-    fn time_of(&mut self, ask: &Ask, now: u64) -> Option<u64> {
+    fn time_of(&mut self, ask: &Ask, turn: &mut Turn<'_>) -> Option<u64> {
+        let now = turn.now;
         match ask {
             Ask::Set { .. } | Ask::Update { .. } | Ask::Delete { .. } => Some(self.event_time(now)),
-            Ask::Join(join) => Some(self.sync_time(join.item.is_some(), now)),
+            Ask::Join(join) => {
+                self.may_have_missed_events(now, turn); // who keeps the values may change them by himself
+                Some(self.sync_time(join.item.is_some(), now))
+            }
             Ask::Get { .. } | Ask::List { .. } | Ask::Send { .. } => None,
             Ask::Leave { .. } | Ask::Hold(_) | Ask::Release { .. } => None,
         }
@@ -273,6 +277,24 @@ mod tests {
             kind: "typing".into(),
             data: "1".into(),
             call: Some(call(n)),
+        }
+    }
+
+    #[test]
+    fn a_sync_of_a_function_is_not_older_than_the_last_one_though_the_clock_steps_back() {
+        for decides in [Decides::Owner, Decides::Shared] {
+            let mut local = local(decides, &[Get, List]);
+            let mut joined = |item: Option<&str>, now: u64| {
+                local.shard.set_uptime(now);
+                let mut asked = local.ask("g", now, join(item));
+                asked.requests.clear();
+                times(&tell(&mut local, &asked, now, result("[1]")))
+            };
+            assert_eq!(joined(None, 1000), [1000]);
+            assert_eq!(joined(None, 900), [1000]);
+            assert_eq!(joined(Some("u1"), 2000), [2000]);
+            let [first, second] = [2001, 2002].map(|now| joined(Some("u1"), now - 500));
+            assert!(first[0] > 2000 && first < second, "{first:?}, {second:?}");
         }
     }
 

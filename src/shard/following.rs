@@ -11,6 +11,8 @@ use super::command::Join;
 /// All of it.
 #[derive(Default)]
 pub(super) struct Following {
+    /// It was read since somebody follows it: from then on everything is heard.
+    pub(super) is_heard: bool,
     /// Its items are all that the store has, up to what was heard last.
     pub(super) is_whole: bool,
     /// Until then: what those who follow single items were last told of them.

@@ -90,8 +90,8 @@ pub(super) struct Group {
 pub(super) struct Last {
     /// Of all: events are later.
     pub(super) time: u64,
-    /// Of events: a `sync` is not earlier. It may be earlier than another `sync`, so joins alone move
-    /// nothing.
+    /// Of events, as far as they are known: the `sync` of an item is later. It may be that of another
+    /// `sync`, so joins alone move nothing.
     pub(super) event: u64,
 }
 
@@ -324,11 +324,20 @@ impl Group {
         time
     }
 
-    /// The time of a `sync`: a group's may be that of the last event, an item's is later.
+    /// The time of a `sync`: not earlier than what was told before, and an item's later than the last event.
     pub(super) fn sync_time(&mut self, of_item: bool, now: u64) -> u64 {
-        let time = now.max(self.last.event.saturating_add(u64::from(of_item)));
-        self.last.time = self.last.time.max(time);
-        time
+        let least = self.last.event.saturating_add(u64::from(of_item));
+        self.last.time = self.last.time.max(least).max(now);
+        self.last.time
+    }
+
+    /// What the next `sync` shows may have changed unheard: as after an event, it is later than all that was
+    /// shown. Who joins and leaves moves times no faster by it than the clock does.
+    pub(super) fn may_have_missed_events(&mut self, now: u64, turn: &mut Turn<'_>) {
+        let moves = self.last.event < self.last.time && self.last.time >= now;
+        if moves && turn.flight.may_move_times(turn.uptime_ms) {
+            self.has_missed_events();
+        }
     }
 
     /// The last time is given out with what comes next, and no write bears it: where the store has not

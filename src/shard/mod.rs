@@ -367,7 +367,7 @@ impl Shard {
         }
         let group = self.groups.find(key).and_then(|slot| self.groups.get(slot));
         let last = group.map_or(self.groups.let_go(), Group::last);
-        let time = now.max(last.event.saturating_add(1));
+        let time = now.max(last.time).max(last.event.saturating_add(1));
         self.flight.keep_time(time, None, out)
     }
 

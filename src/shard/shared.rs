@@ -262,6 +262,9 @@ impl Group {
             following.owes_sync = true;
             return self.enter(&join, None, turn.out);
         };
+        if !std::mem::replace(&mut following.is_heard, true) {
+            self.may_have_missed_events(time, turn);
+        }
         self.catch_up(join.item.as_ref(), &items, time, turn);
         let told = self.sync_time(join.item.is_some(), time);
         let sync = match &join.item {

@@ -44,7 +44,7 @@ impl Times {
 
 #[cfg(test)]
 mod tests {
-    use crate::shard::tests::{Local, call, join, leave, outcomes, set, times};
+    use crate::shard::tests::{Local, call, cut, join, leave, outcomes, set, times};
     use crate::shard::{Ask, Decides, Question, RequestKind, Verdict};
 
     fn local(kept: u64) -> Local {
@@ -114,11 +114,51 @@ mod tests {
         let _ = local.ask("g", 100, set("1", 1));
         assert_eq!(times(&local.answer(100, Verdict::Accepted)), [101]);
         assert_eq!(times(&local.ask("g", 100, join_item())), [102]);
-        assert_eq!(times(&local.ask("g", 100, join(None))), [101]);
+        assert_eq!(times(&local.ask("g", 100, join(None))), [102]);
         assert_eq!(times(&local.ask("g", 100, join_item())), [102]);
         let _ = local.ask("g", 100, set("2", 2));
         assert_eq!(times(&local.answer(100, Verdict::Accepted)), [103]);
         assert_eq!(times(&local.ask("g", 50, join_item())), [104]);
+    }
+
+    #[test]
+    fn a_sync_is_never_older_than_what_was_shown_though_the_clock_of_a_shared_store_steps_back() {
+        let mut local = Local::new(Decides::Shared);
+        let cut = |local: &mut Local, item: Option<&str>, value: &str, time: u64| {
+            let _ = local.ask("g", time, join(item));
+            times(&local.answer(time, cut(&[("u1", value)], time)))
+        };
+        assert_eq!(cut(&mut local, None, "1", 100), [100]);
+        assert_eq!(
+            times(&local.ask("g", 1105, join(None))),
+            [1105],
+            "as the clock was thought to go on"
+        );
+        let _ = local.ask("g", 129, leave());
+        let _ = local.answer(129, Verdict::Accepted);
+        // Others change it meanwhile.
+        assert_eq!(cut(&mut local, None, "2", 129), [1105]);
+        for ms in 1..100 {
+            local.shard.set_uptime(ms);
+            let _ = local.ask("g", 130, leave());
+            let _ = local.answer(130, Verdict::Accepted);
+            let told = cut(&mut local, Some("u1"), "3", 130);
+            assert_eq!(told, [1105 + ms], "an item's is later than what was shown");
+        }
+    }
+
+    #[test]
+    fn joins_of_groups_that_nobody_has_followed_move_times_no_faster_than_the_clock_goes() {
+        let mut local = Local::new(Decides::Shared);
+        for turn in 0..10_000 {
+            let (now, group) = (100 + turn / 100, ["g", "h"][turn as usize % 2]);
+            local.shard.set_uptime(turn / 100);
+            let _ = local.ask(group, now, join_item());
+            let _ = local.answer(now, cut(&[], now));
+            let _ = local.ask(group, now, leave());
+            let _ = local.answer(now, Verdict::Accepted);
+        }
+        assert!(local.shard.take_ahead_ms() <= 2);
     }
 
     /// The times that the store was asked to keep and has not answered.

@@ -557,6 +557,8 @@ pub(super) struct Flight {
     /// `None`: answered before older ones, of other groups.
     waiting: VecDeque<Option<InFlight>>,
     pub(super) times: Times,
+    /// When joins have moved times last, by the time that the shard has been there.
+    joins_moved_ms: u64,
     /// Commands whose custom function has gone, for our own store.
     pub(super) repeats: Vec<(GroupKey, Ask)>,
     /// Emptied queues, kept for the next group that needs one.
@@ -599,6 +601,7 @@ impl Flight {
             next_custom: 0,
             waiting: VecDeque::new(),
             times: Times::default(),
+            joins_moved_ms: 0,
             repeats: Vec::new(),
             spare: Vec::new(),
         }
@@ -619,6 +622,13 @@ impl Flight {
             );
         }
         must_wait
+    }
+
+    /// Whether a join may move a time on by itself, as one may in each ms.
+    pub(super) fn may_move_times(&mut self, uptime_ms: u64) -> bool {
+        let may = self.joins_moved_ms < uptime_ms;
+        self.joins_moved_ms = uptime_ms;
+        may
     }
 
     pub(super) fn request(&mut self, who: InFlight, kind: RequestKind, out: &mut Effects) {
