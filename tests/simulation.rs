@@ -1,8 +1,8 @@
 //! A seed schedules hosts, each with workers, mailboxes, a store and subscribers: no threads, sockets or
 //! time.
 //!
-//! Same seed, same run. `SIM_SEEDS=10000` runs more of them, `SIM_SEED=7` only that one. A failed
-//! assert is followed by its seed and step. The workers' cores, their shards, their fan-out and the mesh
+//! Same seed, same run. `SIM_SEEDS=10000` runs more of them, `SIM_FROM=500` others, `SIM_SEED=7` only that
+//! one. A failed assert is followed by its seed and step. The workers' cores, their shards, their fan-out and the mesh
 //! are the real ones. What should happen is `model`'s and `peer`'s to say, and `shared`'s where hosts share
 //! a store. The real broker has a run of its own, `broker`, in which the owners are the test's, and one
 //! together with the real workers.
@@ -857,7 +857,10 @@ fn number_of(variable: &str) -> Option<u64> {
 fn seeds(usual: u64) -> std::ops::Range<u64> {
     match number_of("SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number_of("SIM_SEEDS").unwrap_or(usual),
+        None => {
+            let first = number_of("SIM_FROM").unwrap_or(0);
+            first..first + number_of("SIM_SEEDS").unwrap_or(usual)
+        }
     }
 }
 

@@ -70,10 +70,7 @@ impl Hosts {
             settle(&mut self.hosts);
         }
         let silent = self.pace.below(self.hosts.len() * 3);
-        // Who is left unread, for leaves that wait for an engine, counts as heard.
-        if let Some(host) = self.hosts.get_mut(silent)
-            && host.behind != Behind::Engine
-        {
+        if let Some(host) = self.hosts.get_mut(silent) {
             host.fall_silent();
             settle(&mut self.hosts);
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use iii_stream::broker::{Auth, Broker, Effect, KnownAs, Listeners, OfListener, Parts, Settings};
 use iii_stream::config::Limits;
 use iii_stream::id::{GroupKey, SlotId, Text};
-use iii_stream::mesh::EnginePorts;
+use iii_stream::mesh::{EnginePorts, Outbox};
 use iii_stream::protocol::connection::{Connection, Event, Flow, Payload, Sender};
 use iii_stream::protocol::custom;
 use iii_stream::protocol::input::StreamFunction;
@@ -510,10 +510,13 @@ impl EngineThread for Sdks {
                 && program.asked.is_empty()
                 && !self.broker.is_busy(program.id)
         };
+        let ports = &self.broker.ports;
         self.programs.iter().all(is_idle)
             && self.sleeps()
             && self.calls.is_empty()
-            && self.broker.ports.mailbox.is_empty()
+            && ports.mailbox.is_empty()
+            && !ports.to_open.iter().any(Outbox::has_backlog)
+            && !ports.to_commands.iter().any(Outbox::has_backlog)
             && (self.has_settled || !self.is_engine)
     }
 
