@@ -50,11 +50,12 @@
 //! ```
 //! Arrows point right only; `tests/layers.rs` holds them to it. `life`, what both ports make of a socket from
 //! its request to its end, stands beside `mesh`. `config` stands beside `shard`: what it holds is parsed once,
-//! into what `protocol` goes by. `chance`, `control`, `log`, `machine`, `metrics`, `reading`, `time` and
-//! `collections` know nothing of the others. `protocol`, `shard` and `fanout` are pure. `subscribers` is
-//! all that a worker decides: it has no I/O, and the simulation runs it as it is; `worker` is its shell.
-//! `broker` is the same of the engine thread, and `engine` its shell. Nobody else names either. `admin` is
-//! where operators look.
+//! into what `protocol` goes by. `chance`, `control`, `log`, `machine`, `metrics`, `notes`, `reading`, `time`
+//! and `collections` know nothing of the others, but that `log` shows a text as `notes` does. `protocol`,
+//! `shard` and `fanout` are pure. `subscribers` is all that a worker decides: it has no I/O, and the
+//! simulation runs it as it is; `worker` is its shell. `broker` is the same of the engine thread, and `engine`
+//! its shell. Nobody else names either; what the log is to hear of them leaves them as data. `admin` is where
+//! operators look.
 //! The heads of [`protocol`], [`shard`] and [`fanout`] show each of them at work, without a server.
 //! What the program does beside serving (`call`, `watch`, `doctor` and the like) stands in `src/command`,
 //! beside `main`, and does not name `server`.
@@ -75,6 +76,7 @@ pub mod machine;
 pub mod mesh;
 pub mod metrics;
 pub mod net;
+pub mod notes;
 pub mod protocol;
 pub mod reading;
 pub mod server;

@@ -12,8 +12,8 @@ use crate::broker::calls::{Answered, Awaits};
 use crate::broker::effects::Effect;
 use crate::broker::reattach::new_token;
 use crate::id::SlotId;
-use crate::log::Shown;
 use crate::mesh::{AuthRequest, AuthVerdict};
+use crate::notes::Shown;
 use crate::protocol::answer::{self, Outgoing};
 use crate::protocol::auth::{AuthAnswer, worker_payload};
 use crate::protocol::connection::{close_frame, text_header};
@@ -98,7 +98,7 @@ impl Broker {
         };
         match grant {
             Ok(grant) => {
-                let rules = self.listeners.rules_of(listener);
+                let rules = self.rules_of(listener);
                 let exposed = rules.map(|rules| Arc::clone(&rules.exposed));
                 let access = Access::limited(grant, exposed.unwrap_or_default());
                 self.effects.push(Effect::Admit(id, access));

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::id::SlotId;
-use crate::log::Shown;
+use crate::notes::Shown;
 use crate::protocol::answer::Outgoing;
 use crate::protocol::call::{self, Action, EngineMessage, ErrorBody, Invoke};
 use crate::protocol::listing::bindings::REGISTER_TRIGGER;
@@ -31,7 +31,7 @@ impl Broker {
         let Some(peer) = self.members.get(id) else {
             return false;
         };
-        let Some(middleware) = self.listeners.middleware_of(peer.listener) else {
+        let Some(middleware) = self.of_listeners.middleware_of(peer.listener) else {
             return false;
         };
         let middleware = Arc::clone(middleware);
@@ -86,7 +86,7 @@ impl Broker {
             }
             _ => false,
         };
-        let rules = self.listeners.rules_of(peer.listener).filter(|_| may)?;
+        let rules = self.rules_of(peer.listener).filter(|_| may)?;
         rules.asked_about(registration).cloned()
     }
 

@@ -1,7 +1,7 @@
 //! What SDK workers register as functions and unregister, and in which namespace those stand.
 
 use crate::id::{SlotId, Text};
-use crate::log::Shown;
+use crate::notes::Shown;
 use crate::protocol::call::ErrorBody;
 
 use crate::broker::Broker;

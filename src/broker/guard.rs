@@ -66,7 +66,7 @@ impl Broker {
     ) -> Option<&'static str> {
         let listener = self.guard_of(id)?;
         let function_id = function.id;
-        let asks_for_sockets = self.listeners.ask(function_id)
+        let asks_for_sockets = self.of_listeners.ask(function_id)
             || self.auth.function_id.as_deref() == Some(function_id);
         if asks_for_sockets {
             return Some("it decides who may connect, or do what");

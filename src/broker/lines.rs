@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use crate::log::Notes;
+use crate::notes::Notes;
 
 /// One line.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub enum Level {
 
 /// Lines that are to be said, and warnings of which a peer could bring about many: those are held back.
 #[derive(Default)]
-pub struct Lines {
+pub(in crate::broker) struct Lines {
     held: Notes,
     due: Vec<Line>,
     /// Somebody hears what is said at [`Level::Debug`].
@@ -38,12 +38,12 @@ pub struct Lines {
 
 impl Lines {
     /// One line that is always said.
-    pub fn say(&mut self, level: Level, text: String) {
+    pub(in crate::broker) fn say(&mut self, level: Level, text: String) {
         self.due.push(Line { level, text });
     }
 
-    /// As [`Notes::warn`].
-    pub fn warn(
+    /// Says it now, or later with how often, as [`Notes::take`] has it.
+    pub(in crate::broker) fn warn(
         &mut self,
         now: Instant,
         kind: &'static str,
@@ -56,17 +56,17 @@ impl Lines {
     }
 
     /// As [`Notes::count`].
-    pub fn count(&mut self, now: Instant, kind: &str, whose: &str) -> bool {
+    pub(in crate::broker) fn count(&mut self, now: Instant, kind: &str, whose: &str) -> bool {
         self.held.count(now, kind, whose)
     }
 
     /// When something that was held back is due.
-    pub fn next_at(&self) -> Option<Instant> {
+    pub(in crate::broker) fn next_at(&self) -> Option<Instant> {
         self.held.next_at()
     }
 
     /// What is to be said now.
-    pub fn take_due(&mut self, now: Instant) -> Vec<Line> {
+    pub(in crate::broker) fn take_due(&mut self, now: Instant) -> Vec<Line> {
         let due = &mut self.due;
         let mut say = |text| {
             due.push(Line {
@@ -79,7 +79,7 @@ impl Lines {
     }
 
     /// All that is left to be said.
-    pub fn take_all(&mut self) -> Vec<Line> {
+    pub(in crate::broker) fn take_all(&mut self) -> Vec<Line> {
         let due = &mut self.due;
         self.held.all(|text| {
             due.push(Line {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use crate::id::SlotId;
-use crate::log::Shown;
+use crate::notes::Shown;
 use crate::protocol::answer;
 use crate::protocol::call::{self, EngineMessage, ErrorBody, InvocationResult};
 use crate::protocol::rbac::Access;

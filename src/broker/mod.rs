@@ -37,6 +37,7 @@ mod work;
 
 use core::net::IpAddr; // an address is data
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::collections::{Named, PersistentSet};
@@ -50,17 +51,19 @@ use crate::shard::CustomCall;
 use crate::time::{Deadlines, Now};
 
 pub use effects::{Effect, Effects};
-pub use lines::{Level, Line, Lines};
+pub use lines::{Level, Line};
 pub use link::KnownAs;
 pub use members::{Member, Members};
-pub use rules::{Listeners, OfListener, Rules};
+pub use rules::{OfListener, Rules};
 
 use calls::ended::Ended;
 use calls::parked::Parked;
 use calls::{Awaits, Calls};
+use lines::Lines;
 use link::attached::Attached;
 use own::worker_rows::Present;
 use registry::Functions;
+use rules::OfListeners;
 use triggers::Triggers;
 use triggers::firing::Firing;
 use triggers::hooks::HooksState;
@@ -98,8 +101,8 @@ pub struct Parts {
     pub ports: EnginePorts,
     /// What the settings say of it.
     pub settings: Settings,
-    /// What holds on each listener for SDK workers.
-    pub listeners: Listeners,
+    /// What holds on each listener for SDK workers, by its number.
+    pub of_listeners: Vec<OfListener>,
     /// By what the engine knows us whose worker we are. None: we are the engine.
     pub known_as: Option<KnownAs>,
     /// Both clocks.
@@ -118,7 +121,7 @@ pub struct Broker {
     /// Who is at the other end of each socket.
     pub members: Members,
     /// What holds on each listener.
-    pub listeners: Listeners,
+    of_listeners: OfListeners,
     functions: Functions,
     triggers: Triggers,
     hooks: HooksState,
@@ -159,7 +162,7 @@ pub struct Broker {
     /// What is to become of sockets.
     pub effects: Effects,
     /// What the log is to hear.
-    pub notes: Lines,
+    lines: Lines,
 }
 
 impl Broker {
@@ -175,7 +178,7 @@ impl Broker {
             call_timeout: settings.call_timeout,
             now: parts.now,
             members: Members::default(),
-            listeners: parts.listeners,
+            of_listeners: OfListeners(parts.of_listeners.into()),
             functions: Functions::default(),
             triggers,
             hooks: HooksState::new(workers),
@@ -198,7 +201,7 @@ impl Broker {
             started_ms: parts.now.wall_ms,
             is_draining: false,
             effects: Effects::default(),
-            notes: Lines::default(),
+            lines: Lines::default(),
         };
         broker.hooks.change();
         broker.tell_all_hooks();
@@ -210,7 +213,7 @@ impl Broker {
     /// comes and goes.
     pub fn begin_turn(&mut self, now: Now, shows_debug: bool) {
         self.now = now;
-        self.notes.shows_debug = shows_debug;
+        self.lines.shows_debug = shows_debug;
         self.begin_work();
     }
 
@@ -276,6 +279,11 @@ impl Broker {
     pub fn enter(&mut self, listener: usize, ip: Option<IpAddr>) -> SlotId {
         let now = self.now.monotonic;
         self.members.enter(listener, ip, now)
+    }
+
+    /// The rules of that listener, if it has any.
+    pub fn rules_of(&self, listener: usize) -> Option<&Arc<Rules>> {
+        self.of_listeners.rules_of(listener)
     }
 
     /// We connect to the engine whose worker we are: `request` asks for an upgrade.
@@ -347,6 +355,16 @@ impl Broker {
             || self.may_take_leaves()
     }
 
+    /// What the log is to hear now.
+    pub fn take_lines(&mut self) -> Vec<Line> {
+        self.lines.take_due(self.now.monotonic)
+    }
+
+    /// What it is to hear at the end: nothing is held back any longer.
+    pub fn take_last_lines(&mut self) -> Vec<Line> {
+        self.lines.take_all()
+    }
+
     /// When there is something to be done by the clock.
     pub fn next_at(&mut self) -> Option<Instant> {
         let parked = self
@@ -360,7 +378,7 @@ impl Broker {
             parked,
             self.next_functions_told(),
             self.next_link_step(),
-            self.notes.next_at(),
+            self.lines.next_at(),
         ];
         times.into_iter().flatten().min()
     }

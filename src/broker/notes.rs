@@ -6,7 +6,7 @@
 use std::fmt;
 
 use crate::id::SlotId;
-use crate::log::Shown;
+use crate::notes::Shown;
 use crate::protocol::call::{ErrorBody, TriggerRegistration};
 
 use crate::broker::Broker;
@@ -65,11 +65,11 @@ impl Broker {
         what: fmt::Arguments<'_>,
     ) {
         let now = self.now.monotonic;
-        if self.notes.count(now, kind, whose) {
+        if self.lines.count(now, kind, whose) {
             return;
         }
         let name = self.name_of(id);
-        self.notes
+        self.lines
             .warn(now, kind, whose, format_args!("{name}: {what}"));
     }
 
@@ -77,7 +77,7 @@ impl Broker {
     pub(in crate::broker) fn warn_of_handler(&mut self, function_id: &str, error: &ErrorBody) {
         let (code, message) = (Shown(&error.code), Shown(&error.message));
         let what = format_args!("function {} failed: {code}: {message}", Shown(function_id));
-        self.notes
+        self.lines
             .warn(self.now.monotonic, "function", function_id, what);
     }
 
@@ -157,9 +157,9 @@ impl Broker {
 
     /// A line about a socket for who has asked for such; `what` is made for nobody else.
     pub fn debug(&mut self, id: SlotId, what: impl FnOnce() -> String) {
-        if self.notes.shows_debug {
+        if self.lines.shows_debug {
             let line = format!("{} {}", self.name_of(id), what());
-            self.notes.say(Level::Debug, line);
+            self.lines.say(Level::Debug, line);
         }
     }
 }

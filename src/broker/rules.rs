@@ -47,22 +47,18 @@ pub struct OfListener {
     pub middleware: Option<Arc<str>>,
 }
 
-/// The same of all of them, by number.
-#[derive(Default)]
-pub struct Listeners(
-    /// The first one has number 0.
-    pub Vec<OfListener>,
-);
+/// The same of all of them, by number: the first one has number 0.
+pub(in crate::broker) struct OfListeners(pub(in crate::broker) Box<[OfListener]>);
 
-impl Listeners {
+impl OfListeners {
     /// Whether some listener has that function asked: about sockets, registrations or calls.
     pub(in crate::broker) fn ask(&self, function_id: &str) -> bool {
-        self.0.iter().any(|open| {
-            let is_in_rules = open
+        self.0.iter().any(|one| {
+            let is_in_rules = one
                 .rules
                 .as_ref()
                 .is_some_and(|rules| rules.ask(function_id));
-            is_in_rules || open.middleware.as_deref() == Some(function_id)
+            is_in_rules || one.middleware.as_deref() == Some(function_id)
         })
     }
 
@@ -72,7 +68,7 @@ impl Listeners {
     }
 
     /// The rules of that listener, if it has any.
-    pub fn rules_of(&self, number: usize) -> Option<&Arc<Rules>> {
+    pub(in crate::broker) fn rules_of(&self, number: usize) -> Option<&Arc<Rules>> {
         self.0.get(number)?.rules.as_ref()
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use iii_stream::log::Shown;
+use iii_stream::notes::Shown;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tungstenite::Message;

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
 use iii_stream::config::EngineAddress;
-use iii_stream::log::Shown;
 use iii_stream::net::dial::not_with_itself;
 use iii_stream::net::tls::{showing, trust, trust_only};
+use iii_stream::notes::Shown;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 use tungstenite::client::client_with_config;

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use iii_stream::log::counted;
+use iii_stream::notes::counted;
 use iii_stream::store::files::{self, Report};
 use serde_json::json;
 

@@ -5,7 +5,8 @@
 use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
-use iii_stream::log::{self, steers};
+use iii_stream::log;
+use iii_stream::notes::steers;
 
 /// The command's own output. Who reads only its beginning is no error.
 pub(crate) fn say(text: &str) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::id::SlotId;
 use crate::life::{Because, Sockets as _};
-use crate::log::Shown;
+use crate::notes::Shown;
 use crate::protocol::connection::{Connection, close_frame};
 use crate::protocol::handshake::{Refusal, Target, Upgrade, path_of_head};
 use crate::protocol::origin::is_loopback;
@@ -24,7 +24,7 @@ impl Engine {
         let Some(peer) = self.peers.get(id) else {
             return;
         };
-        let rules = self.broker.listeners.rules_of(peer.listener).cloned();
+        let rules = self.broker.rules_of(peer.listener).cloned();
         self.find_client(id, head);
         let origin = upgrade.origin.as_deref();
         if rules.is_none() && !self.may_connect_from(origin) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tungstenite::handshake::client::generate_key;
 
-use crate::broker::{KnownAs, Level};
+use crate::broker::KnownAs;
 use crate::chance::Chance;
 use crate::config::EngineAddress;
 use crate::id::SlotId;
@@ -461,12 +461,11 @@ impl Engine {
         };
         dial.wait(now);
         if dial.said.is_due(now) {
-            let line = format!(
+            tracing::warn!(
                 "cannot attach to the engine at {}: {why}; trying again and again. Is it running, and is \
                  this its address?",
                 dial.to.shown()
             );
-            self.broker.notes.say(Level::Warn, line);
         }
     }
 

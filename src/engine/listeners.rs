@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mio::Registry;
 use mio::net::TcpStream;
 
-use crate::broker::{Level, Rules};
+use crate::broker::Rules;
 use crate::net::tls::{MaybeTls, Offer, Offered};
 use crate::net::{self, ACCEPTS_A_TURN, listener_token};
 use crate::time::RarelyOfAll;
@@ -136,8 +136,7 @@ impl Engine {
             }
             Err(error) => {
                 self.broker.remove(id);
-                let line = format!("cannot watch an SDK worker's socket: {error}");
-                self.broker.notes.say(Level::Warn, line);
+                tracing::warn!("cannot watch an SDK worker's socket: {error}");
             }
         }
         self.count_sockets();

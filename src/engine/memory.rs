@@ -7,7 +7,6 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::broker::Level;
 use crate::config::MEMORY_PERCENT_MAX;
 use crate::machine::{self, Resident};
 use crate::mesh::{Estimate, Pressure};
@@ -98,19 +97,17 @@ impl Engine {
             (Pressure::Full, None) if self.meter.said.ask(now).is_some() => {
                 self.meter.refused_before = Some(refused);
                 let mib = |bytes: usize| bytes >> 20;
-                let line = format!(
+                tracing::warn!(
                     "{} MiB are held, and limits.memory_bytes are {} MiB: subscribers that come are answered 503, \
                      and calls that would add get `server is out of memory`",
                     mib(held),
                     mib(limit)
                 );
-                self.broker.notes.say(Level::Warn, line);
             }
             (Pressure::Low | Pressure::High, Some(before)) => {
                 self.meter.refused_before = None;
                 let calls = refused - before;
-                let line = format!("there is memory again; {calls} calls were refused meanwhile");
-                self.broker.notes.say(Level::Info, line);
+                tracing::info!("there is memory again; {calls} calls were refused meanwhile");
             }
             _ => {}
         }

@@ -92,14 +92,14 @@ impl Engine {
             rules: listener.rules.clone().map(Into::into),
             middleware: listener.middleware.as_deref().map(Into::into),
         };
-        let rules = parts.listeners.iter().map(of_listener).collect();
+        let of_listeners = parts.listeners.iter().map(of_listener).collect();
         let said = &parts.ports.shared.said_no_room;
         let listeners = Listeners::watch(parts.listeners, parts.poll.registry(), said)?;
         let now = Now::read();
         let broker = Broker::new(broker::Parts {
             ports: parts.ports,
             settings: parts.settings,
-            listeners: broker::Listeners(rules),
+            of_listeners,
             known_as: parts.attach.as_ref().map(Attach::known_as),
             now,
         });
@@ -152,12 +152,11 @@ impl Engine {
             self.write_sockets(); // one write a socket
             self.broker.tell_all_hooks(); // what has ended since may have been a hook or an answer
             self.broker.flush();
-            let now = self.now().monotonic;
-            say(self.broker.notes.take_due(now));
+            say(self.broker.take_lines());
             let metrics = self.broker.metrics();
             metrics.loop_turns.note(turn.elapsed());
         }
-        say(self.broker.notes.take_all());
+        say(self.broker.take_last_lines());
         Ok(())
     }
 

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::id::SlotId;
 use crate::life::{Because, Reading, Sockets as _};
-use crate::log::Shown;
 use crate::mesh::ENDING;
 use crate::net::{Handshakes, Turn};
+use crate::notes::Shown;
 use crate::protocol::connection::{Payload, close_frame};
 use crate::reading::Received;
 

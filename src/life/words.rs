@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::log::Shown;
+use crate::notes::Shown;
 use crate::protocol::connection::ConnectionError;
 use crate::protocol::handshake::{Refusal, path_of_head};
 

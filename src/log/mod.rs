@@ -6,9 +6,7 @@
 //! nothing of ours. May not decide what is said.
 
 mod format;
-mod notes;
 
-use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -16,8 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-pub use format::{JsonLines, escaped_fields, steers};
-pub use notes::Notes;
+pub use format::{JsonLines, escaped_fields};
 
 /// Lines that wait; above: they are lost.
 const LINES_MAX: usize = 1024;
@@ -168,34 +165,6 @@ pub fn end_process(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// What a peer wrote, for the log: one line, cut where it is long.
-#[derive(Debug, Clone, Copy)]
-pub struct Shown<'a>(pub &'a str);
-
-/// A longer text is shown up to here.
-const SHOWN_CHARS_MAX: usize = 500;
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, char) in self.0.chars().enumerate() {
-            match char {
-                _ if n == SHOWN_CHARS_MAX => return f.write_str("…"),
-                char if steers(char) => write!(f, "{}", char.escape_default())?,
-                char => write!(f, "{char}")?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// `1 group`, `2 groups`.
-pub fn counted(count: usize, what: &str) -> String {
-    match count {
-        1 => format!("1 {what}"),
-        several => format!("{several} {what}s"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -259,14 +228,5 @@ mod tests {
         lines.flush(PATIENCE);
         let text = String::from_utf8(out.read.lock().unwrap().clone()).unwrap();
         assert_eq!(text.len(), LINE_BYTES_MAX + "…\nnext\n".len());
-    }
-
-    #[test]
-    fn what_a_worker_wrote_is_one_line_in_the_log_and_not_a_long_one() {
-        let shown = Shown("a\nWARN b\u{1b}[2J").to_string();
-        assert_eq!(shown, r"a\nWARN b\u{1b}[2J");
-        let long = "é".repeat(SHOWN_CHARS_MAX + 1);
-        let shown = Shown(&long).to_string();
-        assert_eq!(shown, format!("{}…", "é".repeat(SHOWN_CHARS_MAX)));
     }
 }

@@ -3,7 +3,8 @@
 use std::io::{self, IsTerminal};
 
 use iii_stream::config::{Log, LogFormat, LogLevel};
-use iii_stream::log::{JsonLines, Lines, counted, escaped_fields};
+use iii_stream::log::{JsonLines, Lines, escaped_fields};
+use iii_stream::notes::counted;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use iii_stream::log::counted;
 use iii_stream::mesh::Shared;
+use iii_stream::notes::counted;
 use rustix::time::{ClockId, clock_gettime};
 
 /// A supervisor that takes nothing for so long is not told.

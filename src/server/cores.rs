@@ -1,7 +1,7 @@
 //! How many workers there are, and which cores the threads run on.
 
 use crate::config::{Config, Pin, Threads};
-use crate::log::counted;
+use crate::notes::counted;
 
 use super::StartError;
 

@@ -8,8 +8,8 @@ use mio::Poll;
 
 use crate::config::{Config, FileStore, Fsync, StoreConfig};
 use crate::id::WorkerId;
-use crate::log::counted;
 use crate::mesh::{Owners, value_limits};
+use crate::notes::counted;
 use crate::shard::{Decides, Shard, Store};
 use crate::store::files::Files;
 use crate::store::redis::Redis;

@@ -21,10 +21,10 @@ use crate::config::Limits;
 use crate::fanout::Budget;
 use crate::id::WorkerId;
 use crate::life::Sockets as _;
-use crate::log::Notes;
 use crate::mesh::{Shared, ToOwner, ToWorker, WorkerPorts};
 use crate::net::tls::{MaybeTls, Offer, Offered};
 use crate::net::{self, Listener, Ready, listener_token};
+use crate::notes::Notes;
 use crate::protocol::origin::OriginRule;
 use crate::protocol::proxied::Proxies;
 use crate::shard::{Shard, Store};
@@ -170,7 +170,7 @@ impl Worker {
             self.subscribers.count(Instant::now());
             self.metrics().loop_turns.note(turn.elapsed());
         }
-        self.notes.tell_all();
+        self.notes.all(|line| tracing::warn!("{line}"));
         Ok(())
     }
 

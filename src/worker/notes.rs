@@ -3,12 +3,13 @@
 //! Decides nothing.
 
 use std::fmt;
+use std::time::Instant;
 
 use tracing::Level;
 
 use crate::config::Limits;
 use crate::life::Because;
-use crate::log::{Shown, counted};
+use crate::notes::{Notes, Shown, counted};
 use crate::protocol::connection::ConnectionError;
 use crate::protocol::origin::OriginRule;
 use crate::protocol::pace::Pace;
@@ -39,7 +40,8 @@ impl Worker {
         for note in self.subscribers.take_notes(wants_all) {
             match note {
                 Note::Of(whom, what) => self.say_of(whom, what),
-                Note::CallsRefused(calls) => self.notes.warn(
+                Note::CallsRefused(calls) => warn(
+                    &mut self.notes,
                     self.now,
                     "waiting for custom functions",
                     "",
@@ -62,7 +64,7 @@ impl Worker {
         for (limit, more) in self.subscribers.take_counts() {
             self.notes.count_more(key_of(limit), u64::from(more));
         }
-        self.notes.tell_due(self.now);
+        self.notes.due(self.now, |line| tracing::warn!("{line}"));
     }
 
     fn say_of(&mut self, whom: Whom, what: What) {
@@ -91,7 +93,8 @@ impl Worker {
             What::Auth(why) => {
                 // Without what the function itself says.
                 let cause = why.split(':').next().unwrap_or_default();
-                self.notes.warn(
+                warn(
+                    &mut self.notes,
                     self.now,
                     "auth_function",
                     cause,
@@ -169,7 +172,20 @@ impl Worker {
     }
 
     fn warn_of(&mut self, limit: Limit, line: fmt::Arguments<'_>) {
-        self.notes.warn(self.now, key_of(limit), "", line);
+        warn(&mut self.notes, self.now, key_of(limit), "", line);
+    }
+}
+
+/// Says it now, or later with how often.
+fn warn(
+    notes: &mut Notes,
+    now: Instant,
+    kind: &'static str,
+    whose: &str,
+    line: fmt::Arguments<'_>,
+) {
+    if let Some(line) = notes.take(now, kind, whose, line) {
+        tracing::warn!("{line}");
     }
 }
 

@@ -12,11 +12,11 @@ use mio::net::TcpStream;
 use crate::fanout::{Socket as _, Written};
 use crate::id::SlotId;
 use crate::life::{Reading, Sockets as _};
-use crate::log::Shown;
 use crate::mesh::inquiries::KernelLook;
 use crate::mesh::{Handed, ToOwner};
 use crate::net::tls::MaybeTls;
 use crate::net::{ACCEPTS_A_TURN, Handshakes, Turn};
+use crate::notes::Shown;
 use crate::reading::Received;
 use crate::subscribers::Socket;
 

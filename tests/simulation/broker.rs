@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use iii_stream::broker::{Auth, Broker, Effect, Listeners, OfListener, Parts, Settings};
+use iii_stream::broker::{Auth, Broker, Effect, OfListener, Parts, Settings};
 use iii_stream::config::Limits;
 use iii_stream::id::{GroupKey, SlotId, WorkerId};
 use iii_stream::mesh::{JoinRequest, Presence, ToEngine, ToOwner, ToWorker, WorkerPorts};
@@ -97,7 +97,7 @@ impl World {
                 join_required: Vec::new(),
                 refuses_failed_joins: false,
             },
-            listeners: Listeners(vec![OfListener::default()]),
+            of_listeners: vec![OfListener::default()],
             known_as: None,
             now: now_at(began, Duration::ZERO),
         });
@@ -296,7 +296,7 @@ impl World {
         broker.release_answers();
         broker.tell_all_hooks();
         broker.flush();
-        let lines = broker.notes.take_due(now.monotonic);
+        let lines = broker.take_lines();
         assert!(lines.iter().all(|line| !line.text.is_empty()));
         self.carry_out();
         self.read_programs();

@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use crate::id::SlotId;
-use crate::log::Shown;
 use crate::metrics::CallOutcome;
+use crate::notes::Shown;
 use crate::protocol::answer::{Outcome, ResultBody};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::input::StreamFunction;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::id::{SlotId, Text};
-use crate::log::Shown;
+use crate::notes::Shown;
 use crate::protocol::answer::{self, Outgoing};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::input::StreamFunction;
@@ -206,7 +206,7 @@ impl Broker {
             peer.drops_said_at = Some(now);
             let drops = std::mem::take(&mut peer.drops);
             let limit = self.limits.call_queue_bytes;
-            self.notes.say(
+            self.lines.say(
                 Level::Warn,
                 format!(
                     "{name} reads too slowly: more than {limit} bytes wait for it \

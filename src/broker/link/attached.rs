@@ -201,7 +201,7 @@ impl Broker {
             "lost the engine at {shown}: {why}. Subscribers stay and hear what they are owed when it is back; \
              until then nothing changes and no function is called. Trying again: is the engine running?"
         );
-        self.notes.say(Level::Warn, line);
+        self.lines.say(Level::Warn, line);
     }
 
     /// That engine's address, without secrets.

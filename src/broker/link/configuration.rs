@@ -8,8 +8,8 @@ use crate::broker::Broker;
 use crate::broker::caller::Caller;
 use crate::broker::calls::{Answered, Awaits};
 use crate::id::{SlotId, WorkerId};
-use crate::log::Shown;
 use crate::mesh::{AuthFunction, ToWorker};
+use crate::notes::Shown;
 use crate::protocol::answer::{Outgoing, ResultBody};
 use crate::protocol::call::ErrorBody;
 use crate::protocol::configuration::{self, Configuration, GET, GET_INPUT, ON_CONFIG_CHANGE};
@@ -75,13 +75,13 @@ impl Broker {
                     let what = format_args!(
                         "the engine's configuration puts subscribers' sockets to function {id} from now on"
                     );
-                    self.notes.warn(now, "auth_function", "", what);
+                    self.lines.warn(now, "auth_function", "", what);
                 }
                 None => {
                     let what = format_args!(
                         "the engine's configuration has no auth_function any more: every subscriber is let in"
                     );
-                    self.notes.warn(now, "auth_function", "", what);
+                    self.lines.warn(now, "auth_function", "", what);
                 }
             }
             self.auth.function_id = function_id;
@@ -92,7 +92,7 @@ impl Broker {
             let what = format_args!(
                 "of the engine's configuration auth_function alone holds at once: {keys} at the next start"
             );
-            self.notes.warn(now, "configuration", "", what);
+            self.lines.warn(now, "configuration", "", what);
         }
     }
 
@@ -114,6 +114,6 @@ impl Broker {
             Shown(why)
         );
         let now = self.now.monotonic;
-        self.notes.warn(now, "configuration fault", "", what);
+        self.lines.warn(now, "configuration fault", "", what);
     }
 }

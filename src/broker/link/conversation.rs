@@ -22,7 +22,7 @@ use crate::broker::lines::Level;
 use crate::broker::members::Member;
 use crate::broker::outgoing::SENT_BYTES_MAX;
 use crate::broker::registry::OURS;
-use crate::log::Shown;
+use crate::notes::Shown;
 use crate::protocol::function::OVERLOADED;
 
 /// An answer leaves no sooner after its call was read: an engine notes a call after it has sent it,
@@ -89,7 +89,7 @@ impl Broker {
         if let Some(greeting) = greeting(text) {
             let worker_id = greeting.worker_id;
             let line = format!("the engine calls this server worker {worker_id}");
-            self.notes.say(Level::Debug, line);
+            self.lines.say(Level::Debug, line);
             attached.link.greeted(greeting);
             if let Some(peer) = self.members.get_mut(id) {
                 peer.worker_id = worker_id;
@@ -156,7 +156,7 @@ impl Broker {
         self.metrics().calls_refused.increment();
         let now = self.now.monotonic;
         if let Some(count) = self.attached.as_mut().and_then(|it| it.count_refusal(now)) {
-            self.notes.say(Level::Warn, format!(
+            self.lines.say(Level::Warn, format!(
                 "more calls come from the engine than can be served: {count} refused, for those that wait \
                  fill limits.call_queue_bytes or limits.calls_in_flight"
             ));

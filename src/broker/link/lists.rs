@@ -112,7 +112,7 @@ impl Broker {
                 let said = &mut attached.standing.said_missing;
                 if !said.contains(&LIST_FUNCTIONS) {
                     said.push(LIST_FUNCTIONS);
-                    self.notes.say(Level::Warn, format!(
+                    self.lines.say(Level::Warn, format!(
                         "the engine does not tell which functions there are ({why}): custom stores are those \
                          known before"
                     ));
@@ -219,7 +219,7 @@ impl Broker {
         let listed = match answered {
             Answered::Result(Some(list)) => attached::read_trigger_types(list).ok(),
             Answered::Failed(error) => {
-                self.notes.say(Level::Warn, format!(
+                self.lines.say(Level::Warn, format!(
                     "the engine does not tell which trigger types there are ({}): whether its rules refuse \
                      ours is not known",
                     error.message
@@ -252,7 +252,7 @@ impl Broker {
         };
         if !attached.standing.said_missing.contains(&what) {
             attached.standing.said_missing.push(what);
-            self.notes.say(Level::Error, format!(
+            self.lines.say(Level::Error, format!(
                 "the engine at {} does not list our {what} {}: the rules of its listener refuse or hide \
                  them (rbac: allow_function_registration, function_registration_prefix, \
                  allow_trigger_type_registration). Where they are refused, no program reaches them, and no \

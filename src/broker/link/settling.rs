@@ -65,7 +65,7 @@ impl Broker {
         attached.was_settled = true;
         attached.link.settled();
         let line = format!("attached to the engine at {}", attached.link.shown());
-        self.notes.say(Level::Info, line);
+        self.lines.say(Level::Info, line);
         attached.lost.events = Followed::default();
         match attached.lost.gates.is_empty() {
             true => attached.lost.joins = Streams::default(),

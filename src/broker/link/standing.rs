@@ -12,7 +12,7 @@ use crate::broker::calls::Awaits;
 use crate::broker::lines::Level;
 use crate::broker::registry::OURS;
 use crate::id::SlotId;
-use crate::log::Shown;
+use crate::notes::Shown;
 use crate::protocol::attached::{self, LIST_TRIGGER_TYPES, Rejection};
 use crate::protocol::input::StreamFunction;
 
@@ -128,7 +128,7 @@ impl Broker {
         let Some(attached) = &mut self.attached else {
             return;
         };
-        self.notes.say(
+        self.lines.say(
             Level::Debug,
             format!("the engine rejects a registration: {rejection}"),
         );
@@ -163,7 +163,7 @@ impl Broker {
         standing.look_at = Some(now + LOOK_EVERY);
         if standing.said_owner.as_deref() != Some(owner) {
             standing.said_owner = Some(owner.into());
-            self.notes.say(Level::Warn, format!(
+            self.lines.say(Level::Warn, format!(
                 "the functions of streams belong to {} in the engine at {}: this server stands by, refuses \
                  joins, and takes over when that one ends",
                 Shown(owner),
@@ -204,7 +204,7 @@ impl Broker {
         standing.knows_triggers = false;
         standing.types_at = Some(now + TYPES_WAIT);
         standing.look_at = None;
-        self.notes.say(
+        self.lines.say(
             Level::Info,
             format!(
                 "nobody has the functions of streams in the engine at {}: registers them",

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::id::SlotId;
-use crate::log::Shown;
+use crate::notes::Shown;
 use crate::protocol::answer::{self, ResultBody};
 use crate::protocol::call::{EngineMessage, ErrorBody, TriggerRegistration};
 use crate::protocol::json::text;

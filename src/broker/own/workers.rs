@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use crate::id::{SlotId, Text};
-use crate::log::Shown;
+use crate::notes::Shown;
 use crate::protocol::answer;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::connection::close_frame;

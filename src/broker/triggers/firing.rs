@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::id::{ItemId, SlotId, Text};
-use crate::log::Shown;
+use crate::notes::Shown;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::listing::inputs;
 use crate::protocol::logs::LogEntry;
@@ -291,7 +291,7 @@ impl Broker {
         };
         let second = self.now.wall_ms / 1000;
         if let Some(trigger) = self.triggers.goes_in_a_circle(trigger, second) {
-            self.notes.say(Level::Warn, format!(
+            self.lines.say(Level::Warn, format!(
                 "trigger {} fires more than {CIRCLE_CALLS_A_SECOND} times a second: if its function changes \
                  the stream that it follows ({}), it runs in a circle; this is said once",
                 Shown(&trigger),

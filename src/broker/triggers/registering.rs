@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 
 use crate::id::SlotId;
-use crate::log::Shown;
+use crate::notes::Shown;
 use crate::protocol::answer;
 use crate::protocol::call::{ErrorBody, TriggerRegistration};
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use iii_stream::config::RedisStore;
-use iii_stream::log::Shown;
+use iii_stream::notes::Shown;
 use redis::{Cmd, Parser, Value};
 
 use super::super::client::{Secured, Stream};

@@ -1,10 +1,16 @@
-//! Warnings that a peer could fill the log with: each kind is a line a second at most, and what was
-//! held back is counted and told when the second is over, or at the end of the thread.
+//! What the log is to hear, before anybody says it: [`Notes`] holds back warnings that a peer could fill the
+//! log with, and [`Shown`] is how a line shows what a peer wrote.
 //!
-//! One thread's. May not know what it warns of.
+//! Each kind of warning is a line a second at most; what was held back is counted, and told when the second
+//! is over or at the end of the thread. No log, no clock: whoever has them says the lines and hands in the
+//! times. May not know what is warned of.
+
+mod words;
 
 use std::fmt;
 use std::time::{Duration, Instant};
+
+pub use words::{Shown, counted, steers};
 
 /// How often one kind is told.
 const EVERY: Duration = Duration::from_secs(1);
@@ -26,20 +32,7 @@ struct Kind {
 }
 
 impl Notes {
-    /// Warns now, or later with how often. Those of one `what` and `whose` are one kind.
-    pub fn warn(
-        &mut self,
-        now: Instant,
-        what: &'static str,
-        whose: &str,
-        text: fmt::Arguments<'_>,
-    ) {
-        if let Some(line) = self.take(now, what, whose, text) {
-            tracing::warn!("{line}");
-        }
-    }
-
-    /// Only counts one whose kind is held back already. False: it is to be told by [`Notes::warn`], with
+    /// Only counts one whose kind is held back already. False: it is to be told by [`Notes::take`], with
     /// words that whoever asks need not make before.
     pub fn count(&mut self, now: Instant, what: &str, whose: &str) -> bool {
         let mut kinds = self.0.iter_mut();
@@ -59,17 +52,7 @@ impl Notes {
         }
     }
 
-    /// What was held back for long enough.
-    pub fn tell_due(&mut self, now: Instant) {
-        self.due(now, |line| tracing::warn!("{line}"));
-    }
-
-    /// All that was held back.
-    pub fn tell_all(&mut self) {
-        self.all(|line| tracing::warn!("{line}"));
-    }
-
-    /// As [`Notes::tell_all`], to whoever says it.
+    /// Hands over all that was held back.
     pub fn all(&mut self, mut tell: impl FnMut(String)) {
         for mut kind in self.0.drain(..) {
             if let Some(line) = kind.line() {
@@ -84,7 +67,8 @@ impl Notes {
         held.map(|kind| kind.told_at + EVERY).min()
     }
 
-    /// As [`Notes::warn`], for whoever says the line: none is to be said now.
+    /// Gives the line if it is to be said now. None: it is said later, with how often. Those of one `what` and
+    /// `whose` are one kind.
     pub fn take(
         &mut self,
         now: Instant,
@@ -120,7 +104,7 @@ impl Notes {
         None
     }
 
-    /// As [`Notes::tell_due`], to whoever says it.
+    /// Hands over what was held back for long enough.
     pub fn due(&mut self, now: Instant, mut tell: impl FnMut(String)) {
         if self.0.is_empty() {
             return;
