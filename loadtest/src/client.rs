@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Socket, Type};
 
-use crate::stream::Stream;
+use crate::stream::{self, Stream};
 use crate::target::Target;
 use crate::wire::{self, Frame, Message, WireError};
 
@@ -35,6 +35,9 @@ impl ClientError {
     /// What to do about it, for the one who reads the error.
     pub(crate) fn advice(&self) -> Option<&'static str> {
         let Self::Io(error) = self else { return None };
+        if let Some(advice) = stream::advice(error) {
+            return Some(advice);
+        }
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Some("is the server running?"),
             io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => {

@@ -11,7 +11,9 @@ use mio::net::TcpStream;
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, Error, InvalidMessage, RootCertStore,
+};
 
 /// Whom a connection under TLS trusts.
 #[derive(Clone, Debug)]
@@ -44,6 +46,28 @@ impl PartialEq for Trust {
 }
 
 impl Eq for Trust {}
+
+/// What to do about a session that did not come about.
+pub(crate) fn advice(error: &io::Error) -> Option<&'static str> {
+    match error.get_ref()?.downcast_ref()? {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            Some("--ca has to name its authority, or the certificate itself")
+        }
+        // A type of the library below, known to us by its text alone.
+        Error::InvalidCertificate(CertificateError::Other(other))
+            if other.to_string() == "CaUsedAsEndEntity" =>
+        {
+            Some(
+                "the server shows the certificate of an authority (CA:TRUE) as its own; openssl req -x509 makes \
+                 one that is none with -addext basicConstraints=critical,CA:FALSE",
+            )
+        }
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            Some("it speaks no TLS: ws:// in place of wss://")
+        }
+        _ => None,
+    }
+}
 
 /// One of the two.
 pub(crate) enum Stream {
@@ -143,5 +167,25 @@ impl Write for Stream {
             Self::Plain(tcp) => tcp.flush(),
             Self::Tls(tls) => tls.send(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_did_not_come_about_has_advice_and_other_errors_have_none() {
+        let of = |error: Error| advice(&io::Error::other(error));
+        let unknown = of(CertificateError::UnknownIssuer.into());
+        assert!(unknown.is_some_and(|advice| advice.contains("--ca")));
+        let other: Box<dyn std::error::Error + Send + Sync> = "CaUsedAsEndEntity".into();
+        let other = rustls::OtherError(Arc::from(other));
+        let authority = of(CertificateError::Other(other).into());
+        assert!(authority.is_some_and(|advice| advice.contains("CA:TRUE")));
+        let plain = of(Error::InvalidMessage(InvalidMessage::InvalidContentType));
+        assert!(plain.is_some_and(|advice| advice.contains("ws://")));
+        assert_eq!(advice(&io::Error::other("the cable")), None);
+        assert_eq!(advice(&ErrorKind::ConnectionRefused.into()), None);
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use data_encoding::BASE64;
 use iii_stream::config::EngineAddress;
 use iii_stream::net::dial::not_with_itself;
-use iii_stream::net::tls::{showing, trust, trust_only};
+use iii_stream::net::tls::{showing, trust, trust_only, why_of_io};
 use iii_stream::notes::Shown;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
@@ -419,6 +419,7 @@ fn of_error(place: &str, within: Duration, error: Error) -> ClientError {
             why: " before it has answered".into(),
         },
         Error::Protocol(ProtocolError::HttparseError(_)) => broken(place, NO_HTTP),
+        Error::Io(error) => broken(place, &why_of_io(&error)),
         Error::Capacity(error) => broken(place, &error.to_string()),
         error => broken(place, &error.to_string()),
     }

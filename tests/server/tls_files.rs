@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 
-use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
 use rustix::process::Signal;
 use rustls::version::TLS13;
 use serde_json::json;
@@ -176,6 +176,38 @@ fn commands_reach_a_server_under_tls_by_its_settings_or_by_its_name() {
         text.contains("this port speaks TLS: use https:// or wss://"),
         "{text}"
     );
+}
+
+/// As `openssl req -x509` makes it unless told otherwise: what has signed itself is an authority.
+#[test]
+fn a_server_that_shows_the_certificate_of_an_authority_is_refused_with_what_to_do() {
+    let (directory, _) = directory("tls-authority", FILES);
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let write = |name: &str, text: String| std::fs::write(directory.0.join(name), text).unwrap();
+    write("cert.pem", params.self_signed(&key).unwrap().pem());
+    write("key.pem", key.serialize_pem());
+    let process = Process::start(directory.command(&[]));
+    let stream = format!("wss://localhost:{}", process.stream.port());
+    let worker = format!("wss://localhost:{}", process.worker.port());
+    for arguments in [
+        &["health", "--stream", &stream][..],
+        &["call", "stream::list_all", "--engine", &worker],
+        &["watch", "chat", "room-1", "-n1", "--stream", &stream],
+    ] {
+        let mut command = directory.command(arguments);
+        let output = command.env("SSL_CERT_FILE", "cert.pem").output();
+        let (code, text) = outcome(output.unwrap());
+        assert_eq!(code, Some(1), "{arguments:?}: {text}");
+        let says = ["(CA:TRUE)", "basicConstraints=critical,CA:FALSE"];
+        let is_one_line = text.lines().count() == 1;
+        assert!(
+            is_one_line && says.iter().all(|said| text.contains(said)),
+            "{text}"
+        );
+    }
+    process.stop();
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use iii_stream::config::RedisStore;
+use iii_stream::net::tls::why_of_io;
 use iii_stream::notes::Shown;
 use redis::{Cmd, Parser, Value};
 
@@ -29,11 +30,10 @@ struct Redis {
 
 impl Redis {
     fn ask(&mut self, command: &Cmd) -> Result<Value, String> {
-        let told = |error: std::io::Error| error.to_string();
         self.stream
             .write_all(&command.get_packed_command())
             .and_then(|()| self.stream.flush())
-            .map_err(told)?;
+            .map_err(|error| why_of_io(&error))?;
         match self.parser.parse_value(&mut self.stream) {
             Ok(Value::ServerError(error)) => Err(error.to_string()),
             Ok(value) => Ok(value),

@@ -9,6 +9,7 @@ use mio::net::TcpStream;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use super::faults;
 use crate::fanout::Written;
 use crate::net::Tcp;
 use crate::reading::Received;
@@ -82,17 +83,17 @@ impl Called {
                     return Received::Nothing;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return self.broken(&error),
+                Err(error) => return self.broken(error.to_string()),
             }
             if let Err(error) = self.session.process_new_packets() {
                 let _ = self.flush(); // the alert that says why, as far as it goes
-                return self.broken(&error);
+                return self.broken(faults::why(&error));
             }
         }
     }
 
-    fn broken(&mut self, why: &dyn std::fmt::Display) -> Received {
-        self.fault = Some(why.to_string());
+    fn broken(&mut self, why: String) -> Received {
+        self.fault = Some(why);
         Received::End
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! maybe     one socket of ours, plain or under TLS: bytes in, bytes out
 //! client    a socket under TLS as its client
+//! faults    why a session as a client came to nothing, in words
 //! pinned    a client that trusts one certificate alone, or shows one of its own
 //! session   our end of a session as its server, over rustls: feed, seal, end; no socket
 //! served    a socket under such a session, as the worker and the engine use sockets
@@ -13,6 +14,7 @@
 //! May not know what the bytes mean.
 
 mod client;
+mod faults;
 mod files;
 mod maybe;
 mod offer;
@@ -22,6 +24,7 @@ mod session;
 mod validity;
 
 pub use client::trust;
+pub use faults::why_of_io;
 pub use files::Faulty;
 pub use maybe::MaybeTls;
 pub use offer::{Look, Offer, Offered};
