@@ -76,7 +76,7 @@ impl Families<'_> {
         let bounds = BOUNDS_US
             .iter()
             .map(|us| *us as f64 / 1e6)
-            .chain([f64::MAX]);
+            .chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(read.buckets).collect();
         let sum = read.sum_ns as f64 / 1e9;
         family.encode_histogram::<NoLabelSet>(sum, read.count(), &buckets, None)

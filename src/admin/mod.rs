@@ -228,7 +228,8 @@ impl Admin {
             }
             self.tick_if_due(now);
             self.accept(now);
-            for id in ready {
+            let unfinished = self.peers.take_unfinished();
+            for id in ready.into_iter().chain(unfinished) {
                 self.peers.write(id, now);
                 if let Some(asked) = self.peers.read(id) {
                     self.hear(id, asked, now);
@@ -251,7 +252,7 @@ impl Admin {
             self.asked.next_at(),
             self.listener.rests_until(),
         ];
-        let timeout = match self.listener.is_due() {
+        let timeout = match self.listener.is_due() || self.peers.are_unfinished() {
             true => Some(Duration::ZERO),
             false => sleep_until(times),
         };

@@ -21,6 +21,8 @@ use super::http::{self, Answer, BODY_BYTES_MAX, HEAD_BYTES_MAX, Parsed, Request}
 pub const PEERS_MAX: usize = 64;
 /// For its request, and again for its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What one peer is read of in a turn: whoever sends without end takes no turn for itself.
+const READS_A_TURN: usize = 16;
 /// For its end, once it has its answer.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -30,6 +32,8 @@ pub(super) struct Peers {
     all: Named<Peer>,
     /// In which they are read.
     buffer: Vec<u8>,
+    /// Those of which more may be there than their turn has read: the poll does not say so again.
+    unfinished: Vec<SlotId>,
 }
 
 struct Peer {
@@ -89,7 +93,7 @@ impl Peers {
     pub(super) fn read(&mut self, id: SlotId) -> Option<Result<Request, Answer>> {
         self.buffer.resize(64 * 1024, 0);
         let peer = self.all.get_mut(id)?;
-        loop {
+        for _ in 0..READS_A_TURN {
             let len = match peer.tcp.read(&mut self.buffer) {
                 Received::Bytes { len, .. } => len,
                 Received::Nothing => return None,
@@ -115,8 +119,21 @@ impl Peers {
                 }
             };
             peer.stage = Stage::Waits;
+            self.unfinished.push(id);
             return Some(parsed);
         }
+        self.unfinished.push(id);
+        None
+    }
+
+    /// Whether some have to be read on without a word of the poll.
+    pub(super) fn are_unfinished(&self) -> bool {
+        !self.unfinished.is_empty()
+    }
+
+    /// Those that have.
+    pub(super) fn take_unfinished(&mut self) -> Vec<SlotId> {
+        std::mem::take(&mut self.unfinished)
     }
 
     /// Answers that peer, if it is there still.
