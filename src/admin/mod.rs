@@ -59,7 +59,6 @@
 mod asked;
 mod beats;
 mod exposition;
-mod families;
 mod figures;
 mod guard;
 mod history;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 /// As one line: what the session says of it, and what is to be done.
-pub fn why(error: &Error) -> String {
+pub(super) fn why(error: &Error) -> String {
     match in_words(error) {
         Some(words) => format!("{error}: {words}"),
         None => error.to_string(),
