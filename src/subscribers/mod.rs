@@ -11,12 +11,14 @@ mod clients;
 mod closed;
 mod closing;
 mod connections;
+mod effects;
 mod endings;
 mod half_open;
 mod inquiries;
 mod joins;
 mod leaves;
 mod life;
+mod mailboxes;
 mod measures;
 mod notes;
 mod persons;
@@ -31,16 +33,14 @@ use std::time::{Duration, Instant};
 
 use crate::config::Limits;
 use crate::fanout::{self, Fanout};
-use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
+use crate::id::SlotId;
 use crate::life::Schedule;
-use crate::mesh::{ToEngine, ToOwner, ToStore, ToWorker, WorkerPorts};
+use crate::mesh::WorkerPorts;
 use crate::metrics::{Closed, WorkerMetrics};
 use crate::protocol::origin::OriginRule;
 use crate::protocol::proxied::Proxies;
 use crate::shard::hooks::Hooks;
-use crate::shard::{
-    Answer, Ask, Command, Delivered, Effects, Learned, Request, Shard, UNITS_A_TURN, Verdict,
-};
+use crate::shard::{Command, Effects, Learned, Shard, UNITS_A_TURN};
 use crate::time::{ClockReading, Now};
 
 pub use admission::Auth;
@@ -251,228 +251,11 @@ impl<S: Socket> Subscribers<S> {
         }
     }
 
-    /// The next message of the open mailbox, once what the store has said before is heard. A fan-out
-    /// that lags needs nobody to get on, so that wait ends by itself.
-    pub fn next_message(&self) -> Option<ToWorker> {
-        if self.fanout.is_lagging() || !self.learned.is_empty() {
-            return None;
-        }
-        self.ports.open.take()
-    }
-
-    /// What the store has said and is heard next.
-    pub fn next_learned(&self) -> Option<&Learned> {
-        self.learned.front()
-    }
-
-    /// Hears so much at most of what the store has said, and gives how much that was.
-    pub fn learn(&mut self, most: usize) -> usize {
-        let now = self.shard_now();
-        let len = self.learned.len().min(most);
-        for learned in self.learned.drain(..len) {
-            if let Learned::Answer(Answer {
-                verdict, number, ..
-            }) = &learned
-            {
-                let metrics = &self.ports.shared.workers[self.ports.id.index()];
-                let is_refusal = matches!(verdict, Verdict::Refused(_));
-                metrics.store_refuses.set(is_refusal);
-                if is_refusal {
-                    metrics.store_refusals.increment();
-                    metrics.store_refused_ms.set(self.now.wall_ms);
-                }
-                self.measures.answered(*number, self.now.monotonic, metrics);
-            }
-            self.shard.learn(learned, now, &mut self.effects);
-        }
-        len
-    }
-
-    /// Takes a message of the open mailbox.
-    pub fn take(&mut self, message: ToWorker) {
-        match message {
-            ToWorker::Delivery(delivery, due) => self.deliver(delivery.local, delivery.what, due),
-            ToWorker::Learned(learned) => self.learned.extend(learned),
-            ToWorker::Slice(cursor, limits) => {
-                let slice = self.shard.slice(cursor, limits);
-                if let Some(outbox) = &mut self.ports.to_store {
-                    outbox.send(ToStore::Slice(self.ports.id, slice));
-                }
-            }
-            ToWorker::Clock(reading) => self.store_clock = Some(reading),
-            ToWorker::JoinDecided(request, is_admitted) => self.join_decided(*request, is_admitted),
-            ToWorker::TakeLeaves(len) => self.debts.grant(len),
-            ToWorker::Told(told) => {
-                let now = self.shard_now();
-                self.shard.told(told, now, &mut self.effects);
-            }
-            ToWorker::Authenticated(id, verdict) => self.authenticated(id, verdict),
-            ToWorker::AuthFunction(function) => self.auth = function.map(Auth::from),
-            ToWorker::Settings(settings) => self.take_settings(&settings),
-        }
-    }
-
-    /// The next message of the command mailbox, while what follows from it finds room.
-    pub fn next_command(&self) -> Option<ToOwner> {
-        if !self.may_take_commands() {
-            return None;
-        }
-        self.ports.commands.take()
-    }
-
-    /// The next command of an own socket to the own shard, likewise.
-    pub fn next_own_command(&mut self) -> Option<Command> {
-        if !self.may_take_commands() {
-            return None;
-        }
-        self.own_commands.pop_front()
-    }
-
-    /// Takes a command. Gives what it cost: the bytes that it moved, and a little for itself.
-    pub fn take_command(&mut self, command: Command) -> usize {
-        let asked_bytes = command.held_bytes();
-        let replies = self.effects.replies.len();
-        let now = self.shard_now();
-        self.shard.apply(command, now, &mut self.effects);
-        let new = self.effects.replies[replies..].iter();
-        let answered_bytes: usize = new.map(|reply| reply.outcome.held_bytes()).sum();
-        COMMAND_COST + asked_bytes + answered_bytes
-    }
-
-    /// From here on these streams are hooked onto: for the commands behind it, and for own sockets.
-    pub fn set_hooks(&mut self, hooks: Arc<Hooks>) {
-        self.shard.set_hooks(Arc::clone(&hooks));
-        self.hooks = hooks;
-    }
-
-    /// Messages were taken: whoever waited for that room is woken.
-    pub fn tell_senders(&self) {
-        let shared = &self.ports.shared;
-        self.ports.open.tell_waiters(|thread| shared.wake(thread));
-        let commands = &self.ports.commands;
-        commands.tell_waiters(|thread| shared.wake(thread));
-    }
-
-    /// What the shard asks of a store that answers in the same turn; `None`: nothing more.
-    pub fn take_requests(&mut self) -> Option<Vec<Request>> {
-        let requests = std::mem::take(&mut self.effects.requests);
-        (!requests.is_empty()).then_some(requests)
-    }
-
-    /// Carries out what the shard asks for, whole, before the next wait.
-    pub fn perform(&mut self) {
-        if let Some(outbox) = &mut self.ports.to_store
-            && !self.effects.requests.is_empty()
-        {
-            let requests = std::mem::take(&mut self.effects.requests);
-            self.measures.asked(&requests, self.now.monotonic);
-            outbox.send(ToStore::Requests(requests));
-        }
-        self.has_replied = !self.effects.replies.is_empty();
-        for reply in self.effects.replies.drain(..) {
-            self.ports.to_engine.send(ToEngine::Reply(reply));
-        }
-        // Behind the replies, also those that have found no room.
-        for fired in self.effects.fired.drain(..) {
-            match self.ports.to_engine.has_backlog() {
-                true => self.ports.to_fired.keep(fired),
-                false => self.ports.to_fired.send(fired),
-            }
-        }
-        for call in self.effects.custom.drain(..) {
-            self.ports.to_engine.send(ToEngine::Custom(call));
-        }
-        let deliveries = std::mem::take(&mut self.effects.deliveries);
-        let mut events_sent = 0;
-        for delivery in deliveries {
-            if delivery.to == self.ports.id {
-                self.deliver(delivery.local, delivery.what, self.now.monotonic);
-            } else if let Some(outbox) = self.ports.to_open.get_mut(delivery.to.index()) {
-                events_sent += u64::from(matches!(delivery.what, Delivered::Event(_)));
-                outbox.send(ToWorker::Delivery(delivery, self.now.monotonic));
-            }
-        }
-        self.metrics().events_sent.add(events_sent);
-        let refused = self.shard.take_refused();
-        if refused > 0 {
-            self.metrics().commands_refused.add(refused);
-            self.notes.push(Note::CallsRefused(refused));
-        }
-        let starved = self.shard.take_out_of_memory();
-        self.metrics().calls_out_of_memory.add(starved);
-        let expired = self.shard.take_expired();
-        self.metrics().items_expired.add(expired);
-        let refused = std::mem::take(&mut self.effects.members_refused);
-        self.metrics().members_refused.add(refused);
-        let ahead_ms = self.shard.take_ahead_ms();
-        if ahead_ms > 0 {
-            self.note_time_ahead(ahead_ms);
-        }
-    }
-
-    /// `due`: when the owner let it go.
-    fn deliver(&mut self, local: LocalGroupId, what: Delivered, due: Instant) {
-        match what {
-            Delivered::Event(frame) => {
-                self.fanout.events_are_of(self.measures.micros(due));
-                self.fanout.append(local, frame);
-            }
-            Delivered::Afresh(snapshot) => {
-                let sync_of = move |item: Option<&ItemId>| snapshot.sync_of(item);
-                self.fanout.begin_afresh(local, Arc::new(sync_of));
-            }
-            Delivered::Entered {
-                token: FRESH, sync, ..
-            } => self.fanout.refreshed(local, sync, &mut self.connections),
-            Delivered::Entered {
-                connection,
-                token,
-                sync,
-            } => self.entered(local, connection, token, sync),
-        }
-    }
-
-    /// Sends a command to the owner of its group.
-    fn command(&mut self, key: GroupKey, ask: Ask) {
-        let owner = self.ports.shared.owners.owner_of(&key);
-        let command = Command::Group { key, ask };
-        if owner == self.ports.id {
-            self.own_commands.push_back(command);
-        } else if let Some(outbox) = self.ports.to_commands.get_mut(owner.index()) {
-            outbox.send(ToOwner::Command(command));
-        }
-    }
-
-    /// Sends what waits, and wakes whoever got something.
-    pub fn flush(&mut self) {
-        self.ports.to_engine.flush();
-        if !self.ports.to_engine.has_backlog() {
-            self.ports.to_fired.flush();
-        }
-        if let Some(outbox) = &mut self.ports.to_store {
-            outbox.flush();
-        }
-        for outbox in &mut self.ports.to_open {
-            outbox.flush();
-        }
-        for outbox in &mut self.ports.to_commands {
-            outbox.flush();
-        }
-    }
-
     /// The time that the shard goes by, in ms since 1970: that of the store, where hosts share it.
     fn shard_now(&self) -> u64 {
         let now = self.now;
         self.store_clock
             .map_or(now.wall_ms, |clock| clock.ms_at(now.monotonic))
-    }
-
-    fn note_time_ahead(&mut self, ahead_ms: u64) {
-        self.metrics().time_ahead_ms.raise_to(ahead_ms);
-        if ahead_ms >= 1000 && !self.said_ahead {
-            self.said_ahead = true;
-            self.notes.push(Note::TimeAhead(ahead_ms));
-        }
     }
 
     /// What this worker has of the mesh.
