@@ -136,7 +136,7 @@ fn main() -> ExitCode {
             or_fault(command::reload::reload(pid, json, timeout))
         }
         None | Some(Command::Serve { .. }) => {
-            let reading = serve::read(&sources);
+            let reading = reload::read(&sources);
             if reading.faults.is_empty() {
                 or_fault(serve::serve(&sources, reading))
             } else {
@@ -201,7 +201,7 @@ fn line_of(error: &anyhow::Error) -> String {
 }
 
 fn check(sources: &Sources<'_>, json: bool) -> anyhow::Result<ExitCode> {
-    let mut reading = serve::read(sources);
+    let mut reading = reload::read(sources);
     // Of settings that are at fault the defaults are in force.
     if reading.faults.is_empty()
         && let Err(error) = server::check_cores(&reading.config)

@@ -1,18 +1,24 @@
-//! Reads the settings again and has those take effect that can while the server runs.
+//! Reads the settings; and again while the server runs, where those take effect that can.
 
 use std::time::Duration;
 
-use iii_stream::config::{Reading, Sources};
-use iii_stream::server::Server;
+use iii_stream::config::{self, Reading, Sources};
+use iii_stream::server::{self, Server};
 use serde_json::json;
 
 use super::logging::Logging;
-use super::serve::read;
 
 /// How long the threads may take.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// What is needed for that.
+/// The settings, with limits as the system allows.
+pub(crate) fn read(sources: &Sources<'_>) -> Reading {
+    let mut reading = config::read(sources);
+    reading.fit(server::fit_open_files);
+    reading
+}
+
+/// What is needed to read them again.
 pub(crate) struct Reload<'a> {
     sources: &'a Sources<'a>,
     logging: Logging,

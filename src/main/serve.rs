@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use iii_stream::cli;
-use iii_stream::config::{self, Reading, Sources};
+use iii_stream::config::{Reading, Sources};
 use iii_stream::control::Control;
 use iii_stream::log;
 use iii_stream::notes::counted;
@@ -160,11 +160,4 @@ fn hear_signals(mut signals: Signals, is_first: &AtomicBool, tell: &Sender<Asked
             log::end_process(0);
         }
     }
-}
-
-/// The settings, with limits as the system allows.
-pub(crate) fn read(sources: &Sources<'_>) -> Reading {
-    let mut reading = config::read(sources);
-    reading.fit(server::fit_open_files);
-    reading
 }

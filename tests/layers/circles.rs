@@ -1,5 +1,5 @@
-//! The files of the server and of the load program name each other in no circle but those that stand in
-//! [`ALLOWED`].
+//! The files of the server, of its program and of the load program name each other in no circle but those
+//! that stand in [`ALLOWED`].
 //!
 //! An arrow goes from a file to the file that defines what it imports, whoever passes the name on. In
 //! each folder an entry is a file or a folder with all that is in it. A module and the file that
@@ -13,6 +13,9 @@ use super::{Source, sources_in};
 /// takes it off this list.
 const ALLOWED: &[(&str, &[&str])] = &[];
 
+/// What is not of the library but of the program that names it: the root of that is `main`.
+const OF_PROGRAM: [&str; 2] = ["main", "command"];
+
 /// The way to a module, from the root of the crate.
 type Path = Vec<String>;
 
@@ -25,19 +28,24 @@ struct Module {
     named: BTreeSet<Path>,
 }
 
-/// Every module of the library, by its path.
+/// Every module of a crate, by its path.
 struct Modules(BTreeMap<Path, Module>);
 
 impl Modules {
+    /// The library in that folder.
     fn read(folder: &str) -> Modules {
+        Modules::read_those(folder, |module| !OF_PROGRAM.contains(&module))
+    }
+
+    fn read_those(folder: &str, is_in: impl Fn(&str) -> bool) -> Modules {
         let all: Vec<Source> = sources_in(folder);
         let of_tests = modules_of_tests(&all);
-        let in_library = |source: &&Source| {
+        let is_read = |source: &&Source| {
             let path = path_of(source);
             let is_test = of_tests.iter().any(|test| path.starts_with(test));
-            !is_test && !["main", "command"].contains(&&*source.module)
+            !is_test && is_in(&source.module)
         };
-        let read = all.iter().filter(in_library);
+        let read = all.iter().filter(is_read);
         Modules(
             read.map(|source| (path_of(source), Module::read(source)))
                 .collect(),
@@ -157,7 +165,7 @@ fn path_of(source: &Source) -> Path {
         .iter()
         .map(|part| part.trim_end_matches(".rs").to_owned());
     names
-        .filter(|name| name != "mod" && name != "lib")
+        .filter(|name| !["mod", "lib", "main"].contains(&&**name))
         .collect()
 }
 
@@ -312,6 +320,14 @@ fn files_name_each_other_in_no_circle_but_those_that_may_be() {
         open.is_empty(),
         "no circles any more, take them off the list: {open:#?}"
     );
+}
+
+#[test]
+fn files_of_the_program_name_each_other_in_no_circle() {
+    let program = Modules::read_those("src", |module| OF_PROGRAM.contains(&module));
+    let files = ["serve", "reload"].map(|name| vec![name.to_owned()]);
+    assert!(files.iter().all(|file| program.0.contains_key(file)));
+    assert_eq!(program.circles(), []);
 }
 
 #[test]
