@@ -2,7 +2,7 @@
 //!
 //! May not know what it does.
 
-use super::reader::Written;
+use super::socket::Written;
 
 /// What a turn may still do: so that one large group does not hold up the rest.
 pub struct Budget {

@@ -10,7 +10,8 @@ use super::group::LocalGroup;
 use super::kept::{CustomRules, Standpoints};
 use super::list::List;
 use super::place::Extra;
-use super::reader::{Connections, MemberAt, Membership, Reader, Socket as _};
+use super::reader::{Connections, MemberAt, Membership, Reader};
+use super::socket::Socket as _;
 use super::{Bounds, Fanout};
 
 /// What waits for a reader is summed up again when so much of the bound has come; and frames are kept

@@ -69,6 +69,7 @@ mod ending;
 mod fresh;
 mod group;
 mod held;
+mod item_counts;
 mod kept;
 mod list;
 mod marks;
@@ -77,9 +78,11 @@ mod order;
 mod pace;
 mod ping;
 mod place;
+mod plan;
 mod reader;
 mod refresh;
 mod shared;
+mod socket;
 mod sweep;
 mod watchers;
 
@@ -87,7 +90,8 @@ pub use afresh::SyncOf;
 pub use behind::Behind;
 pub use budget::{Budget, Tally};
 pub use ending::Ending;
-pub use reader::{Connections, Reader, Socket, Written};
+pub use reader::{Connections, Reader};
+pub use socket::{Socket, Written};
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
@@ -106,9 +110,9 @@ use held::HeldSyncs;
 use kept::KeptFrames;
 use list::Joined;
 use pace::Paced;
+use plan::Plan;
 use reader::{Membership, Subscription};
 use shared::SharedPiece;
-use sweep::Plan;
 
 /// A group lags while more than this part of the bound has come since its sweep began: small enough
 /// that the sweeps before a reader's next visit cannot put it far beyond the bound.

@@ -7,7 +7,8 @@ use crate::id::SlotId;
 use crate::protocol::connection::PING_FRAME;
 
 use super::Fanout;
-use super::reader::{Connections, Socket as _, Written};
+use super::reader::Connections;
+use super::socket::{Socket as _, Written};
 
 impl Fanout {
     /// Sends a ping: at once where nothing goes before it. True: it waits for the socket to be drained.

@@ -3,12 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use crate::id::{ItemId, SlotId};
 use crate::protocol::frame::{EventFrame, Kind, SyncFrame};
 
 use super::MOVED_ITEMS_MAX;
+use super::item_counts::ItemCounts;
 use super::kept::Found;
 use super::list::List;
 
@@ -25,7 +24,7 @@ pub(super) struct Place {
 pub(super) struct Extra {
     /// Subscriptions to the whole group.
     pub(super) whole: u32,
-    items: Items,
+    items: ItemCounts,
     /// How many frames of the event at `next` it has been given already.
     pub(super) copies: u32,
     /// Among watchers: it may lack something, from `next` on. Without it `next` means nothing.
@@ -40,15 +39,6 @@ pub(super) struct Extra {
     is_loose: bool,
     /// Subscriptions entered while the socket was behind.
     entering: Option<Box<Entering>>,
-}
-
-/// How often each item is subscribed to. Most have one.
-#[derive(Default)]
-enum Items {
-    #[default]
-    None,
-    One(ItemId, u32),
-    Many(HashMap<ItemId, u32>),
 }
 
 #[derive(Default)]
@@ -287,12 +277,7 @@ impl Place {
             .entering
             .as_ref()
             .map_or(0, |entering| entering.late.len());
-        let of_items = match &extra.items {
-            Items::None => 0,
-            Items::One(_, count) => *count,
-            Items::Many(counts) => counts.values().sum(),
-        };
-        (extra.whole + of_items) as usize + late
+        (extra.whole + extra.items.total()) as usize + late
     }
 
     /// Its subscriptions to that item, or to the whole group.
@@ -341,7 +326,7 @@ impl Place {
                 && extra.copies == 0
                 && extra.void_before <= next
                 && extra.entering.is_none()
-                && matches!(extra.items, Items::None)
+                && extra.items.is_empty()
         };
         if self.extra.as_deref().is_some_and(says_nothing) {
             self.extra = None;
@@ -372,7 +357,7 @@ impl Extra {
     /// Whether it has subscriptions to items.
     pub(super) fn has_items(&self) -> bool {
         let mut late = self.entering.iter().flat_map(|entering| &entering.late);
-        !matches!(self.items, Items::None) || late.any(|late| late.item.is_some())
+        !self.items.is_empty() || late.any(|late| late.item.is_some())
     }
 
     /// A subscription that gets every frame from now on.
@@ -465,18 +450,14 @@ impl Extra {
             .entering
             .as_ref()
             .is_some_and(|entering| !entering.late.is_empty());
-        self.whole == 0 && !has_late && matches!(self.items, Items::None)
+        self.whole == 0 && !has_late && self.items.is_empty()
     }
 
     /// The items that it follows, each once.
     pub(super) fn items(&self) -> Vec<ItemId> {
         let late = self.entering.iter().flat_map(|entering| &entering.late);
         let mut items: Vec<ItemId> = late.filter_map(|late| late.item.clone()).collect();
-        match &self.items {
-            Items::None => {}
-            Items::One(item, _) => items.push(ItemId::clone(item)),
-            Items::Many(counts) => items.extend(counts.keys().cloned()),
-        }
+        items.extend(self.items.names().cloned());
         items.sort_unstable();
         items.dedup();
         items
@@ -486,12 +467,7 @@ impl Extra {
     pub(super) fn items_len(&self) -> usize {
         let late = self.entering.iter().flat_map(|entering| &entering.late);
         let late = late.filter(|late| late.item.is_some()).count();
-        let standing = match &self.items {
-            Items::None => 0,
-            Items::One(..) => 1,
-            Items::Many(counts) => counts.len(),
-        };
-        standing + late
+        self.items.len() + late
     }
 
     /// Whether it still follows that item, or the whole group.
@@ -509,49 +485,6 @@ impl Late {
         match &self.item {
             None => true,
             Some(item) => frame.item() == Some(item),
-        }
-    }
-}
-
-impl Items {
-    fn count(&self, name: &str) -> u32 {
-        match self {
-            Items::One(item, count) if **item == *name => *count,
-            Items::None | Items::One(..) => 0,
-            Items::Many(counts) => counts.get(name).copied().unwrap_or(0),
-        }
-    }
-
-    fn add(&mut self, item: ItemId) {
-        match self {
-            Items::None => *self = Items::One(item, 1),
-            Items::One(known, count) if *known == item => *count += 1,
-            Items::One(known, count) => {
-                *self = Items::Many(HashMap::from([(ItemId::clone(known), *count), (item, 1)]));
-            }
-            Items::Many(counts) => *counts.entry(item).or_insert(0) += 1,
-        }
-    }
-
-    fn remove(&mut self, item: &ItemId) {
-        let is_last = match self {
-            Items::None => true,
-            Items::One(_, count) => {
-                *count -= 1;
-                *count == 0
-            }
-            Items::Many(counts) => {
-                if let Some(count) = counts.get_mut(item) {
-                    *count -= 1;
-                    if *count == 0 {
-                        counts.remove(item);
-                    }
-                }
-                counts.is_empty()
-            }
-        };
-        if is_last {
-            *self = Items::None;
         }
     }
 }

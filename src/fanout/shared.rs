@@ -11,7 +11,8 @@ use crate::id::LocalGroupId;
 use super::budget::Budget;
 use super::list::List;
 use super::place::Place;
-use super::reader::{Reader, Socket, Written};
+use super::reader::Reader;
+use super::socket::{Socket, Written};
 
 /// What one piece may have at most; more is written in several.
 const PIECE_BYTES_MAX: usize = 256 * 1024;
