@@ -1,4 +1,7 @@
-//! The file store in a real process: kills, clean stops, damage, and disks that refuse.
+//! The file store in a real process: kills, clean stops, damage, and what ends or starts it.
+
+mod moved;
+mod room;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -254,27 +257,6 @@ fn damage_in_the_middle_stops_the_start_and_recover_goes_on() {
 }
 
 #[test]
-fn a_directory_that_another_process_has_is_refused() {
-    let home = Home::new("locked", "");
-    let process = home.start();
-    let (code, said) = home.fails(&[]);
-    let expected = format!(
-        "./store: locked by process {}\n",
-        process.pid().as_raw_nonzero()
-    );
-    assert_eq!(code, Some(1));
-    assert!(said.ends_with(&expected), "{said}");
-    for command in [
-        &["recover", "--data", "./store", "--yes"][..],
-        &["export", "--reference", "./out", "--data", "./store"],
-    ] {
-        process.sdk().set(ROOM, "i", json!(1));
-        let (code, said) = home.fails(command);
-        assert_eq!((code, said), (Some(1), expected.clone()));
-    }
-}
-
-#[test]
 fn what_cannot_be_a_store_is_refused() {
     let home = Home::new("no-store", "");
     fs::write(home.store(), "a file").unwrap();
@@ -328,20 +310,6 @@ fn a_file_that_a_link_leads_to_in_vain_is_missed() {
     }
 }
 
-/// Writes until it has looked, which it does before a write at the latest a millisecond after it was
-/// changed. The number of the last that was accepted, and what was said of the next.
-fn write_until_refused(sdk: &mut SdkWorker, mut n: u64) -> (u64, String) {
-    loop {
-        let set = sdk.start("stream::set", set_input(ROOM, "i", json!({"n": n + 1})));
-        let result = sdk.result(&set);
-        if result.get("error").is_some() {
-            return (n, error_in(&result).1);
-        }
-        n += 1;
-        assert!(n < 100_000, "never refused");
-    }
-}
-
 /// Every file in a directory, but for the lock.
 fn content(directory: &Path) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(directory).unwrap();
@@ -360,104 +328,6 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-#[test]
-fn nothing_is_written_to_a_directory_that_is_gone_and_all_to_one_in_its_place() {
-    let home = Home::new("gone", ", save_interval_ms: 100");
-    let process = home.start();
-    let mut sdk = process.sdk();
-    sdk.set(ROOM, "before", json!(1));
-    let moved = home.path().join("moved");
-    fs::rename(home.store(), &moved).unwrap();
-    let (last, refused) = write_until_refused(&mut sdk, 0);
-    assert!(refused.contains("./store: No such file"), "{refused}");
-    process.line_with("writes are refused until that has changed");
-    fs::create_dir(home.store()).unwrap();
-    // What it has found last holds for a while, ten times as long as the look took.
-    wait_until("writes come back", || {
-        let set = sdk.start("stream::set", set_input(ROOM, "after", json!(4)));
-        sdk.result(&set).get("error").is_none()
-    });
-    process.line_with("all is written anew");
-    wait_until("all is there", || {
-        home.files(".snapshot")
-            .iter()
-            .any(|name| name != "new.snapshot")
-    });
-    process.kill();
-    let process = home.start();
-    let mut sdk = process.sdk();
-    assert_eq!(sdk.get(ROOM, "before"), Some(json!(1)));
-    assert_eq!(sdk.get(ROOM, "after"), Some(json!(4)));
-    let kept = sdk.get(ROOM, "i").map_or(0, |kept| number(&kept));
-    assert_eq!(kept, last);
-}
-
-#[test]
-fn a_server_whose_directory_was_moved_leaves_nothing_in_the_one_of_a_new_server() {
-    let home = Home::new("moved", "");
-    let old = home.start();
-    old.sdk().set(ROOM, "i", json!({"n": 1}));
-    let moved = home.path().join("moved");
-    fs::rename(home.store(), &moved).unwrap();
-    let new = home.start();
-    new.sdk().set(ROOM, "i", json!({"n": 1000}));
-    let before = content(&home.store());
-    let (last, refused) = write_until_refused(&mut old.sdk(), 1);
-    assert!(refused.contains("another directory is there"), "{refused}");
-    old.stop();
-    assert_eq!(content(&home.store()), before);
-    new.stop();
-    let kept = |path: &Path| {
-        let (code, said) = home.fails(&["inspect", &path.display().to_string()]);
-        assert_eq!(code, Some(0), "{said}");
-    };
-    kept(&moved);
-    kept(&home.store());
-    assert_eq!(home.start().sdk().get(ROOM, "i"), Some(json!({"n": 1000})));
-    fs::rename(home.store(), home.path().join("of-new")).unwrap();
-    fs::rename(&moved, home.store()).unwrap();
-    assert_eq!(home.start().sdk().get(ROOM, "i"), Some(json!({"n": last})));
-}
-
-/// Put there as a directory of its own, as new files, or over the files.
-#[test]
-fn a_backup_that_is_put_in_place_while_it_runs_is_never_written_over() {
-    for way in ["directory", "files", "over"] {
-        let home = Home::new(&format!("backup-{way}"), ", save_interval_ms: 100");
-        let process = home.start();
-        let mut sdk = process.sdk();
-        sdk.set(ROOM, "i", json!({"n": 1}));
-        let backup = home.path().join("backup");
-        copy(&home.store(), &backup);
-        for n in 2..20 {
-            sdk.set(ROOM, "i", json!({"n": n}));
-        }
-        match way {
-            "directory" => fs::rename(home.store(), home.path().join("moved")).unwrap(),
-            "files" => {
-                for (name, _) in content(&home.store()) {
-                    fs::remove_file(home.store().join(name)).unwrap();
-                }
-            }
-            _ => {}
-        }
-        copy(&backup, &home.store());
-        let before = content(&home.store());
-        if way == "over" {
-            // What it has found holds for a millisecond: until then it may write behind.
-            let copied = std::time::Instant::now();
-            wait_until("a look is due", || copied.elapsed().as_millis() > 5);
-        }
-        write_until_refused(&mut sdk, 19);
-        process.line_with("writes are refused until that has changed");
-        let (n, _) = write_until_refused(&mut sdk, 50);
-        assert_eq!(n, 50, "{way}: all are refused");
-        process.stop();
-        assert_eq!(content(&home.store()), before, "{way}");
-        assert_eq!(home.start().sdk().get(ROOM, "i"), Some(json!({"n": 1})));
-    }
-}
-
 /// As the version before has left it: heads without a store, and no file that says one.
 #[test]
 fn a_store_of_the_version_before_is_gone_on_with() {
@@ -472,20 +342,6 @@ fn a_store_of_the_version_before_is_gone_on_with() {
         process.kill();
         assert_eq!(home.files("identity").len(), 1);
     }
-}
-
-#[test]
-fn a_directory_stays_locked_when_the_file_lock_is_removed() {
-    let home = Home::new("lock", "");
-    let process = home.start();
-    fs::remove_file(home.store().join("lock")).unwrap();
-    let (code, said) = home.fails(&[]);
-    assert!(
-        code == Some(1) && said.contains("./store: locked by another process"),
-        "{said}"
-    );
-    process.stop();
-    home.start();
 }
 
 #[test]
@@ -576,169 +432,6 @@ fn a_signal_ends_a_start_at_once() {
             .iter()
             .all(|name| name == "new.snapshot")
     );
-}
-
-/// A limit on the size of files stands for a full disk: writes end short, then fail.
-#[test]
-fn a_full_disk_refuses_writes_and_nothing_else_and_they_work_again_by_themselves() {
-    let home = Home::new("full", "");
-    let process = home.start();
-    let limit = |bytes: Option<u64>| {
-        let limit = Rlimit {
-            current: bytes,
-            maximum: None,
-        };
-        prlimit(Some(process.pid()), Resource::Fsize, limit).unwrap();
-    };
-    let mut sdk = process.sdk();
-    let mut subscriber = process.subscriber();
-    subscriber.join("s", ROOM);
-    sdk.set(ROOM, "i", json!({"n": 0}));
-    assert_eq!(subscriber.next().kind, "create");
-    limit(Some(20_000));
-    let pad = "x".repeat(300);
-    let calls: Vec<String> = (1..300)
-        .map(|n| {
-            let data = json!({"n": n, "pad": pad});
-            sdk.start("stream::set", set_input(ROOM, "i", data))
-        })
-        .collect();
-    let results: Vec<Value> = calls.iter().map(|id| sdk.result(id)).collect();
-    let (refused, accepted): (Vec<_>, Vec<_>) = results
-        .iter()
-        .partition(|result| result.get("error").is_some());
-    assert!(!refused.is_empty());
-    for result in refused {
-        let (code, message) = error_in(result);
-        assert_eq!(code, "STREAM_SET_ERROR");
-        let is_told = message.starts_with("Failed to set value: ./store/0")
-            && message.contains(".log: File too large");
-        assert!(is_told, "{message}");
-    }
-    for result in &accepted {
-        assert_eq!(subscriber.next().data, result["result"]["new_value"]);
-    }
-    process.line_with("writes refused");
-    let last = accepted.last().map_or(json!({"n": 0}), |result| {
-        result["result"]["new_value"].clone()
-    });
-    assert_eq!(sdk.get(ROOM, "i"), Some(last.clone()), "reads go on");
-    subscriber.hears_only_the_marker(&mut sdk, ROOM);
-
-    limit(None);
-    let set = sdk.set(ROOM, "i", json!({"n": 1000}));
-    assert_eq!(set["new_value"], json!({"n": 1000}));
-    process.line_with("writes are accepted again");
-    process.kill();
-    assert_eq!(home.start().sdk().get(ROOM, "i"), Some(json!({"n": 1000})));
-}
-
-/// A file system of that many KiB in memory; gone with it.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    /// `None` where mounting is not allowed.
-    fn new(path: PathBuf, kib: usize) -> Option<Mounted> {
-        fs::create_dir_all(&path).unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={kib}k"), "tmpfs"]);
-        let status = mount.arg(&path).stderr(Stdio::null()).status();
-        status
-            .is_ok_and(|status| status.success())
-            .then_some(Mounted(path))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["-l"]).arg(&self.0).status();
-    }
-}
-
-/// Where mounting is not allowed, the limit on the size of files above stands for it.
-#[test]
-fn a_disk_that_is_full_for_real_refuses_writes_until_there_is_room() {
-    let home = Home::new("tmpfs", "");
-    let Some(_mounted) = Mounted::new(home.store(), 512) else {
-        return;
-    };
-    let ballast = home.store().join("ballast");
-    fs::write(&ballast, vec![0; 256 * 1024]).unwrap();
-    let process = home.start();
-    let mut sdk = process.sdk();
-    let pad = "x".repeat(1000);
-    let mut last = 0;
-    let refused = (1..1000).find_map(|n| {
-        let set = sdk.start(
-            "stream::set",
-            set_input(ROOM, &format!("i{n}"), json!({"n": n, "pad": pad})),
-        );
-        let result = sdk.result(&set);
-        let is_refused = result.get("error").is_some();
-        last = if is_refused { last } else { n };
-        is_refused.then(|| error_in(&result))
-    });
-    let (code, message) = refused.expect("512 KiB are full");
-    assert_eq!(code, "STREAM_SET_ERROR");
-    assert!(message.contains("No space left on device"), "{message}");
-    let kept = sdk.get(ROOM, &format!("i{last}"));
-    assert_eq!(kept.as_ref().map(number), Some(last), "reads go on");
-    let mut subscriber = process.subscriber();
-    let synced = subscriber.join("s", ROOM);
-    let synced = synced.data.as_array().unwrap().last().map(number);
-    assert_eq!(synced, Some(last), "joins as well");
-    fs::remove_file(ballast).unwrap();
-    sdk.set(ROOM, "i", json!({"n": 5000}));
-    process.kill();
-    let kept = home.start().sdk().get(ROOM, "i");
-    assert_eq!(kept, Some(json!({"n": 5000})));
-}
-
-#[test]
-fn on_a_disk_of_three_times_the_data_writes_come_back_by_themselves() {
-    let home = Home::new("small", ", segment_bytes: 1MiB");
-    let Some(_mounted) = Mounted::new(home.store(), 2400) else {
-        return;
-    };
-    let process = home.start();
-    let mut sdk = process.sdk();
-    let pad = "x".repeat(20_000);
-    for n in 0..400 {
-        let item = format!("i{}", n % 40);
-        let mut last = json!(null);
-        wait_until("it is accepted", || {
-            let data = json!({"n": n, "pad": pad});
-            let set = sdk.start("stream::set", set_input(ROOM, &item, data));
-            last = sdk.result(&set);
-            last.get("error").is_none()
-        });
-    }
-    process.kill();
-    let process = home.start();
-    let mut sdk = process.sdk();
-    for item in 0..40 {
-        let kept = sdk.get(ROOM, &format!("i{item}"));
-        assert_eq!(kept.as_ref().map(number), Some(360 + item));
-    }
-}
-
-#[test]
-fn an_export_that_finds_no_room_leaves_nothing() {
-    let home = Home::new("export", "");
-    let Some(mounted) = Mounted::new(home.path().join("small"), 64) else {
-        return;
-    };
-    let process = home.start();
-    let mut sdk = process.sdk();
-    for group in 0..10 {
-        sdk.set(("kept", &group.to_string()), "i", json!("x".repeat(10_000)));
-    }
-    process.stop();
-    for _ in 0..2 {
-        let (code, said) = home.fails(&["export", "--data", "./store", "--reference", "small/out"]);
-        assert!(code == Some(1) && said.contains("No space left"), "{said}");
-        assert_eq!(fs::read_dir(mounted.0.join("out")).unwrap().count(), 0);
-    }
 }
 
 #[test]
