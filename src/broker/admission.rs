@@ -42,17 +42,19 @@ impl Broker {
     /// What its answer means: 401 where the function was asked and does not admit, 503 where nobody
     /// answered (spec: auth §3).
     pub(in crate::broker) fn auth_verdict(&self, answered: Answered<'_>) -> AuthVerdict {
-        let lets_in = self.auth.lets_in;
+        let admits_failures = self.auth.admits_failures;
         match answered {
             Answered::Result(result) => match AuthAnswer::read(result) {
                 AuthAnswer::Admitted { context } => AuthVerdict::Admitted(context),
-                answer if lets_in => AuthVerdict::Admitted(answer.context_if_all_admitted()),
+                answer if admits_failures => {
+                    AuthVerdict::Admitted(answer.context_if_all_admitted())
+                }
                 AuthAnswer::Unauthorized { .. } => AuthVerdict::Unauthorized("it says no".into()),
                 AuthAnswer::Nonsense => {
                     AuthVerdict::Unauthorized("it answers neither an object nor null".into())
                 }
             },
-            _ if lets_in => AuthVerdict::Admitted(None),
+            _ if admits_failures => AuthVerdict::Admitted(None),
             Answered::Failed(error) => {
                 let (code, message) = (Shown(&error.code), Shown(&error.message));
                 AuthVerdict::Unauthorized(format!("it throws: {code}: {message}").into())

@@ -6,7 +6,7 @@
 use core::net::IpAddr; // an address is data
 use std::collections::{BTreeSet, btree_set};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -19,6 +19,10 @@ use crate::collections::Named;
 use crate::id::{SlotId, Text};
 use crate::protocol::answer::ResultBody;
 use crate::protocol::rbac::Access;
+use crate::time::Rarely;
+
+/// How often one callee's dropped trigger calls are told in the log.
+const DROPS_SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// Calls of one member that may be under way and have long answers (lists): what the answers hold is
 /// known only when they come.
@@ -81,9 +85,8 @@ pub struct Member {
     pub(in crate::broker) lists_under_way: u32,
     /// What it has brought about and is still being done in turns.
     pub(in crate::broker) work_under_way: u32,
-    /// Trigger calls that found its queue full, since that was last told.
-    pub(in crate::broker) drops: u64,
-    pub(in crate::broker) drops_said_at: Option<Instant>,
+    /// Trigger calls that found its queue full, as they are told.
+    pub(in crate::broker) drops: Rarely,
     /// When something has come from it last. Only the link's is kept.
     pub heard_at: Instant,
     unsent: Unsent,
@@ -115,8 +118,7 @@ impl Member {
             parked_until: None,
             lists_under_way: 0,
             work_under_way: 0,
-            drops: 0,
-            drops_said_at: None,
+            drops: Rarely::every(DROPS_SAID_EVERY),
             heard_at: now,
             unsent,
             is_dirty: false,

@@ -78,7 +78,7 @@ pub struct Auth {
     /// How long its answer is awaited.
     pub timeout: Duration,
     /// A function that is missing, fails or refuses lets everybody in.
-    pub lets_in: bool,
+    pub admits_failures: bool,
 }
 
 /// What the settings say of it.

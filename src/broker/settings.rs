@@ -13,7 +13,7 @@ impl Broker {
         self.triggers.set_limits(&settings.limits);
         self.limits = settings.limits.clone();
         self.auth.timeout = settings.auth_timeout;
-        self.auth.lets_in = settings.auth_lets_in;
+        self.auth.admits_failures = settings.auth_admits_failures;
         self.refuses_failed_joins = settings.refuses_failed_joins;
         self.join_required = names(settings.join_required.iter().cloned());
         self.hooks.change(); // workers hear which joins they may not decide themselves

@@ -146,7 +146,6 @@ impl Fanout {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
     use crate::fanout::sweep::tests::Local;

@@ -23,7 +23,7 @@ pub struct NewSettings {
     /// How long an answer of the auth function is awaited.
     pub auth_timeout: Duration,
     /// An auth function that is missing, fails or refuses lets everybody in.
-    pub auth_lets_in: bool,
+    pub auth_admits_failures: bool,
     /// Streams that nobody joins unless a function was asked and answered.
     pub join_required: Vec<String>,
     /// Whether a join is refused whose function fails or is not there.

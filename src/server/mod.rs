@@ -390,7 +390,7 @@ fn engine_settings_of(config: &Config, limits: Limits) -> engine::Settings {
         auth: engine::Auth {
             function_id: config.auth.function.clone(),
             timeout: Duration::from_millis(config.auth.timeout_ms),
-            lets_in: config.auth.failure == AuthFailure::Allow,
+            admits_failures: config.auth.failure == AuthFailure::Allow,
         },
         join_required: config.join_required.clone(),
         refuses_failed_joins: config.join_failure == AuthFailure::Refuse,

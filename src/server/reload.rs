@@ -21,7 +21,7 @@ impl Server {
             worker_origins: config.worker_origins.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             auth_timeout: Duration::from_millis(config.auth.timeout_ms),
-            auth_lets_in: config.auth.failure == AuthFailure::Allow,
+            auth_admits_failures: config.auth.failure == AuthFailure::Allow,
             join_required: config.join_required.clone(),
             refuses_failed_joins: config.join_failure == AuthFailure::Refuse,
         });

@@ -24,7 +24,7 @@ impl<S: Socket> Subscribers<S> {
         self.allowed_origins.clone_from(&settings.allowed_origins);
         self.proxies.clone_from(&settings.trusted_proxies);
         if let Some(auth) = &mut self.auth {
-            auth.admits_failures = settings.auth_lets_in;
+            auth.admits_failures = settings.auth_admits_failures;
         }
     }
 

@@ -92,7 +92,7 @@ impl World {
                 auth: Auth {
                     function_id: None,
                     timeout: Duration::from_secs(5),
-                    lets_in: false,
+                    admits_failures: false,
                 },
                 join_required: Vec::new(),
                 refuses_failed_joins: false,

@@ -3,8 +3,6 @@
 //! The broker calls functions for SDK workers and for the server itself: triggers, conditions, joins,
 //! upgrades, custom stores. All take the same way out and back; what differs is who awaits the answer.
 
-use std::time::{Duration, Instant};
-
 use uuid::Uuid;
 
 use crate::id::{SlotId, Text};
@@ -27,9 +25,6 @@ const CALLS_BYTES_MIN: usize = 1024 * 1024;
 
 /// So many times `limits.call_queue_bytes` may wait unsent for all sockets together.
 const UNSENT_OF_ALL: usize = 8;
-
-/// How often one callee's dropped trigger calls are told in the log.
-const DROPS_SAID_EVERY: Duration = Duration::from_secs(60);
 
 impl Broker {
     /// Calls a function for the server itself; `awaits` says who hears how the call ended.
@@ -194,27 +189,20 @@ impl Broker {
     pub(in crate::broker) fn drop_handler_call(&mut self, callee: SlotId, function_id: &str) {
         self.metrics().trigger_calls_dropped.increment();
         let now = self.now.monotonic;
-        let name = self.name_of(callee);
-        let Some(peer) = self.members.get_mut(callee) else {
+        let peer = self.members.get_mut(callee);
+        let Some(passed_over) = peer.and_then(|peer| peer.drops.ask(now)) else {
             return;
         };
-        peer.drops += 1;
-        let was_said = peer
-            .drops_said_at
-            .is_some_and(|at: Instant| now.saturating_duration_since(at) < DROPS_SAID_EVERY);
-        if !was_said {
-            peer.drops_said_at = Some(now);
-            let drops = std::mem::take(&mut peer.drops);
-            let limit = self.limits.call_queue_bytes;
-            self.lines.say(
-                Level::Warn,
-                format!(
-                    "{name} reads too slowly: more than {limit} bytes wait for it \
+        let (name, drops) = (self.name_of(callee), passed_over + 1);
+        let limit = self.limits.call_queue_bytes;
+        self.lines.say(
+            Level::Warn,
+            format!(
+                "{name} reads too slowly: more than {limit} bytes wait for it \
                  (limits.call_queue_bytes), so {drops} trigger calls were dropped, the last of {}",
-                    Shown(function_id)
-                ),
-            );
-        }
+                Shown(function_id)
+            ),
+        );
     }
 
     /// Why a call that somebody waits for finds no room, if it finds none.

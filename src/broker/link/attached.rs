@@ -21,6 +21,7 @@ use crate::broker::Broker;
 use crate::broker::effects::Effect;
 use crate::broker::lines::Level;
 use crate::broker::members::Member;
+use crate::time::Rarely;
 
 /// How often calls that are refused for want of room are told in the log.
 const REFUSALS_SAID_EVERY: Duration = Duration::from_secs(60);
@@ -49,9 +50,8 @@ pub(in crate::broker) struct Attached {
     pub(super) joins: VecDeque<(Instant, Box<JoinRequest>)>,
     /// Calls that wait for the link.
     pub(super) waiting: Waiting,
-    /// Calls refused for want of room since that was last told, and when it was.
-    refused: u64,
-    refused_said_at: Option<Instant>,
+    /// Calls refused for want of room, as they are told.
+    refused: Rarely,
 }
 
 /// What triggers followed before the link was lost.
@@ -82,8 +82,7 @@ impl Attached {
             leaves: LeavesWait::No,
             joins: VecDeque::new(),
             waiting: Waiting::default(),
-            refused: 0,
-            refused_said_at: None,
+            refused: Rarely::every(REFUSALS_SAID_EVERY),
         }
     }
 
@@ -109,15 +108,8 @@ impl Attached {
 
     /// A call is refused for want of room. How many have been, when that is to be told in the log.
     pub(in crate::broker) fn count_refusal(&mut self, now: Instant) -> Option<u64> {
-        self.refused += 1;
-        let was_said = self
-            .refused_said_at
-            .is_some_and(|at| now.saturating_duration_since(at) < REFUSALS_SAID_EVERY);
-        if was_said {
-            return None;
-        }
-        self.refused_said_at = Some(now);
-        Some(std::mem::take(&mut self.refused))
+        let passed_over = self.refused.ask(now)?;
+        Some(passed_over + 1)
     }
 
     /// Whether a join has to wait.

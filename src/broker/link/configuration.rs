@@ -102,7 +102,7 @@ impl Broker {
             let function = self.auth.function_id.as_deref();
             let told = function.map(|id| AuthFunction {
                 id: id.into(),
-                admits_failures: self.auth.lets_in,
+                admits_failures: self.auth.admits_failures,
             });
             self.tell(WorkerId(worker as u16), ToWorker::AuthFunction(told));
         }

@@ -178,7 +178,6 @@ impl Broker {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
     use crate::protocol::input::StreamFunction;
