@@ -68,6 +68,8 @@ use crate::protocol::streams::StreamRules;
 /// The engine whose protocol we speak.
 pub const ENGINE_VERSION: &str = "0.11.6-next.3";
 
+/// Workers at most, also where there are more cores.
+pub const THREADS_MAX: usize = 256;
 /// Listen backlog unless the file sets one; the kernel cuts it to `somaxconn`.
 pub const BACKLOG_LEN: u32 = 65_535;
 /// So many followers of a group live with its owner.

@@ -18,10 +18,10 @@ use super::store::StoreConfig;
 use super::tls;
 use super::words::mismatch;
 use super::yaml::{Node, Value};
-use super::{AuthFailure, BACKLOG_LEN, Config, Limits, MAILBOX_LEN_MIN, Pin, Threads};
+use super::{AuthFailure, BACKLOG_LEN, Config, Limits, MAILBOX_LEN_MIN, Pin, THREADS_MAX, Threads};
 
 const COUNTS: RangeInclusive<u64> = 1..=1_000_000_000;
-const THREADS: RangeInclusive<u64> = 1..=256;
+const THREADS: RangeInclusive<u64> = 1..=THREADS_MAX as u64;
 const CORES: RangeInclusive<u64> = 0..=4095;
 /// What one message or value may take at most.
 const MESSAGE_BYTES: RangeInclusive<u64> = 1..=1 << 30;

@@ -44,6 +44,9 @@ use std::sync::Arc;
 use crate::id::WorkerId;
 use crate::shard::Fired;
 
+// With the workers go the threads of the engine, the store and the admin port.
+const _: () = assert!(crate::config::THREADS_MAX + 3 <= wake::THREADS_MAX);
+
 /// What a worker has of the mesh.
 pub struct WorkerPorts {
     /// Which worker this is.

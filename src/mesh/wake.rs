@@ -61,7 +61,7 @@ impl Room {
     }
 }
 
-/// How many threads a mesh can hold: workers, engine and store.
+/// How many threads a mesh can hold.
 pub const THREADS_MAX: usize = 64 * WAITER_WORDS;
 const WAITER_WORDS: usize = 5;
 

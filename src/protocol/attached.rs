@@ -171,18 +171,6 @@ fn entry_of<'a>(entries: &'a str, key: &str, id: &str) -> Option<&'a str> {
     found
 }
 
-/// The ids in the engine's answer to [`LIST_FUNCTIONS`]. Err: it is no such answer.
-pub fn listed_functions(result: &str) -> Result<Vec<String>, serde_json::Error> {
-    let [functions] = raw::pick(result, ["functions"])?;
-    let functions = functions.map_or("[]", RawValue::get);
-    let mut ids = Vec::new();
-    raw::elements(functions, |entry| {
-        ids.extend(string_at(entry, "function_id"));
-        true
-    })?;
-    Ok(ids)
-}
-
 /// A function in the engine's answer to [`LIST_FUNCTIONS`].
 #[derive(Debug, PartialEq, Eq)]
 pub struct ListedFunction {
@@ -448,14 +436,6 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_functions_gives_their_ids() {
-        let list = r#"{"functions":[{"function_id":"stream::get(a\"b)","description":null},{"other":1},5]}"#;
-        assert_eq!(listed_functions(list).unwrap(), ["stream::get(a\"b)"]);
-        assert!(listed_functions("[]").is_err());
-        assert!(listed_functions("{}").unwrap().is_empty());
-    }
-
-    #[test]
     fn a_list_of_functions_names_who_serves_them_where_that_is_told() {
         let list = r#"{"functions":[{"function_id":"stream::get(a\"b)","description":null},{"other":1},5,
             {"function_id":"f","worker_name":"w","namespace":"default"},
@@ -468,6 +448,8 @@ mod tests {
         assert_eq!(ids(Some("orders")), ["stream::get(a\"b)", "g"]);
         let f = &read_functions(list, None).unwrap()[1];
         assert_eq!(f.worker_name.as_deref(), Some("w"));
+        assert!(read_functions("[]", None).is_err());
+        assert!(read_functions("{}", None).unwrap().is_empty());
         assert!(read_functions("[]", None).is_err());
         assert!(read_functions("{}", None).unwrap().is_empty());
     }

@@ -77,11 +77,6 @@ impl StreamRules {
         self.in_requests.iter()
     }
 
-    /// Whether some stream has members.
-    pub fn have_members(&self) -> bool {
-        self.iter().any(|rule| rule.members.is_some())
-    }
-
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()

@@ -1,6 +1,6 @@
 //! How many workers there are, and which cores the threads run on.
 
-use crate::config::{Config, Pin, Threads};
+use crate::config::{Config, Pin, THREADS_MAX, Threads};
 use crate::notes::counted;
 
 use super::StartError;
@@ -14,6 +14,11 @@ pub(super) struct Cores {
     free: Vec<usize>,
 }
 
+/// One less than there are cores, for the other threads have to run as well.
+fn workers_on(cores: usize) -> usize {
+    cores.saturating_sub(1).clamp(1, THREADS_MAX)
+}
+
 impl Cores {
     /// Reads the machine. Call it before any thread is pinned: a pinned thread sees one core only.
     pub(super) fn of(config: &Config) -> Result<Cores, StartError> {
@@ -22,7 +27,7 @@ impl Cores {
         // The lesser of the affinity mask and the CPU quota.
         let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = match config.threads {
-            Threads::Auto => parallelism.saturating_sub(1).max(1),
+            Threads::Auto => workers_on(parallelism),
             Threads::Count(count) => count,
         };
         let has_quota = parallelism < usable.len();
@@ -113,6 +118,12 @@ mod tests {
             "server.pin: 1 cores for 2 workers; name one a worker, or set threads"
         );
         assert!(named(&[9], 1, &[1, 2]).is_err());
+    }
+
+    #[test]
+    fn there_is_a_worker_less_than_there_are_cores_and_no_more_than_may_be() {
+        let workers = [1, 2, 16, 257, 258, 4096].map(workers_on);
+        assert_eq!(workers, [1, 1, 15, 256, 256, 256]);
     }
 
     #[test]
