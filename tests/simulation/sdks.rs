@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use iii_stream::broker::{Auth, Broker, Effect, KnownAs, Listeners, OfListener, Parts, Settings};
+use iii_stream::broker::{Auth, Broker, Effect, KnownAs, OfListener, Parts, Settings};
 use iii_stream::config::Limits;
 use iii_stream::id::{GroupKey, SlotId, Text};
 use iii_stream::mesh::{EnginePorts, Outbox};
@@ -112,12 +112,12 @@ impl Sdks {
                 auth: Auth {
                     function_id: auth.map(|auth| auth.function.clone()),
                     timeout: call_timeout,
-                    lets_in: auth.is_some_and(|auth| auth.admits_failures),
+                    admits_failures: auth.is_some_and(|auth| auth.admits_failures),
                 },
                 join_required: Vec::new(),
                 refuses_failed_joins: false,
             },
-            listeners: Listeners(vec![OfListener::default()]),
+            of_listeners: vec![OfListener::default()],
             known_as,
             now,
         });
@@ -484,7 +484,7 @@ impl EngineThread for Sdks {
         self.write(model, pace);
         self.broker.tell_all_hooks();
         self.broker.flush();
-        let lines = self.broker.notes.take_due(now.monotonic);
+        let lines = self.broker.take_lines();
         assert!(lines.iter().all(|line| !line.text.is_empty()));
     }
 
