@@ -105,13 +105,10 @@ impl Group {
             call,
             old,
         } = update;
-        // What was there is no deeper: it was checked when it came.
-        let json_depth = turn.limits.json_depth;
-        if let Err(cause) = update::check_limits(
-            &updated.value,
-            update::may_deepen(&ops, json_depth).then_some(json_depth),
-            turn.limits.value_bytes,
-        ) {
+        let limits = turn.limits;
+        let checked =
+            update::check_limits(&updated.value, &ops, limits.json_depth, limits.value_bytes);
+        if let Err(cause) = checked {
             let outcome = Outcome::Failed(failed(StreamFunction::Update, &cause));
             return self.rest(call, outcome, StreamFunction::Update, turn);
         }

@@ -98,21 +98,17 @@ impl Opening {
     }
 }
 
-/// Whether a value of no more than that depth may become deeper.
-pub fn may_deepen(ops: &[UpdateOp], json_depth: usize) -> bool {
-    ops.iter().any(|op| depth_most(op) > json_depth)
-}
-
-/// Err: the cause for which a value that an update made must not be stored. `json_depth` is `None` where
-/// it cannot be too deep.
+/// Err: the cause for which a value that these operations made must not be stored. The old value counts as
+/// one of allowed depth: nothing of it comes to stand deeper than it stood, so only what operations bring
+/// is looked at.
 pub fn check_limits(
     value: &str,
-    json_depth: Option<usize>,
+    ops: &[UpdateOp],
+    json_depth: usize,
     value_bytes: usize,
 ) -> Result<(), String> {
-    if let Some(json_depth) = json_depth
-        && let Some(depth) = value::depth_beyond(value, json_depth)
-    {
+    let depth = depth_brought(ops);
+    if depth > json_depth {
         return Err(limit_exceeded("limits.json_depth", depth, json_depth));
     }
     if value.len() > value_bytes {
@@ -125,20 +121,24 @@ pub fn check_limits(
     Ok(())
 }
 
-/// How deep what the operation brings may come to stand, its own depth included.
-fn depth_most(op: &UpdateOp) -> usize {
-    let (keys, value) = match op {
-        UpdateOp::Set { value, .. } => (1, value),
-        UpdateOp::Append { path, value } => match path {
-            AppendPath::Key(_) => (1, value),
-            AppendPath::Keys(keys) => (keys.len(), value),
-        },
-        UpdateOp::Merge { path, value } => (path.len(), value),
-        UpdateOp::Increment { .. } | UpdateOp::Decrement { .. } | UpdateOp::Remove { .. } => {
-            return 1;
+/// How deep the deepest of what operations bring comes to stand, its own depth included.
+pub fn depth_brought(ops: &[UpdateOp]) -> usize {
+    ops.iter().map(depth_brought_by).max().unwrap_or(0)
+}
+
+fn depth_brought_by(op: &UpdateOp) -> usize {
+    match op {
+        UpdateOp::Set { path, value } => usize::from(!path.is_empty()) + value::depth(value),
+        UpdateOp::Append { path, value } => {
+            let keys = match path {
+                AppendPath::Key(key) => usize::from(!key.is_empty()),
+                AppendPath::Keys(keys) => keys.len(),
+            };
+            keys + 1 + value::depth(value)
         }
-    };
-    keys + 1 + value::depth(value)
+        UpdateOp::Merge { path, value } => path.len() + value::depth(value),
+        UpdateOp::Increment { .. } | UpdateOp::Decrement { .. } | UpdateOp::Remove { .. } => 1,
+    }
 }
 
 /// Why one operation failed.
@@ -976,15 +976,30 @@ mod tests {
     }
 
     #[test]
-    fn the_new_value_is_checked_against_the_limits() {
-        assert_eq!(check_limits("[[1]]", Some(2), 5), Ok(()));
-        assert_eq!(
-            check_limits("[[1]]", Some(1), 5),
-            Err("limits.json_depth exceeded: 2 > 1".into())
-        );
-        assert_eq!(
-            check_limits("[[1]]", Some(2), 4),
-            Err("limits.value_bytes exceeded: 5 > 4".into())
-        );
+    fn what_operations_bring_is_checked_against_the_limits() {
+        let rows = [
+            (r#"[{"type":"set","path":"","value":[[1]]}]"#, 2),
+            (r#"[{"type":"set","path":"a","value":[[1]]}]"#, 3),
+            (r#"[{"type":"append","path":"","value":[[1]]}]"#, 3),
+            (r#"[{"type":"append","path":"a","value":[1]}]"#, 3),
+            (r#"[{"type":"append","path":["a","b"],"value":[1]}]"#, 4),
+            (r#"[{"type":"merge","value":{"a":[1]}}]"#, 2),
+            (r#"[{"type":"merge","path":["a","b"],"value":{"a":[1]}}]"#, 4),
+            (r#"[{"type":"increment","path":"a","by":1},{"type":"merge","value":{"a":[1]}}]"#, 2),
+        ];
+        for (json, depth) in rows {
+            let ops = ops(json);
+            for old in ["{}", "null", "[]"] {
+                let new = apply(Some(old), &ops);
+                let allowed = value::depth(&new.value).max(value::depth(old));
+                assert!(allowed <= depth.max(1), "{json} on {old}: {}", new.value);
+            }
+            assert_eq!(depth_brought(&ops), depth, "{json}");
+            assert_eq!(check_limits("[[1]]", &ops, depth, 5), Ok(()));
+            let deep = format!("limits.json_depth exceeded: {depth} > {}", depth - 1);
+            assert_eq!(check_limits("[[1]]", &ops, depth - 1, 5), Err(deep));
+            let large = "limits.value_bytes exceeded: 5 > 4".into();
+            assert_eq!(check_limits("[[1]]", &ops, depth, 4), Err(large));
+        }
     }
 }

@@ -203,8 +203,12 @@ impl Redis {
         } = opened;
         let updated = opening.apply(text.as_deref(), &update.ops);
         let limits = &self.limits;
-        let checked =
-            update::check_limits(&updated.value, Some(limits.json_depth), limits.value_bytes);
+        let checked = update::check_limits(
+            &updated.value,
+            &update.ops,
+            limits.json_depth,
+            limits.value_bytes,
+        );
         if let Err(cause) = checked {
             self.answer(update.asker, Verdict::Refused(cause.into()));
             return self.go_on(&update.key);

@@ -4,7 +4,7 @@
 //! A key with one colon between its names has one reading. One with more, which nobody of ours has
 //! made, is unnamed until a message or a change names it. No socket here.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 
 use crate::id::GroupKey;
@@ -33,7 +33,7 @@ pub(super) fn is_ambiguous(key: &GroupKey) -> bool {
 pub(super) struct Names {
     streams: BTreeMap<String, BTreeSet<String>>,
     /// Who has a joined name that could be two pairs; `None`: nobody has said.
-    owners: HashMap<String, Option<GroupKey>>,
+    owners: BTreeMap<String, Option<GroupKey>>,
     /// Joined names that nobody has said the names of.
     unnamed: BTreeSet<String>,
     /// Listings that have begun and are not whole, the oldest first.
