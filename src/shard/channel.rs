@@ -14,6 +14,7 @@ use crate::protocol::json::compare::is_same;
 
 use super::effects::{Delivered, Delivery, FromChannel, HeardEvent, Snapshot};
 use super::group::{Group, Turn, Whose};
+use super::items::Items;
 use super::under_way::Waiting;
 
 impl Group {
@@ -192,6 +193,7 @@ impl Group {
         if is_after_loss || following.owes_sync {
             self.start_afresh(items, time, turn);
         } else {
+            let items = self.taken_in(items, turn);
             self.tell_difference(&items, time, turn);
         }
         self.enter_behind(turn);
@@ -199,7 +201,8 @@ impl Group {
 
     fn start_afresh(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
         let told = self.event_time(time); // what has changed meanwhile had no events
-        self.fill(items.clone(), time, turn);
+        let taken_in = self.taken_in(items.clone(), turn);
+        self.fill(taken_in, time, turn);
         self.following.get_or_insert_default().owes_sync = false;
         let snapshot = Arc::new(Snapshot {
             names: GroupNames::new(&self.key),
@@ -215,20 +218,12 @@ impl Group {
         turn.out.deliveries.extend(self.listeners().map(afresh));
     }
 
-    pub(super) fn tell_difference(
-        &mut self,
-        items: &[(ItemId, Text)],
-        time: u64,
-        turn: &mut Turn<'_>,
-    ) {
-        let mut now: HashMap<&str, &Text> =
-            items.iter().map(|(name, value)| (&**name, value)).collect();
+    pub(super) fn tell_difference(&mut self, items: &Items, time: u64, turn: &mut Turn<'_>) {
+        let following = self.following.get_or_insert_default();
+        let passed_over = std::mem::take(&mut following.passed_over);
         let mut events = Vec::new();
-        let following = self.following.as_deref_mut();
-        let passed_over = following.map(|following| std::mem::take(&mut following.passed_over));
-        let passed_over = passed_over.unwrap_or_default();
         for (name, old) in self.known() {
-            match now.remove(&*name) {
+            match items.get(turn.hash(&name), &name) {
                 None => events.push((name, HeardEvent::Delete(old))),
                 Some(new) if passed_over.contains(&name) => {
                     events.push((name, HeardEvent::Update(Text::clone(new))));
@@ -242,22 +237,35 @@ impl Group {
                 Some(new) => events.push((name, HeardEvent::Update(Text::clone(new)))),
             }
         }
-        let following = self.following.as_deref();
-        let is_followed = |name: &str| {
-            following
-                .is_some_and(|following| following.is_whole || following.singles.contains_key(name))
-        };
-        let is_new = |(name, _): &&(ItemId, Text)| now.contains_key(&**name) && is_followed(name);
-        for (name, value) in items.iter().filter(is_new) {
-            let event = HeardEvent::Create(Text::clone(value));
-            events.push(((**name).into(), event));
-        }
+        events.extend(self.made(items, turn));
         for (name, event) in events {
             self.take_event(Some(&name), &event, time, turn);
         }
-        if let Some(following) = &mut self.following {
-            following.heard = following.heard.max(time);
+        let following = self.following.get_or_insert_default();
+        following.heard = following.heard.max(time);
+    }
+
+    /// The followed ones of these items that subscribers are not thought to hold.
+    fn made(&self, items: &Items, turn: &Turn<'_>) -> Vec<(Box<str>, HeardEvent)> {
+        let create = |name: &str| {
+            let value = items.get(turn.hash(name), name)?;
+            Some((name.into(), HeardEvent::Create(Text::clone(value))))
+        };
+        let following = self.following.as_deref();
+        if let Some(following) = following.filter(|following| !following.is_whole) {
+            let missing = following.singles.iter();
+            let mut missing: Vec<&str> = missing
+                .filter(|(_, value)| value.is_none())
+                .map(|(name, _)| &**name)
+                .collect();
+            missing.sort_unstable();
+            return missing.into_iter().filter_map(create).collect();
         }
+        let names = items.named_from(0).map(|(_, name)| name);
+        names
+            .filter(|name| self.items().get(turn.hash(name), name).is_none())
+            .filter_map(create)
+            .collect()
     }
 
     /// The channel is lost: nothing is known of the store's items until they are read again.
@@ -295,18 +303,28 @@ impl Group {
 
     /// They may be very many.
     pub(super) fn forget_items(&mut self, turn: &mut Turn<'_>) {
-        let items = self.items_mut().clear();
-        if !items.is_empty() {
-            turn.walks.rubbish.push(items);
+        let none = self.items().to_follow();
+        self.put_in_place(none, turn);
+    }
+
+    fn put_in_place(&mut self, items: Items, turn: &mut Turn<'_>) {
+        let before = self.exchange_items(items);
+        if !before.is_empty() {
+            turn.walks.rubbish.push(before);
         }
     }
 
-    pub(super) fn fill(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
-        self.forget_items(turn);
-        for (name, value) in items {
-            self.items_mut().put(turn.hash(&name), &name, value);
+    /// What the store has told, as the items of a group.
+    pub(super) fn taken_in(&self, told: Vec<(ItemId, Text)>, turn: &Turn<'_>) -> Items {
+        let mut items = self.items().to_follow();
+        for (name, value) in told {
+            items.put(turn.hash(&name), &name, value);
         }
-        self.forget_sync();
+        items
+    }
+
+    pub(super) fn fill(&mut self, items: Items, time: u64, turn: &mut Turn<'_>) {
+        self.put_in_place(items, turn);
         let following = self.following.get_or_insert_default();
         following.is_whole = true;
         following.singles = HashMap::new();

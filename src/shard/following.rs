@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use crate::id::{ItemId, Text};
 
 use super::command::Join;
+use super::items::Items;
 
 /// All of it.
 #[derive(Default)]
@@ -32,6 +33,14 @@ pub(super) struct Following {
     /// Joins that come after an answer whose change has not been heard yet, and its time: they are
     /// to see it.
     pub(super) behind: VecDeque<(u64, Join)>,
+    /// The answer to the join that is the front of the queue, while it is long in being taken in.
+    pub(super) coming: Option<Box<Coming>>,
+}
+
+/// What the store has answered to a join of a large group, on its way to being the group's items.
+pub(super) struct Coming {
+    pub(super) items: Items,
+    pub(super) rest: std::vec::IntoIter<(ItemId, Text)>,
 }
 
 impl Following {

@@ -82,12 +82,16 @@ impl Items {
 
     /// Removes all, and gives them.
     pub(super) fn clear(&mut self) -> Items {
-        let next_sequence = self.next_sequence;
-        let none = Items {
-            next_sequence,
-            ..Items::default()
-        };
+        let none = self.to_follow();
         std::mem::replace(self, none)
+    }
+
+    /// None yet, to take the place of these.
+    pub(super) fn to_follow(&self) -> Items {
+        Items {
+            next_sequence: self.next_sequence,
+            ..Items::default()
+        }
     }
 
     /// Sets the value: in place where the item is there, else at the end. Gives the item's slot.

@@ -265,15 +265,24 @@ impl Group {
         if !std::mem::replace(&mut following.is_heard, true) {
             self.may_have_missed_events(time, turn);
         }
-        self.catch_up(join.item.as_ref(), &items, time, turn);
-        let told = self.sync_time(join.item.is_some(), time);
         let sync = match &join.item {
             None => {
+                let coming = self.following.get_or_insert_default().coming.take();
+                let items = match coming {
+                    Some(coming) => coming.items,
+                    None => self.taken_in(items, turn),
+                };
+                if !self.following.get_or_insert_default().is_whole {
+                    self.tell_difference(&items, time, turn);
+                }
+                let told = self.sync_time(false, time);
                 self.fill(items, time, turn);
                 self.whole_sync(told)
             }
             Some(item) => {
                 let value = items.first().map(|(_, value)| value);
+                self.catch_up(item, value, time, turn);
+                let told = self.sync_time(true, time);
                 self.note_single(item, value);
                 let names = self.names();
                 Arc::new(SyncFrame::of_item(names, told, item, value))
@@ -294,22 +303,18 @@ impl Group {
     /// What a join has read may differ from what those who follow single items were told.
     fn catch_up(
         &mut self,
-        item: Option<&ItemId>,
-        items: &[(ItemId, Text)],
+        item: &ItemId,
+        new: Option<&Text>,
         time: u64,
         turn: &mut Turn<'_>,
     ) {
         let Some(following) = self.following.as_deref() else {
             return;
         };
-        if following.is_whole || following.singles.is_empty() {
+        if following.is_whole {
             return;
         }
-        let Some(item) = item else {
-            return self.tell_difference(items, time, turn);
-        };
         let old = following.singles.get(item).cloned();
-        let new = items.first().map(|(_, value)| value);
         let event = match (old, new) {
             (Some(Some(old)), None) => HeardEvent::Delete(old),
             (Some(Some(old)), Some(new)) if is_same(new, &old) => return,
@@ -698,5 +703,35 @@ mod tests {
         assert_eq!(calls, [2, 1]);
         let _ = local.ask("g", 100, super::super::Ask::List { call: call(3) });
         assert_eq!(local.asked.len(), 1);
+    }
+
+    #[test]
+    fn what_the_store_tells_a_join_of_a_large_group_is_taken_in_over_turns_and_events_come_behind() {
+        const ITEMS: usize = 1000;
+        let mut local = Local::new(Decides::Shared);
+        local.shard.walks.units_a_turn = 40;
+        local.shard.begin_turn(9, &mut Effects::default());
+        // Who follows one item has heard that it is not there.
+        let _ = local.ask("g", 9, join(Some("7")));
+        assert_eq!(told(&local.answer(9, cut(&[], 1))).len(), 1);
+        let _ = local.ask("g", 9, join(None));
+        let names: Vec<String> = (0..ITEMS).map(|n| n.to_string()).collect();
+        let items: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "1")).collect();
+        assert!(told(&local.answer(9, cut(&items, 2))).is_empty(), "not at once");
+        let made = HeardEvent::Create("2".into());
+        assert!(told(&hear(&mut local, made, 3)).is_empty(), "behind the join");
+        let (mut turns, mut heard) = (0, Vec::new());
+        while local.shard.has_begun_more() {
+            let mut out = Effects::default();
+            local.shard.begin_turn(9, &mut out);
+            heard.extend(told(&out));
+            turns += 1;
+        }
+        assert!((2 * ITEMS / 40..4 * ITEMS / 40).contains(&turns), "{turns}");
+        assert_eq!(heard.len(), 3, "{heard:?}");
+        assert!(heard[0].starts_with(r#"{"type":"create","data":1}"#), "{}", heard[0]);
+        let shown = heard[1].matches('1').count();
+        assert!(heard[1].contains("sync") && shown == ITEMS, "{shown}: {}", heard[1]);
+        assert!(heard[2].starts_with(r#"{"type":"create","data":2}"#), "{}", heard[2]);
     }
 }

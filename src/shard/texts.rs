@@ -3,28 +3,42 @@
 //!
 //! May not know what is done with them.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
+
+use hashbrown::DefaultHashBuilder;
 
 use crate::protocol::answer::Chunk;
 use crate::protocol::frame::SyncFrame;
 
 use super::command::Join;
+use super::effects::Verdict;
+use super::following::Coming;
 use super::group::{Group, Turn, Warmth};
-use super::under_way::{Texts, Waiting};
+use super::under_way::{Asked, Texts, Waiting};
+
+/// What it costs to take in an item that the store has told, its text not counted.
+const COMING_UNITS: usize = 2;
+/// What it costs with its text.
+const TOLD_UNITS: usize = COMING_UNITS + 1;
 
 impl Group {
     /// Whether that is about the texts of the list, and they are more than this turn may make. What is
     /// behind it in the queue waits with it, so the items stay as they are.
     pub(super) fn lacks_texts(&self, waiting: &Waiting, turn: &mut Turn<'_>) -> bool {
-        let shows_all = match waiting {
-            Waiting::List { .. } => true,
-            Waiting::Join { join, .. } | Waiting::SharedJoin { join, .. } => join.item.is_none(),
-            _ => false,
+        let shows_all = |join: &Join| join.item.is_none();
+        let cost = match waiting {
+            Waiting::List { .. } => self.items.texts_cost(),
+            Waiting::Join { join, .. } | Waiting::SharedJoin { join, .. } if shows_all(join) => {
+                self.items.texts_cost()
+            }
+            Waiting::Asked(Asked::Join(join), Some(Verdict::Cut { items, .. }))
+                if shows_all(join) =>
+            {
+                items.len() * TOLD_UNITS
+            }
+            _ => return false,
         };
-        if !shows_all {
-            return false;
-        }
-        let cost = self.items.texts_cost();
         if turn.walks.is_lending {
             return false;
         }
@@ -40,22 +54,42 @@ impl Group {
         let Some(under_way) = &mut self.under_way else {
             return false;
         };
-        let wants = under_way.texts == Texts::Wanted;
-        if wants {
-            under_way.texts = Texts::From(0);
+        if under_way.texts != Texts::Wanted {
+            return false;
         }
-        wants
+        under_way.texts = match under_way.take_told() {
+            Some(told) => {
+                let items = self.items.to_follow();
+                let rest = told.into_iter();
+                let coming = Box::new(Coming { items, rest });
+                self.following.get_or_insert_default().coming = Some(coming);
+                Texts::Coming
+            }
+            None => Texts::From(0),
+        };
+        true
     }
 
     /// Goes on with the texts while there are units; true when all are made.
-    pub(super) fn make_texts(&mut self, units: &mut usize) -> bool {
+    pub(super) fn make_texts(&mut self, units: &mut usize, hasher: &DefaultHashBuilder) -> bool {
         let Some(under_way) = &mut self.under_way else {
             return true;
         };
+        let following = self.following.as_deref_mut();
+        let mut coming = following.and_then(|following| following.coming.as_deref_mut());
+        if under_way.texts == Texts::Coming {
+            if let Some(coming) = &mut coming
+                && !coming.go_on(units, hasher)
+            {
+                return false;
+            }
+            under_way.texts = Texts::From(0);
+        }
         let Texts::From(run) = under_way.texts else {
             return true;
         };
-        let next = self.items.make_texts(run, units);
+        let items = coming.map_or(&mut self.items, |coming| &mut coming.items);
+        let next = items.make_texts(run, units);
         under_way.texts = next.map_or(Texts::Made, Texts::From);
         next.is_none()
     }
@@ -115,5 +149,19 @@ impl Group {
         let sync = Arc::new(SyncFrame::of_group(self.names(), time, chunks));
         self.sync = Some((time, Arc::downgrade(&sync)));
         sync
+    }
+}
+
+impl Coming {
+    /// Takes in some; true when all are.
+    fn go_on(&mut self, units: &mut usize, hasher: &DefaultHashBuilder) -> bool {
+        while *units > 0 {
+            let Some((name, value)) = self.rest.next() else {
+                return true;
+            };
+            self.items.put(hasher.hash_one(&*name), &name, value);
+            *units = units.saturating_sub(COMING_UNITS);
+        }
+        false
     }
 }

@@ -54,6 +54,8 @@ pub(super) enum Texts {
     AtHand,
     /// They are to be made over turns.
     Wanted,
+    /// The store has told the items, and they are being taken in.
+    Coming,
     /// Those from that run on are.
     From(usize),
     /// The front goes on, though some may have changed since.
@@ -338,11 +340,25 @@ impl UnderWay {
         waiting
     }
 
+    /// The items that the store has told the join that is the front of the queue, if it is of the whole group.
+    pub(super) fn take_told(&mut self) -> Option<Vec<(ItemId, Text)>> {
+        match self.queue.front_mut() {
+            Some(Waiting::Asked(
+                Asked::Join(Join { item: None, .. }),
+                Some(Verdict::Cut { items, .. }),
+            )) => Some(std::mem::take(items)),
+            _ => None,
+        }
+    }
+
     /// What was taken goes back: its turn has not come.
     pub(super) fn put_back(&mut self, waiting: Waiting) {
         debug_assert!(matches!(
             waiting,
-            Waiting::List { .. } | Waiting::Join { .. } | Waiting::SharedJoin { .. }
+            Waiting::List { .. }
+                | Waiting::Join { .. }
+                | Waiting::SharedJoin { .. }
+                | Waiting::Asked(Asked::Join(_), Some(_))
         ));
         self.gone -= 1;
         self.queue.push_front(waiting);
