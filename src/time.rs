@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::time::ClockId;
+
 /// How long a closing socket may take to send its last bytes and end.
 pub const LINGER: Duration = Duration::from_secs(2);
 
@@ -68,17 +70,24 @@ impl TurnClock {
     /// The thread's own time where tests look at it, for their machines are not idle; else that of the
     /// clock, which costs no system call.
     fn read() -> Duration {
-        let id = if cfg!(debug_assertions) {
-            rustix::time::ClockId::ThreadCPUTime
-        } else {
-            rustix::time::ClockId::Monotonic
-        };
-        let time = rustix::time::clock_gettime(id);
-        Duration::new(
-            time.tv_sec.unsigned_abs(),
-            time.tv_nsec.unsigned_abs() as u32,
-        )
+        match cfg!(debug_assertions) {
+            true => thread_time(),
+            false => time_of(ClockId::Monotonic),
+        }
     }
+}
+
+/// What this thread has used of a core, whatever others have. Costs a system call.
+pub fn thread_time() -> Duration {
+    time_of(ClockId::ThreadCPUTime)
+}
+
+fn time_of(clock: ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(clock);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        time.tv_nsec.unsigned_abs() as u32,
+    )
 }
 
 /// Things that have the same time each, so the first to come is the first to be due.

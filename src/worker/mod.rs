@@ -29,7 +29,7 @@ use crate::protocol::origin::OriginRule;
 use crate::protocol::proxied::Proxies;
 use crate::shard::{Shard, Store};
 use crate::subscribers::{self, Bounds, COMMAND_COST, Subscribers};
-use crate::time::{Now, TurnClock, sleep_until};
+use crate::time::{Now, TurnClock, sleep_until, thread_time};
 
 use notes::Words;
 use writes::Writes;
@@ -180,13 +180,12 @@ impl Worker {
         self.subscribers.begin_turn(now, ENDING_UNITS_A_TURN);
     }
 
-    /// What a write costs is only known by looking at the clock once more.
     fn sweep(&mut self) {
-        let sweep = TurnClock::begin();
+        let begun = self.writes.is_full().then(thread_time);
         let spent = self.subscribers.sweep(self.writes.a_turn());
-        if spent.iter().any(Budget::is_spent) {
-            self.writes.took(sweep.elapsed());
-        }
+        let is_full = spent.iter().any(Budget::is_spent);
+        let took = begun.map(|begun| thread_time().saturating_sub(begun));
+        self.writes.made(is_full, took);
     }
 
     /// Lets the engine write the answers of this turn, where it has only this core for that.
