@@ -301,13 +301,7 @@ impl Group {
     }
 
     /// What a join has read may differ from what those who follow single items were told.
-    fn catch_up(
-        &mut self,
-        item: &ItemId,
-        new: Option<&Text>,
-        time: u64,
-        turn: &mut Turn<'_>,
-    ) {
+    fn catch_up(&mut self, item: &ItemId, new: Option<&Text>, time: u64, turn: &mut Turn<'_>) {
         let Some(following) = self.following.as_deref() else {
             return;
         };
@@ -706,7 +700,8 @@ mod tests {
     }
 
     #[test]
-    fn what_the_store_tells_a_join_of_a_large_group_is_taken_in_over_turns_and_events_come_behind() {
+    fn what_the_store_tells_a_join_of_a_large_group_is_taken_in_over_turns_and_events_come_behind()
+    {
         const ITEMS: usize = 1000;
         let mut local = Local::new(Decides::Shared);
         local.shard.walks.units_a_turn = 40;
@@ -717,9 +712,15 @@ mod tests {
         let _ = local.ask("g", 9, join(None));
         let names: Vec<String> = (0..ITEMS).map(|n| n.to_string()).collect();
         let items: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "1")).collect();
-        assert!(told(&local.answer(9, cut(&items, 2))).is_empty(), "not at once");
+        assert!(
+            told(&local.answer(9, cut(&items, 2))).is_empty(),
+            "not at once"
+        );
         let made = HeardEvent::Create("2".into());
-        assert!(told(&hear(&mut local, made, 3)).is_empty(), "behind the join");
+        assert!(
+            told(&hear(&mut local, made, 3)).is_empty(),
+            "behind the join"
+        );
         let (mut turns, mut heard) = (0, Vec::new());
         while local.shard.has_begun_more() {
             let mut out = Effects::default();
@@ -729,9 +730,21 @@ mod tests {
         }
         assert!((2 * ITEMS / 40..4 * ITEMS / 40).contains(&turns), "{turns}");
         assert_eq!(heard.len(), 3, "{heard:?}");
-        assert!(heard[0].starts_with(r#"{"type":"create","data":1}"#), "{}", heard[0]);
+        assert!(
+            heard[0].starts_with(r#"{"type":"create","data":1}"#),
+            "{}",
+            heard[0]
+        );
         let shown = heard[1].matches('1').count();
-        assert!(heard[1].contains("sync") && shown == ITEMS, "{shown}: {}", heard[1]);
-        assert!(heard[2].starts_with(r#"{"type":"create","data":2}"#), "{}", heard[2]);
+        assert!(
+            heard[1].contains("sync") && shown == ITEMS,
+            "{shown}: {}",
+            heard[1]
+        );
+        assert!(
+            heard[2].starts_with(r#"{"type":"create","data":2}"#),
+            "{}",
+            heard[2]
+        );
     }
 }

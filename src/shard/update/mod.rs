@@ -984,8 +984,14 @@ mod tests {
             (r#"[{"type":"append","path":"a","value":[1]}]"#, 3),
             (r#"[{"type":"append","path":["a","b"],"value":[1]}]"#, 4),
             (r#"[{"type":"merge","value":{"a":[1]}}]"#, 2),
-            (r#"[{"type":"merge","path":["a","b"],"value":{"a":[1]}}]"#, 4),
-            (r#"[{"type":"increment","path":"a","by":1},{"type":"merge","value":{"a":[1]}}]"#, 2),
+            (
+                r#"[{"type":"merge","path":["a","b"],"value":{"a":[1]}}]"#,
+                4,
+            ),
+            (
+                r#"[{"type":"increment","path":"a","by":1},{"type":"merge","value":{"a":[1]}}]"#,
+                2,
+            ),
         ];
         for (json, depth) in rows {
             let ops = ops(json);
