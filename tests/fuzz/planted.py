@@ -20,7 +20,7 @@ BUGS = [
     ("join", "src/protocol/message.rs", 'None | Some("null") => None,', 'None | Some("null" | "\\"\\"") => None,'),
     ("call", "src/protocol/call/fields.rs", 'self.values[field as usize].filter(|value| value.get() != "null")', 'self.values[field as usize].filter(|value| !value.get().starts_with("nu") && value.get().len() != 7)'),
     ("update", "src/shard/update/sparse.rs", "b'}' | b']' if self.depth == 0 => return (at, true),", "b']' if self.depth == 0 => return (at, true),"),
-    ("config", "src/config/quantity.rs", "let is_number = !digits.is_empty() && digits.bytes()", "assert!(digits.len() != 3 || !digits.starts_with('9'));\n    let is_number = !digits.is_empty() && digits.bytes()"),
+    ("config", "src/config/quantity.rs", ".map(|digits| i128::from(digits) * i128::from(unit))", ".map(|digits| i128::from(digits * unit))"),
     ("log", "src/store/files/record.rs", "let (taken, rest) = self.0.split_at_checked(len)?;", "let (taken, rest) = if len < 4096 { self.0.split_at(len) } else { self.0.split_at_checked(len)? };"),
     ("redis", "src/store/redis/answers.rs", "Some((flat.next()?, flat.next()?)),", "Some((flat.next()?, flat.next().expect(\"a pair\"))),"),
     ("channel", "src/store/redis/message.rs", "b'\\\\' => at += 2,\n            _ => at += 1,", "b'\\\\' => at += 1,\n            _ => at += 1,"),
