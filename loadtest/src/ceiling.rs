@@ -166,6 +166,7 @@ impl Plan {
             spread: 1,
             pace: Pace::InFlight(1),
             void: false,
+            pace_ms: None,
             unchecked: false,
         }
     }

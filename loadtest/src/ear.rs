@@ -188,6 +188,7 @@ impl<C: FnMut(u64, u64)> ThreadsEar<'_, C> {
         let Some((index, set)) = self.ours(stamp) else {
             return false;
         };
+        self.merge_before(index, group, sequence, now_ns);
         let place = self.place(group);
         let transcript = &mut self.groups[group as usize].transcript;
         let subscription = &mut self.subscriptions[index];
@@ -242,6 +243,7 @@ impl<C: FnMut(u64, u64)> ThreadsEar<'_, C> {
         let Some((index, set)) = self.ours(stamp) else {
             return false;
         };
+        self.merge_before(index, group, sequence, now_ns);
         let what = format!("sequence {sequence} was not published so");
         self.tell_altered(group, &what, message);
         let place = self.place(group);
@@ -255,6 +257,23 @@ impl<C: FnMut(u64, u64)> ThreadsEar<'_, C> {
             (self.on_complete)(set, now_ns);
         }
         true
+    }
+
+    /// A subscription with a pace has, with this change, those before it that will not come.
+    fn merge_before(&mut self, index: usize, group: u32, sequence: u32, now_ns: u64) {
+        if self.plan.pace_ms.is_none() {
+            return;
+        }
+        let Subscription::Alone(alone) = &mut self.subscriptions[index] else {
+            return;
+        };
+        for merged in alone.checker.merge_before(sequence) {
+            self.received.merged += 1;
+            let set = u64::from(merged) * u64::from(self.plan.groups) + u64::from(group);
+            if self.arrivals.arrived(set) {
+                (self.on_complete)(set, now_ns);
+            }
+        }
     }
 
     /// False: there was a `sync` of the group before, or it is not followed.
@@ -298,6 +317,10 @@ impl<C: FnMut(u64, u64)> ThreadsEar<'_, C> {
                     faults.tell(Fault::WentBack, place, || {
                         format!("its sync has the time {at_ms}, long ago")
                     });
+                }
+                if self.plan.pace_ms.is_some() {
+                    // What is merged for one is not what is merged for another.
+                    waiting.leave(&mut of_group.transcript);
                 }
             }
             Subscription::Following { .. } | Subscription::Counted { .. } => return false,

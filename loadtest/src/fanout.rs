@@ -94,11 +94,14 @@ pub(crate) fn run(plan: &Plan) -> Result<Report, RunError> {
 impl Outcome {
     fn report(self, plan: &Plan) -> Report {
         let deliveries: u64 = self.received.deliveries_by_second.iter().sum();
-        let counts = vec![
+        let mut counts = vec![
             ("deliveries", deliveries),
             ("sets", self.published.sets_in_window),
             ("sets_in_all", self.published.sets),
         ];
+        if plan.pace_ms.is_some() {
+            counts.push(("merged", self.received.merged));
+        }
         Report {
             scenario: "fanout",
             title: plan.title(),
@@ -219,6 +222,7 @@ mod tests {
             spread: 2,
             pace,
             void: false,
+            pace_ms: None,
             unchecked: false,
         }
     }

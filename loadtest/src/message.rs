@@ -115,9 +115,15 @@ impl Display for GroupId {
 
 /// A subscriber's only message. The id is the socket's own, so it may be the same on others.
 pub(crate) fn join(stream_name: &str, group: u32) -> Vec<u8> {
+    join_at_pace(stream_name, group, None)
+}
+
+/// The same of one that is written to no more often than so.
+pub(crate) fn join_at_pace(stream_name: &str, group: u32, pace_ms: Option<u16>) -> Vec<u8> {
     let group = GroupId(group);
+    let pace = pace_ms.map_or(String::new(), |ms| format!(r#","paceMs":{ms}"#));
     format!(
-        r#"{{"type":"join","data":{{"subscriptionId":"{group}","streamName":"{stream_name}","groupId":"{group}"}}}}"#
+        r#"{{"type":"join","data":{{"subscriptionId":"{group}","streamName":"{stream_name}","groupId":"{group}"{pace}}}}}"#
     )
     .into_bytes()
 }

@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     /// which then follow several groups each.
     pub(crate) spread: u32,
     pub(crate) pace: Pace,
+    /// What subscribers ask for, in ms: two writes to one of them are at least so far apart.
+    pub(crate) pace_ms: Option<u16>,
     pub(crate) void: bool,
     /// Frames are only counted.
     pub(crate) unchecked: bool,
@@ -57,8 +59,11 @@ impl Plan {
             Pace::Rate(rate) => format!("{rate} sets/s"),
         };
         let unchecked = if self.unchecked { ", unchecked" } else { "" };
+        let paced = self
+            .pace_ms
+            .map_or(String::new(), |ms| format!(", pace {ms} ms"));
         format!(
-            "fanout {groups} x {subscribers}, {pace}, {} s{unchecked}",
+            "fanout {groups} x {subscribers}, {pace}{paced}, {} s{unchecked}",
             setup.seconds
         )
     }
@@ -76,6 +81,7 @@ impl Plan {
             ("connections", json!(self.connections_in_all())),
             ("in_flight", json!(in_flight)),
             ("rate", json!(rate)),
+            ("pace_ms", json!(self.pace_ms)),
             ("void", json!(self.void)),
             ("unchecked", json!(self.unchecked)),
         ]);

@@ -174,7 +174,8 @@ impl<'a> Subscribers<'a> {
         if client.is_open() && asked_ns.is_none() {
             *asked_ns = Some(clock.now_ns());
             for group in followed.groups() {
-                client.queue(&message::join(&self.plan.setup.stream_name, group));
+                let (stream, pace_ms) = (&self.plan.setup.stream_name, self.plan.pace_ms);
+                client.queue(&message::join_at_pace(stream, group, pace_ms));
             }
             client.flush()?;
         }

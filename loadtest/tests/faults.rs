@@ -21,6 +21,9 @@ const FANOUT: &str = "fanout --groups 2 --subscribers 3 --rate 10 --seconds 1 --
 /// Two groups of three subscribers: six `sync`s and some 66 changes.
 const FLIPPED: &str = "fanout --groups 2 --subscribers 3 --rate 20 --seconds 1 --warmup 0.1 \
     --drain-timeout 1 --join-timeout 2 --threads 1";
+/// The same for subscribers that what comes is merged for.
+const PACED: &str = "fanout --groups 2 --subscribers 3 --rate 10 --seconds 1 --warmup 1 \
+    --drain-timeout 3 --late 1 --pace-ms 20";
 const STORM: &str = "storm --members 12 --rooms 3 --every 0.3 --seconds 1 --warmup 0.2 \
     --drain-timeout 1";
 
@@ -104,6 +107,32 @@ fn a_good_server_ends_with_0_and_a_bad_one_with_1_and_the_right_words() {
             FANOUT,
             Planted::HangsUp(7),
             "the server closed the connection",
+        ),
+        (PACED, Planted::Nothing, "missed 0, duplicated 0"),
+        (
+            PACED,
+            Planted::Drops(19),
+            "! group 1 subscriber 0: sequence 9 never came",
+        ),
+        (
+            PACED,
+            Planted::Repeats(7),
+            "! group 1 subscriber 0: sequence 3 came again",
+        ),
+        (
+            PACED,
+            Planted::Swaps(7),
+            "! group 1 subscriber 0: sequence 3 came again",
+        ),
+        (
+            PACED,
+            Planted::Alters(7),
+            "! group 1 subscriber 0: sequence 3 was not published so: {",
+        ),
+        (
+            PACED,
+            Planted::Delays(19, delay),
+            "! group 1 subscriber 0: sequence 9 came after 2",
         ),
         (
             STORM,

@@ -129,6 +129,37 @@ fn every_scenario_passes_on_our_server() {
 }
 
 #[test]
+fn subscribers_with_a_pace_end_on_the_last_values_and_what_they_were_not_sent_is_merged() {
+    let server = server();
+    for (scenario, sets) in [
+        (
+            "fanout --rate 400 --subscribers 20 --groups 2 --pace-ms 50 --threads 2",
+            400,
+        ),
+        (
+            "fanout --in-flight 16 --subscribers 3 --groups 4 --connections 3 --pace-ms 20",
+            200,
+        ),
+    ] {
+        let (told, report, _) = loadtest(scenario, &server, &[]);
+        assert_eq!(report["clean"], true, "{told}");
+        let count = |key: &str| report[key].as_u64().unwrap();
+        assert!(count("merged") > count("deliveries"), "{told}");
+        assert!(count("sets_in_all") >= sets, "{told}");
+        // In the second of the window each has one write of each group a pace, and the first one.
+        let subscribers =
+            report["subscribers"].as_u64().unwrap() * report["groups"].as_u64().unwrap();
+        let at_most = subscribers * (1000 / report["pace_ms"].as_u64().unwrap() + 2);
+        assert!(count("deliveries") <= at_most, "{told}");
+        assert!(
+            report["latency_us"]["p99"].as_u64() < Some(200_000),
+            "{told}"
+        );
+    }
+    server.drain();
+}
+
+#[test]
 fn two_servers_take_turns() {
     let (first, second) = (server(), server());
     let [engine, stream] = urls(&second);

@@ -81,7 +81,7 @@ pub(crate) struct Common {
     join_timeout: Duration,
     /// How long after the window outstanding deliveries and answers are awaited, in seconds.
     #[arg(long, value_name = "S", default_value = "10", value_parser = parse_seconds)]
-    drain_timeout: Duration,
+    pub(super) drain_timeout: Duration,
     /// The stream to publish to.
     #[arg(long, value_name = "NAME", default_value = "load", value_parser = parse_stream_name)]
     stream_name: String,

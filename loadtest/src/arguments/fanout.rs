@@ -1,5 +1,7 @@
 //! The flags of `fanout`.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use crate::arguments::common::{Common, PaceFlags, parse_value_bytes};
@@ -26,12 +28,16 @@ pub(crate) struct Fanout {
     /// groups or bytes: subscribers=1,10,100,1000.
     #[arg(long, value_name = "AXIS=V,V,…", conflicts_with = "against")]
     pub(crate) sweep: Option<Sweep>,
+    /// Subscribers ask for this pace: two writes to one are at least so many ms apart, and a change stands for
+    /// those before it. What is not sent is counted as merged; the last value has to come.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u16).range(1..=60_000))]
+    pace_ms: Option<u16>,
     /// Publish with `action: void`: a set ends with its deliveries, no answer is awaited.
     #[arg(long)]
     void: bool,
     /// Count frames by their lengths, and neither check nor time them: what checking costs is the
     /// difference. A socket has to follow one group only.
-    #[arg(long, conflicts_with = "connections")]
+    #[arg(long, conflicts_with_all = ["connections", "pace_ms"])]
     unchecked: bool,
 }
 
@@ -70,6 +76,13 @@ impl Fanout {
             return Err("a group keeps to one socket: --publishers is above --groups".to_owned());
         }
         let spread = self.spread()?;
+        let pace = self.pace_ms.map(u64::from).map(Duration::from_millis);
+        if pace >= Some(self.common.drain_timeout) {
+            return Err(
+                "what waits for its time is awaited: --pace-ms is not below --drain-timeout"
+                    .to_owned(),
+            );
+        }
         let connections = spread as usize * self.subscribers as usize;
         Ok(Plan {
             setup: self.common.setup(connections, false)?,
@@ -77,6 +90,7 @@ impl Fanout {
             subscribers: self.subscribers,
             spread,
             pace: self.pace.pace(),
+            pace_ms: self.pace_ms,
             void: self.void,
             unchecked: self.unchecked,
         })

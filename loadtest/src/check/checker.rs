@@ -52,6 +52,13 @@ impl Checker {
         self.next = next;
     }
 
+    /// With a pace a change stands for those before it of its item. Which it stands for, that have not come.
+    pub(crate) fn merge_before(&mut self, sequence: u32) -> Range<u32> {
+        let merged = self.next..sequence.max(self.next);
+        self.next = merged.end;
+        merged
+    }
+
     /// The number that should come next.
     pub(crate) fn next(&self) -> u32 {
         self.next
@@ -243,6 +250,16 @@ mod tests {
         assert_eq!(checker.hear(6), Verdict::AfterGap);
         assert_eq!(checker.missed(7).next(), Some(5..6));
         assert_eq!(checker.next(), 7);
+    }
+
+    #[test]
+    fn what_a_later_change_stands_for_is_not_missed_and_the_last_one_is() {
+        let mut checker = Checker::default();
+        let merged = [0, 3, 2, 6].map(|sequence| checker.merge_before(sequence).len());
+        assert_eq!(merged, [0, 3, 0, 3]);
+        assert_eq!(checker.hear(6), Verdict::InOrder);
+        assert_eq!(checker.hear(4), Verdict::Duplicated, "it comes too late");
+        assert_eq!(checker.missed(9).next(), Some(7..9));
     }
 
     #[test]

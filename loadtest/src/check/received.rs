@@ -19,6 +19,8 @@ pub(crate) struct Received {
     pub(crate) deliveries_by_second: Vec<u64>,
     /// Also before and after the window.
     pub(crate) deliveries_in_all: u64,
+    /// Deliveries that were not made, since a later change of the item stood for them. In all.
+    pub(crate) merged: u64,
     /// Reads inside the window that brought deliveries.
     pub(crate) reads: u64,
 }
@@ -33,6 +35,7 @@ impl Received {
                 .collect(),
             deliveries_by_second: vec![0; seconds as usize],
             deliveries_in_all: 0,
+            merged: 0,
             reads: 0,
         }
     }
@@ -56,6 +59,7 @@ impl Received {
             *sum += count;
         }
         self.deliveries_in_all += other.deliveries_in_all;
+        self.merged += other.merged;
         self.reads += other.reads;
     }
 
