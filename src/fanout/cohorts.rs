@@ -412,6 +412,35 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_follows_a_group_at_the_pace_of_what_it_follows_there_already() {
+        let mut local = Local::new();
+        let (at, other) = (local.socket(), local.socket());
+        let group = join(&mut local, at);
+        local.pace = Pace::NONE;
+        local.join(at, "b", "g", Some("u"));
+        local.join(other, "a", "g", None);
+        let len = |local: &Local| (local.fanout.paced_len(), local.fanout.subscriptions_len());
+        assert_eq!(len(&local), (2, 3), "neither is another socket's");
+        // In the place of its only subscription stands one of another pace.
+        local.leave(at, "b");
+        local.join(at, "a", "g", None);
+        assert_eq!(len(&local), (0, 2));
+        paced(&mut local);
+        local.join(at, "b", "g", None);
+        assert_eq!(len(&local), (0, 3));
+        local.leave(at, "a");
+        local.join(at, "b", "g", Some("v"));
+        assert_eq!(len(&local), (1, 2));
+        turn(&mut local, 1_000_000);
+        local.tell(group, Some("v"), Event::Create("1"));
+        local.sweep(1000);
+        local.tell(group, Some("v"), Event::Update("2"));
+        local.sweep(1000);
+        assert!(heard(&mut local, at).ends_with(&["v create".to_owned()]));
+        assert!(heard(&mut local, other).ends_with(&["v update".to_owned()]));
+    }
+
+    #[test]
     fn a_cohort_goes_with_its_last_subscription_and_the_group_with_its_last_cohort() {
         let mut local = Local::new();
         let (at, other) = (local.socket(), local.socket());

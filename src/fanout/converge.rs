@@ -237,10 +237,7 @@ impl World {
     fn connect(&mut self) {
         if self.clients.len() < 8 {
             let room = [usize::MAX, 500][self.dice.below(2)];
-            let paces = [0; 2].map(|_| {
-                let ms = PACES_MS.get(self.dice.below(4)).copied();
-                ms.and_then(Pace::of_ms).unwrap_or_default()
-            });
+            let paces = [0; 2].map(|_| self.pace());
             let taken = Vec::new();
             let id = self
                 .lines
@@ -253,6 +250,11 @@ impl World {
             };
             self.clients.insert(id, client);
         }
+    }
+
+    fn pace(&mut self) -> Pace {
+        let ms = PACES_MS.get(self.dice.below(4)).copied();
+        ms.and_then(Pace::of_ms).unwrap_or_default()
     }
 
     fn sync_of(&mut self, group: usize, item: Option<&str>) -> SyncFrame {
@@ -282,11 +284,12 @@ impl World {
         let name = format!("s{}", self.dice.below(5));
         let local = self.fanout.begin_join(&key(group));
         self.locals[group] = Some(local);
+        let pace = self.pace();
         let entry = Entry {
             id: name.as_str().into(),
             item: item.as_deref().map(ItemId::from),
             sync: Some(sync),
-            pace: self.clients[&id].paces[group],
+            pace,
         };
         self.fanout.enter(id, local, entry, &mut self.lines);
         let client = self.clients.get_mut(&id).unwrap();
@@ -295,6 +298,9 @@ impl World {
         let mut others =
             others.filter(|(other, listener)| listener.group == group && **other != name);
         client.is_mixed |= reader.is_blocked();
+        if others.clone().next().is_none() {
+            client.paces[group] = pace; // else it is that of what stands
+        }
         let is_paced = client.paces[group] != Pace::NONE;
         client.is_mixed |=
             others.any(|(_, other)| is_paced || other.item.is_some() || item.is_some());

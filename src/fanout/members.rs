@@ -55,7 +55,7 @@ impl Fanout {
         connections: &mut C,
     ) {
         self.finish_if_afresh(local, connections);
-        let local = match entry.pace {
+        let local = match self.pace_of_join(connection, local, &entry, connections) {
             Pace::NONE => local,
             pace => {
                 let cohort = self.move_join(local, pace);
@@ -64,6 +64,36 @@ impl Fanout {
             }
         };
         self.enter_now(connection, local, (entry, true), connections);
+    }
+
+    /// At which pace the subscription follows the group. Frames do not tell for which one they are: with two
+    /// paces a socket could be given an older change after a newer one. So the one that stands says it.
+    fn pace_of_join<C: Connections>(
+        &self,
+        connection: SlotId,
+        local: LocalGroupId,
+        entry: &Entry,
+        connections: &mut C,
+    ) -> Pace {
+        let cohorts = self.groups.get(local).map_or(&[][..], LocalGroup::cohorts);
+        if entry.pace == Pace::NONE && cohorts.is_empty() {
+            return Pace::NONE;
+        }
+        let Some((reader, _)) = connections.parts(connection) else {
+            return entry.pace;
+        };
+        let own = reader.subscription(&entry.id);
+        let own = own.map(|found| reader.subscriptions[found].local);
+        let has_another_in = |local: LocalGroupId| {
+            let membership = reader.membership(local)?;
+            let group = self.groups.get(local)?;
+            let place = group.place(reader.memberships[membership].at)?;
+            Some(own != Some(local) || place.subscriptions_len() > 1)
+        };
+        let unpaced = (Pace::NONE, local);
+        let mut paces = std::iter::once(&unpaced).chain(cohorts);
+        let standing = paces.find(|(_, local)| has_another_in(*local) == Some(true));
+        standing.map_or(entry.pace, |(pace, _)| *pace)
     }
 
     fn finish_if_afresh<C: Connections>(&mut self, local: LocalGroupId, connections: &mut C) {
