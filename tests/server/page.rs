@@ -278,6 +278,48 @@ fn ten_thousand_groups_are_shown_by_a_few_rows_and_none_of_its_work_takes_long()
     assert_eq!(page.complaints, Vec::<Value>::new());
 }
 
+/// What a subscriber is sent in a second is more than anybody reads, and the page is to stay usable.
+#[test]
+fn a_hot_group_is_watched_a_few_rows_at_a_time_and_the_last_event_is_shown() {
+    if !browser::is_installed() {
+        return;
+    }
+    const EVENTS: usize = 20_000;
+    let (server, admin) = start(None);
+    let mut sdk = SdkWorker::connect(&server);
+    let room = ("chat", "room");
+    sdk.set(room, "a", json!(0));
+    let mut page = show(admin, "#/chat/room");
+    page.wait_for("where subscribers connect is known", "streamPort !== ''");
+    page.eval(
+        "window.most = 0;
+        new MutationObserver((changes) => {
+          const made = changes.flatMap(({ addedNodes }) => [...addedNodes]);
+          most = Math.max(most, made.length);
+        }).observe(document.querySelector('#events tbody'), { childList: true });
+        byId('watch').click()",
+    );
+    let first = "document.querySelector('#events tbody tr')?.textContent";
+    page.wait_for("the sync is heard", &format!("{first}.includes('sync')"));
+    for n in 0..EVENTS {
+        let item = format!("i{}", n % 200);
+        sdk.void("stream::set", set_input(room, &item, json!({"n": n})));
+    }
+    sdk.set(room, "last", json!({"big": 12345678901234567890_u64}));
+    let last = r#"last{"big":12345678901234567890}"#;
+    page.wait_for("the last is shown", &format!("{first}.endsWith('{last}')"));
+    let most = page.eval("most").as_u64().unwrap();
+    assert!((5..=20).contains(&most), "{most} rows at a time");
+    let rows = page.eval("document.querySelectorAll('#events tbody tr').length");
+    assert_eq!(rows, 100);
+    let note = page.eval("byId('watch-note').textContent");
+    assert!(
+        note.as_str().unwrap().contains("too fast to show"),
+        "{note}"
+    );
+    assert_eq!(page.complaints, Vec::<Value>::new());
+}
+
 #[test]
 fn the_page_asks_for_the_token_and_shows_nothing_before() {
     if !browser::is_installed() {

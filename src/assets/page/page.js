@@ -12,8 +12,9 @@ const ITEMS = 50;
 const NAME_CHARS = 120;
 const VALUE_CHARS = 200; // of a value in a table
 const SHOW_EVERY_MS = 200; // what was heard of a watched group
-const EVENTS_SHOWN = 100; // of a watched group
-const EVENTS_KEPT = 500; // between two looks; more are counted only
+const EVENTS_SHOWN = 100; // of a watched group; so many wait to be shown, more are counted only
+const EVENTS_A_LOOK = 20; // what the box has room for
+const FLASHES_A_LOOK = 5; // of more nobody sees which are new
 
 const byId = (id) => document.getElementById(id);
 
@@ -59,7 +60,8 @@ function micros(us) {
   return us < 1e6 ? `${+(us / 1000).toPrecision(3)} ms` : `${+(us / 1e6).toPrecision(3)} s`;
 }
 const brief = (name) => (name.length > NAME_CHARS ? `${name.slice(0, NAME_CHARS)}…` : name);
-const clock = (ms) => new Date(ms).toLocaleTimeString("en-GB");
+const clockFormat = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" }); // made once: making one takes long
+const clock = (ms) => clockFormat.format(ms);
 
 // ---- asking
 
@@ -95,6 +97,7 @@ const groupLink = (key) => `#/${key.map(encodeURIComponent).join("/")}`;
 // ---- tables: rows are kept by key and change in place, so that a focus or a selection stays
 
 function table(id, columns) {
+  const recycles = columns.every(({ title }) => title !== ""); // buttons are of one row
   const element = byId(id);
   const head = make("tr");
   for (const { title, kind } of columns) head.append(make("th", { scope: "col", class: kind ?? "" }, title));
@@ -103,14 +106,18 @@ function table(id, columns) {
   const rows = new Map();
   return (data, { keyOf, classOf = () => "", none = "None." }) => {
     const wanted = new Set(data.map(keyOf));
-    for (const [key, row] of rows) if (!wanted.has(key)) { row.remove(); rows.delete(key); }
+    const spare = []; // rows of what is gone are those of what is new
+    for (const [key, row] of rows) if (!wanted.has(key)) { row.remove(); rows.delete(key); if (recycles) spare.push(row); }
     body.querySelector(".empty")?.closest("tr").remove();
     data.forEach((each, place) => {
       const key = keyOf(each);
       let row = rows.get(key);
       if (!row) {
-        row = make("tr");
-        for (const { kind } of columns) row.append(make("td", { class: kind ?? "" }));
+        row = spare.pop();
+        if (!row) {
+          row = make("tr");
+          for (const { kind } of columns) row.append(make("td", { class: kind ?? "" }));
+        }
         rows.set(key, row);
       }
       if (body.children[place] !== row) body.insertBefore(row, body.children[place] ?? null);
@@ -664,7 +671,7 @@ const showEvents = table("events", [
 ]);
 
 function watch() {
-  const mine = { waiting: [], shown: [], heard: 0, passed: 0, number: 0, polls: false };
+  const mine = { waiting: [], shown: [], heard: 0, passed: 0, number: 0, polls: false, isDue: false, quiet: true };
   watching = mine;
   const polls = () => {
     mine.polls = true;
@@ -681,8 +688,8 @@ function watch() {
     mine.socket.onmessage = ({ data }) => {
       mine.heard += 1;
       mine.waiting.push(data);
-      if (mine.waiting.length > EVENTS_KEPT) { mine.waiting.shift(); mine.passed += 1; }
-      if (mine.waiting.length === 1) setTimeout(hear, SHOW_EVERY_MS, mine);
+      if (mine.waiting.length > EVENTS_SHOWN) { mine.waiting.shift(); mine.passed += 1; }
+      hearSoon(mine);
     };
     mine.socket.onclose = () => { if (watching === mine) polls(); };
   }
@@ -691,10 +698,21 @@ function watch() {
   say(mine);
 }
 
+/// Behind what the browser draws next, a few at a time: a hot group leaves the page to whoever uses it.
+function hearSoon(mine) {
+  if (mine.isDue) return;
+  mine.isDue = true;
+  setTimeout(() => requestAnimationFrame(() => hear(mine)), SHOW_EVERY_MS);
+}
+
 function hear(mine) {
+  mine.isDue = false;
   if (watching !== mine) return;
-  for (const data of mine.waiting.splice(0)) {
-    const { timestamp, id, event } = JSON.parse(data, exact);
+  const heard = mine.waiting.splice(0, EVENTS_A_LOOK);
+  if (mine.waiting.length > 0) hearSoon(mine);
+  mine.quiet = heard.length <= FLASHES_A_LOOK;
+  for (const data of heard) {
+    const { timestamp, id, event } = /\d{16}/.test(data) ? JSON.parse(data, exact) : JSON.parse(data);
     if (event.type === "unauthorized") mine.polls = true;
     const value = event.type === "event" ? event.event : event.data;
     note(mine, { at: Number(timestamp), kind: event.type, id, text: value === undefined ? "" : JSON.stringify(value) });
@@ -704,7 +722,7 @@ function hear(mine) {
 
 function note(mine, event) {
   mine.number += 1;
-  mine.shown.unshift({ ...event, number: mine.number });
+  mine.shown.unshift({ ...event, number: mine.number, flashes: mine.quiet });
   mine.shown.length = Math.min(mine.shown.length, EVENTS_SHOWN);
 }
 
@@ -722,7 +740,8 @@ function say(mine) {
     ? "this page is no subscriber of the stream port; it looks once a second, and sees items of this list only"
     : `${number(mine.heard)} heard${mine.passed ? `, ${number(mine.passed)} of them too fast to show` : ""}`;
   setText(byId("watch-note"), how);
-  showEvents(mine.shown, { keyOf: (event) => event.number, classOf: () => "new", none: "Nothing has come yet." });
+  const classOf = (event) => (event.flashes ? "new" : "");
+  showEvents(mine.shown, { keyOf: (event) => event.number, classOf, none: "Nothing has come yet." });
 }
 
 function stopWatching() {
