@@ -71,7 +71,8 @@ fn a_reload_takes_effect_on_every_thread_and_says_what_does_not() {
     let (code, said) = reload_with(
         &process,
         "limits: {name_bytes: 11, value_bytes: 9, subscriptions: 2, connections: 2, mailbox_len: 200}, \
-         allowed_origins: [\"https://a.example\"], worker_origins: [\"https://b.example\"], backlog: 9",
+         allowed_origins: [\"https://a.example\"], worker_origins: [\"https://b.example\"], backlog: 9, \
+         streams: [{stream: typing, ttl_ms: 10s}]",
     );
     assert_eq!(code, Some(0), "{said}");
     for line in [
@@ -81,6 +82,7 @@ fn a_reload_takes_effect_on_every_thread_and_says_what_does_not() {
         "in force: server.allowed_origins any → [\"https://a.example\"]\n",
         "not in force: server.backlog 65535 → 9 (takes a restart)\n",
         "not in force: server.limits.mailbox_len 100 → 200 (takes a restart)\n",
+        "not in force: server.streams [] → [{\"pace_ms\":0,\"stream\":\"typing\",\"ttl_ms\":10000}] (takes a restart)\n",
     ] {
         assert!(said.contains(line), "{line} in {said}");
     }
