@@ -5,6 +5,8 @@
 
 /// So many steps of handshakes in one turn: with a certificate of RSA one is most of a millisecond.
 const STEPS_A_TURN: u32 = 1;
+/// So many turns in a row have none, where somebody who is connected is to be written to: they come on anyhow.
+const TURNS_WITHOUT_MAX: u32 = 3;
 /// So many sockets in a handshake are passed over in one turn, that others are reached behind them.
 const PASSED_OVER_A_TURN: u32 = 256;
 
@@ -13,6 +15,8 @@ const PASSED_OVER_A_TURN: u32 = 256;
 pub struct Handshakes {
     steps: u32,
     passed_over: u32,
+    /// So many turns have had none.
+    turns_without: u32,
 }
 
 /// What is to be done with a socket whose turn it is to be read.
@@ -27,6 +31,14 @@ pub enum Turn {
 }
 
 impl Handshakes {
+    /// A turn begins. `is_busy`: in it somebody is written to who is connected already.
+    pub fn begin_turn(&mut self, is_busy: bool) {
+        let has_none = is_busy && self.turns_without < TURNS_WITHOUT_MAX;
+        self.turns_without = if has_none { self.turns_without + 1 } else { 0 };
+        self.steps = if has_none { STEPS_A_TURN } else { 0 };
+        self.passed_over = 0;
+    }
+
     /// A socket's turn.
     pub fn turn_of(&mut self, is_handshaking: bool) -> Turn {
         if !is_handshaking {
@@ -59,5 +71,19 @@ mod tests {
         let more = (0..).map(|_| handshakes.turn_of(true));
         let passed_over = more.take_while(|turn| *turn == passed).count();
         assert_eq!(passed_over + 3, PASSED_OVER_A_TURN as usize - 1);
+    }
+
+    #[test]
+    fn handshakes_wait_while_others_are_written_to_but_not_for_ever() {
+        let mut handshakes = Handshakes::default();
+        let mut begins = |is_busy| {
+            handshakes.begin_turn(is_busy);
+            [handshakes.turn_of(true), handshakes.turn_of(false)]
+        };
+        let (goes_on, waits) = ([Turn::Read; 2], [Turn::PassOver, Turn::Read]);
+        assert_eq!(begins(false), goes_on);
+        let busy = [true; 5].map(&mut begins);
+        assert_eq!(busy, [waits, waits, waits, goes_on, waits]);
+        assert_eq!([begins(false), begins(true)], [goes_on, waits]);
     }
 }

@@ -23,7 +23,7 @@ use crate::id::WorkerId;
 use crate::life::Sockets as _;
 use crate::mesh::{Shared, ToOwner, ToWorker, WorkerPorts};
 use crate::net::tls::{MaybeTls, Offer, Offered};
-use crate::net::{self, Listener, Ready, listener_token};
+use crate::net::{self, Handshakes, Listener, Ready, listener_token};
 use crate::notes::Notes;
 use crate::protocol::origin::OriginRule;
 use crate::protocol::proxied::Proxies;
@@ -99,6 +99,7 @@ pub struct Worker {
     drain: Duration,
     drained: crossbeam_channel::Sender<WorkerId>,
     shares_core: bool,
+    handshakes: Handshakes,
     /// What the words of log lines are made of.
     words: Words,
     /// What is refused, for the log.
@@ -139,6 +140,7 @@ impl Worker {
             drain: parts.drain,
             drained: parts.drained,
             shares_core: parts.shares_core,
+            handshakes: Handshakes::default(),
             notes: Notes::default(),
         })
     }

@@ -15,7 +15,7 @@ use crate::life::{Reading, Sockets as _};
 use crate::mesh::inquiries::KernelLook;
 use crate::mesh::{Handed, ToOwner};
 use crate::net::tls::MaybeTls;
-use crate::net::{ACCEPTS_A_TURN, Handshakes, Turn};
+use crate::net::{ACCEPTS_A_TURN, Turn};
 use crate::notes::Shown;
 use crate::reading::Received;
 use crate::subscribers::Socket;
@@ -182,7 +182,7 @@ impl Worker {
     /// Reads once from each socket that has something, in turn.
     pub(super) fn read_sockets(&mut self) {
         let mut bytes = 0;
-        let mut handshakes = Handshakes::default();
+        self.handshakes.begin_turn(self.subscribers.is_sweep_due());
         // Once around, so that a socket that is queued again has its next turn in the next one.
         let mut left = self.subscribers.readable_len();
         while bytes < READ_BYTES_A_TURN
@@ -190,7 +190,8 @@ impl Worker {
             && let Some(id) = self.subscribers.next_readable(&mut left)
         {
             let socket = self.subscribers.socket(id);
-            match handshakes.turn_of(socket.is_some_and(|socket| socket.is_handshaking())) {
+            let is_handshaking = socket.is_some_and(|socket| socket.is_handshaking());
+            match self.handshakes.turn_of(is_handshaking) {
                 Turn::Read => bytes += self.read_socket(id).max(SOCKET_COST_BYTES),
                 Turn::PassOver => {}
                 Turn::Stop => bytes = READ_BYTES_A_TURN,
