@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::admin::{HOSTILE, open_port};
-use crate::support::browser::{self, Page};
+use crate::support::browser::{self, Alone, Page};
 use crate::support::clients::set_input;
 use crate::support::{SdkWorker, Subscriber, THREE_WORKERS, TestServer, wait_until};
 
@@ -20,8 +20,8 @@ fn start(token: Option<&str>) -> (TestServer, SocketAddr) {
     (server, address)
 }
 
-fn show(admin: SocketAddr, place: &str) -> Page {
-    Page::open_at(&format!("http://{admin}/{place}"), SIZE)
+fn show(alone: Alone, admin: SocketAddr, place: &str) -> Page {
+    Page::open_at(alone, &format!("http://{admin}/{place}"), SIZE)
 }
 
 /// How many points of each plot have the colour of its first line.
@@ -38,14 +38,14 @@ const DRAWN: &str = "PLOTS.map(({ canvas }) => {
 
 #[test]
 fn the_page_draws_its_plots_and_tells_what_runs() {
-    if !browser::is_installed() {
+    let Some(alone) = browser::alone() else {
         return;
-    }
+    };
     let (server, admin) = start(None);
     let mut sdk = SdkWorker::connect(&server);
     let mut subscriber = Subscriber::connect(&server);
     subscriber.join("1", ("chat", "room"));
-    let mut page = show(admin, "");
+    let mut page = show(alone, admin, "");
     page.wait_for(
         "the figures are there",
         "byId('status').textContent === 'ready'",
@@ -84,9 +84,9 @@ fn the_page_draws_its_plots_and_tells_what_runs() {
 
 #[test]
 fn a_set_shows_up_live_and_one_of_the_page_goes_the_way_of_an_sdk_call() {
-    if !browser::is_installed() {
+    let Some(alone) = browser::alone() else {
         return;
-    }
+    };
     let (server, admin) = start(None);
     let mut sdk = SdkWorker::connect(&server);
     let mut subscriber = Subscriber::connect(&server);
@@ -94,7 +94,7 @@ fn a_set_shows_up_live_and_one_of_the_page_goes_the_way_of_an_sdk_call() {
     subscriber.join("1", room);
     sdk.register("app::heard");
     sdk.trigger("t", "stream", "app::heard", json!({"stream_name": "chat"}));
-    let mut page = show(admin, "#/chat/room");
+    let mut page = show(alone, admin, "#/chat/room");
     page.wait_for(
         "the group is shown",
         "byId('group-title').textContent === 'chat / room'",
@@ -162,16 +162,16 @@ fn a_set_shows_up_live_and_one_of_the_page_goes_the_way_of_an_sdk_call() {
 
 #[test]
 fn names_of_markup_are_text_wherever_the_page_shows_them() {
-    if !browser::is_installed() {
+    let Some(alone) = browser::alone() else {
         return;
-    }
+    };
     let (server, admin) = start(None);
     let mut sdk = SdkWorker::connect(&server);
     let mut subscriber = Subscriber::connect(&server);
     let group = (HOSTILE, HOSTILE);
     subscriber.join("1", group);
     sdk.set(group, HOSTILE, json!({HOSTILE: HOSTILE}));
-    let mut page = show(admin, "");
+    let mut page = show(alone, admin, "");
     let name = json!(HOSTILE).to_string();
     page.wait_for(
         "the stream is listed",
@@ -206,13 +206,13 @@ fn names_of_markup_are_text_wherever_the_page_shows_them() {
 
 #[test]
 fn every_control_is_reached_by_the_keyboard_in_the_order_in_which_they_stand() {
-    if !browser::is_installed() {
+    let Some(alone) = browser::alone() else {
         return;
-    }
+    };
     let (server, admin) = start(None);
     let mut sdk = SdkWorker::connect(&server);
     sdk.set(("chat", "room"), "a", json!(1));
-    let mut page = show(admin, "#/chat/room");
+    let mut page = show(alone, admin, "#/chat/room");
     page.wait_for(
         "the item is listed",
         "document.querySelectorAll('#items button').length === 2",
@@ -241,9 +241,9 @@ fn every_control_is_reached_by_the_keyboard_in_the_order_in_which_they_stand() {
 
 #[test]
 fn ten_thousand_groups_are_shown_by_a_few_rows_and_none_of_its_work_takes_long() {
-    if !browser::is_installed() {
+    let Some(alone) = browser::alone() else {
         return;
-    }
+    };
     const GROUPS: usize = 10_000;
     let (server, admin) = start(None);
     let mut sdk = SdkWorker::connect(&server);
@@ -252,7 +252,7 @@ fn ten_thousand_groups_are_shown_by_a_few_rows_and_none_of_its_work_takes_long()
         sdk.void("stream::set", set_input(("many", &group), "i", json!(n)));
     }
     sdk.settle();
-    let mut page = show(admin, "#/many");
+    let mut page = show(alone, admin, "#/many");
     page.wait_for(
         "the first groups are listed",
         "document.querySelectorAll('#names a').length === NAMES",
@@ -281,15 +281,15 @@ fn ten_thousand_groups_are_shown_by_a_few_rows_and_none_of_its_work_takes_long()
 /// What a subscriber is sent in a second is more than anybody reads, and the page is to stay usable.
 #[test]
 fn a_hot_group_is_watched_a_few_rows_at_a_time_and_the_last_event_is_shown() {
-    if !browser::is_installed() {
+    let Some(alone) = browser::alone() else {
         return;
-    }
+    };
     const EVENTS: usize = 20_000;
     let (server, admin) = start(None);
     let mut sdk = SdkWorker::connect(&server);
     let room = ("chat", "room");
     sdk.set(room, "a", json!(0));
-    let mut page = show(admin, "#/chat/room");
+    let mut page = show(alone, admin, "#/chat/room");
     page.wait_for("where subscribers connect is known", "streamPort !== ''");
     page.eval(
         "window.most = 0;
@@ -322,13 +322,13 @@ fn a_hot_group_is_watched_a_few_rows_at_a_time_and_the_last_event_is_shown() {
 
 #[test]
 fn the_page_asks_for_the_token_and_shows_nothing_before() {
-    if !browser::is_installed() {
+    let Some(alone) = browser::alone() else {
         return;
-    }
+    };
     let (server, admin) = start(Some("s3cret"));
     let mut sdk = SdkWorker::connect(&server);
     sdk.set(("chat", "room"), "a", json!(1));
-    let mut page = show(admin, "");
+    let mut page = show(alone, admin, "");
     page.wait_for("it asks", "byId('ask-token').open");
     assert_eq!(
         page.eval("document.querySelectorAll('#groups a').length"),
@@ -349,9 +349,9 @@ fn the_page_asks_for_the_token_and_shows_nothing_before() {
 
 #[test]
 fn where_the_page_may_not_subscribe_it_watches_by_looking_again_and_again() {
-    if !browser::is_installed() {
+    let Some(alone) = browser::alone() else {
         return;
-    }
+    };
     let server = TestServer::with(THREE_WORKERS, |config| {
         config.admin = Some(open_port(None));
         config.allowed_origins = vec!["https://app.example".parse().unwrap()];
@@ -360,7 +360,7 @@ fn where_the_page_may_not_subscribe_it_watches_by_looking_again_and_again() {
     let mut sdk = SdkWorker::connect(&server);
     let room = ("chat", "room");
     sdk.set(room, "a", json!(1));
-    let mut page = show(admin, "#/chat/room");
+    let mut page = show(alone, admin, "#/chat/room");
     page.wait_for(
         "the item is listed",
         "document.querySelectorAll('#items tbody tr').length === 1 && streamPort !== ''",

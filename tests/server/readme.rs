@@ -4,11 +4,13 @@
 //! A stranger's ports and directories become those of the test: 3112, 49134, 9464, `/var/lib/iii-stream`,
 //! `/srv/backup`, `/etc/iii-stream`. Lines that cannot run in a test stand in [`NOT_RUN`], with the reason.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use iii_stream::cli::Cli;
@@ -16,8 +18,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::sdks::SDKS;
+use crate::support::browser::{self, Page};
 use crate::support::process::{Directory, PROGRAM, Process, exit_code};
-use crate::support::program::folder;
+use crate::support::program::{Sdk, folder};
 use crate::support::redis::free_port;
 use crate::support::tls::Localhost;
 use crate::support::{DEADLINE, Subscriber, raw, wait_until};
@@ -458,6 +461,88 @@ fn members_take_the_file_of_the_page_and_no_program() {
     page.join("s", ("presence", "room-1"));
     let line = watching.line();
     assert!(line.starts_with("create ada"), "{line}");
+}
+
+/// The published client for pages.
+const PAGE_CLIENT: Sdk = Sdk {
+    name: "the client for pages",
+    program: "",
+    arguments: &[],
+    installed: "node-page/node_modules/@motiadev/stream-client-browser/package.json",
+};
+/// Where the page takes it from, and what it takes it from here.
+const MODULES: &str = r#"<script type="importmap">{"imports": {
+    "https://esm.sh/@motiadev/stream-client-browser@0.17.14-beta.196": "/@motiadev/stream-client-browser/dist/index.js",
+    "@motiadev/stream-client": "/@motiadev/stream-client/dist/index.js",
+    "uuid": "/uuid/dist/index.js"}}</script>"#;
+
+/// Serves that page, and the modules that are installed.
+fn serve_page(html: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let modules = folder().join("node-page/node_modules");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let head = raw::read_head(&mut stream);
+            let path = head.split(' ').nth(1).unwrap_or_default();
+            let (kind, body) = match path.strip_suffix(".js") {
+                Some(_) => ("text/javascript", std::fs::read(modules.join(&path[1..]))),
+                None => ("text/html", Ok(html.clone().into_bytes())),
+            };
+            let body = body.unwrap_or_default();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                body.len()
+            );
+            // A browser that has ended reads no more.
+            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+        }
+    });
+    address
+}
+
+#[test]
+fn the_page_of_members_shows_in_a_browser_who_is_there() {
+    let Some(alone) = browser::alone().filter(|_| PAGE_CLIENT.is_installed()) else {
+        return;
+    };
+    let mut section = Section::of("presence.md", "Members without code");
+    let (file, html) = (section.next("yaml"), section.next("html"));
+    section.end();
+    assert!(html.text.lines().count() <= 20);
+    let desk = Desk::new("members-page");
+    let members = "members: {id: query.user";
+    assert!(file.text.contains(members));
+    let file = file
+        .text
+        .replace(members, &format!("{members}, grace_ms: 1s"));
+    desk.save("config.yaml", &file);
+    let _server = desk.start("iii-stream");
+    let page = serve_page(desk.here(&format!("{MODULES}{}", html.text)));
+    let of = |user: &str| format!("http://{page}/?user={user}");
+    let mut watching = Page::open_at(alone, &of("ada"), (600, 400));
+    let shows = |page: &mut Page, lines: &[&str]| {
+        let there = "[...document.querySelectorAll('#who li')].map((line) => line.textContent)";
+        page.wait_for(
+            &format!("{lines:?} are shown"),
+            &format!(
+                "JSON.stringify({there}.sort()) === {:?}",
+                json!(lines).to_string()
+            ),
+        );
+    };
+    shows(&mut watching, &["ada"]);
+    let bob = watching.open_tab(&of("bob"));
+    shows(&mut watching, &["ada", "bob"]);
+    let bob_again = watching.open_tab(&of("bob"));
+    shows(&mut watching, &["ada", "bob (2 tabs)"]);
+    watching.close_tab(&bob);
+    shows(&mut watching, &["ada", "bob"]);
+    let closed = Instant::now();
+    watching.close_tab(&bob_again);
+    shows(&mut watching, &["ada"]);
+    assert!(closed.elapsed() >= Duration::from_secs(1), "the grace");
+    assert_eq!(watching.complaints, Vec::<Value>::new());
 }
 
 #[test]

@@ -15,8 +15,17 @@ use super::{raw, wait_until};
 /// Debian's.
 const PROGRAM: &str = "chromium";
 
-/// False, with a line that says so, when there is none. `SDK_TESTS=required` makes that a failure.
-pub(crate) fn is_installed() -> bool {
+/// The right to a browser, or none and a line that says so. `SDK_TESTS=required` makes that a failure. A test
+/// takes it before all else: what it has opened would time out while it waits for its turn.
+pub(crate) fn alone() -> Option<Alone> {
+    // One that has failed leaves nothing that another would find.
+    is_installed().then(|| Alone(ALONE.lock().unwrap_or_else(PoisonError::into_inner)))
+}
+
+/// No other test has a browser.
+pub(crate) struct Alone(#[expect(dead_code, reason = "it is held")] MutexGuard<'static, ()>);
+
+fn is_installed() -> bool {
     let is_installed = is_there(PROGRAM);
     if !is_installed {
         let line = format!("SKIPPED: {PROGRAM} is not installed: run tests/run");
@@ -37,12 +46,14 @@ pub(crate) fn is_there(program: &str) -> bool {
 /// One page, and the browser that shows it.
 pub(crate) struct Page {
     browser: Child,
+    /// Where it takes what it is asked.
+    devtools: SocketAddr,
     socket: Socket,
     number: u64,
     /// What the page has complained of, as the browser tells it.
     pub(crate) complaints: Vec<Value>,
     _directory: Directory,
-    _alone: MutexGuard<'static, ()>,
+    _alone: Alone,
 }
 
 /// A browser takes a core or two: one at a time.
@@ -50,9 +61,7 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 impl Page {
     /// A page of that size that shows that address.
-    pub(crate) fn open_at(address: &str, (width, height): (u32, u32)) -> Page {
-        // One that has failed leaves nothing that another would find.
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn open_at(alone: Alone, address: &str, (width, height): (u32, u32)) -> Page {
         let directory = Directory::new("browser");
         let mut command = Command::new(PROGRAM);
         command.args([
@@ -86,6 +95,7 @@ impl Page {
         let socket = open(raw::connect(devtools), devtools, &path);
         let mut page = Page {
             browser,
+            devtools,
             socket,
             number: 0,
             complaints: Vec::new(),
@@ -102,6 +112,17 @@ impl Page {
         let is_there = "location.protocol === 'http:' && document.readyState === 'complete'";
         page.wait_for("the page is there", is_there);
         page
+    }
+
+    /// Opens a tab beside it that shows that address. Gives its name.
+    pub(crate) fn open_tab(&self, address: &str) -> String {
+        let told = ask(self.devtools, &format!("PUT /json/new?{address}"));
+        let tab: Value = serde_json::from_slice(&told).unwrap();
+        tab["id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn close_tab(&self, name: &str) {
+        ask(self.devtools, &format!("GET /json/close/{name}"));
     }
 
     /// Has the browser do something.
@@ -162,16 +183,8 @@ impl Drop for Page {
 fn page_of(devtools: SocketAddr) -> String {
     let mut path = String::new();
     wait_until("the browser has a page", || {
-        let mut stream = raw::connect(devtools);
-        let request =
-            format!("GET /json/list HTTP/1.1\r\nhost: {devtools}\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
-        let head = raw::read_head(&mut stream).to_ascii_lowercase();
-        let len = head.split("content-length:").nth(1);
-        let len = len.and_then(|rest| rest.lines().next()?.trim().parse().ok());
-        let mut body = vec![0; len.unwrap_or(0)];
-        std::io::Read::read_exact(&mut stream, &mut body).unwrap();
-        let targets: Vec<Value> = serde_json::from_slice(&body).unwrap_or_default();
+        let told = ask(devtools, "GET /json/list");
+        let targets: Vec<Value> = serde_json::from_slice(&told).unwrap_or_default();
         let page = targets.iter().find(|target| target["type"] == "page");
         let url = page.and_then(|page| page["webSocketDebuggerUrl"].as_str());
         let found = url.and_then(|url| url.split_once("/devtools/"));
@@ -179,6 +192,19 @@ fn page_of(devtools: SocketAddr) -> String {
         !path.is_empty()
     });
     path
+}
+
+/// What the browser answers, asked by HTTP.
+fn ask(devtools: SocketAddr, what: &str) -> Vec<u8> {
+    let mut stream = raw::connect(devtools);
+    let request = format!("{what} HTTP/1.1\r\nhost: {devtools}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let head = raw::read_head(&mut stream).to_ascii_lowercase();
+    let len = head.split("content-length:").nth(1);
+    let len = len.and_then(|rest| rest.lines().next()?.trim().parse().ok());
+    let mut body = vec![0; len.unwrap_or(0)];
+    std::io::Read::read_exact(&mut stream, &mut body).unwrap();
+    body
 }
 
 /// An error in its console, an exception that nobody has caught, a dialog.
