@@ -653,11 +653,12 @@ workers:
         let expected = RedisStore {
             connect_timeout: Duration::from_millis(7),
             in_flight: 9,
+            lease: Duration::from_millis(1001),
             call_timeout: Duration::from_millis(11),
             ..RedisStore::at("redis://:p@h:1/2").unwrap()
         };
         let keys = "config: {adapter: {name: redis, config: {redis_url: 'redis://:p@h:1/2'}}}, \
-                    server: {redis: {connect_timeout_ms: 7, in_flight: 9}, call_timeout_ms: 11}";
+                    server: {redis: {connect_timeout_ms: 7, in_flight: 9, lease_ms: 1001}, call_timeout_ms: 11}";
         assert_eq!(store(keys), expected);
         let (_, report) = read_file(&format!("workers: [{{name: iii-stream, {keys}}}]"));
         let shown = |setting: &&super::super::Setting| setting.key.ends_with("redis_url");

@@ -52,7 +52,10 @@ const HOMES: [(&str, &[&str]); 11] = [
     ("server.streams members", &["grace_ms", "restart_grace_ms"]),
     ("server.log", &["format", "level"]),
     ("server.admin", &["token", "page"]),
-    ("server.redis", &["connect_timeout_ms", "in_flight"]),
+    (
+        "server.redis",
+        &["connect_timeout_ms", "in_flight", "lease_ms"],
+    ),
     ("config", &["port", "host", "auth_function", "adapter"]),
     (
         "adapter.config",

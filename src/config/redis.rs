@@ -15,6 +15,8 @@ pub(super) const REDIS_URL: &str = "redis://localhost:6379";
 pub(super) const CONNECT_TIMEOUT_MS: u64 = 5000;
 /// Scripts under way on one connection; above: calls wait.
 pub(super) const IN_FLIGHT: usize = 1024;
+/// After so long a host that says nothing counts as dead to the others.
+pub(super) const LEASE_MS: u64 = 15_000;
 
 const HOST: &str = "localhost";
 const PORT: u16 = 6379;
@@ -28,6 +30,8 @@ pub struct RedisStore {
     pub connect_timeout: Duration,
     /// Calls under way; more wait.
     pub in_flight: usize,
+    /// Members of a host that says nothing for so long go.
+    pub lease: Duration,
     /// Calls that take longer fail.
     pub call_timeout: Duration,
 }
@@ -39,6 +43,7 @@ impl RedisStore {
             address: RedisAddress::parse(url)?,
             connect_timeout: Duration::from_millis(CONNECT_TIMEOUT_MS),
             in_flight: IN_FLIGHT,
+            lease: Duration::from_millis(LEASE_MS),
             call_timeout: Duration::from_millis(super::CALL_TIMEOUT_MS),
         })
     }

@@ -11,7 +11,7 @@ use crate::protocol::proxied::{Network, Proxies};
 use super::address::origin_rule;
 use super::engine::{self, FileKind, Said};
 use super::quantity::{TIMES_MS, UNITS_TIME, integer, quantity};
-use super::redis::{CONNECT_TIMEOUT_MS, IN_FLIGHT};
+use super::redis::{CONNECT_TIMEOUT_MS, IN_FLIGHT, LEASE_MS};
 use super::report::Report;
 use super::section::Section;
 use super::store::StoreConfig;
@@ -34,6 +34,8 @@ const MEMORY: RangeInclusive<u64> = 1 << 20..=1 << 50;
 
 /// How long nothing has come from who is pinged.
 const PINGS_MS: RangeInclusive<u64> = 1000..=600_000;
+/// After how long a host that says nothing counts as dead.
+const LEASES_MS: RangeInclusive<u64> = 1000..=600_000;
 /// How long the answer may take.
 const PONGS_MS: RangeInclusive<u64> = 1..=600_000;
 
@@ -52,7 +54,7 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     server.time_ms("auth_timeout_ms", &mut config.auth.timeout_ms, TIMES_MS);
     join_required(&mut server, config);
     server.read("join_failure", &mut config.join_failure, auth_failure);
-    config.streams = super::streams::read(&mut server, &config.store);
+    config.streams = super::streams::read(&mut server);
     origins(
         &mut server,
         "allowed_origins",
@@ -185,12 +187,15 @@ fn redis(mut keys: Section<'_, '_>, config: &mut Config) {
     keys.refuse_doubled();
     let mut connect_timeout_ms = CONNECT_TIMEOUT_MS;
     let mut in_flight = IN_FLIGHT;
+    let mut lease_ms = LEASE_MS;
     keys.time_ms("connect_timeout_ms", &mut connect_timeout_ms, TIMES_MS);
     keys.count("in_flight", &mut in_flight, COUNTS);
+    keys.time_ms("lease_ms", &mut lease_ms, LEASES_MS);
     keys.done();
     if let StoreConfig::Redis(store) = &mut config.store {
         store.connect_timeout = Duration::from_millis(connect_timeout_ms);
         store.in_flight = in_flight;
+        store.lease = Duration::from_millis(lease_ms);
         store.call_timeout = Duration::from_millis(config.call_timeout_ms);
     }
 }

@@ -12,7 +12,6 @@ use crate::protocol::ttl::Ttl;
 use super::quantity::{UNITS_TIME, quantity};
 use super::report::Report;
 use super::section::Section;
-use super::store::StoreConfig;
 use super::words::mismatch;
 use super::yaml::{Node, Value};
 
@@ -21,11 +20,11 @@ const TTL_MS: RangeInclusive<u64> = 0..=Ttl::MS_MAX;
 const PACE_MS: RangeInclusive<u64> = 0..=Pace::MS_MAX;
 
 /// The entries under `streams`.
-pub(super) fn read(server: &mut Section<'_, '_>, store: &StoreConfig) -> StreamRules {
+pub(super) fn read(server: &mut Section<'_, '_>) -> StreamRules {
     let expected = "a list of mappings, as [{stream: chat, ttl_ms: 1h}]";
     let mut earlier: Vec<(StreamPattern, usize)> = Vec::new();
     let entries = server.items("streams", expected, |report, path, node| {
-        let rule = entry(report, path.clone(), node, store)?;
+        let rule = entry(report, path.clone(), node)?;
         let covers = |(pattern, _): &&(StreamPattern, usize)| pattern.covers(&rule.streams);
         if let Some((pattern, line)) = earlier.iter().find(covers) {
             let what = format!(
@@ -44,12 +43,7 @@ pub(super) fn read(server: &mut Section<'_, '_>, store: &StoreConfig) -> StreamR
 }
 
 /// None: it is at fault, and the report says so.
-fn entry(
-    report: &mut Report,
-    path: String,
-    node: &Node,
-    store: &StoreConfig,
-) -> Option<StreamRule> {
+fn entry(report: &mut Report, path: String, node: &Node) -> Option<StreamRule> {
     if !matches!(node.value, Value::Mapping(_)) {
         let what = mismatch(node, "a mapping, as {stream: chat, ttl_ms: 1h}");
         report.fault(node.span.start, &path, what);
@@ -78,18 +72,6 @@ fn entry(
     if streams == Some(None) {
         keys.fault_missing(
             "has no stream, expected the name of a stream, or the beginning of some with a *",
-        );
-    }
-    if ttl != Ttl::NEVER && matches!(store, StoreConfig::Redis(_)) {
-        keys.fault(
-            "ttl_ms",
-            "is not kept on Redis: items end in memory and in files alone",
-        );
-    }
-    if keys.node("members").is_some() && matches!(store, StoreConfig::Redis(_)) {
-        keys.fault(
-            "members",
-            "are not kept on Redis: there are members in memory and in files alone",
         );
     }
     keys.done();

@@ -66,7 +66,9 @@ impl Values {
                 values.read_files(settings, owners, &options.read)?;
             }
             StoreConfig::Redis(settings) if values.store.is_none() => {
-                let redis = Redis::start(settings, limits, config.limits.name_bytes, poll)?;
+                let name_bytes = config.limits.name_bytes;
+                let redis =
+                    Redis::start(settings, limits, name_bytes, &rules, place(config), poll)?;
                 values.described = redis.described();
                 values.store = Some(Box::new(redis));
             }
@@ -104,6 +106,15 @@ impl Values {
         self.described = format!("values in {path}, {}", described(settings));
         self.store = Some(Box::new(started.files));
         Ok(())
+    }
+}
+
+/// The machine and its port: who starts there again is the same host.
+fn place(config: &Config) -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match config.stream.port {
+        0 => String::new(),
+        port => format!("{}:{port}", name.trim()),
     }
 }
 

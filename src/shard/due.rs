@@ -44,6 +44,11 @@ impl Due {
         self.wall_at_start.saturating_add(ms_of(tick))
     }
 
+    /// A store that decides has deleted an item that is due, if it was one.
+    pub(super) fn note_expired(&mut self, is_one: bool) {
+        self.expired += u64::from(is_one);
+    }
+
     /// The group's next tick is another than before.
     pub(super) fn note(&mut self, slot: u32, group: &mut Group) {
         self.groups.remove(&(group.due, slot));
@@ -206,7 +211,7 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Local, join, outcomes, set};
+    use super::super::tests::{Local, join, set};
     use super::super::{
         Ask, Cursor, Decides, Marks, Request, RequestKind, Restored, SliceLimits, Verdict,
     };
@@ -427,17 +432,5 @@ mod tests {
             }
             assert_eq!(left, [3, 3, 2, 2, 1]);
         }
-    }
-
-    #[test]
-    fn what_is_asked_for_on_redis_is_refused() {
-        let mut local = Local::new(Decides::Shared);
-        let out = local.ask("g", WALL, set_for(1000));
-        let refused = outcomes(&out);
-        assert!(
-            format!("{:?}", refused[0].1).contains("ttl_ms"),
-            "{refused:?}"
-        );
-        assert!(local.asked.is_empty());
     }
 }

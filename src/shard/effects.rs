@@ -11,6 +11,7 @@ use crate::protocol::call::ErrorBody;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 use crate::protocol::groups::Names;
 use crate::protocol::input::{StreamFunction, UpdateOp};
+use crate::protocol::ttl::Ttl;
 use crate::time::ClockReading;
 
 use super::marks::Marks;
@@ -177,12 +178,14 @@ pub enum Question {
         group: GroupKey,
         item: ItemId,
         data: Text,
+        ttl: Option<Ttl>,
     },
     /// Change parts of an item: answered by [`Verdict::Decided`].
     Update {
         group: GroupKey,
         item: ItemId,
         ops: Arc<[UpdateOp]>,
+        ttl: Option<Ttl>,
     },
     /// Remove an item: answered by [`Verdict::Decided`].
     Delete { group: GroupKey, item: ItemId },
@@ -204,6 +207,13 @@ pub enum Question {
     Follow {
         group: GroupKey,
         item: Option<ItemId>,
+    },
+    /// A member has so many sockets here: answered by [`Verdict::Accepted`] at once, whatever becomes of it.
+    Keep {
+        group: GroupKey,
+        item: ItemId,
+        data: Text,
+        connections: u32,
     },
     /// Tell of the group's events no more: answered by [`Verdict::Accepted`].
     Unfollow { group: GroupKey },
@@ -259,6 +269,20 @@ pub enum Learned {
     Answer(Answer),
     /// What a channel that all hosts share tells of a group.
     Channel(GroupKey, FromChannel),
+    /// The store has changed an item of itself, for this host: triggers are to hear of it. Whoever follows the
+    /// group hears by the channel.
+    Made {
+        /// The item's group.
+        key: GroupKey,
+        /// Its name.
+        item: ItemId,
+        /// What became of it.
+        event: HeardEvent,
+        /// When, by the store's clock, in ms since 1970.
+        time: u64,
+        /// It had a time to live, and that is over.
+        has_expired: bool,
+    },
     /// The channel is lost: what comes next of any group is a [`FromChannel::Read`].
     Lost,
 }
@@ -391,6 +415,7 @@ impl Request {
                 }
                 Question::Delete { item, .. } | Question::Get { item, .. } => item.len(),
                 Question::Send { kind, data, .. } => kind.len() + data.len(),
+                Question::Keep { item, data, .. } => item.len() + data.len(),
                 Question::List { .. }
                 | Question::Groups { .. }
                 | Question::Follow { .. }
@@ -407,6 +432,7 @@ impl Learned {
         let verdict = match self {
             Learned::Answer(answer) => &answer.verdict,
             Learned::Channel(_, from) => return from.held_bytes(),
+            Learned::Made { event, .. } => return event.held_bytes(),
             Learned::Lost => return 0,
         };
         match verdict {
@@ -482,6 +508,9 @@ pub trait Store: std::marker::Send {
     fn clock(&mut self) -> Option<ClockReading> {
         None
     }
+
+    /// The process is about to end in good order.
+    fn is_ending(&mut self) {}
 
     /// Whether nothing that it was asked is still on its way.
     fn is_done(&self) -> bool {

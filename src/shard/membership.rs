@@ -10,10 +10,11 @@ use crate::protocol::input::StreamFunction;
 use crate::protocol::members::{connections_in, renewed, value_of};
 use crate::protocol::streams::MembersRule;
 
+use super::effects::{Question, RequestKind};
 use super::group::{Group, Turn};
 use super::lifetimes::{NEVER, tick_after};
 use super::members::{Hold, Lease, Member};
-use super::under_way::Write;
+use super::under_way::{InFlight, Write};
 
 /// What it costs to look at a member that has had its time.
 const LOOK_UNITS: usize = 16;
@@ -89,6 +90,82 @@ impl Group {
         } else if self.is_to_tell(slot) {
             self.write_member(slot, None, turn);
         }
+    }
+
+    /// The same where the store keeps members of all hosts: it is told with how many sockets they are here.
+    pub(super) fn hold_shared(&mut self, hold: Hold, hash: u64, turn: &mut Turn<'_>) {
+        let Hold { lease, id, data } = hold;
+        if turn.hooks.is_custom(self.key.stream(), StreamFunction::Set) {
+            return; // what is written there is not heard here
+        }
+        let members = self.members.get_or_insert_default();
+        let Some((_, member)) = members.get_mut(hash, &id) else {
+            if members.slots.len() >= turn.members_max {
+                turn.out.members_refused += 1;
+                return;
+            }
+            members.insert(Member {
+                id: ItemId::clone(&id),
+                hash,
+                data: Some(Text::clone(&data)),
+                leases: vec![lease],
+                told: Some(1),
+                until: NEVER,
+                queued: NEVER,
+                is_found: false,
+                is_away: false,
+            });
+            return self.keep_shared(id, data, 1, turn);
+        };
+        let before = member.data.replace(Text::clone(&data));
+        let is_new = !member.leases.contains(&lease);
+        if is_new {
+            member.leases.push(lease);
+        }
+        let connections = member.leases.len();
+        if is_new || before.is_none_or(|before| before != data) {
+            self.keep_shared(id, data, connections, turn);
+        }
+    }
+
+    /// The same of the end.
+    pub(super) fn release_shared(
+        &mut self,
+        lease: Lease,
+        id: &ItemId,
+        hash: u64,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(members) = &mut self.members else {
+            return;
+        };
+        let Some((slot, member)) = members.get_mut(hash, id) else {
+            return;
+        };
+        let before = member.leases.len();
+        member.leases.retain(|held| *held != lease);
+        let connections = member.leases.len();
+        if connections == before {
+            return;
+        }
+        let data = member.data.clone().unwrap_or_else(|| "{}".into());
+        if connections == 0 {
+            members.remove(slot);
+        }
+        if members.is_empty() {
+            self.members = None;
+        }
+        self.keep_shared(ItemId::clone(id), data, connections, turn);
+    }
+
+    fn keep_shared(&mut self, item: ItemId, data: Text, connections: usize, turn: &mut Turn<'_>) {
+        let kind = RequestKind::Decide(Question::Keep {
+            group: self.key.clone(),
+            item,
+            data,
+            connections: u32::try_from(connections).unwrap_or(u32::MAX),
+        });
+        turn.flight.request(InFlight::Nobody, kind, turn.out);
     }
 
     /// Somebody deletes that item: of a member it is away until its person comes again.

@@ -86,7 +86,7 @@ use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
 
-use crate::id::{CallId, GroupKey, WorkerId};
+use crate::id::{CallId, GroupKey, ItemId, WorkerId};
 use crate::protocol::answer::Outcome;
 use crate::protocol::function::OVERLOADED;
 use crate::protocol::groups::Names;
@@ -160,9 +160,6 @@ pub struct Shard {
     members_max: usize,
 }
 
-/// No store but memory and files has items that end.
-const NOT_IN_REDIS: &str = "ttl_ms is not kept on Redis";
-
 /// How long a group that nobody follows keeps the texts of its list, in ms.
 const COOLING_MS: u64 = 1000;
 
@@ -231,6 +228,16 @@ impl Shard {
                     });
                 }
             }
+            Learned::Made {
+                key,
+                item,
+                event,
+                time,
+                has_expired,
+            } => {
+                self.due.note_expired(has_expired);
+                self.made((key, &item), (&event, time), now, out);
+            }
             Learned::Lost => self.lose_all(now, out),
         }
     }
@@ -245,6 +252,20 @@ impl Shard {
         // A group that waits is kept, so that the slot is its own still.
         self.with_group(slot, now, out, |group, turn| {
             group.settle(turn, |under_way| under_way.tell(number, answer));
+        });
+    }
+
+    /// The store has changed an item of itself, for this host.
+    fn made(
+        &mut self,
+        (key, item): (GroupKey, &ItemId),
+        (event, time): (&HeardEvent, u64),
+        now: u64,
+        out: &mut Effects,
+    ) {
+        let slot = self.groups.enter(key);
+        self.with_group(slot, now, out, |group, turn| {
+            group.made_by_store(item, event, time, turn);
         });
     }
 
@@ -453,10 +474,6 @@ impl Shard {
             }
             (_, other) => other,
         };
-        if decides == Decides::Shared && ask.lasts() {
-            self.groups.let_go_if_idle(slot);
-            return ask.refuse(NOT_IN_REDIS, out);
-        }
         self.with_group(slot, now, out, |group, turn| match decides {
             Decides::Owner => group.apply_own(ask, hash, turn),
             Decides::Shared => group.apply_shared(ask, hash, turn),
@@ -628,14 +645,6 @@ impl Shard {
 }
 
 impl Ask {
-    /// Whether it says how long an item lasts.
-    fn lasts(&self) -> bool {
-        match self {
-            Ask::Set { ttl, .. } | Ask::Update { ttl, .. } => ttl.is_some(),
-            _ => false,
-        }
-    }
-
     /// The function that a custom one may stand in for.
     fn function(&self) -> Option<StreamFunction> {
         match self {

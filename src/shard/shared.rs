@@ -28,12 +28,16 @@ impl Group {
         let group = self.key.clone();
         let (question, asked) = match ask {
             Ask::Set {
-                item, data, call, ..
+                item,
+                data,
+                ttl,
+                call,
             } => (
                 Question::Set {
                     group,
                     item: ItemId::clone(&item),
                     data,
+                    ttl,
                 },
                 Asked::Change {
                     function: StreamFunction::Set,
@@ -42,12 +46,16 @@ impl Group {
                 },
             ),
             Ask::Update {
-                item, ops, call, ..
+                item,
+                ops,
+                ttl,
+                call,
             } => (
                 Question::Update {
                     group,
                     item: ItemId::clone(&item),
                     ops: ops.into(),
+                    ttl,
                 },
                 Asked::Change {
                     function: StreamFunction::Update,
@@ -90,8 +98,8 @@ impl Group {
             ),
             Ask::Join(join) => return self.join_shared(join, hash, turn),
             Ask::Leave { worker, local } => return self.leave_shared(worker, local, turn),
-            // The settings refuse members there.
-            Ask::Hold(_) | Ask::Release { .. } => return,
+            Ask::Hold(hold) => return self.hold_shared(*hold, hash, turn),
+            Ask::Release { lease, id } => return self.release_shared(lease, &id, hash, turn),
         };
         let kind = RequestKind::Decide(question);
         turn.flight
@@ -334,6 +342,17 @@ impl Group {
         self.enter(&join, sync, turn.out);
     }
 
+    /// The store has changed an item of itself, for this host.
+    pub(super) fn made_by_store(
+        &mut self,
+        item: &ItemId,
+        event: &HeardEvent,
+        time: u64,
+        turn: &mut Turn<'_>,
+    ) {
+        self.answered_shared(Some(item), event.borrowed(), time, turn);
+    }
+
     /// An answer to one of our changes: triggers follow it at once, subscribers hear of it by the
     /// channel.
     fn answered_shared(
@@ -388,9 +407,9 @@ mod tests {
     use super::super::tests::{
         Local, call, cut, decided, hear, join, leave, outcomes, set, sync, text, times, watching,
     };
-    use super::super::{Decides, Delivered, Effects, FromChannel, Learned};
+    use super::super::{Decides, Delivered, Effects, FromChannel, Hold, Learned, Lease};
     use super::*;
-    use crate::id::GroupKey;
+    use crate::id::{GroupKey, SlotId};
     use crate::protocol::answer::Outcome;
 
     fn tell(local: &mut Local, learned: Learned) -> Effects {
@@ -746,5 +765,84 @@ mod tests {
             "{}",
             heard[2]
         );
+    }
+
+    #[test]
+    fn what_the_store_has_done_of_itself_fires_triggers_and_subscribers_hear_of_it_by_the_channel()
+    {
+        let mut local = followed();
+        local.shard.set_hooks(watching("s", 1));
+        for (group, has_expired) in [("g", true), ("nobody's", false)] {
+            let made = Learned::Made {
+                key: GroupKey::new("s", group),
+                item: "u1".into(),
+                event: HeardEvent::Delete("7".into()),
+                time: 150,
+                has_expired,
+            };
+            let out = tell(&mut local, made);
+            assert!(out.deliveries.is_empty() && out.replies.is_empty());
+            let text = out.fired[0].frame.text();
+            assert!(text.contains(r#""type":"delete","data":7"#), "{text}");
+        }
+        assert_eq!(local.shard.take_expired(), 1);
+        assert_eq!(local.shard.groups_len(), 1, "nobody's group is let go");
+    }
+
+    #[test]
+    fn the_store_is_told_with_how_many_sockets_a_member_is_here() {
+        let mut local = Local::new(Decides::Shared);
+        let lease = |slot| Lease {
+            worker: WorkerId(0),
+            connection: SlotId {
+                slot,
+                generation: 1,
+            },
+        };
+        let hold = |slot, data: &str| {
+            Ask::Hold(Box::new(Hold {
+                lease: lease(slot),
+                id: "ann".into(),
+                data: data.into(),
+            }))
+        };
+        let release = |slot| Ask::Release {
+            lease: lease(slot),
+            id: "ann".into(),
+        };
+        let mut told = Vec::new();
+        for ask in [
+            hold(1, "{}"),
+            hold(1, "{}"),
+            hold(2, r#"{"n":1}"#),
+            hold(2, r#"{"n":2}"#),
+            release(3),
+            release(1),
+            release(1),
+            release(2),
+            release(2),
+        ] {
+            let _ = local.ask("g", 100, ask);
+            while !local.asked.is_empty() {
+                let RequestKind::Decide(Question::Keep {
+                    data, connections, ..
+                }) = &local.asked[0].kind
+                else {
+                    unreachable!("nothing else is asked");
+                };
+                told.push((data.to_string(), *connections));
+                let _ = local.answer(100, Verdict::Accepted);
+            }
+        }
+        let expected = [
+            ("{}", 1),
+            (r#"{"n":1}"#, 2),
+            (r#"{"n":2}"#, 2),
+            (r#"{"n":2}"#, 1),
+            (r#"{"n":2}"#, 0),
+        ];
+        let told: Vec<_> = told.iter().map(|(data, len)| (&**data, *len)).collect();
+        assert_eq!(told, expected);
+        assert_eq!(local.shard.groups_len(), 0);
     }
 }

@@ -30,6 +30,7 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
     let workers = ports.to_open.len();
     let wake = ports.shared.wakes[store_thread(workers)].clone();
     let mut rest = Some(Duration::ZERO);
+    let mut is_ending = false;
     while !ports.shared.stopping.load(Ordering::Acquire) {
         wait(&mut *store, &mut poll, &mut events, rest)?;
         let turn = TurnClock::begin();
@@ -43,6 +44,10 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
             ports.shared.store.loop_turns.note(turn.elapsed());
             continue;
         }
+        if !is_ending && ports.shared.is_draining() {
+            is_ending = true;
+            store.is_ending();
+        }
         serve_turn(&mut *store, &mut ports);
         let was_stuck = store.is_stuck();
         rest = tend(&mut *store, &mut ports);
@@ -51,6 +56,9 @@ pub fn run(mut store: Box<dyn Store>, mut poll: Poll, mut ports: StorePorts) -> 
         }
         store.measure(&ports.shared.store);
         ports.shared.store.loop_turns.note(turn.elapsed());
+    }
+    if !is_ending {
+        store.is_ending();
     }
     // What was sent before the end, also where answers find no room: nobody waits for them.
     while !store.is_stuck() && serve_mailbox(&mut *store, &mut ports) {}
@@ -133,7 +141,9 @@ fn tell(learned: Vec<Learned>, ports: &mut StorePorts) {
     for learned in learned {
         let worker = match &learned {
             Learned::Answer(answer) => answer.shard,
-            Learned::Channel(group, _) => ports.shared.owners.owner_of(group),
+            Learned::Channel(group, _) | Learned::Made { key: group, .. } => {
+                ports.shared.owners.owner_of(group)
+            }
             Learned::Lost => {
                 let all = by_worker.iter_mut();
                 all.for_each(|learned| learned.push(Learned::Lost));

@@ -39,6 +39,8 @@ mod process;
 mod proxied;
 mod readme;
 mod redis;
+mod redis_ends;
+mod redis_members;
 mod redis_others;
 mod redis_processes;
 mod reload;

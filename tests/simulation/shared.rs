@@ -281,6 +281,7 @@ impl Model {
                 };
                 self.of_shared().follows.insert(number, follow);
             }
+            Question::Keep { .. } => {}
             Question::Groups { .. } => {
                 let listing = self.of_shared().listing.take();
                 let call = listing.expect("somebody has asked for it");
@@ -317,6 +318,7 @@ impl Model {
                 shared.heard_at = Some(*time);
                 return None;
             }
+            Learned::Made { .. } => return None,
             Learned::Lost => {
                 for standing in shared.standings.values_mut() {
                     standing.is_lost();

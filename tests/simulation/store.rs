@@ -136,7 +136,9 @@ impl StoreThread {
                     }
                     answer.shard
                 }
-                Learned::Channel(group, _) => self.ports.shared.owners.owner_of(group),
+                Learned::Channel(group, _) | Learned::Made { key: group, .. } => {
+                    self.ports.shared.owners.owner_of(group)
+                }
                 Learned::Lost => {
                     let all = by_worker.iter_mut();
                     all.for_each(|learned| learned.push(Learned::Lost));

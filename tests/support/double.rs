@@ -177,11 +177,15 @@ impl Double {
 
     fn decide(&mut self, question: Question) -> Verdict {
         match question {
-            Question::Set { group, item, data } => {
+            Question::Set {
+                group, item, data, ..
+            } => {
                 let (old, time) = self.change(&group, &item, Some(Text::clone(&data)));
                 decided(old, Some(data), time)
             }
-            Question::Update { group, item, ops } => self.update(&group, &item, &ops),
+            Question::Update {
+                group, item, ops, ..
+            } => self.update(&group, &item, &ops),
             Question::Delete { group, item } => {
                 let (old, time) = self.change(&group, &item, None);
                 decided(old, None, time)
@@ -203,7 +207,7 @@ impl Double {
                 let time = self.tick();
                 Verdict::Cut { items, time }
             }
-            Question::Unfollow { .. } => Verdict::Accepted,
+            Question::Unfollow { .. } | Question::Keep { .. } => Verdict::Accepted,
             Question::Get { group, item } => Verdict::Found(self.value(&group, &item)),
             Question::List { group } => {
                 let values = self
@@ -553,6 +557,7 @@ fn group_of(question: &Question) -> Option<&GroupKey> {
         | Question::Get { group, .. }
         | Question::List { group }
         | Question::Follow { group, .. }
+        | Question::Keep { group, .. }
         | Question::Unfollow { group } => Some(group),
         Question::Groups { .. } => None,
     }

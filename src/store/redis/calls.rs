@@ -11,6 +11,7 @@ use redis::Value;
 
 use crate::id::GroupKey;
 use crate::protocol::input::StreamFunction;
+use crate::protocol::ttl::Ttl;
 use crate::shard::{Answer, Learned, Question, Request, RequestKind, Verdict};
 
 use super::Redis;
@@ -156,7 +157,10 @@ impl Redis {
             debug_assert!(false, "the store decides");
             return self.answer(asker, Verdict::Refused("the store decides".into()));
         };
-        let group = group_of(&question).map(GroupKey::joined);
+        let group = match &question {
+            Question::Keep { .. } => None, // what is told of members has an order of its own
+            other => group_of(other).map(GroupKey::joined),
+        };
         match group.and_then(|joined| self.calls.busy.get_mut(joined)) {
             Some(queue) => queue.push_back((asker, question, until)),
             None => self.begin(asker, question, until),
@@ -169,6 +173,15 @@ impl Redis {
                 self.hearing.unfollow(&group);
                 return self.answer(asker, Verdict::Accepted);
             }
+            Question::Keep {
+                group,
+                item,
+                data,
+                connections,
+            } => {
+                self.members.keep(group, item, data, connections);
+                return self.answer(asker, Verdict::Accepted);
+            }
             // Whatever becomes of it now: it is read as soon as that is possible.
             Question::Follow { ref group, .. } => self.hearing.follow(group),
             _ => {}
@@ -177,11 +190,14 @@ impl Redis {
             let (function, cause) = (function_of(&question), fault.to_string());
             return self.refuse(asker, function, &cause);
         }
-        let change = |key, item, what| {
+        let mut is_used = false;
+        let mut change = |key, item, ttl: Option<Ttl>, what| {
+            is_used |= ttl.is_some();
             Work::Change(Box::new(Change {
                 asker,
                 key,
                 item,
+                ttl,
                 what,
             }))
         };
@@ -191,20 +207,31 @@ impl Redis {
         let work = match question {
             Question::Get { group, item } => Work::Get(asker, group, item),
             Question::List { group } => Work::List(asker, group),
-            Question::Set { group, item, data } => change(group, item, What::Set(data)),
-            Question::Delete { group, item } => change(group, item, What::Delete),
+            Question::Set {
+                group,
+                item,
+                data,
+                ttl,
+            } => change(group, item, ttl, What::Set(data)),
+            Question::Delete { group, item } => change(group, item, None, What::Delete),
             Question::Send {
                 group,
                 id,
                 kind,
                 data,
-            } => change(group, "".into(), What::Send { id, kind, data }),
-            Question::Update { group, item, ops } => {
+            } => change(group, "".into(), None, What::Send { id, kind, data }),
+            Question::Update {
+                group,
+                item,
+                ops,
+                ttl,
+            } => {
                 self.hold(&group);
                 Work::Read(Box::new(Update {
                     asker,
                     key: group,
                     item,
+                    ttl,
                     ops,
                 }))
             }
@@ -221,8 +248,9 @@ impl Redis {
             Question::Groups { stream } => {
                 Work::Mark(self.hearing.mark_for_listing(asker, stream, until))
             }
-            Question::Unfollow { .. } => return,
+            Question::Unfollow { .. } | Question::Keep { .. } => return,
         };
+        self.ends.is_used |= is_used;
         let until = Some(until);
         self.calls.push(Job { until, work });
     }
@@ -376,6 +404,7 @@ mod tests {
                     asker: asker(number as u64),
                     key: key(),
                     item: "i".into(),
+                    ttl: None,
                     what: What::Set("1".repeat(bytes).into()),
                 })),
             );

@@ -20,7 +20,7 @@ use super::answers::{self, Changed};
 use super::chores::{Doing, Opened};
 use super::error::Fault;
 use super::message::{Unreadable, change_head, event, names_of, stored};
-use super::names::{GROUPS, TIMES, is_ambiguous, redis_key};
+use super::names::{ENDS, GROUPS, RUNS, TIMES, TTLS, is_ambiguous, redis_key};
 use super::refusals::{shared_key, with_cause};
 use super::scripts::Script;
 use super::work::{Change, Job, Update, What, Work};
@@ -50,6 +50,8 @@ impl Change {
                 command.arg(head()).arg(item).arg(&**new).arg(expected)
             }
         };
+        let ttl = self.ttl.map(|ttl| ttl.ms().unwrap_or(0).to_string());
+        command.arg(ttl.unwrap_or_default());
     }
 }
 
@@ -68,12 +70,14 @@ impl Redis {
         }
         let mut command = redis::cmd("EVALSHA");
         command.arg(self.scripts.sha(Script::Change));
-        command.arg(2 + groups.len()).arg(GROUPS).arg(TIMES);
+        command.arg(5 + groups.len());
+        command.arg(GROUPS).arg(TIMES).arg(ENDS).arg(TTLS).arg(RUNS);
         for key in &groups {
             command.arg(redis_key(key));
         }
         for key in &groups {
             command.arg(names_of(key)).arg(u8::from(is_ambiguous(key)));
+            command.arg(self.ends.of_stream(key.stream()));
         }
         for change in changes {
             let key = &change.key;
@@ -124,12 +128,17 @@ impl Redis {
             Changed::Other(old) => match change.what {
                 What::Swap { ops, .. } => {
                     let Change {
-                        asker, key, item, ..
+                        asker,
+                        key,
+                        item,
+                        ttl,
+                        ..
                     } = change;
                     let update = Update {
                         asker,
                         key,
                         item,
+                        ttl,
                         ops,
                     };
                     self.compute(update, old, until, now);
@@ -223,6 +232,7 @@ impl Redis {
             asker: update.asker,
             key: update.key,
             item: update.item,
+            ttl: update.ttl,
             what,
         }));
         // It goes out before all others: its group waits for it.

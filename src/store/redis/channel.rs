@@ -122,6 +122,11 @@ impl Redis {
         };
         if became.is_none() {
             self.note_foreign(&key, &read.event, now);
+            if let Some(item) = &read.item
+                && !matches!(read.event, HeardEvent::Custom { .. })
+            {
+                self.ends.note_written(&key, item);
+            }
         }
         if is_followed {
             let time = self.believed(read.time, now);

@@ -260,11 +260,14 @@ fn group_of(work: &Work) -> Option<&GroupKey> {
         Work::Read(update) => Some(&update.key),
         Work::Get(_, key, _) | Work::List(_, key) => Some(key),
         Work::Cut(cut) => Some(&cut.key),
+        Work::Ended(ended) => Some(&ended.key),
+        Work::Keep(word) => Some(&word.key),
         Work::Mark(_)
         | Work::Beat(_)
         | Work::Look(_)
         | Work::Find(_)
         | Work::Owner(_)
+        | Work::End(_)
         | Work::Forget(..)
         | Work::Names(_)
         | Work::Setup(_)

@@ -80,6 +80,10 @@ impl Redis {
                 let command = self.pack_piece(piece);
                 self.link.queue(&command);
             }
+            Work::End(written) => {
+                let command = self.pack_ends(written, now);
+                self.link.queue(&command);
+            }
             Work::Forget(joined, tells) => {
                 let redis_key = format!("{}{joined}", PREFIX);
                 let mut command = redis::cmd("EVALSHA");
@@ -92,7 +96,11 @@ impl Redis {
                 let command = self.pack_step(step);
                 self.link.queue(&command);
             }
-            Work::GivenUp => debug_assert!(false, "it was never sent"),
+            Work::Keep(word) => {
+                let command = self.pack_word(word);
+                self.link.queue(&command);
+            }
+            Work::Ended(_) | Work::GivenUp => debug_assert!(false, "it is never sent"),
         }
     }
 
@@ -138,6 +146,9 @@ impl Redis {
             Work::Find(key) => self.take_find(&key, value),
             Work::Owner(_) => self.take_owner(value),
             Work::Names(piece) => self.take_piece(piece, value, now),
+            Work::End(_) => self.take_ends(value, now),
+            Work::Keep(word) => self.take_word(*word, value, now),
+            Work::Ended(ended) => self.take_ended(*ended, now),
             Work::Forget(joined, tells) => {
                 if answers::bytes(value).as_deref() == Some(b"wait") {
                     self.forget_later(joined, tells, now);

@@ -310,6 +310,8 @@ impl Redis {
         self.link.was_up = true;
         let notices = std::mem::take(&mut self.link.notices);
         self.ask_for_notices(&notices);
+        self.ends.begin(now);
+        self.members.begin(now);
         self.read_all_again();
         self.load_names();
     }
@@ -333,6 +335,7 @@ impl Redis {
         self.drop_calls(&cause, written, now);
         self.drop_hearing(&cause);
         self.drop_names(&cause);
+        self.ends.end();
         if was_up {
             self.learned.push(Learned::Lost);
             tracing::error!(

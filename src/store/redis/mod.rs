@@ -16,6 +16,9 @@
 //! work       what is to be done, as plain data
 //! calls      who waits, in which order commands go out, whose an answer is
 //! chores     what takes longer than a turn
+//! ends       items that have had their time, and how long those of each stream last
+//! members    what Redis is told of members, and of hosts that are dead
+//! keeping    whom this host keeps as members
 //! late       what has waited too long, and what a lost connection leaves
 //! commands   what a call becomes, and what its answer means
 //! changes    what a change becomes, and what its answer means
@@ -36,14 +39,17 @@ mod channel;
 mod chores;
 mod commands;
 mod cuts;
+mod ends;
 mod error;
 pub mod fuzzed;
 mod hearing;
+mod keeping;
 mod late;
 mod link;
 mod listing;
 mod loading;
 mod looks;
+mod members;
 mod message;
 mod names;
 mod read_only;
@@ -51,9 +57,12 @@ mod refusals;
 mod resolve;
 mod scripts;
 mod setup;
+#[cfg(test)]
+mod test_members;
 mod wire;
 mod work;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Registry};
@@ -65,6 +74,7 @@ use crate::id::{SlotId, WorkerId};
 use crate::metrics::StoreMetrics;
 use crate::net::dial::tls_for;
 use crate::net::{self, Ready};
+use crate::protocol::streams::StreamRules;
 use crate::shard::{Cursor, Decides, Learned, Request, SliceLimits, Store, ValueLimits};
 use crate::time::{ClockReading, sleep_until};
 
@@ -72,10 +82,12 @@ pub use error::RedisError;
 
 use calls::Calls;
 use chores::Chores;
+use ends::Ends;
 use error::Fault;
 use hearing::Hearing;
 use link::Link;
 use loading::Known;
+use members::Members;
 use names::Names;
 use scripts::Scripts;
 
@@ -94,6 +106,8 @@ pub struct Redis {
     hearing: Hearing,
     names: Names,
     known: Known,
+    ends: Ends,
+    members: Members,
     /// `limits.name_bytes`.
     name_bytes: usize,
     /// That of the poll in which the sockets are.
@@ -110,11 +124,14 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Connects, or gives up after `connect_timeout`. The poll is the one in which its thread waits.
+    /// Connects, or gives up after `connect_timeout`. `place`: the machine and its port, for whoever starts
+    /// there again. The poll is the one in which its thread waits.
     pub fn start(
         settings: &RedisStore,
         limits: ValueLimits,
         name_bytes: usize,
+        rules: &Arc<StreamRules>,
+        place: String,
         poll: &mut Poll,
     ) -> Result<Redis, RedisError> {
         let shown = settings.address.shown();
@@ -136,6 +153,8 @@ impl Redis {
             hearing: Hearing::new(process),
             names: Names::default(),
             known: Known::default(),
+            ends: Ends::new(Arc::clone(rules), began),
+            members: Members::new(Arc::clone(rules), settings.lease, place, began),
             name_bytes,
             registry: poll.registry().try_clone()?,
             buffer: vec![0; BUFFER_BYTES],
@@ -209,6 +228,8 @@ impl Redis {
         self.go_on_with_chores(now);
         if self.link.is_up() {
             self.tend_groups(now);
+            self.tend_ends(now);
+            self.tend_members(now);
         }
         self.expire(now);
         self.send(now);
@@ -223,6 +244,8 @@ impl Redis {
             Some(self.link.next_at(now)),
             self.calls.next_at(waits, now),
             self.hearing.next_at(),
+            self.ends.next_at(),
+            self.members.next_at(),
         ];
         sleep_until(times).unwrap_or(link::BEAT)
     }
@@ -309,6 +332,13 @@ impl Store for Redis {
             .oldest_at()
             .map_or(Duration::ZERO, |at| at.elapsed());
         metrics.lag_ms.set(lag.as_millis() as u64);
+    }
+
+    fn is_ending(&mut self) {
+        let now = Instant::now();
+        self.members.end(now);
+        self.ends.ask_at(now);
+        self.tend_ends(now);
     }
 
     fn is_done(&self) -> bool {

@@ -18,10 +18,26 @@ pub(super) const PREFIX: &str = "stream:";
 pub(super) const GROUPS: &str = "iii-stream:groups";
 /// The last time of each group, by key.
 pub(super) const TIMES: &str = "iii-stream:times";
+/// When each item ends that does, by Redis's clock.
+pub(super) const ENDS: &str = "iii-stream:ends";
+/// How long an item lasts that was told so itself.
+pub(super) const TTLS: &str = "iii-stream:ttls";
+/// When the lease of each run ends that keeps members.
+pub(super) const RUNS: &str = "iii-stream:runs";
 
 /// The key of a group's hash.
 pub(super) fn redis_key(key: &GroupKey) -> String {
     format!("{PREFIX}{}", key.joined())
+}
+
+/// Who is a member of the group, and by whom.
+pub(super) fn members_key(key: &GroupKey) -> String {
+    format!("iii-stream:members:{}", redis_key(key))
+}
+
+/// Whom that run keeps.
+pub(super) fn run_key(run: &str) -> String {
+    format!("iii-stream:run:{run}")
 }
 
 /// Whether other names give the same key.

@@ -17,9 +17,10 @@ pub(super) fn function_of(question: &Question) -> StreamFunction {
         Question::Get { .. } => StreamFunction::Get,
         Question::Groups { stream: Some(_) } => StreamFunction::ListGroups,
         Question::Groups { stream: None } => StreamFunction::ListAll,
-        Question::List { .. } | Question::Follow { .. } | Question::Unfollow { .. } => {
-            StreamFunction::List
-        }
+        Question::List { .. }
+        | Question::Follow { .. }
+        | Question::Unfollow { .. }
+        | Question::Keep { .. } => StreamFunction::List,
     }
 }
 

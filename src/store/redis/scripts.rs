@@ -1,8 +1,8 @@
 //! The scripts that run in Redis: changes, so that value, index, time and event are one step, in one
-//! order for all hosts; what is done when a group has no items any more; cuts of a Redis that is full;
-//! and what its user may do.
+//! order for all hosts; the ends of items; members; what is done when a group has no items any more; cuts of a
+//! Redis that is full; and what its user may do.
 //!
-//! Texts and their names by SHA; what they are called with stands in `changes` and `calls`.
+//! Texts and their names by SHA; what they are called with stands in `changes`, `ends`, `members` and `commands`.
 
 use uuid::Uuid;
 
@@ -11,6 +11,10 @@ use uuid::Uuid;
 pub(super) enum Script {
     /// Makes changes.
     Change,
+    /// Deletes what has had its time.
+    Ends,
+    /// Says with how many sockets a member is kept.
+    Member,
     /// Removes what is kept of a group without items.
     Forget,
     /// Reads at a point that the channel tells.
@@ -20,8 +24,14 @@ pub(super) enum Script {
 }
 
 impl Script {
-    pub(super) const ALL: [Script; 4] =
-        [Script::Change, Script::Forget, Script::Cut, Script::Rights];
+    pub(super) const ALL: [Script; 6] = [
+        Script::Change,
+        Script::Ends,
+        Script::Member,
+        Script::Forget,
+        Script::Cut,
+        Script::Rights,
+    ];
 }
 
 /// Their texts and names, made once.
@@ -35,12 +45,18 @@ impl Scripts {
     /// one that failed.
     pub(super) fn new(process: Uuid, database: u32) -> Scripts {
         let common = include_str!("lua/common.lua");
+        let making = format!(
+            "local database = {database}\n{common}\n{}",
+            include_str!("lua/making.lua")
+        );
         let loaded = Script::ALL.map(|script| {
             let text = match script {
                 Script::Change => {
                     let own = include_str!("lua/change.lua");
-                    format!("-- {process}\nlocal database = {database}\n{common}\n{own}")
+                    format!("-- {process}\n{making}\n{own}")
                 }
+                Script::Ends => format!("{making}\n{}", include_str!("lua/ends.lua")),
+                Script::Member => format!("{making}\n{}", include_str!("lua/member.lua")),
                 Script::Forget => format!("{common}\n{}", include_str!("lua/forget.lua")),
                 Script::Cut => include_str!("lua/cut.lua").to_owned(),
                 Script::Rights => include_str!("lua/rights.lua").to_owned(),

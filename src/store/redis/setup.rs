@@ -11,7 +11,7 @@ use super::Redis;
 use super::answers;
 use super::error::Fault;
 use super::message::EVENTS;
-use super::names::{GROUPS, PREFIX, TIMES};
+use super::names::{ENDS, GROUPS, PREFIX, RUNS, TIMES, TTLS, run_key};
 use super::scripts::Script;
 use super::work::{Job, Step, Work};
 
@@ -84,6 +84,9 @@ impl Redis {
                 command.arg(0).arg(format!("{PREFIX}a:b"));
                 command.arg(GROUPS).arg(TIMES).arg(EVENTS);
                 command.arg(&self.hearing.cut_channel);
+                command.arg(ENDS).arg(TTLS).arg(RUNS);
+                command.arg(format!("iii-stream:members:{PREFIX}a:b"));
+                command.arg(run_key("a"));
             }
         }
         command
@@ -161,17 +164,30 @@ impl Redis {
             let list = answers::bytes(list).unwrap_or_default();
             String::from_utf8_lossy(&list).into_owned()
         });
-        let (must, should) = (lists.next(), lists.next());
-        if let Some(must) = must.filter(|must| !must.is_empty()) {
-            let fault = Fault::NoRights(must);
+        let mut next = || lists.next().filter(|list| !list.is_empty());
+        let (must, should, ends, members) = (next(), next(), next(), next());
+        self.ends.may = ends.is_none();
+        let are_members = self.members.are_set();
+        let of_ends = ends.clone().filter(|_| are_members || self.ends.are_set());
+        let of_members = members.filter(|_| are_members);
+        let must: Vec<String> = [must, of_ends, of_members].into_iter().flatten().collect();
+        if !must.is_empty() {
+            let fault = Fault::NoRights(must.join(", "));
             self.link.fatal.get_or_insert(fault.clone());
             return self.link.has_wrong_server(fault);
         }
-        if let Some(should) = should.filter(|should| !should.is_empty())
-            && !std::mem::replace(&mut self.link.has_named_rights, true)
-        {
+        if std::mem::replace(&mut self.link.has_named_rights, true) {
+            return;
+        }
+        if let Some(should) = should {
             tracing::warn!(
                 "{}: its user may not {should}: what that would tell is not looked at",
+                self.shown
+            );
+        }
+        if let Some(ends) = ends {
+            tracing::warn!(
+                "{}: its user may not {ends}: changes with ttl_ms are refused, and those of items that end",
                 self.shown
             );
         }

@@ -8,8 +8,10 @@ use std::time::Instant;
 use crate::id::{GroupKey, ItemId, Text, WorkerId};
 use crate::protocol::answer::UpdateError;
 use crate::protocol::input::{StreamFunction, UpdateOp};
+use crate::protocol::ttl::Ttl;
 use crate::shard::Question;
 
+use super::keeping::Word;
 use super::scripts::Script;
 
 /// Who waits for an answer.
@@ -45,6 +47,13 @@ pub(super) enum Work {
     Find(GroupKey),
     /// Whose the key of these names is.
     Owner(GroupKey),
+    /// Deletes what has had its time; before that, items that others have written past our scripts last
+    /// longer.
+    End(Vec<(GroupKey, ItemId)>),
+    /// What is told of a member.
+    Keep(Box<Word>),
+    /// What was deleted so, in the order of its group.
+    Ended(Box<Ended>),
     /// Removes what is kept of a group without items, by its joined name; and tells us of it in the
     /// order of the channel.
     Forget(String, bool),
@@ -71,7 +80,22 @@ pub(super) struct Change {
     pub(super) asker: Asker,
     pub(super) key: GroupKey,
     pub(super) item: ItemId,
+    /// How long the item is to last, where that is said.
+    pub(super) ttl: Option<Ttl>,
     pub(super) what: What,
+}
+
+/// An item that has had its time.
+pub(super) struct Ended {
+    pub(super) key: GroupKey,
+    pub(super) item: ItemId,
+    /// By Redis's clock, in ms since 1970.
+    pub(super) time: u64,
+    pub(super) old: Vec<u8>,
+    /// The group has no items any more, but a time.
+    pub(super) is_empty: bool,
+    /// It was a member's, whose grace is over.
+    pub(super) is_member: bool,
 }
 
 pub(super) enum What {
@@ -96,6 +120,7 @@ pub(super) struct Update {
     pub(super) asker: Asker,
     pub(super) key: GroupKey,
     pub(super) item: ItemId,
+    pub(super) ttl: Option<Ttl>,
     pub(super) ops: Arc<[UpdateOp]>,
 }
 
@@ -199,6 +224,7 @@ pub(super) fn group_of(question: &Question) -> Option<&GroupKey> {
         | Question::Get { group, .. }
         | Question::List { group }
         | Question::Follow { group, .. }
+        | Question::Keep { group, .. }
         | Question::Unfollow { group } => Some(group),
         Question::Groups { .. } => None,
     }
