@@ -770,12 +770,21 @@ impl Simulation {
     }
 
     fn is_quiet(&self) -> bool {
+        self.not_quiet().is_empty()
+    }
+
+    /// What has still something to do, or waits for something.
+    fn not_quiet(&self) -> Vec<&'static str> {
         let awaits = |worker: &Worker| worker.peers.values().any(Peer::awaits_functions);
-        self.moving.is_empty()
-            && self.store.is_quiet()
-            && self.engine.is_quiet()
-            && self.workers.iter().all(Worker::is_quiet)
-            && !self.workers.iter().any(awaits)
+        let all = [
+            ("sockets on their way", self.moving.is_empty()),
+            ("the store", self.store.is_quiet()),
+            ("the engine", self.engine.is_quiet()),
+            ("workers", self.workers.iter().all(Worker::is_quiet)),
+            ("joins", !self.workers.iter().any(awaits)),
+        ];
+        let busy = all.into_iter().filter(|(_, is_quiet)| !is_quiet);
+        busy.map(|(what, _)| what).collect()
     }
 
     fn any_socket(&mut self, worker: usize) -> Option<SlotId> {

@@ -91,8 +91,8 @@ const FAULTS: [Fault; 52] = [
         "subscribers", "«outbox.send(ToOwner::Placed(Handed::new(moving, held_bytes)))»;", "drop((outbox, moving, held_bytes))"),
     fault("what has come behind the head is read before the socket goes",
         "subscribers", "|| «self.home == Home::Departing»", "false"),
-    fault("who has come over is never read again",
-        "subscribers", "false => self.close(id, 1012, ENDING),\n        }\n        «self.queue(id)»;", "()"),
+    fault("what was read of a socket that goes over is lost",
+        "subscribers", "connection.phase = Phase::Open(«moving.frames»);", "Default::default()"),
     // The broker.
     fault("commands that found their owner full are lost",
         "broker", "«parked.push_front(owner, command)»;", "drop((owner, command))"),

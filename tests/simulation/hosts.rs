@@ -99,7 +99,11 @@ pub(crate) fn settle(hosts: &mut [Simulation]) {
             host.settle_round(rounds == 0);
         }
         rounds += 1;
-        assert!(rounds < ROUNDS_MAX, "it stands still");
+        assert!(
+            rounds < ROUNDS_MAX,
+            "it stands still: {:?}",
+            hosts.iter().map(Simulation::not_quiet).collect::<Vec<_>>()
+        );
     }
     hosts.iter_mut().for_each(Simulation::check_settled);
 }
