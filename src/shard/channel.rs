@@ -196,13 +196,15 @@ impl Group {
             let items = self.taken_in(items, turn);
             self.tell_difference(&items, time, turn);
         }
+        let following = self.following.get_or_insert_default();
+        following.heard = following.heard.max(time);
         self.enter_behind(turn);
     }
 
     fn start_afresh(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
         let told = self.event_time(time); // what has changed meanwhile had no events
         let taken_in = self.taken_in(items.clone(), turn);
-        self.fill(taken_in, time, turn);
+        self.fill(taken_in, turn);
         self.following.get_or_insert_default().owes_sync = false;
         let snapshot = Arc::new(Snapshot {
             names: GroupNames::new(&self.key),
@@ -241,8 +243,6 @@ impl Group {
         for (name, event) in events {
             self.take_event(Some(&name), &event, time, turn);
         }
-        let following = self.following.get_or_insert_default();
-        following.heard = following.heard.max(time);
     }
 
     /// The followed ones of these items that subscribers are not thought to hold.
@@ -323,11 +323,11 @@ impl Group {
         items
     }
 
-    pub(super) fn fill(&mut self, items: Items, time: u64, turn: &mut Turn<'_>) {
+    /// Its items are what the store has.
+    pub(super) fn fill(&mut self, items: Items, turn: &mut Turn<'_>) {
         self.put_in_place(items, turn);
         let following = self.following.get_or_insert_default();
         following.is_whole = true;
         following.singles = HashMap::new();
-        following.heard = following.heard.max(time);
     }
 }

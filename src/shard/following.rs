@@ -28,6 +28,9 @@ pub(super) struct Following {
     pub(super) joins: usize,
     /// The store's time of the last change that was heard.
     pub(super) heard: u64,
+    /// The store's time when a join has last read all items. A change may have come in the same
+    /// millisecond, before it or after it.
+    pub(super) read: u64,
     /// The store's time of the last change of ours that was answered.
     pub(super) answered: u64,
     /// Joins that come after an answer whose change has not been heard yet, and its time: they are
@@ -44,6 +47,25 @@ pub(super) struct Coming {
 }
 
 impl Following {
+    /// A join has read all items: what was answered before it is among them.
+    pub(super) fn has_read(&mut self, time: u64) {
+        self.read = time;
+        self.heard = self.heard.max(time.saturating_sub(1));
+        if self.answered <= time {
+            self.answered = 0;
+        }
+    }
+
+    /// Puts a join behind the event of what was answered and is not among the items yet. Given back if there
+    /// is nothing of the kind.
+    pub(super) fn put_behind(&mut self, join: Join) -> Option<Join> {
+        if !self.is_whole || self.heard >= self.answered {
+            return Some(join);
+        }
+        self.behind.push_back((self.answered, join));
+        None
+    }
+
     pub(super) fn has_joins(&self) -> bool {
         self.joins > 0
     }

@@ -469,7 +469,7 @@ impl Group {
                 let sync = self.sync_for(&join, hash, time);
                 self.enter(&join, Some(sync), turn.out);
             }
-            Waiting::SharedJoin { join, hash } => self.enter_shared(join, hash, turn),
+            Waiting::SharedJoin { join, hash } => self.enter_in_turn(join, hash, turn),
             Waiting::Channel(from) => self.take_from_channel(*from, turn),
             Waiting::Asked(asked, Some(verdict)) => self.learn(asked, verdict, turn),
             Waiting::Custom(custom) => self.learn_custom(*custom, turn),

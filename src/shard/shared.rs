@@ -132,10 +132,10 @@ impl Group {
         let following = self.following.get_or_insert_default();
         following.joins += 1;
         if following.is_whole {
-            if following.heard >= following.answered {
-                return self.enter_now(Waiting::SharedJoin { join, hash }, turn);
+            if let Some(join) = following.put_behind(join) {
+                self.enter_now(Waiting::SharedJoin { join, hash }, turn);
             }
-            return following.behind.push_back((following.answered, join));
+            return;
         }
         let waiting = if following.is_asked {
             Waiting::SharedJoin { join, hash }
@@ -284,7 +284,8 @@ impl Group {
                     self.tell_difference(&items, time, turn);
                 }
                 let told = self.sync_time(false, time);
-                self.fill(items, time, turn);
+                self.fill(items, turn);
+                self.following.get_or_insert_default().has_read(time);
                 self.whole_sync(told)
             }
             Some(item) => {
@@ -327,7 +328,15 @@ impl Group {
         self.take_event(Some(item), &event, time, turn);
     }
 
-    /// A join has its turn; it is answered from the items, if they are what the store has.
+    /// A join has its turn, if it has to wait for no event.
+    pub(super) fn enter_in_turn(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
+        let following = self.following.get_or_insert_default();
+        if let Some(join) = following.put_behind(join) {
+            self.enter_shared(join, hash, turn);
+        }
+    }
+
+    /// It is answered from the items, if they are what the store has.
     pub(super) fn enter_shared(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
         let mut is_whole = false;
         if let Some(following) = self.following.as_deref_mut() {
@@ -353,6 +362,22 @@ impl Group {
         self.answered_shared(Some(item), event.borrowed(), time, turn);
     }
 
+    /// Whether a change of that time was there when all items were read: its event may never be heard.
+    fn has_read(&self, item: Option<&str>, event: Event<'_>, time: u64, turn: &Turn<'_>) -> bool {
+        let following = self.following.as_deref();
+        if following.is_none_or(|following| time != following.read) {
+            return false;
+        }
+        let shown = item.and_then(|item| self.items.get(turn.hash(item), item));
+        match event {
+            Event::Create(value) | Event::Update(value) => {
+                shown.is_some_and(|shown| **shown == *value)
+            }
+            Event::Delete(_) => shown.is_none(),
+            Event::Custom { .. } => true,
+        }
+    }
+
     /// An answer to one of our changes: triggers follow it at once, subscribers hear of it by the
     /// channel.
     fn answered_shared(
@@ -362,7 +387,9 @@ impl Group {
         time: u64,
         turn: &mut Turn<'_>,
     ) {
-        if let Some(following) = &mut self.following {
+        if !self.has_read(item, event, time, turn)
+            && let Some(following) = &mut self.following
+        {
             following.answered = following.answered.max(time);
         }
         if !self.is_followed(item, turn) {
@@ -844,5 +871,54 @@ mod tests {
         let told: Vec<_> = told.iter().map(|(data, len)| (&**data, *len)).collect();
         assert_eq!(told, expected);
         assert_eq!(local.shard.groups_len(), 0);
+    }
+
+    #[test]
+    fn a_join_sees_what_was_answered_in_the_very_ms_in_which_all_items_were_read() {
+        let mut local = Local::new(Decides::Shared);
+        let _ = local.ask("g", 90, join(None));
+        let out = local.answer(90, cut(&[("u1", "7")], 90));
+        assert_eq!(told(&out).len(), 1);
+        let _ = local.ask("g", 90, set("8", 1));
+        let out = local.answer(90, decided(Some("7"), Some("8"), 90));
+        assert_eq!(outcomes(&out).len(), 1);
+        assert!(
+            local.ask("g", 90, join(None)).is_empty(),
+            "not the old value"
+        );
+        let heard = told(&hear(&mut local, HeardEvent::Update("8".into()), 90));
+        assert_eq!(heard.len(), 2);
+        assert!(
+            heard[1].contains("sync") && heard[1].contains(r#"[8]"#),
+            "{heard:?}"
+        );
+        // One that was there when they were read, and of which nothing will be heard.
+        let mut local = Local::new(Decides::Shared);
+        let _ = local.ask("g", 90, set("8", 1));
+        let _ = local.ask("g", 90, join(None));
+        let _ = local.answer(90, decided(Some("7"), Some("8"), 90));
+        assert_eq!(told(&local.answer(90, cut(&[("u1", "8")], 90))).len(), 1);
+        assert_eq!(told(&local.ask("g", 90, join(None))).len(), 1);
+    }
+
+    #[test]
+    fn a_join_that_waited_for_one_that_failed_sees_what_was_answered_meanwhile() {
+        let mut local = followed();
+        let _ = tell(&mut local, Learned::Lost);
+        let _ = local.ask("g", 100, set("8", 1));
+        let _ = local.ask("g", 100, join(None));
+        let _ = local.ask("g", 100, join(None));
+        let out = local.answer(100, decided(Some("7"), Some("8"), 301));
+        assert_eq!(outcomes(&out).len(), 1);
+        // It was read before that change.
+        assert_eq!(told(&read(&mut local, &[("u1", "7")], true)).len(), 1);
+        let out = local.answer(100, Verdict::Refused("gone".into()));
+        assert_eq!(told(&out), [""], "the first, without a sync");
+        let heard = told(&hear(&mut local, HeardEvent::Update("8".into()), 301));
+        assert_eq!(heard.len(), 2, "{heard:?}");
+        assert!(
+            heard[1].contains("sync") && heard[1].contains(r#"[8]"#),
+            "{heard:?}"
+        );
     }
 }
