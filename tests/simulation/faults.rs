@@ -154,7 +154,7 @@ const FAULTS: [Fault; 52] = [
     fault("a leave of an entry that is gone ends the one that is there",
         "shard", "«listener.worker != worker || listener.local != local»", "listener.worker != worker"),
     fault("a join does not see what was answered before it",
-        "shard", "if «following.heard >= following.answered»", "true"),
+        "shard", "«!self.is_whole || self.heard >= self.answered»", "true"),
     fault("what was known before a loss is taken for whole",
         "shard", "following.is_whole = «false»;", "true"),
 ];
