@@ -296,3 +296,27 @@ fn what_would_wait_for_a_hung_function_is_refused_in_the_end_and_others_go_on() 
     result(&caller.result(&id));
     assert_eq!(client.next().told(), ("create", Some("a"), &json!(1)));
 }
+
+#[test]
+fn a_program_that_calls_what_it_serves_is_read_while_it_waits_for_its_own_answers() {
+    on_each_shape(|shape| {
+        const LISTS: usize = 12;
+        let server = TestServer::start(shape);
+        let mut sdk = SdkWorker::connect(&server);
+        custom(&mut sdk, &["set", "list"]);
+        let mut ids = vec![sdk.start("stream::set", set_input(ROOM, "a", json!(1)))];
+        let list = json!({"stream_name": "chat", "group_id": "room"});
+        ids.extend((0..LISTS).map(|_| sdk.start("stream::list", list.clone())));
+        for _ in 0..=LISTS {
+            let call = sdk.next_call();
+            let answer = match call["function_id"].as_str().unwrap() {
+                "stream::set(chat)" => json!({"old_value": null, "new_value": 1}),
+                _ => json!([1]),
+            };
+            sdk.answer(&call, json!({"result": answer}));
+        }
+        for id in ids {
+            let _ = result(&sdk.result(&id));
+        }
+    });
+}

@@ -43,6 +43,8 @@ const FUNCTION_CALL_BYTES: usize = 448;
 pub(in crate::broker) struct StreamCall {
     pub(in crate::broker) caller: Caller,
     pub(in crate::broker) function: StreamFunction,
+    /// Its caller is not read while there are several of these.
+    pub(in crate::broker) holds: bool,
     /// When it came.
     pub(in crate::broker) began: Instant,
     /// For listings: how many workers have still to answer, and what the others said.
@@ -130,6 +132,7 @@ impl Calls {
         caller: Caller,
         function: StreamFunction,
         workers: usize,
+        holds: bool,
         now: Instant,
     ) -> CallId {
         let is_listing = matches!(
@@ -141,6 +144,7 @@ impl Calls {
         self.streams.insert(StreamCall {
             caller,
             function,
+            holds,
             began: now,
             listing: is_listing.then(|| Box::new((workers, Ok(Vec::new())))),
         })
@@ -489,11 +493,11 @@ mod tests {
         let mut calls = Calls::default();
         let said = |group| Outcome::Groups([("s", group)].into_iter().collect());
         let now = Instant::now();
-        let id = calls.begin_stream(caller(1, 1), StreamFunction::ListAll, 2, now);
+        let id = calls.begin_stream(caller(1, 1), StreamFunction::ListAll, 2, true, now);
         assert!(calls.end_stream(id, said("2")).is_none());
         let (_, all) = calls.end_stream(id, said("1")).unwrap();
         assert!(matches!(all, Said::Parts(parts) if parts.len() == 2));
-        let id = calls.begin_stream(caller(1, 1), StreamFunction::ListAll, 2, now);
+        let id = calls.begin_stream(caller(1, 1), StreamFunction::ListAll, 2, true, now);
         let failed = Outcome::Failed(function_not_found("f"));
         assert!(calls.end_stream(id, failed.clone()).is_none());
         let (_, all) = calls.end_stream(id, said("1")).unwrap();

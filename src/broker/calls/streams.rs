@@ -60,7 +60,9 @@ impl Broker {
             }
             StreamInput::Get { .. } | StreamInput::List { .. } if caller.is_none() => return,
             other => {
-                let call = caller.map(|caller| self.begin_stream(caller, function, 1));
+                let holds =
+                    matches!(&other, StreamInput::List { stream, .. } if !self.is_custom(stream));
+                let call = caller.map(|caller| self.begin_stream(caller, function, 1, holds));
                 let Some(asked) = ask_of(other, call) else {
                     return;
                 };
@@ -69,6 +71,11 @@ impl Broker {
         };
         let owner = self.ports.shared.owners.owner_of(&key);
         self.send_command(id, owner, Command::Group { key, ask });
+    }
+
+    /// Whether functions serve the stream in place of our own store.
+    fn is_custom(&self, stream: &str) -> bool {
+        self.functions.custom().get(stream).is_some()
     }
 
     /// Who serves that function of that stream in place of our own store.
@@ -111,7 +118,7 @@ impl Broker {
     pub(in crate::broker) fn list_own_groups(&mut self, caller: Caller, stream: &str) {
         let (id, function) = (caller.peer, StreamFunction::ListGroups);
         let workers = self.ports.to_commands.len();
-        let call = self.begin_stream(caller, function, workers);
+        let call = self.begin_stream(caller, function, workers, true);
         for worker in 0..workers {
             let stream = stream.into();
             self.send_command(
@@ -122,14 +129,21 @@ impl Broker {
         }
     }
 
-    fn begin_stream(&mut self, caller: Caller, function: StreamFunction, workers: usize) -> CallId {
-        if is_list(function)
-            && let Some(peer) = self.members.get_mut(caller.peer)
-        {
+    /// One that `holds` its caller has an answer that may be much longer than the call: few may be under
+    /// way. One that waits for a function may not: the caller may be who has to answer that.
+    fn begin_stream(
+        &mut self,
+        caller: Caller,
+        function: StreamFunction,
+        workers: usize,
+        holds: bool,
+    ) -> CallId {
+        if holds && let Some(peer) = self.members.get_mut(caller.peer) {
             peer.lists_under_way += 1;
         }
         let now = self.now.monotonic;
-        self.calls.begin_stream(caller, function, workers, now)
+        self.calls
+            .begin_stream(caller, function, workers, holds, now)
     }
 
     /// All workers know a part of the answer.
@@ -149,7 +163,7 @@ impl Broker {
             return self.ask_for_groups(callee, caller, stream);
         }
         let workers = self.ports.to_commands.len();
-        let call = self.begin_stream(caller, function, workers);
+        let call = self.begin_stream(caller, function, workers, true);
         for worker in 0..workers {
             let command = match input {
                 StreamInput::ListGroups { stream } => Command::ListGroups {
@@ -164,7 +178,7 @@ impl Broker {
 
     /// One call of a list less for that peer, which may have been held for it.
     pub(super) fn list_ended(&mut self, call: &StreamCall) {
-        if !is_list(call.function) {
+        if !call.holds {
             return;
         }
         if let Some(peer) = self.members.get_mut(call.caller.peer) {
@@ -172,12 +186,6 @@ impl Broker {
             self.free(call.caller.peer);
         }
     }
-}
-
-/// Whether the answer may be much longer than the call.
-fn is_list(function: StreamFunction) -> bool {
-    use StreamFunction::{List, ListAll, ListGroups};
-    matches!(function, List | ListGroups | ListAll)
 }
 
 /// The question to the group's owner; `None` for what is no question about one group.
