@@ -137,7 +137,7 @@ fn a_server_that_is_full_refuses_what_adds_and_has_room_again_once_values_are_go
         process.subscriber().join("again", ("memory", "other"));
         // And what comes then is bounded as before.
         let refilled = fill(&mut sdk, 0);
-        assert!(refilled > len / 4, "{refilled} of {len}");
+        assert!(refilled > len / 10, "{refilled} of {len}");
         let resident = resident_bytes(&process);
         assert!(resident < limit + 16 * MIB, "{resident}");
     }

@@ -80,6 +80,7 @@ fn a_change_that_does_not_tell_the_configuration_makes_the_server_ask_for_it() {
         &asked,
         json!({"result": {"value": {"auth_function": "after"}}}),
     );
+    link.settle();
     assert_eq!(status_refused_by(&server, &mut link, "after"), 401);
 }
 
