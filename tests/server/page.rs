@@ -24,14 +24,15 @@ fn show(alone: Alone, admin: SocketAddr, place: &str) -> Page {
     Page::open_at(alone, &format!("http://{admin}/{place}"), SIZE)
 }
 
-/// How many points of each plot have the colour of its first line.
+/// How many points of each plot have the colour of a line.
 const DRAWN: &str = "PLOTS.map(({ canvas }) => {
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-  const [r, g, b] = colour('line-1').slice(1).match(/../g).map((hex) => parseInt(hex, 16));
+  const lines = [1, 2, 3, 4, 5, 6].map((line) =>
+    colour(`line-${line}`).slice(1).match(/../g).map((hex) => parseInt(hex, 16)));
   let points = 0;
   for (let at = 0; at < data.length; at += 4) {
-    const far = Math.abs(data[at] - r) + Math.abs(data[at + 1] - g) + Math.abs(data[at + 2] - b);
-    if (far < 60 && data[at + 3] > 128) points += 1;
+    const far = ([r, g, b]) => Math.abs(data[at] - r) + Math.abs(data[at + 1] - g) + Math.abs(data[at + 2] - b);
+    if (data[at + 3] > 128 && lines.some((line) => far(line) < 60)) points += 1;
   }
   return points;
 })";

@@ -24,8 +24,8 @@ use crate::support::{
 const ROOM: (&str, &str) = ("presence", "room");
 const GRACE: Duration = Duration::from_millis(600);
 const LEASE: Duration = Duration::from_millis(2500);
-/// How long a host waits for those whom it finds, in ms.
-const RESTART_GRACE_MS: u64 = 4000;
+/// How long a host waits for those whom it finds, in ms: longer than attempts to connect are apart.
+const RESTART_GRACE_MS: u64 = 9000;
 
 fn rules(config: &mut Config) {
     config.streams = StreamRules::new(vec![StreamRule {
