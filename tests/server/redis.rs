@@ -84,10 +84,7 @@ fn what_stands_in_redis_is_what_a_reference_engine_would_have_put_there() {
         )
     );
     sdk.delete(ROOM, "ü/1");
-    wait_until("nothing of the group is left", || {
-        let keys: Vec<String> = redis.ask(&["KEYS", "*"]);
-        keys.is_empty()
-    });
+    redis.is_empty_soon();
 }
 
 #[test]

@@ -48,14 +48,6 @@ fn hears_end(subscriber: &mut Subscriber, item: &str, value: &Value) {
     assert_eq!(subscriber.next().told(), ("delete", Some(item), value));
 }
 
-/// Nothing of ends is kept of what is gone.
-fn nothing_is_left(redis: &RedisServer) {
-    wait_until("nothing is left", || {
-        let keys: Vec<String> = redis.ask(&["KEYS", "*"]);
-        keys.is_empty()
-    });
-}
-
 #[test]
 fn an_item_ends_once_for_the_subscribers_and_triggers_of_two_hosts() {
     let redis = RedisServer::start();
@@ -130,7 +122,7 @@ fn an_item_ends_once_for_the_subscribers_and_triggers_of_two_hosts() {
     assert_eq!(count, fired);
     assert!(seen.values().all(|times| *times == 1), "{seen:?}");
     sdks[0].delete(("typing", "end"), "marker");
-    nothing_is_left(&redis);
+    redis.is_empty_soon();
 }
 
 #[test]
@@ -215,7 +207,7 @@ fn thousands_that_are_due_at_once_end_within_a_second_each_once() {
         }
         subscriber.hears_only_the_marker(&mut sdk, ROOM);
     }
-    nothing_is_left(&redis);
+    redis.is_empty_soon();
 }
 
 fn start(name: &str, redis: &RedisServer) -> Process {
@@ -325,7 +317,7 @@ fn what_an_engine_writes_lasts_as_what_is_written_here() {
     let _: () = engine.hdel(KEY, "own").unwrap();
     let message = r#"{"type":"stream","timestamp":1,"streamName":"typing","groupId":"room","id":"own","event":{"type":"delete","data":4}}"#;
     let _: () = engine.publish("stream::events", message).unwrap();
-    nothing_is_left(&redis);
+    redis.is_empty_soon();
 }
 
 #[test]

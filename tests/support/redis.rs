@@ -126,6 +126,14 @@ impl RedisServer {
         command.query(&mut self.connection()).unwrap()
     }
 
+    /// Nothing is kept of what is gone, not by us either.
+    pub(crate) fn is_empty_soon(&self) {
+        wait_until("nothing is left", || {
+            let keys: Vec<String> = self.ask(&["KEYS", "*"]);
+            keys.is_empty()
+        });
+    }
+
     /// A server on it.
     pub(crate) fn server(&self, shape: Shape) -> TestServer {
         self.server_with(shape, |_| {})

@@ -65,16 +65,8 @@ end
 local answers = {}
 for at = 3 * #groups + 1, #ARGV, 7 do
   local group = groups[tonumber(ARGV[at + 1])]
-  undo = {}
-  local is_done, answer = pcall(change, group, ARGV[at], unpack(ARGV, at + 2, at + 6))
-  if not is_done then
-    take_back()
-    if type(answer) ~= 'table' then
-      answer = {err = answer} -- before Redis 7
-    end
-  end
+  local _, answer = attempt(change, group, ARGV[at], unpack(ARGV, at + 2, at + 6))
   answers[#answers + 1] = answer
 end
-cjson.decode_invalid_numbers(was_lax)
-keep_times()
+finish()
 return answers

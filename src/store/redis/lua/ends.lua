@@ -141,27 +141,21 @@ end
 
 local life, found = '', {}
 if run ~= '' then
-  local is_done, said = pcall(keep_lease)
-  life = is_done and said or type(said) == 'table' and said or {err = said}
+  life = select(2, attempt(keep_lease))
   if life == 'kept' and (does == 'keep' or does == 'look') and most_members > 0 then
     local has_found, names = pcall(ended_run)
     found = has_found and names or {}
   end
 end
 for at = 9, #ARGV, 3 do
-  undo = {}
-  if not pcall(renew_written, ARGV[at], ARGV[at + 1], ARGV[at + 2]) then
-    take_back()
-  end
+  attempt(renew_written, ARGV[at], ARGV[at + 1], ARGV[at + 2])
 end
 local due = redis.pcall('ZRANGEBYSCORE', ends, '-inf', now, 'LIMIT', 0, most_items)
 local used = has_ends and '1' or ''
 local answers, bytes = {'', used, life, now, found, due.err and due or nil}, 0
 for count, name in ipairs(due) do
-  undo = {}
-  local is_done, ended = pcall(end_item, name)
+  local is_done, ended = attempt(end_item, name)
   if not is_done then
-    take_back()
     local was_put_off = redis.pcall('ZADD', ends, now + put_off_ms, name)
     if type(was_put_off) == 'table' then
       answers[#answers + 1] = was_put_off -- it takes no writes at all
@@ -176,6 +170,5 @@ for count, name in ipairs(due) do
     break
   end
 end
-cjson.decode_invalid_numbers(was_lax)
-keep_times()
+finish()
 return answers

@@ -29,6 +29,19 @@ local function take_back()
   end
 end
 
+-- Does it whole or not at all. Whether it was done, and what it gives, or the error.
+local function attempt(step, ...)
+  undo = {}
+  local is_done, given_back = pcall(step, ...)
+  if not is_done then
+    take_back()
+    if type(given_back) ~= 'table' then
+      given_back = {err = given_back} -- before Redis 7
+    end
+  end
+  return is_done, given_back
+end
+
 -- Before a change, so that what fails here has changed nothing.
 local function look_up_time(key)
   lasts[key] = lasts[key] or believed(call('HGET', times, key), now)
@@ -41,13 +54,6 @@ local function publish(key, event, state)
     .. ',"iii-stream-db":' .. database .. ',"iii-stream":"' .. state .. '"}')
   lasts[key], given[key] = time, time
   return time
-end
-
--- Refused where only events were sent, to a Redis that is full or takes no writes: they need no memory.
-local function keep_times()
-  for key, time in pairs(given) do
-    redis.pcall('HSET', times, key, string.format('%.0f', time))
-  end
 end
 
 -- A key that may be two pairs' gets its owner, if it has none.
@@ -170,3 +176,12 @@ end
 
 local was_lax = cjson.decode_invalid_numbers()
 cjson.decode_invalid_numbers(false) -- nan is no JSON; others see the switch as it was
+
+-- At the end of a script. Times are refused where only events were sent, to a Redis that is full or takes no
+-- writes: they need no memory.
+local function finish()
+  cjson.decode_invalid_numbers(was_lax)
+  for key, time in pairs(given) do
+    redis.pcall('HSET', times, key, string.format('%.0f', time))
+  end
+end

@@ -122,14 +122,6 @@ local function say()
   return put(group, head, item, old, value)
 end
 
-undo = {}
-local is_done, answer = pcall(say)
-if not is_done then
-  take_back()
-  if type(answer) ~= 'table' then
-    answer = {err = answer} -- before Redis 7
-  end
-end
-cjson.decode_invalid_numbers(was_lax)
-keep_times()
+local _, answer = attempt(say)
+finish()
 return answer
