@@ -63,6 +63,13 @@ impl Member {
     pub(super) fn connections(&self) -> usize {
         self.leases.len().max(1)
     }
+
+    /// That socket is gone. Whether it was one of its.
+    pub(super) fn drop_lease(&mut self, lease: Lease) -> bool {
+        let before = self.leases.len();
+        self.leases.retain(|held| *held != lease);
+        self.leases.len() < before
+    }
 }
 
 impl Members {

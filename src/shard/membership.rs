@@ -73,9 +73,7 @@ impl Group {
         let Some((slot, member)) = members.get_mut(hash, id) else {
             return;
         };
-        let len = member.leases.len();
-        member.leases.retain(|held| *held != lease);
-        if member.leases.len() == len {
+        if !member.drop_lease(lease) {
             return;
         }
         if member.leases.is_empty() {
@@ -142,12 +140,10 @@ impl Group {
         let Some((slot, member)) = members.get_mut(hash, id) else {
             return;
         };
-        let before = member.leases.len();
-        member.leases.retain(|held| *held != lease);
-        let connections = member.leases.len();
-        if connections == before {
+        if !member.drop_lease(lease) {
             return;
         }
+        let connections = member.leases.len();
         let data = member.data.clone().unwrap_or_else(|| "{}".into());
         if connections == 0 {
             members.remove(slot);

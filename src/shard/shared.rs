@@ -363,7 +363,7 @@ impl Group {
     }
 
     /// Whether a change of that time was there when all items were read: its event may never be heard.
-    fn has_read(&self, item: Option<&str>, event: Event<'_>, time: u64, turn: &Turn<'_>) -> bool {
+    fn was_read(&self, item: Option<&str>, event: Event<'_>, time: u64, turn: &Turn<'_>) -> bool {
         let following = self.following.as_deref();
         if following.is_none_or(|following| time != following.read) {
             return false;
@@ -387,7 +387,7 @@ impl Group {
         time: u64,
         turn: &mut Turn<'_>,
     ) {
-        if !self.has_read(item, event, time, turn)
+        if !self.was_read(item, event, time, turn)
             && let Some(following) = &mut self.following
         {
             following.answered = following.answered.max(time);

@@ -6,7 +6,7 @@ use crate::metrics::{CallOutcome, FUNCTIONS};
 use crate::protocol::function::StreamFunction;
 
 use super::Scrape;
-use super::families::{Families, one};
+use super::families::{Families, by_reason, one};
 
 impl Scrape {
     pub(super) fn calls(&self, out: &mut Families<'_>) -> fmt::Result {
@@ -84,7 +84,7 @@ impl Scrape {
             ("silent", engine.silent_closed.get()),
             ("stalled", engine.stalled_closed.get()),
         ];
-        let closed = closed.map(|(reason, count)| (vec![("reason", reason.to_owned())], count));
+        let closed = by_reason(closed);
         out.counter(
             "worker_sockets_closed",
             "SDK workers that said nothing, or took nothing, for too long",

@@ -17,6 +17,11 @@ pub(super) fn one(value: u64) -> [(Vec<Label>, u64); 1] {
     [(Vec::new(), value)]
 }
 
+/// A family whose rows have a reason each.
+pub(super) fn by_reason<const N: usize>(counts: [(&str, u64); N]) -> [(Vec<Label>, u64); N] {
+    counts.map(|(reason, count)| (vec![("reason", reason.to_owned())], count))
+}
+
 /// Writes families.
 pub(super) struct Families<'a>(pub(super) DescriptorEncoder<'a>);
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::metrics::WorkerMetrics;
 
-use super::families::Families;
+use super::families::{Families, by_reason};
 use super::{Count, Scrape};
 
 impl Scrape {
@@ -25,10 +25,7 @@ impl Scrape {
             ("id", |w| w.members_without_id.get()),
             ("limit", |w| w.members_refused.get()),
         ];
-        let reasons = reasons.map(|(reason, of)| {
-            let count = self.shared.workers.iter().map(of).sum();
-            (vec![("reason", reason.to_owned())], count)
-        });
+        let reasons = by_reason(reasons.map(|(reason, of)| (reason, self.sum(of))));
         out.counter(
             "members_refused",
             "Subscriptions that make nobody a member of their group",

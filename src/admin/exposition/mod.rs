@@ -96,6 +96,11 @@ impl Scrape {
             .map_or(0, |(_, value)| value)
     }
 
+    /// The sum over all workers.
+    fn sum(&self, of: impl Fn(&WorkerMetrics) -> u64) -> u64 {
+        self.shared.workers.iter().map(of).sum()
+    }
+
     fn by_worker(&self, of: impl Fn(&WorkerMetrics) -> u64) -> Vec<(Vec<Label>, u64)> {
         let workers = self.shared.workers.iter().enumerate();
         workers

@@ -48,11 +48,10 @@ impl Scrape {
             "When the certificate of a port counts no more, in seconds since 1970",
             &ends,
         )?;
-        let workers = self.shared.workers.iter();
         let refused = self.certificates.iter().map(|(port, _)| {
             let count = match *port {
                 "worker" => self.shared.engine.tls_refused.get(),
-                _ => workers.clone().map(|worker| worker.tls_refused.get()).sum(),
+                _ => self.sum(|w| w.tls_refused.get()),
             };
             (of_port(port), count)
         });

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::metrics::{Closed, WorkerMetrics};
 
-use super::families::{Families, one};
+use super::families::{Families, by_reason, one};
 use super::{Count, Scrape};
 
 impl Scrape {
@@ -64,12 +64,10 @@ impl Scrape {
             &per(|w| w.opened.get()),
         )?;
         let closed = Closed::ALL.map(|reason| {
-            let workers = shared.workers.iter();
-            let count = workers
-                .map(|worker| worker.closed.of(reason as usize).get())
-                .sum();
-            (vec![("reason", reason.name().to_owned())], count)
+            let count = self.sum(|w| w.closed.of(reason as usize).get());
+            (reason.name(), count)
         });
+        let closed = by_reason(closed);
         out.counter(
             "connections_closed",
             "Subscribers that have ended, by why",
@@ -84,10 +82,7 @@ impl Scrape {
             }),
             ("handshakes", |w| w.handshakes_ended.get()),
         ];
-        let refused = refused.map(|(reason, of)| {
-            let count = shared.workers.iter().map(of).sum();
-            (vec![("reason", reason.to_owned())], count)
-        });
+        let refused = by_reason(refused.map(|(reason, of)| (reason, self.sum(of))));
         out.counter(
             "upgrades_refused",
             "Upgrades on the stream port that were refused",
@@ -134,10 +129,7 @@ impl Scrape {
             ("limit", |w| w.joins_refused.get()),
             ("function", |w| w.joins_unauthorized.get()),
         ];
-        let outcomes = outcomes.map(|(reason, of)| {
-            let count = shared.workers.iter().map(of).sum();
-            (vec![("reason", reason.to_owned())], count)
-        });
+        let outcomes = by_reason(outcomes.map(|(reason, of)| (reason, self.sum(of))));
         out.counter("joins_refused", "Joins answered unauthorized", &outcomes)?;
         out.counter(
             "messages_ignored",
