@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use hashbrown::HashMap;
+
 use crate::protocol::ttl::Ttl;
 
 /// Ends are kept in ticks: so late may an item go, and so seldom does an idle worker look.
@@ -22,8 +24,8 @@ const OWN: u32 = 1 << 30;
 /// Beside these: it lasts as long as its stream's items do.
 const OF_STREAM: u32 = 1;
 
-/// Further entries than items that are left in the queue before it is made anew.
-const SPARE_ENTRIES: usize = 1024;
+/// No slot: the queue of a tick ends.
+const NONE: u32 = u32::MAX;
 
 /// The tick in which that moment is.
 pub(super) fn tick_of(ms: u64) -> u32 {
@@ -43,22 +45,36 @@ pub(super) fn ms_of(tick: u32) -> u64 {
 }
 
 /// The lifetimes of a group's items.
-#[derive(Default)]
 pub(super) struct Lifetimes {
     pages: Vec<Option<Box<[Lifetime; PAGE_LEN]>>>,
-    /// Slots of items by the tick in which they are to be looked at.
-    queue: BTreeMap<u32, Vec<u32>>,
-    queued_len: usize,
+    /// The first tick in which something is to be looked at.
+    next: u32,
     /// Items that have one.
     len: usize,
+    /// For each tick the first of the items that are to be looked at in it: each names the one behind it.
+    queue: BTreeMap<u32, u32>,
+    sooner: Sooner,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Items that end before the tick at which they stand in the queue: they were told a shorter time than before.
+#[derive(Default)]
+struct Sooner {
+    /// Slots by the tick in which they are to be looked at. What is not said of a slot in `ticks` as well has
+    /// been overtaken: a slot has at most eight of those for each time that its time was halved.
+    queue: BTreeMap<u32, Vec<u32>>,
+    /// The tick of each slot; [`NEVER`]: it has been looked at.
+    ticks: HashMap<u32, u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lifetime {
-    /// The last end, also of an item that is gone: what stands in the queue is not after it.
+    /// The last end, also of an item that is gone: it stands in the queue not after that, but for those that
+    /// are looked at sooner.
     ends: u32,
     /// 0 beside [`QUEUED`]: it has none.
     state: u32,
+    /// The slot behind it in the queue of its tick.
+    behind: u32,
 }
 
 /// What the queue had.
@@ -73,12 +89,54 @@ pub(super) enum Look {
 }
 
 impl Lifetime {
+    const UNKNOWN: Lifetime = Lifetime {
+        ends: 0,
+        state: 0,
+        behind: NONE,
+    };
+
     fn is_there(self) -> bool {
         self.state & !QUEUED != 0
     }
 
     fn own(self) -> Option<Ttl> {
-        (self.state & OWN != 0).then(|| Ttl::of_bits(self.state & !(QUEUED | OWN)))
+        (self.state & OWN != 0).then(|| Ttl::of_bits(self.state & (OWN - 1)))
+    }
+}
+
+impl Sooner {
+    fn put(&mut self, slot: u32, tick: u32) {
+        self.queue.entry(tick).or_default().push(slot);
+        self.ticks.insert(slot, tick);
+    }
+
+    fn tick_of(&self, slot: u32) -> Option<u32> {
+        self.ticks.get(&slot).copied()
+    }
+
+    /// Takes one of the first tick; none where it was overtaken.
+    fn take(&mut self) -> Option<u32> {
+        let mut first = self.queue.first_entry()?;
+        let tick = *first.key();
+        let slot = first.get_mut().pop();
+        if first.get().is_empty() {
+            first.remove();
+        }
+        let known = self.ticks.get_mut(&slot?).filter(|known| **known == tick)?;
+        *known = NEVER;
+        slot
+    }
+}
+
+impl Default for Lifetimes {
+    fn default() -> Lifetimes {
+        Lifetimes {
+            pages: Vec::new(),
+            next: NEVER,
+            len: 0,
+            queue: BTreeMap::new(),
+            sooner: Sooner::default(),
+        }
     }
 }
 
@@ -90,7 +148,7 @@ impl Lifetimes {
 
     /// The first tick in which something is to be looked at.
     pub(super) fn next(&self) -> u32 {
-        self.queue.keys().next().copied().unwrap_or(NEVER)
+        self.next
     }
 
     /// How long that item lasts by its own word, and when it ends. None: it has no lifetime.
@@ -124,17 +182,16 @@ impl Lifetimes {
     /// The item ends in that tick.
     pub(super) fn put(&mut self, slot: u32, own: Option<Ttl>, ends: u32, now_ms: u64) {
         let lifetime = self.enter(slot);
-        let was_there = lifetime.is_there();
-        let stands = lifetime.state & QUEUED != 0 && lifetime.ends <= ends;
-        let queued = (lifetime.state & QUEUED) | if ends == NEVER { 0 } else { QUEUED };
+        let (was_there, had, last_end) = (lifetime.is_there(), lifetime.state, lifetime.ends);
         lifetime.ends = ends;
-        lifetime.state = queued | own.map_or(OF_STREAM, |ttl| OWN | ttl.bits());
+        lifetime.state = (had & QUEUED) | own.map_or(OF_STREAM, |ttl| OWN | ttl.bits());
         self.len += usize::from(!was_there);
-        if !stands && ends != NEVER {
-            self.push(slot, looked_at(ends, tick_of(now_ms)));
-            if self.queued_len > 2 * self.len + SPARE_ENTRIES {
-                self.queue_anew(tick_of(now_ms));
-            }
+        let stands_at = match had & QUEUED {
+            0 => NEVER,
+            _ => self.sooner.tick_of(slot).unwrap_or(last_end),
+        };
+        if stands_at > ends {
+            self.stand(slot, looked_at(ends, tick_of(now_ms)));
         }
     }
 
@@ -150,69 +207,63 @@ impl Lifetimes {
 
     /// Takes the next of the queue, up to that tick. What is due has to be removed, put off or renewed.
     pub(super) fn look(&mut self, tick: u32) -> Look {
-        let Some(mut first) = self.queue.first_entry() else {
+        if self.next > tick {
             return Look::Nothing;
+        }
+        let slot = match self.queue.first_key_value() {
+            Some((first, _)) if *first == self.next => self.take_first(),
+            _ => self.sooner.take(),
         };
-        if *first.key() > tick {
-            return Look::Nothing;
-        }
-        let slot = first.get_mut().pop();
-        if first.get().is_empty() {
-            first.remove();
-        }
+        self.find_next();
         let Some(slot) = slot else {
             return Look::Later;
         };
-        self.queued_len -= 1;
-        let lifetime = self.enter(slot);
-        lifetime.state &= !QUEUED;
+        let lifetime = *self.enter(slot);
         if !lifetime.is_there() || lifetime.ends == NEVER {
             return Look::Later;
         }
         if lifetime.ends <= tick {
             return Look::Due(slot);
         }
-        lifetime.state |= QUEUED;
-        let at = looked_at(lifetime.ends, tick);
-        self.push(slot, at);
+        self.stand(slot, looked_at(lifetime.ends, tick));
         Look::Later
     }
 
     /// An item that is due is looked at again in that tick.
     pub(super) fn put_off(&mut self, slot: u32, tick: u32) {
-        self.enter(slot).state |= QUEUED;
-        self.push(slot, tick);
+        self.stand(slot, tick);
     }
 
-    fn push(&mut self, slot: u32, tick: u32) {
-        let slots = self.queue.entry(tick).or_default();
-        if slots.len() == slots.capacity() {
-            slots.reserve_exact((slots.len() / 2).max(4)); // by half, for there are very many
+    /// It is looked at in that tick, at the latest.
+    fn stand(&mut self, slot: u32, tick: u32) {
+        self.next = self.next.min(tick);
+        let lifetime = self.enter(slot);
+        if lifetime.state & QUEUED != 0 {
+            return self.sooner.put(slot, tick);
         }
-        slots.push(slot);
-        self.queued_len += 1;
+        lifetime.state |= QUEUED;
+        let behind = self.queue.insert(tick, slot);
+        self.enter(slot).behind = behind.unwrap_or(NONE);
     }
 
-    /// Too many of the entries are of items that are gone or end sooner.
-    fn queue_anew(&mut self, tick: u32) {
-        self.queue.clear();
-        self.queued_len = 0;
-        for page in 0..self.pages.len() {
-            for place in 0..PAGE_LEN {
-                let slot = (page * PAGE_LEN + place) as u32;
-                let Some(lifetime) = self.lifetime(slot) else {
-                    break;
-                };
-                let lasts = lifetime.is_there() && lifetime.ends != NEVER;
-                let lifetime = self.enter(slot);
-                lifetime.state &= !QUEUED;
-                if lasts {
-                    lifetime.state |= QUEUED;
-                    let at = looked_at(lifetime.ends, tick);
-                    self.push(slot, at);
-                }
-            }
+    /// Takes the first of the queue out of it; it need not be looked at sooner than that.
+    fn take_first(&mut self) -> Option<u32> {
+        let mut first = self.queue.first_entry()?;
+        let slot = *first.get();
+        let lifetime = place(&mut self.pages, slot);
+        match lifetime.behind {
+            NONE => drop(first.remove()),
+            behind => drop(first.insert(behind)),
         }
+        lifetime.state &= !QUEUED;
+        self.sooner.ticks.remove(&slot);
+        Some(slot)
+    }
+
+    fn find_next(&mut self) {
+        let first = self.queue.keys().next().copied().unwrap_or(NEVER);
+        let sooner = self.sooner.queue.keys().next().copied();
+        self.next = first.min(sooner.unwrap_or(NEVER));
     }
 
     fn lifetime(&self, slot: u32) -> Option<Lifetime> {
@@ -221,34 +272,47 @@ impl Lifetimes {
     }
 
     fn enter(&mut self, slot: u32) -> &mut Lifetime {
-        let page = slot as usize / PAGE_LEN;
-        if page >= self.pages.len() {
-            self.pages.resize_with(page + 1, || None);
-        }
-        let page =
-            self.pages[page].get_or_insert_with(|| Box::new([Lifetime::default(); PAGE_LEN]));
-        &mut page[slot as usize % PAGE_LEN]
+        place(&mut self.pages, slot)
     }
 
     pub(super) fn check_invariants(&self) {
-        let entries: usize = self.queue.values().map(Vec::len).sum();
-        debug_assert_eq!(self.queued_len, entries);
-        let mut first = std::collections::HashMap::new();
-        for (tick, slots) in self.queue.iter().rev() {
-            first.extend(slots.iter().map(|slot| (*slot, *tick)));
+        let mut queued = HashMap::new();
+        for (tick, first) in &self.queue {
+            let mut slot = *first;
+            while slot != NONE {
+                debug_assert_eq!(queued.insert(slot, *tick), None, "{slot} stands once");
+                slot = self.lifetime(slot).map_or(NONE, |lifetime| lifetime.behind);
+            }
         }
-        let pages = self.pages.iter().flatten();
-        let len = pages
-            .flat_map(|page| page.iter())
-            .filter(|one| one.is_there());
-        debug_assert_eq!(self.len, len.count());
+        let ticks = self.queue.keys().chain(self.sooner.queue.keys());
+        debug_assert_eq!(self.next, ticks.min().copied().unwrap_or(NEVER));
+        let mut len = 0;
         for slot in 0..(self.pages.len() * PAGE_LEN) as u32 {
-            let lifetime = self.lifetime(slot).unwrap_or_default();
-            let is_queued = first.contains_key(&slot);
-            debug_assert!(lifetime.state & QUEUED == 0 || is_queued, "{slot}");
-            debug_assert!(!lifetime.is_there() || lifetime.ends == NEVER || is_queued);
+            let lifetime = self.lifetime(slot).unwrap_or(Lifetime::UNKNOWN);
+            len += usize::from(lifetime.is_there());
+            let queued_at = queued.get(&slot).copied();
+            debug_assert_eq!(lifetime.state & QUEUED != 0, queued_at.is_some());
+            let sooner = self.sooner.tick_of(slot);
+            debug_assert!(sooner.is_none() || queued_at.is_some());
+            // One that was put off stands behind its end.
+            let stands = sooner.or(queued_at).is_some_and(|tick| tick < NEVER);
+            debug_assert!(stands || !lifetime.is_there() || lifetime.ends == NEVER);
+        }
+        debug_assert_eq!(self.len, len);
+        for (slot, tick) in &self.sooner.ticks {
+            let slots = self.sooner.queue.get(tick);
+            debug_assert!(*tick == NEVER || slots.is_some_and(|slots| slots.contains(slot)));
         }
     }
+}
+
+fn place(pages: &mut Vec<Option<Box<[Lifetime; PAGE_LEN]>>>, slot: u32) -> &mut Lifetime {
+    let page = slot as usize / PAGE_LEN;
+    if page >= pages.len() {
+        pages.resize_with(page + 1, || None);
+    }
+    let page = pages[page].get_or_insert_with(|| Box::new([Lifetime::UNKNOWN; PAGE_LEN]));
+    &mut page[slot as usize % PAGE_LEN]
 }
 
 /// In which tick an item that ends so is looked at: the sooner that is the more exactly, so that there are
@@ -301,7 +365,7 @@ mod tests {
             };
             let (mut lifetimes, mut model) = (Lifetimes::default(), BTreeMap::new());
             let mut now = 0;
-            for _ in 0..3000 {
+            for step in 0..3000 {
                 now += below(700);
                 let mut late: Vec<u32> = Vec::new();
                 model.retain(|slot, (_, ends)| {
@@ -333,7 +397,9 @@ mod tests {
                     model.remove(&slot);
                     model.extend(ends.map(|ends| (slot, (own, ends))));
                 }
-                lifetimes.check_invariants();
+                if step % 16 == 0 {
+                    lifetimes.check_invariants();
+                }
                 let next = model.values().map(|(_, ends)| *ends).min();
                 assert!(lifetimes.next() <= next.unwrap_or(NEVER));
             }
@@ -341,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_renewed_again_and_again_takes_sixteen_bytes_and_is_seldom_looked_at() {
+    fn what_is_renewed_again_and_again_takes_thirteen_bytes_and_is_seldom_looked_at() {
         const ITEMS: u32 = 100_000;
         let mut lifetimes = Lifetimes::default();
         let (mut looks, mut now) = (0, 0);
@@ -357,13 +423,10 @@ mod tests {
         }
         assert!(lifetimes.next() < NEVER && lifetimes.len == ITEMS as usize);
         assert!(looks < ITEMS * 10, "{looks} looks");
-        let slots = lifetimes
-            .queue
-            .values()
-            .map(|slots| 32 + 4 * slots.capacity());
-        let pages = lifetimes.pages.capacity() * 8 + lifetimes.pages.len() * PAGE_LEN * 8;
-        let bytes = slots.sum::<usize>() + pages;
-        assert!(bytes <= 16 * ITEMS as usize, "{bytes} bytes");
+        assert!(lifetimes.sooner.queue.is_empty() && lifetimes.queue.len() < 32);
+        let page_bytes = 8 + size_of::<[Lifetime; PAGE_LEN]>();
+        let bytes = lifetimes.pages.capacity() * 8 + lifetimes.pages.len() * page_bytes;
+        assert!(bytes <= 13 * ITEMS as usize, "{bytes} bytes");
         assert_eq!(
             due(&mut lifetimes, tick_after(now + 60_000)).len(),
             ITEMS as usize
@@ -382,6 +445,23 @@ mod tests {
             );
         }
         lifetimes.check_invariants();
+        assert!(entries(&lifetimes.sooner) < 2);
         assert_eq!(due(&mut lifetimes, tick_after(1_000 + 10_000)), [0]);
+    }
+
+    #[test]
+    fn an_end_that_comes_ever_nearer_has_few_entries() {
+        let mut lifetimes = Lifetimes::default();
+        for tick in (1..600_000).rev() {
+            lifetimes.renew(0, ms(ms_of(tick)), None, 0);
+        }
+        lifetimes.check_invariants();
+        let entries = entries(&lifetimes.sooner);
+        assert!(entries <= 20 * 8, "{entries}");
+        assert_eq!(due(&mut lifetimes, 1), [0]);
+    }
+
+    fn entries(sooner: &Sooner) -> usize {
+        sooner.queue.values().map(Vec::len).sum()
     }
 }
