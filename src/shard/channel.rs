@@ -2,17 +2,12 @@
 //! for all hosts; and what the group holds when it is read again.
 //!
 //! While somebody follows the group its items are kept for joins, and for nothing else. May not know what
-//! the store answers.
+//! the store answers, or how a whole group is taken in: `taking_in` does.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use crate::id::Text;
+use crate::protocol::frame::Event;
 
-use crate::id::{ItemId, Text};
-use crate::protocol::frame::{Event, GroupNames};
-use crate::protocol::input::StreamFunction;
-use crate::protocol::json::compare::is_same;
-
-use super::effects::{Delivered, Delivery, FromChannel, HeardEvent, Snapshot};
+use super::effects::{FromChannel, HeardEvent};
 use super::group::{Group, Turn, Whose};
 use super::items::Items;
 use super::under_way::Waiting;
@@ -25,8 +20,12 @@ impl Group {
             Some(under_way) => under_way.hear(heard),
             None => Some(heard),
         };
-        if let Some(heard) = heard {
-            self.release(heard, turn);
+        let Some(heard) = heard else {
+            return;
+        };
+        match self.takes_turns(&heard, turn) {
+            true => self.under_way(turn.flight).put_first(heard),
+            false => self.release(heard, turn),
         }
     }
 
@@ -41,7 +40,7 @@ impl Group {
                 is_ours,
             } => {
                 if is_first {
-                    self.drop_others(item.as_deref(), time, turn);
+                    self.lose_all_but(item.clone(), time, turn);
                 }
                 if is_ours {
                     self.take_event(item.as_deref(), &event, time, turn);
@@ -67,6 +66,18 @@ impl Group {
         let Some(held) = self.hear(item, event, time, turn) else {
             return;
         };
+        self.tell_as_held(item, (event, held), time, turn);
+        self.enter_behind(turn);
+    }
+
+    /// `held`: whether subscribers hold its item, where that is known.
+    pub(super) fn tell_as_held(
+        &mut self,
+        item: Option<&str>,
+        (event, held): (&HeardEvent, Option<bool>),
+        time: u64,
+        turn: &mut Turn<'_>,
+    ) {
         let told = match (event, held) {
             // Others have written past everybody: clients pass over what does not fit what they hold.
             (HeardEvent::Create(value), Some(true)) => Event::Update(value),
@@ -85,7 +96,6 @@ impl Group {
     ) {
         let told = self.event_time(time);
         self.tell(item, event, told, Whose::Elsewhere, turn);
-        self.enter_behind(turn);
     }
 
     /// One that others have set and published apart is told as they put it. Clients pass over a
@@ -105,34 +115,7 @@ impl Group {
             following.passed_over.insert(item.into());
         }
         self.tell_elsewhere(item, event.borrowed(), time, turn);
-    }
-
-    /// The group had no items, whatever is thought here: the store has lost them, as one does that
-    /// evicts or is emptied.
-    fn drop_others(&mut self, item: Option<&str>, time: u64, turn: &mut Turn<'_>) {
-        for (name, old) in self.known() {
-            if item != Some(&*name) {
-                self.take_event(Some(&name), &HeardEvent::Delete(old), time, turn);
-            }
-        }
-    }
-
-    /// The items that subscribers are thought to hold.
-    fn known(&self) -> Vec<(Box<str>, Text)> {
-        if let Some(following) = self
-            .following
-            .as_deref()
-            .filter(|following| !following.is_whole)
-        {
-            let singles = following.singles.iter();
-            let known = singles.filter_map(|(name, value)| Some(((**name).into(), value.clone()?)));
-            let mut known: Vec<(Box<str>, Text)> = known.collect();
-            known.sort_unstable();
-            return known;
-        }
-        let (mut all_items, mut all_bytes) = (usize::MAX, usize::MAX);
-        let (known, _) = self.items().piece(0, &mut all_items, &mut all_bytes);
-        known
+        self.enter_behind(turn);
     }
 
     /// Takes note of an event, and tells whether subscribers held its item before. `None`: nobody follows the group.
@@ -149,7 +132,12 @@ impl Group {
     }
 
     /// Whether subscribers hold the item before that event; `None`: it is not known, or no matter.
-    fn note_event(&mut self, item: &str, event: &HeardEvent, turn: &Turn<'_>) -> Option<bool> {
+    pub(super) fn note_event(
+        &mut self,
+        item: &str,
+        event: &HeardEvent,
+        turn: &Turn<'_>,
+    ) -> Option<bool> {
         let value = match event {
             HeardEvent::Create(value) | HeardEvent::Update(value) => Some(value),
             HeardEvent::Delete(_) => None,
@@ -173,101 +161,6 @@ impl Group {
         Some(is_held)
     }
 
-    /// The group was read again: after a loss everybody gets a fresh `sync`, else what differs.
-    fn take_read(
-        &mut self,
-        items: Vec<(ItemId, Text)>,
-        time: u64,
-        is_after_loss: bool,
-        turn: &mut Turn<'_>,
-    ) {
-        let stream = self.key.stream();
-        let functions = [StreamFunction::List, StreamFunction::Get];
-        let is_custom = functions.map(|function| turn.hooks.is_custom(stream, function));
-        let Some(following) = self.following.as_deref() else {
-            return;
-        };
-        if !self.has_listeners() || is_custom.contains(&true) {
-            return;
-        }
-        if is_after_loss || following.owes_sync {
-            self.start_afresh(items, time, turn);
-        } else {
-            let items = self.taken_in(items, turn);
-            self.tell_difference(&items, time, turn);
-        }
-        let following = self.following.get_or_insert_default();
-        following.heard = following.heard.max(time);
-        self.enter_behind(turn);
-    }
-
-    fn start_afresh(&mut self, items: Vec<(ItemId, Text)>, time: u64, turn: &mut Turn<'_>) {
-        let told = self.event_time(time); // what has changed meanwhile had no events
-        let taken_in = self.taken_in(items.clone(), turn);
-        self.fill(taken_in, turn);
-        self.following.get_or_insert_default().owes_sync = false;
-        let snapshot = Arc::new(Snapshot {
-            names: GroupNames::new(&self.key),
-            time: told,
-            whole: self.whole_sync(told),
-            items: items.into_iter().collect::<HashMap<_, _>>(),
-        });
-        let afresh = |(to, local)| Delivery {
-            to,
-            local,
-            what: Delivered::Afresh(Arc::clone(&snapshot)),
-        };
-        turn.out.deliveries.extend(self.listeners().map(afresh));
-    }
-
-    pub(super) fn tell_difference(&mut self, items: &Items, time: u64, turn: &mut Turn<'_>) {
-        let following = self.following.get_or_insert_default();
-        let passed_over = std::mem::take(&mut following.passed_over);
-        let mut events = Vec::new();
-        for (name, old) in self.known() {
-            match items.get(turn.hash(&name), &name) {
-                None => events.push((name, HeardEvent::Delete(old))),
-                Some(new) if passed_over.contains(&name) => {
-                    events.push((name, HeardEvent::Update(Text::clone(new))));
-                }
-                Some(new) if *new == old => {}
-                // Others write a value anew, in their own form: nothing to tell, but what lists show.
-                Some(new) if is_same(new, &old) => {
-                    let event = HeardEvent::Update(Text::clone(new));
-                    self.note_event(&name, &event, turn);
-                }
-                Some(new) => events.push((name, HeardEvent::Update(Text::clone(new)))),
-            }
-        }
-        events.extend(self.made(items, turn));
-        for (name, event) in events {
-            self.take_event(Some(&name), &event, time, turn);
-        }
-    }
-
-    /// The followed ones of these items that subscribers are not thought to hold.
-    fn made(&self, items: &Items, turn: &Turn<'_>) -> Vec<(Box<str>, HeardEvent)> {
-        let create = |name: &str| {
-            let value = items.get(turn.hash(name), name)?;
-            Some((name.into(), HeardEvent::Create(Text::clone(value))))
-        };
-        let following = self.following.as_deref();
-        if let Some(following) = following.filter(|following| !following.is_whole) {
-            let missing = following.singles.iter();
-            let mut missing: Vec<&str> = missing
-                .filter(|(_, value)| value.is_none())
-                .map(|(name, _)| &**name)
-                .collect();
-            missing.sort_unstable();
-            return missing.into_iter().filter_map(create).collect();
-        }
-        let names = items.named_from(0).map(|(_, name)| name);
-        names
-            .filter(|name| self.items().get(turn.hash(name), name).is_none())
-            .filter_map(create)
-            .collect()
-    }
-
     /// The channel is lost: nothing is known of the store's items until they are read again.
     pub(super) fn lost(&mut self, turn: &mut Turn<'_>) {
         if self.following.is_none() {
@@ -279,10 +172,13 @@ impl Group {
         };
         following.is_whole = false;
         following.owes_sync = true;
-        following.singles.clear();
-        following.passed_over.clear();
+        let singles = std::mem::take(&mut following.singles);
+        let passed_over = std::mem::take(&mut following.passed_over);
         (following.heard, following.answered) = (0, 0);
         let behind = std::mem::take(&mut following.behind);
+        turn.walks.drop_later(singles.into_iter().map(drop));
+        turn.walks.drop_later(passed_over.into_iter().map(drop));
+        self.drop_coming(turn);
         self.forget_items(turn);
         self.forget_sync();
         for (_, join) in behind {
@@ -310,17 +206,8 @@ impl Group {
     fn put_in_place(&mut self, items: Items, turn: &mut Turn<'_>) {
         let before = self.exchange_items(items);
         if !before.is_empty() {
-            turn.walks.rubbish.push(before);
+            turn.walks.drop_later(before.drop_in_steps());
         }
-    }
-
-    /// What the store has told, as the items of a group.
-    pub(super) fn taken_in(&self, told: Vec<(ItemId, Text)>, turn: &Turn<'_>) -> Items {
-        let mut items = self.items().to_follow();
-        for (name, value) in told {
-            items.put(turn.hash(&name), &name, value);
-        }
-        items
     }
 
     /// Its items are what the store has.
@@ -328,6 +215,7 @@ impl Group {
         self.put_in_place(items, turn);
         let following = self.following.get_or_insert_default();
         following.is_whole = true;
-        following.singles = HashMap::new();
+        let singles = std::mem::take(&mut following.singles);
+        turn.walks.drop_later(singles.into_iter().map(drop));
     }
 }

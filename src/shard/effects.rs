@@ -1,6 +1,5 @@
 //! All that a shard can ask of the world, and what the store answers.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +7,15 @@ use crate::id::{CallId, GroupKey, ItemId, LocalGroupId, SlotId, Text, WorkerId};
 use crate::metrics::StoreMetrics;
 use crate::protocol::answer::{Outcome, UpdateError};
 use crate::protocol::call::ErrorBody;
-use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
+use crate::protocol::frame::{Event, EventFrame, SyncFrame};
 use crate::protocol::groups::Names;
 use crate::protocol::input::{StreamFunction, UpdateOp};
 use crate::protocol::ttl::Ttl;
 use crate::time::ClockReading;
 
+use super::content::Content;
 use super::marks::Marks;
+use super::snapshot::Snapshot;
 use super::{Cursor, Decides, Slice, SliceLimits, ValueLimits};
 
 /// What a shard asks of the world. The worker performs it in the order of these fields.
@@ -97,29 +98,6 @@ pub enum Delivered {
     },
     /// What came between is lost: every subscription begins anew with a `sync` of this.
     Afresh(Arc<Snapshot>),
-}
-
-/// A group at one moment, for all kinds of subscriptions.
-pub struct Snapshot {
-    /// The group's.
-    pub names: GroupNames,
-    /// Of the `sync`s.
-    pub time: u64,
-    /// For those of the whole group.
-    pub whole: Arc<SyncFrame>,
-    /// For those of one item.
-    pub items: HashMap<ItemId, Text>,
-}
-
-impl Snapshot {
-    /// What a subscription gets: of that item, or of the whole group.
-    pub fn sync_of(&self, item: Option<&ItemId>) -> Arc<SyncFrame> {
-        let Some(item) = item else {
-            return Arc::clone(&self.whole);
-        };
-        let value = self.items.get(item);
-        Arc::new(SyncFrame::of_item(&self.names, self.time, item, value))
-    }
 }
 
 /// One thing for the store to do. Numbers rise by one within a shard.
@@ -257,7 +235,7 @@ pub enum Verdict {
     /// Items at one point between the group's events: those before are in it, those after are not.
     Cut {
         /// All, or the one that was asked for if it is there.
-        items: Vec<(ItemId, Text)>,
+        items: Content,
         /// When, by the store's clock, in ms since 1970: not before any event that is in it.
         time: u64,
     },
@@ -305,7 +283,7 @@ pub enum FromChannel {
     /// The group was read again at this point between its events.
     Read {
         /// All that it holds.
-        items: Vec<(ItemId, Text)>,
+        items: Content,
         /// When, by the store's clock.
         time: u64,
         /// The channel was lost before.
@@ -358,14 +336,18 @@ impl FromChannel {
             FromChannel::Event { item, event, .. } => {
                 item.as_ref().map_or(0, |item| item.len()) + event.held_bytes()
             }
-            FromChannel::Read { items, .. } => items_bytes(items),
+            FromChannel::Read { items, .. } => items.held_bytes(),
         }
     }
-}
 
-fn items_bytes(items: &[(ItemId, Text)]) -> usize {
-    let lens = items.iter().map(|(name, value)| name.len() + value.len());
-    lens.sum()
+    /// Nobody takes it: drops a part with each step.
+    pub(super) fn drop_in_steps(self) -> impl Iterator<Item = ()> + Send {
+        let items = match self {
+            FromChannel::Event { .. } => Content::default(),
+            FromChannel::Read { items, .. } => items,
+        };
+        items.drop_in_steps()
+    }
 }
 
 /// What a custom function answered.
@@ -441,7 +423,7 @@ impl Learned {
             Verdict::Decided { old, new, .. } => len(old) + len(new),
             Verdict::Found(value) => len(value),
             Verdict::Listed(values) => values.iter().map(|value| value.len()).sum(),
-            Verdict::Cut { items, .. } => items_bytes(items),
+            Verdict::Cut { items, .. } => items.held_bytes(),
             Verdict::Groups(names) => names.held_bytes(),
         }
     }

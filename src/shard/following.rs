@@ -1,13 +1,13 @@
 //! What a group has beside its items while somebody follows it in a store that other hosts use as well.
 //!
-//! Data alone: `shared` and `channel` change it.
+//! Data alone: `shared`, `channel` and `taking_in` change it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use crate::id::{ItemId, Text};
 
+use super::coming::Coming;
 use super::command::Join;
-use super::items::Items;
 
 /// All of it.
 #[derive(Default)]
@@ -17,7 +17,9 @@ pub(super) struct Following {
     /// Its items are all that the store has, up to what was heard last.
     pub(super) is_whole: bool,
     /// Until then: what those who follow single items were last told of them.
-    pub(super) singles: HashMap<ItemId, Option<Text>>,
+    pub(super) singles: BTreeMap<ItemId, Option<Text>>,
+    /// Somebody has joined a single item since it is followed.
+    pub(super) has_singles: bool,
     /// Items of which clients may have passed over the last event.
     pub(super) passed_over: HashSet<Box<str>>,
     /// Somebody has entered without a `sync`: the next reading is one.
@@ -36,14 +38,8 @@ pub(super) struct Following {
     /// Joins that come after an answer whose change has not been heard yet, and its time: they are
     /// to see it.
     pub(super) behind: VecDeque<(u64, Join)>,
-    /// The answer to the join that is the front of the queue, while it is long in being taken in.
+    /// What the store has told with the front of the queue, while it is long in being taken in.
     pub(super) coming: Option<Box<Coming>>,
-}
-
-/// What the store has answered to a join of a large group, on its way to being the group's items.
-pub(super) struct Coming {
-    pub(super) items: Items,
-    pub(super) rest: std::vec::IntoIter<(ItemId, Text)>,
 }
 
 impl Following {
@@ -64,6 +60,12 @@ impl Following {
         }
         self.behind.push_back((self.answered, join));
         None
+    }
+
+    /// Drops a part with each step: all of it at once may be long.
+    pub(super) fn drop_in_steps(self) -> impl Iterator<Item = ()> + Send {
+        let singles = self.singles.into_iter().map(drop);
+        singles.chain(self.passed_over.into_iter().map(drop))
     }
 
     pub(super) fn has_joins(&self) -> bool {

@@ -272,7 +272,7 @@ impl Group {
             if released > RELEASED_FREE {
                 turn.walks.spend(RELEASED_UNITS);
             }
-            if under_way.texts == Texts::AtHand && self.lacks_texts(&waiting, turn) {
+            if under_way.texts == Texts::AtHand && self.takes_turns(&waiting, turn) {
                 under_way.texts = Texts::Wanted;
             }
             if !matches!(under_way.texts, Texts::AtHand | Texts::Made) {
@@ -435,7 +435,7 @@ impl Group {
     /// A command that waits for nothing has its turn at once, unless it needs texts that are long in
     /// being made.
     pub(super) fn enter_now(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
-        if !self.lacks_texts(&waiting, turn) {
+        if !self.takes_turns(&waiting, turn) {
             return self.release(waiting, turn);
         }
         let is_first = self.under_way.is_none();
@@ -471,6 +471,7 @@ impl Group {
             }
             Waiting::SharedJoin { join, hash } => self.enter_in_turn(join, hash, turn),
             Waiting::Channel(from) => self.take_from_channel(*from, turn),
+            Waiting::Coming => self.has_read_again(turn),
             Waiting::Asked(asked, Some(verdict)) => self.learn(asked, verdict, turn),
             Waiting::Custom(custom) => self.learn_custom(*custom, turn),
             Waiting::Times { .. } | Waiting::Void => {}

@@ -74,6 +74,12 @@ impl Items {
         (taken, None)
     }
 
+    /// Those from that place on.
+    pub(super) fn from(&self, place: u64) -> impl Iterator<Item = &Item> {
+        let items = self.order.items_from(place, &self.slots);
+        items.map(|(_, item)| item)
+    }
+
     /// The slots and names of those from that place on.
     pub(super) fn named_from(&self, from: u64) -> impl Iterator<Item = (u32, &str)> {
         let items = self.order.items_from(from, &self.slots);
@@ -202,15 +208,9 @@ impl Items {
         self.order.make_texts(from, &self.slots, units)
     }
 
-    /// Nobody needs them any more: drops some, an item a unit. True when all are gone.
-    pub(super) fn drop_some(&mut self, units: &mut usize) -> bool {
-        while *units > 0 {
-            if !self.slots.drop_last() {
-                return true;
-            }
-            *units -= 1;
-        }
-        false
+    /// Drops an item with each step: all of them at once may be long.
+    pub(super) fn drop_in_steps(mut self) -> impl Iterator<Item = ()> + Send {
+        std::iter::from_fn(move || self.slots.drop_last().then_some(()))
     }
 
     /// Gives back the texts that [`Items::chunks`] has made: nobody listens any more.

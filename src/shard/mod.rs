@@ -39,7 +39,9 @@
 //! ```
 
 mod channel;
+mod coming;
 mod command;
+mod content;
 mod custom;
 mod due;
 mod effects;
@@ -63,6 +65,8 @@ mod pace;
 mod restored;
 mod room;
 mod shared;
+mod snapshot;
+mod taking_in;
 mod texts;
 mod times;
 mod under_way;
@@ -71,14 +75,16 @@ pub mod update;
 mod walks;
 
 pub use command::{Ask, Command, Join};
+pub use content::Content;
 pub use effects::{
     Answer, CustomAnswer, CustomCall, Delivered, Delivery, Effects, Fired, FromChannel, HeardEvent,
-    Learned, Question, Reply, Request, RequestKind, Snapshot, Store, Told, Verdict,
+    Learned, Question, Reply, Request, RequestKind, Store, Told, Verdict,
 };
 pub use keep::{Cursor, Marked, Piece, Restored, Slice, SliceLimits};
 pub use looks::{GroupLook, ItemsLook, Totals};
 pub use marks::Marks;
 pub use members::{Hold, Lease};
+pub use snapshot::Snapshot;
 pub use walks::UNITS_A_TURN;
 
 use std::collections::VecDeque;
@@ -222,10 +228,11 @@ impl Shard {
             Learned::Answer(answer) => self.answered(answer, now, out),
             Learned::Channel(group, from) => {
                 // Nobody here follows a group that is not there.
-                if let Some(slot) = self.groups.find(&group) {
-                    self.with_group(slot, now, out, |group, turn| {
+                match self.groups.find(&group) {
+                    Some(slot) => self.with_group(slot, now, out, |group, turn| {
                         group.hear_channel(from, turn);
-                    });
+                    }),
+                    None => self.walks.drop_later(from.drop_in_steps()),
                 }
             }
             Learned::Made {
@@ -605,7 +612,7 @@ impl Shard {
         };
         self.totals = self.totals.with(Totals::of(group.items()), had);
         self.ahead_ms = self.ahead_ms.max(group.last().time.saturating_sub(now));
-        if group.wants_texts() {
+        if group.wants_turns() {
             self.walks.texts.push_back(slot);
         }
         if group.has_items() != had_items {
@@ -830,6 +837,50 @@ mod tests {
 
     pub(super) fn value(text: &str) -> Option<Text> {
         Some(text.into())
+    }
+
+    /// The shard learns something.
+    pub(super) fn tell(local: &mut Local, learned: Learned) -> Effects {
+        let mut out = Effects::default();
+        local.shard.learn(learned, 100, &mut out);
+        local.shard.check_invariants();
+        local.asked.append(&mut out.requests);
+        out
+    }
+
+    /// The group `g` was read again.
+    pub(super) fn read(local: &mut Local, items: &[(&str, &str)], is_after_loss: bool) -> Effects {
+        let owned = |(name, value): &(&str, &str)| (ItemId::from(*name), Text::from(*value));
+        let from = FromChannel::Read {
+            items: items.iter().map(owned).collect(),
+            time: 300,
+            is_after_loss,
+        };
+        tell(local, Learned::Channel(GroupKey::new("s", "g"), from))
+    }
+
+    /// With one subscriber of the whole group.
+    pub(super) fn followed() -> Local {
+        let mut local = Local::new(Decides::Shared);
+        let _ = local.ask("g", 100, join(None));
+        let out = local.answer(100, cut(&[("u1", "7")], 90));
+        assert!(text(&sync(&out)).contains(r#""timestamp":90"#));
+        local
+    }
+
+    /// The events of all that is delivered; whoever has no `sync` has nothing.
+    pub(super) fn told(out: &Effects) -> Vec<String> {
+        let texts = out.deliveries.iter().map(|delivery| match &delivery.what {
+            Delivered::Event(frame) => frame.text().to_owned(),
+            Delivered::Entered { sync, .. } => sync.as_deref().map(text).unwrap_or_default(),
+            Delivered::Afresh(snapshot) => text(&snapshot.whole),
+        });
+        texts
+            .map(|text| {
+                text.split_once(r#""event":"#)
+                    .map_or(text.clone(), |(_, event)| event.to_owned())
+            })
+            .collect()
     }
 
     #[test]

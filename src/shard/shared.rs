@@ -131,6 +131,7 @@ impl Group {
     fn join_shared(&mut self, join: Join, hash: u64, turn: &mut Turn<'_>) {
         let following = self.following.get_or_insert_default();
         following.joins += 1;
+        following.has_singles |= join.item.is_some();
         if following.is_whole {
             if let Some(join) = following.put_behind(join) {
                 self.enter_now(Waiting::SharedJoin { join, hash }, turn);
@@ -155,7 +156,7 @@ impl Group {
 
     /// A function answers the join in place of the store, but events come from there.
     pub(super) fn follow_beside(&mut self, item: Option<&ItemId>, turn: &mut Turn<'_>) {
-        self.following.get_or_insert_default();
+        self.following.get_or_insert_default().has_singles |= item.is_some();
         let group = self.key.clone();
         // One item is enough to be told of all events; which does not matter.
         let item = Some(item.cloned().unwrap_or_else(|| "".into()));
@@ -169,7 +170,10 @@ impl Group {
         if self.has_listeners() || self.following.as_deref().is_none_or(waits) {
             return;
         }
-        self.following = None;
+        self.drop_coming(turn);
+        if let Some(following) = self.following.take() {
+            turn.walks.drop_later(following.drop_in_steps());
+        }
         self.forget_items(turn);
         let group = self.key.clone();
         let kind = RequestKind::Decide(Question::Unfollow { group });
@@ -275,14 +279,7 @@ impl Group {
         }
         let sync = match &join.item {
             None => {
-                let coming = self.following.get_or_insert_default().coming.take();
-                let items = match coming {
-                    Some(coming) => coming.items,
-                    None => self.taken_in(items, turn),
-                };
-                if !self.following.get_or_insert_default().is_whole {
-                    self.tell_difference(&items, time, turn);
-                }
+                let items = self.taken_in(items, time, turn);
                 let told = self.sync_time(false, time);
                 self.fill(items, turn);
                 self.following.get_or_insert_default().has_read(time);
@@ -432,53 +429,13 @@ pub(super) fn listed(verdict: Verdict, of_stream: bool) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::super::tests::{
-        Local, call, cut, decided, hear, join, leave, outcomes, set, sync, text, times, watching,
+        Local, call, cut, decided, followed, hear, join, leave, outcomes, read, set, sync, tell,
+        text, times, told, watching,
     };
     use super::super::{Decides, Delivered, Effects, FromChannel, Hold, Learned, Lease};
     use super::*;
     use crate::id::{GroupKey, SlotId};
     use crate::protocol::answer::Outcome;
-
-    fn tell(local: &mut Local, learned: Learned) -> Effects {
-        let mut out = Effects::default();
-        local.shard.learn(learned, 100, &mut out);
-        local.shard.check_invariants();
-        local.asked.append(&mut out.requests);
-        out
-    }
-
-    fn read(local: &mut Local, items: &[(&str, &str)], is_after_loss: bool) -> Effects {
-        let owned = |(name, value): &(&str, &str)| (ItemId::from(*name), Text::from(*value));
-        let from = FromChannel::Read {
-            items: items.iter().map(owned).collect(),
-            time: 300,
-            is_after_loss,
-        };
-        tell(local, Learned::Channel(GroupKey::new("s", "g"), from))
-    }
-
-    /// With one subscriber of the whole group.
-    fn followed() -> Local {
-        let mut local = Local::new(Decides::Shared);
-        let _ = local.ask("g", 100, join(None));
-        let out = local.answer(100, cut(&[("u1", "7")], 90));
-        assert!(text(&sync(&out)).contains(r#""timestamp":90"#));
-        local
-    }
-
-    fn told(out: &Effects) -> Vec<String> {
-        let texts = out.deliveries.iter().map(|delivery| match &delivery.what {
-            Delivered::Event(frame) => frame.text().to_owned(),
-            Delivered::Entered { sync, .. } => sync.as_deref().map(text).unwrap_or_default(),
-            Delivered::Afresh(snapshot) => text(&snapshot.whole),
-        });
-        texts
-            .map(|text| {
-                text.split_once(r#""event":"#)
-                    .map_or(text.clone(), |(_, event)| event.to_owned())
-            })
-            .collect()
-    }
 
     #[test]
     fn events_come_from_the_channel_alone_and_an_answer_makes_reply_and_triggers() {
@@ -571,6 +528,7 @@ mod tests {
     #[test]
     fn after_a_loss_joins_wait_for_nothing_and_everybody_begins_anew() {
         let mut local = followed();
+        let _ = local.ask("g", 100, join(Some("u1")));
         let _ = local.ask("g", 100, set("8", 1));
         let _ = local.answer(100, decided(None, Some("8"), 150));
         let _ = local.ask("g", 100, join(None));
@@ -743,55 +701,6 @@ mod tests {
         assert_eq!(calls, [2, 1]);
         let _ = local.ask("g", 100, super::super::Ask::List { call: call(3) });
         assert_eq!(local.asked.len(), 1);
-    }
-
-    #[test]
-    fn what_the_store_tells_a_join_of_a_large_group_is_taken_in_over_turns_and_events_come_behind()
-    {
-        const ITEMS: usize = 1000;
-        let mut local = Local::new(Decides::Shared);
-        local.shard.walks.units_a_turn = 40;
-        local.shard.begin_turn(9, &mut Effects::default());
-        // Who follows one item has heard that it is not there.
-        let _ = local.ask("g", 9, join(Some("7")));
-        assert_eq!(told(&local.answer(9, cut(&[], 1))).len(), 1);
-        let _ = local.ask("g", 9, join(None));
-        let names: Vec<String> = (0..ITEMS).map(|n| n.to_string()).collect();
-        let items: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "1")).collect();
-        assert!(
-            told(&local.answer(9, cut(&items, 2))).is_empty(),
-            "not at once"
-        );
-        let made = HeardEvent::Create("2".into());
-        assert!(
-            told(&hear(&mut local, made, 3)).is_empty(),
-            "behind the join"
-        );
-        let (mut turns, mut heard) = (0, Vec::new());
-        while local.shard.has_begun_more() {
-            let mut out = Effects::default();
-            local.shard.begin_turn(9, &mut out);
-            heard.extend(told(&out));
-            turns += 1;
-        }
-        assert!((2 * ITEMS / 40..4 * ITEMS / 40).contains(&turns), "{turns}");
-        assert_eq!(heard.len(), 3, "{heard:?}");
-        assert!(
-            heard[0].starts_with(r#"{"type":"create","data":1}"#),
-            "{}",
-            heard[0]
-        );
-        let shown = heard[1].matches('1').count();
-        assert!(
-            heard[1].contains("sync") && shown == ITEMS,
-            "{shown}: {}",
-            heard[1]
-        );
-        assert!(
-            heard[2].starts_with(r#"{"type":"create","data":2}"#),
-            "{}",
-            heard[2]
-        );
     }
 
     #[test]

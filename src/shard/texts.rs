@@ -3,29 +3,21 @@
 //!
 //! May not know what is done with them.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
-
-use hashbrown::DefaultHashBuilder;
 
 use crate::protocol::answer::Chunk;
 use crate::protocol::frame::SyncFrame;
 
 use super::command::Join;
 use super::effects::Verdict;
-use super::following::Coming;
 use super::group::{Group, Turn, Warmth};
 use super::under_way::{Asked, Texts, Waiting};
 
-/// What it costs to take in an item that the store has told, its text not counted.
-const COMING_UNITS: usize = 2;
-/// What it costs with its text.
-const TOLD_UNITS: usize = COMING_UNITS + 1;
-
 impl Group {
-    /// Whether that is about the texts of the list, and they are more than this turn may make. What is
-    /// behind it in the queue waits with it, so the items stay as they are.
-    pub(super) fn lacks_texts(&self, waiting: &Waiting, turn: &mut Turn<'_>) -> bool {
+    /// Whether that is about the texts of the list, or about what a shared store tells of the whole group, and
+    /// these are more than this turn may make. What is behind it in the queue waits with it, so the items stay
+    /// as they are.
+    pub(super) fn takes_turns(&self, waiting: &Waiting, turn: &mut Turn<'_>) -> bool {
         let shows_all = |join: &Join| join.item.is_none();
         let cost = match waiting {
             Waiting::List { .. } => self.items.texts_cost(),
@@ -35,8 +27,9 @@ impl Group {
             Waiting::Asked(Asked::Join(join), Some(Verdict::Cut { items, .. }))
                 if shows_all(join) =>
             {
-                items.len() * TOLD_UNITS
+                self.cost_of_join(items)
             }
+            Waiting::Channel(from) => self.cost_of_channel(from, turn),
             _ => return false,
         };
         if turn.walks.is_lending {
@@ -49,49 +42,41 @@ impl Group {
         false
     }
 
-    /// True once when the shard is to make the texts over turns.
-    pub(super) fn wants_texts(&mut self) -> bool {
+    /// True once when the shard is to go on with the front of the queue over turns.
+    pub(super) fn wants_turns(&mut self) -> bool {
         let Some(under_way) = &mut self.under_way else {
             return false;
         };
         if under_way.texts != Texts::Wanted {
             return false;
         }
-        under_way.texts = match under_way.take_told() {
-            Some(told) => {
-                let items = self.items.to_follow();
-                let rest = told.into_iter();
-                let coming = Box::new(Coming { items, rest });
-                self.following.get_or_insert_default().coming = Some(coming);
-                Texts::Coming
-            }
+        let whole = under_way.take_whole();
+        under_way.texts = match whole {
+            Some(_) => Texts::Coming,
             None => Texts::From(0),
         };
+        if let Some(whole) = whole {
+            self.begin_taking_in(whole);
+        }
         true
     }
 
-    /// Goes on with the texts while there are units; true when all are made.
-    pub(super) fn make_texts(&mut self, units: &mut usize, hasher: &DefaultHashBuilder) -> bool {
-        let Some(under_way) = &mut self.under_way else {
-            return true;
+    /// Goes on with the front of the queue while there are units; true when it may have its turn.
+    pub(super) fn go_on_with_front(&mut self, turn: &mut Turn<'_>) -> bool {
+        let texts = self.under_way.as_ref().map(|under_way| under_way.texts);
+        let next = match texts {
+            Some(Texts::Coming) if self.go_on_taking_in(turn) => Texts::Made,
+            Some(Texts::Coming) => return false,
+            Some(Texts::From(run)) => match self.items.make_texts(run, &mut turn.walks.units) {
+                Some(run) => Texts::From(run),
+                None => Texts::Made,
+            },
+            _ => return true,
         };
-        let following = self.following.as_deref_mut();
-        let mut coming = following.and_then(|following| following.coming.as_deref_mut());
-        if under_way.texts == Texts::Coming {
-            if let Some(coming) = &mut coming
-                && !coming.go_on(units, hasher)
-            {
-                return false;
-            }
-            under_way.texts = Texts::From(0);
+        if let Some(under_way) = &mut self.under_way {
+            under_way.texts = next;
         }
-        let Texts::From(run) = under_way.texts else {
-            return true;
-        };
-        let items = coming.map_or(&mut self.items, |coming| &mut coming.items);
-        let next = items.make_texts(run, units);
-        under_way.texts = next.map_or(Texts::Made, Texts::From);
-        next.is_none()
+        next == Texts::Made
     }
 
     /// The values' texts, kept for the next who asks.
@@ -149,19 +134,5 @@ impl Group {
         let sync = Arc::new(SyncFrame::of_group(self.names(), time, chunks));
         self.sync = Some((time, Arc::downgrade(&sync)));
         sync
-    }
-}
-
-impl Coming {
-    /// Takes in some; true when all are.
-    fn go_on(&mut self, units: &mut usize, hasher: &DefaultHashBuilder) -> bool {
-        while *units > 0 {
-            let Some((name, value)) = self.rest.next() else {
-                return true;
-            };
-            self.items.put(hasher.hash_one(&*name), &name, value);
-            *units = units.saturating_sub(COMING_UNITS);
-        }
-        false
     }
 }

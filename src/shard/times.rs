@@ -75,7 +75,7 @@ mod tests {
                 while !local.asked.is_empty() {
                     let verdict = match &local.asked[0].kind {
                         RequestKind::Decide(Question::Follow { .. }) => Verdict::Cut {
-                            items: Vec::new(),
+                            items: super::super::Content::default(),
                             time: 100,
                         },
                         RequestKind::Decide(Question::Send { .. }) => Verdict::Decided {

@@ -15,6 +15,7 @@ use crate::protocol::input::{StreamFunction, failed};
 use crate::protocol::ttl::Ttl;
 
 use super::command::{Ask, Join};
+use super::content::Content;
 use super::effects::{CustomAnswer, Effects, FromChannel, Reply, Request, RequestKind, Verdict};
 use super::times::Times;
 
@@ -52,9 +53,9 @@ pub(super) enum Texts {
     /// As far as anybody knows.
     #[default]
     AtHand,
-    /// They are to be made over turns.
+    /// They are to be made over turns, or what the store has told is to be taken in.
     Wanted,
-    /// The store has told the items, and they are being taken in.
+    /// What the store has told is being taken in.
     Coming,
     /// Those from that run on are.
     From(usize),
@@ -131,6 +132,8 @@ pub(super) enum Waiting {
     },
     /// What a shared channel tells, behind what it has told and the store has answered before.
     Channel(Box<FromChannel>),
+    /// What the group held when it was read again, which is being taken in.
+    Coming,
     /// The store decides: waits for its answer.
     Asked(Asked, Option<Verdict>),
     /// A function of an SDK worker decides: waits for its answer.
@@ -141,6 +144,24 @@ pub(super) enum Waiting {
     },
     /// A refused write that nobody waits for.
     Void,
+}
+
+/// What a shared store has told of a whole group.
+pub(super) enum Whole {
+    Join {
+        content: Content,
+        time: u64,
+    },
+    Read {
+        content: Content,
+        time: u64,
+        is_after_loss: bool,
+    },
+    /// It had lost all items but that.
+    Loss {
+        item: Option<ItemId>,
+        time: u64,
+    },
 }
 
 /// A change that the owner has computed.
@@ -340,15 +361,49 @@ impl UnderWay {
         waiting
     }
 
-    /// The items that the store has told the join that is the front of the queue, if it is of the whole group.
-    pub(super) fn take_told(&mut self) -> Option<Vec<(ItemId, Text)>> {
-        match self.queue.front_mut() {
-            Some(Waiting::Asked(
+    /// What the store has told of the whole group with the front of the queue, if it has: for a join, when the
+    /// group was read again, or that it had lost all items but one. The front keeps its place without it.
+    pub(super) fn take_whole(&mut self) -> Option<Whole> {
+        let front = self.queue.front_mut()?;
+        let held_bytes = front.held_bytes();
+        let told = match front {
+            Waiting::Asked(
                 Asked::Join(Join { item: None, .. }),
-                Some(Verdict::Cut { items, .. }),
-            )) => Some(std::mem::take(items)),
+                Some(Verdict::Cut { items, time }),
+            ) => {
+                let (content, time) = (std::mem::take(items), *time);
+                Some(Whole::Join { content, time })
+            }
+            Waiting::Channel(from) => match &mut **from {
+                FromChannel::Event {
+                    item,
+                    time,
+                    is_first: is_first @ true,
+                    ..
+                } => {
+                    *is_first = false;
+                    let (item, time) = (item.clone(), *time);
+                    Some(Whole::Loss { item, time })
+                }
+                FromChannel::Event { .. } => None,
+                FromChannel::Read {
+                    items,
+                    time,
+                    is_after_loss,
+                } => {
+                    let told = Whole::Read {
+                        content: std::mem::take(items),
+                        time: *time,
+                        is_after_loss: *is_after_loss,
+                    };
+                    *front = Waiting::Coming;
+                    Some(told)
+                }
+            },
             _ => None,
-        }
+        };
+        self.bytes = self.bytes - held_bytes + front.held_bytes();
+        told
     }
 
     /// What was taken goes back: its turn has not come.
@@ -358,10 +413,21 @@ impl UnderWay {
             Waiting::List { .. }
                 | Waiting::Join { .. }
                 | Waiting::SharedJoin { .. }
+                | Waiting::Channel(_)
+                | Waiting::Coming
                 | Waiting::Asked(Asked::Join(_), Some(_))
         ));
         self.gone -= 1;
+        self.bytes += waiting.held_bytes();
         self.queue.push_front(waiting);
+    }
+
+    /// The store's channel tells something that takes turns, and nothing that is answered waits: it goes
+    /// before all.
+    pub(super) fn put_first(&mut self, heard: Waiting) {
+        self.settled = self.settled.max(self.gone);
+        self.insert_settled(heard);
+        self.texts = Texts::Wanted;
     }
 
     /// The store accepts the oldest write or time that it has not answered.
@@ -395,6 +461,12 @@ impl UnderWay {
         if self.settled <= self.gone {
             return Some(heard);
         }
+        self.insert_settled(heard);
+        None
+    }
+
+    /// Behind all that the store has answered.
+    fn insert_settled(&mut self, heard: Waiting) {
         let place = self.settled;
         let at = (place - self.gone) as usize;
         self.bytes += heard.held_bytes();
@@ -403,7 +475,6 @@ impl UnderWay {
         for (_, of_custom) in &mut self.customs {
             *of_custom += u64::from(*of_custom >= place);
         }
-        None
     }
 
     /// The writes that the store has not accepted.

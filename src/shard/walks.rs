@@ -1,5 +1,6 @@
-//! What would hold a turn up is done over turns, within a budget for each: the texts of a large
-//! group's list, listings of very many groups, what a refusal or a loss ends, and large groups that go.
+//! What would hold a turn up is done over turns, within a budget for each: the texts of a large group's list,
+//! what a shared store tells of one, listings of very many groups, what a refusal or a loss ends, and large
+//! groups that go.
 //!
 //! Whatever is asked of a group meanwhile comes behind it, in its order.
 
@@ -10,6 +11,7 @@ use crate::id::CallId;
 
 use super::items::Items;
 use super::listing::Listing;
+use super::snapshot::Snapshot;
 use super::{Effects, Reply, Shard};
 
 /// What one turn spends at most. A unit is about what an item costs that is put into a list's text.
@@ -22,12 +24,20 @@ pub(super) const RELEASED_FREE: usize = 64;
 /// So much each.
 pub(super) const RELEASED_UNITS: usize = 8;
 
+/// So much of what nobody needs goes before anything else does.
+const DROPPED_AT_ONCE: usize = 64;
+
+/// Whoever begins anew last may drop a snapshot of so many items; of more the shard keeps one until then.
+const SNAPSHOT_ITEMS_MAX: usize = 256;
+/// Snapshots that are looked at in a turn.
+const SNAPSHOTS_LOOKED_AT: usize = 16;
+
 /// What goes on over turns.
 pub(super) struct Walks {
     /// What this turn may still spend.
     pub(super) units: usize,
     pub(super) units_a_turn: usize,
-    /// Groups whose lists' texts are being made, by their slots; each waits in its own queue.
+    /// Groups where the front of the queue is long in being made, by their slots.
     pub(super) texts: VecDeque<u32>,
     /// What an answer lets go may have its turn later. Where others are heard nothing may: what is heard
     /// goes before all that waits for nothing.
@@ -46,8 +56,10 @@ pub(super) struct Walks {
     listings: VecDeque<(CallId, Option<Box<str>>)>,
     /// A group has items that go back at once, so nothing may wait there.
     pub(super) is_lending: bool,
-    /// Items of groups that nobody needs any more.
-    pub(super) rubbish: Vec<Items>,
+    /// What nobody needs any more: each step drops a part.
+    rubbish: Vec<Box<dyn Iterator<Item = ()> + Send>>,
+    /// Large ones with which others begin anew.
+    snapshots: VecDeque<Arc<Snapshot>>,
 }
 
 impl Default for Walks {
@@ -66,6 +78,7 @@ impl Default for Walks {
             listings: VecDeque::new(),
             is_lending: false,
             rubbish: Vec::new(),
+            snapshots: VecDeque::new(),
         }
     }
 }
@@ -105,6 +118,7 @@ impl Shard {
     /// A turn begins: goes on with what was too long for those before it.
     pub fn begin_turn(&mut self, now: u64, out: &mut Effects) {
         self.walks.units = self.walks.units_a_turn;
+        self.walks.let_snapshots_go();
         if !self.has_begun_more() {
             return;
         }
@@ -169,12 +183,17 @@ impl Shard {
         while self.walks.units > 0
             && let Some(slot) = self.walks.texts.front().copied()
         {
-            let group = self.groups.get_mut(slot);
-            if group.is_some_and(|group| !group.make_texts(&mut self.walks.units, &self.hasher)) {
+            let mut is_done = true;
+            self.with_group(slot, now, out, |group, turn| {
+                is_done = group.go_on_with_front(turn);
+                if is_done {
+                    group.settle(turn, |_| ());
+                }
+            });
+            if !is_done {
                 return;
             }
             self.walks.texts.pop_front();
-            self.with_group(slot, now, out, |group, turn| group.settle(turn, |_| ()));
         }
     }
 
@@ -244,9 +263,10 @@ impl Shard {
 
     fn go_on_dropping(&mut self) {
         while self.walks.units > 0
-            && let Some(items) = self.walks.rubbish.last_mut()
+            && let Some(rubbish) = self.walks.rubbish.last_mut()
         {
-            if items.drop_some(&mut self.walks.units) {
+            self.walks.units -= 1;
+            if rubbish.next().is_none() {
                 self.walks.rubbish.pop();
             }
         }
@@ -257,6 +277,39 @@ impl Walks {
     /// Whether what one answer lets go has to wait for the next turn.
     pub(super) fn lets_wait(&self) -> bool {
         self.releases_in_turns && self.units == 0
+    }
+
+    /// Drops a little at once, and the rest over turns.
+    pub(super) fn drop_later(&mut self, mut rubbish: impl Iterator<Item = ()> + Send + 'static) {
+        for _ in 0..self.units.min(DROPPED_AT_ONCE) {
+            self.units -= 1;
+            if rubbish.next().is_none() {
+                return;
+            }
+        }
+        self.rubbish.push(Box::new(rubbish));
+    }
+
+    /// Others begin anew with it. If it is large it is dropped here, over turns.
+    pub(super) fn keep_snapshot(&mut self, snapshot: &Arc<Snapshot>) {
+        if snapshot.items_len() > Some(SNAPSHOT_ITEMS_MAX) {
+            self.snapshots.push_back(Arc::clone(snapshot));
+        }
+    }
+
+    fn let_snapshots_go(&mut self) {
+        for _ in 0..self.snapshots.len().min(SNAPSHOTS_LOOKED_AT) {
+            let Some(mut snapshot) = self.snapshots.pop_front() else {
+                return;
+            };
+            match Arc::get_mut(&mut snapshot) {
+                Some(snapshot) => {
+                    let items = snapshot.take_items();
+                    self.drop_later(items.into_iter().flat_map(Items::drop_in_steps));
+                }
+                None => self.snapshots.push_back(snapshot),
+            }
+        }
     }
 
     pub(super) fn spend(&mut self, units: usize) {
@@ -647,19 +700,19 @@ mod tests {
         let follow = matches!(asked.kind, RequestKind::Decide(Question::Follow { .. }));
         assert!(follow, "what it held is void");
         let read = FromChannel::Read {
-            items: vec![("u".into(), "2".into())],
+            items: [("u".into(), "2".into())].into_iter().collect(),
             time: 2,
             is_after_loss: true,
         };
         let before = (GROUPS - 2).to_string();
         let read = Learned::Channel(GroupKey::new("s", &before), read);
-        let out = slow.act(|shard, out| shard.learn(read, 9, out));
-        assert_eq!(out.deliveries.len(), 1, "everybody begins anew");
+        let mut told = slow.act(|shard, out| shard.learn(read, 9, out)).deliveries;
         let mut turns = 0;
         while slow.shard.has_begun_more() {
-            let _ = slow.turn();
+            told.extend(slow.turn().deliveries);
             turns += 1;
         }
+        assert_eq!(told.len(), 1, "everybody begins anew");
         assert!(turns > GROUPS * ITEMS / 40, "items go in turns: {turns}");
         assert_eq!(kept(&slow), 1, "what was read after the loss stays");
     }

@@ -391,7 +391,7 @@ impl Double {
 
     fn read(&mut self, host: usize, group: &GroupKey, is_after_loss: bool) {
         let read = FromChannel::Read {
-            items: self.items(group).to_vec(),
+            items: self.items(group).iter().cloned().collect(),
             time: self.tick(),
             is_after_loss,
         };

@@ -1,8 +1,12 @@
 //! What Redis answers, as values of ours.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+
 use redis::{RedisError, Value};
 
 use crate::id::{ItemId, Text};
+use crate::shard::Content;
 
 use super::error::Fault;
 use super::message::stored;
@@ -67,7 +71,9 @@ pub(super) fn changed(value: Value) -> Result<Changed, Fault> {
 
 /// A group's items and the time of the cut, and how many stored texts nobody could read.
 pub(super) struct Cut {
-    pub(super) items: Vec<(ItemId, Text)>,
+    pub(super) items: Content,
+    /// A number that is the same for the same items in the same order.
+    pub(super) digest: u64,
     pub(super) time: u64,
     pub(super) unreadable: usize,
 }
@@ -83,7 +89,10 @@ pub(super) fn cut(value: Value, item: Option<&ItemId>) -> Result<Cut, Fault> {
 /// A cut that is read bit by bit.
 pub(super) struct Cutting {
     pairs: Pairs,
-    cut: Cut,
+    items: Content,
+    digest: DefaultHasher,
+    time: u64,
+    unreadable: usize,
 }
 
 /// The answers of the transaction: of HGETALL (or HGET of `item`), TIME, HGET of the group's last
@@ -139,12 +148,13 @@ impl Iterator for Pairs {
 
 impl Cutting {
     fn new(pairs: Pairs, time: u64) -> Cutting {
-        let cut = Cut {
-            items: Vec::new(),
+        Cutting {
+            pairs,
+            items: Content::default(),
+            digest: DefaultHasher::new(),
             time,
             unreadable: 0,
-        };
-        Cutting { pairs, cut }
+        }
     }
 
     /// Reads on while there are units; true when it is whole.
@@ -159,15 +169,23 @@ impl Cutting {
                 continue;
             };
             match bytes(value).map(|bytes| stored(&bytes)) {
-                Some(Ok(text)) => self.cut.items.push((name.into(), text)),
-                _ => self.cut.unreadable += 1,
+                Some(Ok(text)) => {
+                    (&name, &text).hash(&mut self.digest);
+                    self.items.push(name.into(), text);
+                }
+                _ => self.unreadable += 1,
             }
         }
         false
     }
 
     pub(super) fn end(self) -> Cut {
-        self.cut
+        Cut {
+            items: self.items,
+            digest: self.digest.finish(),
+            time: self.time,
+            unreadable: self.unreadable,
+        }
     }
 }
 

@@ -4,11 +4,9 @@
 //! place among the events where the mark is heard; what is heard behind it waits until its answer has
 //! come by the other connection. May not know what events say.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
 use std::time::Instant;
 
-use crate::id::{GroupKey, ItemId, Text};
+use crate::id::GroupKey;
 use crate::protocol::input::StreamFunction;
 use crate::shard::{FromChannel, Learned, Verdict};
 
@@ -114,13 +112,18 @@ impl Redis {
             return;
         };
         let Some(Cut {
-            mut items, time, ..
+            mut items,
+            mut digest,
+            time,
+            ..
         }) = pending.answer
         else {
             return;
         };
         if self.names.is_of_another(key) {
-            items.clear();
+            let others = std::mem::take(&mut items);
+            digest = 0;
+            self.chores.drop_later(others.drop_in_steps());
         }
         match pending.of {
             Of::Join(asker) => {
@@ -130,16 +133,16 @@ impl Redis {
             Of::Again { is_after_loss } => {
                 self.hearing.own_reads -= 1;
                 let Some(followed) = self.hearing.find(key) else {
-                    return;
+                    return self.chores.drop_later(items.drop_in_steps());
                 };
-                let bytes = items.iter().map(|(name, value)| name.len() + value.len());
-                let seen = (digest(&items), followed.told);
+                let seen = (digest, followed.told);
                 let is_as_before = followed.seen == Some(seen);
                 followed.read_at = Some(now);
-                followed.bytes = bytes.sum();
+                followed.bytes = items.held_bytes();
                 followed.seen = Some(seen);
                 if is_as_before && !is_after_loss {
-                    return; // nobody is to be told anything
+                    // Nobody is to be told anything.
+                    return self.chores.drop_later(items.drop_in_steps());
                 }
                 let read = FromChannel::Read {
                     items,
@@ -227,11 +230,4 @@ impl Redis {
             }))));
         }
     }
-}
-
-/// A number that is the same for the same items in the same order.
-fn digest(items: &[(ItemId, Text)]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    items.hash(&mut hasher);
-    hasher.finish()
 }
