@@ -301,3 +301,93 @@ fn a_value_that_others_store_in_another_form_is_told_once() {
     });
     subscriber.hears_only_the_marker(&mut sdk, ROOM);
 }
+
+#[test]
+fn what_engines_ahead_of_the_clock_have_had_shown_is_never_shown_older_after_a_restart() {
+    let redis = RedisServer::start();
+    let first = redis.server(WIDE);
+    let mut sdk = SdkWorker::connect(&first);
+    sdk.set(ROOM, "ours", json!(0));
+    let mut subscriber = follower(&first);
+    let mut other = redis.connection();
+    let ahead = now_ms(&redis) + 600_000;
+    for n in 1..=20 {
+        // Its messages come in another order than its clock has given them.
+        let text = message(ROOM, ahead - n, "update", &n.to_string());
+        store_and_publish(&mut other, &n.to_string(), &text);
+    }
+    let mut shown = 0;
+    while shown < ahead + 10 {
+        let heard = subscriber.next();
+        assert!(heard.timestamp > shown, "it rises");
+        shown = heard.timestamp;
+    }
+    sdk.set(ROOM, "ours", json!(1));
+    loop {
+        let heard = subscriber.next();
+        assert!(heard.timestamp > shown, "it rises");
+        shown = heard.timestamp;
+        if heard.id.as_deref() == Some("ours") {
+            break;
+        }
+    }
+    wait_until("Redis has the group's time", || {
+        let time: Option<u64> = redis.ask(&["HGET", "iii-stream:times", KEY]);
+        time >= Some(shown)
+    });
+    // Another host shows nothing older meanwhile, nor does this one after a restart.
+    let second = redis.server(WIDE);
+    let of_second = Subscriber::connect(&second).join("s", ROOM);
+    assert!(of_second.timestamp >= shown, "{} {shown}", of_second.timestamp);
+    drop((subscriber, sdk, first));
+    let third = redis.server(WIDE);
+    let mut again = Subscriber::connect(&third);
+    let synced = again.join("s", ROOM).timestamp;
+    assert!(synced >= shown, "{synced} {shown}");
+    SdkWorker::connect(&third).set(ROOM, "ours", json!(2));
+    assert!(again.next().timestamp > synced);
+}
+
+#[test]
+fn redis_is_told_of_times_ahead_of_it_once_at_a_time_and_of_none_that_nobody_can_mean() {
+    let redis = RedisServer::start();
+    let server = redis.server(WIDE);
+    let mut subscriber = follower(&server);
+    let mut other = redis.connection();
+    let time_in_redis = || -> Option<u64> { redis.ask(&["HGET", "iii-stream:times", KEY]) };
+    let scripts = || {
+        let stats: String = redis.ask(&["INFO", "commandstats"]);
+        let mut lines = stats.lines();
+        let line = lines.find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
+        let calls = line.and_then(|line| line.split(',').next());
+        calls.map_or(0, |calls| calls.parse::<u64>().unwrap())
+    };
+    let mut publish = |time: u64| {
+        let _: () = other.publish(EVENTS, message(ROOM, time, "update", "1")).unwrap();
+    };
+    let now = now_ms(&redis);
+    for time in [now - 1000, now, now + 2 * 3_600_000, 1 << 53, u64::MAX] {
+        publish(time);
+        assert_eq!(subscriber.next().data, json!(1));
+    }
+    let before = (scripts(), Instant::now());
+    const EVENTS_LEN: u64 = 2000;
+    let ahead = now + 600_000;
+    let mut pipeline = redis::pipe();
+    for n in 0..EVENTS_LEN {
+        let text = message(ROOM, ahead + n, "update", "1");
+        pipeline.publish(EVENTS, text).ignore();
+    }
+    let _: () = pipeline.query(&mut redis.connection()).unwrap();
+    for _ in 0..EVENTS_LEN {
+        assert_eq!(subscriber.next().kind, "update");
+    }
+    wait_until("Redis has the group's time", || {
+        time_in_redis() >= Some(ahead + EVENTS_LEN - 1)
+    });
+    assert!(time_in_redis() < Some(ahead + 2 * EVENTS_LEN));
+    // What is due anyhow is asked for every now and then.
+    let of_others = 3 + before.1.elapsed().as_millis() as u64 / 200;
+    let told = scripts() - before.0;
+    assert!(told < EVENTS_LEN / 4 + of_others, "{told} words");
+}

@@ -23,6 +23,8 @@ use super::work::{Job, Work};
 const READ_AGAIN: Duration = Duration::from_secs(1);
 /// When a group that has no items any more is looked at, so that the clock has passed its last time.
 const FORGET_AFTER: Duration = Duration::from_millis(50);
+/// It is looked at so often while that is still to come.
+const FORGET_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Groups with stored texts that nobody can read are named once, as long as there are so few.
 const TOLD_MAX: usize = 10_000;
 
@@ -130,6 +132,7 @@ impl Redis {
         }
         if is_followed {
             let time = self.believed(read.time, now);
+            self.note_time(&key, time, became.is_some(), now);
             let event = FromChannel::Event {
                 item: read.item,
                 event: read.event,
@@ -164,6 +167,35 @@ impl Redis {
                 }
                 by_redis
             }
+        }
+    }
+
+    /// What is shown of the group is not to be older after a restart.
+    fn note_time(&mut self, key: &GroupKey, time: u64, is_ours: bool, now: Instant) {
+        let by_redis = self.redis_time(now).unwrap_or(u64::MAX);
+        if let Some(time) = self.hearing.ahead.note(key, time, is_ours, by_redis) {
+            self.calls.push(Job::own(Work::Raise(key.clone(), time)));
+        }
+    }
+
+    /// The connections stand again.
+    pub(super) fn raise_times_again(&mut self, now: Instant) {
+        let by_redis = self.redis_time(now).unwrap_or(u64::MAX);
+        for (key, time) in self.hearing.ahead.tell_again(by_redis) {
+            self.calls.push(Job::own(Work::Raise(key, time)));
+        }
+    }
+
+    /// Redis's word on that.
+    pub(super) fn take_raised(&mut self, key: GroupKey, time: u64, value: Value, now: Instant) {
+        let by_redis = self.redis_time(now).unwrap_or(u64::MAX);
+        let said = answers::bytes(value);
+        if said.as_deref() == Some(b"none") {
+            self.forget_later(key.joined().to_owned(), false, now);
+        }
+        let kept = said.map(|_| time);
+        if let Some(time) = self.hearing.ahead.answered(&key, kept, by_redis) {
+            self.calls.push(Job::own(Work::Raise(key, time)));
         }
     }
 
@@ -248,6 +280,7 @@ impl Redis {
         hearing.finding.clear();
         hearing.looks = Looks::default();
         hearing.notices = Notices::default();
+        hearing.ahead.is_lost();
         let cuts = std::mem::take(&mut hearing.cuts);
         for pending in cuts.into_values() {
             self.refuse_pending(&pending.of, cause);
@@ -263,19 +296,29 @@ impl Redis {
             hearing.to_read.push_back((entry.remove(), false));
         }
         self.read_again();
-        while let Some((_, joined, tells)) =
-            self.hearing.to_forget.pop_front_if(|(at, ..)| *at <= now)
+        while let Some(entry) = self.hearing.to_forget.first_entry()
+            && entry.key().0 <= now
         {
-            self.hearing.are_to_forget.remove(&joined);
+            let of = entry.remove();
+            self.hearing.are_to_forget.remove(&of);
+            let (joined, tells) = of;
             self.calls.push(Job::own(Work::Forget(joined, tells)));
         }
     }
 
     /// The group may have no items any more: then nothing of it is kept, in a while.
     pub(super) fn forget_later(&mut self, joined: String, tells: bool, now: Instant) {
-        if self.hearing.are_to_forget.insert(joined.clone()) {
-            let at = now + FORGET_AFTER;
-            self.hearing.to_forget.push_back((at, joined, tells));
+        self.forget_in(joined, tells, FORGET_AFTER, now);
+    }
+
+    /// The same when the clock has passed its last time.
+    pub(super) fn forget_in(&mut self, joined: String, tells: bool, wait: Duration, now: Instant) {
+        let hearing = &mut self.hearing;
+        let of = (joined, tells);
+        if hearing.are_to_forget.insert(of.clone()) {
+            let at = now + wait.clamp(FORGET_AFTER, FORGET_WAIT_MAX);
+            hearing.to_forget.insert((at, hearing.next_again), of);
+            hearing.next_again += 1;
         }
     }
 

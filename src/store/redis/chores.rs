@@ -269,6 +269,7 @@ fn group_of(work: &Work) -> Option<&GroupKey> {
         | Work::Owner(_)
         | Work::End(_)
         | Work::Forget(..)
+        | Work::Raise(..)
         | Work::Names(_)
         | Work::Setup(_)
         | Work::GivenUp => None,

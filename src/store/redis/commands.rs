@@ -2,7 +2,7 @@
 //!
 //! May not know in which order commands go out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{Cmd, Value};
 
@@ -92,6 +92,12 @@ impl Redis {
                 command.arg(if *tells { cut_channel } else { "" });
                 self.link.queue(&command);
             }
+            Work::Raise(key, time) => {
+                let mut command = redis::cmd("EVALSHA");
+                command.arg(self.scripts.sha(Script::Raise)).arg(2);
+                command.arg(redis_key(key)).arg(TIMES).arg(time);
+                self.link.queue(&command);
+            }
             Work::Setup(step) => {
                 let command = self.pack_step(step);
                 self.link.queue(&command);
@@ -150,10 +156,11 @@ impl Redis {
             Work::Keep(word) => self.take_word(*word, value, now),
             Work::Ended(ended) => self.take_ended(*ended, now),
             Work::Forget(joined, tells) => {
-                if answers::bytes(value).as_deref() == Some(b"wait") {
-                    self.forget_later(joined, tells, now);
+                if let Value::Int(ms) = value {
+                    self.forget_in(joined, tells, Duration::from_millis(ms.unsigned_abs()), now);
                 }
             }
+            Work::Raise(key, time) => self.take_raised(key, time, value, now),
             Work::Setup(step) => self.take_step(step, value, now),
             Work::GivenUp => {}
         }

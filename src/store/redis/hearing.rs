@@ -12,6 +12,7 @@ use crate::id::GroupKey;
 use crate::shard::FromChannel;
 use crate::time::Rarely;
 
+use super::ahead::Ahead;
 use super::answers::Cut;
 use super::looks::{Looks, Notices};
 use super::work::Asker;
@@ -38,8 +39,9 @@ pub(super) struct Hearing {
     pub(super) looks: Looks,
     pub(super) notices: Notices,
     /// Joined names of groups that may have no items any more, and whether we are to be told.
-    pub(super) to_forget: VecDeque<(Instant, String, bool)>,
-    pub(super) are_to_forget: HashSet<String>,
+    pub(super) to_forget: BTreeMap<(Instant, u64), (String, bool)>,
+    pub(super) are_to_forget: HashSet<(String, bool)>,
+    pub(super) ahead: Ahead,
     /// Where our marks are published.
     pub(super) cut_channel: String,
     /// Where the joined name of a message is put together.
@@ -112,8 +114,9 @@ impl Hearing {
             finding: HashSet::new(),
             looks: Looks::default(),
             notices: Notices::default(),
-            to_forget: VecDeque::new(),
+            to_forget: BTreeMap::new(),
             are_to_forget: HashSet::new(),
+            ahead: Ahead::default(),
             cut_channel: format!("iii-stream:cut:{process}"),
             joined: String::new(),
             told_unreadable: HashSet::new(),
@@ -160,7 +163,7 @@ impl Hearing {
 
     pub(super) fn next_at(&self) -> Option<Instant> {
         let again = self.again.keys().next().map(|(at, _)| *at);
-        let forget = self.to_forget.front().map(|(at, ..)| *at);
+        let forget = self.to_forget.keys().next().map(|(at, _)| *at);
         [again, forget].into_iter().flatten().min()
     }
 

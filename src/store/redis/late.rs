@@ -124,6 +124,7 @@ impl Redis {
             | Work::Ended(_)
             | Work::Keep(_)
             | Work::Forget(..)
+            | Work::Raise(..)
             | Work::Names(_)
             | Work::Setup(_)
             | Work::GivenUp => {}

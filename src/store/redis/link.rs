@@ -312,6 +312,7 @@ impl Redis {
         self.ask_for_notices(&notices);
         self.ends.begin(now);
         self.members.begin(now);
+        self.raise_times_again(now);
         self.read_all_again();
         self.load_names();
     }

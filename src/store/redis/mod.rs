@@ -24,6 +24,7 @@
 //! changes    what a change becomes, and what its answer means
 //! hearing    what is known of followed groups and of marks on their way
 //! channel    events of all hosts
+//! ahead      groups whose times others have put ahead of Redis's clock
 //! cuts       where among them something was read
 //! listing    which names there are, shown over turns
 //! looks      what others do past the channel
@@ -32,6 +33,7 @@
 //! Two connections: one for commands, many of them under way, and one for the channel. An answer
 //! makes the reply; what subscribers hear comes by the channel alone, so all hosts show one order.
 
+mod ahead;
 mod answers;
 mod calls;
 mod changes;
@@ -252,6 +254,7 @@ impl Redis {
 
     fn take_time(&mut self, ms: Option<u64>, now: Instant) {
         if let Some(ms) = ms {
+            self.hearing.ahead.forget_passed(ms);
             self.clock = Some(ClockReading { ms, at: now });
             self.told_clock = self.clock;
         }

@@ -1,6 +1,6 @@
 //! The scripts that run in Redis: changes, so that value, index, time and event are one step, in one
-//! order for all hosts; the ends of items; members; what is done when a group has no items any more; cuts of a
-//! Redis that is full; and what its user may do.
+//! order for all hosts; the ends of items; members; what is done when a group has no items any more, or others
+//! put its time ahead; cuts of a Redis that is full; and what its user may do.
 //!
 //! Texts and their names by SHA; what they are called with stands in `changes`, `ends`, `members` and `commands`.
 
@@ -17,6 +17,8 @@ pub(super) enum Script {
     Member,
     /// Removes what is kept of a group without items.
     Forget,
+    /// Raises a group's time.
+    Raise,
     /// Reads at a point that the channel tells.
     Cut,
     /// Says what the user may not do.
@@ -24,11 +26,12 @@ pub(super) enum Script {
 }
 
 impl Script {
-    pub(super) const ALL: [Script; 6] = [
+    pub(super) const ALL: [Script; 7] = [
         Script::Change,
         Script::Ends,
         Script::Member,
         Script::Forget,
+        Script::Raise,
         Script::Cut,
         Script::Rights,
     ];
@@ -58,6 +61,7 @@ impl Scripts {
                 Script::Ends => format!("{making}\n{}", include_str!("lua/ends.lua")),
                 Script::Member => format!("{making}\n{}", include_str!("lua/member.lua")),
                 Script::Forget => format!("{common}\n{}", include_str!("lua/forget.lua")),
+                Script::Raise => format!("{common}\n{}", include_str!("lua/raise.lua")),
                 Script::Cut => include_str!("lua/cut.lua").to_owned(),
                 Script::Rights => include_str!("lua/rights.lua").to_owned(),
             };
@@ -90,6 +94,6 @@ mod tests {
         assert_eq!(sha(&one, Script::Forget), sha(&other, Script::Forget));
         assert_eq!(sha(&one, Script::Change).len(), 40);
         assert!(one.text(Script::Change).contains("function kinds.swap"));
-        assert!(one.text(Script::Forget).contains("'wait'"));
+        assert!(one.text(Script::Forget).contains("'gone'"));
     }
 }

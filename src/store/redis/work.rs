@@ -54,6 +54,8 @@ pub(super) enum Work {
     Keep(Box<Word>),
     /// What was deleted so, in the order of its group.
     Ended(Box<Ended>),
+    /// The group's time is to be at least that.
+    Raise(GroupKey, u64),
     /// Removes what is kept of a group without items, by its joined name; and tells us of it in the
     /// order of the channel.
     Forget(String, bool),
