@@ -4,13 +4,24 @@
 //! That nothing is heard of somebody is shown by a marker, or by somebody else whose end is heard.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use iii_stream::config::{Config, RedisStore, StoreConfig};
+use iii_stream::id::{GroupKey, WorkerId};
+use iii_stream::mesh::{
+    self, Owners, Shared, SocketRoom, ToStore, ToWorker, Wake, WorkerPorts, store_thread,
+};
+use iii_stream::net;
 use iii_stream::protocol::members::{IdPath, Keys};
 use iii_stream::protocol::pace::Pace;
 use iii_stream::protocol::streams::{MembersRule, StreamPattern, StreamRule, StreamRules};
 use iii_stream::protocol::ttl::Ttl;
+use iii_stream::shard::{Learned, Question, Request, RequestKind, ValueLimits};
+use iii_stream::store::{self, redis::Redis};
+use mio::Poll;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -27,8 +38,8 @@ const LEASE: Duration = Duration::from_millis(2500);
 /// How long a host waits for those whom it finds, in ms: longer than attempts to connect are apart.
 const RESTART_GRACE_MS: u64 = 9000;
 
-fn rules(config: &mut Config) {
-    config.streams = StreamRules::new(vec![StreamRule {
+fn rules() -> StreamRules {
+    StreamRules::new(vec![StreamRule {
         streams: StreamPattern::read("presence").unwrap(),
         ttl: Ttl::of_ms(300).unwrap(), // no member ends by it
         pace: Pace::NONE,
@@ -38,14 +49,18 @@ fn rules(config: &mut Config) {
             grace_ms: GRACE.as_millis() as u64,
             restart_grace_ms: RESTART_GRACE_MS,
         }),
-    }]);
+    }])
 }
 
 fn host(redis: &RedisServer, shape: Shape) -> TestServer {
+    host_with(redis, shape, LEASE)
+}
+
+fn host_with(redis: &RedisServer, shape: Shape, lease: Duration) -> TestServer {
     let mut store = RedisStore::at(&redis.url()).unwrap();
-    store.lease = LEASE;
-    TestServer::with(shape, |config| {
-        rules(config);
+    store.lease = lease;
+    TestServer::with(shape, |config: &mut Config| {
+        config.streams = rules();
         config.store = StoreConfig::Redis(store);
     })
 }
@@ -358,6 +373,120 @@ fn a_host_that_stood_still_deletes_nobody_and_its_people_are_there_again() {
     ann.close();
     assert_eq!(watcher.take(1), [told("update", "ann", 1)]);
     watcher.hears_only_the_marker(&mut lives.sdk(), ROOM);
+}
+
+/// A host of the store alone, and whoever plays its one worker.
+struct StoreAlone {
+    worker: WorkerPorts,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+    asked: u64,
+}
+
+impl StoreAlone {
+    fn start(redis: &RedisServer, lease: Duration) -> StoreAlone {
+        let mut poll = Poll::new().unwrap();
+        let wake_up = net::wake_up(&poll, net::WAKE).unwrap();
+        let mut wakes: Vec<Arc<Wake>> = (0..2).map(|_| Arc::new(Wake::new(|| {}))).collect();
+        wakes.push(Arc::new(Wake::new(wake_up)));
+        let owners = Owners::Hashed { workers: 1 };
+        let shared = Arc::new(Shared::new(owners, wakes, SocketRoom::UNLIMITED));
+        let (mut workers, _, store) = mesh::tie(Arc::clone(&shared), 1, 1 << 20);
+        let mut settings = RedisStore::at(&redis.url()).unwrap();
+        settings.lease = lease;
+        let limits = ValueLimits {
+            json_depth: 125,
+            value_bytes: 1 << 20,
+        };
+        let place = "alone:1".to_owned();
+        let rules = Arc::new(rules());
+        let redis = Redis::start(&settings, limits, 256, &rules, place, &mut poll).unwrap();
+        let thread = std::thread::spawn(|| store::run(Box::new(redis), poll, store.unwrap()));
+        StoreAlone {
+            worker: workers.remove(0),
+            shared,
+            thread: Some(thread),
+            asked: 0,
+        }
+    }
+
+    /// Whether the store's mailbox takes it.
+    fn ask(&mut self, question: Question) -> bool {
+        let request = Request {
+            shard: WorkerId(0),
+            epoch: 0,
+            number: self.asked,
+            kind: RequestKind::Decide(question),
+        };
+        let to_store = self.worker.to_store.as_mut().unwrap();
+        let is_taken = to_store.try_send(ToStore::Requests(vec![request])).is_ok();
+        to_store.flush();
+        self.asked += u64::from(is_taken);
+        is_taken
+    }
+}
+
+impl Drop for StoreAlone {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.wake(store_thread(1));
+        self.thread.take().unwrap().join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_host_with_a_worker_that_takes_nothing_keeps_its_members() {
+    let redis = RedisServer::start();
+    let lease = Duration::from_millis(900);
+    let other = host_with(&redis, ONE_WORKER, lease);
+    let mut watcher = watcher(&other);
+    let mut host = StoreAlone::start(&redis, lease);
+    let group = GroupKey::new(ROOM.0, ROOM.1);
+    assert!(host.ask(Question::Keep {
+        group: group.clone(),
+        item: "ann".into(),
+        data: "{}".into(),
+        connections: 1,
+    }));
+    assert_eq!(watcher.take(1), [told("create", "ann", 1)]);
+    // From here on the worker is stuck, with a full mailbox.
+    let get = || Question::Get {
+        group: group.clone(),
+        item: "ann".into(),
+    };
+    wait_until("the store waits for room", || {
+        let is_taken = host.ask(get());
+        !is_taken && !host.worker.open.is_empty()
+    });
+    let now = || -> u64 {
+        let (seconds, micros): (u64, u64) = redis.ask(&["TIME"]);
+        seconds * 1000 + micros / 1000
+    };
+    let since = now();
+    let until = since + 3 * lease.as_millis() as u64 + GRACE.as_millis() as u64;
+    wait_until("leases have passed", || now() > until);
+    assert!(!host.ask(get()), "it waits still");
+    let leases: Vec<(String, f64)> =
+        redis.ask(&["ZRANGE", "iii-stream:runs", "0", "-1", "WITHSCORES"]);
+    let ours = leases.iter().find(|(run, _)| run.starts_with("alone"));
+    let (_, ends_at) = ours.expect("others have ended it");
+    assert!(*ends_at > now() as f64, "its lease was renewed");
+    SdkWorker::connect(&other).send_event(ROOM, None, "marker", json!(null));
+    assert_eq!(watcher.next().kind, "event", "nobody has left");
+    // Whoever goes on hears all that was answered.
+    let mut answers = 0;
+    wait_until("all is answered", || {
+        while let Some(message) = host.worker.open.take() {
+            if let ToWorker::Learned(learned) = message {
+                let is_answer = |it: &&Learned| matches!(it, Learned::Answer(_));
+                answers += learned.iter().filter(is_answer).count() as u64;
+            }
+        }
+        host.worker
+            .open
+            .tell_waiters(|thread| host.shared.wake(thread));
+        answers == host.asked
+    });
 }
 
 #[test]

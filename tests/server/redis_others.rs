@@ -338,7 +338,11 @@ fn what_engines_ahead_of_the_clock_have_had_shown_is_never_shown_older_after_a_r
     // Another host shows nothing older meanwhile, nor does this one after a restart.
     let second = redis.server(WIDE);
     let of_second = Subscriber::connect(&second).join("s", ROOM);
-    assert!(of_second.timestamp >= shown, "{} {shown}", of_second.timestamp);
+    assert!(
+        of_second.timestamp >= shown,
+        "{} {shown}",
+        of_second.timestamp
+    );
     drop((subscriber, sdk, first));
     let third = redis.server(WIDE);
     let mut again = Subscriber::connect(&third);
@@ -363,7 +367,9 @@ fn redis_is_told_of_times_ahead_of_it_once_at_a_time_and_of_none_that_nobody_can
         calls.map_or(0, |calls| calls.parse::<u64>().unwrap())
     };
     let mut publish = |time: u64| {
-        let _: () = other.publish(EVENTS, message(ROOM, time, "update", "1")).unwrap();
+        let _: () = other
+            .publish(EVENTS, message(ROOM, time, "update", "1"))
+            .unwrap();
     };
     let now = now_ms(&redis);
     for time in [now - 1000, now, now + 2 * 3_600_000, 1 << 53, u64::MAX] {

@@ -293,6 +293,13 @@ impl Redis {
         }
     }
 
+    /// Packs one thing before all that waits, however much is under way.
+    pub(super) fn send_alone(&mut self, job: Job, now: Instant) {
+        let begins_at = self.link.packed();
+        self.pack(&job.work, now);
+        self.calls.has_sent(vec![job], begins_at, now);
+    }
+
     /// All that was sent has been answered, and some of it because Redis had forgotten a script.
     fn load_what_is_forgotten(&mut self) {
         if self.calls.failed.is_empty() || !self.calls.under_way.is_empty() {

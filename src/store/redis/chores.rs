@@ -268,6 +268,7 @@ fn group_of(work: &Work) -> Option<&GroupKey> {
         | Work::Find(_)
         | Work::Owner(_)
         | Work::End(_)
+        | Work::Renew
         | Work::Forget(..)
         | Work::Raise(..)
         | Work::Names(_)

@@ -84,6 +84,10 @@ impl Redis {
                 let command = self.pack_ends(written, now);
                 self.link.queue(&command);
             }
+            Work::Renew => {
+                let command = self.pack_renewal(now);
+                self.link.queue(&command);
+            }
             Work::Forget(joined, tells) => {
                 let redis_key = format!("{}{joined}", PREFIX);
                 let mut command = redis::cmd("EVALSHA");
@@ -153,6 +157,7 @@ impl Redis {
             Work::Owner(_) => self.take_owner(value),
             Work::Names(piece) => self.take_piece(piece, value, now),
             Work::End(_) => self.take_ends(value, now),
+            Work::Renew => self.take_renewal(value, now),
             Work::Keep(word) => self.take_word(*word, value, now),
             Work::Ended(ended) => self.take_ended(*ended, now),
             Work::Forget(joined, tells) => {

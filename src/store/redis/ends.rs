@@ -29,6 +29,8 @@ const EVERY: Duration = Duration::from_millis(400);
 const ITEMS_MAX: usize = 128;
 /// A command that has deleted so much goes no further.
 const BYTES_MAX: usize = 256 * 1024;
+/// Where among the parts of the answer it stands what became of the run.
+const LIFE_AT: usize = 2;
 /// Items written by others that are remembered until it is asked next; further ones keep their ends.
 const WRITTEN_MAX: usize = 4096;
 
@@ -98,10 +100,7 @@ impl Ends {
         members: &mut Members,
         now: Instant,
     ) -> Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(sha).arg(5);
-        command.arg(GROUPS).arg(TIMES).arg(ENDS).arg(TTLS).arg(RUNS);
-        command.arg(ITEMS_MAX).arg(BYTES_MAX);
+        let mut command = begun(sha, ITEMS_MAX);
         members.pack_life(&mut command, now);
         for (key, item) in written {
             let of_stream = self.of_stream(key.stream());
@@ -119,6 +118,15 @@ impl Ends {
     }
 }
 
+/// The script's keys, and how much it may delete.
+fn begun(sha: &str, items_max: usize) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(sha).arg(5);
+    command.arg(GROUPS).arg(TIMES).arg(ENDS).arg(TTLS).arg(RUNS);
+    command.arg(items_max).arg(BYTES_MAX);
+    command
+}
+
 impl Redis {
     /// Asks what is due, if it is time.
     pub(super) fn tend_ends(&mut self, now: Instant) {
@@ -132,6 +140,25 @@ impl Redis {
     pub(super) fn pack_ends(&mut self, written: &[(GroupKey, ItemId)], now: Instant) -> Cmd {
         let sha = self.scripts.sha(Script::Ends);
         self.ends.pack(sha, written, &mut self.members, now)
+    }
+
+    /// The same script deletes nothing and renews the lease.
+    pub(super) fn pack_renewal(&mut self, now: Instant) -> Cmd {
+        let mut command = begun(self.scripts.sha(Script::Ends), 0);
+        self.members.pack_renewal(&mut command, now);
+        command
+    }
+
+    pub(super) fn take_renewal(&mut self, value: Value, now: Instant) {
+        match value {
+            Value::Array(parts) => {
+                let mut parts = parts.into_iter().skip(LIFE_AT);
+                let mut next = || parts.next().unwrap_or(Value::Nil);
+                let (life, time) = (next(), next());
+                self.take_runs(life, time, Value::Nil, now);
+            }
+            refused => self.take_runs(refused, Value::Nil, Value::Nil, now),
+        }
     }
 
     pub(super) fn take_ends(&mut self, value: Value, now: Instant) {

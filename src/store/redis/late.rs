@@ -121,6 +121,7 @@ impl Redis {
             | Work::Find(_)
             | Work::Owner(_)
             | Work::End(_)
+            | Work::Renew
             | Work::Ended(_)
             | Work::Keep(_)
             | Work::Forget(..)

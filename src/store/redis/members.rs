@@ -27,6 +27,9 @@ use super::work::{Job, Work};
 /// Members of an ended run that are taken at once.
 const ENDED_MAX: usize = 128;
 
+/// When it is looked again whether Redis has taken what it was told before.
+const RENEWAL_AGAIN: Duration = Duration::from_millis(50);
+
 /// All of it.
 pub(super) struct Members {
     keeping: Keeping,
@@ -34,6 +37,8 @@ pub(super) struct Members {
     lease: Duration,
     /// When the lease is renewed next. None: that is under way.
     renew_at: Option<Instant>,
+    /// When Redis was last told to renew it.
+    told_at: Instant,
     /// Since when this host has looked without a break, by Redis's clock.
     since: Option<u64>,
     /// Words for ended runs that are under way.
@@ -56,6 +61,7 @@ impl Members {
             rules,
             lease,
             renew_at: Some(now),
+            told_at: now,
             since: None,
             of_ended: 0,
             wants_more: false,
@@ -118,6 +124,7 @@ impl Members {
         };
         if is_due {
             self.renew_at = None;
+            self.told_at = now;
         }
         command.arg(&**self.keeping.run()).arg(does);
         command.arg(self.lease.as_millis() as u64);
@@ -126,6 +133,21 @@ impl Members {
         command.arg(since.unwrap_or_default());
         let takes = if self.of_ended == 0 { ENDED_MAX } else { 0 };
         command.arg(takes);
+    }
+
+    /// The same for the lease alone, whatever is under way; see [`Members::next_renewal_at`].
+    pub(super) fn pack_renewal(&mut self, command: &mut Cmd, now: Instant) {
+        let of_ended = self.of_ended;
+        self.renew_at = Some(now);
+        self.of_ended = usize::MAX; // no more of others are taken
+        self.pack_life(command, now);
+        self.of_ended = of_ended;
+    }
+
+    /// When the lease has to be renewed, though nobody has taken Redis's answer to the last time.
+    pub(super) fn next_renewal_at(&self) -> Option<Instant> {
+        let is_kept = self.are_set() && self.is_kept();
+        is_kept.then(|| self.told_at + self.lease / 3)
     }
 
     /// The name of this host's run.
@@ -322,6 +344,26 @@ impl Redis {
         while let Some(word) = self.members.next_word(now) {
             self.calls.push(Job::own(Work::Keep(Box::new(word))));
         }
+    }
+
+    /// Renews the lease while nobody takes what Redis answers. Gives when that is to be done again.
+    pub(super) fn renew_alone(&mut self, now: Instant) -> Option<Duration> {
+        let at = self.members.next_renewal_at()?;
+        if !self.link.is_up() {
+            return None; // it comes back with what is read
+        }
+        if at > now {
+            return Some(at - now);
+        }
+        if !self.link.has_room() {
+            return Some(RENEWAL_AGAIN);
+        }
+        self.send_alone(Job::own(Work::Renew), now);
+        Some(
+            self.members
+                .next_renewal_at()?
+                .saturating_duration_since(now),
+        )
     }
 
     /// What the script has said of runs: the life of this one, the time, and an ended one with members.

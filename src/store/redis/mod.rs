@@ -320,6 +320,14 @@ impl Store for Redis {
         Some(rest)
     }
 
+    /// Whoever is full takes no answers, so none is read: all that is done is to go on living for other hosts.
+    fn tend_alone(&mut self) -> Option<Duration> {
+        let rest = self.renew_alone(Instant::now());
+        // What has broken them is seen when they are read.
+        let _ = self.link.flush();
+        rest
+    }
+
     fn clock(&mut self) -> Option<ClockReading> {
         self.clock.take()
     }

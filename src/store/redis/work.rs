@@ -50,6 +50,8 @@ pub(super) enum Work {
     /// Deletes what has had its time; before that, items that others have written past our scripts last
     /// longer.
     End(Vec<(GroupKey, ItemId)>),
+    /// Renews this host's lease and does nothing else.
+    Renew,
     /// What is told of a member.
     Keep(Box<Word>),
     /// What was deleted so, in the order of its group.
