@@ -10,7 +10,7 @@ use crate::protocol::frame::Event;
 use super::effects::{FromChannel, HeardEvent};
 use super::group::{Group, Turn, Whose};
 use super::items::Items;
-use super::under_way::Waiting;
+use super::waiting::Waiting;
 
 impl Group {
     /// It goes behind what the store has answered before, and what was told before.

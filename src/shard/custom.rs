@@ -16,7 +16,7 @@ use super::Decides;
 use super::command::{Ask, Join};
 use super::effects::{CustomAnswer, CustomCall, Reply};
 use super::group::{Group, Turn};
-use super::under_way::{Custom, Waiting};
+use super::waiting::{Custom, Waiting};
 
 impl Group {
     /// Asks the function in place of the store and keeps the command's place.

@@ -16,6 +16,7 @@ use crate::protocol::ttl::Ttl;
 use super::ValueLimits;
 use super::command::Join;
 use super::effects::{Delivered, Delivery, Effects, Fired, Reply};
+use super::flight::Flight;
 use super::following::Following;
 use super::hooks::Hooks;
 use super::items::Items;
@@ -23,7 +24,8 @@ use super::lifetimes::NEVER;
 use super::members::Members;
 use super::pace::Pace;
 use super::room::Room;
-use super::under_way::{Flight, Held, Send, Texts, UnderWay, Waiting};
+use super::under_way::{Held, Texts, UnderWay};
+use super::waiting::{Send, Waiting};
 use super::walks::{RELEASED_FREE, RELEASED_UNITS, Walks};
 
 /// What a command may use beside its group.

@@ -45,6 +45,7 @@ mod content;
 mod custom;
 mod due;
 mod effects;
+mod flight;
 pub mod followed;
 mod following;
 mod group;
@@ -72,6 +73,7 @@ mod times;
 mod under_way;
 mod unnamed;
 pub mod update;
+mod waiting;
 mod walks;
 
 pub use command::{Ask, Command, Join};
@@ -99,13 +101,14 @@ use crate::protocol::groups::Names;
 use crate::protocol::input::{StreamFunction, failed};
 
 use due::Due;
+use flight::{Flight, InFlight};
 use group::{Group, Turn};
 use groups::Groups;
 use hooks::Hooks;
 use keep::Restoring;
 use opening::{Openings, Update};
 use room::Room;
-use under_way::{Flight, Held, InFlight};
+use under_way::Held;
 use unnamed::Unnamed;
 use walks::Walks;
 

@@ -12,8 +12,8 @@ use crate::protocol::answer::Outcome;
 use crate::protocol::input::{StreamFunction, UpdateOp, failed};
 use crate::protocol::ttl::Ttl;
 
-use super::under_way::Waiting;
 use super::update::Opening;
+use super::waiting::Waiting;
 use super::walks::Walks;
 use super::{Ask, Effects, Reply, Shard};
 

@@ -11,11 +11,12 @@ use crate::protocol::ttl::Ttl;
 
 use super::command::Ask;
 use super::effects::{Reply, RequestKind};
+use super::flight::InFlight;
 use super::group::{Group, Turn};
 use super::marks::Marks;
 use super::opening::Update;
-use super::under_way::{InFlight, Send, Waiting, Write};
 use super::update::{self, Opening};
+use super::waiting::{Send, Waiting, Write};
 
 impl Group {
     /// `hash` is that of the item that the command is about, if it is about one.

@@ -15,9 +15,10 @@ use crate::protocol::json::compare::is_same;
 
 use super::command::{Ask, Join};
 use super::effects::{Fired, HeardEvent, Question, Reply, RequestKind, Verdict};
+use super::flight::InFlight;
 use super::following::Following;
 use super::group::{Group, Turn, change};
-use super::under_way::{Asked, InFlight, Send, Waiting};
+use super::waiting::{Asked, Send, Waiting};
 
 impl Group {
     /// Sends a command on to the store and keeps its place. `hash` is that of the item of a join.

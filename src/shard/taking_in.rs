@@ -17,7 +17,7 @@ use super::effects::{Delivered, Delivery, FromChannel, HeardEvent};
 use super::group::{Group, Turn};
 use super::items::Items;
 use super::snapshot::Snapshot;
-use super::under_way::Whole;
+use super::waiting::Whole;
 
 /// So many bytes of values that are compared cost a unit.
 const COMPARED_BYTES_A_UNIT: usize = 64;

@@ -11,7 +11,8 @@ use crate::protocol::frame::SyncFrame;
 use super::command::Join;
 use super::effects::Verdict;
 use super::group::{Group, Turn, Warmth};
-use super::under_way::{Asked, Texts, Waiting};
+use super::under_way::Texts;
+use super::waiting::{Asked, Waiting};
 
 impl Group {
     /// Whether that is about the texts of the list, or about what a shared store tells of the whole group, and

@@ -9,19 +9,13 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use crate::id::{CallId, GroupKey, ItemId, Text, WorkerId};
+use crate::id::{CallId, ItemId, Text};
 use crate::protocol::answer::Outcome;
 use crate::protocol::input::{StreamFunction, failed};
-use crate::protocol::ttl::Ttl;
 
-use super::command::{Ask, Join};
-use super::content::Content;
-use super::effects::{CustomAnswer, Effects, FromChannel, Reply, Request, RequestKind, Verdict};
-use super::times::Times;
-
-/// Queues and tables larger than this are given back instead of kept for the next group.
-const SPARE_LEN_MAX: usize = 256;
-const SPARES_MAX: usize = 64;
+use super::command::Join;
+use super::effects::{CustomAnswer, FromChannel, Reply, Verdict};
+use super::waiting::{Asked, Waiting, Whole, Write};
 
 /// A group's commands that wait, and what they have computed.
 #[derive(Default)]
@@ -100,123 +94,6 @@ pub(super) struct Held {
     pub(super) bytes: usize,
 }
 
-/// One command that waits for its turn.
-pub(super) enum Waiting {
-    /// Waits for the store's answer.
-    Write(Write),
-    /// An answer that rests on writes before it: it fails with them.
-    Rests {
-        reply: Reply,
-        function: StreamFunction,
-    },
-    Get {
-        item: ItemId,
-        hash: u64,
-        call: CallId,
-    },
-    List {
-        call: CallId,
-    },
-    Send(Send),
-    /// Its `sync` bears a time that was given out when it took its place.
-    Join {
-        join: Join,
-        hash: u64,
-        time: u64,
-    },
-    /// A join of a shared group whose items are asked for, or known: its `sync` is made, and gets its
-    /// time, when its turn comes.
-    SharedJoin {
-        join: Join,
-        hash: u64,
-    },
-    /// What a shared channel tells, behind what it has told and the store has answered before.
-    Channel(Box<FromChannel>),
-    /// What the group held when it was read again, which is being taken in.
-    Coming,
-    /// The store decides: waits for its answer.
-    Asked(Asked, Option<Verdict>),
-    /// A function of an SDK worker decides: waits for its answer.
-    Custom(Box<Custom>),
-    /// What is behind it bears times that the store has to keep first: waits for its answer.
-    Times {
-        is_kept: bool,
-    },
-    /// A refused write that nobody waits for.
-    Void,
-}
-
-/// What a shared store has told of a whole group.
-pub(super) enum Whole {
-    Join {
-        content: Content,
-        time: u64,
-    },
-    Read {
-        content: Content,
-        time: u64,
-        is_after_loss: bool,
-    },
-    /// It had lost all items but that.
-    Loss {
-        item: Option<ItemId>,
-        time: u64,
-    },
-}
-
-/// A change that the owner has computed.
-pub(super) struct Write {
-    pub(super) item: ItemId,
-    pub(super) hash: u64,
-    pub(super) old: Option<Text>,
-    pub(super) new: Option<Text>,
-    /// As it was said with the write.
-    pub(super) ttl: Option<Ttl>,
-    pub(super) time: u64,
-    pub(super) function: StreamFunction,
-    pub(super) reply: Option<Reply>,
-    /// The store has accepted it, and something before it has not had its turn.
-    pub(super) is_accepted: bool,
-}
-
-/// An event that is not kept.
-pub(super) struct Send {
-    pub(super) id: Option<ItemId>,
-    pub(super) kind: Box<str>,
-    pub(super) data: Text,
-    pub(super) time: u64,
-    pub(super) call: Option<CallId>,
-}
-
-/// What was asked of a custom function.
-pub(super) struct Custom {
-    /// The call's name within the shard.
-    pub(super) number: u64,
-    /// Kept whole: if the function has gone, our own store is asked the same.
-    pub(super) ask: Ask,
-    /// Given out when it took its place, as those of the commands behind it; `None` where times are
-    /// given out when commands have their turns.
-    pub(super) time: Option<u64>,
-    pub(super) answer: Option<CustomAnswer>,
-}
-
-/// What was asked of a store that decides.
-pub(super) enum Asked {
-    Change {
-        function: StreamFunction,
-        item: ItemId,
-        call: Option<CallId>,
-    },
-    Get {
-        call: CallId,
-    },
-    List {
-        call: CallId,
-    },
-    Send(Send),
-    Join(Join),
-}
-
 impl Newest {
     /// Value and writes as they are after so many refusals, if any write stands.
     fn standing(&self, refused: u32) -> Option<(&Option<Text>, u32)> {
@@ -233,42 +110,6 @@ impl Refusal {
         let outcome = Outcome::Failed(failed(function, &self.cause));
         let reply = Reply { call, outcome };
         Waiting::Rests { reply, function }
-    }
-}
-
-impl Waiting {
-    /// Whether its turn comes with an answer, not by itself.
-    fn awaits_answer(&self) -> bool {
-        match self {
-            Waiting::Custom(custom) => custom.answer.is_none(),
-            other => other.awaits_store(),
-        }
-    }
-
-    /// Whether the store has still to answer it.
-    fn awaits_store(&self) -> bool {
-        match self {
-            Waiting::Write(write) => !write.is_accepted,
-            Waiting::Asked(_, verdict) => verdict.is_none(),
-            Waiting::Times { is_kept } => !is_kept,
-            _ => false,
-        }
-    }
-
-    /// Bytes of values that only it keeps.
-    fn held_bytes(&self) -> usize {
-        let len = |text: &Option<Text>| text.as_ref().map_or(0, |text| text.len());
-        match self {
-            Waiting::Write(write) => len(&write.new),
-            Waiting::Send(send) => send.data.len(),
-            Waiting::Channel(from) => from.held_bytes(),
-            Waiting::Custom(custom) => {
-                let answer = custom.answer.as_ref();
-                custom.ask.held_bytes() + answer.map_or(0, CustomAnswer::held_bytes)
-            }
-            Waiting::Asked(Asked::Send(send), _) => send.data.len(),
-            _ => 0,
-        }
     }
 }
 
@@ -525,8 +366,13 @@ impl UnderWay {
         Some(at)
     }
 
+    /// How much its queue or its table have room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.queue.capacity().max(self.newest.capacity())
+    }
+
     /// Nothing is under way: everything begins anew.
-    fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.queue.clear();
         self.newest.clear();
         self.customs.clear();
@@ -631,140 +477,5 @@ fn note_accepted(newest: &mut HashTable<Newest>, write: &Write) {
     if let Some(newest) = known {
         newest.accepted.writes += 1;
         newest.accepted.value.clone_from(&write.new);
-    }
-}
-
-/// A shard's requests under way, in the order in which the store answers them.
-pub(super) struct Flight {
-    pub(super) shard: WorkerId,
-    pub(super) epoch: u32,
-    next_number: u64,
-    /// Of custom calls, which are no requests to the store.
-    next_custom: u64,
-    /// `None`: answered before older ones, of other groups.
-    waiting: VecDeque<Option<InFlight>>,
-    pub(super) times: Times,
-    /// When joins have moved times last, by the time that the shard has been there.
-    joins_moved_ms: u64,
-    /// Commands whose custom function has gone, for our own store.
-    pub(super) repeats: Vec<(GroupKey, Ask)>,
-    /// Emptied queues, kept for the next group that needs one.
-    #[allow(clippy::vec_box, reason = "the boxes themselves are what is kept")]
-    spare: Vec<Box<UnderWay>>,
-}
-
-/// Who waits for an answer.
-pub(super) enum InFlight {
-    /// A group, by its slot.
-    Group(u32),
-    /// Nobody: it is only done.
-    Nobody,
-    /// A listing over all groups, of one stream if it is named.
-    Listing {
-        call: CallId,
-        stream: Option<Box<str>>,
-    },
-    /// Times up to `time` are to be kept; a group may wait for it.
-    Times { time: u64, slot: Option<u32> },
-}
-
-impl InFlight {
-    /// The group that waits.
-    pub(super) fn slot(self) -> Option<u32> {
-        match self {
-            InFlight::Group(slot) => Some(slot),
-            InFlight::Times { slot, .. } => slot,
-            InFlight::Listing { .. } | InFlight::Nobody => None,
-        }
-    }
-}
-
-impl Flight {
-    pub(super) fn new(shard: WorkerId) -> Flight {
-        Flight {
-            shard,
-            epoch: 0,
-            next_number: 0,
-            next_custom: 0,
-            waiting: VecDeque::new(),
-            times: Times::default(),
-            joins_moved_ms: 0,
-            repeats: Vec::new(),
-            spare: Vec::new(),
-        }
-    }
-
-    /// A time is about to be given out that no write bears. Whether the group has to wait until the
-    /// store has kept it.
-    pub(super) fn keep_time(&mut self, time: u64, slot: Option<u32>, out: &mut Effects) -> bool {
-        let must_wait = time > self.times.kept;
-        if must_wait || self.times.run_low(time) {
-            let slot = slot.filter(|_| must_wait);
-            let time = time.saturating_add(Times::AHEAD_MS);
-            self.times.asked = self.times.asked.max(time);
-            self.request(
-                InFlight::Times { time, slot },
-                RequestKind::Times { time },
-                out,
-            );
-        }
-        must_wait
-    }
-
-    /// Whether a join may move a time on by itself, as one may in each ms.
-    pub(super) fn may_move_times(&mut self, uptime_ms: u64) -> bool {
-        let may = self.joins_moved_ms < uptime_ms;
-        self.joins_moved_ms = uptime_ms;
-        may
-    }
-
-    pub(super) fn request(&mut self, who: InFlight, kind: RequestKind, out: &mut Effects) {
-        out.requests.push(Request {
-            shard: self.shard,
-            epoch: self.epoch,
-            number: self.next_number,
-            kind,
-        });
-        self.next_number += 1;
-        self.waiting.push_back(Some(who));
-    }
-
-    /// A name for a custom call.
-    pub(super) fn name_custom(&mut self) -> u64 {
-        self.next_custom += 1;
-        self.next_custom
-    }
-
-    /// Who waits for the answer of that number; `None` when it is void since a refusal.
-    pub(super) fn answered(&mut self, epoch: u32, number: u64) -> Option<InFlight> {
-        let first = self.next_number - self.waiting.len() as u64;
-        if epoch != self.epoch {
-            return None;
-        }
-        let at = usize::try_from(number.checked_sub(first)?).ok()?;
-        let who = self.waiting.get_mut(at)?.take();
-        while self.waiting.pop_front_if(|front| front.is_none()).is_some() {}
-        who
-    }
-
-    /// After a refusal: everything under way is void, and a new epoch begins. Gives who waited.
-    pub(super) fn begin_epoch(&mut self) -> impl Iterator<Item = InFlight> + use<> {
-        self.epoch = self.epoch.wrapping_add(1);
-        self.times.asked = self.times.kept;
-        std::mem::take(&mut self.waiting).into_iter().flatten()
-    }
-
-    pub(super) fn take_spare(&mut self) -> Box<UnderWay> {
-        let mut under_way = self.spare.pop().unwrap_or_default();
-        under_way.epoch = self.epoch;
-        under_way
-    }
-
-    pub(super) fn keep_spare(&mut self, mut under_way: Box<UnderWay>) {
-        let len = under_way.queue.capacity().max(under_way.newest.capacity());
-        if self.spare.len() < SPARES_MAX && len <= SPARE_LEN_MAX {
-            under_way.forget();
-            self.spare.push(under_way);
-        }
     }
 }
