@@ -1,9 +1,11 @@
 //! All that can be asked of a shard. The time at which it is asked comes beside it.
 
 use crate::id::{CallId, GroupKey, ItemId, LocalGroupId, SlotId, Text, WorkerId};
-use crate::protocol::input::UpdateOp;
+use crate::protocol::answer::Outcome;
+use crate::protocol::input::{StreamFunction, UpdateOp, failed};
 use crate::protocol::ttl::Ttl;
 
+use super::effects::{Effects, Reply};
 use super::members::{Hold, Lease};
 
 /// One question to the owner.
@@ -169,6 +171,51 @@ impl Ask {
             | Ask::Send { call, .. } => *call,
             Ask::Get { call, .. } | Ask::List { call } => Some(*call),
             Ask::Join(_) | Ask::Leave { .. } | Ask::Hold(_) | Ask::Release { .. } => None,
+        }
+    }
+}
+
+impl Ask {
+    /// The function that a custom one may stand in for.
+    pub(super) fn function(&self) -> Option<StreamFunction> {
+        match self {
+            Ask::Set { .. } => Some(StreamFunction::Set),
+            Ask::Update { .. } => Some(StreamFunction::Update),
+            Ask::Delete { .. } => Some(StreamFunction::Delete),
+            Ask::Get { .. } => Some(StreamFunction::Get),
+            Ask::List { .. } => Some(StreamFunction::List),
+            Ask::Join(join) if join.item.is_some() => Some(StreamFunction::Get),
+            Ask::Join(_) => Some(StreamFunction::List),
+            Ask::Send { .. } | Ask::Leave { .. } | Ask::Hold(_) | Ask::Release { .. } => None,
+        }
+    }
+
+    /// Nobody will carry it out: whoever waits for the answer is told so.
+    pub(super) fn refuse(self, cause: &str, out: &mut Effects) {
+        let (function, call) = match self {
+            Ask::Set { call, .. } => (StreamFunction::Set, call),
+            Ask::Update { call, .. } => (StreamFunction::Update, call),
+            Ask::Delete { call, .. } => (StreamFunction::Delete, call),
+            Ask::Send { call, .. } => (StreamFunction::Send, call),
+            Ask::Get { call, .. } => (StreamFunction::Get, Some(call)),
+            Ask::List { call } => (StreamFunction::List, Some(call)),
+            Ask::Join(_) | Ask::Leave { .. } | Ask::Hold(_) | Ask::Release { .. } => return,
+        };
+        let outcome = Outcome::Failed(failed(function, cause));
+        out.replies.extend(call.map(|call| Reply { call, outcome }));
+    }
+
+    /// The item it is about.
+    pub(super) fn item(&self) -> Option<&str> {
+        match self {
+            Ask::Set { item, .. }
+            | Ask::Update { item, .. }
+            | Ask::Delete { item, .. }
+            | Ask::Get { item, .. } => Some(item),
+            Ask::Join(join) => join.item.as_deref(),
+            Ask::Hold(hold) => Some(&hold.id),
+            Ask::Release { id, .. } => Some(id),
+            Ask::List { .. } | Ask::Send { .. } | Ask::Leave { .. } => None,
         }
     }
 }

@@ -73,6 +73,7 @@ mod times;
 mod under_way;
 mod unnamed;
 pub mod update;
+mod verdicts;
 mod waiting;
 mod walks;
 
@@ -94,11 +95,10 @@ use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
 
-use crate::id::{CallId, GroupKey, ItemId, WorkerId};
+use crate::id::{CallId, GroupKey, WorkerId};
 use crate::protocol::answer::Outcome;
 use crate::protocol::function::OVERLOADED;
 use crate::protocol::groups::Names;
-use crate::protocol::input::{StreamFunction, failed};
 
 use due::Due;
 use flight::{Flight, InFlight};
@@ -225,60 +225,6 @@ impl Shard {
         }
     }
 
-    /// Takes what the store says, or what another host did.
-    pub fn learn(&mut self, learned: Learned, now: u64, out: &mut Effects) {
-        match learned {
-            Learned::Answer(answer) => self.answered(answer, now, out),
-            Learned::Channel(group, from) => {
-                // Nobody here follows a group that is not there.
-                match self.groups.find(&group) {
-                    Some(slot) => self.with_group(slot, now, out, |group, turn| {
-                        group.hear_channel(from, turn);
-                    }),
-                    None => self.walks.drop_later(from.drop_in_steps()),
-                }
-            }
-            Learned::Made {
-                key,
-                item,
-                event,
-                time,
-                has_expired,
-            } => {
-                self.due.note_expired(has_expired);
-                self.made((key, &item), (&event, time), now, out);
-            }
-            Learned::Lost => self.lose_all(now, out),
-        }
-    }
-
-    /// Takes what a custom function has answered.
-    pub fn told(&mut self, told: Told, now: u64, out: &mut Effects) {
-        let Told {
-            slot,
-            number,
-            answer,
-        } = told;
-        // A group that waits is kept, so that the slot is its own still.
-        self.with_group(slot, now, out, |group, turn| {
-            group.settle(turn, |under_way| under_way.tell(number, answer));
-        });
-    }
-
-    /// The store has changed an item of itself, for this host.
-    fn made(
-        &mut self,
-        (key, item): (GroupKey, &ItemId),
-        (event, time): (&HeardEvent, u64),
-        now: u64,
-        out: &mut Effects,
-    ) {
-        let slot = self.groups.enter(key);
-        self.with_group(slot, now, out, |group, turn| {
-            group.made_by_store(item, event, time, turn);
-        });
-    }
-
     /// What SDK workers have hooked onto, from the next command on.
     pub fn set_hooks(&mut self, hooks: Arc<Hooks>) {
         self.hooks = hooks;
@@ -356,97 +302,6 @@ impl Shard {
         self.apply_to_own(key, ask, now, out);
     }
 
-    /// The same of a group that our own store keeps.
-    fn apply_to_own(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
-        if self.unnamed.is_empty() {
-            return self.apply_to_named(key, ask, now, out);
-        }
-        if self.is_to_postpone(&key, &ask, now, out) {
-            return self.postponed.push((key, ask));
-        }
-        match ask {
-            Ask::Set { .. } | Ask::Update { .. } | Ask::Delete { .. } | Ask::Hold(_) => {
-                self.name(&key);
-                self.apply_to_named(key, ask, now, out);
-            }
-            // It would wait behind a custom function, and what is lent goes back at once.
-            _ if self.has_queue(&key) => {
-                self.name(&key);
-                self.apply_to_named(key, ask, now, out);
-            }
-            Ask::Get { .. } | Ask::List { .. } | Ask::Join(_) => {
-                self.lend_unnamed(&key);
-                self.walks.is_lending = true;
-                self.apply_to_named(key.clone(), ask, now, out);
-                self.walks.is_lending = false;
-                self.lend_unnamed(&key);
-            }
-            Ask::Send { .. } | Ask::Leave { .. } | Ask::Release { .. } => {
-                self.apply_to_named(key, ask, now, out);
-            }
-        }
-    }
-
-    /// Items that are lent go back at once, so such a join cannot wait in its group's queue.
-    fn is_to_postpone(&mut self, key: &GroupKey, ask: &Ask, now: u64, out: &mut Effects) -> bool {
-        let is_its = |(of, _): &(GroupKey, Ask)| of.joined() == key.joined();
-        if self.postponed.iter().any(is_its) {
-            return true;
-        }
-        if !matches!(ask, Ask::Join(_)) || self.unnamed.items_of(key).is_none() {
-            return false;
-        }
-        let group = self.groups.find(key).and_then(|slot| self.groups.get(slot));
-        let last = group.map_or(self.groups.let_go(), Group::last);
-        let time = now.max(last.time).max(last.event.saturating_add(1));
-        self.flight.keep_time(time, None, out)
-    }
-
-    /// The store has kept what it could. The times are those that it has.
-    fn apply_postponed(&mut self, now: u64, out: &mut Effects) {
-        let now = now.min(self.flight.times.kept);
-        for (key, ask) in std::mem::take(&mut self.postponed) {
-            self.apply_to_group(key, ask, now, out);
-        }
-    }
-
-    fn has_queue(&self, key: &GroupKey) -> bool {
-        let slot = self.groups.find(key);
-        let group = slot.and_then(|slot| self.groups.get(slot));
-        group.is_some_and(|group| group.queue_len() > 0)
-    }
-
-    /// A change says which group it is that was taken over under that joined name.
-    fn name(&mut self, key: &GroupKey) {
-        if self.unnamed.is_empty() {
-            return;
-        }
-        let Some(items) = self.unnamed.take(key) else {
-            return;
-        };
-        let slot = self.groups.enter(key.clone());
-        if let Some(group) = self.groups.get_mut(slot) {
-            group.exchange_items(items);
-            // A listing that has begun has shown it already.
-            self.walks
-                .note_change(slot, (key.stream(), key.group()), false);
-        }
-    }
-
-    /// Exchanges the items of a group that has none and those that it sees, there and back.
-    fn lend_unnamed(&mut self, key: &GroupKey) {
-        let Some(unnamed) = self.unnamed.items_of(key) else {
-            return;
-        };
-        let slot = self.groups.enter(key.clone());
-        if let Some(group) = self.groups.get_mut(slot) {
-            let lent = std::mem::take(unnamed);
-            *unnamed = group.exchange_items(lent);
-            unnamed.forget_chunks();
-        }
-        self.groups.let_go_if_idle(slot);
-    }
-
     fn apply_to_named(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
         let slot = match (&ask, self.decides) {
             // These make no group.
@@ -518,66 +373,6 @@ impl Shard {
             return out.replies.push(Reply { call, outcome });
         }
         self.list_own(stream, call, out);
-    }
-
-    fn answered(&mut self, answer: Answer, now: u64, out: &mut Effects) {
-        let Some(who) = self.flight.answered(answer.epoch, answer.number) else {
-            return;
-        };
-        match self.decides {
-            Decides::Owner => self.accepted(who, answer.verdict, now, out),
-            Decides::Shared => self.decided(who, answer.verdict, now, out),
-        }
-    }
-
-    /// The store's word on what the owner has decided.
-    fn accepted(&mut self, who: InFlight, verdict: Verdict, now: u64, out: &mut Effects) {
-        match (who, verdict) {
-            (who, Verdict::Refused(cause)) => self.refused(who, &cause, now, out),
-            (InFlight::Group(slot), _) => self.with_group(slot, now, out, Group::accepted),
-            (InFlight::Times { time, slot }, _) => {
-                self.flight.times.keep(time);
-                if let Some(slot) = slot {
-                    self.with_group(slot, now, out, Group::accepted);
-                }
-                self.apply_postponed(now, out);
-            }
-            (InFlight::Listing { .. } | InFlight::Nobody, _) => {
-                debug_assert!(false, "the owner lists by itself");
-            }
-        }
-    }
-
-    /// The word of a store that decides. What it refuses fails alone.
-    fn decided(&mut self, who: InFlight, verdict: Verdict, now: u64, out: &mut Effects) {
-        match who {
-            InFlight::Group(slot) => self.with_group(slot, now, out, |group, turn| {
-                group.answered(verdict, turn);
-            }),
-            InFlight::Listing { call, stream } => {
-                let outcome = shared::listed(verdict, stream.is_some());
-                out.replies.push(Reply { call, outcome });
-            }
-            InFlight::Times { .. } | InFlight::Nobody => {}
-        }
-    }
-
-    /// Everything of this shard that is under way fails with the refused request of `first`.
-    fn refused(&mut self, first: InFlight, cause: &str, now: u64, out: &mut Effects) {
-        let others = self.flight.begin_epoch();
-        let mut slots = Vec::new();
-        for who in std::iter::once(first).chain(others) {
-            if let InFlight::Times { time, .. } = who {
-                // Nobody is held up because times cannot be kept; soon that is tried again.
-                self.flight.times.keep(time);
-            }
-            slots.extend(who.slot());
-        }
-        // A group's whole queue ends at its first mention; its later ones find nothing under way.
-        slots.dedup();
-        self.fail(slots.into_iter(), cause, now, out);
-        self.fail_openings(cause, now, out);
-        self.apply_postponed(now, out);
     }
 
     fn with_group(
@@ -654,51 +449,6 @@ impl Shard {
     }
 }
 
-impl Ask {
-    /// The function that a custom one may stand in for.
-    fn function(&self) -> Option<StreamFunction> {
-        match self {
-            Ask::Set { .. } => Some(StreamFunction::Set),
-            Ask::Update { .. } => Some(StreamFunction::Update),
-            Ask::Delete { .. } => Some(StreamFunction::Delete),
-            Ask::Get { .. } => Some(StreamFunction::Get),
-            Ask::List { .. } => Some(StreamFunction::List),
-            Ask::Join(join) if join.item.is_some() => Some(StreamFunction::Get),
-            Ask::Join(_) => Some(StreamFunction::List),
-            Ask::Send { .. } | Ask::Leave { .. } | Ask::Hold(_) | Ask::Release { .. } => None,
-        }
-    }
-
-    /// Nobody will carry it out: whoever waits for the answer is told so.
-    fn refuse(self, cause: &str, out: &mut Effects) {
-        let (function, call) = match self {
-            Ask::Set { call, .. } => (StreamFunction::Set, call),
-            Ask::Update { call, .. } => (StreamFunction::Update, call),
-            Ask::Delete { call, .. } => (StreamFunction::Delete, call),
-            Ask::Send { call, .. } => (StreamFunction::Send, call),
-            Ask::Get { call, .. } => (StreamFunction::Get, Some(call)),
-            Ask::List { call } => (StreamFunction::List, Some(call)),
-            Ask::Join(_) | Ask::Leave { .. } | Ask::Hold(_) | Ask::Release { .. } => return,
-        };
-        let outcome = Outcome::Failed(failed(function, cause));
-        out.replies.extend(call.map(|call| Reply { call, outcome }));
-    }
-
-    /// The item it is about.
-    fn item(&self) -> Option<&str> {
-        match self {
-            Ask::Set { item, .. }
-            | Ask::Update { item, .. }
-            | Ask::Delete { item, .. }
-            | Ask::Get { item, .. } => Some(item),
-            Ask::Join(join) => join.item.as_deref(),
-            Ask::Hold(hold) => Some(&hold.id),
-            Ask::Release { id, .. } => Some(id),
-            Ask::List { .. } | Ask::Send { .. } | Ask::Leave { .. } => None,
-        }
-    }
-}
-
 /// Answers a question about a group that is not there.
 fn nothing_there(ask: &Ask, out: &mut Effects) {
     let (call, outcome) = match ask {
@@ -712,7 +462,7 @@ fn nothing_there(ask: &Ask, out: &mut Effects) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{SlotId, Text};
+    use crate::id::{ItemId, SlotId, Text};
     use crate::protocol::frame::SyncFrame;
 
     /// A shard and the requests that no store has answered.

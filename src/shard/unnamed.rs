@@ -1,12 +1,17 @@
 //! Groups that were taken over from an engine under joined names that have several readings.
 //!
 //! Until a change names it, every pair of names that joins to its name sees such a group. The first
-//! change makes it that pair's, for good. May not know how a group is changed.
+//! change makes it that pair's, for good. What is asked of such a group is answered from items that are lent for
+//! as long as it takes. May not know how a group is changed.
 
 use std::collections::HashMap;
 
 use crate::id::GroupKey;
 
+use super::Shard;
+use super::command::Ask;
+use super::effects::Effects;
+use super::group::Group;
 use super::items::Items;
 
 /// By place, which they keep until they are named.
@@ -89,6 +94,99 @@ impl Unnamed {
     pub(super) fn all_names(&self) -> impl Iterator<Item = (&str, &str)> {
         let entries = self.places.iter().flatten();
         entries.map(|entry| (entry.key.stream(), entry.key.group()))
+    }
+}
+
+impl Shard {
+    /// The same of a group that our own store keeps.
+    pub(super) fn apply_to_own(&mut self, key: GroupKey, ask: Ask, now: u64, out: &mut Effects) {
+        if self.unnamed.is_empty() {
+            return self.apply_to_named(key, ask, now, out);
+        }
+        if self.is_to_postpone(&key, &ask, now, out) {
+            return self.postponed.push((key, ask));
+        }
+        match ask {
+            Ask::Set { .. } | Ask::Update { .. } | Ask::Delete { .. } | Ask::Hold(_) => {
+                self.name(&key);
+                self.apply_to_named(key, ask, now, out);
+            }
+            // It would wait behind a custom function, and what is lent goes back at once.
+            _ if self.has_queue(&key) => {
+                self.name(&key);
+                self.apply_to_named(key, ask, now, out);
+            }
+            Ask::Get { .. } | Ask::List { .. } | Ask::Join(_) => {
+                self.lend_unnamed(&key);
+                self.walks.is_lending = true;
+                self.apply_to_named(key.clone(), ask, now, out);
+                self.walks.is_lending = false;
+                self.lend_unnamed(&key);
+            }
+            Ask::Send { .. } | Ask::Leave { .. } | Ask::Release { .. } => {
+                self.apply_to_named(key, ask, now, out);
+            }
+        }
+    }
+
+    /// Items that are lent go back at once, so such a join cannot wait in its group's queue.
+    fn is_to_postpone(&mut self, key: &GroupKey, ask: &Ask, now: u64, out: &mut Effects) -> bool {
+        let is_its = |(of, _): &(GroupKey, Ask)| of.joined() == key.joined();
+        if self.postponed.iter().any(is_its) {
+            return true;
+        }
+        if !matches!(ask, Ask::Join(_)) || self.unnamed.items_of(key).is_none() {
+            return false;
+        }
+        let group = self.groups.find(key).and_then(|slot| self.groups.get(slot));
+        let last = group.map_or(self.groups.let_go(), Group::last);
+        let time = now.max(last.time).max(last.event.saturating_add(1));
+        self.flight.keep_time(time, None, out)
+    }
+
+    /// The store has kept what it could. The times are those that it has.
+    pub(super) fn apply_postponed(&mut self, now: u64, out: &mut Effects) {
+        let now = now.min(self.flight.times.kept);
+        for (key, ask) in std::mem::take(&mut self.postponed) {
+            self.apply_to_group(key, ask, now, out);
+        }
+    }
+
+    fn has_queue(&self, key: &GroupKey) -> bool {
+        let slot = self.groups.find(key);
+        let group = slot.and_then(|slot| self.groups.get(slot));
+        group.is_some_and(|group| group.queue_len() > 0)
+    }
+
+    /// A change says which group it is that was taken over under that joined name.
+    pub(super) fn name(&mut self, key: &GroupKey) {
+        if self.unnamed.is_empty() {
+            return;
+        }
+        let Some(items) = self.unnamed.take(key) else {
+            return;
+        };
+        let slot = self.groups.enter(key.clone());
+        if let Some(group) = self.groups.get_mut(slot) {
+            group.exchange_items(items);
+            // A listing that has begun has shown it already.
+            self.walks
+                .note_change(slot, (key.stream(), key.group()), false);
+        }
+    }
+
+    /// Exchanges the items of a group that has none and those that it sees, there and back.
+    pub(super) fn lend_unnamed(&mut self, key: &GroupKey) {
+        let Some(unnamed) = self.unnamed.items_of(key) else {
+            return;
+        };
+        let slot = self.groups.enter(key.clone());
+        if let Some(group) = self.groups.get_mut(slot) {
+            let lent = std::mem::take(unnamed);
+            *unnamed = group.exchange_items(lent);
+            unnamed.forget_chunks();
+        }
+        self.groups.let_go_if_idle(slot);
     }
 }
 
