@@ -8,14 +8,13 @@ use std::sync::{Arc, Weak};
 use hashbrown::DefaultHashBuilder;
 
 use crate::id::{GroupKey, LocalGroupId, WorkerId};
-use crate::protocol::answer::Outcome;
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 use crate::protocol::streams::{MembersRule, StreamRule};
 use crate::protocol::ttl::Ttl;
 
 use super::ValueLimits;
 use super::command::Join;
-use super::effects::{Delivered, Delivery, Effects, Fired, Reply};
+use super::effects::{Delivered, Delivery, Effects, Fired};
 use super::flight::Flight;
 use super::following::Following;
 use super::hooks::Hooks;
@@ -24,9 +23,9 @@ use super::lifetimes::NEVER;
 use super::members::Members;
 use super::pace::Pace;
 use super::room::Room;
-use super::under_way::{Held, Texts, UnderWay};
+use super::under_way::{Held, UnderWay};
 use super::waiting::{Send, Waiting};
-use super::walks::{RELEASED_FREE, RELEASED_UNITS, Walks};
+use super::walks::Walks;
 
 /// What a command may use beside its group.
 pub(super) struct Turn<'a> {
@@ -74,7 +73,7 @@ pub(super) struct Group {
     /// While somebody follows it in a store that other hosts use as well.
     pub(super) following: Option<Box<Following>>,
     /// How many losses of the shared channel it was told of.
-    losses: u32,
+    pub(super) losses: u32,
     /// The `sync` of the whole group, while it is still what the group is.
     pub(super) sync: Option<(u64, Weak<SyncFrame>)>,
     pub(super) warmth: Warmth,
@@ -234,91 +233,6 @@ impl Group {
         listeners.map(|listener| (listener.worker, listener.local))
     }
 
-    // What the store says.
-
-    /// The oldest write was accepted: it takes effect, and so does what waited behind it.
-    pub(super) fn accepted(&mut self, turn: &mut Turn<'_>) {
-        self.settle(turn, UnderWay::accept);
-    }
-
-    /// A write of this shard was refused: all of this group that are under way fail with it. What else
-    /// waits is answered in its turn from what is accepted; functions that were asked have been.
-    pub(super) fn refused(&mut self, cause: &Arc<str>, turn: &mut Turn<'_>) {
-        let epoch = turn.flight.epoch;
-        self.tell_members_again(turn);
-        self.settle(turn, |under_way| {
-            under_way.refuse(cause);
-            under_way.epoch = epoch;
-        });
-    }
-
-    /// An answer changes what is under way: what waits for none any more, and for nothing before it,
-    /// has its turn.
-    pub(super) fn settle(&mut self, turn: &mut Turn<'_>, answer: impl FnOnce(&mut UnderWay)) {
-        let Some(mut under_way) = self.under_way.take() else {
-            return;
-        };
-        answer(&mut under_way);
-        let mut released = 0;
-        while under_way.has_ready() {
-            if released >= RELEASED_FREE && turn.walks.lets_wait() {
-                if !std::mem::replace(&mut under_way.goes_on, true) {
-                    turn.walks.settling.push_back(turn.slot);
-                }
-                break;
-            }
-            let Some(waiting) = under_way.pop_ready() else {
-                break;
-            };
-            released += 1;
-            if released > RELEASED_FREE {
-                turn.walks.spend(RELEASED_UNITS);
-            }
-            if under_way.texts == Texts::AtHand && self.takes_turns(&waiting, turn) {
-                under_way.texts = Texts::Wanted;
-            }
-            if !matches!(under_way.texts, Texts::AtHand | Texts::Made) {
-                under_way.put_back(waiting);
-                break;
-            }
-            under_way.texts = Texts::AtHand;
-            self.release(waiting, turn);
-        }
-        if under_way.len() == 0 {
-            return turn.flight.keep_spare(under_way);
-        }
-        self.under_way = Some(under_way);
-    }
-
-    /// Goes on with what too much was for one turn.
-    pub(super) fn go_on_settling(&mut self, turn: &mut Turn<'_>) {
-        if let Some(under_way) = &mut self.under_way {
-            under_way.goes_on = false;
-        }
-        self.settle(turn, |_| ());
-    }
-
-    /// What has come about in the shard since it was last asked something is told it first.
-    pub(super) fn take_note(&mut self, turn: &mut Turn<'_>) {
-        let epoch = turn.flight.epoch;
-        let under_way = self.under_way.as_ref();
-        if under_way.is_some_and(|under_way| under_way.epoch != epoch) {
-            let cause = Arc::clone(&turn.walks.refusal);
-            self.refused(&cause, turn);
-        }
-        if self.losses != turn.walks.losses {
-            self.losses = turn.walks.losses;
-            self.lost(turn);
-        }
-    }
-
-    // Parts that both ways of deciding use.
-
-    /// The queue, made if there is none.
-    pub(super) fn under_way(&mut self, flight: &mut Flight) -> &mut UnderWay {
-        self.under_way.get_or_insert_with(|| flight.take_spare())
-    }
-
     /// The time of an event: later than that of every event and `sync` before it.
     pub(super) fn event_time(&mut self, now: u64) -> u64 {
         let time = now.max(self.last.time.saturating_add(1));
@@ -423,61 +337,6 @@ impl Group {
         }
         if let Some(under_way) = &self.under_way {
             under_way.check_invariants();
-        }
-    }
-
-    /// Gives a command that waits for no answer its place: behind what is under way, or now.
-    pub(super) fn place(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
-        match &mut self.under_way {
-            Some(under_way) => under_way.push(waiting),
-            None => self.enter_now(waiting, turn),
-        }
-    }
-
-    /// A command that waits for nothing has its turn at once, unless it needs texts that are long in
-    /// being made.
-    pub(super) fn enter_now(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
-        if !self.takes_turns(&waiting, turn) {
-            return self.release(waiting, turn);
-        }
-        let is_first = self.under_way.is_none();
-        let under_way = self.under_way(turn.flight);
-        if is_first {
-            under_way.texts = Texts::Wanted;
-        }
-        under_way.push(waiting);
-    }
-
-    pub(super) fn release(&mut self, waiting: Waiting, turn: &mut Turn<'_>) {
-        match waiting {
-            Waiting::Write(write) => self.carry_out(write, turn),
-            Waiting::Rests { reply, .. } => turn.out.replies.push(reply),
-            Waiting::Get { item, hash, call } => turn.out.replies.push(Reply {
-                call,
-                outcome: Outcome::Got(self.items.get(hash, &item).cloned()),
-            }),
-            Waiting::List { call } => {
-                let outcome = Outcome::List(self.chunks());
-                turn.out.replies.push(Reply { call, outcome });
-            }
-            Waiting::Send(send) => {
-                turn.out.replies.extend(send.call.map(|call| Reply {
-                    call,
-                    outcome: Outcome::Sent,
-                }));
-                self.tell_send(&send, send.time, turn);
-            }
-            Waiting::Join { join, hash, time } => {
-                let sync = self.sync_for(&join, hash, time);
-                self.enter(&join, Some(sync), turn.out);
-            }
-            Waiting::SharedJoin { join, hash } => self.enter_in_turn(join, hash, turn),
-            Waiting::Channel(from) => self.take_from_channel(*from, turn),
-            Waiting::Coming => self.has_read_again(turn),
-            Waiting::Asked(asked, Some(verdict)) => self.learn(asked, verdict, turn),
-            Waiting::Custom(custom) => self.learn_custom(*custom, turn),
-            Waiting::Times { .. } | Waiting::Void => {}
-            Waiting::Asked(_, None) => debug_assert!(false, "its turn has not come"),
         }
     }
 

@@ -65,6 +65,7 @@ mod owner;
 mod pace;
 mod restored;
 mod room;
+mod settling;
 mod shared;
 mod snapshot;
 mod taking_in;
