@@ -7,9 +7,9 @@
 use crate::id::Text;
 use crate::protocol::frame::Event;
 
-use super::effects::{FromChannel, HeardEvent};
 use super::group::{Group, Turn, Whose};
 use super::items::Items;
+use super::learned::{FromChannel, HeardEvent};
 use super::waiting::Waiting;
 
 impl Group {

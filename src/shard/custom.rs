@@ -14,8 +14,9 @@ use crate::protocol::input::{StreamFunction, failed};
 
 use super::Decides;
 use super::command::{Ask, Join};
-use super::effects::{CustomAnswer, CustomCall, Reply};
+use super::effects::{CustomCall, Reply};
 use super::group::{Group, Turn};
+use super::learned::CustomAnswer;
 use super::waiting::{Custom, Waiting};
 
 impl Group {

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use crate::id::{CallId, GroupKey, WorkerId};
 
 use super::command::Ask;
-use super::effects::{Effects, Request, RequestKind};
+use super::effects::Effects;
+use super::requests::{Request, RequestKind};
 use super::times::Times;
 use super::under_way::UnderWay;
 

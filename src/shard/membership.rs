@@ -10,11 +10,11 @@ use crate::protocol::input::StreamFunction;
 use crate::protocol::members::{connections_in, renewed, value_of};
 use crate::protocol::streams::MembersRule;
 
-use super::effects::{Question, RequestKind};
 use super::flight::InFlight;
 use super::group::{Group, Turn};
 use super::lifetimes::{NEVER, tick_after};
 use super::members::{Hold, Lease, Member};
+use super::requests::{Question, RequestKind};
 use super::waiting::Write;
 
 /// What it costs to look at a member that has had its time.

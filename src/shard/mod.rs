@@ -53,6 +53,7 @@ mod groups;
 pub mod hooks;
 mod items;
 mod keep;
+mod learned;
 mod lifetimes;
 mod listing;
 mod looks;
@@ -63,11 +64,13 @@ mod opening;
 mod order;
 mod owner;
 mod pace;
+mod requests;
 mod restored;
 mod room;
 mod settling;
 mod shared;
 mod snapshot;
+mod store;
 mod taking_in;
 mod texts;
 mod times;
@@ -80,15 +83,15 @@ mod walks;
 
 pub use command::{Ask, Command, Join};
 pub use content::Content;
-pub use effects::{
-    Answer, CustomAnswer, CustomCall, Delivered, Delivery, Effects, Fired, FromChannel, HeardEvent,
-    Learned, Question, Reply, Request, RequestKind, Store, Told, Verdict,
-};
+pub use effects::{CustomCall, Delivered, Delivery, Effects, Fired, Reply};
 pub use keep::{Cursor, Marked, Piece, Restored, Slice, SliceLimits};
+pub use learned::{CustomAnswer, FromChannel, HeardEvent, Learned, Told};
 pub use looks::{GroupLook, ItemsLook, Totals};
 pub use marks::Marks;
 pub use members::{Hold, Lease};
+pub use requests::{Answer, Question, Request, RequestKind, Verdict};
 pub use snapshot::Snapshot;
+pub use store::Store;
 pub use walks::UNITS_A_TURN;
 
 use std::collections::VecDeque;

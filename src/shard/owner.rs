@@ -10,11 +10,12 @@ use crate::protocol::input::{StreamFunction, failed};
 use crate::protocol::ttl::Ttl;
 
 use super::command::Ask;
-use super::effects::{Reply, RequestKind};
+use super::effects::Reply;
 use super::flight::InFlight;
 use super::group::{Group, Turn};
 use super::marks::Marks;
 use super::opening::Update;
+use super::requests::RequestKind;
 use super::update::{self, Opening};
 use super::waiting::{Send, Waiting, Write};
 

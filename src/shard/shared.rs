@@ -14,10 +14,12 @@ use crate::protocol::input::{StreamFunction, UpdateOp, failed};
 use crate::protocol::json::compare::is_same;
 
 use super::command::{Ask, Join};
-use super::effects::{Fired, HeardEvent, Question, Reply, RequestKind, Verdict};
+use super::effects::{Fired, Reply};
 use super::flight::InFlight;
 use super::following::Following;
 use super::group::{Group, Turn, change};
+use super::learned::HeardEvent;
+use super::requests::{Question, RequestKind, Verdict};
 use super::waiting::{Asked, Send, Waiting};
 
 impl Group {

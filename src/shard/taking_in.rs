@@ -13,9 +13,10 @@ use crate::protocol::json::compare::is_same;
 
 use super::coming::{Aim, At, Coming, TELL_UNITS, TOLD_UNITS};
 use super::content::Content;
-use super::effects::{Delivered, Delivery, FromChannel, HeardEvent};
+use super::effects::{Delivered, Delivery};
 use super::group::{Group, Turn};
 use super::items::Items;
+use super::learned::{FromChannel, HeardEvent};
 use super::snapshot::Snapshot;
 use super::waiting::Whole;
 

@@ -9,8 +9,8 @@ use crate::protocol::answer::Chunk;
 use crate::protocol::frame::SyncFrame;
 
 use super::command::Join;
-use super::effects::Verdict;
 use super::group::{Group, Turn, Warmth};
+use super::requests::Verdict;
 use super::under_way::Texts;
 use super::waiting::{Asked, Waiting};
 

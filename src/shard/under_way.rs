@@ -14,7 +14,9 @@ use crate::protocol::answer::Outcome;
 use crate::protocol::input::{StreamFunction, failed};
 
 use super::command::Join;
-use super::effects::{CustomAnswer, FromChannel, Reply, Verdict};
+use super::effects::Reply;
+use super::learned::{CustomAnswer, FromChannel};
+use super::requests::Verdict;
 use super::waiting::{Asked, Waiting, Whole, Write};
 
 /// A group's commands that wait, and what they have computed.

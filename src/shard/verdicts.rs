@@ -5,9 +5,11 @@
 
 use crate::id::{GroupKey, ItemId};
 
-use super::effects::{Answer, Effects, HeardEvent, Learned, Reply, Told, Verdict};
+use super::effects::{Effects, Reply};
 use super::flight::InFlight;
 use super::group::Group;
+use super::learned::{HeardEvent, Learned, Told};
+use super::requests::{Answer, Verdict};
 use super::{Decides, Shard, shared};
 
 impl Shard {

@@ -8,7 +8,9 @@ use crate::protocol::ttl::Ttl;
 
 use super::command::{Ask, Join};
 use super::content::Content;
-use super::effects::{CustomAnswer, FromChannel, Reply, Verdict};
+use super::effects::Reply;
+use super::learned::{CustomAnswer, FromChannel};
+use super::requests::Verdict;
 
 /// One command that waits for its turn.
 pub(super) enum Waiting {
