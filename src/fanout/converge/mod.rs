@@ -1,16 +1,20 @@
 //! Any events, joins and leaves, and sockets that take bytes as they like: what a deployed client makes
 //! of what it hears ends on what is there.
 
+mod client;
+mod lines;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IoSlice;
 use std::sync::Arc;
 
-use crate::collections::Named;
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId, Text};
 use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
 use crate::protocol::pace::Pace;
 
-use super::{Bounds, Budget, Connections, Entry, Fanout, Reader, Socket, Written};
+use super::{Bounds, Budget, Entry, Fanout, Reader};
+
+use client::{Client, Listener};
+use lines::{Line, Lines};
 
 const SEEDS: u64 = 200;
 const STEPS: usize = 150;
@@ -36,70 +40,6 @@ impl Dice {
     fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
-}
-
-#[derive(Default)]
-struct Line {
-    room: usize,
-    taken: Vec<u8>,
-}
-
-impl Socket for Line {
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> Written {
-        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-        let taken = bytes.len().min(self.room);
-        self.room -= taken;
-        self.taken.extend_from_slice(&bytes[..taken]);
-        match taken == bytes.len() {
-            true => Written::All,
-            false => Written::Part(taken),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Lines(Named<(Reader, Line)>);
-
-impl Connections for Lines {
-    type Socket = Line;
-
-    fn parts(&mut self, id: SlotId) -> Option<(&mut Reader, &mut Line)> {
-        let (reader, line) = self.0.get_mut(id)?;
-        Some((reader, line))
-    }
-}
-
-/// What a deployed client knows of one subscription.
-#[derive(Debug)]
-struct Listener {
-    group: usize,
-    item: Option<String>,
-    items: BTreeMap<String, String>,
-    value: Option<String>,
-    /// `None`: its `sync` has not come.
-    last_time: Option<u64>,
-    last_times: BTreeMap<String, u64>,
-    /// Numbers of the custom events for it since it joined, and those that it heard.
-    customs: Vec<u64>,
-    heard: BTreeSet<u64>,
-}
-
-#[derive(Default)]
-struct Client {
-    listeners: BTreeMap<String, Listener>,
-    /// The last time heard of each group, and of each item.
-    times: BTreeMap<(usize, Option<String>), u64>,
-    /// It has joined something while its socket was blocked, or follows items and the whole of a group.
-    is_mixed: bool,
-    /// Of its subscriptions in each group.
-    paces: [Pace; 2],
-    /// Its socket has never been blocked, and it has joined once.
-    is_plain: bool,
-    joins: usize,
-    /// When it was last written a change or a custom event, and the items of the changes.
-    written_us: Option<u64>,
-    written: BTreeSet<String>,
-    bytes: Vec<u8>,
 }
 
 struct World {
@@ -509,150 +449,6 @@ impl World {
             for listener in client.listeners.values() {
                 listener.check(&self.store[listener.group], self.customs_most);
             }
-        }
-    }
-}
-
-impl Client {
-    /// Two writes are as far apart as its pace, and each has an item once.
-    fn check_pace(&mut self, json: &serde_json::Value, now_us: u64) {
-        let group = usize::from(json["groupId"] == GROUPS[1]);
-        let pace_us = self.paces[group].ms() * 1000;
-        let kind = json["event"]["type"].as_str().unwrap();
-        if !self.is_plain || self.joins > 1 || pace_us == 0 || kind == "sync" {
-            return;
-        }
-        if self.written_us != Some(now_us) {
-            if let Some(before_us) = self.written_us.replace(now_us) {
-                let apart_us = now_us - before_us;
-                assert!(apart_us >= pace_us, "{apart_us} µs after the last write");
-            }
-            self.written.clear();
-        }
-        if kind != "event" {
-            let item = json["id"].as_str().unwrap().to_owned();
-            assert!(self.written.insert(item), "twice in one write: {json}");
-        }
-    }
-
-    fn hears(&mut self, json: &serde_json::Value) {
-        let group = usize::from(json["groupId"] == GROUPS[1]);
-        let time = json["timestamp"].as_u64().unwrap();
-        let item = json["id"].as_str().map(str::to_owned);
-        let kind = json["event"]["type"].as_str().unwrap();
-        let last = self.times.entry((group, None)).or_default();
-        assert!(*last <= time, "a time of the group falls: {last}, {json}");
-        *last = time;
-        let mut is_copy = false;
-        if let Some(item) = &item
-            && kind != "sync"
-        {
-            let last = self.times.entry((group, Some(item.clone()))).or_default();
-            assert!(*last <= time, "a time of the item falls");
-            is_copy = *last == time;
-            *last = time;
-        }
-        let is_strict = !self.is_mixed && !is_copy;
-        for listener in self.listeners.values_mut() {
-            if listener.group == group {
-                listener.hears(json, (time, item.as_deref(), kind), is_strict);
-            }
-        }
-    }
-}
-
-impl Listener {
-    fn hears(
-        &mut self,
-        json: &serde_json::Value,
-        (time, item, kind): (u64, Option<&str>, &str),
-        is_strict: bool,
-    ) {
-        let data = &json["event"]["data"];
-        let text = data.to_string();
-        if kind == "event" {
-            let is_for = self.item.is_none() || self.item.as_deref() == item;
-            let number = json["event"]["event"]["data"].as_u64().unwrap();
-            if is_for && self.customs.contains(&number) {
-                let is_copy = self.heard.last() == Some(&number);
-                let is_next = self.heard.last().is_none_or(|last| *last < number);
-                assert!(is_copy || is_next, "a custom event out of its order");
-                self.heard.insert(number);
-            }
-            return;
-        }
-        if let Some(mine) = &self.item {
-            if item != Some(mine) || self.last_time.is_some_and(|last| time <= last) {
-                return;
-            }
-            let is_there = self.value.is_some();
-            let is_synced = self.last_time.is_some();
-            self.last_time = Some(time);
-            if is_strict && is_synced && kind != "sync" {
-                assert_eq!(kind != "create", is_there, "{json} for {self:?}");
-            }
-            self.value = (kind != "delete" && !data.is_null()).then_some(text);
-            return;
-        }
-        match (kind, item) {
-            ("sync", None) => {
-                if self.last_time.is_none_or(|last| time >= last) {
-                    self.last_time = Some(time);
-                    let values = data.as_array().unwrap().iter();
-                    self.items = values
-                        .map(|value| (value["id"].as_str().unwrap().to_owned(), value.to_string()))
-                        .collect();
-                }
-            }
-            ("sync", _) => {}
-            (_, None) => panic!("a change of no item: {json}"),
-            (kind, Some(item)) => {
-                let is_there = self.items.contains_key(item);
-                if is_strict && self.last_time.is_some() {
-                    assert_eq!(kind != "create", is_there, "{json} for {self:?}");
-                }
-                match kind {
-                    "create" if !is_there => drop(self.items.insert(item.into(), text)),
-                    "update" => {
-                        let last = self.last_times.entry(item.into()).or_default();
-                        if time <= *last {
-                            return;
-                        }
-                        *last = time;
-                        self.last_time = self.last_time.map(|last| last.max(time));
-                        if is_there {
-                            self.items.insert(item.into(), text);
-                        }
-                    }
-                    "delete" => {
-                        self.last_time = self.last_time.map(|last| last.max(time));
-                        self.items.remove(item);
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn check(&self, store: &BTreeMap<String, String>, customs_most: usize) {
-        let parsed = |text: &String| -> serde_json::Value { serde_json::from_str(text).unwrap() };
-        assert!(self.last_time.is_some(), "its sync never came");
-        match &self.item {
-            Some(item) => {
-                assert_eq!(self.value.as_ref().map(parsed), store.get(item).map(parsed));
-            }
-            None => {
-                let mine = self.items.iter().map(|(item, value)| (item, parsed(value)));
-                let theirs = store.iter().map(|(item, value)| (item, parsed(value)));
-                assert!(mine.eq(theirs), "{:?}, not {store:?}", self.items);
-            }
-        }
-        let must = self.customs.iter().rev().take(customs_most);
-        for number in must {
-            assert!(
-                self.heard.contains(number),
-                "the last custom events come: {number} of {self:?}"
-            );
         }
     }
 }
