@@ -69,6 +69,7 @@ mod restored;
 mod room;
 mod settling;
 mod shared;
+mod shared_joins;
 mod snapshot;
 mod store;
 mod taking_in;
