@@ -11,7 +11,7 @@ use crate::mesh::ToWorker;
 use crate::protocol::answer::ResultBody;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::trigger::{is_false, is_unauthorized};
-use crate::shard::{CustomAnswer, Told};
+use crate::shard::{CustomAnswer, CustomAnswered};
 
 impl Broker {
     /// A call has ended: whoever awaits it hears how.
@@ -80,12 +80,12 @@ impl Broker {
                             .unwrap_or_else(|| ErrorBody::new("invocation_failed", "no answer")),
                     ),
                 };
-                let told = Told {
+                let answered = CustomAnswered {
                     slot,
                     number,
                     answer,
                 };
-                self.tell(shard, ToWorker::Told(told));
+                self.tell(shard, ToWorker::CustomAnswered(answered));
             }
         }
     }

@@ -72,7 +72,7 @@ use work::Work;
 
 /// Who decides whether a subscriber's socket may open.
 #[derive(Debug, Clone)]
-pub struct Auth {
+pub struct Authenticator {
     /// The function that is asked, if one is.
     pub function_id: Option<String>,
     /// How long its answer is awaited.
@@ -88,7 +88,7 @@ pub struct Settings {
     /// How long a call may wait for an SDK worker, or for room at its owner.
     pub call_timeout: Duration,
     /// Who is asked about subscribers' sockets, if anybody is.
-    pub auth: Auth,
+    pub auth: Authenticator,
     /// Streams that nobody joins unless a function was asked and answered.
     pub join_required: Vec<String>,
     /// Whether a join is refused whose function fails or is not there.
@@ -132,7 +132,7 @@ pub struct Broker {
     ended: VecDeque<Ended>,
     /// The SDK workers that are there, for listings.
     present: Present,
-    auth: Auth,
+    auth: Authenticator,
     /// Streams that nobody joins unless a function was asked and answered.
     join_required: PersistentSet,
     refuses_failed_joins: bool,

@@ -255,7 +255,7 @@ mod tests {
     use crate::protocol::origin::OriginRule;
 
     use super::super::env::expand;
-    use super::super::{Auth, Factor, Fsync, Limits, Pin, RedisStore, Threads, yaml};
+    use super::super::{AuthSettings, Factor, Fsync, Limits, Pin, RedisStore, Threads, yaml};
     use super::*;
     use crate::config::{Acme, Endpoint, MinVersion, TlsFiles};
 
@@ -778,7 +778,7 @@ workers:
             "config: {auth_function: onAuth, adapter: {name: kv}}, server: {auth_timeout_ms: 7, \
              allowed_origins: ['https://example.com', '*.example.org', 'null'], worker_origins: ['http://localhost:1']}",
         );
-        let expected = Auth {
+        let expected = AuthSettings {
             function: Some("onAuth".to_owned()),
             failure: AuthFailure::Refuse,
             timeout_ms: 7,

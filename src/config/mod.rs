@@ -108,7 +108,7 @@ pub struct Config {
     /// By what that engine knows this server.
     pub known_as: KnownAs,
     /// Who may subscribe.
-    pub auth: Auth,
+    pub auth: AuthSettings,
     /// Web pages from which subscribers may connect: `scheme://host[:port]`, `*.domain`, `null`;
     /// without case. Empty: all.
     pub allowed_origins: Vec<OriginRule>,
@@ -166,7 +166,7 @@ impl Default for Config {
             worker_listeners: vec![Endpoint::new(HOST_EMBEDDED, WORKER_PORT).into()],
             engine: None,
             known_as: KnownAs::default(),
-            auth: Auth::default(),
+            auth: AuthSettings::default(),
             allowed_origins: Vec::new(),
             trusted_proxies: Proxies::default(),
             worker_origins: Vec::new(),
@@ -241,7 +241,7 @@ pub struct Rbac {
 
 /// Who may subscribe.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Auth {
+pub struct AuthSettings {
     /// Asked for each subscriber that connects. None: all may.
     pub function: Option<String>,
     /// What holds when the function does not admit, or cannot be asked.
@@ -250,9 +250,9 @@ pub struct Auth {
     pub timeout_ms: u64,
 }
 
-impl Default for Auth {
+impl Default for AuthSettings {
     fn default() -> Self {
-        Auth {
+        AuthSettings {
             function: None,
             failure: AuthFailure::Refuse,
             timeout_ms: AUTH_TIMEOUT_MS,

@@ -27,7 +27,7 @@ use crate::protocol::origin::OriginRule;
 use crate::protocol::proxied::Proxies;
 use crate::time::{Now, TurnClock, sleep_until};
 
-pub use crate::broker::{Auth, Rules, Settings};
+pub use crate::broker::{Authenticator, Rules, Settings};
 pub use dial::{Attach, AttachError};
 pub use listeners::Listener;
 

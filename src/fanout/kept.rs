@@ -34,12 +34,12 @@ struct Kept {
     frame: Arc<EventFrame>,
     /// Of the item's name.
     hash: u64,
-    held: Held,
+    held: HeldBefore,
 }
 
 /// Which readers held the item before this change of it.
 #[derive(Default, Clone, PartialEq, Eq, Debug)]
-struct Held {
+struct HeldBefore {
     by_most: bool,
     /// The slots of the sockets of which the opposite is true, sorted.
     except: Box<[u32]>,
@@ -86,7 +86,7 @@ enum Past<'a> {
     /// Every reader gets it as it is.
     Recent,
     /// A change of an item, which some held before.
-    Held(&'a Held),
+    Held(&'a HeldBefore),
     /// A custom event. Void for those of the whole group: too many came behind it.
     Custom { is_void: bool },
 }
@@ -108,14 +108,14 @@ impl<'a> Found<'a> {
         let Past::Held(held) = self.past else {
             return Some(kind);
         };
-        Held::kind(held.of(socket), kind)
+        HeldBefore::kind(held.of(socket), kind)
     }
 
     /// What it is to those sockets that follow the whole group, but [`Found::except`].
     pub(super) fn kind_for_most(&self) -> Option<Kind> {
         match self.past {
             Past::Recent => Some(self.frame.kind()),
-            Past::Held(held) => Held::kind(held.by_most, self.frame.kind()),
+            Past::Held(held) => HeldBefore::kind(held.by_most, self.frame.kind()),
             Past::Custom { is_void } => (!is_void).then_some(Kind::Custom),
         }
     }
@@ -134,9 +134,9 @@ impl<'a> Found<'a> {
     }
 }
 
-impl Held {
-    fn by_all(by_most: bool) -> Held {
-        Held {
+impl HeldBefore {
+    fn by_all(by_most: bool) -> HeldBefore {
+        HeldBefore {
             by_most,
             except: Box::default(),
         }
@@ -158,9 +158,9 @@ impl Held {
 
     /// The change number `before` is superseded by one before which the item was there or not: readers
     /// that have not been given it hold still what they held.
-    fn after(&self, before: u64, was_there: bool, standpoints: &Standpoints) -> Held {
+    fn after(&self, before: u64, was_there: bool, standpoints: &Standpoints) -> HeldBefore {
         if self.except.is_empty() && self.by_most == was_there {
-            return Held::by_all(was_there);
+            return HeldBefore::by_all(was_there);
         }
         let places = &standpoints.places;
         let lacking = places.partition_point(|(place, _)| *place <= before);
@@ -177,14 +177,14 @@ impl Held {
         };
         if differing <= places.len() / 2 {
             let mut except = lack_it.iter().filter(differs).map(|(_, socket)| *socket);
-            return Held {
+            return HeldBefore {
                 by_most: was_there,
                 except: slots(&mut except),
             };
         }
         let alike = lack_it.iter().filter(|place| !differs(place));
         let mut except = alike.chain(have_it).map(|(_, socket)| *socket);
-        Held {
+        HeldBefore {
             by_most: !was_there,
             except: slots(&mut except),
         }
@@ -234,7 +234,7 @@ impl KeptFrames {
             number,
             frame: Arc::clone(&frame),
             hash,
-            held: Held::by_all(was_there),
+            held: HeldBefore::by_all(was_there),
         };
         let found = self.by_item.find(hash, is_it);
         let mut was_len = frame.data_len();
@@ -277,7 +277,7 @@ impl KeptFrames {
             number,
             frame,
             hash: 0,
-            held: Held::default(),
+            held: HeldBefore::default(),
         });
         self.enter(number, slot);
         self.customs.last.push_back(number);

@@ -7,8 +7,8 @@ use std::time::Instant;
 use crate::id::{SlotId, WorkerId};
 use crate::shard::hooks::Hooks;
 use crate::shard::{
-    Command, Cursor, CustomCall, Delivered, Delivery, Fired, Learned, Reply, Request, Slice,
-    SliceLimits, Told,
+    Command, Cursor, CustomAnswered, CustomCall, Delivered, Delivery, Fired, Learned, Reply,
+    Request, Slice, SliceLimits,
 };
 use crate::time::ClockReading;
 
@@ -29,7 +29,7 @@ pub enum ToWorker {
     /// before, and nothing later.
     Slice(Cursor, SliceLimits),
     /// What a custom function answered this shard.
-    Told(Told),
+    CustomAnswered(CustomAnswered),
     /// The functions' word on a join: whether it is admitted.
     JoinDecided(Box<JoinRequest>, bool),
     /// The auth function's word on an upgrade.
@@ -101,7 +101,7 @@ impl Weigh for ToWorker {
             },
             ToWorker::Learned(learned) => learned.iter().map(Learned::held_bytes).sum(),
             ToWorker::Slice(..) | ToWorker::Clock(..) => 0,
-            ToWorker::Told(told) => told.held_bytes(),
+            ToWorker::CustomAnswered(answered) => answered.held_bytes(),
             ToWorker::JoinDecided(request, _) => request.presence.held_bytes(),
             ToWorker::Authenticated(_, AuthVerdict::Admitted(Some(context))) => context.len(),
             ToWorker::AuthFunction(Some(function)) => function.id.len(),

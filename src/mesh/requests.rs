@@ -43,6 +43,7 @@ pub struct AuthRequest {
 }
 
 /// Who is asked about upgrades.
+#[derive(Debug, Clone)]
 pub struct AuthFunction {
     /// The function's id.
     pub id: Box<str>,

@@ -27,7 +27,7 @@ use crate::config::{AuthFailure, Config, Limits};
 use crate::engine::{self, Attach, AttachError, Engine};
 use crate::id::WorkerId;
 use crate::log;
-use crate::mesh::{self, Owners, SettingsPorts, Shared};
+use crate::mesh::{self, AuthFunction, Owners, SettingsPorts, Shared};
 use crate::shard::Store;
 use crate::store::files::StoreError;
 use crate::store::redis::RedisError;
@@ -387,7 +387,7 @@ fn engine_settings_of(config: &Config, limits: Limits) -> engine::Settings {
     engine::Settings {
         limits,
         call_timeout: Duration::from_millis(config.call_timeout_ms),
-        auth: engine::Auth {
+        auth: engine::Authenticator {
             function_id: config.auth.function.clone(),
             timeout: Duration::from_millis(config.auth.timeout_ms),
             admits_failures: config.auth.failure == AuthFailure::Allow,
@@ -398,10 +398,10 @@ fn engine_settings_of(config: &Config, limits: Limits) -> engine::Settings {
 }
 
 /// Who decides about subscribers' sockets, for a worker.
-fn subscribers_auth_of(config: &Config) -> Option<worker::Auth> {
-    let function = config.auth.function.clone()?;
-    Some(worker::Auth {
-        function,
+fn subscribers_auth_of(config: &Config) -> Option<AuthFunction> {
+    let id = config.auth.function.clone()?;
+    Some(AuthFunction {
+        id: id.into(),
         admits_failures: config.auth.failure == AuthFailure::Allow,
     })
 }

@@ -218,7 +218,7 @@ mod tests {
         Local, call, cut, decided, hear, join, outcomes, set, sync, text, times, value, watching,
     };
     use super::super::{
-        Delivered, Effects, HELD_BYTES_MAX, HELD_LEN_MAX, HeardEvent, Told, Verdict,
+        CustomAnswered, Delivered, Effects, HELD_BYTES_MAX, HELD_LEN_MAX, HeardEvent, Verdict,
     };
     use super::*;
     use crate::id::GroupKey;
@@ -254,12 +254,12 @@ mod tests {
     fn tell(local: &mut Local, of: &Effects, now: u64, answer: CustomAnswer) -> Effects {
         let mut out = Effects::default();
         let CustomCall { slot, number, .. } = *made(of);
-        let told = Told {
+        let answered = CustomAnswered {
             slot,
             number,
             answer,
         };
-        local.shard.told(told, now, &mut out);
+        local.shard.custom_answered(answered, now, &mut out);
         local.asked.append(&mut out.requests);
         local.shard.check_invariants();
         out

@@ -39,7 +39,7 @@ pub struct Fired {
     pub frame: Arc<EventFrame>,
 }
 
-/// A custom function is to be asked. Its answer comes back as [`super::Told`].
+/// A custom function is to be asked. Its answer comes back as [`super::CustomAnswered`].
 pub struct CustomCall {
     /// Who asks.
     pub shard: WorkerId,

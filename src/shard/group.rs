@@ -23,7 +23,7 @@ use super::lifetimes::NEVER;
 use super::members::Members;
 use super::pace::Pace;
 use super::room::Room;
-use super::under_way::{Held, UnderWay};
+use super::under_way::{Load, UnderWay};
 use super::waiting::{Send, Waiting};
 use super::walks::Walks;
 
@@ -324,10 +324,10 @@ impl Group {
     }
 
     /// What waits for custom functions here.
-    pub(super) fn held(&self) -> Held {
+    pub(super) fn load(&self) -> Load {
         self.under_way
             .as_ref()
-            .map_or_else(Held::default, |under_way| under_way.held())
+            .map_or_else(Load::default, |under_way| under_way.load())
     }
 
     pub(super) fn check_invariants(&self) {

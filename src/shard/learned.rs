@@ -144,7 +144,7 @@ impl Learned {
 }
 
 /// What a custom function answered.
-pub struct Told {
+pub struct CustomAnswered {
     /// The group's slot, as in the call.
     pub slot: u32,
     /// As in the call.
@@ -165,7 +165,7 @@ pub enum CustomAnswer {
     Gone,
 }
 
-impl Told {
+impl CustomAnswered {
     /// Bytes it holds on the heap.
     pub fn held_bytes(&self) -> usize {
         self.answer.held_bytes()

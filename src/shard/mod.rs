@@ -86,7 +86,7 @@ pub use command::{Ask, Command, Join};
 pub use content::Content;
 pub use effects::{CustomCall, Delivered, Delivery, Effects, Fired, Reply};
 pub use keep::{Cursor, Marked, Piece, Restored, Slice, SliceLimits};
-pub use learned::{CustomAnswer, FromChannel, HeardEvent, Learned, Told};
+pub use learned::{CustomAnswer, CustomAnswered, FromChannel, HeardEvent, Learned};
 pub use looks::{GroupLook, ItemsLook, Totals};
 pub use marks::Marks;
 pub use members::{Hold, Lease};
@@ -113,7 +113,7 @@ use hooks::Hooks;
 use keep::Restoring;
 use opening::{Openings, Update};
 use room::Room;
-use under_way::Held;
+use under_way::Load;
 use unnamed::Unnamed;
 use walks::Walks;
 
@@ -155,7 +155,7 @@ pub struct Shard {
     /// Commands that wait in the groups' queues.
     waiting_len: usize,
     /// Of those, what waits for custom functions, or behind what does.
-    held: Held,
+    load: Load,
     /// Commands that were refused since that was last asked, because too much waits for functions.
     refused_len: u64,
     /// Groups that have made the texts of their lists without anybody to follow them, and when: the
@@ -203,7 +203,7 @@ impl Shard {
             hooks: Arc::default(),
             flight: Flight::new(worker),
             waiting_len: 0,
-            held: Held::default(),
+            load: Load::default(),
             refused_len: 0,
             cooling: VecDeque::new(),
             ahead_ms: 0,
@@ -238,7 +238,7 @@ impl Shard {
     /// Commands that wait for the store, reads behind them included. Those that wait for a custom
     /// function are not among them: they have a bound of their own.
     pub fn waiting_len(&self) -> usize {
-        self.waiting_len - self.held.len + self.openings.len()
+        self.waiting_len - self.load.len + self.openings.len()
     }
 
     /// Whether what waits behind updates of large values is too much for more to be taken.
@@ -276,10 +276,10 @@ impl Shard {
     pub fn check_invariants(&self) {
         self.groups.iter().for_each(Group::check_invariants);
         self.due.check_invariants(&self.groups);
-        let held: Vec<Held> = self.groups.iter().map(Group::held).collect();
-        let len = held.iter().map(|held| held.len).sum();
-        let bytes = held.iter().map(|held| held.bytes).sum();
-        debug_assert_eq!(self.held, Held { len, bytes });
+        let loads: Vec<Load> = self.groups.iter().map(Group::load).collect();
+        let len = loads.iter().map(|load| load.len).sum();
+        let bytes = loads.iter().map(|load| load.bytes).sum();
+        debug_assert_eq!(self.load, Load { len, bytes });
         self.openings.check_invariants();
     }
 
@@ -352,14 +352,14 @@ impl Shard {
 
     /// Whether it would wait for a function, and too much does.
     fn finds_no_room(&self, key: &GroupKey, ask: &Ask, is_custom: bool) -> bool {
-        if self.held.len < HELD_LEN_MAX && self.held.bytes < HELD_BYTES_MAX {
+        if self.load.len < HELD_LEN_MAX && self.load.bytes < HELD_BYTES_MAX {
             return false;
         }
         let group = || self.groups.get(self.groups.find(key)?);
         let is_joining = matches!(ask, Ask::Join(_) | Ask::Hold(_));
         let is_leaving = matches!(ask, Ask::Leave { .. } | Ask::Release { .. });
         let may_wait = !is_joining && !is_leaving;
-        may_wait && (is_custom || group().is_some_and(|group| group.held().len > 0))
+        may_wait && (is_custom || group().is_some_and(|group| group.load().len > 0))
     }
 
     fn list(&mut self, stream: Option<Box<str>>, call: CallId, out: &mut Effects) {
@@ -390,7 +390,7 @@ impl Shard {
         let Some(group) = self.groups.get_mut(slot) else {
             return;
         };
-        let (waited, held, had_items) = (group.queue_len(), group.held(), group.has_items());
+        let (waited, before, had_items) = (group.queue_len(), group.load(), group.has_items());
         let had = Totals::of(group.items());
         let mut turn = Turn {
             now,
@@ -408,10 +408,10 @@ impl Shard {
         group.take_note(&mut turn);
         act(group, &mut turn);
         self.waiting_len = self.waiting_len + group.queue_len() - waited;
-        let holds = group.held();
-        self.held = Held {
-            len: self.held.len + holds.len - held.len,
-            bytes: self.held.bytes + holds.bytes - held.bytes,
+        let after = group.load();
+        self.load = Load {
+            len: self.load.len + after.len - before.len,
+            bytes: self.load.bytes + after.bytes - before.bytes,
         };
         self.totals = self.totals.with(Totals::of(group.items()), had);
         self.ahead_ms = self.ahead_ms.max(group.last().time.saturating_sub(now));

@@ -409,9 +409,9 @@ mod tests {
 
     /// What subscribers hold, by what they were told.
     #[derive(Default)]
-    struct Held(BTreeMap<String, String>);
+    struct Shown(BTreeMap<String, String>);
 
-    impl Held {
+    impl Shown {
         fn hear(&mut self, out: &Effects) {
             for delivery in &out.deliveries {
                 let Delivered::Event(frame) = &delivery.what else {
@@ -442,13 +442,13 @@ mod tests {
     }
 
     /// A subscriber of the whole group, which has those items.
-    fn holding(items: &BTreeMap<String, String>) -> (Local, Held) {
+    fn holding(items: &BTreeMap<String, String>) -> (Local, Shown) {
         let mut local = slow();
         let _ = local.ask("g", 9, join(None));
         let first = local.answer(9, cut(&borrowed(items), 2));
         let entered: usize = turns(&mut local).iter().map(|out| told(out).len()).sum();
         assert_eq!(told(&first).len() + entered, 1);
-        (local, Held(items.clone()))
+        (local, Shown(items.clone()))
     }
 
     #[test]
@@ -654,7 +654,7 @@ mod tests {
             let _ = local.ask("g", 9, join(Some(name)));
             let _ = local.answer(9, cut(&[(name, value)], 1));
         }
-        let mut held = Held(before);
+        let mut held = Shown(before);
         let after = items((0..ITEMS).map(|n| (n, "2")));
         held.hear(&read(&mut local, &borrowed(&after), false));
         let all = turns(&mut local);

@@ -91,7 +91,7 @@ struct Refusal {
 
 /// How much waits for a custom function's answer, or behind a command that does.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct Load {
     pub(super) len: usize,
     pub(super) bytes: usize,
 }
@@ -122,11 +122,11 @@ impl UnderWay {
 
     /// What waits for functions: all from the first custom call on. The bytes are those of the whole
     /// queue, whose front the store is about to answer.
-    pub(super) fn held(&self) -> Held {
+    pub(super) fn load(&self) -> Load {
         let Some((_, place)) = self.customs.front() else {
-            return Held::default();
+            return Load::default();
         };
-        Held {
+        Load {
             len: self.queue.len() - (place - self.gone) as usize,
             bytes: self.bytes,
         }
@@ -329,7 +329,7 @@ impl UnderWay {
     }
 
     /// A custom function answers the call of that number, in whatever order.
-    pub(super) fn tell(&mut self, number: u64, answer: CustomAnswer) {
+    pub(super) fn answer_custom(&mut self, number: u64, answer: CustomAnswer) {
         let found = self
             .customs
             .binary_search_by_key(&number, |(number, _)| *number);

@@ -8,7 +8,7 @@ use crate::id::{GroupKey, ItemId};
 use super::effects::{Effects, Reply};
 use super::flight::InFlight;
 use super::group::Group;
-use super::learned::{HeardEvent, Learned, Told};
+use super::learned::{CustomAnswered, HeardEvent, Learned};
 use super::requests::{Answer, Verdict};
 use super::{Decides, Shard, shared};
 
@@ -41,15 +41,15 @@ impl Shard {
     }
 
     /// Takes what a custom function has answered.
-    pub fn told(&mut self, told: Told, now: u64, out: &mut Effects) {
-        let Told {
+    pub fn custom_answered(&mut self, answered: CustomAnswered, now: u64, out: &mut Effects) {
+        let CustomAnswered {
             slot,
             number,
             answer,
-        } = told;
+        } = answered;
         // A group that waits is kept, so that the slot is its own still.
         self.with_group(slot, now, out, |group, turn| {
-            group.settle(turn, |under_way| under_way.tell(number, answer));
+            group.settle(turn, |under_way| under_way.answer_custom(number, answer));
         });
     }
 

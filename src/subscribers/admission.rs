@@ -7,7 +7,7 @@ use core::net::SocketAddr; // an address is data
 
 use crate::id::SlotId;
 use crate::life::Sockets as _;
-use crate::mesh::{AuthFunction, AuthRequest, AuthVerdict, ToEngine};
+use crate::mesh::{AuthRequest, AuthVerdict, ToEngine};
 use crate::protocol::auth::subscriber_payload;
 use crate::protocol::connection;
 use crate::protocol::handshake::{Refusal, Upgrade};
@@ -15,24 +15,6 @@ use crate::protocol::handshake::{Refusal, Upgrade};
 use super::Subscribers;
 use super::connections::{Asking, Phase, Socket};
 use super::notes::{Asked, Limit, What};
-
-/// Who is asked about each subscriber.
-#[derive(Debug, Clone)]
-pub struct Auth {
-    /// The function's id.
-    pub function: String,
-    /// Whether subscribers are let in when it cannot be asked or does not answer.
-    pub admits_failures: bool,
-}
-
-impl From<AuthFunction> for Auth {
-    fn from(told: AuthFunction) -> Auth {
-        Auth {
-            function: told.id.into(),
-            admits_failures: told.admits_failures,
-        }
-    }
-}
 
 /// What becomes of an upgrade that is correct.
 pub(super) enum Admission {

@@ -9,7 +9,7 @@ use crate::mesh::{ToOwner, ToStore, ToWorker};
 use crate::shard::hooks::Hooks;
 use crate::shard::{Answer, Command, Learned, Verdict};
 
-use super::{Auth, COMMAND_COST, Socket, Subscribers};
+use super::{COMMAND_COST, Socket, Subscribers};
 
 impl<S: Socket> Subscribers<S> {
     /// The next message of the open mailbox, once what the store has said before is heard. A fan-out
@@ -63,12 +63,12 @@ impl<S: Socket> Subscribers<S> {
             ToWorker::Clock(reading) => self.store_clock = Some(reading),
             ToWorker::JoinDecided(request, is_admitted) => self.join_decided(*request, is_admitted),
             ToWorker::TakeLeaves(len) => self.debts.grant(len),
-            ToWorker::Told(told) => {
+            ToWorker::CustomAnswered(answered) => {
                 let now = self.shard_now();
-                self.shard.told(told, now, &mut self.effects);
+                self.shard.custom_answered(answered, now, &mut self.effects);
             }
             ToWorker::Authenticated(id, verdict) => self.authenticated(id, verdict),
-            ToWorker::AuthFunction(function) => self.auth = function.map(Auth::from),
+            ToWorker::AuthFunction(function) => self.auth = function,
             ToWorker::Settings(settings) => self.take_settings(&settings),
         }
     }

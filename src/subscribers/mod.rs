@@ -35,7 +35,7 @@ use crate::config::Limits;
 use crate::fanout::{self, Fanout};
 use crate::id::SlotId;
 use crate::life::Schedule;
-use crate::mesh::WorkerPorts;
+use crate::mesh::{AuthFunction, WorkerPorts};
 use crate::metrics::{Closed, WorkerMetrics};
 use crate::protocol::origin::OriginRule;
 use crate::protocol::proxied::Proxies;
@@ -43,7 +43,6 @@ use crate::shard::hooks::Hooks;
 use crate::shard::{Command, Effects, Learned, Shard, UNITS_A_TURN};
 use crate::time::{ClockReading, Now};
 
-pub use admission::Auth;
 use ages::Ages;
 use closed::ClosedSockets;
 use closing::Drain;
@@ -71,7 +70,7 @@ pub struct Parts {
     /// Its groups, with what the store has kept of them.
     pub shard: Shard,
     /// Who is asked about each subscriber; `None`: nobody.
-    pub auth: Option<Auth>,
+    pub auth: Option<AuthFunction>,
     /// Web pages from which subscribers may connect; empty: all.
     pub allowed_origins: Vec<OriginRule>,
     /// Whose word counts on where a client is.
@@ -135,7 +134,7 @@ pub struct Subscribers<S> {
     hooks: Arc<Hooks>,
     fanout: Fanout,
     connections: Connections<S>,
-    auth: Option<Auth>,
+    auth: Option<AuthFunction>,
     allowed_origins: Vec<OriginRule>,
     proxies: Proxies,
     /// Where those are that have come through a proxy.
@@ -275,7 +274,7 @@ impl<S: Socket> Subscribers<S> {
 
     /// The id of the function that is asked about upgrades now; empty: nobody is.
     pub fn auth_function(&self) -> &str {
-        self.auth.as_ref().map_or("", |auth| &auth.function)
+        self.auth.as_ref().map_or("", |auth| &auth.id)
     }
 
     /// What the shard asks for and nobody has carried out.

@@ -31,16 +31,16 @@ pub(super) struct Persons {
     /// What the requests of sockets said, by the paths that the rules have.
     said: HashMap<SlotId, Said>,
     /// Who is held by which subscription.
-    held: HashMap<SlotId, Vec<Held>>,
+    held: HashMap<SlotId, Vec<Keeper>>,
     /// Leases of sockets that have ended.
-    given_up: VecDeque<(SlotId, Held)>,
+    given_up: VecDeque<(SlotId, Keeper)>,
 }
 
 /// One value for each of [`StreamRules::paths_in_requests`].
 pub(super) type Said = Box<[Option<Box<str>>]>;
 
 /// One subscription that keeps somebody.
-struct Held {
+struct Keeper {
     subscription: Box<str>,
     key: GroupKey,
     id: ItemId,
@@ -96,7 +96,7 @@ impl<S: Socket> Subscribers<S> {
             return;
         }
         let keeps = item.is_none().then(|| self.person_in(id, key)).flatten();
-        let is_kept = |held: &Held| *held.subscription == *subscription && held.key == *key;
+        let is_kept = |held: &Keeper| *held.subscription == *subscription && held.key == *key;
         let held = self.persons.held.get(&id);
         if keeps.is_some() && held.is_some_and(|held| held.iter().any(is_kept)) {
             return;
@@ -107,7 +107,7 @@ impl<S: Socket> Subscribers<S> {
         };
         let held = self.persons.held.entry(id).or_default();
         let is_there = held.iter().any(|held| held.key == *key);
-        held.push(Held {
+        held.push(Keeper {
             subscription: subscription.into(),
             key: key.clone(),
             id: ItemId::clone(&person),
@@ -127,7 +127,7 @@ impl<S: Socket> Subscribers<S> {
         let Some(held) = self.persons.held.get_mut(&id) else {
             return;
         };
-        let is_it = |held: &Held| *held.subscription == *subscription;
+        let is_it = |held: &Keeper| *held.subscription == *subscription;
         let Some(at) = held.iter().position(is_it) else {
             return;
         };
@@ -166,7 +166,7 @@ impl<S: Socket> Subscribers<S> {
     }
 
     /// The end of the process is nobody's leave.
-    fn release(&mut self, id: SlotId, held: Held) {
+    fn release(&mut self, id: SlotId, held: Keeper) {
         if self.is_serving() {
             let (lease, id) = (self.lease(id), held.id);
             self.command(held.key, Ask::Release { lease, id });

@@ -21,7 +21,7 @@ use crate::config::Limits;
 use crate::fanout::Budget;
 use crate::id::WorkerId;
 use crate::life::Sockets as _;
-use crate::mesh::{Shared, ToOwner, ToWorker, WorkerPorts};
+use crate::mesh::{AuthFunction, Shared, ToOwner, ToWorker, WorkerPorts};
 use crate::net::tls::{MaybeTls, Offer, Offered};
 use crate::net::{self, Handshakes, Listener, Ready, listener_token};
 use crate::notes::Notes;
@@ -34,7 +34,7 @@ use crate::time::{Now, TurnClock, sleep_until, thread_time};
 use notes::Words;
 use writes::Writes;
 
-pub use subscribers::{Auth, drain_for};
+pub use subscribers::drain_for;
 
 /// What one turn does at most before it looks at everything else again: commands, by the bytes that
 /// they move and so much for each.
@@ -63,7 +63,7 @@ pub struct Parts {
     /// Its groups, with what the store has kept of them.
     pub shard: Shard,
     /// Who is asked about each subscriber; `None`: nobody.
-    pub auth: Option<Auth>,
+    pub auth: Option<AuthFunction>,
     /// Web pages from which subscribers may connect; empty: all.
     pub allowed_origins: Vec<OriginRule>,
     /// Whose word counts on where a client is.

@@ -5,9 +5,8 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use iii_stream::mesh::{AuthRequest, AuthVerdict, ToEngine, ToWorker};
+use iii_stream::mesh::{AuthFunction, AuthRequest, AuthVerdict, ToEngine, ToWorker};
 use iii_stream::shard::hooks::Hooks;
-use iii_stream::worker::Auth;
 use serde_json::{Value, json};
 
 use crate::support::lone::{LoneWorker, Settings, name};
@@ -15,8 +14,8 @@ use crate::support::{Subscriber, raw, wait_until};
 
 fn asking(admits_failures: bool) -> Settings {
     Settings {
-        auth: Some(Auth {
-            function: "onAuth".to_owned(),
+        auth: Some(AuthFunction {
+            id: "onAuth".into(),
             admits_failures,
         }),
         ..Settings::default()

@@ -8,7 +8,7 @@ use iii_stream::mesh::{JoinRequest, Presence, ToEngine, ToWorker};
 use iii_stream::protocol::answer::Outcome;
 use iii_stream::protocol::input::StreamFunction;
 use iii_stream::shard::hooks::Hooks;
-use iii_stream::shard::{Ask, Command, CustomAnswer, CustomCall, Fired, Told};
+use iii_stream::shard::{Ask, Command, CustomAnswer, CustomAnswered, CustomCall, Fired};
 use serde_json::json;
 use tungstenite::Message;
 
@@ -260,7 +260,7 @@ fn events_and_custom_stores_go_through_the_engine() {
         };
         assert_eq!(asked, function);
         let answer = CustomAnswer::Result(Some(text.into()));
-        lone.tell(ToWorker::Told(Told {
+        lone.tell(ToWorker::CustomAnswered(CustomAnswered {
             slot,
             number,
             answer,

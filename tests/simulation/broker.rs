@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use iii_stream::broker::{Auth, Broker, Effect, OfListener, Parts, Settings};
+use iii_stream::broker::{Authenticator, Broker, Effect, OfListener, Parts, Settings};
 use iii_stream::config::Limits;
 use iii_stream::id::{GroupKey, SlotId, WorkerId};
 use iii_stream::mesh::{JoinRequest, Presence, ToEngine, ToOwner, ToWorker, WorkerPorts};
@@ -89,7 +89,7 @@ impl World {
             settings: Settings {
                 limits,
                 call_timeout: Duration::from_secs(30),
-                auth: Auth {
+                auth: Authenticator {
                     function_id: None,
                     timeout: Duration::from_secs(5),
                     admits_failures: false,

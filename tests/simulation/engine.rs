@@ -12,7 +12,7 @@ use iii_stream::protocol::call::ErrorBody;
 use iii_stream::protocol::input::StreamFunction;
 use iii_stream::shard::followed::Followed;
 use iii_stream::shard::hooks::{CustomFunctions, Hooks, Streams};
-use iii_stream::shard::{Command, CustomAnswer, CustomCall, Told};
+use iii_stream::shard::{Command, CustomAnswer, CustomAnswered, CustomCall};
 use iii_stream::time::Now;
 
 use crate::model::Model;
@@ -164,13 +164,13 @@ impl Engine {
     }
 
     fn tell(&mut self, call: CustomCall, answer: CustomAnswer) {
-        let told = Told {
+        let told = CustomAnswered {
             slot: call.slot,
             number: call.number,
             answer,
         };
         let worker = call.shard.index();
-        self.ports.to_open[worker].send(ToWorker::Told(told));
+        self.ports.to_open[worker].send(ToWorker::CustomAnswered(told));
     }
 
     /// Where failures admit, it is this thread that sees to it.

@@ -15,8 +15,8 @@ use iii_stream::protocol::frame::SyncFrame;
 use iii_stream::protocol::input::{StreamFunction, UpdateOp, failed};
 use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{
-    Ask, Command, CustomAnswer, CustomCall, Delivered, Effects, Fired, Learned, Request, Told,
-    Verdict,
+    Ask, Command, CustomAnswer, CustomAnswered, CustomCall, Delivered, Effects, Fired, Learned,
+    Request, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -503,7 +503,7 @@ impl Model {
     }
 
     /// The owner learns what a custom function has answered.
-    pub(crate) fn told(&mut self, told: &Told, groups_of_shard: &[GroupKey]) {
+    pub(crate) fn told(&mut self, told: &CustomAnswered, groups_of_shard: &[GroupKey]) {
         for key in groups_of_shard {
             let group = self.groups.entry(key.clone()).or_default();
             let mut customs = group

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use iii_stream::broker::{Auth, Broker, Effect, KnownAs, OfListener, Parts, Settings};
+use iii_stream::broker::{Authenticator, Broker, Effect, KnownAs, OfListener, Parts, Settings};
 use iii_stream::config::Limits;
 use iii_stream::id::{GroupKey, SlotId, Text};
 use iii_stream::mesh::{EnginePorts, Outbox};
@@ -109,8 +109,8 @@ impl Sdks {
             settings: Settings {
                 limits,
                 call_timeout,
-                auth: Auth {
-                    function_id: auth.map(|auth| auth.function.clone()),
+                auth: Authenticator {
+                    function_id: auth.map(|auth| auth.id.to_string()),
                     timeout: call_timeout,
                     admits_failures: auth.is_some_and(|auth| auth.admits_failures),
                 },

@@ -1,8 +1,9 @@
 //! What a run is set to: the limits, what may wait, and who is asked about subscribers.
 
 use iii_stream::config::Limits;
+use iii_stream::mesh::AuthFunction;
 use iii_stream::shard::UNITS_A_TURN;
-use iii_stream::subscribers::{Auth, Bounds};
+use iii_stream::subscribers::Bounds;
 
 use crate::pace::Pace;
 
@@ -10,7 +11,7 @@ use crate::pace::Pace;
 pub(crate) struct Settings {
     pub(crate) limits: Limits,
     pub(crate) bounds: Bounds,
-    pub(crate) auth: Option<Auth>,
+    pub(crate) auth: Option<AuthFunction>,
     /// Followers of a group that live with its owner.
     pub(crate) place_below: usize,
 }
@@ -47,8 +48,8 @@ impl Settings {
         bounds.commands = *pace.pick(&[1 << 16, 1 << 16, 3]);
         *place_below = *pace.pick(&[0, 1, 2, 256]);
         bounds.shard_units = *pace.pick(&[UNITS_A_TURN, UNITS_A_TURN, 1, 9]);
-        *auth = (pace.below(3) == 0).then(|| Auth {
-            function: "auth".to_owned(),
+        *auth = (pace.below(3) == 0).then(|| AuthFunction {
+            id: "auth".into(),
             admits_failures: pace.below(3) == 0,
         });
         settings

@@ -292,10 +292,10 @@ impl Worker {
 
     fn take(&mut self, message: ToWorker, around: &mut Around<'_>) {
         match message {
-            ToWorker::Told(told) => {
+            ToWorker::CustomAnswered(told) => {
                 around.model.told(&told, &self.owned);
                 let before = Marks::of(self.core.effects());
-                self.core.take(ToWorker::Told(told));
+                self.core.take(ToWorker::CustomAnswered(told));
                 self.check(before, around);
             }
             ToWorker::Delivery(delivery, due) => {

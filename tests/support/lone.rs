@@ -10,8 +10,8 @@ use crossbeam_channel::Receiver;
 use iii_stream::config::Limits;
 use iii_stream::id::WorkerId;
 use iii_stream::mesh::{
-    self, EnginePorts, Owners, Presence, Shared, SocketRoom, ToEngine, ToOwner, ToWorker, Wake,
-    engine_thread,
+    self, AuthFunction, EnginePorts, Owners, Presence, Shared, SocketRoom, ToEngine, ToOwner,
+    ToWorker, Wake, engine_thread,
 };
 use iii_stream::net::{WAKE, wake_up};
 use iii_stream::protocol::origin::OriginRule;
@@ -19,7 +19,7 @@ use iii_stream::protocol::proxied::Proxies;
 use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{Command, Fired, Shard, Store as _, ValueLimits};
 use iii_stream::store::Memory;
-use iii_stream::worker::{self, Auth, Worker};
+use iii_stream::worker::{self, Worker};
 use mio::{Events, Poll, Token};
 
 use super::{DEADLINE, raw};
@@ -27,7 +27,7 @@ use super::{DEADLINE, raw};
 /// What the worker is made with.
 #[derive(Default)]
 pub(crate) struct Settings {
-    pub(crate) auth: Option<Auth>,
+    pub(crate) auth: Option<AuthFunction>,
     pub(crate) allowed_origins: Vec<OriginRule>,
     pub(crate) limits: Limits,
 }

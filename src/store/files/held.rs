@@ -10,15 +10,15 @@ use std::path::Path;
 use super::StoreError;
 use super::disk::{Disk, DiskFile, Inode, SyncNames};
 
-pub(super) struct Held {
+pub(super) struct OwnFiles {
     disk: Box<dyn Disk>,
     /// The files by their names.
     files: HashMap<String, Inode>,
 }
 
-impl Held {
+impl OwnFiles {
     /// What is there now is the server's.
-    pub(super) fn new(disk: Box<dyn Disk>) -> io::Result<Held> {
+    pub(super) fn new(disk: Box<dyn Disk>) -> io::Result<OwnFiles> {
         let mut files = HashMap::new();
         for name in disk.list()? {
             // A link that leads nowhere is no file yet.
@@ -26,7 +26,7 @@ impl Held {
                 files.insert(name, inode);
             }
         }
-        Ok(Held { disk, files })
+        Ok(OwnFiles { disk, files })
     }
 
     /// Whether the file that has a name is the one that the server has made or read.
@@ -46,7 +46,7 @@ impl Held {
     }
 }
 
-impl Disk for Held {
+impl Disk for OwnFiles {
     fn path(&self) -> &Path {
         self.disk.path()
     }

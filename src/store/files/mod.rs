@@ -91,7 +91,7 @@ pub use load::{Lack, Loss};
 pub use recover::{Report, inspect, recover};
 pub use start::Started;
 
-use held::Held;
+use held::OwnFiles;
 use identity::StoreId;
 use log::Log;
 use record::Write;
@@ -113,7 +113,7 @@ const RARELY: Duration = Duration::from_secs(60);
 
 /// The file store.
 pub struct Files {
-    disk: Held,
+    disk: OwnFiles,
     store: StoreId,
     watch: Watch,
     room: Room,

@@ -8,7 +8,7 @@ use crate::time::Rarely;
 
 use super::directory::Directory;
 use super::disk::Disk;
-use super::held::Held;
+use super::held::OwnFiles;
 use super::identity::{self, StoreId};
 use super::layout::Layout;
 use super::load::{self, Damage, Loaded, Torn};
@@ -51,7 +51,7 @@ impl Files {
         disk.note_boot();
         can_create(&mut *disk)?;
         identify(&mut *disk, store)?;
-        let held = Held::new(disk);
+        let held = OwnFiles::new(disk);
         let path = &settings.path;
         let mut disk = held.map_err(|source| StoreError::io(path, source))?;
         let is_log_gone = loaded.is_followed && loaded.segments.is_empty();

@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use super::disk::Disk;
-use super::held::Held;
+use super::held::OwnFiles;
 use super::identity;
 use super::layout::Layout;
 use super::load::{self, Damage};
@@ -167,7 +167,7 @@ impl Files {
         other.lock().map_err(|error| failed(&error))?;
         is_anybodys(&*other)?;
         identity::write(&mut *other, self.store).map_err(|error| failed(&error))?;
-        let held = Held::new(other).map_err(|cause| failed(&StoreError::io(&path, cause)))?;
+        let held = OwnFiles::new(other).map_err(|cause| failed(&StoreError::io(&path, cause)))?;
         self.drop_snapshot();
         self.disk = held;
         self.disk.note_boot();

@@ -14,7 +14,7 @@ use crate::shard::{FromChannel, HeardEvent, Learned};
 use super::Redis;
 use super::answers;
 use super::error::Fault;
-use super::hearing::{Followed, Held};
+use super::hearing::{BehindCut, Followed};
 use super::looks::{Looks, Notices};
 use super::message::{self, Author, Became, EVENTS};
 use super::work::{Job, Work};
@@ -229,7 +229,7 @@ impl Redis {
     fn forward(&mut self, key: &GroupKey, event: FromChannel) {
         match self.hearing.find(key) {
             Some(followed) if !followed.held.is_empty() => {
-                followed.held.push_back(Held::Event(event));
+                followed.held.push_back(BehindCut::Event(event));
             }
             Some(followed) => {
                 followed.told = followed.told.wrapping_add(1);

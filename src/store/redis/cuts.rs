@@ -13,7 +13,7 @@ use crate::shard::{FromChannel, Learned, Verdict};
 use super::Redis;
 use super::answers::Cut;
 use super::error::Fault;
-use super::hearing::{Held, Of};
+use super::hearing::{BehindCut, Of};
 use super::work::{CutOf, Job, Work};
 
 /// Readings of our own under way at once: calls of others are served between them.
@@ -42,7 +42,7 @@ impl Redis {
                 match self.hearing.find(&key) {
                     Some(followed) if !has_answer || !followed.held.is_empty() => {
                         followed.is_on = true;
-                        followed.held.push_back(Held::Cut(mark));
+                        followed.held.push_back(BehindCut::Cut(mark));
                     }
                     Some(followed) => {
                         followed.is_on = true;
@@ -88,15 +88,15 @@ impl Redis {
             && let Some(held) = followed.held.pop_front()
         {
             match held {
-                Held::Event(event) => {
+                BehindCut::Event(event) => {
                     followed.told = followed.told.wrapping_add(1);
                     self.learned.push(Learned::Channel(key.clone(), event));
                 }
-                Held::Cut(mark) => {
+                BehindCut::Cut(mark) => {
                     let pending = self.hearing.cuts.get(&mark);
                     if pending.is_some_and(|pending| pending.answer.is_none()) {
                         if let Some(followed) = self.hearing.find(key) {
-                            followed.held.push_front(Held::Cut(mark));
+                            followed.held.push_front(BehindCut::Cut(mark));
                         }
                         return;
                     }

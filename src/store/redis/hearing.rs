@@ -58,7 +58,7 @@ pub(super) struct Followed {
     /// Its events are told to its shard.
     pub(super) is_on: bool,
     /// Waits behind a cut whose answer has not come.
-    pub(super) held: VecDeque<Held>,
+    pub(super) held: VecDeque<BehindCut>,
     pub(super) read_at: Option<Instant>,
     /// It is to be read again.
     pub(super) is_due: bool,
@@ -73,7 +73,7 @@ pub(super) struct Followed {
 }
 
 /// What waits behind a cut.
-pub(super) enum Held {
+pub(super) enum BehindCut {
     Event(FromChannel),
     /// A further cut, by its number.
     Cut(u64),
