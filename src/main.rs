@@ -245,6 +245,7 @@ fn doctor(sources: &Sources<'_>, json: bool) -> anyhow::Result<ExitCode> {
         cores: server::cores_of(&reading.config).map_err(|error| error.to_string()),
         certificates: server::check_certificates(&reading.config)
             .map_err(|error| error.to_string()),
+        writes: server::writes_of(&reading.config).map_err(|error| error.to_string()),
     };
     command::doctor::doctor(&reading, &start, json)
 }

@@ -25,7 +25,7 @@ Ports (defaults):
 Settings:
   In the file, under the entry `name: iii-stream`: `config` holds what an iii engine reads too
   (port, host, auth_function, adapter), `server` what is ours (engine, threads, pin, place_below,
-  backlog, auth_failure, auth_timeout_ms, join_required, join_failure, streams, allowed_origins,
+  io, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, streams, allowed_origins,
   worker_origins, trusted_proxies, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms,
   drain_ms, log, ping_interval_ms, pong_timeout_ms, stall_timeout_ms, redis, limits).
   `iii-stream check` lists them all.

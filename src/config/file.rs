@@ -255,7 +255,7 @@ mod tests {
     use crate::protocol::origin::OriginRule;
 
     use super::super::env::expand;
-    use super::super::{AuthSettings, Factor, Fsync, Limits, Pin, RedisStore, Threads, yaml};
+    use super::super::{AuthSettings, Factor, Fsync, Io, Limits, Pin, RedisStore, Threads, yaml};
     use super::*;
     use crate::config::{Acme, Endpoint, MinVersion, TlsFiles};
 
@@ -692,7 +692,7 @@ workers:
     #[test]
     fn every_key_of_ours_is_read() {
         let config = stream_config(
-            "server: {threads: 2, pin: [0, 3, 5], place_below: 32, backlog: 128, call_timeout_ms: 1, drain_ms: 2, ping_interval_ms: 31s, pong_timeout_ms: 32, stall_timeout_ms: 33, limits: {\
+            "server: {threads: 2, pin: [0, 3, 5], place_below: 32, io: uring, backlog: 128, call_timeout_ms: 1, drain_ms: 2, ping_interval_ms: 31s, pong_timeout_ms: 32, stall_timeout_ms: 33, limits: {\
              connections: 1, worker_connections: 16, handshake_ms: 2, handshake_bytes: 3, handshakes: 17, handshakes_bytes: 18, message_bytes: 64KiB, call_bytes: 1MiB, partial_call_bytes: 22, \
              name_bytes: 6, json_depth: 7, value_bytes: 1GiB, update_ops: 9, subscriptions: 10, equal_subscriptions: 19, members_per_group: 20, \
              behind_bytes: 11, custom_events_behind: 31, behind_bytes_worker: 20, mailbox_len: 12, mailbox_bytes: 13B, calls_in_flight: 14, joins_in_flight: 21, call_queue_bytes: 15, \
@@ -701,7 +701,9 @@ workers:
         );
         assert_eq!(config.threads, Threads::Count(2));
         assert_eq!(config.pin, Pin::Cores(vec![0, 3, 5]));
-        assert_eq!(config.place_below, 32);
+        assert_eq!((config.place_below, config.io), (32, Io::Uring));
+        let io = |value: &str| stream_config(&format!("server: {{io: {value}}}")).io;
+        assert_eq!([io("auto"), io("epoll")], [Io::Auto, Io::Epoll]);
         let placed = |value: &str| {
             let config = stream_config(&format!("server: {{place_below: {value}}}"));
             config.place_below
@@ -972,6 +974,10 @@ workers:
                 "engine: 49134 is an integer, expected ws://host:port or wss://host:port",
             ),
             (
+                "io: kqueue",
+                "io: \"kqueue\" is a text, expected auto, epoll or uring",
+            ),
+            (
                 "auth_failure: deny",
                 "auth_failure: \"deny\" is a text, expected refuse or allow",
             ),
@@ -1065,7 +1071,7 @@ workers:
             ),
             (
                 "operators: none",
-                "operators: unknown key, expected engine, threads, pin, place_below, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, streams, allowed_origins, worker_origins, trusted_proxies, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, ping_interval_ms, pong_timeout_ms, stall_timeout_ms, log, admin, redis or limits",
+                "operators: unknown key, expected engine, threads, pin, place_below, io, backlog, auth_failure, auth_timeout_ms, join_required, join_failure, streams, allowed_origins, worker_origins, trusted_proxies, tls, worker_tls, acme_webroot, acme_port, call_timeout_ms, drain_ms, ping_interval_ms, pong_timeout_ms, stall_timeout_ms, log, admin, redis or limits",
             ),
             ("limits: 5", "limits: 5 is an integer, expected a mapping"),
             (

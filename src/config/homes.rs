@@ -76,11 +76,12 @@ const HOMES: [(&str, &[&str]); 11] = [
 ];
 
 /// What stands under `server`.
-pub const KEYS_OF_SERVER: [&str; 26] = [
+pub const KEYS_OF_SERVER: [&str; 27] = [
     "engine",
     "threads",
     "pin",
     "place_below",
+    "io",
     "backlog",
     "auth_failure",
     "auth_timeout_ms",

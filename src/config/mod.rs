@@ -135,6 +135,8 @@ pub struct Config {
     /// A group's owner takes sockets that follow it first while it has fewer followers of it. 0: sockets
     /// stay where they are accepted, or with the emptiest worker.
     pub place_below: usize,
+    /// How workers write.
+    pub io: Io,
     /// Listen backlog. None: [`BACKLOG_LEN`], and no word about what the kernel makes of it.
     pub backlog: Option<u32>,
     /// Calls that wait longer get an error.
@@ -179,6 +181,7 @@ impl Default for Config {
             threads: Threads::Auto,
             pin: Pin::Auto,
             place_below: PLACE_BELOW,
+            io: Io::Auto,
             backlog: None,
             call_timeout_ms: CALL_TIMEOUT_MS,
             drain_ms: DRAIN_MS,
@@ -288,4 +291,15 @@ pub enum Pin {
     None,
     /// Worker `n` on the `n`th of these. At least as many as a fixed number of threads.
     Cores(Vec<usize>),
+}
+
+/// How workers write to subscribers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Io {
+    /// Many sends in one system call (io_uring) where the kernel lets them, else one each.
+    Auto,
+    /// A system call each.
+    Epoll,
+    /// Many in one. Where the kernel refuses that, nothing starts.
+    Uring,
 }

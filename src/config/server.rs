@@ -18,7 +18,9 @@ use super::store::StoreConfig;
 use super::tls;
 use super::words::mismatch;
 use super::yaml::{Node, Value};
-use super::{AuthFailure, BACKLOG_LEN, Config, Limits, MAILBOX_LEN_MIN, Pin, THREADS_MAX, Threads};
+use super::{
+    AuthFailure, BACKLOG_LEN, Config, Io, Limits, MAILBOX_LEN_MIN, Pin, THREADS_MAX, Threads,
+};
 
 const COUNTS: RangeInclusive<u64> = 1..=1_000_000_000;
 const THREADS: RangeInclusive<u64> = 1..=THREADS_MAX as u64;
@@ -47,6 +49,7 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     let threads = config.threads;
     server.read("pin", &mut config.pin, |node| pin(node, threads));
     server.count_or_none("place_below", &mut config.place_below, COUNTS);
+    server.read("io", &mut config.io, io);
     let mut backlog = BACKLOG_LEN;
     server.integer("backlog", &mut backlog, 1..=i32::MAX as u64);
     config.backlog = server.node("backlog").map(|_| backlog);
@@ -296,6 +299,18 @@ fn origin(report: &mut Report, path: String, node: &Node) -> Option<OriginRule> 
         .ok()
 }
 
+fn io(node: &Node) -> Result<Io, String> {
+    let Value::Text(text) = &node.value else {
+        return Err(mismatch(node, "auto, epoll or uring"));
+    };
+    match &**text {
+        "auto" => Ok(Io::Auto),
+        "epoll" => Ok(Io::Epoll),
+        "uring" => Ok(Io::Uring),
+        _ => Err(mismatch(node, "auto, epoll or uring")),
+    }
+}
+
 fn threads(node: &Node) -> Result<Threads, String> {
     match &node.value {
         Value::Text(text) if text == "auto" => Ok(Threads::Auto),
@@ -332,6 +347,16 @@ impl From<Threads> for Json {
         match threads {
             Threads::Auto => "auto".into(),
             Threads::Count(count) => count.into(),
+        }
+    }
+}
+
+impl From<Io> for Json {
+    fn from(io: Io) -> Json {
+        match io {
+            Io::Auto => "auto".into(),
+            Io::Epoll => "epoll".into(),
+            Io::Uring => "uring".into(),
         }
     }
 }

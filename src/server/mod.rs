@@ -9,6 +9,7 @@ mod listeners;
 mod open_files;
 mod operators;
 mod reload;
+mod rings;
 mod scheduling;
 mod threads;
 mod values;
@@ -39,6 +40,7 @@ pub use certificates::{Certificates, check as check_certificates};
 use cores::Cores;
 use open_files::OpenFiles;
 use operators::{Known, Operators};
+use rings::Rings;
 use threads::{Polls, beside_workers, spawn};
 use values::Values;
 
@@ -102,6 +104,9 @@ pub enum StartError {
         /// Which file, why, and what to do.
         faulty: String,
     },
+    /// The kernel refuses io_uring, without which the settings let nothing start.
+    #[error("server.io: {0}")]
+    Ring(String),
     /// A thread or a poll could not be made.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] io::Error),
@@ -152,6 +157,7 @@ impl Server {
         open_files::raise();
         let files = OpenFiles::of(config, workers);
         let limits = files.fit(&config.limits);
+        let rings = Rings::of(config.io, workers)?;
 
         let has_store = values.store.is_some();
         let polls = Polls::new(workers, has_store.then_some(&store_poll))?;
@@ -191,6 +197,7 @@ impl Server {
             drain,
             drained: drained_sender.clone(),
             shares_core: cores.are_shared(),
+            has_ring: rings.are_used,
         };
         let worker_threads = each
             .zip(polls.workers)
@@ -225,8 +232,9 @@ impl Server {
         };
         let admin = operators.as_ref().map(|operators| operators.address);
         tracing::info!(
-            "serves subscribers on {stream_address}{mode}; {}; {}{}",
+            "serves subscribers on {stream_address}{mode}; {}; {}; {}{}",
             cores.described(),
+            rings.described,
             values.described,
             admin.map_or(String::new(), |address| format!(
                 "; admin port on {address}"
@@ -380,6 +388,12 @@ pub fn fit_open_files(config: &mut Config) -> Option<String> {
 pub fn cores_of(config: &Config) -> Result<(usize, String), StartError> {
     let cores = Cores::of(config)?;
     Ok((cores.workers, cores.described()))
+}
+
+/// How subscribers would be written to, as the log says it.
+pub fn writes_of(config: &Config) -> Result<String, StartError> {
+    let workers = Cores::of(config).map_or(1, |cores| cores.workers);
+    Ok(Rings::of(config.io, workers)?.described)
 }
 
 /// What holds for the engine thread.

@@ -6,7 +6,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::admin::PEERS_MAX;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Io, Limits};
 use crate::mesh::SocketRoom;
 
 use super::acme;
@@ -45,7 +45,8 @@ impl OpenFiles {
             .admin
             .as_ref()
             .map_or(0, |_| KEPT_A_THREAD + PEERS_MAX);
-        let others = config.worker_listeners.len() + acme + admin;
+        let rings = if config.io == Io::Epoll { 0 } else { workers };
+        let others = config.worker_listeners.len() + acme + admin + rings;
         OpenFiles::within(limit, workers, others)
     }
 

@@ -23,7 +23,7 @@ use crate::id::WorkerId;
 use crate::life::Sockets as _;
 use crate::mesh::{AuthFunction, Shared, ToOwner, ToWorker, WorkerPorts};
 use crate::net::tls::{MaybeTls, Offer, Offered};
-use crate::net::{self, Handshakes, Listener, Ready, listener_token};
+use crate::net::{self, Handshakes, Listener, Ready, listener_token, ring};
 use crate::notes::Notes;
 use crate::protocol::origin::OriginRule;
 use crate::protocol::proxied::Proxies;
@@ -78,6 +78,8 @@ pub struct Parts {
     pub drained: crossbeam_channel::Sender<WorkerId>,
     /// The engine thread runs on this core as well, and only while this worker pauses.
     pub shares_core: bool,
+    /// Many sends go in one system call.
+    pub has_ring: bool,
 }
 
 /// One worker.
@@ -99,6 +101,7 @@ pub struct Worker {
     drain: Duration,
     drained: crossbeam_channel::Sender<WorkerId>,
     shares_core: bool,
+    has_ring: bool,
     handshakes: Handshakes,
     /// What the words of log lines are made of.
     words: Words,
@@ -140,6 +143,7 @@ impl Worker {
             drain: parts.drain,
             drained: parts.drained,
             shares_core: parts.shares_core,
+            has_ring: parts.has_ring,
             handshakes: Handshakes::default(),
             notes: Notes::default(),
         })
@@ -148,6 +152,7 @@ impl Worker {
     /// The worker's life. It ends when the process does.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
+        self.begin_ring();
         while !self.shared.stopping.load(Ordering::Acquire) {
             self.wait_for_events(&mut events)?; // the thread sleeps here and nowhere else
             let turn = TurnClock::begin();
@@ -176,6 +181,16 @@ impl Worker {
         Ok(())
     }
 
+    /// It is this thread's own.
+    fn begin_ring(&self) {
+        if self.has_ring
+            && let Err(error) = ring::begin()
+        {
+            let worker = self.id.index();
+            tracing::warn!("worker {worker} writes to each socket by itself: io_uring: {error}");
+        }
+    }
+
     fn begin_turn(&mut self) {
         let now = Now::read();
         self.now = now.monotonic;
@@ -185,9 +200,14 @@ impl Worker {
     fn sweep(&mut self) {
         let begun = self.writes.is_full().then(thread_time);
         let spent = self.subscribers.sweep(self.writes.a_turn());
+        self.submit_writes(); // what was swept is on its way when the turn is timed
         let is_full = spent.iter().any(Budget::is_spent);
         let took = begun.map(|begun| thread_time().saturating_sub(begun));
         self.writes.made(is_full, took);
+    }
+
+    fn submit_writes(&self) {
+        self.metrics().writes_cut.add(ring::submit());
     }
 
     /// Lets the engine write the answers of this turn, where it has only this core for that.
@@ -200,6 +220,7 @@ impl Worker {
 
     fn wait_for_events(&mut self, events: &mut Events) -> io::Result<()> {
         let timeout = self.sleep_at_most();
+        self.submit_writes(); // pings, and what was closed
         if self.shares_core && timeout == Some(Duration::ZERO) {
             std::thread::yield_now(); // there is work, but the engine's turn may be due
         }

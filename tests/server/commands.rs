@@ -473,6 +473,7 @@ fn doctor_says_what_is_bad_and_changes_nothing() {
     for name in [
         "settings",
         "open files",
+        "writes",
         "backlog",
         "lost connections",
         "ports",

@@ -57,3 +57,4 @@ mod triggers;
 mod turns;
 mod update_cases;
 mod upgrade;
+mod writes;

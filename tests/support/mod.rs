@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
-use iii_stream::config::{Config, Endpoint, Threads};
+use iii_stream::config::{Config, Endpoint, Io, Threads};
 use iii_stream::mesh::Shared;
 use iii_stream::server::{Options, Server};
 use iii_stream::shard::{Decides, Store};
@@ -31,7 +31,8 @@ use double::{Cues, Double};
 /// Far more than anything takes on an idle machine; these are not idle.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How many workers a server has, and how soon its mailboxes are full.
+/// How many workers a server has, and how soon its mailboxes are full. Several write many sends in one system
+/// call, where the kernel lets them, and one writes each by itself.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) threads: usize,
@@ -137,6 +138,10 @@ impl TestServer {
             worker_listeners: vec![Endpoint::new("127.0.0.1", 0).into()],
             threads: Threads::Count(shape.threads),
             drain_ms: 50,
+            io: match shape.threads {
+                1 => Io::Epoll,
+                _ => Io::Auto,
+            },
             ..Config::default()
         };
         config.limits.mailbox_len = shape.mailbox_len;

@@ -187,6 +187,7 @@ mod tests {
             open_files: None,
             cores: Ok((workers, "as said".to_owned())),
             certificates: Ok(Vec::new()),
+            writes: Ok(String::new()),
         }
     }
 

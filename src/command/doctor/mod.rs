@@ -39,6 +39,8 @@ pub(crate) struct Start {
     pub(crate) cores: Result<(usize, String), String>,
     /// The certificates of the ports under TLS.
     pub(crate) certificates: Certificates,
+    /// How subscribers are written to; or why they cannot be.
+    pub(crate) writes: Result<String, String>,
 }
 
 /// For each port under TLS its setting, and until when its certificate counts, in seconds since 1970 and
@@ -68,6 +70,7 @@ fn look(reading: &Reading, start: &Start, machine: &Machine) -> Vec<Finding> {
     };
     let mut findings = settings::look(reading);
     findings.push(settings::open_files(reading, start));
+    findings.push(settings::writes(start));
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
     let since_1970 = since_1970.unwrap_or_default();
     findings.extend(certificates::look(&start.certificates, since_1970));

@@ -65,6 +65,19 @@ pub(super) fn open_files(reading: &Reading, start: &Start) -> Finding {
     )
 }
 
+/// How subscribers are written to.
+pub(super) fn writes(start: &Start) -> Finding {
+    const NAME: &str = "writes";
+    match &start.writes {
+        Ok(described) => Finding::ok(NAME, described),
+        Err(why) => Finding::ok(NAME, why).with(
+            State::Bad,
+            "the server does not start",
+            "leave server.io out: the server goes on without io_uring then",
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
@@ -97,6 +110,7 @@ mod tests {
                 open_files: (left < wanted).then(|| line.to_owned()),
                 cores: Ok((1, String::new())),
                 certificates: Ok(Vec::new()),
+                writes: Ok(String::new()),
             };
             open_files(&reading, &start)
         };

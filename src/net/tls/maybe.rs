@@ -31,6 +31,10 @@ pub enum MaybeTls {
     Tls(Box<Tls>),
 }
 
+/// Each byte here is one of every socket's. In a debug build each knows its poll, too.
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<MaybeTls>() == 16);
+
 /// Which side of the session is ours.
 pub struct Tls(Side);
 
@@ -209,7 +213,7 @@ impl Socket for MaybeTls {
 
     fn flush(&mut self) -> Written {
         match self {
-            MaybeTls::Plain(_) => Written::All,
+            MaybeTls::Plain(tcp) => tcp.flush(),
             MaybeTls::Tls(tls) => match &mut tls.0 {
                 Side::Client(called) => called.flush(),
                 Side::Server(served) => served.flush(),
@@ -219,7 +223,7 @@ impl Socket for MaybeTls {
 
     fn held_bytes(&self) -> usize {
         match self {
-            MaybeTls::Plain(_) => 0,
+            MaybeTls::Plain(tcp) => tcp.held_bytes(),
             MaybeTls::Tls(tls) => match &tls.0 {
                 Side::Client(_) => 0,
                 Side::Server(served) => served.held_bytes(),

@@ -8,10 +8,10 @@ fn small_limits_of_open_files_are_used_and_said() {
         command_with_files(&directory.0, 256)
     });
     let said = process.log.borrow().join("\n");
-    let line = "WARN open files 256: 183 subscribers at most, limits.connections is 1000000; 97 sockets on the \
+    let line = "WARN open files 256: 181 subscribers at most, limits.connections is 1000000; 96 sockets on the \
                 worker port at most, limits.worker_connections is 10000; LimitNOFILE=";
     assert!(said.contains(line), "{said}");
-    let mut held: Vec<Socket> = (0..183).map(|_| subscriber(&process)).collect();
+    let mut held: Vec<Socket> = (0..181).map(|_| subscriber(&process)).collect();
     let mut one_more = raw::connect(process.stream);
     one_more
         .write_all(raw::upgrade_request("/", "").as_bytes())
