@@ -123,7 +123,11 @@ impl Engine {
         let ip = stream.peer_addr().ok().map(|address| address.ip());
         let id = self.broker.enter(number, ip);
         let offer = self.listeners.0[number].1.as_mut();
-        let watched = MaybeTls::accepted(stream, offer).and_then(|socket| {
+        let is_proxy = ip.is_some_and(|ip| self.proxies.trust(ip));
+        let watched = MaybeTls::accepted(stream, offer).and_then(|mut socket| {
+            if is_proxy {
+                socket.expect_line();
+            }
             let registry = self.poll.registry();
             self.peers.insert(id, socket, number, registry)
         });

@@ -165,6 +165,12 @@ impl Worker {
         if stays {
             self.subscribers.stays(id);
         }
+        if self.offer.is_some()
+            && self.subscribers.is_proxy(id)
+            && let Some(socket) = self.subscribers.socket(id)
+        {
+            socket.expect_line();
+        }
         self.watch(id);
     }
 

@@ -3,8 +3,9 @@
 
     tests/by_hand/proxies.py target/release/iii-stream [--idle SECONDS]
 
-Needs Debian's nginx, caddy and haproxy; those that are not there are left out, and that is said. Everything
-is on loopback, on ports of its own. Exit code 1: something did not go through as the recipe says.
+And HAProxy in front of a server under TLS, which it hands through unopened. Needs Debian's nginx, caddy and
+haproxy, and openssl; those that are not there are left out, and that is said. Everything is on loopback, on
+ports of its own. Exit code 1: something did not go through as the recipe says.
 """
 import argparse
 import json
@@ -19,6 +20,7 @@ import time
 from wire import Socket
 
 STREAM, WORKER = 23112, 23134
+STREAM_TLS, WORKER_TLS = 23113, 23135
 CLIENT = "127.0.0.5"  # none of the trusted proxies
 FAULTS = []
 
@@ -29,9 +31,9 @@ def check(what, is_so, seen=""):
         FAULTS.append(what)
 
 
-def serve_auth(asked):
+def serve_auth(asked, port=WORKER):
     """An SDK worker whose function lets in who has the right token."""
-    worker = Socket(WORKER)
+    worker = Socket(port)
     worker.socket.settimeout(None)
     worker.answer()
     worker.send({"type": "registerfunction", "id": "auth"})
@@ -86,6 +88,18 @@ def is_alive(name, root, idle):
     except (EOFError, OSError) as error:
         kind = repr(error)
     check(f"{name}: alive after {idle} s of silence", kind == "sync", kind)
+
+
+def looks_through(name, port, asked):
+    """TLS that the proxy hands through unopened: it says where the client is before that."""
+    lying = "X-Forwarded-For: 198.51.100.66\r\n"
+    subscriber = Socket(port, "/stream/s/g/?token=s3cret", lying, CLIENT, tls=True)
+    answer = subscriber.answer()
+    check(f"{name}: TLS goes through", " 101 " in answer.split("\r\n")[0], answer)
+    message = subscriber.next()
+    check(f"{name}: sync", message["event"]["type"] == "sync", message)
+    address = asked[-1]["addr"].rsplit(":", 1)[0]
+    check(f"{name}: the client's address, and no lie", address == CLIENT, asked[-1]["addr"])
 
 
 def main():
@@ -143,7 +157,27 @@ def main():
             own = own.replace(f"127.0.0.1:{STREAM}", f"127.0.0.1:{STREAM}{more}")
             start(name.replace(" ", "-"), [haproxy, "-db", "-f", write(f"{port}.cfg", own)])
             proxies.append((name, port))
-    for name, found in [("nginx", nginx), ("caddy", caddy), ("haproxy", haproxy)]:
+    through = []
+    openssl = shutil.which("openssl")
+    if haproxy and openssl:
+        subprocess.run([openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-keyout", file("key.pem"), "-out", file("cert.pem"), "-days", "2", "-subj", "/CN=localhost"],
+                       check=True, capture_output=True)
+        start("server-tls", [program, "-c", write("tls.yaml", f"""workers:
+  - name: iii-stream
+    config: {{host: 127.0.0.1, port: {STREAM_TLS}, auth_function: auth, adapter: {{name: kv}}}}
+    server: {{threads: 1, drain_ms: 100, admin: off, trusted_proxies: [127.0.0.1],
+             tls: {{cert: cert.pem, key: key.pem}}}}
+  - name: iii-worker-manager
+    config: {{host: 127.0.0.1, port: {WORKER_TLS}}}
+""")])
+        for name, port, more in [("haproxy, TLS handed through with PROXY v2", 23206, "send-proxy-v2"),
+                                 ("haproxy, TLS handed through with PROXY v1", 23207, "send-proxy")]:
+            own = (f"defaults\n mode tcp\n timeout connect 5s\n timeout client 90s\n timeout server 90s\n"
+                   f"listen through\n bind 127.0.0.1:{port}\n server a 127.0.0.1:{STREAM_TLS} {more}\n")
+            start(f"through-{port}", [haproxy, "-db", "-f", write(f"{port}.cfg", own)])
+            through.append((name, port))
+    for name, found in [("nginx", nginx), ("caddy", caddy), ("haproxy", haproxy), ("openssl", openssl)]:
         if not found:
             print(f"left out: {name} is not installed")
     try:
@@ -151,6 +185,13 @@ def main():
         asked = []
         worker = serve_auth(asked)
         time.sleep(0.5)
+        if through:
+            told = []
+            other = serve_auth(told, WORKER_TLS)
+            time.sleep(0.5)
+            for name, port in through:
+                looks_through(name, port, told)
+            other.socket.close()
         silent = [(name, looks(name, port, asked)) for name, port in proxies]
         time.sleep(arguments.idle)
         for name, root in silent:

@@ -3,19 +3,22 @@ import base64
 import json
 import os
 import socket
+import ssl
 import struct
 
 
 class Socket:
     """One connection. Payloads of 64 KiB at most."""
 
-    def __init__(self, port, path="/", headers="", source="127.0.0.1", buffer=None):
+    def __init__(self, port, path="/", headers="", source="127.0.0.1", buffer=None, tls=False):
         self.socket = socket.socket()
         if buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         self.socket.settimeout(20)
         self.socket.bind((source, 0))
         self.socket.connect(("127.0.0.1", port))
+        if tls:
+            self.socket = ssl._create_unverified_context().wrap_socket(self.socket)
         key = base64.b64encode(os.urandom(16)).decode()
         head = (
             f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

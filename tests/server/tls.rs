@@ -8,7 +8,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use iii_stream::config::{Config, MinVersion, TlsFiles};
+use iii_stream::net::tls::trust_only;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConnection, StreamOwned};
 use serde_json::json;
 
 use crate::admin;
@@ -131,6 +133,34 @@ fn both_versions_are_spoken_and_others_or_too_old_ones_refused() {
     for port in strict.ports() {
         assert!(shown(port, strict.localhost.client(&[&TLS12])).is_err());
         strict.shown(port);
+    }
+}
+
+/// It is up to the client whether a name suits it.
+#[test]
+fn whatever_name_is_asked_for_the_certificate_is_the_same() {
+    let secured = Secured::start(THREE_WORKERS);
+    for port in secured.ports() {
+        // By an address no name is asked for at all.
+        for name in [
+            "localhost",
+            "other.example",
+            "a.b.localhost",
+            "127.0.0.1",
+            "::1",
+        ] {
+            let config = trust_only(&secured.directory.0.join("cert.pem")).unwrap();
+            let session = ClientConnection::new(config, name.try_into().unwrap()).unwrap();
+            let mut client = StreamOwned::new(session, raw::Patient(raw::connect(port)));
+            client
+                .write_all(b"GET /health HTTP/1.1\r\nhost: h\r\n\r\n")
+                .unwrap();
+            let mut answer = [0; 9];
+            client.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 ", "{name}");
+            let shown = client.conn.peer_certificates().unwrap();
+            assert_eq!(shown[0], *secured.localhost.certificate.der(), "{name}");
+        }
     }
 }
 

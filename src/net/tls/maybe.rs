@@ -68,6 +68,16 @@ impl MaybeTls {
         Ok(MaybeTls::Tls(Box::new(Tls(side))))
     }
 
+    /// The peer is a proxy, which may say in a line of the PROXY protocol before anything else whom it speaks
+    /// for: [`MaybeTls::read`] gives that line first, as it gives the one of a plain socket.
+    pub fn expect_line(&mut self) {
+        if let MaybeTls::Tls(tls) = self
+            && let Side::Server(served) = &mut tls.0
+        {
+            served.expect_line();
+        }
+    }
+
     fn tcp(&self) -> &Tcp {
         match self {
             MaybeTls::Plain(tcp) => tcp,

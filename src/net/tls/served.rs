@@ -1,8 +1,8 @@
 //! A socket under TLS as its server: reads give what was opened, writes take what is to be sealed.
 //!
 //! What is written to it in one go becomes records of its own; the sealed bytes that the socket did not
-//! take are held here, one record at most and what the session itself says. May not know what the bytes
-//! mean.
+//! take are held here, one record at most and what the session itself says. A line of the PROXY protocol that
+//! a proxy sends before the session is given as it came. May not know what else the bytes mean.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -13,6 +13,7 @@ use super::Offer;
 use super::session::{RECORD_BYTES, SEALED_BYTES, Session};
 use crate::fanout::{Socket, Written};
 use crate::net::Tcp;
+use crate::protocol::proxied::Beginning;
 use crate::reading::Received;
 
 /// A record of a handshake: whatever begins otherwise is no TLS.
@@ -41,8 +42,11 @@ pub(super) struct Served {
     session: Session,
     /// Sealed bytes that the socket has not taken.
     held: Vec<u8>,
-    /// Nothing has come yet.
+    /// Nothing of the session has come yet.
     is_new: bool,
+    /// What has come of a line of the PROXY protocol before the session. None: no such line is read, or it
+    /// has been.
+    line: Option<Vec<u8>>,
     /// Nothing more is read.
     is_over: bool,
     /// The end of what is sent is among what is held, or has gone.
@@ -59,6 +63,7 @@ impl Served {
             session: offer.session().map_err(io::Error::other)?,
             held: Vec::new(),
             is_new: true,
+            line: None,
             is_over: false,
             is_ended: false,
             fault: None,
@@ -80,7 +85,13 @@ impl Served {
 
     /// What has come and could not be opened yet.
     pub(super) fn kept_bytes(&self) -> usize {
-        self.session.kept_bytes()
+        let line = self.line.as_ref().map_or(0, Vec::len);
+        self.session.kept_bytes() + line
+    }
+
+    /// The peer is a proxy, which may say in a line before the session whom it speaks for.
+    pub(super) fn expect_line(&mut self) {
+        self.line = Some(Vec::new());
     }
 
     /// What has ended the session; told once.
@@ -119,6 +130,16 @@ impl Served {
             Received::Bytes { len, more } => (len, more),
             other => return other,
         };
+        let of_line = match self.line_in(&input[..len]) {
+            Ok(of_line) => of_line,
+            Err(first) => return self.refuse(first),
+        };
+        plain[..of_line].copy_from_slice(&input[..of_line]);
+        let (plain, input) = (&mut plain[of_line..], &mut input[of_line..]);
+        let len = len - of_line;
+        if len == 0 {
+            return Received::Bytes { len: of_line, more };
+        }
         if std::mem::take(&mut self.is_new) && input[0] != HANDSHAKE {
             return self.refuse(input[0]);
         }
@@ -130,9 +151,28 @@ impl Served {
             Ok(len) => {
                 self.is_over = self.session.is_ended();
                 let more = more || self.is_over;
+                let len = of_line + len;
                 Received::Bytes { len, more }
             }
         }
+    }
+
+    /// How many of these bytes, the first of them, are of the line before the session. Err: no session can
+    /// follow, by the first byte of all.
+    fn line_in(&mut self, came: &[u8]) -> Result<usize, u8> {
+        let Some(line) = &mut self.line else {
+            return Ok(0);
+        };
+        let before = line.len();
+        line.extend_from_slice(came);
+        let of_line = match Beginning::of(line) {
+            Beginning::Incomplete => return Ok(came.len()),
+            Beginning::Proxied { len, .. } => len - before,
+            Beginning::Other if before == 0 => 0,
+            Beginning::Other | Beginning::Broken => return Err(line[0]),
+        };
+        self.line = None;
+        Ok(of_line)
     }
 
     fn broken(&mut self, why: &str) -> Received {
@@ -527,6 +567,80 @@ mod tests {
         let mut alert = [0; 7];
         client.read_exact(&mut alert).unwrap();
         assert_eq!(alert[0], 21, "{alert:?}");
+    }
+
+    #[test]
+    fn a_line_before_the_session_is_given_as_it_came_however_it_is_cut() {
+        let mut port = Port::open("line");
+        let text = b"PROXY TCP4 203.0.113.9 10.0.0.1 4711 3112\r\n".to_vec();
+        let mut binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+        binary.extend_from_slice(&[203, 0, 113, 9, 10, 0, 0, 1, 0x12, 0x67, 12, 40]);
+        for line in [text, binary] {
+            for cut in 0..=line.len() {
+                let (mut client, mut served) = port.connect();
+                served.expect_line();
+                client.write_all(&line[..cut]).unwrap();
+                let mut heard = port.read(&mut served, cut);
+                assert_eq!(served.kept_bytes(), cut % line.len());
+                client.write_all(&line[cut..]).unwrap();
+                let client = port.client(client, |mut client| {
+                    client.write_all(b"hello").unwrap();
+                    let mut heard = [0; 2];
+                    client.read_exact(&mut heard).unwrap();
+                    heard
+                });
+                heard.extend(port.read(&mut served, line.len() - cut + 5));
+                assert_eq!(heard, [&line[..], b"hello"].concat(), "cut at {cut}");
+                assert_eq!(served.write(&[IoSlice::new(b"ok")]), Written::All);
+                assert_eq!(&client.join().unwrap(), b"ok");
+            }
+        }
+    }
+
+    #[test]
+    fn where_no_line_is_expected_or_it_is_broken_nothing_follows_it() {
+        let mut port = Port::open("no-line");
+        for (line, is_expected, why) in [
+            (
+                &b"PROXY TCP4 203.0.113.9 10.0.0.1 4711 3112\r\n"[..],
+                false,
+                "it speaks HTTP without TLS",
+            ),
+            (
+                b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+                false,
+                "what it has sent is no TLS",
+            ),
+            (b"PROXY nonsense\r\n", true, "it speaks HTTP without TLS"),
+            (
+                b"POST / HTTP/1.1\r\n\r\n",
+                true,
+                "it speaks HTTP without TLS",
+            ),
+            (
+                b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\x0c0123456789ab",
+                true,
+                "what it has sent is no TLS",
+            ),
+            (
+                b"\r\n\r\n\0\r\nQUIT\n\x21\x11\xff\xff",
+                true,
+                "what it has sent is no TLS",
+            ),
+        ] {
+            let (mut client, mut served) = port.connect();
+            if is_expected {
+                served.expect_line();
+            }
+            client.write_all(line).unwrap();
+            assert!(port.read(&mut served, usize::MAX).len() < line.len());
+            assert_eq!(
+                served.take_fault().as_deref(),
+                Some(why),
+                "{}",
+                line.escape_ascii()
+            );
+        }
     }
 
     #[test]
