@@ -503,6 +503,14 @@ workers:
                 "config.host: \"a:1\" is no host, expected an IP address or a name, without port",
             ),
             (
+                "config: {host: \"fe80::1\"}",
+                "config.host: \"fe80::1\" cannot be listened on, expected an address that is no multicast or fe80::, or :: for all",
+            ),
+            (
+                "config: {host: \"[ff02::1]\"}",
+                "config.host: \"[ff02::1]\" cannot be listened on, expected an address that is no multicast or fe80::, or :: for all",
+            ),
+            (
                 "config: {auth_function: \"\"}",
                 "config.auth_function: \"\" names no function, expected null or no such key",
             ),

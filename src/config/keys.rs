@@ -1,5 +1,6 @@
 //! Keys that several entries have: where to listen, and which function to ask.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::address::{is_name, shown};
@@ -27,6 +28,9 @@ pub(super) fn function_id(node: &Node) -> Result<Option<String>, String> {
 pub(super) fn endpoint(keys: &mut Section<'_, '_>, endpoint: &mut Endpoint, entry: Option<Place>) {
     keys.integer("port", &mut endpoint.port, PORTS);
     keys.read("host", &mut endpoint.host, |node| match &node.value {
+        Value::Text(text) if is_of_one_link(text) => Err(format!(
+            "{text:?} cannot be listened on, expected an address that is no multicast or fe80::, or :: for all"
+        )),
         Value::Text(text) if is_host(text) => Ok(text.clone()),
         Value::Text(text) => Err(format!(
             "{:?} is no host, expected an IP address or a name, without port",
@@ -58,6 +62,15 @@ pub(super) fn endpoint_beside(
     endpoint(keys, target, None);
     if !is_configured {
         keys.report.wanted.pop();
+    }
+}
+
+/// Addresses that mean nothing without the name of an interface, or nobody can have: the system refuses a
+/// listener there on every machine.
+fn is_of_one_link(text: &str) -> bool {
+    match ip_address(text) {
+        Some(IpAddr::V6(ip)) => ip.is_multicast() || ip.is_unicast_link_local(),
+        Some(IpAddr::V4(_)) | None => false,
     }
 }
 

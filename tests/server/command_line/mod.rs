@@ -4,9 +4,11 @@ mod check;
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use iii_stream::config::{self, Config, Endpoint, Sources, StoreConfig};
-use iii_stream::server::{Options, Server};
+use iii_stream::server::{Options, Server, StartError};
+use iii_stream::store::redis::RedisError;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
