@@ -132,6 +132,7 @@ impl Engine {
             // The turn's one look at the clocks; and what was too long for one turn.
             self.broker.begin_turn(Now::read(), shows_debug);
             self.schedule.silence.advance(self.now().monotonic);
+            self.note_events(&events); // what the poll has told of is of this time, not of the last turn's
             self.measure_memory();
             self.broker.read_mailbox();
             self.broker.deliver_parked(); // what found its owner full, before anything after it
@@ -167,10 +168,15 @@ impl Engine {
 
     fn wait_for_events(&mut self, events: &mut Events) -> io::Result<()> {
         let timeout = self.sleep_at_most();
-        if !net::wait(&mut self.poll, events, timeout)? {
-            return Ok(());
+        if net::wait(&mut self.poll, events, timeout)? {
+            let workers = self.broker.ports.to_commands.len();
+            self.broker.ports.shared.wakes[engine_thread(workers)].lower();
         }
-        for event in events.iter() {
+        Ok(())
+    }
+
+    fn note_events(&mut self, events: &Events) {
+        for event in events {
             match Ready::from(event) {
                 Ready::Mailbox => {}
                 Ready::Listener(number) => self.listeners.wake(number),
@@ -190,9 +196,6 @@ impl Engine {
                 }
             }
         }
-        let workers = self.broker.ports.to_commands.len();
-        self.broker.ports.shared.wakes[engine_thread(workers)].lower();
-        Ok(())
     }
 
     fn sleep_at_most(&mut self) -> Option<Duration> {

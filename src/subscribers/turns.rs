@@ -176,7 +176,9 @@ impl<S: Socket> Subscribers<S> {
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.is_to_write = false;
             }
-            self.fanout.drain(id, &mut self.connections, &mut single);
+            if self.fanout.drain(id, &mut self.connections, &mut single) {
+                self.schedule.silence.take(id.slot); // a ping that has waited here counts from now on
+            }
             self.finish_if_closing(id);
             self.go_on_with_parked(id);
             self.queue(id); // it may have been left unread for what it had not taken

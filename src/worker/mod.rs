@@ -157,6 +157,7 @@ impl Worker {
             self.wait_for_events(&mut events)?; // the thread sleeps here and nowhere else
             let turn = TurnClock::begin();
             self.begin_turn(); // the turn's one look at the clocks
+            self.note_events(&events); // what the poll has told of is of this time, not of the last turn's
             self.read_open_mailbox(); // first, and whatever else has to wait
             self.read_command_mailbox(); // while what follows from commands finds room
             self.apply_own_commands();
@@ -224,10 +225,14 @@ impl Worker {
         if self.shares_core && timeout == Some(Duration::ZERO) {
             std::thread::yield_now(); // there is work, but the engine's turn may be due
         }
-        if !net::wait(&mut self.poll, events, timeout)? {
-            return Ok(());
+        if net::wait(&mut self.poll, events, timeout)? {
+            self.shared.wakes[self.id.index()].lower();
         }
-        for event in events.iter() {
+        Ok(())
+    }
+
+    fn note_events(&mut self, events: &Events) {
+        for event in events {
             match Ready::from(event) {
                 Ready::Mailbox => {}
                 Ready::Listener(_) => self.listener.wake(),
@@ -246,8 +251,6 @@ impl Worker {
                 }
             }
         }
-        self.shared.wakes[self.id.index()].lower();
-        Ok(())
     }
 
     /// `Some(0)` while there is work; else until the next time limit, or for good.

@@ -380,7 +380,13 @@ impl Peer {
         assert!(line.sent.is_empty() || line.has_news, "it is left unread");
         let heard_ping = self.pinged_at.is_some_and(|at| since(at) >= pong);
         let takes_nothing = line.room == 0 && since(self.took.0) >= pong;
-        assert!(heard_ping || takes_nothing, "it is slow");
+        assert!(
+            heard_ping || takes_nothing,
+            "it is slow: it has heard the ping {:?} ago, taken something {:?} ago, has room for {}",
+            self.pinged_at.map(since),
+            since(self.took.0),
+            line.room
+        );
     }
 
     /// Looks whether it has taken something since the last look.

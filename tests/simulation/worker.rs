@@ -58,6 +58,9 @@ pub(crate) struct Worker {
     pub(crate) is_drained: bool,
     /// The process is about to end.
     is_ending: bool,
+    /// Sockets that were blocked and take something since the poll last said so. True: all that there is
+    /// room for, false: what a layer over them holds.
+    writable: Vec<(SlotId, bool)>,
 }
 
 /// What one turn may look at beside its worker.
@@ -107,6 +110,7 @@ impl Worker {
             now,
             is_drained: false,
             is_ending: false,
+            writable: Vec::new(),
         }
     }
 
@@ -115,11 +119,11 @@ impl Worker {
         self.now = around.now;
         around.model.see_clock(self.now.wall_ms);
         self.events_bytes = 0;
-        self.poll();
         let units = around.pace.up_to(6);
         let before = Marks::of(self.core.effects());
         self.core.begin_turn(self.now, units);
         self.check(before, around);
+        self.poll();
         let most = around.pace.up_to(8);
         self.learn(most, around);
         for _ in 0..around.pace.up_to(self.core.ports().open.len()) {
@@ -175,8 +179,14 @@ impl Worker {
         self.core.check_invariants();
     }
 
-    /// It is said once of whoever has sent something.
+    /// It is said once of whoever has sent something, or takes something.
     fn poll(&mut self) {
+        for (id, takes_all) in std::mem::take(&mut self.writable) {
+            match takes_all {
+                true => self.core.takes_bytes(id),
+                false => self.core.takes_some(id),
+            }
+        }
         for (id, peer) in &self.peers {
             let mut line = peer.line.borrow();
             if std::mem::take(&mut line.has_news) {
@@ -208,7 +218,7 @@ impl Worker {
     /// Nothing can be done here until something comes.
     pub(crate) fn sleeps(&self) -> bool {
         let has_news = |peer: &Peer| peer.line.borrow().has_news;
-        !self.core.has_work() && !self.peers.values().any(has_news)
+        !self.core.has_work() && !self.peers.values().any(has_news) && self.writable.is_empty()
     }
 
     /// Groups that this worker decides for.
@@ -279,13 +289,13 @@ impl Worker {
         if was_blocked && room == 1 && peer.number.is_multiple_of(3) {
             line.takes += 1;
             drop(line);
-            self.core.takes_some(id);
+            self.writable.push((id, false));
             return true;
         }
         line.room = room;
         drop(line);
         if was_blocked {
-            self.core.takes_bytes(id);
+            self.writable.push((id, true));
         }
         was_blocked
     }
