@@ -69,6 +69,11 @@ impl Hosts {
             }
             settle(&mut self.hosts);
         }
+        let behind = self.pace.below(self.hosts.len() * 2);
+        if let Some(host) = self.hosts.get_mut(behind) {
+            host.fall_behind();
+            settle(&mut self.hosts);
+        }
         let silent = self.pace.below(self.hosts.len() * 3);
         if let Some(host) = self.hosts.get_mut(silent) {
             host.fall_silent();

@@ -1,12 +1,41 @@
-//! What is kept for readers that are behind, and that nobody is closed for it.
+//! Readers that stop taking while their group changes: what is kept for them, and that nobody is closed for
+//! it.
 
 use std::collections::{BTreeSet, HashMap};
 
 use iii_stream::id::{GroupKey, SlotId};
 use iii_stream::subscribers::{Look, State};
 
+use crate::Simulation;
 use crate::model::Model;
 use crate::worker::Worker;
+
+/// More than the bounds of most runs have room for.
+const CHANGES: usize = 80;
+
+impl Simulation {
+    /// One reader of some worker takes nothing, while its group changes again and again. What is kept for it
+    /// is bounded: each turn of its worker looks at that.
+    pub(crate) fn fall_behind(&mut self) {
+        let worker = self.pace.below(self.workers.len());
+        let Some(peer) = self.any_peer(worker).filter(|peer| peer.is_open()) else {
+            return;
+        };
+        peer.line.borrow().room = 0;
+        let Some(group) = peer.groups().next().cloned() else {
+            return;
+        };
+        self.pace.is_full = true;
+        for _ in 0..CHANGES {
+            self.call_of(group.clone());
+            self.turn_of_engine();
+            (0..self.workers.len()).for_each(|worker| self.turn_of_worker(worker));
+            self.turn_of_store();
+            self.check();
+        }
+        self.pace.is_full = false;
+    }
+}
 
 impl Worker {
     /// Who takes too little is not closed for it.

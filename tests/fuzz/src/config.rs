@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use iii_stream::config::{self, KEYS_OF_SERVER, Reading, Sources};
+use serde_json::value::RawValue;
 
 use super::Steer;
 
@@ -37,7 +38,7 @@ pub fn run(input: &[u8]) {
     check(input.len().is_multiple_of(2), input);
 }
 
-/// Reads those bytes, prints what came of it as `check` does, and starts from it if it may be.
+/// Reads those bytes, and prints what came of it as `check` does.
 fn check(is_own: bool, input: &[u8]) -> Reading {
     let variable = |name: &str| match name {
         "STREAM_PORT" => Some("3112".to_owned()),
@@ -54,14 +55,13 @@ fn check(is_own: bool, input: &[u8]) -> Reading {
         read: &|_: &Path| Ok(input.to_vec()),
     };
     let reading = config::read(&sources);
-    let json: serde_json::Value =
-        serde_json::from_str(&config::json(&reading)).expect("what `check --json` prints");
-    assert!(json.is_object());
+    let json = config::json(&reading);
+    // By its grammar alone: a tree of it would take longer than the reading.
+    serde_json::from_str::<&RawValue>(&json).expect("what `check --json` prints");
+    assert!(json.starts_with('{'));
     assert!(!config::human(&reading).is_empty() || !reading.faults.is_empty());
-    let first = config::load(&sources);
-    assert_eq!(first.is_ok(), reading.faults.is_empty());
-    if let Ok(config) = first {
-        let limits = &config.limits;
+    if reading.faults.is_empty() {
+        let limits = &reading.config.limits;
         assert!(limits.connections > 0 && limits.json_depth > 0 && limits.mailbox_len > 0);
     }
     reading
