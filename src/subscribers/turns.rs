@@ -173,11 +173,14 @@ impl<S: Socket> Subscribers<S> {
         while !single.is_spent()
             && let Some(id) = self.to_write.pop_front()
         {
+            let mut had_ping = false;
             if let Some(connection) = self.connections.get_mut(id) {
                 connection.is_to_write = false;
+                had_ping = connection.reader.has_ping();
             }
-            if self.fanout.drain(id, &mut self.connections, &mut single) {
-                self.schedule.silence.take(id.slot); // a ping that has waited here counts from now on
+            let has_taken = self.fanout.drain(id, &mut self.connections, &mut single);
+            if had_ping && has_taken {
+                self.schedule.silence.take(id.slot); // from now on its answer may come
             }
             self.finish_if_closing(id);
             self.go_on_with_parked(id);

@@ -144,16 +144,22 @@ impl Reader {
     /// Puts a ping, of which so many bytes are taken, before everything that may wait, unless one waits
     /// already.
     pub(in crate::fanout) fn push_ping(&mut self, taken: usize) {
-        let queue = self.queue.get_or_insert_default();
-        let is_ping = |queued: &Queued| matches!(queued.what, What::Ping);
-        if queue.entries.iter().take(PINGS_WITHIN).any(is_ping) {
+        if self.has_ping() {
             return; // nobody has taken that one
         }
+        let queue = self.queue.get_or_insert_default();
         let first = queue.entries.front();
         let at = usize::from(first.is_some_and(Queued::is_bound_to_go));
         queue.own_bytes += PING_FRAME.len();
         let what = What::Ping;
         queue.entries.insert(at, Queued { what, taken });
+    }
+
+    /// A ping of ours waits.
+    pub fn has_ping(&self) -> bool {
+        let is_ping = |queued: &Queued| matches!(queued.what, What::Ping);
+        let queue = self.queue.as_ref();
+        queue.is_some_and(|queue| queue.entries.iter().take(PINGS_WITHIN).any(is_ping))
     }
 
     /// Drops everything that may wait, and ends with `bytes`.
