@@ -3,6 +3,8 @@
 //! Store, Redis and the link to an engine open files at any time, so a part of the limit is no
 //! socket's that somebody else opens, in whatever phase it is. Opens nothing.
 
+use std::io;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::admin::PEERS_MAX;
@@ -20,6 +22,8 @@ const KEPT_A_THREAD: usize = 3;
 const SHARE: usize = 16;
 const SHARE_MIN: usize = 8;
 const SHARE_MAX: usize = 256;
+/// The kernel's table of our files has room for so many from the start: 8 bytes each.
+const TABLE_MAX: u64 = 128 * 1024;
 
 /// What the limit leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,8 +114,13 @@ impl OpenFiles {
     }
 }
 
-/// Raises the limit of open files as far as the system allows.
+/// Raises the limit of open files as far as the system allows, and has the kernel make room for them.
 pub(super) fn raise() {
+    raise_limit();
+    make_room();
+}
+
+fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current < limit.maximum {
         let raised = Rlimit {
@@ -122,6 +131,15 @@ pub(super) fn raise() {
             tracing::warn!("the limit of open files stays as it is: {error}");
         }
     }
+}
+
+/// The kernel doubles its table of a process's files where that is full. In a process with threads the one that
+/// opened the file too many waits for it some 10 ms, so the table is made long before that.
+fn make_room() {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let last = limit.min(TABLE_MAX).saturating_sub(1);
+    // The file is closed at once. Without it the table grows as it would.
+    let _ = rustix::io::fcntl_dupfd_cloexec(io::stderr(), last as i32);
 }
 
 #[cfg(test)]

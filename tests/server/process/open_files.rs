@@ -20,6 +20,19 @@ fn small_limits_of_open_files_are_used_and_said() {
     assert!(held.pop().unwrap().send(Message::Ping("".into())).is_ok());
 }
 
+/// Where the kernel's table of a process's files grows, the thread that has opened the file too many stands still.
+#[test]
+fn there_is_room_for_all_files_before_the_first_socket_comes() {
+    let process = start_as("file-table", "threads: 2, drain_ms: 500", "", |directory| {
+        command_with_files(&directory.0, 8192)
+    });
+    let path = format!("/proc/{}/status", process.pid().as_raw_nonzero());
+    let status = std::fs::read_to_string(path).unwrap();
+    let mut lines = status.lines();
+    let room = lines.find_map(|line| line.strip_prefix("FDSize:"));
+    assert!(room.unwrap().trim().parse::<u32>().unwrap() >= 8192);
+}
+
 /// Sockets that say nothing take no file that the store needs.
 #[test]
 fn idle_connections_leave_the_store_its_files() {
