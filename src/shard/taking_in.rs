@@ -617,6 +617,17 @@ mod tests {
         );
     }
 
+    /// Each item is told of, and no turn tells of more than it may.
+    fn hear_over_turns(local: &mut Local, held: &mut Shown) {
+        let all = turns(local);
+        assert!(all.len() >= ITEMS * 8 / UNITS, "{} turns", all.len());
+        for out in &all {
+            let len = out.deliveries.len();
+            assert!(len <= 2 + UNITS / 8, "{len}");
+            held.hear(out);
+        }
+    }
+
     #[test]
     fn items_that_the_store_has_lost_are_gone_over_turns_and_its_first_comes_behind() {
         let before = items((0..ITEMS).map(|n| (n, "1")));
@@ -633,16 +644,7 @@ mod tests {
             Learned::Channel(GroupKey::new("s", "g"), from),
         ));
         assert!(held.0.len() > ITEMS - 10, "not at once");
-        let all = turns(&mut local);
-        assert!(all.len() >= ITEMS * 8 / UNITS, "{} turns", all.len());
-        for out in &all {
-            assert!(
-                out.deliveries.len() <= 2 + UNITS / 8,
-                "{}",
-                out.deliveries.len()
-            );
-            held.hear(out);
-        }
+        hear_over_turns(&mut local, &mut held);
         assert_eq!(held.0, items([(7, "2")].into_iter()));
     }
 
@@ -657,16 +659,7 @@ mod tests {
         let mut held = Shown(before);
         let after = items((0..ITEMS).map(|n| (n, "2")));
         held.hear(&read(&mut local, &borrowed(&after), false));
-        let all = turns(&mut local);
-        assert!(all.len() >= ITEMS * 8 / UNITS, "{} turns", all.len());
-        for out in &all {
-            assert!(
-                out.deliveries.len() <= 2 + UNITS / 8,
-                "{}",
-                out.deliveries.len()
-            );
-            held.hear(out);
-        }
+        hear_over_turns(&mut local, &mut held);
         assert_eq!(held.0, after);
     }
 
