@@ -3,8 +3,7 @@
 use serde_json::Value as Json;
 
 use super::section::Section;
-use super::words::mismatch;
-use super::yaml::{Node, Value};
+use super::words::{one_of, word_of};
 
 /// What the log is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,21 +65,6 @@ pub(super) fn read(mut keys: Section<'_, '_>, log: &mut Log) {
         one_of(&LEVELS, node, "error, warn, info, debug or trace")
     });
     keys.done();
-}
-
-fn one_of<T: Copy>(words: &[(&str, T)], node: &Node, expected: &str) -> Result<T, String> {
-    let found = match &node.value {
-        Value::Text(text) => words.iter().find(|(word, _)| word == text),
-        _ => None,
-    };
-    found
-        .map(|(_, what)| *what)
-        .ok_or_else(|| mismatch(node, expected))
-}
-
-fn word_of<T: PartialEq>(words: &[(&'static str, T)], what: T) -> &'static str {
-    let found = words.iter().find(|(_, known)| *known == what);
-    found.map_or("", |(word, _)| word)
 }
 
 impl From<LogFormat> for Json {

@@ -16,7 +16,7 @@ use super::report::Report;
 use super::section::Section;
 use super::store::StoreConfig;
 use super::tls;
-use super::words::mismatch;
+use super::words::{mismatch, one_of, word_of};
 use super::yaml::{Node, Value};
 use super::{
     AuthFailure, BACKLOG_LEN, Config, Io, Limits, MAILBOX_LEN_MIN, Pin, THREADS_MAX, Threads,
@@ -25,6 +25,11 @@ use super::{
 const COUNTS: RangeInclusive<u64> = 1..=1_000_000_000;
 const THREADS: RangeInclusive<u64> = 1..=THREADS_MAX as u64;
 const CORES: RangeInclusive<u64> = 0..=4095;
+const IO_WORDS: [(&str, Io); 3] = [
+    ("auto", Io::Auto),
+    ("epoll", Io::Epoll),
+    ("uring", Io::Uring),
+];
 /// What one message or value may take at most.
 const MESSAGE_BYTES: RangeInclusive<u64> = 1..=1 << 30;
 /// What may wait in one place at most.
@@ -49,7 +54,9 @@ pub(super) fn read(mut server: Section<'_, '_>, config: &mut Config, kind: FileK
     let threads = config.threads;
     server.read("pin", &mut config.pin, |node| pin(node, threads));
     server.count_or_none("place_below", &mut config.place_below, COUNTS);
-    server.read("io", &mut config.io, io);
+    server.read("io", &mut config.io, |node| {
+        one_of(&IO_WORDS, node, "auto, epoll or uring")
+    });
     let mut backlog = BACKLOG_LEN;
     server.integer("backlog", &mut backlog, 1..=i32::MAX as u64);
     config.backlog = server.node("backlog").map(|_| backlog);
@@ -299,18 +306,6 @@ fn origin(report: &mut Report, path: String, node: &Node) -> Option<OriginRule> 
         .ok()
 }
 
-fn io(node: &Node) -> Result<Io, String> {
-    let Value::Text(text) = &node.value else {
-        return Err(mismatch(node, "auto, epoll or uring"));
-    };
-    match &**text {
-        "auto" => Ok(Io::Auto),
-        "epoll" => Ok(Io::Epoll),
-        "uring" => Ok(Io::Uring),
-        _ => Err(mismatch(node, "auto, epoll or uring")),
-    }
-}
-
 fn threads(node: &Node) -> Result<Threads, String> {
     match &node.value {
         Value::Text(text) if text == "auto" => Ok(Threads::Auto),
@@ -353,11 +348,7 @@ impl From<Threads> for Json {
 
 impl From<Io> for Json {
     fn from(io: Io) -> Json {
-        match io {
-            Io::Auto => "auto".into(),
-            Io::Epoll => "epoll".into(),
-            Io::Uring => "uring".into(),
-        }
+        word_of(&IO_WORDS, io).into()
     }
 }
 

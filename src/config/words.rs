@@ -62,6 +62,27 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
+/// What a text stands for, if it is one of these words.
+pub(super) fn one_of<T: Copy>(
+    words: &[(&str, T)],
+    node: &Node,
+    expected: &str,
+) -> Result<T, String> {
+    let found = match &node.value {
+        Value::Text(text) => words.iter().find(|(word, _)| word == text),
+        _ => None,
+    };
+    found
+        .map(|(_, what)| *what)
+        .ok_or_else(|| mismatch(node, expected))
+}
+
+/// The word for it.
+pub(super) fn word_of<T: PartialEq>(words: &[(&'static str, T)], what: T) -> &'static str {
+    let found = words.iter().find(|(_, known)| *known == what);
+    found.map_or("", |(word, _)| word)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
