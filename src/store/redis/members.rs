@@ -110,6 +110,18 @@ impl Members {
 
     /// What the script that every host calls now and then is to do for this run, as it takes it.
     pub(super) fn pack_life(&mut self, command: &mut Cmd, now: Instant) {
+        let takes = if self.of_ended == 0 { ENDED_MAX } else { 0 };
+        self.pack_run(command, takes, now);
+    }
+
+    /// The same for the lease alone, whatever is under way; see [`Members::next_renewal_at`].
+    pub(super) fn pack_renewal(&mut self, command: &mut Cmd, now: Instant) {
+        self.renew_at = Some(now);
+        self.pack_run(command, 0, now);
+    }
+
+    /// `takes`: so many members of ended runs.
+    fn pack_run(&mut self, command: &mut Cmd, takes: usize, now: Instant) {
         if !self.are_set() {
             command.arg("").arg("").arg(0).arg(0).arg("").arg(0);
             return;
@@ -131,17 +143,7 @@ impl Members {
         command.arg(self.patience_ms());
         let since = self.since.map(|since| since.to_string());
         command.arg(since.unwrap_or_default());
-        let takes = if self.of_ended == 0 { ENDED_MAX } else { 0 };
         command.arg(takes);
-    }
-
-    /// The same for the lease alone, whatever is under way; see [`Members::next_renewal_at`].
-    pub(super) fn pack_renewal(&mut self, command: &mut Cmd, now: Instant) {
-        let of_ended = self.of_ended;
-        self.renew_at = Some(now);
-        self.of_ended = usize::MAX; // no more of others are taken
-        self.pack_life(command, now);
-        self.of_ended = of_ended;
     }
 
     /// When the lease has to be renewed, though nobody has taken Redis's answer to the last time.
