@@ -110,12 +110,7 @@ fn both_versions_are_spoken_and_others_or_too_old_ones_refused() {
     for port in secured.ports() {
         for version in [&TLS12, &TLS13] {
             let mut client = connect(port, secured.localhost.client(&[version]));
-            client
-                .write_all(b"GET /health HTTP/1.1\r\nhost: h\r\n\r\n")
-                .unwrap();
-            let mut answer = [0; 9];
-            client.read_exact(&mut answer).unwrap();
-            assert_eq!(&answer, b"HTTP/1.1 ", "{version:?}");
+            hears_http(&mut client, &format!("{version:?}"));
             assert_eq!(client.conn.alpn_protocol(), None, "none was asked for");
         }
         let mut config = secured.localhost.client(&[&TLS13]);
@@ -152,12 +147,7 @@ fn whatever_name_is_asked_for_the_certificate_is_the_same() {
             let config = trust_only(&secured.directory.0.join("cert.pem")).unwrap();
             let session = ClientConnection::new(config, name.try_into().unwrap()).unwrap();
             let mut client = StreamOwned::new(session, raw::Patient(raw::connect(port)));
-            client
-                .write_all(b"GET /health HTTP/1.1\r\nhost: h\r\n\r\n")
-                .unwrap();
-            let mut answer = [0; 9];
-            client.read_exact(&mut answer).unwrap();
-            assert_eq!(&answer, b"HTTP/1.1 ", "{name}");
+            hears_http(&mut client, name);
             let shown = client.conn.peer_certificates().unwrap();
             assert_eq!(shown[0], *secured.localhost.certificate.der(), "{name}");
         }
@@ -351,6 +341,16 @@ fn only_clients_with_a_certificate_of_the_authority_are_let_in() {
     let known = secured.localhost.client_with_certificate(&clients);
     let tunnel = Tunnel::to(secured.server.stream(), known);
     Subscriber::to(tunnel.address).join("s", ROOM);
+}
+
+/// A request is answered by HTTP. `why`: what was tried.
+fn hears_http(client: &mut (impl Read + Write), why: &str) {
+    client
+        .write_all(b"GET /health HTTP/1.1\r\nhost: h\r\n\r\n")
+        .unwrap();
+    let mut answer = [0; 9];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 ", "{why}");
 }
 
 /// Whether a request is answered there.
