@@ -281,26 +281,8 @@ mod tests {
         local.sweep(1000);
     }
 
-    /// What a socket has been written since this was last asked, as `item kind`.
     fn heard(local: &mut Local, at: SlotId) -> Vec<String> {
-        let bytes = std::mem::take(&mut local.sockets.slots.get_mut(at).unwrap().1.taken);
-        let mut rest = &bytes[..];
-        let mut heard = Vec::new();
-        while !rest.is_empty() {
-            let (header_len, len) = match rest[1] {
-                126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
-                len => (2, usize::from(len)),
-            };
-            let payload = &rest[header_len..header_len + len];
-            let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
-            let item = json["id"].as_str().unwrap_or("-").to_owned();
-            heard.push(format!(
-                "{item} {}",
-                json["event"]["type"].as_str().unwrap()
-            ));
-            rest = &rest[header_len + len..];
-        }
-        heard
+        local.heard_kinds(at)
     }
 
     fn paced(local: &mut Local) {

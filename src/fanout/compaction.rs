@@ -7,11 +7,12 @@ use crate::id::{LocalGroupId, SlotId};
 
 use super::budget::Budget;
 use super::group::LocalGroup;
-use super::kept::{CustomRules, Standpoints};
+use super::kept::Rules;
 use super::list::List;
 use super::place::Extra;
 use super::reader::{Connections, MemberAt, Membership, Reader};
 use super::socket::Socket as _;
+use super::views::{Change, Standpoints, View};
 use super::{Bounds, Fanout};
 
 /// What waits for a reader is summed up again when so much of the bound has come; and frames are kept
@@ -147,13 +148,23 @@ impl Fanout {
             return false;
         }
         self.shared.forget(local);
-        let (standpoints, before) = group.stand(connections, budget);
+        let Stand {
+            standpoints,
+            before,
+            waiting,
+        } = group.stand(connections, budget);
         let sync_at = group.sync_at;
-        let (list, watchers) = group.list_and_watchers();
-        let is_watched = |item: &str| watchers.is_some_and(|watchers| watchers.has(item));
-        let rules = CustomRules {
-            most,
-            is_watched: &is_watched,
+        let (list, places) = group.list_and_places();
+        let told = |item: &str, change: &Change| {
+            let places = waiting.iter().filter_map(|at| places.get(*at));
+            let told = places.filter(|place| place.is_told(item, change));
+            told.map(|place| View::of_items(place.connection.slot))
+                .collect()
+        };
+        let rules = Rules {
+            customs_most: most,
+            is_watched: &|item| places.are_watched(item),
+            told: &told,
         };
         let held_bytes = list.held_bytes();
         let (mut is_done, mut grown) = (false, 0);
@@ -193,14 +204,19 @@ impl Fanout {
     }
 }
 
+/// Where readers far behind stand.
+struct Stand {
+    standpoints: Standpoints,
+    /// The first frame that another reader may lack still.
+    before: u64,
+    /// Those of them in which `sync`s of items wait.
+    waiting: Vec<MemberAt>,
+}
+
 impl LocalGroup {
-    /// Where readers far behind stand, and the first frame that another one may lack still. What has
-    /// begun to be given is queued for them, so that their places are between frames.
-    fn stand<C: Connections>(
-        &mut self,
-        connections: &mut C,
-        budget: &mut Budget,
-    ) -> (Standpoints, u64) {
+    /// Where readers far behind stand. What has begun to be given is queued for them, so that their places
+    /// are between frames.
+    fn stand<C: Connections>(&mut self, connections: &mut C, budget: &mut Budget) -> Stand {
         let is_cohort = self.is_cohort();
         let to = match is_cohort {
             true => self.list.end(),
@@ -226,7 +242,7 @@ impl LocalGroup {
             }
         }
         budget.placed(looked_at);
-        let mut standpoints = Standpoints::default();
+        let (mut standpoints, mut waiting) = (Standpoints::default(), Vec::new());
         for (at, next, connection) in behind {
             let begun = self.place(at).and_then(|place| place.begun(&self.list));
             let begun = begun.map(|(frame, times, kind)| (Arc::clone(frame), times, kind));
@@ -242,14 +258,25 @@ impl LocalGroup {
             place.void_before_sync(begun.is_some());
             let next = next + u64::from(begun.is_some());
             let extra = place.extra.as_deref();
-            standpoints.is_whole |= extra.is_none_or(Extra::follows_whole);
-            standpoints.has_items |= extra.is_some_and(Extra::has_items);
-            let stands_at = place.stands_at(next);
-            standpoints.places.push((stands_at, connection.slot));
+            if extra.is_none_or(Extra::follows_whole) {
+                standpoints.is_whole = true;
+                let view = View::of_group(connection.slot);
+                standpoints.places.push((place.stands_at(next), view));
+            }
+            if let Some(extra) = extra.filter(|extra| extra.has_items()) {
+                standpoints.has_items = true;
+                let view = View::of_items(connection.slot);
+                standpoints.places.push((next, view));
+                waiting.extend(extra.next_sync().map(|_| at));
+            }
             self.sweep.is_outrun |= begun.is_some(); // it may have been all that it lacked
         }
         standpoints.places.sort_unstable();
-        (standpoints, before)
+        Stand {
+            standpoints,
+            before,
+            waiting,
+        }
     }
 }
 

@@ -42,6 +42,27 @@ pub(super) struct LocalGroup {
     pub(super) paced: Option<Box<Paced>>,
 }
 
+/// The places of a group, while its list is changed.
+#[derive(Clone, Copy)]
+pub(super) struct Places<'a> {
+    members: &'a [Place],
+    watchers: Option<&'a Watchers>,
+}
+
+impl<'a> Places<'a> {
+    pub(super) fn get(self, at: MemberAt) -> Option<&'a Place> {
+        match at {
+            MemberAt::Members(index) => self.members.get(index as usize),
+            MemberAt::Watchers(slot) => self.watchers?.get(slot),
+        }
+    }
+
+    /// Whether anybody follows that item and not all of them.
+    pub(super) fn are_watched(self, item: &str) -> bool {
+        self.watchers.is_some_and(|watchers| watchers.has(item))
+    }
+}
+
 /// How far the group's sweep is.
 #[derive(Default)]
 pub(super) struct Sweep {
@@ -129,8 +150,12 @@ impl LocalGroup {
         self.members.is_empty() && self.watchers.as_deref().is_none_or(lack_nothing)
     }
 
-    pub(super) fn list_and_watchers(&mut self) -> (&mut List, Option<&Watchers>) {
-        (&mut self.list, self.watchers.as_deref())
+    pub(super) fn list_and_places(&mut self) -> (&mut List, Places<'_>) {
+        let places = Places {
+            members: &self.members,
+            watchers: self.watchers.as_deref(),
+        };
+        (&mut self.list, places)
     }
 
     pub(super) fn place_mut(&mut self, at: MemberAt) -> Option<&mut Place> {
@@ -141,10 +166,11 @@ impl LocalGroup {
     }
 
     pub(super) fn place(&self, at: MemberAt) -> Option<&Place> {
-        match at {
-            MemberAt::Members(index) => self.members.get(index as usize),
-            MemberAt::Watchers(slot) => self.watchers.as_ref()?.get(slot),
-        }
+        let places = Places {
+            members: &self.members,
+            watchers: self.watchers.as_deref(),
+        };
+        places.get(at)
     }
 
     /// Where that place's next frame is.

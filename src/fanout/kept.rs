@@ -2,8 +2,8 @@
 //! readers that is a `create`, an `update`, a `delete` or nothing; and the last custom events.
 //!
 //! A reader that stands here has been given every frame before its place and none behind it. What it
-//! held of an item before that item's change is noted by the slot of its socket: by their places it could
-//! not be told, for readers pass one another here.
+//! held of an item before that item's change is noted by its views: by their places it could not be told,
+//! for readers pass one another here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher;
@@ -15,6 +15,7 @@ use crate::collections::{Index, Slots};
 use crate::protocol::frame::{EventFrame, Kind};
 
 use super::order::{Entry, Order};
+use super::views::{Change, HeldBefore, Standpoints, View};
 
 /// Frames by number, with gaps: those between are superseded.
 #[derive(Default)]
@@ -37,14 +38,6 @@ struct Kept {
     held: HeldBefore,
 }
 
-/// Which readers held the item before this change of it.
-#[derive(Default, Clone, PartialEq, Eq, Debug)]
-struct HeldBefore {
-    by_most: bool,
-    /// The slots of the sockets of which the opposite is true, sorted.
-    except: Box<[u32]>,
-}
-
 #[derive(Default)]
 struct Customs {
     /// Numbers of the last ones, as many as a subscription may have waiting.
@@ -56,21 +49,14 @@ struct Customs {
     dropped: u64,
 }
 
-/// Where the readers far behind stand, and what they follow.
-#[derive(Default)]
-pub(super) struct Standpoints {
-    /// Place and slot of the socket, sorted.
-    pub(super) places: Vec<(u64, u32)>,
-    /// One of them follows the whole group.
-    pub(super) is_whole: bool,
-    /// One that does follows single items as well.
-    pub(super) has_items: bool,
-}
-
-/// How many custom events may wait for a subscription, and who follows single items.
-pub(super) struct CustomRules<'a> {
-    pub(super) most: usize,
+/// What is known of the group's readers beside where they stand.
+pub(super) struct Rules<'a> {
+    /// How many custom events may wait for a subscription.
+    pub(super) customs_most: usize,
+    /// Whether somebody follows that item and not the whole group.
     pub(super) is_watched: &'a dyn Fn(&str) -> bool,
+    /// The views that a `sync` tells of the item between two of its changes: see [`Change`].
+    pub(super) told: &'a dyn Fn(&str, &Change) -> Vec<View>,
 }
 
 /// One frame, as a reader finds it.
@@ -102,28 +88,27 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// What it is to that socket; `None`: nothing has changed for it.
-    pub(super) fn kind_for(&self, socket: u32) -> Option<Kind> {
-        let kind = self.frame.kind();
-        let Past::Held(held) = self.past else {
-            return Some(kind);
-        };
-        HeldBefore::kind(held.of(socket), kind)
+    /// What it is to that view; `None`: nothing has changed for it.
+    pub(super) fn kind_for(&self, view: View) -> Option<Kind> {
+        match self.past {
+            Past::Held(held) => held.kind_for(view, self.frame.kind()),
+            Past::Recent | Past::Custom { .. } => Some(self.frame.kind()),
+        }
     }
 
-    /// What it is to those sockets that follow the whole group, but [`Found::except`].
+    /// What it is to the views of the whole group, but [`Found::except`].
     pub(super) fn kind_for_most(&self) -> Option<Kind> {
         match self.past {
             Past::Recent => Some(self.frame.kind()),
-            Past::Held(held) => HeldBefore::kind(held.by_most, self.frame.kind()),
+            Past::Held(held) => held.kind_for_most(self.frame.kind()),
             Past::Custom { is_void } => (!is_void).then_some(Kind::Custom),
         }
     }
 
-    /// The slots of the sockets to which it is something else, sorted.
-    pub(super) fn except(&self) -> &'a [u32] {
+    /// The views to which it is something else, sorted.
+    pub(super) fn except(&self) -> &'a [View] {
         match self.past {
-            Past::Held(held) => &held.except,
+            Past::Held(held) => held.except(),
             Past::Recent | Past::Custom { .. } => &[],
         }
     }
@@ -131,67 +116,6 @@ impl<'a> Found<'a> {
     /// Whether it is a custom event that subscriptions of the whole group get no more.
     pub(super) fn is_void_custom(&self) -> bool {
         matches!(self.past, Past::Custom { is_void: true })
-    }
-}
-
-impl HeldBefore {
-    fn by_all(by_most: bool) -> HeldBefore {
-        HeldBefore {
-            by_most,
-            except: Box::default(),
-        }
-    }
-
-    /// What a change of that kind is to one that held the item before, or did not.
-    fn kind(is_held: bool, kind: Kind) -> Option<Kind> {
-        match (is_held, kind) {
-            (true, Kind::Delete) => Some(Kind::Delete),
-            (false, Kind::Delete) => None,
-            (true, _) => Some(Kind::Update),
-            (false, _) => Some(Kind::Create),
-        }
-    }
-
-    fn of(&self, socket: u32) -> bool {
-        self.by_most != self.except.binary_search(&socket).is_ok()
-    }
-
-    /// The change number `before` is superseded by one before which the item was there or not: readers
-    /// that have not been given it hold still what they held.
-    fn after(&self, before: u64, was_there: bool, standpoints: &Standpoints) -> HeldBefore {
-        if self.except.is_empty() && self.by_most == was_there {
-            return HeldBefore::by_all(was_there);
-        }
-        let places = &standpoints.places;
-        let lacking = places.partition_point(|(place, _)| *place <= before);
-        if lacking == places.len() {
-            return self.clone(); // as in a cohort, of whom nobody has been given it
-        }
-        let (lack_it, have_it) = places.split_at(lacking);
-        let differs = |(_, socket): &&(u64, u32)| self.of(*socket) != was_there;
-        let differing = lack_it.iter().filter(differs).count();
-        let slots = |slots: &mut dyn Iterator<Item = u32>| {
-            let mut slots: Vec<u32> = slots.collect();
-            slots.sort_unstable();
-            slots.into_boxed_slice()
-        };
-        if differing <= places.len() / 2 {
-            let mut except = lack_it.iter().filter(differs).map(|(_, socket)| *socket);
-            return HeldBefore {
-                by_most: was_there,
-                except: slots(&mut except),
-            };
-        }
-        let alike = lack_it.iter().filter(|place| !differs(place));
-        let mut except = alike.chain(have_it).map(|(_, socket)| *socket);
-        HeldBefore {
-            by_most: !was_there,
-            except: slots(&mut except),
-        }
-    }
-
-    fn held_bytes(&self) -> usize {
-        size_of_val(&*self.except)
     }
 }
 
@@ -204,7 +128,7 @@ impl KeptFrames {
         number: u64,
         frame: Arc<EventFrame>,
         standpoints: &Standpoints,
-        rules: &CustomRules<'_>,
+        rules: &Rules<'_>,
     ) -> isize {
         match frame.kind() {
             Kind::Custom => {
@@ -212,7 +136,7 @@ impl KeptFrames {
                 0
             }
             Kind::Create | Kind::Update | Kind::Delete => {
-                self.keep_change(number, frame, standpoints)
+                self.keep_change(number, frame, standpoints, rules)
             }
         }
     }
@@ -222,6 +146,7 @@ impl KeptFrames {
         number: u64,
         frame: Arc<EventFrame>,
         standpoints: &Standpoints,
+        rules: &Rules<'_>,
     ) -> isize {
         let hash = self.hasher.hash_one(frame.item());
         let was_there = frame.kind() != Kind::Create;
@@ -240,7 +165,13 @@ impl KeptFrames {
         let mut was_len = frame.data_len();
         let slot = match found.and_then(|slot| Some((slot, self.frames.get_mut(slot)?))) {
             Some((slot, older)) => {
-                kept.held = older.held.after(older.number, was_there, standpoints);
+                let change = Change {
+                    supersedes: older.number,
+                    number,
+                    was_there,
+                };
+                let told = || (rules.told)(frame.item().map_or("", |item| item), &change);
+                kept.held = older.held.after(&change, standpoints, told);
                 let older = std::mem::replace(older, kept);
                 self.order.remove(older.number);
                 self.bytes -= older.held_bytes();
@@ -269,7 +200,7 @@ impl KeptFrames {
         number: u64,
         frame: Arc<EventFrame>,
         standpoints: &Standpoints,
-        rules: &CustomRules<'_>,
+        rules: &Rules<'_>,
     ) {
         let item = frame.item().map(Box::from);
         self.customs.bytes += frame.wire().len();
@@ -283,7 +214,7 @@ impl KeptFrames {
         self.customs.last.push_back(number);
         let of_item = self.customs.by_item.entry(item).or_default();
         of_item.push_back(number);
-        let oldest = (of_item.len() > rules.most).then(|| of_item[0]);
+        let oldest = (of_item.len() > rules.customs_most).then(|| of_item[0]);
         self.drop_old_customs(standpoints, rules);
         // As many of this item alone came behind that one.
         if let Some(oldest) = oldest.filter(|oldest| self.frame_at(*oldest).is_some()) {
@@ -293,8 +224,8 @@ impl KeptFrames {
     }
 
     /// Those that too many have come behind, unless watchers of their items get them still.
-    fn drop_old_customs(&mut self, standpoints: &Standpoints, rules: &CustomRules<'_>) {
-        while self.customs.last.len() > rules.most
+    fn drop_old_customs(&mut self, standpoints: &Standpoints, rules: &Rules<'_>) {
+        while self.customs.last.len() > rules.customs_most
             && let Some(oldest) = self.customs.last.pop_front()
         {
             let frame = self.frame_at(oldest);
@@ -424,7 +355,7 @@ impl KeptFrames {
             bytes += kept.held_bytes();
             let entry = self.order.first_from(kept.number);
             debug_assert!(entry.is_some_and(|entry| entry.slot == slot));
-            debug_assert!(kept.held.except.is_sorted());
+            debug_assert!(kept.held.except().is_sorted());
         }
         debug_assert_eq!(self.bytes, bytes);
         let of_items = self.customs.by_item.values().map(VecDeque::len);

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::protocol::frame::EventFrame;
 
-use super::kept::{CustomRules, Found, KeptFrames, Standpoints};
+use super::kept::{Found, KeptFrames, Rules};
+use super::views::Standpoints;
 
 /// Frames by number. Numbers rise by one a frame and are never used twice in a group's entry.
 #[derive(Default)]
@@ -101,7 +102,7 @@ impl List {
         &mut self,
         before: u64,
         standpoints: &Standpoints,
-        rules: &CustomRules<'_>,
+        rules: &Rules<'_>,
     ) -> Option<isize> {
         if self.first >= before {
             self.kept_at = self.offset;

@@ -84,6 +84,7 @@ mod refresh;
 mod shared;
 mod socket;
 mod sweep;
+mod views;
 mod watchers;
 
 pub use afresh::SyncOf;

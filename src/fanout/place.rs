@@ -10,6 +10,7 @@ use super::MOVED_ITEMS_MAX;
 use super::item_counts::ItemCounts;
 use super::kept::Found;
 use super::list::List;
+use super::views::{Change, View};
 
 /// A socket's entry in a group. Without `extra` it has one subscription, to the whole group.
 pub(super) struct Place {
@@ -34,9 +35,6 @@ pub(super) struct Extra {
     /// Changes before this number are void for subscriptions to the whole group: a `sync` follows that
     /// has them.
     void_before: u64,
-    /// What its item subscriptions held may differ from what is noted of the socket: far behind, one of
-    /// them has been given a `sync` of its own, or the whole group has. Every change of theirs is told.
-    is_loose: bool,
     /// Subscriptions entered while the socket was behind.
     entering: Option<Box<Entering>>,
 }
@@ -53,8 +51,8 @@ struct Waiting {
     /// The number of the frame before which it goes.
     before: u64,
     sync: Arc<SyncFrame>,
-    /// Of the whole group.
-    is_whole: bool,
+    /// Of one item; `None`: of the whole group.
+    item: Option<ItemId>,
     /// It is the answer to a join, which has one.
     is_answer: bool,
 }
@@ -112,7 +110,7 @@ impl Place {
 
     /// How many frames of that event it gets, and as what.
     fn matches(&self, found: &Found<'_>) -> (u32, Kind) {
-        let kind = found.kind_for(self.connection.slot);
+        let mut kind = found.kind_for(View::of_group(self.connection.slot));
         let Some(extra) = &self.extra else {
             let gets_it = kind.is_some() && !found.is_void_custom();
             return (u32::from(gets_it), kind.unwrap_or(Kind::Delete));
@@ -125,8 +123,11 @@ impl Place {
         if is_void || kind.is_none() {
             whole = 0;
         }
-        if kind.is_none() && !extra.is_loose {
-            of_items = 0;
+        if of_items > 0 {
+            let of_item = found.kind_for(View::of_items(self.connection.slot));
+            of_items *= u32::from(of_item.is_some());
+            // A frame does not tell for which subscription it is: those of the whole group need the kind.
+            kind = if whole > 0 { kind } else { of_item };
         }
         (whole + of_items, kind.unwrap_or(Kind::Delete))
     }
@@ -138,9 +139,8 @@ impl Place {
             return;
         }
         loop {
-            let is_past = list.is_past(self.next);
             if let Some(extra) = &mut self.extra {
-                extra.pass(self.next, is_past, &mut send);
+                extra.pass(self.next, &mut send);
             }
             let extra = self.extra.as_ref();
             let copies = extra.map_or(0, |extra| extra.copies);
@@ -195,9 +195,9 @@ impl Place {
             self.next += 1;
         }
         let syncs = extra.entering.iter().flat_map(|entering| &entering.syncs);
-        let mut wholes = syncs.filter(|waiting| waiting.is_whole);
+        let mut wholes = syncs.filter(|waiting| waiting.item.is_none());
         if let Some(last) = wholes.next_back().map(|waiting| waiting.before) {
-            extra.void_before(last, self.next);
+            extra.void_before = extra.void_before.max(last);
         }
     }
 
@@ -205,6 +205,16 @@ impl Place {
     pub(super) fn stands_at(&self, next: u64) -> u64 {
         let extra = self.extra.as_ref();
         extra.map_or(next, |extra| next.max(extra.void_before))
+    }
+
+    /// Whether a `sync` of the item that waits in it comes between those changes.
+    pub(super) fn is_told(&self, item: &str, change: &Change) -> bool {
+        let extra = self.extra.as_ref();
+        let entering = extra.and_then(|extra| extra.entering.as_ref());
+        let mut syncs = entering.into_iter().flat_map(|entering| &entering.syncs);
+        syncs.any(|waiting| {
+            change.is_after_sync(waiting.before) && waiting.item.as_deref() == Some(item)
+        })
     }
 
     /// Whether a `sync` of the moment before that frame may go into its order: none is newer.
@@ -224,19 +234,18 @@ impl Place {
         extra.whole > 0
             && extra.copies == 0
             && extra.void_before <= self.next
-            && !syncs.any(|waiting| waiting.is_whole)
+            && !syncs.any(|waiting| waiting.item.is_none())
     }
 
     /// A fresh `sync`, of the moment before that frame, takes the place of the changes before it.
     pub(super) fn take_fresh(&mut self, before: u64, sync: Arc<SyncFrame>) {
-        let next = self.next;
         let extra = self.extra();
-        extra.void_before(before, next);
+        extra.void_before = extra.void_before.max(before);
         let entering = extra.entering.get_or_insert_default();
         entering.syncs.push_back(Waiting {
             before,
             sync,
-            is_whole: true,
+            item: None,
             is_answer: false,
         });
     }
@@ -349,11 +358,6 @@ impl Extra {
         (whole, of_items)
     }
 
-    fn void_before(&mut self, before: u64, next: u64) {
-        self.is_loose |= self.has_items() && before > next;
-        self.void_before = self.void_before.max(before);
-    }
-
     /// Whether it has subscriptions to items.
     pub(super) fn has_items(&self) -> bool {
         let mut late = self.entering.iter().flat_map(|entering| &entering.late);
@@ -377,12 +381,14 @@ impl Extra {
         sync: Option<(Arc<SyncFrame>, bool)>,
     ) {
         let entering = self.entering.get_or_insert_default();
-        let is_whole = item.is_none();
-        entering.late.push(Late { from, item });
+        entering.late.push(Late {
+            from,
+            item: item.clone(),
+        });
         let waiting = sync.map(|(sync, is_answer)| Waiting {
             before: from,
             sync,
-            is_whole,
+            item,
             is_answer,
         });
         entering.syncs.extend(waiting);
@@ -404,9 +410,7 @@ impl Extra {
     }
 
     /// Its place is `next` now: what was to be entered by then is, and the `sync`s due are given.
-    fn pass(&mut self, next: u64, is_past: bool, send: &mut impl FnMut(Arc<SyncFrame>)) {
-        let is_apart = is_past || next < self.void_before;
-        self.is_loose &= is_apart;
+    fn pass(&mut self, next: u64, send: &mut impl FnMut(Arc<SyncFrame>)) {
         let Some(mut entering) = self.entering.take() else {
             return;
         };
@@ -414,11 +418,9 @@ impl Extra {
             .syncs
             .pop_front_if(|waiting| waiting.before <= next)
         {
-            self.is_loose |= is_apart && !due.is_whole; // also if its subscription has left
             send(due.sync);
         }
         for late in entering.late.extract_if(.., |late| late.from <= next) {
-            self.is_loose |= is_apart && late.item.is_some();
             self.add(late.item);
         }
         if !entering.late.is_empty() || !entering.syncs.is_empty() {

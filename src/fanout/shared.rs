@@ -13,6 +13,7 @@ use super::list::List;
 use super::place::Place;
 use super::reader::Reader;
 use super::socket::{Socket, Written};
+use super::views::View;
 
 /// What one piece may have at most; more is written in several.
 const PIECE_BYTES_MAX: usize = 256 * 1024;
@@ -27,8 +28,8 @@ pub(super) struct SharedPiece {
     /// The numbers that it covers.
     from: u64,
     to: u64,
-    /// Slots of sockets for which it is something else, sorted.
-    except: Vec<u32>,
+    /// Views to which it is something else, sorted.
+    except: Vec<View>,
 }
 
 impl SharedPiece {
@@ -99,7 +100,8 @@ impl SharedPiece {
     ) -> Option<Written> {
         while place.next < end {
             self.lay_out(list, place.next, end);
-            if self.except.binary_search(&place.connection.slot).is_ok() {
+            let view = View::of_group(place.connection.slot);
+            if self.except.binary_search(&view).is_ok() {
                 return None;
             }
             if self.bytes.is_empty() {

@@ -547,6 +547,26 @@ pub(super) mod tests {
             }
             times
         }
+
+        /// The same as `item kind`.
+        pub(in crate::fanout) fn heard_kinds(&mut self, at: SlotId) -> Vec<String> {
+            let bytes = std::mem::take(&mut self.fake(at).taken);
+            let mut rest = &bytes[..];
+            let mut heard = Vec::new();
+            while !rest.is_empty() {
+                let (header_len, len) = match rest[1] {
+                    126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
+                    len => (2, usize::from(len)),
+                };
+                let payload = &rest[header_len..header_len + len];
+                let json: serde_json::Value = serde_json::from_slice(payload).unwrap();
+                let item = json["id"].as_str().unwrap_or("-");
+                let kind = json["event"]["type"].as_str().unwrap();
+                heard.push(format!("{item} {kind}"));
+                rest = &rest[header_len + len..];
+            }
+            heard
+        }
     }
 
     #[test]

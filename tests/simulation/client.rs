@@ -35,7 +35,25 @@ pub(crate) struct Client {
     /// What the application has asked for, by subscription id.
     views: BTreeMap<Box<str>, View>,
     /// The items of each group that are there by what it has heard.
-    held: BTreeMap<GroupKey, BTreeSet<ItemId>>,
+    held: BTreeMap<GroupKey, Held>,
+}
+
+/// The items of one group that are there.
+#[derive(Default, Debug)]
+struct Held {
+    /// To who follows the whole group.
+    of_group: BTreeSet<ItemId>,
+    /// To who follows single items.
+    of_items: BTreeSet<ItemId>,
+}
+
+/// Whether the item of a change was there before it.
+#[derive(Clone, Copy, Debug)]
+struct WasThere {
+    /// To who follows the whole group.
+    in_group: bool,
+    /// To who follows it alone.
+    alone: bool,
 }
 
 #[derive(Default, PartialEq, Eq, Debug)]
@@ -290,26 +308,43 @@ impl Client {
     }
 
     /// Takes note of which items are there. Gives whether that of an event was.
-    fn note_held(&mut self, message: &Message) -> bool {
-        let held = self.held.entry(message.group.clone()).or_default();
+    fn note_held(&mut self, message: &Message) -> WasThere {
+        let Held { of_group, of_items } = self.held.entry(message.group.clone()).or_default();
         let data = &message.event["data"];
-        match (&message.item, message.event["type"].as_str()) {
-            (None, Some("sync")) => {
+        let Some(item) = &message.item else {
+            if message.kind == Kind::Sync {
                 let ids = data.as_array().into_iter().flatten();
                 let ids = ids.filter_map(|item| item["id"].as_str());
-                *held = ids.map(ItemId::from).collect();
-                false
+                *of_group = ids.map(ItemId::from).collect();
             }
-            (Some(item), Some("create" | "update")) => !held.insert(item.clone()),
-            (Some(item), Some("sync")) if !data.is_null() => !held.insert(item.clone()),
-            (Some(item), Some("sync" | "delete")) => held.remove(item),
-            _ => false,
+            return WasThere {
+                in_group: false,
+                alone: false,
+            };
+        };
+        let was_there = WasThere {
+            in_group: of_group.contains(item),
+            alone: of_items.contains(item),
+        };
+        let (group_hears, is_there) = match message.event["type"].as_str() {
+            Some("create" | "update") => (true, true),
+            Some("delete") => (true, false),
+            Some("sync") => (false, !data.is_null()),
+            _ => return was_there,
+        };
+        let held = [Some(of_items), group_hears.then_some(of_group)];
+        for held in held.into_iter().flatten() {
+            match is_there {
+                true => held.insert(item.clone()),
+                false => held.remove(item),
+            };
         }
+        was_there
     }
 
     /// Frames may be left out, but what comes is true and in order. `was_there`: the item of a change, by what
     /// was heard before.
-    fn hears_by_item(&mut self, message: &Message, was_there: bool, model: &Model) {
+    fn hears_by_item(&mut self, message: &Message, was_there: WasThere, model: &Model) {
         let begun = self.begun.take();
         let feed = self.feeds.entry(message.group.clone()).or_default();
         if message.kind == Kind::Sync {
@@ -343,18 +378,22 @@ impl Client {
             let was_due = kind
                 .map(|kind| kind != "create")
                 .filter(|_| kind != Some("event"));
-            // What was held is noted of the socket. Where it follows the whole group, and an item by itself,
-            // the item's own subscription is told of a `delete` that brings it nothing.
-            let follows = |item: Option<&ItemId>| {
-                let mut standing = self.subscriptions.values();
-                standing
-                    .any(|entered| entered.group == message.group && entered.item.as_ref() == item)
-            };
-            let is_loose =
-                kind == Some("delete") && follows(None) && follows(message.item.as_ref());
+            let standing = self
+                .subscriptions
+                .values()
+                .filter(|entered| is_for(entered));
+            let of_standing = standing.map(|entered| match entered.item {
+                None => was_there.in_group,
+                Some(_) => was_there.alone,
+            });
+            let mut followed: Vec<bool> = of_standing.collect();
+            if followed.is_empty() {
+                // The rest of what had begun when its subscription ended.
+                followed = vec![was_there.in_group, was_there.alone];
+            }
             assert!(
-                is_loose || was_due.is_none_or(|due| due == was_there),
-                "its item was there: {was_there}, for {message:?}"
+                was_due.is_none_or(|due| followed.contains(&due)),
+                "its item: {was_there:?}, for {message:?}"
             );
         }
         let is_followed = self.subscriptions.values().any(is_for);

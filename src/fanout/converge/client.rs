@@ -79,6 +79,17 @@ impl Client {
             *last = time;
         }
         let is_strict = !self.is_mixed && !is_copy;
+        if !is_copy && !matches!(kind, "sync" | "event") {
+            let here = self.listeners.values().filter(|of| of.group == group);
+            let mut held = here
+                .filter_map(|of| of.holds(item.as_deref().unwrap()))
+                .peekable();
+            assert!(
+                held.peek().is_none() || held.any(|held| held == (kind != "create")),
+                "it fits nobody: {json} for {:?}",
+                self.listeners
+            );
+        }
         for listener in self.listeners.values_mut() {
             if listener.group == group {
                 listener.hears(json, (time, item.as_deref(), kind), is_strict);
@@ -88,6 +99,15 @@ impl Client {
 }
 
 impl Listener {
+    /// Whether it holds that item; `None`: it does not follow it, or knows nothing yet.
+    fn holds(&self, item: &str) -> Option<bool> {
+        self.last_time?;
+        match &self.item {
+            None => Some(self.items.contains_key(item)),
+            Some(mine) => (mine == item).then_some(self.value.is_some()),
+        }
+    }
+
     pub(super) fn hears(
         &mut self,
         json: &serde_json::Value,
