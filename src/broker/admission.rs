@@ -3,14 +3,17 @@
 //! May not touch the sockets that wait for a function's word.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::broker::Broker;
-use crate::broker::calls::ended::How;
-use crate::broker::calls::{Answered, Awaits};
+use crate::broker::awaits::{Answered, Awaits};
 use crate::broker::effects::Effect;
+use crate::broker::ended::How;
 use crate::broker::reattach::new_token;
+use crate::broker::rules::OfListeners;
+use crate::broker::turn::Turn;
 use crate::id::SlotId;
 use crate::mesh::{AuthRequest, AuthVerdict};
 use crate::notes::Shown;
@@ -19,30 +22,27 @@ use crate::protocol::auth::{AuthAnswer, worker_payload};
 use crate::protocol::connection::{close_frame, text_header};
 use crate::protocol::rbac::{Access, Grant, write_auth_error};
 
-impl Broker {
-    /// Asks the auth function about a subscriber's upgrade.
-    pub(in crate::broker) fn authenticate(&mut self, request: AuthRequest) {
-        let awaits = Awaits::Auth {
-            worker: request.worker,
-            connection: request.connection,
-        };
-        match self.auth.function_id.clone() {
-            Some(function_id) => {
-                let namespace = self.own_namespace();
-                let asked = Outgoing {
-                    namespace: namespace.as_deref(),
-                    ..Outgoing::own(&function_id, &request.input)
-                };
-                self.ask(&asked, awaits);
-            }
-            None => self.end_call(awaits, "", How::NotFound),
-        }
+/// Who decides whether a subscriber's socket may open.
+#[derive(Debug, Clone)]
+pub struct Authenticator {
+    /// The function that is asked, if one is.
+    pub function_id: Option<String>,
+    /// How long its answer is awaited.
+    pub timeout: Duration,
+    /// A function that is missing, fails or refuses lets everybody in.
+    pub admits_failures: bool,
+}
+
+impl Authenticator {
+    /// Whether that function is asked.
+    pub(in crate::broker) fn asks(&self, function_id: &str) -> bool {
+        self.function_id.as_deref() == Some(function_id)
     }
 
     /// What its answer means: 401 where the function was asked and does not admit, 503 where nobody
     /// answered (spec: auth §3).
-    pub(in crate::broker) fn auth_verdict(&self, answered: Answered<'_>) -> AuthVerdict {
-        let admits_failures = self.auth.admits_failures;
+    pub(in crate::broker) fn verdict(&self, answered: Answered<'_>) -> AuthVerdict {
+        let admits_failures = self.admits_failures;
         match answered {
             Answered::Result(result) => match AuthAnswer::read(result) {
                 AuthAnswer::Admitted { context } => AuthVerdict::Admitted(context),
@@ -71,18 +71,13 @@ impl Broker {
             }
         }
     }
+}
 
-    /// Asks the auth function of a listener about an SDK worker's socket with that request.
-    pub fn ask_for_admission(&mut self, id: SlotId, function_id: &str, head: &[u8]) {
-        let ip = self.members.get(id).and_then(|member| member.ip);
-        let ip = ip.map(|ip| ip.to_string()).unwrap_or_default();
-        let payload = worker_payload(head, ip);
-        self.ask(&Outgoing::own(function_id, &payload), Awaits::Admission(id));
-    }
-
+impl OfListeners {
     /// The auth function of a listener has answered about that socket, or could not.
     pub(in crate::broker) fn admission_heard(
-        &mut self,
+        &self,
+        turn: &mut Turn,
         id: SlotId,
         function_id: &str,
         answered: Answered<'_>,
@@ -94,7 +89,7 @@ impl Broker {
                 .map(|error| error.message)
                 .unwrap_or_default()),
         };
-        let member = self.members.get(id).filter(|member| !member.has_ended);
+        let member = turn.members.get(id).filter(|member| !member.has_ended);
         let Some(listener) = member.map(|member| member.listener) else {
             return; // it has given up
         };
@@ -103,20 +98,50 @@ impl Broker {
                 let rules = self.rules_of(listener);
                 let exposed = rules.map(|rules| Arc::clone(&rules.exposed));
                 let access = Access::limited(grant, exposed.unwrap_or_default());
-                self.effects.push(Effect::Admit(id, access));
+                turn.effects.push(Effect::Admit(id, access));
             }
             Err(message) => {
                 let what =
                     format_args!("is refused by {}: {}", Shown(function_id), Shown(&message));
-                self.warn_of(id, "auth_function_id", function_id, what);
-                self.close(id, refused(&message));
+                turn.warn_of(id, "auth_function_id", function_id, what);
+                turn.close(id, refused(&message));
             }
         }
+    }
+}
+
+impl Broker {
+    /// Asks the auth function about a subscriber's upgrade.
+    pub(in crate::broker) fn authenticate(&mut self, request: AuthRequest) {
+        let awaits = Awaits::Auth {
+            worker: request.worker,
+            connection: request.connection,
+            timeout: self.auth.timeout,
+        };
+        match self.auth.function_id.clone() {
+            Some(function_id) => {
+                let namespace = self.turn.own_namespace();
+                let asked = Outgoing {
+                    namespace: namespace.as_deref(),
+                    ..Outgoing::own(&function_id, &request.input)
+                };
+                self.ask(&asked, awaits);
+            }
+            None => self.turn.end_call(awaits, "", How::NotFound),
+        }
+    }
+
+    /// Asks the auth function of a listener about an SDK worker's socket with that request.
+    pub fn ask_for_admission(&mut self, id: SlotId, function_id: &str, head: &[u8]) {
+        let ip = self.turn.members.get(id).and_then(|member| member.ip);
+        let ip = ip.map(|ip| ip.to_string()).unwrap_or_default();
+        let payload = worker_payload(head, ip);
+        self.ask(&Outgoing::own(function_id, &payload), Awaits::Admission(id));
     }
 
     /// From here on the member is served.
     pub fn open(&mut self, id: SlotId, is_telemetry: bool, access: Access) {
-        let Some(member) = self.members.get_mut(id) else {
+        let Some(member) = self.turn.members.get_mut(id) else {
             return;
         };
         let worker_id = Uuid::new_v4();
@@ -128,11 +153,12 @@ impl Broker {
         let token = new_token();
         member.reattach_token = Some(token.as_str().into());
         member.is_open = true;
-        self.members.send(id, |out| {
+        self.turn.members.send(id, |out| {
             answer::worker_registered(out, &worker_id, &token);
         });
-        self.debug(id, || "is let in".to_owned());
-        self.worker_has_come(id);
+        self.turn.debug(id, || "is let in".to_owned());
+        let (turn, triggers) = (&mut self.turn, &mut self.triggers);
+        self.present.worker_has_come(turn, triggers, id);
     }
 }
 

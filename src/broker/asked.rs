@@ -11,15 +11,18 @@ use crate::notes::Shown;
 use crate::protocol::answer::Outgoing;
 use crate::protocol::call::{self, Action, EngineMessage, ErrorBody, Invoke};
 use crate::protocol::listing::bindings::REGISTER_TRIGGER;
-use crate::protocol::rbac::Access;
 use crate::protocol::rbac::asked::{Registration, call_input, registration_input, replace};
 
 use crate::broker::Broker;
+use crate::broker::awaits::{Answered, Awaits, function_not_found};
 use crate::broker::caller::Caller;
-use crate::broker::calls::ended::How;
-use crate::broker::calls::{Answered, Awaits, function_not_found};
-use crate::broker::members::{AskedAbout, CameAs};
+use crate::broker::calls::Calls;
+use crate::broker::calls::invoke::passed_on;
+use crate::broker::ended::How;
+use crate::broker::members::{AskedAbout, CameAs, Member, Members};
+use crate::broker::rules::OfListeners;
 use crate::broker::target::FunctionRef;
+use crate::broker::turn::Turn;
 
 /// What the refusal of a trigger is called.
 const FAILED: &str = "trigger_registration_failed";
@@ -28,15 +31,14 @@ impl Broker {
     /// Puts a call to the middleware function of its listener. False: there is none, or the call is one
     /// of its own.
     pub(in crate::broker) fn invoke_middleware(&mut self, id: SlotId, invoke: &Invoke<'_>) -> bool {
-        let Some(peer) = self.members.get(id) else {
+        let turn = &mut self.turn;
+        let Some(peer) = turn.members.get(id) else {
             return false;
         };
         let Some(middleware) = self.of_listeners.middleware_of(peer.listener) else {
             return false;
         };
-        let middleware = Arc::clone(middleware);
-        let access = Arc::clone(&peer.access);
-        let callee = self.functions.find(FunctionRef::plain(&middleware));
+        let callee = self.functions.find(FunctionRef::plain(middleware));
         if callee == Some(id) {
             return false; // else it would be asked about what it forwards, without end
         }
@@ -45,13 +47,16 @@ impl Broker {
             (Action::Void, _) | (_, None) => None,
             (_, Some(call_id)) => Some(Caller::new(id, call_id, &invoke.trace)),
         };
+        let function_id = &invoke.function_id;
         let Some(callee) = callee else {
-            let error = function_not_found(&middleware);
-            self.fail(Some(id), caller, &invoke.function_id, &error);
+            let error = function_not_found(middleware);
+            self.calls.fail(turn, Some(id), caller, function_id, &error);
             return true;
         };
-        let input = call_input(invoke, access.context());
-        self.put_to_middleware(id, callee, caller, &middleware, invoke, &input);
+        let input = call_input(invoke, peer.access.context());
+        let call = passed_on(middleware, invoke, &input);
+        self.calls
+            .pass_on(turn, id, callee, caller, function_id, &call);
         true
     }
 
@@ -62,32 +67,14 @@ impl Broker {
         message: &EngineMessage<'_>,
         text: &str,
     ) -> bool {
-        let Some(function_id) = self.function_asked_about(id, message) else {
+        let asked = self
+            .of_listeners
+            .function_asked_about(&self.turn.members, id, message);
+        let Some(function_id) = asked else {
             return false;
         };
         self.ask_about(id, &function_id, message, text, CameAs::Message);
         true
-    }
-
-    /// The function that the worker's listener has asked about such a registration. None: there is none,
-    /// or the registration is not allowed and comes to nothing.
-    pub(in crate::broker) fn function_asked_about(
-        &self,
-        id: SlotId,
-        message: &EngineMessage<'_>,
-    ) -> Option<Arc<str>> {
-        let registration = Registration::of(message)?;
-        let peer = self.members.get(id)?;
-        let may = match (registration, message) {
-            (Registration::Function, _) => peer.access.may_register_functions(),
-            (Registration::TriggerType, _) => peer.access.may_register_trigger_types(),
-            (_, EngineMessage::RegisterTrigger(asked)) => {
-                peer.access.may_register_trigger(&asked.trigger_type)
-            }
-            _ => false,
-        };
-        let rules = self.rules_of(peer.listener).filter(|_| may)?;
-        rules.asked_about(registration).cloned()
     }
 
     /// Asks that function. `text`: the registration as a message.
@@ -99,7 +86,7 @@ impl Broker {
         text: &str,
         came_as: CameAs,
     ) {
-        let Some(peer) = self.members.get_mut(id) else {
+        let Some(peer) = self.turn.members.get_mut(id) else {
             return;
         };
         let input = registration_input(message, peer.access.context());
@@ -108,9 +95,11 @@ impl Broker {
             came_as,
         });
         let awaits = Awaits::Registration(id, text.len());
-        match self.check_passed_on(&input) {
+        match self.turn.check_passed_on(&input) {
             Ok(()) => self.ask(&Outgoing::own(function_id, &input), awaits),
-            Err(why) => self.end_call(awaits, function_id, How::Refused(why.into())),
+            Err(why) => self
+                .turn
+                .end_call(awaits, function_id, How::Refused(why.into())),
         }
     }
 
@@ -121,7 +110,7 @@ impl Broker {
         function_id: &str,
         answered: Answered<'_>,
     ) {
-        let Some(peer) = self.members.get_mut(id) else {
+        let Some(peer) = self.turn.members.get_mut(id) else {
             return; // it has given up
         };
         let Some(AskedAbout { text, came_as }) = peer.asked_about.take() else {
@@ -130,7 +119,6 @@ impl Broker {
         if !peer.is_open {
             return;
         }
-        let access = Arc::clone(&peer.access);
         let Ok(mut message) = call::parse(&text) else {
             return;
         };
@@ -141,32 +129,66 @@ impl Broker {
                 .map(|error| error.message)
                 .unwrap_or_default()),
         };
-        let replaced = replaced.and_then(|()| self.rename(id, &access, &text, &message));
-        match (replaced, came_as) {
-            (Ok(()), CameAs::Message) => self.serve_message(id, &access, message, "", false),
-            (Ok(()), CameAs::Call(caller)) => self.bind(id, caller, &message),
+        let renamed = replaced.and_then(|()| peer.rename(&text, &message));
+        // What it has registered by that id so far is replaced, wherever it stands.
+        match (&renamed, &message) {
+            (Ok(Some(older)), EngineMessage::RegisterFunction { .. }) => {
+                self.functions.withdraw(&mut self.turn, id, older);
+            }
+            (Ok(Some(older)), EngineMessage::RegisterTrigger(_)) => {
+                self.unregister_trigger(id, older);
+            }
+            _ => {}
+        }
+        match (renamed, came_as) {
+            (Ok(_), CameAs::Message) => self.serve_message(id, message, "", false),
+            (Ok(_), CameAs::Call(caller)) => self.bind(id, caller, &message),
             (Err(why), came_as) => {
-                self.registration_refused(id, function_id, &message, &why, came_as);
+                let turn = &mut self.turn;
+                turn.warn_of_registration(id, function_id, &message, &why);
+                refuse_registration(turn, &self.calls, id, &message, &why, came_as);
             }
         }
-        self.free(id);
+        self.turn.free(id);
     }
+}
 
-    /// Remembers by which id the worker knows what is registered now. Err: too much is renamed.
+impl OfListeners {
+    /// The function that the worker's listener has asked about such a registration. None: there is none,
+    /// or the registration is not allowed and comes to nothing.
+    pub(in crate::broker) fn function_asked_about(
+        &self,
+        members: &Members,
+        id: SlotId,
+        message: &EngineMessage<'_>,
+    ) -> Option<Arc<str>> {
+        let registration = Registration::of(message)?;
+        let peer = members.get(id)?;
+        let may = match (registration, message) {
+            (Registration::Function, _) => peer.access.may_register_functions(),
+            (Registration::TriggerType, _) => peer.access.may_register_trigger_types(),
+            (_, EngineMessage::RegisterTrigger(asked)) => {
+                peer.access.may_register_trigger(&asked.trigger_type)
+            }
+            _ => false,
+        };
+        let rules = self.rules_of(peer.listener).filter(|_| may)?;
+        rules.asked_about(registration).cloned()
+    }
+}
+
+impl Member {
+    /// Remembers by which id the worker knows what is registered now, and gives the one under which it stood
+    /// before, if it did. `text`: the registration as the worker sent it. Err: too much is renamed.
     fn rename(
         &mut self,
-        id: SlotId,
-        access: &Access,
         text: &str,
         message: &EngineMessage<'_>,
-    ) -> Result<(), String> {
+    ) -> Result<Option<Box<str>>, String> {
         let Ok(sent) = call::parse(text) else {
-            return Ok(());
+            return Ok(None);
         };
-        let Some(peer) = self.members.get_mut(id) else {
-            return Ok(());
-        };
-        let names = &mut peer.names;
+        let names = &mut self.names;
         let (table, inner, outer) = match (&sent, message) {
             (
                 EngineMessage::RegisterFunction { id: inner, .. },
@@ -179,7 +201,7 @@ impl Broker {
                 EngineMessage::RegisterTriggerType { id: inner, .. },
                 EngineMessage::RegisterTriggerType { id: outer, .. },
             ) => (&mut names.trigger_types, inner, outer),
-            _ => return Ok(()),
+            _ => return Ok(None),
         };
         if inner != outer && !table.has_room() {
             return Err("too much of the worker stands under other ids".to_owned());
@@ -187,12 +209,11 @@ impl Broker {
         let is_function = matches!(sent, EngineMessage::RegisterFunction { .. });
         let outer_of = |id: &str| -> Box<str> {
             match is_function {
-                true => access.outer_id(id).into(),
+                true => self.access.outer_id(id).into(),
                 false => id.into(),
             }
         };
         let (plain, outer_id) = (outer_of(inner), outer_of(outer));
-        // What it has registered by that id so far is replaced, wherever it stands.
         let older = match table.outer(inner) {
             Some(older) => Some(older.into()),
             None => table.inner(&plain).is_none().then_some(plain),
@@ -201,58 +222,17 @@ impl Broker {
             true => table.forget_both(inner, &outer_id),
             false => table.rename(inner, &outer_id),
         }
-        let older: Option<Box<str>> = older.filter(|older| *older != outer_id);
-        match (older, &sent) {
-            (Some(older), EngineMessage::RegisterFunction { .. }) => {
-                self.unregister_function(id, &older);
-            }
-            (Some(older), EngineMessage::RegisterTrigger(_)) => {
-                self.unregister_trigger(id, &older);
-            }
-            _ => {}
-        }
-        Ok(())
+        Ok(older.filter(|older| *older != outer_id))
     }
+}
 
-    /// The id under which all others know a function that the worker knows by that one.
-    pub(in crate::broker) fn outer_function(&self, id: SlotId, inner: &str) -> Box<str> {
-        let Some(peer) = self.members.get(id) else {
-            return inner.into();
-        };
-        match peer.names.functions.outer(inner) {
-            Some(outer) => outer.into(),
-            None => peer.access.outer_id(inner).into(),
-        }
-    }
-
-    /// The same of a trigger.
-    pub(in crate::broker) fn outer_trigger(&self, id: SlotId, inner: &str) -> Box<str> {
-        let outer = self.members.get(id);
-        let outer = outer.and_then(|peer| peer.names.triggers.outer(inner));
-        outer.unwrap_or(inner).into()
-    }
-
-    /// The id by which the worker knows a trigger that it has registered.
-    pub(in crate::broker) fn inner_trigger(&self, id: SlotId, outer: &str) -> Box<str> {
-        let inner = self.members.get(id);
-        let inner = inner.and_then(|peer| peer.names.triggers.inner(outer));
-        inner.unwrap_or(outer).into()
-    }
-
-    /// The trigger type as the worker knows it that serves it.
-    pub(in crate::broker) fn inner_type(&self, server: SlotId, trigger_type: &str) -> Box<str> {
-        let inner = self.members.get(server);
-        let inner = inner.and_then(|peer| peer.names.trigger_types.inner(trigger_type));
-        inner.unwrap_or(trigger_type).into()
-    }
-
-    fn registration_refused(
+impl Turn {
+    fn warn_of_registration(
         &mut self,
         id: SlotId,
         function_id: &str,
         message: &EngineMessage<'_>,
         why: &str,
-        came_as: CameAs,
     ) {
         let (what, name) = match message {
             EngineMessage::RegisterFunction { id, .. } => ("function", id),
@@ -267,13 +247,24 @@ impl Broker {
             Shown(why)
         );
         self.warn_of(id, "registration refused", function_id, told);
-        let error = ErrorBody::new(FAILED, why);
-        match (message, came_as) {
-            (_, CameAs::Call(caller)) => self.answer_error(caller, REGISTER_TRIGGER, &error),
-            (EngineMessage::RegisterTrigger(asked), CameAs::Message) => {
-                self.tell_registration(id, asked, Some(&error));
-            }
-            _ => {}
+    }
+}
+
+/// The worker hears that a trigger of it comes to nothing.
+fn refuse_registration(
+    turn: &mut Turn,
+    calls: &Calls,
+    id: SlotId,
+    message: &EngineMessage<'_>,
+    why: &str,
+    came_as: CameAs,
+) {
+    let error = ErrorBody::new(FAILED, why);
+    match (message, came_as) {
+        (_, CameAs::Call(caller)) => calls.answer_error(turn, caller, REGISTER_TRIGGER, &error),
+        (EngineMessage::RegisterTrigger(asked), CameAs::Message) => {
+            turn.tell_registration(id, asked, Some(&error));
         }
+        _ => {}
     }
 }

@@ -3,15 +3,17 @@
 //! May not know how calls are made (`calls::ask`).
 
 use crate::broker::Broker;
-use crate::broker::caller::Caller;
-use crate::broker::calls::{Answered, Awaits, FunctionCall};
-use crate::broker::triggers::presence::Word;
+use crate::broker::awaits::{Answered, Awaits};
+use crate::broker::calls::FunctionCall;
+use crate::broker::joins::Word;
 use crate::id::Text;
 use crate::mesh::ToWorker;
-use crate::protocol::answer::ResultBody;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::trigger::{is_false, is_unauthorized};
 use crate::shard::{CustomAnswer, CustomAnswered};
+
+/// Calls that have had their time end so many at a time.
+const OVERDUE_A_TURN: usize = 512;
 
 impl Broker {
     /// A call has ended: whoever awaits it hears how.
@@ -21,30 +23,35 @@ impl Broker {
         function_id: &str,
         answered: Answered<'_>,
     ) {
+        let turn = &mut self.turn;
         match awaits {
-            Awaits::Caller(caller) => self.answer_caller(caller, function_id, answered),
+            Awaits::Caller(caller) => {
+                self.calls
+                    .answer_caller(turn, caller, function_id, answered);
+            }
             Awaits::Groups(caller, stream) => match answered {
                 Answered::NotFound => self.list_own_groups(caller, &stream),
-                _ => self.answer_caller(caller, function_id, answered),
+                _ => self
+                    .calls
+                    .answer_caller(turn, caller, function_id, answered),
             },
-            Awaits::Nobody => self.log_failure(function_id, answered),
-            Awaits::Functions => self.functions_listed(answered),
-            Awaits::Workers => self.workers_listed(answered),
-            Awaits::TriggerTypes => self.trigger_types_listed(answered),
-            Awaits::Configuration => self.configuration_told(answered),
+            Awaits::Nobody => turn.log_failure(function_id, answered),
+            Awaits::Functions | Awaits::Workers | Awaits::TriggerTypes | Awaits::Configuration => {
+                self.engine_heard(&awaits, answered)
+            }
             Awaits::Condition(handler) => match answered {
                 Answered::Result(result) if is_false(result) => {}
                 Answered::Result(_) => {
                     self.call_handler(&handler);
                 }
-                _ => self.log_failure(function_id, answered),
+                _ => turn.log_failure(function_id, answered),
             },
             Awaits::JoinCondition(join, handler) => match answered {
                 Answered::Result(result) if is_false(result) => {
-                    self.join_heard(join, Word::Unasked)
+                    self.joins.heard(turn, join, Word::Unasked);
                 }
                 _ => {
-                    self.log_failure(function_id, answered);
+                    turn.log_failure(function_id, answered);
                     self.ask_about_join(join, &handler);
                 }
             },
@@ -55,14 +62,19 @@ impl Broker {
                     Answered::TimedOut(_) | Answered::Refused(_) => Word::Refuses,
                     Answered::Failed(_) | Answered::NotFound | Answered::Gone(_) => Word::Fails,
                 };
-                self.log_failure(function_id, answered);
-                self.join_heard(join, word);
+                turn.log_failure(function_id, answered);
+                self.joins.heard(turn, join, word);
             }
-            Awaits::Auth { worker, connection } => {
-                let verdict = self.auth_verdict(answered);
-                self.tell(worker, ToWorker::Authenticated(connection, verdict));
+            Awaits::Auth {
+                worker, connection, ..
+            } => {
+                let verdict = self.auth.verdict(answered);
+                turn.tell(worker, ToWorker::Authenticated(connection, verdict));
             }
-            Awaits::Admission(id) => self.admission_heard(id, function_id, answered),
+            Awaits::Admission(id) => {
+                self.of_listeners
+                    .admission_heard(turn, id, function_id, answered);
+            }
             Awaits::Registration(id, _) => self.registration_heard(id, function_id, answered),
             Awaits::Custom {
                 shard,
@@ -85,37 +97,35 @@ impl Broker {
                     number,
                     answer,
                 };
-                self.tell(shard, ToWorker::CustomAnswered(answered));
+                turn.tell(shard, ToWorker::CustomAnswered(answered));
             }
         }
     }
 
-    /// What an SDK worker's function says goes to its caller, if that reads what it asks for: else
-    /// calls that are under way would pile up what no limit holds back.
-    fn answer_caller(&mut self, caller: Caller, function_id: &str, answered: Answered<'_>) {
-        let answered = match self.no_room_for(caller.peer, None, self.unsent_max()) {
-            Some(cause) => Answered::Refused(cause),
-            None => answered,
-        };
-        let error = answered.error(function_id);
-        let body = match (&error, answered) {
-            (Some(error), _) => ResultBody::Error(error),
-            (None, Answered::Result(Some(json))) => ResultBody::Json(json),
-            (None, _) => ResultBody::Nothing,
-        };
-        self.answer(Some(caller), function_id, body);
-    }
-
     pub(in crate::broker) fn hear_call(&mut self, call: FunctionCall, answered: Answered<'_>) {
         if matches!(call.awaits, Awaits::Caller(_) | Awaits::Groups(..)) {
-            self.note_took(call.began);
+            self.turn.note_took(call.began);
         }
         self.hear(call.awaits, &call.function_id, answered);
     }
 
-    pub(in crate::broker) fn log_failure(&mut self, function_id: &str, answered: Answered<'_>) {
-        if let Some(error) = answered.error(function_id) {
-            self.warn_of_handler(function_id, &error);
+    /// Tells whoever awaits what has ended where it was made.
+    pub(in crate::broker) fn hear_ended(&mut self) {
+        while let Some(ended) = self.turn.ended.pop_front() {
+            let answered = ended.how.answered();
+            self.hear(ended.awaits, &ended.function_id, answered);
+        }
+    }
+
+    /// Ends calls whose time is over, so many at a time: each is one that nobody has answered.
+    pub(in crate::broker) fn end_overdue_calls(&mut self) {
+        for _ in 0..OVERDUE_A_TURN {
+            let Some(call) = self.calls.pop_overdue(self.turn.now.monotonic) else {
+                return;
+            };
+            let message = format!("invocation timed out after {}ms", call.timeout.as_millis());
+            let error = ErrorBody::new("invocation_timeout", message);
+            self.hear_call(call, Answered::TimedOut(&error));
         }
     }
 }

@@ -5,14 +5,15 @@
 
 use core::net::IpAddr; // an address is data
 use std::collections::{BTreeSet, btree_set};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use crate::broker::caller::Caller;
-use crate::broker::calls::parked::Parked;
 use crate::broker::outgoing::{Answer, Unsent};
+use crate::broker::parked::Parked;
 use crate::broker::profile::Profile;
 use crate::broker::renamed::Names;
 use crate::collections::Named;
@@ -226,6 +227,69 @@ impl Members {
         self.slots.is_empty() && self.unsent_bytes == 0
     }
 
+    /// Whether that is the link to an engine.
+    pub(in crate::broker) fn is_link(&self, id: SlotId) -> bool {
+        self.get(id).is_some_and(Member::is_link)
+    }
+
+    /// The number of the worker's listener, if that has rules.
+    pub(in crate::broker) fn guard_of(&self, id: SlotId) -> Option<usize> {
+        let peer = self.get(id)?;
+        peer.access.has_rules().then_some(peer.listener)
+    }
+
+    /// Where that worker's word is looked up first: where it says, or else where it stands itself.
+    pub(in crate::broker) fn namespace_of(&self, id: SlotId, named: Option<&str>) -> Option<Text> {
+        match named {
+            Some(named) => Some(named.into()),
+            None => self.get(id)?.namespace.clone(),
+        }
+    }
+
+    /// The next function that the worker has registered.
+    pub(in crate::broker) fn function_behind(
+        &self,
+        id: SlotId,
+        after: Option<&str>,
+    ) -> Option<Box<str>> {
+        let functions = &self.get(id)?.functions;
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut behind = functions.range::<str, _>((from, Bound::Unbounded));
+        behind.next().cloned()
+    }
+
+    /// The id under which all others know a function that the worker knows by that one.
+    pub(in crate::broker) fn outer_function(&self, id: SlotId, inner: &str) -> Box<str> {
+        let Some(peer) = self.get(id) else {
+            return inner.into();
+        };
+        match peer.names.functions.outer(inner) {
+            Some(outer) => outer.into(),
+            None => peer.access.outer_id(inner).into(),
+        }
+    }
+
+    /// The same of a trigger.
+    pub(in crate::broker) fn outer_trigger(&self, id: SlotId, inner: &str) -> Box<str> {
+        let peer = self.get(id);
+        let outer = peer.and_then(|peer| peer.names.triggers.outer(inner));
+        outer.unwrap_or(inner).into()
+    }
+
+    /// The id by which the worker knows a trigger that it has registered.
+    pub(in crate::broker) fn inner_trigger(&self, id: SlotId, outer: &str) -> Box<str> {
+        let peer = self.get(id);
+        let inner = peer.and_then(|peer| peer.names.triggers.inner(outer));
+        inner.unwrap_or(outer).into()
+    }
+
+    /// The trigger type as the worker knows it that serves it.
+    pub(in crate::broker) fn inner_type(&self, server: SlotId, trigger_type: &str) -> Box<str> {
+        let peer = self.get(server);
+        let inner = peer.and_then(|peer| peer.names.trigger_types.inner(trigger_type));
+        inner.unwrap_or(trigger_type).into()
+    }
+
     /// Has the sum of all hold what waits for it now.
     fn count(&mut self, id: SlotId) {
         if let Some(member) = self.slots.get_mut(id) {
@@ -240,12 +304,22 @@ impl Members {
         self.unsent_bytes
     }
 
+    /// The same for that one.
+    pub(in crate::broker) fn unsent_bytes_of(&self, id: SlotId) -> usize {
+        self.get(id).map_or(0, Member::unsent_bytes)
+    }
+
     /// Queues one JSON message, which `write` appends to the buffer that it is given.
     pub(in crate::broker) fn send(&mut self, id: SlotId, write: impl FnOnce(&mut Vec<u8>)) {
         if let Some(member) = self.slots.get_mut(id).filter(|member| member.is_open) {
             member.unsent.push(&mut self.text, write);
             self.mark(id);
         }
+    }
+
+    /// The same, where it is there as a text.
+    pub(in crate::broker) fn send_text(&mut self, id: SlotId, message: &str) {
+        self.send(id, |out| out.extend_from_slice(message.as_bytes()));
     }
 
     /// Queues the answer to a call of a function that has answered in full.

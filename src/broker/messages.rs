@@ -3,17 +3,14 @@
 
 use std::sync::Arc;
 
-use serde_json::value::RawValue;
-
 use crate::id::SlotId;
 use crate::notes::Shown;
 use crate::protocol::answer;
 use crate::protocol::call::{self, EngineMessage, ErrorBody, InvocationResult};
-use crate::protocol::rbac::Access;
 
 use crate::broker::Broker;
-use crate::broker::calls::Answered;
-use crate::broker::holdings::REGISTERED_BYTES_MAX;
+use crate::broker::awaits::Answered;
+use crate::broker::link::told_by_engine;
 use crate::broker::registry::Description;
 use crate::broker::triggers::trigger::ServedType;
 
@@ -21,15 +18,14 @@ impl Broker {
     pub(in crate::broker) fn on_message(&mut self, id: SlotId, text: &str) {
         let message = match call::parse(text) {
             Ok(message) => message,
-            Err(why) => return self.drop_message(id, &why),
+            Err(why) => return self.turn.drop_message(id, &why),
         };
-        let Some(peer) = self.members.get_mut(id) else {
+        let Some(peer) = self.turn.members.get_mut(id) else {
             return;
         };
         let is_first = !std::mem::replace(&mut peer.has_spoken, true);
-        let access = Arc::clone(&peer.access);
         if !self.ask_about_registration(id, &message, text) {
-            self.serve_message(id, &access, message, text, is_first);
+            self.serve_message(id, message, text, is_first);
         }
     }
 
@@ -37,11 +33,14 @@ impl Broker {
     pub(in crate::broker) fn serve_message(
         &mut self,
         id: SlotId,
-        access: &Access,
         message: EngineMessage<'_>,
         text: &str,
         is_first: bool,
     ) {
+        let Some(peer) = self.turn.members.get(id) else {
+            return;
+        };
+        let access = Arc::clone(&peer.access);
         match message {
             EngineMessage::Invoke(invoke) => self.invoke(id, &invoke),
             // What a worker may not register is passed over without a word to it.
@@ -56,7 +55,8 @@ impl Broker {
                 ..
             } => {
                 let what = "is to be called over HTTP, which is not served: passed over";
-                self.warn(id, &format!("function {function_id} {what}"));
+                self.turn
+                    .warn(id, &format!("function {function_id} {what}"));
             }
             EngineMessage::RegisterFunction {
                 id: function_id,
@@ -75,14 +75,15 @@ impl Broker {
                 self.register_function(id, &access.outer_id(&function_id), description);
             }
             EngineMessage::UnregisterFunction { id: function_id } => {
-                self.unregister_function(id, &self.outer_function(id, &function_id));
+                let function_id = self.turn.members.outer_function(id, &function_id);
+                self.functions.withdraw(&mut self.turn, id, &function_id);
             }
             EngineMessage::RegisterTrigger(asked) => {
-                let function_id = self.outer_function(id, &asked.function_id);
+                let function_id = self.turn.members.outer_function(id, &asked.function_id);
                 self.register_trigger(id, &asked, &function_id);
             }
             EngineMessage::UnregisterTrigger { id: trigger, .. } => {
-                self.unregister_trigger(id, &self.outer_trigger(id, &trigger));
+                self.unregister_trigger(id, &self.turn.members.outer_trigger(id, &trigger));
             }
             EngineMessage::RegisterTriggerType {
                 id: trigger_type,
@@ -90,9 +91,10 @@ impl Broker {
                 trigger_request_format,
                 call_request_format,
             } => {
+                let turn = &mut self.turn;
                 let formats = [trigger_request_format, call_request_format];
-                if let Err(why) = self.check_all_passed_on(formats.into_iter().flatten()) {
-                    return self.drop_message(id, &why);
+                if let Err(why) = turn.check_all_passed_on(formats.into_iter().flatten()) {
+                    return turn.drop_message(id, &why);
                 }
                 let served = ServedType {
                     owner: id,
@@ -100,39 +102,28 @@ impl Broker {
                     trigger_request_format: trigger_request_format.map(ToOwned::to_owned),
                     call_request_format: call_request_format.map(ToOwned::to_owned),
                 };
-                if let Some(why) = self.why_not_served(id, &trigger_type) {
+                if let Some(why) = self.triggers.why_not_served(turn, id, &trigger_type) {
                     let what =
                         format_args!("trigger type {} is refused: {why}", Shown(&trigger_type));
-                    return self.warn_of(id, "trigger type refused", &trigger_type, what);
+                    return turn.warn_of(id, "trigger type refused", &trigger_type, what);
                 }
-                if !self
-                    .triggers
-                    .has_room(id, trigger_type.len() + served.held_bytes())
-                {
-                    let why = format!(
-                        "a trigger type, which would make those of the worker hold more than {REGISTERED_BYTES_MAX} bytes"
-                    );
-                    return self.drop_message(id, &why);
+                let begun = self.triggers.begin_serving(turn, &trigger_type, served);
+                if let Err(why) = begun {
+                    turn.drop_message(id, &why);
                 }
-                self.serve_type(id, &trigger_type, served);
             }
-            EngineMessage::Ping => self.members.send(id, answer::pong),
-            EngineMessage::Ignored if is_first => self.reattach(id, text),
+            EngineMessage::Ping => self.turn.members.send(id, answer::pong),
+            EngineMessage::Ignored if is_first => {
+                self.replaced
+                    .reattach(&mut self.turn, &self.present, id, text);
+            }
             EngineMessage::RegisterService | EngineMessage::Ignored => {}
         }
     }
 
-    /// Whether other workers can read all of these texts.
-    pub(in crate::broker) fn check_all_passed_on<'a>(
-        &self,
-        texts: impl IntoIterator<Item = &'a RawValue>,
-    ) -> Result<(), String> {
-        let mut texts = texts.into_iter();
-        texts.try_for_each(|text| self.check_passed_on(text.get()))
-    }
-
     /// An SDK worker has answered a call.
     pub(in crate::broker) fn result(&mut self, id: SlotId, result: &InvocationResult<'_>) {
+        let turn = &mut self.turn;
         let Some(call) = self.calls.answered(id, result.id) else {
             // Nobody waits for it, or not for this peer.
             if let Some(error) = &result.error {
@@ -140,27 +131,21 @@ impl Broker {
                 let (code, message) = (Shown(code), Shown(message));
                 let what =
                     format_args!("a call of it that nobody waits for failed: {code}: {message}");
-                self.warn_of(id, "failed call", "", what);
+                turn.warn_of(id, "failed call", "", what);
             }
             return;
         };
         let unreadable = result
             .result
-            .and_then(|json| self.check_passed_on(json).err());
+            .and_then(|json| turn.check_passed_on(json).err());
         let unreadable = unreadable.map(|why| ErrorBody::new("invocation_failed", why));
         let answered = match (unreadable.as_ref().or(result.error.as_ref()), result.result) {
-            (Some(error), _) if self.is_link(id) => self.told_by_engine(&call, error),
+            (Some(error), _) if turn.members.is_link(id) => {
+                told_by_engine(turn, &mut self.functions, &call, error)
+            }
             (Some(error), _) => Answered::Failed(error),
             (None, json) => Answered::Result(json),
         };
         self.hear_call(call, answered);
-    }
-
-    /// Counts and logs a message that cannot be read; nobody is answered.
-    pub fn drop_message(&mut self, id: SlotId, why: &dyn std::fmt::Display) {
-        self.metrics().messages_dropped.increment();
-        let why = why.to_string();
-        let what = format_args!("a message is dropped: {}", Shown(&why));
-        self.warn_of(id, "message", "", what);
     }
 }

@@ -8,14 +8,20 @@
 
 mod admission;
 mod asked;
+mod attached_to;
+mod awaits;
 mod caller;
 mod calls;
 mod effects;
+mod ended;
 mod ending;
 mod functions;
 mod guard;
 mod hear;
 mod holdings;
+mod hooks;
+mod joins;
+mod leaves;
 mod lines;
 mod link;
 mod members;
@@ -24,6 +30,7 @@ mod notes;
 mod operators;
 mod outgoing;
 mod own;
+mod parked;
 mod profile;
 mod reattach;
 mod registry;
@@ -33,53 +40,42 @@ mod settings;
 mod steps;
 mod target;
 mod triggers;
+mod turn;
 mod work;
 
-use core::net::IpAddr; // an address is data
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::collections::{Named, PersistentSet};
 use crate::config::Limits;
-use crate::id::{SlotId, WorkerId};
-use crate::mesh::{EnginePorts, ToEngine, ToWorker};
-use crate::metrics::EngineMetrics;
+use crate::id::SlotId;
+use crate::mesh::{EnginePorts, ToEngine};
 use crate::protocol::answer::Outgoing;
 use crate::protocol::custom;
 use crate::shard::CustomCall;
-use crate::time::{Deadlines, Now};
+use crate::time::Now;
 
+pub use admission::Authenticator;
+pub use attached_to::KnownAs;
 pub use effects::{Effect, Effects};
 pub use lines::{Level, Line};
-pub use link::KnownAs;
 pub use members::{Member, Members};
 pub use rules::{OfListener, Rules};
+pub use turn::Turn;
 
-use calls::ended::Ended;
-use calls::parked::Parked;
-use calls::{Awaits, Calls};
-use lines::Lines;
-use link::attached::Attached;
-use own::worker_rows::Present;
+use awaits::Awaits;
+use calls::Calls;
+use ending::Endings;
+use joins::Joins;
+use leaves::Leaves;
+use link::Attached;
+use own::listings::Listings;
+use own::logs::Logs;
+use own::present::Present;
+use reattach::Replaced;
 use registry::Functions;
 use rules::OfListeners;
 use triggers::Triggers;
 use triggers::firing::Firing;
-use triggers::hooks::HooksState;
-use triggers::presence::{Deciding, Taken};
-use work::Work;
-
-/// Who decides whether a subscriber's socket may open.
-#[derive(Debug, Clone)]
-pub struct Authenticator {
-    /// The function that is asked, if one is.
-    pub function_id: Option<String>,
-    /// How long its answer is awaited.
-    pub timeout: Duration,
-    /// A function that is missing, fails or refuses lets everybody in.
-    pub admits_failures: bool,
-}
 
 /// What the settings say of it.
 pub struct Settings {
@@ -110,122 +106,95 @@ pub struct Parts {
 }
 
 /// What SDK workers have registered, asked and been asked.
+///
+/// The fields behind the first are rooms, each with a state of its own: a room works with the [`Turn`], and
+/// with those other rooms that it is handed. A method of the broker itself crosses rooms.
 pub struct Broker {
-    /// Its mailbox, and its ways to the workers.
-    pub ports: EnginePorts,
-    /// The limits that hold here.
-    pub limits: Limits,
-    call_timeout: Duration,
-    /// Both clocks, as they were when the turn began.
-    pub now: Now,
-    /// Who is at the other end of each socket.
-    pub members: Members,
+    /// What every room uses.
+    pub turn: Turn,
     /// What holds on each listener.
     of_listeners: OfListeners,
     functions: Functions,
     triggers: Triggers,
-    hooks: HooksState,
     calls: Calls,
-    /// What goes on from turn to turn.
-    work: Work,
-    /// Calls that have ended where they were made.
-    ended: VecDeque<Ended>,
+    /// Who is asked about subscribers' sockets.
+    auth: Authenticator,
+    /// Joins whose functions are asked.
+    joins: Joins,
+    /// Leaves that are owed to functions.
+    leaves: Leaves,
+    /// What is known of the engine whose worker we are, and what waits for it. None: we are the engine.
+    attached: Option<Box<Attached>>,
     /// The SDK workers that are there, for listings.
     present: Present,
-    auth: Authenticator,
-    /// Streams that nobody joins unless a function was asked and answered.
-    join_required: PersistentSet,
-    refuses_failed_joins: bool,
-    /// The engine whose worker we are. None: we are the engine.
-    attached: Option<Box<Attached>>,
-    /// Joins whose functions are asked.
-    deciding: Named<Deciding>,
-    /// Workers that owe leaves and wait to be told how many are taken.
-    owing: VecDeque<WorkerId>,
-    /// Leaves that were taken, and that functions have still to hear of.
-    taken_leaves: VecDeque<Taken>,
-    /// How many each worker was told.
-    leaves_granted: Vec<(WorkerId, usize)>,
-    /// Members with commands that found their owner full.
-    parked: Vec<SlotId>,
-    /// The same of members that have ended since, and of triggers: what was sent is done all the same,
-    /// as far as `limits.call_queue_bytes` has room.
-    orphans: Parked,
+    /// Lists that are made in turns.
+    listings: Listings,
+    /// Logs on their way to triggers.
+    logs: Logs,
     /// Members whose place another one of the same worker takes.
-    replaced: Deadlines<SlotId>,
-    /// When a change in the set of functions is told, if one has still to be.
-    functions_due: Option<Instant>,
+    replaced: Replaced,
+    /// Workers that are gone, and of which something is left.
+    endings: Endings,
     /// When the broker was made, in ms since 1970.
     started_ms: u64,
-    /// The process ends.
-    pub is_draining: bool,
-    /// What is to become of sockets.
-    pub effects: Effects,
-    /// What the log is to hear.
-    lines: Lines,
 }
 
 impl Broker {
     /// Before a worker takes its first socket it knows which joins it may not decide itself.
     pub fn new(parts: Parts) -> Broker {
         let settings = parts.settings;
-        let workers = parts.ports.to_commands.len();
         let triggers = Triggers::new(&settings.limits);
-        let known_as = parts.known_as;
+        let attached = parts.known_as.as_ref().map(|_| Box::new(Attached::new()));
+        let mut joins = Joins::default();
+        joins.set(settings.join_required, settings.refuses_failed_joins);
         let mut broker = Broker {
-            ports: parts.ports,
-            limits: settings.limits,
-            call_timeout: settings.call_timeout,
-            now: parts.now,
-            members: Members::default(),
+            turn: Turn::new(
+                parts.ports,
+                settings.limits,
+                settings.call_timeout,
+                parts.known_as,
+                parts.now,
+            ),
             of_listeners: OfListeners(parts.of_listeners.into()),
             functions: Functions::default(),
             triggers,
-            hooks: HooksState::new(workers),
             calls: Calls::default(),
-            work: Work::default(),
-            ended: VecDeque::new(),
-            present: Present::default(),
             auth: settings.auth,
-            join_required: settings::names(settings.join_required),
-            refuses_failed_joins: settings.refuses_failed_joins,
-            attached: known_as.map(|known_as| Box::new(Attached::new(known_as))),
-            deciding: Named::default(),
-            owing: VecDeque::new(),
-            taken_leaves: VecDeque::new(),
-            leaves_granted: Vec::new(),
-            parked: Vec::new(),
-            orphans: Parked::default(),
-            replaced: Deadlines::default(),
-            functions_due: None,
+            joins,
+            leaves: Leaves::default(),
+            attached,
+            present: Present::default(),
+            listings: Listings::default(),
+            logs: Logs::default(),
+            replaced: Replaced::default(),
+            endings: Endings::default(),
             started_ms: parts.now.wall_ms,
-            is_draining: false,
-            effects: Effects::default(),
-            lines: Lines::default(),
         };
-        broker.hooks.change();
+        broker.turn.hooks.change();
         broker.tell_all_hooks();
-        broker.flush();
+        broker.turn.flush();
         broker
     }
 
     /// A turn begins: goes on with what the ones before have left. `shows_debug`: somebody hears of who
     /// comes and goes.
     pub fn begin_turn(&mut self, now: Now, shows_debug: bool) {
-        self.now = now;
-        self.lines.shows_debug = shows_debug;
-        self.begin_work();
+        self.turn.now = now;
+        self.turn.lines.shows_debug = shows_debug;
+        self.turn.steps.begin_turn();
+        self.go_on();
     }
 
     /// Takes what the workers have told.
     pub fn read_mailbox(&mut self) {
         // Looked at first: the reply to a call is there once its event is, and goes before it.
-        let fired = self.ports.fired.len();
-        let len = self.ports.mailbox.len();
-        self.metrics().mailbox.set_len(len + fired);
-        self.metrics().calls_in_flight.set_len(self.calls.len());
+        let fired = self.turn.ports.fired.len();
+        let len = self.turn.ports.mailbox.len();
+        let metrics = self.turn.metrics();
+        metrics.mailbox.set_len(len + fired);
+        metrics.calls_in_flight.set_len(self.calls.len());
         for _ in 0..len {
-            let Some(message) = self.ports.mailbox.take() else {
+            let Some(message) = self.turn.ports.mailbox.take() else {
                 break;
             };
             self.take(message);
@@ -233,10 +202,9 @@ impl Broker {
         }
         self.call_for_operators();
         if len > 0 {
-            let shared = &self.ports.shared;
-            self.ports
-                .mailbox
-                .tell_waiters(|thread| shared.wake(thread));
+            let ports = &self.turn.ports;
+            let shared = &ports.shared;
+            ports.mailbox.tell_waiters(|thread| shared.wake(thread));
         }
         self.read_fired(fired);
     }
@@ -245,40 +213,35 @@ impl Broker {
     fn read_fired(&mut self, len: usize) {
         let mut taken = 0;
         while taken < len
-            && self.has_room_for_firings()
-            && let Some(fired) = self.ports.fired.take()
+            && self.triggers.has_room_for_firings(&self.turn.limits)
+            && let Some(fired) = self.turn.ports.fired.take()
         {
             taken += 1;
-            self.fire_all(Firing::of_event(fired));
+            self.triggers
+                .fire_all(&mut self.turn, Firing::of_event(fired));
             self.go_on();
         }
         if taken > 0 {
-            let shared = &self.ports.shared;
-            let fired = &self.ports.fired;
+            let shared = &self.turn.ports.shared;
+            let fired = &self.turn.ports.fired;
             fired.tell_waiters(|thread| shared.wake(thread));
         }
     }
 
     fn take(&mut self, message: ToEngine) {
         match message {
-            ToEngine::Reply(reply) => self.reply(reply),
+            ToEngine::Reply(reply) => self.calls.reply(&mut self.turn, reply),
             ToEngine::Custom(call) => self.ask_custom(&call),
             ToEngine::Join(request) => self.decide_join(request),
             ToEngine::Auth(request) => self.authenticate(request),
-            ToEngine::Owes(worker) => self.owing.push_back(worker),
+            ToEngine::Owes(worker) => self.leaves.add_debtor(worker),
             ToEngine::Leaves {
                 worker,
                 leaves,
                 more,
-            } => self.settle_leaves(worker, leaves, more),
+            } => self.leaves.settle(worker, leaves, more),
             ToEngine::Settings(settings) => self.take_settings(settings),
         }
-    }
-
-    /// Somebody has connected to that listener. The id is that of its socket.
-    pub fn enter(&mut self, listener: usize, ip: Option<IpAddr>) -> SlotId {
-        let now = self.now.monotonic;
-        self.members.enter(listener, ip, now)
     }
 
     /// The rules of that listener, if it has any.
@@ -286,38 +249,30 @@ impl Broker {
         self.of_listeners.rules_of(listener)
     }
 
-    /// We connect to the engine whose worker we are: `request` asks for an upgrade.
-    pub fn enter_link(&mut self, request: Vec<u8>) -> SlotId {
-        let now = self.now.monotonic;
-        self.members.enter_link(request, now)
-    }
-
     /// The socket of that member is no more.
     pub fn remove(&mut self, id: SlotId) {
         self.forget(id);
-        self.members.remove(id);
+        self.turn.members.remove(id);
     }
 
     /// One message of a member. What it brings about is done at once, as far as this turn may.
     pub fn hear_message(&mut self, id: SlotId, text: &str) {
-        match self.is_link(id) {
+        match self.turn.members.is_link(id) {
             true => self.on_engine_message(id, text),
             false => self.on_message(id, text),
         }
         self.go_on();
     }
 
-    /// Whether nothing of that member is to be read for now.
-    pub fn is_held(&self, id: SlotId) -> bool {
-        let most = self.unsent_max();
-        self.members
-            .get(id)
-            .is_none_or(|member| member.is_held(most))
+    /// Tries again what found its owner full.
+    pub fn deliver_parked(&mut self) {
+        self.make_hooks();
+        self.calls.deliver_parked(&mut self.turn);
     }
 
     /// Whether something of that member is under way, or waits to be sent.
     pub fn is_busy(&self, id: SlotId) -> bool {
-        let member = self.members.get(id);
+        let member = self.turn.members.get(id);
         member.is_some_and(|member| member.is_waited_for()) || self.calls.concern(id)
     }
 
@@ -326,76 +281,48 @@ impl Broker {
         self.triggers.is_empty()
             && self.functions.is_empty()
             && self.calls.is_empty()
-            && self.deciding.iter().next().is_none()
+            && self.joins.is_empty()
             && !self.has_work()
             && self.present.is_empty()
-            && self.members.is_empty()
+            && self.turn.members.is_empty()
     }
 
     /// Whether commands wait that no member waits for.
     pub fn has_orphans(&self) -> bool {
-        !self.orphans.is_empty()
+        self.calls.has_orphans()
     }
 
     /// Ends what has had its time.
     pub fn end_overdue(&mut self) {
-        self.end_replaced();
+        self.replaced.end_due(&mut self.turn);
         self.end_overdue_calls();
         self.end_overdue_waits();
     }
 
     /// Whether there is something to be done at once.
     pub fn is_due(&self) -> bool {
-        self.members.has_dirty()
+        let (turn, ports) = (&self.turn, &self.turn.ports);
+        turn.members.has_dirty()
             || self.has_work()
-            || !self.effects.is_empty()
-            || !self.ports.mailbox.is_empty()
-            || !self.ports.shared.operators.is_empty()
-            || !self.ports.fired.is_empty()
+            || !turn.effects.is_empty()
+            || !ports.mailbox.is_empty()
+            || !ports.shared.operators.is_empty()
+            || !ports.fired.is_empty()
             || self.may_take_leaves()
-    }
-
-    /// What the log is to hear now.
-    pub fn take_lines(&mut self) -> Vec<Line> {
-        self.lines.take_due(self.now.monotonic)
-    }
-
-    /// What it is to hear at the end: nothing is held back any longer.
-    pub fn take_last_lines(&mut self) -> Vec<Line> {
-        self.lines.take_all()
     }
 
     /// When there is something to be done by the clock.
     pub fn next_at(&mut self) -> Option<Instant> {
-        let parked = self
-            .parked
-            .iter()
-            .filter_map(|id| self.members.get(*id)?.parked_until)
-            .min();
+        let attached = self.attached.as_ref();
         let times = [
             self.replaced.next_at(),
             self.calls.next_deadline(),
-            parked,
-            self.next_functions_told(),
-            self.next_link_step(),
-            self.lines.next_at(),
+            self.calls.next_parked(&self.turn),
+            self.functions.next_told(),
+            attached.and_then(|attached| attached.next_at(&self.turn)),
+            self.turn.lines.next_at(),
         ];
         times.into_iter().flatten().min()
-    }
-
-    /// One wake-up a worker.
-    pub fn flush(&mut self) {
-        for outbox in &mut self.ports.to_commands {
-            outbox.flush();
-        }
-        for outbox in &mut self.ports.to_open {
-            outbox.flush();
-        }
-    }
-
-    /// What is counted here.
-    pub fn metrics(&self) -> &EngineMetrics {
-        &self.ports.shared.engine
     }
 
     /// A shard needs the answer of a stream's custom function.
@@ -407,31 +334,11 @@ impl Broker {
             number: call.number,
             of_join: call.of_join,
         };
-        let namespace = self.own_namespace();
+        let namespace = self.turn.own_namespace();
         let asked = Outgoing {
             namespace: namespace.as_deref(),
             ..Outgoing::own(&function_id, &call.input)
         };
         self.ask(&asked, awaits);
-    }
-
-    /// Sends a worker thread what it takes at all times.
-    fn tell(&mut self, worker: WorkerId, message: ToWorker) {
-        if let Some(outbox) = self.ports.to_open.get_mut(worker.index()) {
-            outbox.send(message);
-        }
-    }
-
-    /// The member was held, and may be read again.
-    fn free(&mut self, id: SlotId) {
-        self.effects.free(id);
-    }
-
-    /// The connection of that member is to end with these last bytes. It is sent nothing else.
-    fn close(&mut self, id: SlotId, last: Vec<u8>) {
-        if let Some(member) = self.members.get_mut(id) {
-            member.is_open = false;
-        }
-        self.effects.push(Effect::Close(id, last));
     }
 }

@@ -9,10 +9,10 @@ use crate::id::SlotId;
 use crate::notes::Shown;
 use crate::protocol::call::{ErrorBody, TriggerRegistration};
 
-use crate::broker::Broker;
+use crate::broker::awaits::{Answered, Handler};
 use crate::broker::caller::is_operator;
-use crate::broker::calls::Cause;
-use crate::broker::lines::Level;
+use crate::broker::lines::{Level, Line};
+use crate::broker::turn::Turn;
 use crate::protocol::function::OVERLOADED;
 
 /// An error that a limit of ours brings about names it at its beginning.
@@ -28,14 +28,14 @@ const TYPES_OF_OTHERS: [(&str, &str); 6] = [
     ("configuration", "configuration"),
 ];
 
-impl Broker {
+impl Turn {
     /// The other end of that socket.
     pub fn name_of(&self, id: SlotId) -> String {
         if is_operator(id) {
             return "an operator".to_owned();
         }
-        if let Some(attached) = &self.attached {
-            return format!("the engine at {}", attached.link.shown());
+        if let Some(attached_to) = &self.attached_to {
+            return format!("the engine at {}", attached_to.known_as.shown);
         }
         let Some(peer) = self.members.get(id) else {
             return "an SDK worker that has gone".to_owned();
@@ -71,6 +71,73 @@ impl Broker {
         let name = self.name_of(id);
         self.lines
             .warn(now, kind, whose, format_args!("{name}: {what}"));
+    }
+
+    /// Counts and logs a message that cannot be read; nobody is answered.
+    pub fn drop_message(&mut self, id: SlotId, why: &dyn fmt::Display) {
+        self.metrics().messages_dropped.increment();
+        let why = why.to_string();
+        let what = format_args!("a message is dropped: {}", Shown(&why));
+        self.warn_of(id, "message", "", what);
+    }
+
+    /// A call that nobody waits for fails: else nothing would be seen of it anywhere. `id`: the socket that
+    /// it came from; none for a trigger's.
+    pub(in crate::broker) fn warn_of_void(
+        &mut self,
+        id: Option<SlotId>,
+        function_id: &str,
+        error: &ErrorBody,
+    ) {
+        let (code, message) = (&error.code, &error.message);
+        match id {
+            Some(id) => {
+                let (name, code, message) = (Shown(function_id), Shown(code), Shown(message));
+                let what = format_args!(
+                    "its call of {name}, which waits for no answer, fails: {code}: {message}"
+                );
+                self.warn_of(id, "void call", function_id, what);
+            }
+            None => self.warn_of_handler(function_id, error),
+        }
+    }
+
+    /// The same of a function that the server called for itself, if it has failed.
+    pub(in crate::broker) fn log_failure(&mut self, function_id: &str, answered: Answered<'_>) {
+        if let Some(error) = answered.error(function_id) {
+            self.warn_of_handler(function_id, &error);
+        }
+    }
+
+    /// A trigger calls what its worker may not call.
+    pub(in crate::broker) fn warn_of_trigger(&mut self, handler: &Handler, function_id: &str) {
+        if let Some(owner) = handler.on_behalf {
+            let what = format_args!(
+                "a trigger of it calls {}, which it may not: not called",
+                Shown(function_id)
+            );
+            self.warn_of(owner, "trigger that may not call", function_id, what);
+        }
+    }
+
+    /// A trigger's call is dropped, for too much waits for its callee.
+    pub(in crate::broker) fn drop_handler_call(&mut self, callee: SlotId, function_id: &str) {
+        self.metrics().trigger_calls_dropped.increment();
+        let now = self.now.monotonic;
+        let peer = self.members.get_mut(callee);
+        let Some(passed_over) = peer.and_then(|peer| peer.drops.ask(now)) else {
+            return;
+        };
+        let (name, drops) = (self.name_of(callee), passed_over + 1);
+        let limit = self.limits.call_queue_bytes;
+        self.lines.say(
+            Level::Warn,
+            format!(
+                "{name} reads too slowly: more than {limit} bytes wait for it \
+                 (limits.call_queue_bytes), so {drops} trigger calls were dropped, the last of {}",
+                Shown(function_id)
+            ),
+        );
     }
 
     /// A function that the server called for itself has failed.
@@ -119,26 +186,28 @@ impl Broker {
     fn hint_at_part(&self, trigger_type: &str) -> String {
         let mut others = TYPES_OF_OTHERS.iter();
         match others.find(|(other, _)| *other == trigger_type) {
-            Some((_, part)) if self.attached.is_none() => format!(
+            Some((_, part)) if self.attached_to.is_none() => format!(
                 "; the {part} worker is not part of this server: run it beside an engine (--engine)"
             ),
             _ => String::new(),
         }
     }
 
-    /// A caller gets an error. One that a limit brings about is told.
+    /// A caller gets an error. One that a limit brings about is told. `may_wait`: there are fewer calls
+    /// under way than may be.
     pub(in crate::broker) fn note_refusal(
         &mut self,
         id: SlotId,
         function_id: &str,
         error: &ErrorBody,
+        may_wait: bool,
     ) {
         let begins = error.message.floor_char_boundary(LIMIT_WITHIN_BYTES);
         let begins = &error.message[..begins];
         if begins.ends_with(OVERLOADED) {
-            let limit = match !self.may_wait(Cause::Callers) {
-                true => "limits.calls_in_flight",
-                false => "limits.call_queue_bytes",
+            let limit = match may_wait {
+                true => "limits.call_queue_bytes",
+                false => "limits.calls_in_flight",
             };
             let what = format_args!(
                 "its call of {} is answered `{OVERLOADED}`: {limit}",
@@ -153,6 +222,16 @@ impl Broker {
         let message = Shown(&error.message);
         let what = format_args!("its call of {} is refused: {message}", Shown(function_id));
         self.warn_of(id, "call", &limit, what);
+    }
+
+    /// What the log is to hear now.
+    pub fn take_lines(&mut self) -> Vec<Line> {
+        self.lines.take_due(self.now.monotonic)
+    }
+
+    /// What it is to hear at the end: nothing is held back any longer.
+    pub fn take_last_lines(&mut self) -> Vec<Line> {
+        self.lines.take_all()
     }
 
     /// A line about a socket for who has asked for such; `what` is made for nobody else.

@@ -7,6 +7,7 @@ use crate::protocol::answer::ResultBody;
 
 use super::Broker;
 use super::caller::Caller;
+use super::turn::Turn;
 
 /// So many are made in a turn.
 const CALLS_A_TURN: usize = 4;
@@ -15,7 +16,7 @@ impl Broker {
     /// Makes calls that wait.
     pub(super) fn call_for_operators(&mut self) {
         for _ in 0..CALLS_A_TURN {
-            let Some(call) = self.ports.shared.operators.take_call() else {
+            let Some(call) = self.turn.ports.shared.operators.take_call() else {
                 return;
             };
             let OperatorCall {
@@ -26,7 +27,10 @@ impl Broker {
             self.invoke_stream(None, Some(Caller::operator(number)), function, &input);
         }
     }
+}
 
+impl Turn {
+    /// The answer to a call that an operator has made.
     pub(super) fn answer_operator(
         &self,
         number: u32,

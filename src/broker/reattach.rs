@@ -4,7 +4,7 @@
 //! A token is known to nobody but the worker that it was given to. It counts once, and only on the same
 //! listener for a socket with the same rights.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -12,8 +12,10 @@ use crate::id::SlotId;
 use crate::protocol::attached::reattachment;
 use crate::protocol::connection::close_frame;
 
-use crate::broker::Broker;
 use crate::broker::members::Member;
+use crate::broker::own::present::Present;
+use crate::broker::turn::Turn;
+use crate::time::Deadlines;
 
 /// How long the older socket keeps what the newer one has not registered again: SDKs do that at once,
 /// and meanwhile no function is missing and no join passes its gate.
@@ -24,39 +26,54 @@ pub(in crate::broker) fn new_token() -> String {
     format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }
 
-impl Broker {
+/// Members whose place another one of the same worker takes, and when they end.
+#[derive(Default)]
+pub(in crate::broker) struct Replaced(Deadlines<SlotId>);
+
+impl Replaced {
     /// The first message of a worker, of a type that has no other meaning.
-    pub(in crate::broker) fn reattach(&mut self, id: SlotId, text: &str) {
+    pub(in crate::broker) fn reattach(
+        &mut self,
+        turn: &mut Turn,
+        present: &Present,
+        id: SlotId,
+        text: &str,
+    ) {
         let Some((previous, token)) = reattachment(text) else {
             return;
         };
-        let older = self.present.find(previous).filter(|older| {
-            let peer = self.members.get(*older);
+        let members = &mut turn.members;
+        let older = present.find(previous).filter(|older| {
+            let peer = members.get(*older);
             *older != id && peer.is_some_and(|peer| peer.has_token(&token))
         });
         let Some(older) = older else {
             return; // its end has been noticed, or the token is not its own
         };
-        let (Some(newer), Some(gone)) = (self.members.get(id), self.members.get(older)) else {
+        let (Some(newer), Some(gone)) = (members.get(id), members.get(older)) else {
             return;
         };
         if newer.listener != gone.listener || !newer.access.is_same_as(&gone.access) {
             let why = "it wants the place of a worker with other rights, which it does not get";
-            return self.warn(id, why);
+            return turn.warn(id, why);
         }
-        if let Some(gone) = self.members.get_mut(older) {
+        if let Some(gone) = members.get_mut(older) {
             gone.reattach_token = None;
         }
-        let until = self.now.monotonic + KEPT_FOR;
-        self.replaced.push(until, older);
+        self.0.push(turn.now.monotonic + KEPT_FOR, older);
     }
 
     /// Ends sockets whose place others have taken.
-    pub(in crate::broker) fn end_replaced(&mut self) {
-        while let Some(id) = self.replaced.pop_due(self.now.monotonic) {
+    pub(in crate::broker) fn end_due(&mut self, turn: &mut Turn) {
+        while let Some(id) = self.0.pop_due(turn.now.monotonic) {
             let why = "another connection has taken its place";
-            self.close(id, close_frame(Some(1000), why));
+            turn.close(id, close_frame(Some(1000), why));
         }
+    }
+
+    /// When the next one ends.
+    pub(in crate::broker) fn next_at(&self) -> Option<Instant> {
+        self.0.next_at()
     }
 }
 

@@ -30,14 +30,17 @@ impl Engine {
         if rules.is_none() && !self.may_connect_from(origin) {
             return self.refuse_page(id, origin.unwrap_or_default());
         }
-        if !self.peers.has_room(self.broker.limits.worker_connections) {
+        if !self
+            .peers
+            .has_room(self.broker.turn.limits.worker_connections)
+        {
             return self.refuse_one_too_many(id);
         }
-        self.broker.debug(id, || {
+        self.broker.turn.debug(id, || {
             format!("asks for {} and is upgraded", Shown(&path_of_head(head)))
         });
         let accepted = upgrade.accepted(self.now().wall);
-        self.broker.members.send_raw(id, &accepted);
+        self.broker.turn.members.send_raw(id, &accepted);
         let is_telemetry = upgrade.target == Target::Telemetry;
         match rules {
             None => self.open(id, is_telemetry, Access::unlimited(), early),
@@ -66,7 +69,7 @@ impl Engine {
             let seen = peer.phase.client().unwrap_or(address);
             let client = self.proxies.client(head, seen);
             if client != address {
-                self.broker.members.come_from(id, client.ip());
+                self.broker.turn.members.come_from(id, client.ip());
             }
         }
     }
@@ -79,14 +82,14 @@ impl Engine {
     }
 
     fn refuse_page(&mut self, id: SlotId, origin: &str) {
-        self.broker.metrics().origins_refused.increment();
+        self.broker.turn.metrics().origins_refused.increment();
         self.note_page(id, origin);
         self.refuse(id, Refusal::Forbidden);
     }
 
     fn refuse_one_too_many(&mut self, id: SlotId) {
-        self.broker.metrics().connections_refused.increment();
-        let open = self.broker.limits.worker_connections;
+        self.broker.turn.metrics().connections_refused.increment();
+        let open = self.broker.turn.limits.worker_connections;
         let full = Because::Full("limits.worker_connections", open);
         self.warn_because(id, "limits.worker_connections", &full);
         self.refuse(id, Refusal::Busy);
@@ -107,15 +110,15 @@ impl Engine {
     /// Too many wait to be let in, or what has come from them is too much: the oldest go.
     pub(super) fn end_oldest_waiting(&mut self) {
         let (len_max, bytes_max) = (
-            self.broker.limits.handshakes,
-            self.broker.limits.handshakes_bytes,
+            self.broker.turn.limits.handshakes,
+            self.broker.turn.limits.handshakes_bytes,
         );
         let is_over = |(len, bytes)| len > len_max || bytes > bytes_max;
         while is_over(self.peers.waiting())
             && let Some(id) = self.schedule.handshakes.pop()
         {
             if self.peers.get(id).is_some_and(Peer::is_waiting) {
-                self.broker.metrics().connections_refused.increment();
+                self.broker.turn.metrics().connections_refused.increment();
                 let too_many = Because::Handshakes(len_max, "is not let in");
                 self.warn_because(id, "limits.handshakes", &too_many);
                 self.end(id);
@@ -158,9 +161,9 @@ impl Engine {
     fn open(&mut self, id: SlotId, is_telemetry: bool, access: Access, early: Vec<u8>) {
         if !self
             .peers
-            .count_in(id, self.broker.limits.worker_connections)
+            .count_in(id, self.broker.turn.limits.worker_connections)
         {
-            self.broker.metrics().connections_refused.increment();
+            self.broker.turn.metrics().connections_refused.increment();
             return self.close_with(id, close_frame(Some(1013), "too many are open"));
         }
         if let Some(peer) = self.peers.get_mut(id) {

@@ -298,9 +298,14 @@ impl Engine {
         let Some(dial) = &mut self.dial else {
             return;
         };
-        let heard_at = self.broker.members.get(id).map_or(now, |it| it.heard_at);
+        let heard_at = self
+            .broker
+            .turn
+            .members
+            .get(id)
+            .map_or(now, |it| it.heard_at);
         match dial.silence.step(now, heard_at) {
-            Some(Step::Ping) => self.broker.members.send_control(id, &PING_FRAME),
+            Some(Step::Ping) => self.broker.turn.members.send_control(id, &PING_FRAME),
             Some(Step::GiveUp(silent_for)) => {
                 let seconds = silent_for.as_secs_f32();
                 self.end_link(id, format!("nothing has come from it for {seconds:.0} s"));
@@ -314,8 +319,8 @@ impl Engine {
         let Some(dial) = &mut self.dial else {
             return;
         };
-        let shared = Arc::clone(&self.broker.ports.shared);
-        let engine = engine_thread(self.broker.ports.to_commands.len());
+        let shared = Arc::clone(&self.broker.turn.ports.shared);
+        let engine = engine_thread(self.broker.turn.ports.to_commands.len());
         let address = &dial.to.address;
         let resolving = Resolving::begin(&address.host, address.port, move || shared.wake(engine));
         dial.state = State::Resolving(resolving);
@@ -338,7 +343,7 @@ impl Engine {
         while let Some(at) = rest.next() {
             match self.dial_one(at) {
                 Ok(id) => {
-                    let within = Duration::from_millis(self.broker.limits.handshake_ms);
+                    let within = Duration::from_millis(self.broker.turn.limits.handshake_ms);
                     self.schedule.handshakes.push(now + within, id);
                     if let Some(dial) = &mut self.dial {
                         let rest = rest.collect();
@@ -365,7 +370,7 @@ impl Engine {
             credentials: to.address.credentials.as_deref(),
             key: &key,
         };
-        let id = self.broker.enter_link(request.bytes());
+        let id = self.broker.turn.enter_link(request.bytes());
         let inserted = self
             .peers
             .insert_link(id, socket, key, self.poll.registry());
@@ -380,7 +385,7 @@ impl Engine {
 
     /// A part of the engine's answer to the upgrade.
     pub(super) fn received_answer(&mut self, id: SlotId, input: &[u8]) {
-        let limit = self.broker.limits.handshake_bytes;
+        let limit = self.broker.turn.limits.handshake_bytes;
         let now = self.now().monotonic;
         let Some(peer) = self.peers.get_mut(id) else {
             return;
@@ -446,7 +451,7 @@ impl Engine {
         match way.rest.is_empty() {
             _ if was_settled => {
                 dial.wait(now);
-                self.broker.detach(&why);
+                self.broker.turn.say_detached(&why);
             }
             true => self.not_connected(&why),
             false => dial.state = State::Between(way.rest),

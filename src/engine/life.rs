@@ -38,12 +38,12 @@ impl Sockets for Engine {
     /// What its peer asked for has not found room, or nobody has let it in yet.
     fn is_held(&mut self, id: SlotId) -> bool {
         let peer = self.peers.get(id);
-        peer.is_none_or(|peer| peer.is_asked_about()) || self.broker.is_held(id)
+        peer.is_none_or(|peer| peer.is_asked_about()) || self.broker.turn.is_held(id)
     }
 
     /// An engine brings about what others ask of it.
     fn rates(&self, id: SlotId) -> Rates {
-        let limits = &self.broker.limits;
+        let limits = &self.broker.turn.limits;
         match self.peers.get(id).map(|peer| peer.sender()) {
             Some(Sender::Server) => Rates {
                 messages: 0,
@@ -57,11 +57,11 @@ impl Sockets for Engine {
     }
 
     fn head_bytes_max(&self) -> usize {
-        self.broker.limits.handshake_bytes
+        self.broker.turn.limits.handshake_bytes
     }
 
     fn message_limit(&mut self, id: SlotId) -> (Sender, usize) {
-        let most = self.broker.limits.call_bytes;
+        let most = self.broker.turn.limits.call_bytes;
         match self.peers.get(id).map(|peer| peer.sender()) {
             Some(Sender::Server) => (Sender::Server, most.max(LINK_MESSAGE_BYTES_MAX)),
             Some(Sender::Client) | None => (Sender::Client, most),
@@ -80,10 +80,11 @@ impl Sockets for Engine {
 
     fn on_head_refused(&mut self, id: SlotId, head: &[u8], refusal: Refusal) {
         if refusal == Refusal::HeadTooLarge {
-            let too_long = Because::HeadBytes(self.broker.limits.handshake_bytes);
+            let too_long = Because::HeadBytes(self.broker.turn.limits.handshake_bytes);
             self.warn_because(id, "limits.handshake_bytes", &too_long);
         }
         self.broker
+            .turn
             .debug(id, || Because::Asked(head, refusal).to_string());
     }
 
@@ -114,7 +115,7 @@ impl Sockets for Engine {
                 format!("limits.call_bytes: {error}")
             }
             _ => {
-                self.broker.debug(id, || because.to_string());
+                self.broker.turn.debug(id, || because.to_string());
                 error.to_string()
             }
         };
@@ -127,7 +128,7 @@ impl Sockets for Engine {
     }
 
     fn send_pong(&mut self, id: SlotId, pong: Vec<u8>) {
-        self.broker.members.send_control(id, &pong);
+        self.broker.turn.members.send_control(id, &pong);
     }
 
     fn begin_close(&mut self, id: SlotId, last: Vec<u8>) {
@@ -136,12 +137,12 @@ impl Sockets for Engine {
         }
         self.peers.count(id);
         self.peers.count_partial(id, true);
-        self.broker.members.send_last(id, &last);
+        self.broker.turn.members.send_last(id, &last);
         self.forget(id);
     }
 
     fn end(&mut self, id: SlotId) {
-        self.broker.debug(id, || "is gone".to_owned());
+        self.broker.turn.debug(id, || "is gone".to_owned());
         self.forget(id);
         self.peers.remove(id, self.poll.registry());
         self.broker.remove(id);
@@ -153,20 +154,20 @@ impl Sockets for Engine {
     }
 
     fn send_ping(&mut self, id: SlotId) {
-        self.broker.members.send_control(id, &PING_FRAME);
+        self.broker.turn.members.send_control(id, &PING_FRAME);
     }
 
     fn try_write(&mut self, id: SlotId) -> Option<bool> {
-        let takes = self.peers.try_write(id, &mut self.broker.members);
-        self.broker.members.mark(id); // there may be more
+        let takes = self.peers.try_write(id, &mut self.broker.turn.members);
+        self.broker.turn.members.mark(id); // there may be more
         takes
     }
 
     fn on_silent(&mut self, id: SlotId) {
-        self.broker.metrics().silent_closed.increment();
-        let limits = &self.broker.limits;
+        self.broker.turn.metrics().silent_closed.increment();
+        let limits = &self.broker.turn.limits;
         let silent = Because::Silent(limits.ping_interval_ms, limits.pong_timeout_ms);
-        self.broker.debug(id, || silent.to_string());
+        self.broker.turn.debug(id, || silent.to_string());
         self.end(id);
     }
 
@@ -175,8 +176,8 @@ impl Sockets for Engine {
         if self.peers.get(id).is_none_or(Peer::is_link) {
             return;
         }
-        self.broker.metrics().stalled_closed.increment();
-        let stalled = Because::Stalled(self.broker.limits.stall_timeout_ms);
+        self.broker.turn.metrics().stalled_closed.increment();
+        let stalled = Because::Stalled(self.broker.turn.limits.stall_timeout_ms);
         self.warn_because(id, "stall_timeout_ms", &stalled);
         self.close_with(id, close_frame(Some(1013), "stall_timeout_ms"));
     }
@@ -186,7 +187,7 @@ impl Sockets for Engine {
             return;
         };
         if matches!(peer.phase, Phase::Head(_)) {
-            let late = Because::HeadTime(self.broker.limits.handshake_ms);
+            let late = Because::HeadTime(self.broker.turn.limits.handshake_ms);
             self.warn_because(id, "limits.handshake_ms", &late);
             self.end(id);
         } else if peer.is_dialling() {

@@ -71,12 +71,12 @@ impl Listeners {
 impl Engine {
     pub(super) fn accept(&mut self) {
         let now = self.now().monotonic;
-        let accepts_per_s = self.broker.limits.accepts_per_s;
+        let accepts_per_s = self.broker.turn.limits.accepts_per_s;
         for number in 0..self.listeners.0.len() {
             self.listeners.0[number].0.go_on(now);
             for _ in 0..ACCEPTS_A_TURN {
                 let (listener, _) = &mut self.listeners.0[number];
-                let shared = &self.broker.ports.shared;
+                let shared = &self.broker.turn.ports.shared;
                 if listener.is_due() && !shared.has_room_for_socket() {
                     listener.rest(now, &shared.no_room());
                     break;
@@ -111,6 +111,7 @@ impl Engine {
     pub(super) fn count_sockets(&self) {
         let len = self.peers.len();
         self.broker
+            .turn
             .ports
             .shared
             .sdk_sockets
@@ -118,10 +119,10 @@ impl Engine {
     }
 
     fn enter_socket(&mut self, number: usize, stream: TcpStream) {
-        let within = Duration::from_millis(self.broker.limits.handshake_ms);
+        let within = Duration::from_millis(self.broker.turn.limits.handshake_ms);
         let until = self.now().monotonic + within;
         let ip = stream.peer_addr().ok().map(|address| address.ip());
-        let id = self.broker.enter(number, ip);
+        let id = self.broker.turn.enter(number, ip);
         let offer = self.listeners.0[number].1.as_mut();
         let is_proxy = ip.is_some_and(|ip| self.proxies.trust(ip));
         let watched = MaybeTls::accepted(stream, offer).and_then(|mut socket| {
@@ -135,6 +136,7 @@ impl Engine {
             Ok(()) => {
                 self.schedule.handshakes.push(until, id);
                 self.broker
+                    .turn
                     .debug(id, || "connects to the worker port".to_owned());
                 self.end_oldest_waiting();
             }

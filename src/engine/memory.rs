@@ -68,13 +68,13 @@ impl Engine {
             return;
         }
         self.meter.next_at = now + LATEST;
-        let limits = &self.broker.limits;
+        let limits = &self.broker.turn.limits;
         let limit = limits.memory_bytes.unwrap_or(self.meter.most_of_all);
         let resident = self.meter.resident.as_ref().and_then(Resident::bytes);
         let Some(resident) = resident else {
             return;
         };
-        let shared = &self.broker.ports.shared;
+        let shared = &self.broker.turn.ports.shared;
         let weighed = weighed(&shared.workers) + shared.sockets_len() * SOCKET_BYTES;
         let held = self.meter.estimate.held(resident, weighed);
         let pressure = shared.memory.set(held, limit);
@@ -88,7 +88,7 @@ impl Engine {
 
     fn say_of_memory(&mut self, pressure: Pressure, held: usize, limit: usize) {
         let now = self.now().monotonic;
-        let workers = &self.broker.ports.shared.workers;
+        let workers = &self.broker.turn.ports.shared.workers;
         let refused = workers
             .iter()
             .map(|worker| worker.calls_out_of_memory.get());

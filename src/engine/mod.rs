@@ -104,7 +104,7 @@ impl Engine {
             now,
         });
         let attach = parts.attach;
-        let schedule = Schedule::new(&broker.limits, now.monotonic);
+        let schedule = Schedule::new(&broker.turn.limits, now.monotonic);
         Ok(Engine {
             poll: parts.poll,
             listeners,
@@ -144,33 +144,33 @@ impl Engine {
             self.broker.take_leaves(); // what is owed to functions, as far as they have room
             self.broker.tell_functions();
             self.broker.tell_all_hooks();
-            self.broker.flush(); // one wake-up a worker
+            self.broker.turn.flush(); // one wake-up a worker
             self.end_overdue();
             self.go_on_draining();
             self.broker.go_on(); // what all this has brought about
-            self.broker.release_answers(); // those to an engine that have been held long enough
+            self.broker.turn.release_answers(); // those to an engine that have been held long enough
             self.carry_out();
             self.write_sockets(); // one write a socket
             self.broker.tell_all_hooks(); // what has ended since may have been a hook or an answer
-            self.broker.flush();
-            say(self.broker.take_lines());
-            let metrics = self.broker.metrics();
+            self.broker.turn.flush();
+            say(self.broker.turn.take_lines());
+            let metrics = self.broker.turn.metrics();
             metrics.loop_turns.note(turn.elapsed());
         }
-        say(self.broker.take_last_lines());
+        say(self.broker.turn.take_last_lines());
         Ok(())
     }
 
     /// Both clocks, as they were when the turn began.
     fn now(&self) -> Now {
-        self.broker.now
+        self.broker.turn.now
     }
 
     fn wait_for_events(&mut self, events: &mut Events) -> io::Result<()> {
         let timeout = self.sleep_at_most();
         if net::wait(&mut self.poll, events, timeout)? {
-            let workers = self.broker.ports.to_commands.len();
-            self.broker.ports.shared.wakes[engine_thread(workers)].lower();
+            let workers = self.broker.turn.ports.to_commands.len();
+            self.broker.turn.ports.shared.wakes[engine_thread(workers)].lower();
         }
         Ok(())
     }
@@ -191,7 +191,7 @@ impl Engine {
                     }
                     if takes_bytes && self.peers.unblock(id) {
                         self.schedule.unblock(id);
-                        self.broker.members.mark(id);
+                        self.broker.turn.members.mark(id);
                     }
                 }
             }
@@ -214,8 +214,8 @@ impl Engine {
 
     /// Does to the sockets what the broker has decided.
     fn carry_out(&mut self) {
-        while !self.broker.effects.is_empty() {
-            for effect in self.broker.effects.take() {
+        while !self.broker.turn.effects.is_empty() {
+            for effect in self.broker.turn.effects.take() {
                 match effect {
                     Effect::Close(id, last) => self.close_with(id, last),
                     Effect::End(id) => self.end(id),
@@ -223,22 +223,25 @@ impl Engine {
                     Effect::Settings(settings) => {
                         self.origins.clone_from(&settings.worker_origins);
                         self.proxies.clone_from(&settings.trusted_proxies);
-                        let limits = self.broker.limits.clone();
+                        let limits = self.broker.turn.limits.clone();
                         self.set_times(&limits, self.peers.ids());
                     }
                 }
             }
-            for id in self.broker.effects.take_freed() {
+            for id in self.broker.turn.effects.take_freed() {
                 self.queue(id);
             }
         }
     }
 
     fn write_sockets(&mut self) {
-        let before = self.broker.unsent_max();
+        let before = self.broker.turn.unsent_max();
         let mut most = WRITE_BYTES_A_TURN;
-        for id in self.broker.members.take_dirty() {
-            match self.peers.write(id, &mut self.broker.members, &mut most) {
+        for id in self.broker.turn.members.take_dirty() {
+            match self
+                .peers
+                .write(id, &mut self.broker.turn.members, &mut most)
+            {
                 // It may have been held for what it had not taken.
                 Written::Alive => self.queue(id),
                 Written::Dead => self.end(id),
@@ -249,7 +252,7 @@ impl Engine {
             let now = self.now().monotonic;
             self.schedule.note_blocked(id, has_taken, now);
         }
-        if self.broker.unsent_max() > before {
+        if self.broker.turn.unsent_max() > before {
             for id in self.peers.ids() {
                 self.queue(id); // it may have been held for what waits for all
             }
@@ -259,7 +262,14 @@ impl Engine {
     fn is_done(&self) -> bool {
         let is_drained =
             self.drain_until.is_some() && self.peers.is_empty() && !self.broker.has_orphans();
-        is_drained || self.broker.ports.shared.stopping.load(Ordering::Acquire)
+        is_drained
+            || self
+                .broker
+                .turn
+                .ports
+                .shared
+                .stopping
+                .load(Ordering::Acquire)
     }
 }
 

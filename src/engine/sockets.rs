@@ -69,7 +69,7 @@ impl Engine {
             Reading::Socket(socket) => {
                 let received = socket.read(&mut buffer[..most]);
                 if socket.wants_write() {
-                    self.broker.members.mark(id); // an answer of TLS itself
+                    self.broker.turn.members.mark(id); // an answer of TLS itself
                 }
                 received
             }
@@ -78,7 +78,7 @@ impl Engine {
         self.was_read(id, &received);
         match received {
             Received::Bytes { len, .. } => {
-                if let Some(member) = self.broker.members.get_mut(id)
+                if let Some(member) = self.broker.turn.members.get_mut(id)
                     && member.is_link()
                 {
                     member.heard_at = Instant::now(); // the turn's time may be long ago
@@ -98,7 +98,7 @@ impl Engine {
 
     /// What has ended a session of TLS, for who looks for it. The link's own end says it.
     fn note_fault(&mut self, id: SlotId) {
-        let member = self.broker.members.get_mut(id);
+        let member = self.broker.turn.members.get_mut(id);
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
@@ -107,9 +107,11 @@ impl Engine {
         }
         let is_handshaking = peer.socket.is_handshaking();
         if let Some(fault) = peer.socket.take_fault() {
-            self.broker.debug(id, || format!("TLS: {}", Shown(&fault)));
+            self.broker
+                .turn
+                .debug(id, || format!("TLS: {}", Shown(&fault)));
             if is_handshaking {
-                self.broker.metrics().tls_refused.increment();
+                self.broker.turn.metrics().tls_refused.increment();
             }
         }
     }
@@ -123,7 +125,7 @@ impl Engine {
 
     /// Messages that are not whole hold too much: those go that began first.
     pub(super) fn end_oldest_partial(&mut self) {
-        let most = self.broker.limits.partial_call_bytes;
+        let most = self.broker.turn.limits.partial_call_bytes;
         while let (bytes, Some(id)) = self.peers.partial()
             && bytes > most
         {
@@ -132,6 +134,7 @@ impl Engine {
                  limits.partial_call_bytes ({most}), and its own has begun first"
             );
             self.broker
+                .turn
                 .warn_of(id, "limits.partial_call_bytes", "", what);
             let reason = "limits.partial_call_bytes: too much is not whole";
             self.close_with(id, close_frame(Some(1013), reason));
@@ -164,7 +167,7 @@ impl Engine {
         };
         match text {
             Ok(text) => self.broker.hear_message(id, text),
-            Err(error) => self.broker.drop_message(id, &error),
+            Err(error) => self.broker.turn.drop_message(id, &error),
         }
     }
 
@@ -183,7 +186,7 @@ impl Engine {
     /// A warning about why a socket is answered or closed.
     pub(super) fn warn_because(&mut self, id: SlotId, kind: &'static str, because: &Because<'_>) {
         let what = format_args!("{because}");
-        self.broker.warn_of(id, kind, "", what);
+        self.broker.turn.warn_of(id, kind, "", what);
     }
 
     pub(super) fn next_drain_step(&self) -> Option<Instant> {
@@ -193,12 +196,19 @@ impl Engine {
     /// The end of the process: nobody new, and a socket is closed when nothing of it is under way.
     pub(super) fn go_on_draining(&mut self) {
         if self.drain_until.is_none() {
-            if !self.broker.ports.shared.draining.load(Ordering::Acquire) {
+            if !self
+                .broker
+                .turn
+                .ports
+                .shared
+                .draining
+                .load(Ordering::Acquire)
+            {
                 return;
             }
             self.stop_accepting();
             self.drain_until = Some(self.now().monotonic + self.drain);
-            self.broker.is_draining = true;
+            self.broker.turn.is_draining = true;
         }
         if self.drain_at > self.now().monotonic {
             return;

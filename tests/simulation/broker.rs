@@ -146,7 +146,7 @@ impl World {
     }
 
     fn connect(&mut self) -> Program {
-        let id = self.broker.enter(0, None);
+        let id = self.broker.turn.enter(0, None);
         self.broker.open(id, false, Access::unlimited());
         self.threads.rouse(self.threads.engine());
         Program {
@@ -168,15 +168,15 @@ impl World {
 
     /// What ends every part of a turn. None of these programs is sent away.
     fn carry_out(&mut self) {
-        self.broker.flush();
-        for effect in self.broker.effects.take() {
+        self.broker.turn.flush();
+        for effect in self.broker.turn.effects.take() {
             let is_known = matches!(
                 effect,
                 Effect::Close(..) | Effect::End(_) | Effect::Admit(..)
             );
             assert!(!is_known, "a program that does nothing wrong is sent away");
         }
-        self.broker.effects.take_freed();
+        self.broker.turn.effects.take_freed();
     }
 
     fn step(&mut self) {
@@ -196,7 +196,7 @@ impl World {
     }
 
     fn call(&mut self, at: usize) {
-        if self.broker.is_held(self.programs[at].id) {
+        if self.broker.turn.is_held(self.programs[at].id) {
             return;
         }
         let number = self.number();
@@ -226,7 +226,7 @@ impl World {
     /// Answers one of the calls that it was sent.
     fn answer(&mut self, at: usize) {
         let len = self.programs[at].asked.len();
-        if len == 0 || self.broker.is_held(self.programs[at].id) {
+        if len == 0 || self.broker.turn.is_held(self.programs[at].id) {
             return;
         }
         let asked = self.programs[at].asked.swap_remove(self.pace.below(len));
@@ -290,13 +290,13 @@ impl World {
         broker.take_leaves();
         broker.tell_functions();
         broker.tell_all_hooks();
-        broker.flush();
+        broker.turn.flush();
         broker.end_overdue();
         broker.go_on();
-        broker.release_answers();
+        broker.turn.release_answers();
         broker.tell_all_hooks();
-        broker.flush();
-        let lines = broker.take_lines();
+        broker.turn.flush();
+        let lines = broker.turn.take_lines();
         assert!(lines.iter().all(|line| !line.text.is_empty()));
         self.carry_out();
         self.read_programs();
@@ -306,7 +306,7 @@ impl World {
 
     /// What is unsent goes to those that read; the others take a bit of it.
     fn read_programs(&mut self) {
-        self.broker.members.take_dirty();
+        self.broker.turn.members.take_dirty();
         for at in 0..self.programs.len() {
             let mut room = match self.programs[at].reads {
                 true => usize::MAX,
@@ -314,7 +314,7 @@ impl World {
             };
             let mut bytes = Vec::new();
             let (id, mut most) = (self.programs[at].id, usize::MAX);
-            self.broker.members.write(id, &mut most, |unsent| {
+            self.broker.turn.members.write(id, &mut most, |unsent| {
                 let taken = unsent.len().min(room);
                 room -= taken;
                 bytes.extend_from_slice(&unsent[..taken]);
@@ -411,18 +411,18 @@ impl World {
 
     fn check(&self) {
         let engine = self.threads.engine();
-        let mailbox = &self.broker.ports.mailbox;
+        let mailbox = &self.broker.turn.ports.mailbox;
         self.threads.check_mailbox(engine, mailbox.len());
         for (at, owner) in self.owners.iter().enumerate() {
             let open = owner.ports.open.len();
             self.threads.check_mailbox(at, open);
             let to_engine = &owner.ports.to_engine;
             self.threads.check_outbox(at, to_engine, mailbox.len());
-            let fired = self.broker.ports.fired.len();
+            let fired = self.broker.turn.ports.fired.len();
             let to_fired = &owner.ports.to_fired;
             self.threads
                 .check_outbox(at, to_fired, fired + mailbox.len());
-            let to_open = &self.broker.ports.to_open[at];
+            let to_open = &self.broker.turn.ports.to_open[at];
             self.threads.check_outbox(engine, to_open, open);
         }
     }
@@ -438,7 +438,7 @@ impl World {
             for at in 0..self.programs.len() {
                 self.programs[at].reads = true;
                 while !self.programs[at].asked.is_empty()
-                    && !self.broker.is_held(self.programs[at].id)
+                    && !self.broker.turn.is_held(self.programs[at].id)
                 {
                     self.answer(at);
                 }
@@ -467,7 +467,7 @@ impl World {
             && self.joins.is_empty()
             && self.leaves.is_empty()
             && !self.owners.iter().any(owes)
-            && self.broker.ports.mailbox.is_empty()
+            && self.broker.turn.ports.mailbox.is_empty()
             && !self.broker.is_due()
     }
 

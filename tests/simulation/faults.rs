@@ -101,7 +101,7 @@ const FAULTS: [Fault; 52] = [
     fault("a leave is told again and again",
         "broker", "taken.from = «next.order + 1»;", "next.order"),
     fault("leaves whose function has no room are lost",
-        "broker", "return «self.taken_leaves.push_front(taken)»;", "drop(taken)"),
+        "broker", "return «self.leaves.taken.push_front(taken)»;", "drop(taken)"),
     fault("a join is never decided",
         "broker", "deciding.are_all_asked = «true»;", "false"),
     fault("who waits for a worker that has gone waits on",
@@ -109,7 +109,7 @@ const FAULTS: [Fault; 52] = [
     fault("who has gone is remembered for ever",
         "broker", "«self.functions.has_ended(ending.id)»;", "()"),
     fault("who waits for room in the engine's mailbox is not woken",
-        "broker", "«self.ports\n                .mailbox\n                .tell_waiters(|thread| shared.wake(thread))»;", "()"),
+        "broker", "«ports.mailbox.tell_waiters(|thread| shared.wake(thread))»;", "()"),
     // The life of a socket.
     fault("who is silent is never pinged",
         "life", "false if «age >= quiet» => (Due::Ping, answered(pong)),", "false"),
@@ -134,7 +134,7 @@ const FAULTS: [Fault; 52] = [
     fault("who is refused by a function may join",
         "broker/", "if is_unauthorized(result) => «Word::Refuses»,", "Word::Admits"),
     fault("joins that wait for an engine are not looked at again",
-        "broker/", "self.work.waiting_joins = «waiting»;", "0"),
+        "broker/", "self.waiting_joins = «self.joins.len()»;", "0"),
     // The fan-out.
     fault("a subscription that has left still hears",
         "fanout", "«extra.remove(subscription.item.as_ref(), subscription.from)»;", "()"),

@@ -142,8 +142,8 @@ impl Sdks {
 
     fn connect(&mut self, at: usize) {
         let id = match self.is_engine {
-            true => self.broker.enter_link(Vec::new()),
-            false => self.broker.enter(0, None),
+            true => self.broker.turn.enter_link(Vec::new()),
+            false => self.broker.turn.enter(0, None),
         };
         self.programs[at] = Program {
             id,
@@ -189,7 +189,7 @@ impl Sdks {
         if pace.is_full || pace.below(3) == 0 {
             program.reads = pace.is_full || pace.below(4) > 0;
             if std::mem::take(&mut program.is_blocked) {
-                self.broker.members.mark(program.id);
+                self.broker.turn.members.mark(program.id);
             }
         }
         for _ in 0..pace.up_to(self.programs[at].asked.len()) {
@@ -278,7 +278,7 @@ impl Sdks {
         for id in std::mem::take(&mut self.readable) {
             for _ in 0..pace.up_to(MESSAGES_A_TURN) {
                 let program = self.programs.iter_mut().find(|program| program.id == id);
-                if self.broker.is_held(id) {
+                if self.broker.turn.is_held(id) {
                     break;
                 }
                 let Some(message) = program.and_then(|program| program.says.pop_front()) else {
@@ -287,7 +287,7 @@ impl Sdks {
                 self.broker.hear_message(id, &message);
             }
             // Who is held comes back once it is free.
-            if !self.broker.is_held(id) {
+            if !self.broker.turn.is_held(id) {
                 self.queue(id);
             }
         }
@@ -301,22 +301,22 @@ impl Sdks {
     }
 
     fn carry_out(&mut self) {
-        for effect in self.broker.effects.take() {
+        for effect in self.broker.turn.effects.take() {
             let ends = matches!(
                 effect,
                 Effect::Close(..) | Effect::End(_) | Effect::Admit(..)
             );
             assert!(!ends, "who does nothing wrong is sent away");
         }
-        for id in self.broker.effects.take_freed() {
+        for id in self.broker.turn.effects.take_freed() {
             self.queue(id);
         }
     }
 
     /// What is unsent goes to those that read; the others take a bit of it.
     fn write(&mut self, model: &mut Model, pace: &mut Pace) {
-        let before = self.broker.unsent_max();
-        for id in self.broker.members.take_dirty() {
+        let before = self.broker.turn.unsent_max();
+        for id in self.broker.turn.members.take_dirty() {
             let Some(at) = self.programs.iter().position(|program| program.id == id) else {
                 continue;
             };
@@ -330,7 +330,7 @@ impl Sdks {
             };
             let mut bytes = Vec::new();
             let mut most = usize::MAX;
-            let is_written = self.broker.members.write(id, &mut most, |unsent| {
+            let is_written = self.broker.turn.members.write(id, &mut most, |unsent| {
                 let taken = unsent.len().min(room);
                 room -= taken;
                 bytes.extend_from_slice(&unsent[..taken]);
@@ -340,7 +340,7 @@ impl Sdks {
             self.queue(id); // it may have been held for what it had not taken
             self.receives(at, &mut bytes, model);
         }
-        if self.broker.unsent_max() > before {
+        if self.broker.turn.unsent_max() > before {
             let ids: Vec<SlotId> = self.programs.iter().map(|program| program.id).collect();
             ids.into_iter().for_each(|id| self.queue(id));
         }
@@ -418,7 +418,7 @@ impl Sdks {
         self.calls.retain(|_, call| call.by != id);
         self.programs[at] = Program::away();
         if self.is_engine {
-            self.broker.detach("it is gone");
+            self.broker.turn.say_detached("it is gone");
             self.has_settled = false;
             model.loses_what_is_told();
         }
@@ -427,7 +427,7 @@ impl Sdks {
 
 impl EngineThread for Sdks {
     fn ports(&self) -> &EnginePorts {
-        &self.broker.ports
+        &self.broker.turn.ports
     }
 
     fn callers(&self) -> usize {
@@ -475,16 +475,16 @@ impl EngineThread for Sdks {
         self.broker.take_leaves();
         self.broker.tell_functions();
         self.broker.tell_all_hooks();
-        self.broker.flush();
+        self.broker.turn.flush();
         self.broker.end_overdue();
         self.broker.go_on();
-        self.broker.release_answers();
+        self.broker.turn.release_answers();
         self.has_settled |= self.broker.take_settled();
         self.carry_out();
         self.write(model, pace);
         self.broker.tell_all_hooks();
-        self.broker.flush();
-        let lines = self.broker.take_lines();
+        self.broker.turn.flush();
+        let lines = self.broker.turn.take_lines();
         assert!(lines.iter().all(|line| !line.text.is_empty()));
     }
 
@@ -510,7 +510,7 @@ impl EngineThread for Sdks {
                 && program.asked.is_empty()
                 && !self.broker.is_busy(program.id)
         };
-        let ports = &self.broker.ports;
+        let ports = &self.broker.turn.ports;
         self.programs.iter().all(is_idle)
             && self.sleeps()
             && self.calls.is_empty()
@@ -526,7 +526,7 @@ impl EngineThread for Sdks {
 
     fn check_settled(&self, model: &Model) {
         assert!(self.calls.is_empty(), "every call has its reply");
-        let dropped = self.broker.metrics().trigger_calls_dropped.get();
+        let dropped = self.broker.turn.metrics().trigger_calls_dropped.get();
         if !self.is_engine && dropped == 0 {
             model.check_all_told();
         }
@@ -539,7 +539,7 @@ impl EngineThread for Sdks {
         for _ in 0..10 {
             self.broker.begin_turn(self.now, false);
             self.broker.read_mailbox();
-            self.broker.effects.take();
+            self.broker.turn.effects.take();
         }
         assert!(
             self.broker.holds_nothing(),

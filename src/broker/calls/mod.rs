@@ -5,14 +5,11 @@
 
 mod answers;
 mod ask;
-mod awaits;
-pub(in crate::broker) mod callee;
 mod commands;
-pub(in crate::broker) mod ended;
-mod invoke;
-pub(in crate::broker) mod parked;
+pub(in crate::broker) mod invoke;
 mod streams;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -21,32 +18,29 @@ use uuid::Uuid;
 use crate::collections::Named;
 use crate::id::{CallId, SlotId};
 use crate::protocol::answer::Outcome;
-use crate::protocol::groups::Names;
+use crate::protocol::groups::{Merge, Names};
 use crate::protocol::input::StreamFunction;
 use crate::time::Deadlines;
 
+use crate::broker::awaits::{Awaits, Cause, Load};
 use crate::broker::caller::Caller;
-
-pub(in crate::broker) use awaits::{Answered, Awaits, Cause, Handler, Load, function_not_found};
+use crate::broker::parked::Parked;
 
 /// Time limits of calls that have ended, kept until there are so many more than of others.
 const SPARE_DEADLINES: usize = 1024;
-
-/// Calls that have had their time end so many at a time.
-pub(in crate::broker) const OVERDUE_A_TURN: usize = 512;
 
 /// What a call takes beside its texts, about, with its places in the tables.
 const STREAM_CALL_BYTES: usize = 192;
 const FUNCTION_CALL_BYTES: usize = 448;
 
 /// A call of one of our own functions: its owner answers, or all owners do.
-pub(in crate::broker) struct StreamCall {
-    pub(in crate::broker) caller: Caller,
-    pub(in crate::broker) function: StreamFunction,
+struct StreamCall {
+    caller: Caller,
+    function: StreamFunction,
     /// Its caller is not read while there are several of these.
-    pub(in crate::broker) holds: bool,
+    holds: bool,
     /// When it came.
-    pub(in crate::broker) began: Instant,
+    began: Instant,
     /// For listings: how many workers have still to answer, and what the others said.
     listing: Option<Box<(usize, Parts)>>,
 }
@@ -55,7 +49,7 @@ pub(in crate::broker) struct StreamCall {
 type Parts = Result<Vec<Names>, Outcome>;
 
 /// What all have said whom a stream call waits for.
-pub(in crate::broker) enum Said {
+enum Said {
     Outcome(Outcome),
     /// Each of its own groups.
     Parts(Vec<Names>),
@@ -91,6 +85,13 @@ pub(in crate::broker) struct Calls {
     /// How many calls concern each peer, as caller or callee, so that the end of one that has none
     /// looks at no call of others.
     by_peer: HashMap<SlotId, u32>,
+    /// Listings of groups that all workers have answered, on their way to one text.
+    merges: VecDeque<(StreamCall, Merge)>,
+    /// Members with commands that found their owner full.
+    parked: Vec<SlotId>,
+    /// The same of members that have ended since, and of triggers: what was sent is done all the same,
+    /// as far as `limits.call_queue_bytes` has room.
+    orphans: Parked,
 }
 
 /// Calls of each peer, so that the end of one looks at no call of others.
@@ -127,7 +128,7 @@ impl ByPeer {
 
 impl Calls {
     /// A stream call begins. `workers` have to answer before its caller is answered.
-    pub(in crate::broker) fn begin_stream(
+    fn begin_stream(
         &mut self,
         caller: Caller,
         function: StreamFunction,
@@ -151,11 +152,7 @@ impl Calls {
     }
 
     /// A worker has answered: gives the call and its outcome when nobody else has to.
-    pub(in crate::broker) fn end_stream(
-        &mut self,
-        id: CallId,
-        outcome: Outcome,
-    ) -> Option<(StreamCall, Said)> {
+    fn end_stream(&mut self, id: CallId, outcome: Outcome) -> Option<(StreamCall, Said)> {
         let call = self.streams.get_mut(id)?;
         if let Some(listing) = &mut call.listing {
             let (left, parts) = &mut **listing;
@@ -178,7 +175,7 @@ impl Calls {
     }
 
     /// A stream call that nobody will answer.
-    pub(in crate::broker) fn abandon_stream(&mut self, id: CallId) -> Option<StreamCall> {
+    fn abandon_stream(&mut self, id: CallId) -> Option<StreamCall> {
         let call = self.streams.remove(id)?;
         self.streams_bytes -= STREAM_CALL_BYTES + call.caller.held_bytes();
         self.discount(call.caller.peer);
@@ -201,18 +198,18 @@ impl Calls {
     }
 
     /// What calls of our own functions hold.
-    pub(in crate::broker) fn streams_bytes(&self) -> usize {
+    fn streams_bytes(&self) -> usize {
         self.streams_bytes
     }
 
     /// Calls of functions of SDK workers of that cause.
-    pub(in crate::broker) fn load(&self, cause: Cause) -> Load {
+    fn load(&self, cause: Cause) -> Load {
         self.loads[cause as usize]
     }
 
     /// A call of a function begins: gives the id to send it under, and the older call of that
     /// caller and id, which ends by it. The times of auth calls, and of all others, never fall.
-    pub(in crate::broker) fn begin_function(
+    fn begin_function(
         &mut self,
         awaits: Awaits,
         function_id: &str,
@@ -366,6 +363,7 @@ impl FunctionCall {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::awaits::{Handler, function_not_found};
     use crate::broker::target::Target;
     use crate::id::WorkerId;
     use crate::protocol::call::Trace;

@@ -9,11 +9,13 @@ use crate::protocol::input::{self, InputLimits, StreamFunction, StreamInput, fai
 use crate::shard::{Ask, Command};
 
 use crate::broker::Broker;
+use crate::broker::awaits::{Awaits, Cause};
 use crate::broker::caller::Caller;
-use crate::broker::calls::StreamCall;
-use crate::broker::calls::awaits::{Awaits, Cause};
-use crate::broker::calls::callee::Callee;
+use crate::broker::calls::Calls;
+use crate::broker::registry::Functions;
+use crate::broker::registry::callee::Callee;
 use crate::broker::target::FunctionRef;
+use crate::broker::turn::Turn;
 
 impl Broker {
     /// `id`: the socket that the call came from; none for a trigger's. False: the input cannot be read.
@@ -24,78 +26,88 @@ impl Broker {
         function: StreamFunction,
         data: &str,
     ) -> bool {
+        self.make_hooks(); // what has changed of them goes before the command
+        let (turn, calls) = (&mut self.turn, &mut self.calls);
         let limits = InputLimits {
-            name_bytes: self.limits.name_bytes,
-            json_depth: self.limits.json_depth,
-            value_bytes: self.limits.value_bytes,
-            update_ops: self.limits.update_ops,
+            name_bytes: turn.limits.name_bytes,
+            json_depth: turn.limits.json_depth,
+            value_bytes: turn.limits.value_bytes,
+            update_ops: turn.limits.update_ops,
         };
         match input::parse(function, data, &limits) {
             Ok(input) => {
-                self.invoke_read(id, caller, function, input);
+                calls.invoke_read(turn, &self.functions, id, caller, (function, input));
                 true
             }
             Err(error) => {
-                self.fail(id, caller, function.id(), &error);
+                calls.fail(turn, id, caller, function.id(), &error);
                 false
             }
         }
     }
 
+    /// The groups of a stream that no custom function names any more.
+    pub(in crate::broker) fn list_own_groups(&mut self, caller: Caller, stream: &str) {
+        self.make_hooks();
+        let id = Some(caller.peer);
+        self.calls.list_groups(&mut self.turn, id, caller, stream);
+    }
+}
+
+impl Calls {
     fn invoke_read(
         &mut self,
+        turn: &mut Turn,
+        functions: &Functions,
         id: Option<SlotId>,
         caller: Option<Caller>,
-        function: StreamFunction,
-        input: StreamInput<'_>,
+        (function, input): (StreamFunction, StreamInput<'_>),
     ) {
-        if caller.is_some() && self.calls.streams_bytes() > self.calls_bytes_max() {
-            self.metrics().calls_refused.increment();
+        if caller.is_some() && self.streams_bytes() > turn.calls_bytes_max() {
+            turn.metrics().calls_refused.increment();
             let error = failed(function, OVERLOADED);
-            return self.answer_error(caller, function.id(), &error);
+            return self.answer_error(turn, caller, function.id(), &error);
         }
         let (key, ask) = match input {
-            StreamInput::ListGroups { .. } | StreamInput::ListAll => {
-                return self.invoke_listing(id, caller, function, &input);
+            StreamInput::ListGroups { stream } => {
+                let Some(caller) = caller else {
+                    return;
+                };
+                return match custom_of(functions, turn, function, &stream) {
+                    Some(callee) => self.ask_for_groups(turn, callee, caller, &stream),
+                    None => self.list_groups(turn, id, caller, &stream),
+                };
+            }
+            StreamInput::ListAll => {
+                if let Some(caller) = caller {
+                    let list_all = |call| Command::ListAll { call };
+                    self.ask_all(turn, id, caller, function, list_all);
+                }
+                return;
             }
             StreamInput::Get { .. } | StreamInput::List { .. } if caller.is_none() => return,
             other => {
+                let is_custom = |stream: &str| functions.custom().get(stream).is_some();
                 let holds =
-                    matches!(&other, StreamInput::List { stream, .. } if !self.is_custom(stream));
-                let call = caller.map(|caller| self.begin_stream(caller, function, 1, holds));
+                    matches!(&other, StreamInput::List { stream, .. } if !is_custom(stream));
+                let call = caller.map(|caller| self.begin_held(turn, caller, function, 1, holds));
                 let Some(asked) = ask_of(other, call) else {
                     return;
                 };
                 asked
             }
         };
-        let owner = self.ports.shared.owners.owner_of(&key);
-        self.send_command(id, owner, Command::Group { key, ask });
-    }
-
-    /// Whether functions serve the stream in place of our own store.
-    fn is_custom(&self, stream: &str) -> bool {
-        self.functions.custom().get(stream).is_some()
-    }
-
-    /// Who serves that function of that stream in place of our own store.
-    fn custom_of(&self, function: StreamFunction, stream: &str) -> Option<SlotId> {
-        let functions = self.functions.custom().get(stream)?;
-        let id = functions
-            .has(function)
-            .then(|| custom::function_id(function, stream))?;
-        match self.callee_of(FunctionRef::plain(&id)) {
-            Callee::Peer(callee) => Some(callee),
-            Callee::Nobody | Callee::Away => None,
-        }
+        let owner = turn.ports.shared.owners.owner_of(&key);
+        self.send_command(turn, id, owner, Command::Group { key, ask });
     }
 
     /// A custom store names its groups: no shard knows them.
-    fn ask_for_groups(&mut self, callee: SlotId, caller: Caller, stream: &str) {
+    fn ask_for_groups(&mut self, turn: &mut Turn, callee: SlotId, caller: Caller, stream: &str) {
         let function = StreamFunction::ListGroups;
-        if let Some(cause) = self.no_room_for(callee, Some(Cause::Callers), self.unsent_max()) {
-            self.metrics().calls_refused.increment();
-            return self.answer_error(Some(caller), function.id(), &failed(function, cause));
+        if let Some(cause) = self.no_room_for(turn, callee, Cause::Callers) {
+            turn.metrics().calls_refused.increment();
+            let error = failed(function, cause);
+            return self.answer_error(turn, Some(caller), function.id(), &error);
         }
         let function_id = custom::function_id(function, stream);
         let asked = custom::Input {
@@ -105,86 +117,72 @@ impl Broker {
         let mut input = Vec::new();
         asked.write(&mut input);
         let input = String::from_utf8(input).unwrap_or_default();
-        let namespace = self.own_namespace();
+        let namespace = turn.own_namespace();
         let call = Outgoing {
             namespace: namespace.as_deref(),
             ..Outgoing::own(&function_id, &input)
         };
         let awaits = Awaits::Groups(caller, stream.into());
-        self.send_call(callee, &call, awaits, function.id());
+        self.send_call(turn, callee, &call, awaits, function.id());
     }
 
-    /// The groups of a stream that no custom function names any more.
-    pub(in crate::broker) fn list_own_groups(&mut self, caller: Caller, stream: &str) {
-        let (id, function) = (caller.peer, StreamFunction::ListGroups);
-        let workers = self.ports.to_commands.len();
-        let call = self.begin_stream(caller, function, workers, true);
+    /// The groups of a stream in our own store.
+    fn list_groups(&mut self, turn: &mut Turn, id: Option<SlotId>, caller: Caller, stream: &str) {
+        let list_groups = |call| Command::ListGroups {
+            stream: stream.into(),
+            call,
+        };
+        self.ask_all(turn, id, caller, StreamFunction::ListGroups, list_groups);
+    }
+
+    /// All workers know a part of the answer.
+    fn ask_all(
+        &mut self,
+        turn: &mut Turn,
+        id: Option<SlotId>,
+        caller: Caller,
+        function: StreamFunction,
+        command: impl Fn(CallId) -> Command,
+    ) {
+        let workers = turn.ports.to_commands.len();
+        let call = self.begin_held(turn, caller, function, workers, true);
         for worker in 0..workers {
-            let stream = stream.into();
-            self.send_command(
-                Some(id),
-                WorkerId(worker as u16),
-                Command::ListGroups { stream, call },
-            );
+            self.send_command(turn, id, WorkerId(worker as u16), command(call));
         }
     }
 
     /// One that `holds` its caller has an answer that may be much longer than the call: few may be under
     /// way. One that waits for a function may not: the caller may be who has to answer that.
-    fn begin_stream(
+    fn begin_held(
         &mut self,
+        turn: &mut Turn,
         caller: Caller,
         function: StreamFunction,
         workers: usize,
         holds: bool,
     ) -> CallId {
-        if holds && let Some(peer) = self.members.get_mut(caller.peer) {
+        if holds && let Some(peer) = turn.members.get_mut(caller.peer) {
             peer.lists_under_way += 1;
         }
-        let now = self.now.monotonic;
-        self.calls
-            .begin_stream(caller, function, workers, holds, now)
+        let now = turn.now.monotonic;
+        self.begin_stream(caller, function, workers, holds, now)
     }
+}
 
-    /// All workers know a part of the answer.
-    fn invoke_listing(
-        &mut self,
-        id: Option<SlotId>,
-        caller: Option<Caller>,
-        function: StreamFunction,
-        input: &StreamInput<'_>,
-    ) {
-        let Some(caller) = caller else {
-            return;
-        };
-        if let StreamInput::ListGroups { stream } = input
-            && let Some(callee) = self.custom_of(function, stream)
-        {
-            return self.ask_for_groups(callee, caller, stream);
-        }
-        let workers = self.ports.to_commands.len();
-        let call = self.begin_stream(caller, function, workers, true);
-        for worker in 0..workers {
-            let command = match input {
-                StreamInput::ListGroups { stream } => Command::ListGroups {
-                    stream: stream.as_ref().into(),
-                    call,
-                },
-                _ => Command::ListAll { call },
-            };
-            self.send_command(id, WorkerId(worker as u16), command);
-        }
-    }
-
-    /// One call of a list less for that peer, which may have been held for it.
-    pub(super) fn list_ended(&mut self, call: &StreamCall) {
-        if !call.holds {
-            return;
-        }
-        if let Some(peer) = self.members.get_mut(call.caller.peer) {
-            peer.lists_under_way = peer.lists_under_way.saturating_sub(1);
-            self.free(call.caller.peer);
-        }
+/// Who serves that function of that stream in place of our own store.
+fn custom_of(
+    functions: &Functions,
+    turn: &Turn,
+    function: StreamFunction,
+    stream: &str,
+) -> Option<SlotId> {
+    let custom = functions.custom().get(stream)?;
+    let id = custom
+        .has(function)
+        .then(|| custom::function_id(function, stream))?;
+    match functions.callee_of(turn, FunctionRef::plain(&id)) {
+        Callee::Peer(callee) => Some(callee),
+        Callee::Nobody | Callee::Away => None,
     }
 }
 

@@ -4,9 +4,13 @@
 //! A configuration that does not name the auth function changes nothing: only `null` takes it away, so
 //! that no door opens because something was left out.
 
+use super::Attached;
 use crate::broker::Broker;
+use crate::broker::admission::Authenticator;
+use crate::broker::awaits::{Answered, Awaits};
 use crate::broker::caller::Caller;
-use crate::broker::calls::{Answered, Awaits};
+use crate::broker::calls::Calls;
+use crate::broker::turn::Turn;
 use crate::id::{SlotId, WorkerId};
 use crate::mesh::{AuthFunction, ToWorker};
 use crate::notes::Shown;
@@ -16,40 +20,39 @@ use crate::protocol::configuration::{self, Configuration, GET, GET_INPUT, ON_CON
 
 impl Broker {
     /// The engine calls the function that hears of it.
-    pub(in crate::broker) fn configuration_changed(
-        &mut self,
-        id: SlotId,
-        caller: Option<Caller>,
-        said: &str,
-    ) {
-        match configuration::read(said) {
-            Ok(Some(changed)) => self.take_configuration(changed),
-            Ok(None) => self.ask_for_configuration(id),
-            Err(why) => {
-                self.warn_of_configuration(&why);
+    pub(super) fn configuration_changed(&mut self, id: SlotId, caller: Option<Caller>, said: &str) {
+        let (turn, calls) = (&mut self.turn, &mut self.calls);
+        match (configuration::read(said), &mut self.attached) {
+            (Ok(Some(changed)), _) => self.auth.take_configuration(turn, changed),
+            (Ok(None), Some(attached)) => attached.ask_for_configuration(turn, calls, id),
+            (Ok(None), None) => {}
+            (Err(why), _) => {
+                warn_of_configuration(turn, &why);
                 let error = ErrorBody::new("deserialization_error", why);
-                return self.answer_error(caller, ON_CONFIG_CHANGE, &error);
+                return calls.answer_error(turn, caller, ON_CONFIG_CHANGE, &error);
             }
         }
-        self.answer(caller, ON_CONFIG_CHANGE, ResultBody::Json("null"));
+        calls.answer(turn, caller, ON_CONFIG_CHANGE, ResultBody::Json("null"));
     }
+}
 
+impl Attached {
     /// Never twice at a time: the answer tells of all changes before it was given.
-    fn ask_for_configuration(&mut self, id: SlotId) {
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        if !std::mem::replace(&mut attached.asks_configuration, true) {
+    fn ask_for_configuration(&mut self, turn: &mut Turn, calls: &mut Calls, id: SlotId) {
+        if !std::mem::replace(&mut self.asks_configuration, true) {
             let call = Outgoing::own(GET, GET_INPUT);
-            self.send_call(id, &call, Awaits::Configuration, GET);
+            calls.send_call(turn, id, &call, Awaits::Configuration, GET);
         }
     }
 
     /// The engine has told it, or could not.
-    pub(in crate::broker) fn configuration_told(&mut self, answered: Answered<'_>) {
-        if let Some(attached) = &mut self.attached {
-            attached.asks_configuration = false;
-        }
+    pub(super) fn configuration_told(
+        &mut self,
+        turn: &mut Turn,
+        auth: &mut Authenticator,
+        answered: Answered<'_>,
+    ) {
+        self.asks_configuration = false;
         let read = match answered {
             Answered::Gone(_) => return, // the next change asks again
             Answered::Result(told) => configuration::read(told.unwrap_or("null")),
@@ -59,15 +62,17 @@ impl Broker {
             }
         };
         match read {
-            Ok(told) => self.take_configuration(told.unwrap_or_default()),
-            Err(why) => self.warn_of_configuration(&why),
+            Ok(told) => auth.take_configuration(turn, told.unwrap_or_default()),
+            Err(why) => warn_of_configuration(turn, &why),
         }
     }
+}
 
-    fn take_configuration(&mut self, told: Configuration) {
-        let now = self.now.monotonic;
+impl Authenticator {
+    fn take_configuration(&mut self, turn: &mut Turn, told: Configuration) {
+        let now = turn.now.monotonic;
         if let Some(function_id) = told.auth_function
-            && self.auth.function_id != function_id
+            && self.function_id != function_id
         {
             match &function_id {
                 Some(id) => {
@@ -75,45 +80,45 @@ impl Broker {
                     let what = format_args!(
                         "the engine's configuration puts subscribers' sockets to function {id} from now on"
                     );
-                    self.lines.warn(now, "auth_function", "", what);
+                    turn.lines.warn(now, "auth_function", "", what);
                 }
                 None => {
                     let what = format_args!(
                         "the engine's configuration has no auth_function any more: every subscriber is let in"
                     );
-                    self.lines.warn(now, "auth_function", "", what);
+                    turn.lines.warn(now, "auth_function", "", what);
                 }
             }
-            self.auth.function_id = function_id;
-            self.tell_auth_function();
+            self.function_id = function_id;
+            self.tell_workers(turn);
         }
         if !told.at_start.is_empty() {
             let keys = told.at_start.join(", ");
             let what = format_args!(
                 "of the engine's configuration auth_function alone holds at once: {keys} at the next start"
             );
-            self.lines.warn(now, "configuration", "", what);
+            turn.lines.warn(now, "configuration", "", what);
         }
     }
 
     /// Workers let in whom nobody has to be asked about.
-    fn tell_auth_function(&mut self) {
-        for worker in 0..self.ports.to_open.len() {
-            let function = self.auth.function_id.as_deref();
+    fn tell_workers(&self, turn: &mut Turn) {
+        for worker in 0..turn.ports.to_open.len() {
+            let function = self.function_id.as_deref();
             let told = function.map(|id| AuthFunction {
                 id: id.into(),
-                admits_failures: self.auth.admits_failures,
+                admits_failures: self.admits_failures,
             });
-            self.tell(WorkerId(worker as u16), ToWorker::AuthFunction(told));
+            turn.tell(WorkerId(worker as u16), ToWorker::AuthFunction(told));
         }
     }
+}
 
-    fn warn_of_configuration(&mut self, why: &str) {
-        let what = format_args!(
-            "the engine's configuration cannot be read, and what was set before holds: {}",
-            Shown(why)
-        );
-        let now = self.now.monotonic;
-        self.lines.warn(now, "configuration fault", "", what);
-    }
+fn warn_of_configuration(turn: &mut Turn, why: &str) {
+    let what = format_args!(
+        "the engine's configuration cannot be read, and what was set before holds: {}",
+        Shown(why)
+    );
+    let now = turn.now.monotonic;
+    turn.lines.warn(now, "configuration fault", "", what);
 }

@@ -14,7 +14,7 @@ impl Gates {
     }
 
     /// That function has guarded that stream.
-    pub(in crate::broker) fn lose(&mut self, stream: Option<&str>, function_id: &str) {
+    pub(super) fn lose(&mut self, stream: Option<&str>, function_id: &str) {
         let of_stream = self.0.entry(stream.map(Box::from)).or_default();
         of_stream.insert(function_id.into());
     }
@@ -33,7 +33,7 @@ impl Gates {
     }
 
     /// Whether one is missed that joins of that stream are put to.
-    pub(in crate::broker) fn are_missed_by(&self, stream: &str) -> bool {
+    pub(super) fn are_missed_by(&self, stream: &str) -> bool {
         !self.0.is_empty()
             && (self.0.contains_key(&None) || self.0.contains_key(&Some(stream.into())))
     }

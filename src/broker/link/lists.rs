@@ -3,12 +3,16 @@
 
 use std::time::Duration;
 
-use super::standing::{Question, State};
+use super::Attached;
+use super::standing::{Question, State, read_back};
 use crate::broker::Broker;
-use crate::broker::calls::{Answered, Awaits};
+use crate::broker::awaits::{Answered, Awaits};
+use crate::broker::calls::Calls;
 use crate::broker::lines::Level;
+use crate::broker::registry::Functions;
+use crate::broker::triggers::Triggers;
+use crate::broker::turn::Turn;
 use crate::id::SlotId;
-use crate::protocol::answer::Outgoing;
 use crate::protocol::attached::{
     self, LIST_FUNCTIONS, LIST_WORKERS, ListedFunction, TRIGGER_TYPES, is_functions_changed,
 };
@@ -18,12 +22,29 @@ use crate::protocol::input::StreamFunction;
 const LOOKS_A_SECOND: u32 = 10;
 
 impl Broker {
-    /// Asks which functions there are: once more after the answer, if that is under way.
-    pub(in crate::broker) fn look_at_functions(&mut self, id: SlotId) {
+    /// The engine has answered a question about itself, or could not.
+    pub(in crate::broker) fn engine_heard(&mut self, awaits: &Awaits, answered: Answered<'_>) {
         let Some(attached) = &mut self.attached else {
             return;
         };
-        let standing = &mut attached.standing;
+        let (turn, calls) = (&mut self.turn, &mut self.calls);
+        let (functions, triggers) = (&mut self.functions, &self.triggers);
+        match awaits {
+            Awaits::Functions => {
+                attached.functions_listed(turn, calls, functions, triggers, answered);
+            }
+            Awaits::Workers => attached.workers_listed(turn, calls, triggers, answered),
+            Awaits::TriggerTypes => attached.trigger_types_listed(turn, calls, answered),
+            _ => attached.configuration_told(turn, &mut self.auth, answered),
+        }
+        self.settle_if_due();
+    }
+}
+
+impl Attached {
+    /// Asks which functions there are: once more after the answer, if that is under way.
+    pub(super) fn look_at_functions(&mut self, turn: &mut Turn, calls: &mut Calls, id: SlotId) {
+        let standing = &mut self.standing;
         if let Question::UnderWay { knows_triggers } | Question::Again { knows_triggers } =
             standing.question
         {
@@ -38,16 +59,18 @@ impl Broker {
             true => r#"{"include_internal":true}"#,
             false => "{}",
         };
-        self.read_back(id, LIST_FUNCTIONS, input, Awaits::Functions);
+        read_back(turn, calls, id, LIST_FUNCTIONS, input, Awaits::Functions);
     }
 
     /// Functions or workers have changed: asks at once, or soon if it has just asked.
-    pub(in crate::broker) fn functions_have_changed(&mut self, id: SlotId) {
-        let now = self.now.monotonic;
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        let standing = &mut attached.standing;
+    pub(super) fn functions_have_changed(
+        &mut self,
+        turn: &mut Turn,
+        calls: &mut Calls,
+        id: SlotId,
+    ) {
+        let now = turn.now.monotonic;
+        let standing = &mut self.standing;
         let second = Duration::from_secs(1);
         let (began, count) = standing
             .changes
@@ -60,41 +83,36 @@ impl Broker {
             return;
         }
         standing.changes = Some((began, count + 1));
-        self.look_at_functions(id);
-    }
-
-    pub(super) fn read_back(
-        &mut self,
-        id: SlotId,
-        list: &'static str,
-        input: &str,
-        awaits: Awaits,
-    ) {
-        let call = Outgoing::own(list, input);
-        self.send_call(id, &call, awaits, list);
+        self.look_at_functions(turn, calls, id);
     }
 
     /// The engine has told which functions there are, or could not.
-    pub(in crate::broker) fn functions_listed(&mut self, answered: Answered<'_>) {
+    fn functions_listed(
+        &mut self,
+        turn: &mut Turn,
+        calls: &mut Calls,
+        functions: &mut Functions,
+        triggers: &Triggers,
+        answered: Answered<'_>,
+    ) {
         if matches!(answered, Answered::Gone(_)) {
             return; // the link is lost: the next one asks again
         }
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        let standing = &mut attached.standing;
+        let standing = &mut self.standing;
         let question = std::mem::replace(&mut standing.question, Question::None);
         if let Question::UnderWay { knows_triggers } | Question::Again { knows_triggers } = question
         {
             standing.knows_triggers |= knows_triggers;
         }
-        let Some(id) = attached.link.up() else {
+        let Some(id) = turn.link() else {
             return;
         };
-        let (_, namespace) = attached.link.known_as();
+        let namespace = turn.own_namespace();
         let listed = match answered {
-            Answered::Result(list) => attached::read_functions(list.unwrap_or("null"), namespace)
-                .map_err(|error| error.to_string()),
+            Answered::Result(list) => {
+                attached::read_functions(list.unwrap_or("null"), namespace.as_deref())
+                    .map_err(|error| error.to_string())
+            }
             _ => {
                 let error = answered.error(LIST_FUNCTIONS);
                 Err(error.map_or_else(String::new, |error| error.message))
@@ -103,34 +121,37 @@ impl Broker {
         match listed {
             Ok(listed) => {
                 let ids = listed.iter().map(|function| &*function.id);
-                if self.functions.set_custom(ids) {
-                    self.hooks.change();
+                if functions.set_custom(ids) {
+                    turn.hooks.change();
                 }
-                self.judge(id, &listed);
+                self.judge(turn, calls, triggers, id, &listed);
             }
             Err(why) => {
-                let said = &mut attached.standing.said_missing;
+                let said = &mut self.standing.said_missing;
                 if !said.contains(&LIST_FUNCTIONS) {
                     said.push(LIST_FUNCTIONS);
-                    self.lines.say(Level::Warn, format!(
+                    turn.lines.say(Level::Warn, format!(
                         "the engine does not tell which functions there are ({why}): custom stores are those \
                          known before"
                     ));
                 }
-                self.go_on_standing(id);
+                self.go_on_standing(turn, calls, id);
             }
         }
         if matches!(question, Question::Again { .. }) {
-            self.look_at_functions(id);
+            self.look_at_functions(turn, calls, id);
         }
     }
 
     /// Whose the functions are, by the engine's list of them.
-    fn judge(&mut self, id: SlotId, listed: &[ListedFunction]) {
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        let (name, _) = attached.link.known_as();
+    fn judge(
+        &mut self,
+        turn: &mut Turn,
+        calls: &mut Calls,
+        triggers: &Triggers,
+        id: SlotId,
+        listed: &[ListedFunction],
+    ) {
         let of_streams =
             |function: &&ListedFunction| StreamFunction::from_id(&function.id).is_some();
         let shown: Vec<&ListedFunction> = listed.iter().filter(of_streams).collect();
@@ -139,12 +160,16 @@ impl Broker {
                 .iter()
                 .filter_map(|shown| shown.worker_name.as_deref())
         };
-        let owner = owners().find(|owner| *owner != name).map(Box::from);
+        let is_ours = |owner: &&str| {
+            let attached_to = turn.attached_to.as_ref();
+            attached_to.is_some_and(|it| *owner == it.known_as.name)
+        };
+        let owner = owners().find(|owner| !is_ours(owner)).map(Box::from);
         let is_named = owners().next().is_some();
         let has_rival = listed.iter().any(|function| {
-            is_functions_changed(&function.id) && function.id != attached.functions_changed
+            is_functions_changed(&function.id) && function.id != self.functions_changed
         });
-        let standing = &mut attached.standing;
+        let standing = &mut self.standing;
         let is_whole = shown.len() >= StreamFunction::ALL.len();
         let was_shown = standing.has_shown;
         standing.has_shown |= is_whole;
@@ -153,14 +178,16 @@ impl Broker {
             rejected.filter(|_| !shown.is_empty() || standing.state != State::Others)
         });
         if let Some(owner) = owner {
-            return self.stand_by(&owner);
+            return self.stand_by(turn, triggers, &owner);
         }
         if has_rival && !is_named && !shown.is_empty() {
-            return self.read_back(id, LIST_WORKERS, "{}", Awaits::Workers);
+            return read_back(turn, calls, id, LIST_WORKERS, "{}", Awaits::Workers);
         }
         match standing.state {
-            State::Others => self.register_anew(id),
-            State::Ours | State::Registered if !is_whole && was_shown => self.register_anew(id),
+            State::Others => self.register_anew(turn, calls, triggers, id),
+            State::Ours | State::Registered if !is_whole && was_shown => {
+                self.register_anew(turn, calls, triggers, id);
+            }
             State::Ours | State::Registered => {
                 if !is_whole {
                     let is_missing = |function: &&StreamFunction| {
@@ -168,26 +195,32 @@ impl Broker {
                     };
                     let missing = StreamFunction::ALL.iter().filter(is_missing);
                     let missing: Vec<&str> = missing.map(|function| function.id()).collect();
-                    self.say_missing("functions", &missing);
+                    self.say_missing(turn, "functions", &missing);
                 }
-                self.go_on_standing(id);
+                self.go_on_standing(turn, calls, id);
             }
         }
     }
 
     /// The engine has told which workers there are: the newest one with functions of streams has them.
-    pub(in crate::broker) fn workers_listed(&mut self, answered: Answered<'_>) {
-        let Some(id) = self.attached.as_ref().and_then(|it| it.link.up()) else {
+    fn workers_listed(
+        &mut self,
+        turn: &mut Turn,
+        calls: &mut Calls,
+        triggers: &Triggers,
+        answered: Answered<'_>,
+    ) {
+        let Some(id) = turn.link() else {
             return;
         };
-        let our_id = self.members.get(id).map(|peer| peer.worker_id);
+        let our_id = turn.members.get(id).map(|peer| peer.worker_id);
         let our_id = our_id.unwrap_or_default().to_string();
         let listed = match answered {
             Answered::Result(Some(list)) => attached::read_workers(list).unwrap_or_default(),
             _ => Vec::new(),
         };
         let Some(ours) = listed.iter().find(|worker| worker.id == our_id) else {
-            return self.go_on_standing(id); // it does not tell
+            return self.go_on_standing(turn, calls, id); // it does not tell
         };
         let newest = listed
             .iter()
@@ -198,28 +231,24 @@ impl Broker {
         match owner {
             Some(owner) => {
                 let name = owner.name.as_ref().unwrap_or(&owner.id);
-                self.stand_by(name);
+                self.stand_by(turn, triggers, name);
             }
-            None if self
-                .attached
-                .as_ref()
-                .is_some_and(|it| it.standing.state == State::Others) =>
-            {
-                self.register_anew(id);
+            None if self.standing.state == State::Others => {
+                self.register_anew(turn, calls, triggers, id);
             }
-            None => self.go_on_standing(id),
+            None => self.go_on_standing(turn, calls, id),
         }
     }
 
     /// The engine has told which trigger types there are, or could not.
-    pub(in crate::broker) fn trigger_types_listed(&mut self, answered: Answered<'_>) {
-        let Some(id) = self.attached.as_ref().and_then(|it| it.link.up()) else {
+    fn trigger_types_listed(&mut self, turn: &mut Turn, calls: &mut Calls, answered: Answered<'_>) {
+        let Some(id) = turn.link() else {
             return;
         };
         let listed = match answered {
             Answered::Result(Some(list)) => attached::read_trigger_types(list).ok(),
             Answered::Failed(error) => {
-                self.lines.say(Level::Warn, format!(
+                turn.lines.say(Level::Warn, format!(
                     "the engine does not tell which trigger types there are ({}): whether its rules refuse \
                      ours is not known",
                     error.message
@@ -235,31 +264,28 @@ impl Broker {
         };
         let missing: Vec<&str> = ids.into_iter().filter(is_missing).collect();
         if !missing.is_empty() {
-            self.say_missing("trigger types", &missing);
+            self.say_missing(turn, "trigger types", &missing);
         }
-        if let Some(attached) = &mut self.attached
-            && attached.standing.has_types
-        {
-            attached.standing.knows_triggers = true;
-            self.go_on_standing(id);
+        if self.standing.has_types {
+            self.standing.knows_triggers = true;
+            self.go_on_standing(turn, calls, id);
         }
     }
 
     /// One line, once, for all that the engine has refused without a word.
-    fn say_missing(&mut self, what: &'static str, missing: &[&str]) {
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        if !attached.standing.said_missing.contains(&what) {
-            attached.standing.said_missing.push(what);
-            self.lines.say(Level::Error, format!(
+    fn say_missing(&mut self, turn: &mut Turn, what: &'static str, missing: &[&str]) {
+        let said = &mut self.standing.said_missing;
+        if !said.contains(&what) {
+            said.push(what);
+            let line = format!(
                 "the engine at {} does not list our {what} {}: the rules of its listener refuse or hide \
                  them (rbac: allow_function_registration, function_registration_prefix, \
                  allow_trigger_type_registration). Where they are refused, no program reaches them, and no \
                  join function is asked",
-                attached.link.shown(),
+                turn.engine_at(),
                 missing.join(", ")
-            ));
+            );
+            turn.lines.say(Level::Error, line);
         }
     }
 }

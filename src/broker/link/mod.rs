@@ -1,7 +1,6 @@
-//! The link to a running engine whose worker we are: what is known of it, what is said over it, and what
-//! waits for it. How it comes about is for whoever has the socket.
+//! Attached mode: what is known of a running engine whose worker we are, what is said over the link to it, and
+//! what waits for it. How the link comes about is for whoever has the socket.
 
-pub(in crate::broker) mod attached;
 mod configuration;
 mod conversation;
 mod gates;
@@ -10,28 +9,215 @@ mod settling;
 mod standing;
 pub(in crate::broker) mod waiting;
 
-use crate::id::SlotId;
-use crate::protocol::attached::Greeting;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
-/// What an engine is told of this server, and what the log is told of that engine.
-#[derive(Debug, Clone)]
-pub struct KnownAs {
-    /// What we are called there.
-    pub name: String,
-    /// Where we are listed there. None: the engine's own default.
-    pub namespace: Option<String>,
-    /// Its address, without secrets.
-    pub shown: String,
-    /// Our process.
-    pub pid: u32,
-    /// The system that it runs on.
-    pub os: String,
+use uuid::Uuid;
+
+use crate::broker::Broker;
+use crate::broker::effects::Effect;
+use crate::broker::lines::Level;
+use crate::broker::members::Member;
+use crate::broker::triggers::Triggers;
+use crate::broker::turn::Turn;
+use crate::id::SlotId;
+use crate::mesh::JoinRequest;
+use crate::protocol::attached::{Greeting, functions_changed_id};
+use crate::shard::followed::Followed;
+use crate::shard::hooks::Streams;
+use crate::time::Rarely;
+
+use gates::Gates;
+use settling::{Forgetting, LeavesWait};
+use standing::Standing;
+use waiting::Waiting;
+
+pub(in crate::broker) use conversation::told_by_engine;
+
+/// How often calls that are refused for want of room are told in the log.
+const REFUSALS_SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// Our side of an engine that others run: it has the functions, and calls ours; we call those of its other
+/// workers by it.
+pub(in crate::broker) struct Attached {
+    link: Link,
+    /// The function that the engine calls when functions or workers have changed, and its triggers.
+    functions_changed: String,
+    triggers: [Uuid; 2],
+    standing: Standing,
+    /// The engine is asked for our configuration.
+    asks_configuration: bool,
+    /// The engine has handed over the triggers that it knows, and told which functions there are.
+    is_settled: bool,
+    /// It has once.
+    was_settled: bool,
+    /// It has, but what it handed over before may still be being forgotten.
+    settles_soon: bool,
+    /// What it handed over that it does so anew.
+    forgettings: VecDeque<Forgetting>,
+    /// What was followed when the link was lost, until it is known anew.
+    lost: Lost,
+    /// Leaves wait for a trigger to be known again: at most until then, once the link is there.
+    leaves: LeavesWait,
+    /// Joins that wait for the link, and until when.
+    joins: VecDeque<(Instant, Box<JoinRequest>)>,
+    /// How many of them have still to be looked at again.
+    waiting_joins: usize,
+    /// Calls that wait for the link.
+    waiting: Waiting,
+    /// Calls refused for want of room, as they are told.
+    refused: Rarely,
 }
 
-/// The link, as far as messages go over it.
-pub(in crate::broker) struct Link {
-    known_as: KnownAs,
-    up: Option<SlotId>,
+/// What triggers followed before the link was lost.
+#[derive(Default)]
+struct Lost {
+    events: Followed,
+    joins: Streams,
+    leaves: Streams,
+    /// The functions that joins were put to.
+    gates: Gates,
+    /// When those that have not come back are forgotten, once the link is settled.
+    gates_until: Option<Instant>,
+}
+
+impl Attached {
+    pub(in crate::broker) fn new() -> Attached {
+        let id = Uuid::new_v4();
+        Attached {
+            link: Link::default(),
+            functions_changed: functions_changed_id(&id),
+            triggers: [Uuid::new_v4(), Uuid::new_v4()],
+            standing: Standing::new(),
+            asks_configuration: false,
+            is_settled: false,
+            was_settled: false,
+            settles_soon: false,
+            forgettings: VecDeque::new(),
+            lost: Lost::default(),
+            leaves: LeavesWait::No,
+            joins: VecDeque::new(),
+            waiting_joins: 0,
+            waiting: Waiting::default(),
+            refused: Rarely::every(REFUSALS_SAID_EVERY),
+        }
+    }
+
+    /// When what waits for the link has to be looked after.
+    pub(in crate::broker) fn next_at(&self, turn: &Turn) -> Option<Instant> {
+        let up = turn.link().and_then(|id| turn.members.get(id));
+        let held_until = up.and_then(Member::held_until);
+        let leaves = match self.leaves {
+            LeavesWait::Until(until) => Some(until),
+            LeavesWait::No | LeavesWait::ForLink => None,
+        };
+        let join = self.joins.front().map(|(until, _)| *until);
+        let call = self.waiting.next_at();
+        let gates = self.lost.gates_until;
+        let times = [
+            held_until,
+            leaves,
+            join,
+            call,
+            gates,
+            self.standing.next_at(),
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    /// Whether another server has the functions of streams.
+    pub(in crate::broker) fn stands_by(&self) -> bool {
+        self.standing.is_by()
+    }
+
+    /// Whether something goes on in the next turn.
+    pub(in crate::broker) fn has_work(&self, turn: &Turn) -> bool {
+        self.waiting_joins > 0 || self.is_forgetting() || self.has_waiting_calls(turn)
+    }
+
+    /// The link has ended, or an attempt at it.
+    pub(in crate::broker) fn link_has_ended(&mut self, turn: &mut Turn, triggers: &Triggers) {
+        self.unsettle(turn, triggers, true);
+        self.link.ended();
+        if let Some(attached_to) = &mut turn.attached_to {
+            attached_to.link = None;
+        }
+    }
+
+    /// Ends the link, for that reason.
+    fn end_link(&mut self, turn: &mut Turn, id: SlotId, why: &str) {
+        self.link.because(why);
+        if let Some(member) = turn.members.get_mut(id) {
+            member.is_open = false;
+        }
+        turn.effects.push(Effect::End(id));
+    }
+
+    /// A call of the engine is refused for want of room.
+    fn tell_refusal(&mut self, turn: &mut Turn) {
+        turn.metrics().calls_refused.increment();
+        if let Some(passed_over) = self.refused.ask(turn.now.monotonic) {
+            let count = passed_over + 1;
+            turn.lines.say(Level::Warn, format!(
+                "more calls come from the engine than can be served: {count} refused, for those that wait \
+                 fill limits.call_queue_bytes or limits.calls_in_flight"
+            ));
+        }
+    }
+
+    /// Whether a join has to wait.
+    fn holds(&self, request: &JoinRequest) -> bool {
+        let stream = request.presence.key.stream();
+        !self.is_settled || self.lost.gates.are_missed_by(stream)
+    }
+
+    /// Whether owed leaves may be taken now.
+    pub(in crate::broker) fn lets_leaves_go(&self) -> bool {
+        self.is_settled && self.leaves == LeavesWait::No
+    }
+}
+
+impl Broker {
+    /// The link is there: messages go over it from now on.
+    pub fn link_is_up(&mut self, id: SlotId) {
+        let turn = &mut self.turn;
+        let (Some(attached), Some(attached_to)) = (&mut self.attached, &mut turn.attached_to)
+        else {
+            return;
+        };
+        attached_to.link = Some(id);
+        if let Some(member) = turn.members.get_mut(id) {
+            member.is_open = true;
+        }
+        attached.attach(turn, &mut self.calls, id);
+    }
+
+    /// Remembers why the link is about to end.
+    pub fn end_link_because(&mut self, why: impl Into<String>) {
+        if let Some(attached) = &mut self.attached {
+            attached.link.because(why);
+        }
+    }
+
+    /// Why the link has ended, where that is known; and whether the engine has refused us.
+    pub fn take_end_of_link(&mut self) -> (Option<String>, bool) {
+        let Some(attached) = &mut self.attached else {
+            return (None, false);
+        };
+        let link = &mut attached.link;
+        (link.why.take(), std::mem::take(&mut link.is_refused))
+    }
+
+    /// Whether the engine has taken us in since that was asked last.
+    pub fn take_settled(&mut self) -> bool {
+        let attached = self.attached.as_mut();
+        attached.is_some_and(|it| std::mem::take(&mut it.link.has_settled))
+    }
+}
+
+/// The link, as far as it is known how it has begun and how it ends.
+#[derive(Default)]
+struct Link {
     /// Why the socket that is about to end does so, where that is known.
     why: Option<String>,
     /// The engine itself has given that reason.
@@ -45,33 +231,6 @@ pub(in crate::broker) struct Link {
 }
 
 impl Link {
-    fn new(known_as: KnownAs) -> Link {
-        Link {
-            known_as,
-            up: None,
-            why: None,
-            is_refused: false,
-            has_settled: false,
-            greeting: None,
-            older: None,
-        }
-    }
-
-    /// What we are called there, and where we are listed.
-    pub(in crate::broker) fn known_as(&self) -> (&str, Option<&str>) {
-        (&self.known_as.name, self.known_as.namespace.as_deref())
-    }
-
-    /// Where, without secrets.
-    pub(in crate::broker) fn shown(&self) -> &str {
-        &self.known_as.shown
-    }
-
-    /// The socket, while messages can be sent.
-    pub(in crate::broker) fn up(&self) -> Option<SlotId> {
-        self.up
-    }
-
     /// What the engine has said first.
     fn greeted(&mut self, greeting: Greeting) {
         self.greeting = Some(greeting);
@@ -107,7 +266,6 @@ impl Link {
 
     /// Its socket has ended. What the engine has refused has taken nobody's place.
     fn ended(&mut self) {
-        self.up = None;
         if let Some(greeting) = self.greeting.take().filter(|_| !self.is_refused) {
             self.older = Some(greeting);
         }

@@ -7,12 +7,17 @@
 
 use std::time::{Duration, Instant};
 
+use super::Attached;
 use crate::broker::Broker;
-use crate::broker::calls::Awaits;
+use crate::broker::awaits::Awaits;
+use crate::broker::calls::Calls;
 use crate::broker::lines::Level;
 use crate::broker::registry::OURS;
+use crate::broker::triggers::Triggers;
+use crate::broker::turn::Turn;
 use crate::id::SlotId;
 use crate::notes::Shown;
+use crate::protocol::answer::Outgoing;
 use crate::protocol::attached::{self, LIST_TRIGGER_TYPES, Rejection};
 use crate::protocol::input::StreamFunction;
 
@@ -24,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const TYPES_WAIT: Duration = Duration::from_secs(5);
 
 /// What is known of it on this link.
-pub(in crate::broker) struct Standing {
+pub(super) struct Standing {
     pub(super) state: State,
     /// Another server had the functions, and they are not known to be ours since.
     pub(super) is_by: bool,
@@ -73,7 +78,7 @@ pub(super) enum Question {
 }
 
 impl Standing {
-    pub(in crate::broker) fn new() -> Standing {
+    pub(super) fn new() -> Standing {
         Standing {
             state: State::Registered,
             is_by: false,
@@ -104,31 +109,42 @@ impl Standing {
     }
 
     /// Whether another server has the functions.
-    pub(in crate::broker) fn is_by(&self) -> bool {
+    pub(super) fn is_by(&self) -> bool {
         self.is_by
     }
 
-    pub(in crate::broker) fn next_at(&self) -> Option<Instant> {
+    pub(super) fn next_at(&self) -> Option<Instant> {
         [self.types_at, self.look_at].into_iter().flatten().min()
     }
 }
 
 impl Broker {
-    /// The link is up, and our functions are registered: asks whose they are.
-    pub(in crate::broker) fn begin_standing(&mut self, id: SlotId) {
-        let now = self.now.monotonic;
+    /// Goes on with what is due by the clock.
+    pub fn tend_standing(&mut self) {
         if let Some(attached) = &mut self.attached {
-            attached.standing.begin_anew(now);
+            attached.tend_standing(&mut self.turn, &mut self.calls);
+            self.settle_if_due();
         }
-        self.look_at_functions(id);
+    }
+}
+
+impl Attached {
+    /// The link is up, and our functions are registered: asks whose they are.
+    pub(super) fn begin_standing(&mut self, turn: &mut Turn, calls: &mut Calls, id: SlotId) {
+        self.standing.begin_anew(turn.now.monotonic);
+        self.look_at_functions(turn, calls, id);
     }
 
     /// The engine does not let us register something: somebody else has it.
-    pub(in crate::broker) fn registration_rejected(&mut self, id: SlotId, rejection: &Rejection) {
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        self.lines.say(
+    pub(super) fn registration_rejected(
+        &mut self,
+        turn: &mut Turn,
+        calls: &mut Calls,
+        triggers: &Triggers,
+        id: SlotId,
+        rejection: &Rejection,
+    ) {
+        turn.lines.say(
             Level::Debug,
             format!("the engine rejects a registration: {rejection}"),
         );
@@ -136,62 +152,59 @@ impl Broker {
             Some(function_id) if StreamFunction::from_id(function_id).is_none() => {}
             Some(_) => {
                 let owner = rejection.owner.as_deref().unwrap_or("another worker");
-                attached.standing.rejected = Some(owner.into());
-                attached.link.is_rejected();
+                self.standing.rejected = Some(owner.into());
+                self.link.is_rejected();
                 // Of the owner's name nothing is known yet: the list may tell it.
-                self.look_at_functions(id);
+                self.look_at_functions(turn, calls, id);
             }
             // The engine ends the connection.
             None => {
-                attached.link.refused_because(format!(
+                self.link.refused_because(format!(
                     "it refuses us: {rejection}. A server of another name (III_WORKER_NAME) would be let in; \
                      this one stands by until that one ends"
                 ));
-                self.stand_by_silently();
+                self.stand_by_silently(turn, triggers);
             }
         }
     }
 
     /// Another server has the functions. Our types are left alone, and joins refused, until it ends.
-    pub(super) fn stand_by(&mut self, owner: &str) {
-        self.stand_by_silently();
-        let now = self.now.monotonic;
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        let standing = &mut attached.standing;
-        standing.look_at = Some(now + LOOK_EVERY);
+    pub(super) fn stand_by(&mut self, turn: &mut Turn, triggers: &Triggers, owner: &str) {
+        self.stand_by_silently(turn, triggers);
+        let standing = &mut self.standing;
+        standing.look_at = Some(turn.now.monotonic + LOOK_EVERY);
         if standing.said_owner.as_deref() != Some(owner) {
             standing.said_owner = Some(owner.into());
-            self.lines.say(Level::Warn, format!(
+            let line = format!(
                 "the functions of streams belong to {} in the engine at {}: this server stands by, refuses \
                  joins, and takes over when that one ends",
                 Shown(owner),
-                attached.link.shown()
-            ));
+                turn.engine_at()
+            );
+            turn.lines.say(Level::Warn, line);
         }
     }
 
-    fn stand_by_silently(&mut self) {
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        attached.standing.types_at = None;
-        attached.standing.is_by = true;
-        if std::mem::replace(&mut attached.standing.state, State::Others) != State::Others {
-            self.unsettle(false);
-            self.shorten_waits_of_joins();
+    fn stand_by_silently(&mut self, turn: &mut Turn, triggers: &Triggers) {
+        self.standing.types_at = None;
+        self.standing.is_by = true;
+        if std::mem::replace(&mut self.standing.state, State::Others) != State::Others {
+            self.unsettle(turn, triggers, false);
+            self.shorten_waits_of_joins(turn.now.monotonic);
         }
     }
 
     /// Nobody has the functions, though they were registered: they are registered once more, and
     /// everything is learned anew.
-    pub(super) fn register_anew(&mut self, id: SlotId) {
-        let now = self.now.monotonic;
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        let standing = &mut attached.standing;
+    pub(super) fn register_anew(
+        &mut self,
+        turn: &mut Turn,
+        calls: &mut Calls,
+        triggers: &Triggers,
+        id: SlotId,
+    ) {
+        let now = turn.now.monotonic;
+        let standing = &mut self.standing;
         let is_soon = |at: Instant| now.saturating_duration_since(at) < LOOK_EVERY;
         if let Some(at) = standing.anew_at.filter(|at| is_soon(*at)) {
             standing.look_at = Some(at + LOOK_EVERY);
@@ -204,32 +217,27 @@ impl Broker {
         standing.knows_triggers = false;
         standing.types_at = Some(now + TYPES_WAIT);
         standing.look_at = None;
-        self.lines.say(
-            Level::Info,
-            format!(
-                "nobody has the functions of streams in the engine at {}: registers them",
-                attached.link.shown()
-            ),
+        let line = format!(
+            "nobody has the functions of streams in the engine at {}: registers them",
+            turn.engine_at()
         );
-        self.unsettle(false);
-        self.begin_forgetting(id);
+        turn.lines.say(Level::Info, line);
+        self.unsettle(turn, triggers, false);
+        self.begin_forgetting(triggers, id);
         let functions = attached::function_registrations(OURS);
         for message in functions
             .into_iter()
             .chain([attached::configuration_registration()])
         {
-            self.send_text(id, &message);
+            turn.members.send_text(id, &message);
         }
-        self.look_at_functions(id);
+        self.look_at_functions(turn, calls, id);
     }
 
     /// As far as is known the functions are ours: the types are too, and then everything is known.
-    pub(super) fn go_on_standing(&mut self, id: SlotId) {
-        let now = self.now.monotonic;
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        let standing = &mut attached.standing;
+    pub(super) fn go_on_standing(&mut self, turn: &mut Turn, calls: &mut Calls, id: SlotId) {
+        let now = turn.now.monotonic;
+        let standing = &mut self.standing;
         if standing.state == State::Others {
             standing.look_at = Some(now + LOOK_EVERY);
             return;
@@ -239,42 +247,45 @@ impl Broker {
                 standing.state = State::Ours;
                 standing.is_by = false;
                 standing.said_owner = None;
-                self.settle();
+                self.settles_soon = true;
             }
             return;
         }
         standing.has_types = true;
         standing.types_at = None;
         for message in attached::type_registrations() {
-            self.send_text(id, &message);
+            turn.members.send_text(id, &message);
         }
         // What the engine says of its triggers comes before the answers to these.
-        self.read_back(id, LIST_TRIGGER_TYPES, "{}", Awaits::TriggerTypes);
-        self.look_at_functions(id);
+        let awaits = Awaits::TriggerTypes;
+        read_back(turn, calls, id, LIST_TRIGGER_TYPES, "{}", awaits);
+        self.look_at_functions(turn, calls, id);
     }
 
-    /// Goes on with what is due by the clock.
-    pub fn tend_standing(&mut self) {
-        let now = self.now.monotonic;
-        let Some(attached) = &mut self.attached else {
-            return;
-        };
-        let Some(id) = attached.link.up() else {
+    fn tend_standing(&mut self, turn: &mut Turn, calls: &mut Calls) {
+        let now = turn.now.monotonic;
+        let Some(id) = turn.link() else {
             return;
         };
         let is_due = |at: &mut Option<Instant>| at.take_if(|at| *at <= now).is_some();
-        if is_due(&mut attached.standing.types_at) {
-            self.go_on_standing(id);
+        if is_due(&mut self.standing.types_at) {
+            self.go_on_standing(turn, calls, id);
         }
-        if let Some(attached) = &mut self.attached
-            && is_due(&mut attached.standing.look_at)
-        {
-            self.look_at_functions(id);
+        if is_due(&mut self.standing.look_at) {
+            self.look_at_functions(turn, calls, id);
         }
     }
+}
 
-    fn send_text(&mut self, id: SlotId, message: &str) {
-        self.members
-            .send(id, |out| out.extend_from_slice(message.as_bytes()));
-    }
+/// Asks the engine for one of its lists.
+pub(super) fn read_back(
+    turn: &mut Turn,
+    calls: &mut Calls,
+    id: SlotId,
+    list: &'static str,
+    input: &str,
+    awaits: Awaits,
+) {
+    let call = Outgoing::own(list, input);
+    calls.send_call(turn, id, &call, awaits, list);
 }

@@ -10,15 +10,20 @@ use crate::protocol::answer::Outgoing;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::function::OVERLOADED;
 
-use super::settling::LeavesWait;
+use super::Attached;
 use crate::broker::Broker;
-use crate::broker::calls::ended::How;
-use crate::broker::calls::{Answered, Awaits, OVERDUE_A_TURN};
+use crate::broker::awaits::{Answered, Awaits};
+use crate::broker::calls::Calls;
+use crate::broker::ended::How;
 use crate::broker::target::Target;
+use crate::broker::turn::Turn;
 
 /// How long a join waits while another server has the functions of streams: long enough for ours to take
 /// over when that one has just ended.
 const STANDS_BY_FOR: Duration = Duration::from_secs(5);
+
+/// So many calls and so many joins have had their time in one turn.
+const OVERDUE_A_TURN: usize = 512;
 
 /// Calls that wait for the link, in order.
 #[derive(Default)]
@@ -72,102 +77,94 @@ impl WaitingCall {
     }
 }
 
-impl Broker {
+impl Attached {
     /// Keeps a join until its functions can be asked; gives it back when they can be now.
     pub(in crate::broker) fn hold_join(
         &mut self,
+        turn: &mut Turn,
         request: Box<JoinRequest>,
     ) -> Option<Box<JoinRequest>> {
-        let now = self.now.monotonic;
-        let max = self.limits.calls_in_flight;
-        let Some(attached) = &mut self.attached else {
-            return Some(request);
-        };
-        if !attached.holds(&request) {
+        if !self.holds(&request) {
             return Some(request);
         }
-        if attached.joins.len() >= max {
-            self.metrics().calls_refused.increment();
-            self.tell(request.worker, ToWorker::JoinDecided(request, false));
+        if self.joins.len() >= turn.limits.calls_in_flight {
+            turn.metrics().calls_refused.increment();
+            turn.tell(request.worker, ToWorker::JoinDecided(request, false));
             return None;
         }
-        let wait = match attached.standing.is_by() {
-            true => self.call_timeout.min(STANDS_BY_FOR),
-            false => self.call_timeout,
+        let wait = match self.standing.is_by() {
+            true => turn.call_timeout.min(STANDS_BY_FOR),
+            false => turn.call_timeout,
         };
-        attached.joins.push_back((now + wait, request));
+        self.joins.push_back((turn.now.monotonic + wait, request));
         None
     }
 
     /// Joins that wait are looked at again, in turns.
     pub(super) fn decide_waiting_joins(&mut self) {
-        let waiting = self.attached.as_ref().map_or(0, |it| it.joins.len());
-        self.work.waiting_joins = waiting;
+        self.waiting_joins = self.joins.len();
     }
 
-    /// Asks about as many of them as this turn may, as far as they need to wait no longer.
-    pub(in crate::broker) fn go_on_deciding(&mut self) {
-        while self.work.waiting_joins > 0 && self.work.steps.take_one() {
-            self.work.waiting_joins -= 1;
-            let Some(attached) = &mut self.attached else {
-                return;
-            };
-            match attached.joins.pop_front() {
-                Some((until, request)) if attached.holds(&request) => {
-                    attached.joins.push_back((until, request));
+    /// The next of those that need to wait no longer, as far as this turn may look at them.
+    fn next_join(&mut self, turn: &mut Turn) -> Option<Box<JoinRequest>> {
+        while self.waiting_joins > 0 && turn.steps.take_one() {
+            self.waiting_joins -= 1;
+            match self.joins.pop_front() {
+                Some((until, request)) if self.holds(&request) => {
+                    self.joins.push_back((until, request));
                 }
-                Some((_, request)) => self.ask_join_functions(request),
-                None => self.work.waiting_joins = 0,
+                Some((_, request)) => return Some(request),
+                None => self.waiting_joins = 0,
             }
         }
+        None
     }
 
     /// Joins are refused soon: another server has the functions.
-    pub(in crate::broker) fn shorten_waits_of_joins(&mut self) {
-        let latest = self.now.monotonic + STANDS_BY_FOR;
-        if let Some(attached) = &mut self.attached {
-            for (until, _) in &mut attached.joins {
-                *until = latest.min(*until);
-            }
+    pub(super) fn shorten_waits_of_joins(&mut self, now: Instant) {
+        let latest = now + STANDS_BY_FOR;
+        for (until, _) in &mut self.joins {
+            *until = latest.min(*until);
         }
     }
 
     /// Whether calls wait for the link, though it is there: they have their turns, in order.
-    pub(in crate::broker) fn has_waiting_calls(&self) -> bool {
-        let attached = self.attached.as_ref();
-        attached.is_some_and(|it| it.link.up().is_some() && !it.waiting.calls.is_empty())
+    pub(in crate::broker) fn has_waiting_calls(&self, turn: &Turn) -> bool {
+        turn.link().is_some() && !self.waiting.calls.is_empty()
     }
 
     /// The link is there: asks as much of what waited for it as this turn may.
-    pub(in crate::broker) fn ask_what_waited(&mut self) {
-        while let Some(attached) = &mut self.attached
-            && let Some(link) = attached.link.up()
-            && self.work.steps.take_one()
-            && let Some(call) = attached.waiting.pop()
+    pub(in crate::broker) fn ask_what_waited(&mut self, turn: &mut Turn, calls: &mut Calls) {
+        while let Some(link) = turn.link()
+            && turn.steps.take_one()
+            && let Some(call) = self.waiting.pop()
         {
-            self.work.steps.take_bytes(call.data.len());
-            self.ask_at(link, &call.target.call(&call.data), call.awaits);
+            turn.steps.take_bytes(call.data.len());
+            calls.ask_at(turn, link, &call.target.call(&call.data), call.awaits);
         }
     }
 
     /// A call finds the link down: some wait for it, the others end.
-    pub(in crate::broker) fn wait_for_link(&mut self, call: &Outgoing<'_>, awaits: Awaits) {
-        let waits = awaits.may_wait_for_link();
-        let until = self.now.monotonic + self.call_timeout;
-        let (bytes_max, len_max) = (self.limits.call_queue_bytes, self.limits.calls_in_flight);
-        let Some(attached) = self.attached.as_mut().filter(|_| waits) else {
+    pub(in crate::broker) fn wait_for_link(
+        &mut self,
+        turn: &mut Turn,
+        call: &Outgoing<'_>,
+        awaits: Awaits,
+    ) {
+        if !awaits.may_wait_for_link() {
             if matches!(awaits, Awaits::Condition(_)) {
-                self.metrics().trigger_calls_dropped.increment();
+                turn.metrics().trigger_calls_dropped.increment();
             }
-            return self.end_call(awaits, call.function_id, How::Gone(not_connected()));
-        };
-        let waiting = &mut attached.waiting;
+            return turn.end_call(awaits, call.function_id, How::Gone(not_connected()));
+        }
+        let (bytes_max, len_max) = (turn.limits.call_queue_bytes, turn.limits.calls_in_flight);
+        let waiting = &mut self.waiting;
         if waiting.bytes > bytes_max || waiting.calls.len() >= len_max {
-            self.metrics().calls_refused.increment();
-            return self.end_call(awaits, call.function_id, How::Refused(OVERLOADED.into()));
+            turn.metrics().calls_refused.increment();
+            return turn.end_call(awaits, call.function_id, How::Refused(OVERLOADED.into()));
         }
         waiting.push(WaitingCall {
-            until,
+            until: turn.now.monotonic + turn.call_timeout,
             target: Target {
                 function_id: call.function_id.into(),
                 namespace: call.namespace.map(Text::from),
@@ -177,23 +174,30 @@ impl Broker {
             awaits,
         });
     }
+}
+
+impl Broker {
+    /// Asks about as many joins that have waited as this turn may, as far as they need to wait no longer.
+    pub(in crate::broker) fn go_on_deciding(&mut self) {
+        while let Some(attached) = &mut self.attached
+            && let Some(request) = attached.next_join(&mut self.turn)
+        {
+            self.ask_join_functions(request);
+        }
+    }
 
     /// Ends what has waited for the link long enough.
     pub(in crate::broker) fn end_overdue_waits(&mut self) {
-        let now = self.now.monotonic;
+        let now = self.turn.now.monotonic;
         let mut left = OVERDUE_A_TURN;
         while left > 0
-            && let Some(call) = self
-                .attached
-                .as_mut()
-                .and_then(|it| it.waiting.pop_due(now))
+            && let Some(attached) = &mut self.attached
+            && let Some(call) = attached.waiting.pop_due(now)
         {
             left -= 1;
-            self.hear(
-                call.awaits,
-                &call.target.function_id,
-                Answered::Gone(&not_connected()),
-            );
+            let gone = not_connected();
+            let function_id = &call.target.function_id;
+            self.hear(call.awaits, function_id, Answered::Gone(&gone));
         }
         while left > 0
             && let Some(attached) = &mut self.attached
@@ -204,22 +208,15 @@ impl Broker {
                 // A function of it is missing still: the others are asked.
                 true => self.ask_join_functions(request),
                 false if attached.standing.is_by() => {
-                    self.tell(request.worker, ToWorker::JoinDecided(request, false));
+                    let worker = request.worker;
+                    self.turn
+                        .tell(worker, ToWorker::JoinDecided(request, false));
                 }
-                false => self.join_unasked(request),
+                false => self.joins.decide_unasked(&mut self.turn, request),
             }
         }
-        if let Some(attached) = &mut self.attached
-            && attached.lost.gates_until.is_some_and(|until| until <= now)
-        {
-            self.forget_gates();
-            self.decide_waiting_joins();
-        }
-        if let Some(attached) = &mut self.attached
-            && matches!(attached.leaves, LeavesWait::Until(until) if until <= now)
-        {
-            attached.leaves = LeavesWait::No;
-            self.look_for_leave_triggers();
+        if let Some(attached) = &mut self.attached {
+            attached.end_overdue_waits(&mut self.turn, &self.triggers);
         }
     }
 }

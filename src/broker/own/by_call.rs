@@ -18,21 +18,23 @@ use crate::protocol::listing::bindings::{self, REGISTER_TRIGGER};
 
 use crate::broker::Broker;
 use crate::broker::caller::Caller;
-use crate::broker::members::CameAs;
+use crate::broker::members::{CameAs, Members};
 use crate::broker::own::Done;
 use crate::broker::own::listings::row_of;
+use crate::broker::triggers::Triggers;
 use crate::broker::triggers::trigger::NOBODY;
 
 impl Broker {
     /// `engine::register_trigger`. `id`: the worker that calls it; none: a trigger does. False: the input
     /// cannot be read.
-    pub(in crate::broker) fn register_by_call(
+    pub(super) fn register_by_call(
         &mut self,
         id: Option<SlotId>,
         caller: Option<Caller>,
         data: &str,
     ) -> bool {
-        let checked = self.check_passed_on(data);
+        let turn = &mut self.turn;
+        let checked = turn.check_passed_on(data);
         let read = checked
             .map_err(|why| ErrorBody::new("invocation_error", why))
             .and_then(|()| bindings::register_trigger(data))
@@ -40,7 +42,7 @@ impl Broker {
         let (by, binding) = match read {
             Ok(read) => read,
             Err(error) => {
-                self.fail(id, caller, REGISTER_TRIGGER, &error);
+                self.calls.fail(turn, id, caller, REGISTER_TRIGGER, &error);
                 return false;
             }
         };
@@ -53,7 +55,11 @@ impl Broker {
             metadata: binding.metadata,
             namespace: binding.namespace,
         });
-        match self.function_asked_about(by, &message) {
+        let members = &turn.members;
+        match self
+            .of_listeners
+            .function_asked_about(members, by, &message)
+        {
             Some(function_id) => {
                 let text = message_of(&message);
                 self.ask_about(by, &function_id, &message, &text, CameAs::Call(caller));
@@ -73,75 +79,76 @@ impl Broker {
         let EngineMessage::RegisterTrigger(asked) = message else {
             return;
         };
-        let function_id = self.outer_function(by, &asked.function_id);
-        let owner = match self.guard_of(by) {
+        let (turn, calls, triggers) = (&mut self.turn, &self.calls, &mut self.triggers);
+        let function_id = turn.members.outer_function(by, &asked.function_id);
+        let owner = match turn.members.guard_of(by) {
             Some(_) => by,
             None => NOBODY,
         };
-        let entered = self
-            .check_type_allowed(by, &asked.trigger_type)
-            .and_then(|()| self.enter_trigger(by, owner, asked, &function_id));
+        let entered = check_type_allowed(&turn.members, by, &asked.trigger_type)
+            .and_then(|()| triggers.enter(turn, &self.functions, (by, owner), asked, &function_id));
         match entered {
             Ok(slot) => {
-                self.triggers.forget_lost(by, &asked.id);
-                self.debug(by, || {
+                triggers.forget_lost(by, &asked.id);
+                turn.debug(by, || {
                     let (of_type, id) = (Shown(&asked.trigger_type), Shown(&asked.id));
                     let function = Shown(&function_id);
                     format!("registers trigger {id} of type {of_type} for {function} by a call")
                 });
-                self.trigger_entered(by, asked, slot);
-                let id = self.inner_trigger(by, &asked.id);
-                self.answer(caller, REGISTER_TRIGGER, ResultBody::Json(&id_result(&id)));
+                triggers.trigger_entered(turn, by, asked, slot);
+                let id = id_result(&turn.members.inner_trigger(by, &asked.id));
+                calls.answer(turn, caller, REGISTER_TRIGGER, ResultBody::Json(&id));
             }
             Err(error) => {
-                self.warn_of_trigger_refused(by, asked, &error);
-                self.answer_error(caller, REGISTER_TRIGGER, &error);
-            }
-        }
-    }
-
-    /// A call hears what a message of its worker does not: that it may not.
-    fn check_type_allowed(&self, by: SlotId, trigger_type: &str) -> Result<(), ErrorBody> {
-        let peer = self.members.get(by);
-        match peer.is_none_or(|peer| peer.access.may_register_trigger(trigger_type)) {
-            true => Ok(()),
-            false => {
-                let shown = Shown(trigger_type);
-                let message =
-                    format!("trigger type '{shown}' not allowed (add to allowed_trigger_types)");
-                Err(ErrorBody::new("FORBIDDEN", message))
+                turn.warn_of_trigger_refused(by, asked, &error);
+                calls.answer_error(turn, caller, REGISTER_TRIGGER, &error);
             }
         }
     }
 
     /// `engine::unregister_trigger`.
-    pub(in crate::broker) fn unregister_by_call(
+    pub(super) fn unregister_by_call(
         &mut self,
         id: Option<SlotId>,
         data: &str,
     ) -> Result<Done, ErrorBody> {
         let trigger = bindings::unregister_trigger(data)?;
         let by = id.ok_or_else(of_no_worker)?;
-        let outer = self.outer_trigger(by, &trigger);
-        let has_rules = self.guard_of(by).is_some();
+        let members = &self.turn.members;
+        let outer = members.outer_trigger(by, &trigger);
+        let has_rules = members.guard_of(by).is_some();
         if !self.triggers.may_end(&outer, by, has_rules) {
             return Err(trigger_not_found(&trigger));
         }
         self.unregister_trigger(by, &outer);
         Ok(Done::with_result(id_result(&trigger)))
     }
+}
 
-    /// `engine::registered-triggers::info`.
-    pub(in crate::broker) fn registered_trigger(&self, data: &str) -> Result<Done, ErrorBody> {
-        let id = bindings::registered_info(data)?;
-        let found = self.triggers.find(&id);
-        let trigger = found.ok_or_else(|| trigger_not_found(&id))?;
-        let mut row = Vec::new();
-        row_of(trigger).write(&mut row);
-        Ok(Done::with_result(
-            String::from_utf8(row).unwrap_or_default(),
-        ))
+/// A call hears what a message of its worker does not: that it may not.
+fn check_type_allowed(members: &Members, by: SlotId, trigger_type: &str) -> Result<(), ErrorBody> {
+    let peer = members.get(by);
+    match peer.is_none_or(|peer| peer.access.may_register_trigger(trigger_type)) {
+        true => Ok(()),
+        false => {
+            let shown = Shown(trigger_type);
+            let message =
+                format!("trigger type '{shown}' not allowed (add to allowed_trigger_types)");
+            Err(ErrorBody::new("FORBIDDEN", message))
+        }
     }
+}
+
+/// `engine::registered-triggers::info`.
+pub(super) fn registered_trigger(triggers: &Triggers, data: &str) -> Result<Done, ErrorBody> {
+    let id = bindings::registered_info(data)?;
+    let found = triggers.find(&id);
+    let trigger = found.ok_or_else(|| trigger_not_found(&id))?;
+    let mut row = Vec::new();
+    row_of(trigger).write(&mut row);
+    Ok(Done::with_result(
+        String::from_utf8(row).unwrap_or_default(),
+    ))
 }
 
 fn of_no_worker() -> ErrorBody {

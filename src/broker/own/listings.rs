@@ -1,6 +1,8 @@
 //! What there is, as `engine::…::list` tells it: functions, triggers, trigger types, SDK workers; and how
 //! the server is. A list is made in turns, and its caller's socket is left unread until it is there.
 
+use std::collections::VecDeque;
+
 use serde_json::value::RawValue;
 
 use crate::id::{SlotId, Text};
@@ -12,17 +14,25 @@ use crate::protocol::trigger::payload::FUNCTIONS_CHANGED;
 
 use crate::broker::Broker;
 use crate::broker::caller::Caller;
+use crate::broker::calls::Calls;
 use crate::broker::own::Done;
 use crate::broker::own::part::Part;
+use crate::broker::own::sources::Sources;
 use crate::broker::own::worker_rows::WorkerRows;
 use crate::broker::own::workers::OUR_VERSION;
-use crate::broker::registry::INTERNAL_PREFIX;
+use crate::broker::registry::{Functions, INTERNAL_PREFIX};
+use crate::broker::triggers::Triggers;
 use crate::broker::triggers::audience::Audience;
 use crate::broker::triggers::firing::Firing;
 use crate::broker::triggers::trigger::{ServedType, Trigger};
+use crate::broker::turn::Turn;
+
+/// Lists that are made in turns.
+#[derive(Default)]
+pub(in crate::broker) struct Listings(VecDeque<Listing>);
 
 /// A list that is made in turns.
-pub(in crate::broker) struct Listing {
+struct Listing {
     out: Vec<u8>,
     is_first: bool,
     rows: Rows,
@@ -79,43 +89,32 @@ enum Whom {
     Followers,
 }
 
-impl Listing {
-    /// For triggers of changes in the set of functions.
-    pub(in crate::broker) fn for_followers() -> Listing {
-        Listing {
+impl Listings {
+    pub(in crate::broker) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Begins a list. The socket that asks for it is left unread until it is there.
+    fn begin(&mut self, turn: &mut Turn, listing: Listing) {
+        turn.hold_for_work(listing.by());
+        self.0.push_back(listing);
+    }
+
+    /// Begins the list of functions for triggers of changes in their set.
+    fn begin_for_followers(&mut self, turn: &mut Turn) {
+        let listing = Listing {
             out: FUNCTIONS_CHANGED.into(),
             is_first: true,
             rows: Rows::IfHeard { from: 0 },
             whom: Whom::Followers,
-        }
+        };
+        self.begin(turn, listing);
     }
 
-    fn for_caller(caller: Caller, list: &'static str, begin: &str, rows: Rows) -> Listing {
-        Listing {
-            out: begin.into(),
-            is_first: true,
-            rows,
-            whom: Whom::Caller(caller, list),
-        }
-    }
-
-    /// The socket that asks for it.
-    pub(in crate::broker) fn by(&self) -> Option<SlotId> {
-        match &self.whom {
-            Whom::Caller(caller, _) => Some(caller.peer),
-            Whom::Followers => None,
-        }
-    }
-
-    pub(in crate::broker) fn len(&self) -> usize {
-        self.out.len()
-    }
-}
-
-impl Broker {
     /// Begins the list that is asked for by that function. Err: the input cannot be read.
-    pub(in crate::broker) fn begin_list(
+    pub(super) fn begin_list(
         &mut self,
+        turn: &mut Turn,
         caller: Caller,
         function_id: &str,
         data: &str,
@@ -166,35 +165,50 @@ impl Broker {
             _ => {
                 let wanted = inputs::workers_list(data)?;
                 let rows = WorkerRows::new(wanted.as_deref(), caller.peer);
-                let begin = listing::workers_begin(self.now.wall_ms);
+                let begin = listing::workers_begin(turn.now.wall_ms);
                 Listing::for_caller(caller, inputs::LIST_WORKERS, &begin, Rows::Workers(rows))
             }
         };
-        self.begin_listing(listing);
+        self.begin(turn, listing);
         Ok(())
     }
+}
 
-    /// Goes on with a list by so many rows. Whether it is whole, and how many were looked at.
-    pub(in crate::broker) fn list_some(
-        &mut self,
-        listing: &mut Listing,
-        most: usize,
-    ) -> (bool, usize) {
-        let mut part = Part::new(&mut listing.out, &mut listing.is_first, most);
-        let is_whole = match &mut listing.rows {
+impl Listing {
+    fn for_caller(caller: Caller, list: &'static str, begin: &str, rows: Rows) -> Listing {
+        Listing {
+            out: begin.into(),
+            is_first: true,
+            rows,
+            whom: Whom::Caller(caller, list),
+        }
+    }
+
+    /// The socket that asks for it.
+    fn by(&self) -> Option<SlotId> {
+        match &self.whom {
+            Whom::Caller(caller, _) => Some(caller.peer),
+            Whom::Followers => None,
+        }
+    }
+
+    /// Goes on by so many rows. Whether it is whole, and how many were looked at.
+    fn go_on(&mut self, sources: &Sources<'_>, most: usize) -> (bool, usize) {
+        let mut part = Part::new(&mut self.out, &mut self.is_first, most);
+        let is_whole = match &mut self.rows {
             Rows::Functions {
                 include_internal,
                 after,
             } => {
-                let by = match &listing.whom {
+                let by = match &self.whom {
                     Whom::Caller(caller, _) => Some(caller.peer),
                     Whom::Followers => None,
                 };
-                *after = self.list_functions(&mut part, after.as_ref(), *include_internal, by);
+                *after = sources.functions(&mut part, after.as_ref(), *include_internal, by);
                 after.is_none()
             }
             Rows::Triggers { wanted, after } => {
-                *after = self.triggers.list_some(after.as_deref(), |trigger| {
+                *after = sources.triggers.list_some(after.as_deref(), |trigger| {
                     let row = row_of(trigger);
                     part.look_at(wanted.shows(&row), |out| row.write(out))
                 });
@@ -204,42 +218,125 @@ impl Broker {
                 include_internal,
                 after,
             } => {
-                *after = self.list_types(&mut part, after.take(), *include_internal);
+                *after = sources.types(&mut part, after.take(), *include_internal);
                 after.is_none()
             }
-            Rows::Workers(rows) => self.list_workers(&mut part, rows),
-            Rows::IfHeard { from } => {
-                let (audience, mut looked_at) = (Audience::FunctionsAvailable, 0);
-                let next = self.triggers.next_of(&audience, *from, u64::MAX);
-                looked_at += 1;
-                listing.rows = match next {
-                    None => Rows::Nothing,
-                    Some(next) => match next.called {
-                        Some((_, called)) if self.listens(&called) => Rows::Functions {
-                            include_internal: true,
-                            after: None,
-                        },
-                        _ => Rows::IfHeard {
-                            from: next.order + 1,
-                        },
-                    },
-                };
-                return (matches!(listing.rows, Rows::Nothing), looked_at);
-            }
-            Rows::Nothing => true,
+            Rows::Workers(rows) => rows.go_on(sources, &mut part),
+            Rows::IfHeard { .. } | Rows::Nothing => true,
         };
         (is_whole, part.looked_at)
     }
 
+    /// Looks at the next trigger that may hear of it, from that registration on: if one does, functions are
+    /// listed. Whether there is none.
+    fn look_for_hearer(
+        &mut self,
+        turn: &mut Turn,
+        functions: &Functions,
+        triggers: &Triggers,
+        from: u64,
+    ) -> bool {
+        let next = triggers.next_of(&Audience::FunctionsAvailable, from, u64::MAX);
+        self.rows = match next {
+            None => Rows::Nothing,
+            Some(next) => match next.called {
+                Some((_, called)) if called.listens(turn, functions) => Rows::Functions {
+                    include_internal: true,
+                    after: None,
+                },
+                _ => Rows::IfHeard {
+                    from: next.order + 1,
+                },
+            },
+        };
+        matches!(self.rows, Rows::Nothing)
+    }
+
+    /// It is whole: whoever is to be told is.
+    fn tell(self, turn: &mut Turn, calls: &Calls, triggers: &mut Triggers) {
+        if matches!(self.rows, Rows::Nothing) {
+            return;
+        }
+        let mut out = self.out;
+        out.extend_from_slice(listing::END.as_bytes());
+        let text = String::from_utf8(out).unwrap_or_default();
+        match self.whom {
+            Whom::Caller(caller, list) => {
+                calls.answer(turn, Some(caller), list, ResultBody::Json(&text));
+            }
+            Whom::Followers => {
+                let audience = Audience::FunctionsAvailable;
+                let firing = Firing::of_server(audience, Text::from(text));
+                triggers.fire_all(turn, firing);
+            }
+        }
+    }
+}
+
+impl Broker {
+    /// `engine::functions-available`: tells of a new set of functions soon after it changed, once for all
+    /// changes of that time.
+    pub fn tell_functions(&mut self) {
+        let turn = &mut self.turn;
+        if self.functions.take_due(turn.now.monotonic) && !turn.is_draining {
+            self.listings.begin_for_followers(turn);
+        }
+    }
+
+    /// Goes on with the lists that were there before, as far as this turn may.
+    pub(in crate::broker) fn go_on_with_listings(&mut self) {
+        for _ in 0..self.listings.0.len() {
+            if self.turn.steps.are_left()
+                && let Some(listing) = self.listings.0.pop_front()
+            {
+                self.go_on_listing(listing);
+            }
+        }
+    }
+
+    fn go_on_listing(&mut self, mut listing: Listing) {
+        let (turn, triggers) = (&mut self.turn, &mut self.triggers);
+        let before = listing.out.len();
+        let (is_done, looked_at) = match listing.rows {
+            Rows::IfHeard { from } => {
+                let functions = &self.functions;
+                (listing.look_for_hearer(turn, functions, triggers, from), 1)
+            }
+            _ => {
+                let sources = Sources {
+                    turn,
+                    functions: &self.functions,
+                    triggers,
+                    present: &self.present,
+                    calls: &self.calls,
+                    started_ms: self.started_ms,
+                };
+                listing.go_on(&sources, sources.turn.steps.left())
+            }
+        };
+        turn.steps.take(looked_at.max(1));
+        turn.steps.take_bytes(listing.out.len() - before);
+        match is_done {
+            true => {
+                let by = listing.by();
+                listing.tell(turn, &self.calls, triggers);
+                turn.release_after_work(by);
+            }
+            false => self.listings.0.push_back(listing),
+        }
+    }
+}
+
+impl Sources<'_> {
     /// `by`: who asks, and hears of what it may call.
-    fn list_functions(
+    fn functions(
         &self,
         part: &mut Part<'_>,
         after: Option<&(Box<str>, Box<str>)>,
         include_internal: bool,
         by: Option<SlotId>,
     ) -> Option<(Box<str>, Box<str>)> {
-        let peer = by.and_then(|by| self.members.get(by));
+        let peer = by.and_then(|by| self.turn.members.get(by));
         self.functions.list_some(after, |function| {
             let (id, namespace, metadata) = (function.id, function.namespace, function.metadata);
             let is_shown = (include_internal || !id.starts_with(INTERNAL_PREFIX))
@@ -249,7 +346,7 @@ impl Broker {
     }
 
     /// Our own types and those that SDK workers serve, these in place of ours of the same id.
-    fn list_types(
+    fn types(
         &self,
         part: &mut Part<'_>,
         mut after: Option<Box<str>>,
@@ -276,37 +373,18 @@ impl Broker {
             }
         }
     }
-
-    /// A list is whole.
-    pub(in crate::broker) fn listed(&mut self, listing: Listing) {
-        if matches!(listing.rows, Rows::Nothing) {
-            return;
-        }
-        let mut out = listing.out;
-        out.extend_from_slice(listing::END.as_bytes());
-        let text = String::from_utf8(out).unwrap_or_default();
-        match listing.whom {
-            Whom::Caller(caller, list) => {
-                self.answer(Some(caller), list, ResultBody::Json(&text));
-            }
-            Whom::Followers => {
-                let audience = Audience::FunctionsAvailable;
-                self.fire_all(Firing::of_server(audience, Text::from(text)));
-            }
-        }
-    }
-
-    /// `engine::health::check`.
-    pub(in crate::broker) fn check_health(&self, data: &str) -> Result<Done, ErrorBody> {
-        inputs::health_check(data)?;
-        let workers = &self.ports.shared.workers;
-        let is_degraded = workers.iter().any(|worker| worker.store_refuses.is_set());
-        let health = listing::health(is_degraded, self.now.wall_ms, OUR_VERSION);
-        Ok(Done::with_result(health))
-    }
 }
 
-pub(in crate::broker) fn row_of(trigger: &Trigger) -> TriggerRow<'_> {
+/// `engine::health::check`.
+pub(super) fn check_health(turn: &Turn, data: &str) -> Result<Done, ErrorBody> {
+    inputs::health_check(data)?;
+    let workers = &turn.ports.shared.workers;
+    let is_degraded = workers.iter().any(|worker| worker.store_refuses.is_set());
+    let health = listing::health(is_degraded, turn.now.wall_ms, OUR_VERSION);
+    Ok(Done::with_result(health))
+}
+
+pub(super) fn row_of(trigger: &Trigger) -> TriggerRow<'_> {
     TriggerRow {
         id: &trigger.id,
         trigger_type: &trigger.trigger_type,

@@ -1,13 +1,14 @@
 //! The server's own functions beside the eight of streams: which there are, and how a call of one is
 //! answered. What each does stands in `workers`, `listings`, `logs` and `publish`.
 
-mod available;
 mod by_call;
 pub(in crate::broker) mod listings;
-mod logs;
+pub(in crate::broker) mod logs;
 mod part;
+pub(in crate::broker) mod present;
 mod publish;
-pub(in crate::broker) mod worker_rows;
+mod sources;
+mod worker_rows;
 mod workers;
 
 use crate::id::SlotId;
@@ -17,9 +18,14 @@ use crate::protocol::listing::{bindings, inputs};
 use crate::protocol::logs::Severity;
 
 use crate::broker::Broker;
+use crate::broker::awaits::function_not_found;
 use crate::broker::caller::Caller;
-use crate::broker::registry::is_own;
 use crate::broker::triggers::firing::Firing;
+
+use by_call::registered_trigger;
+use listings::check_health;
+use logs::log;
+use publish::publish;
 
 /// One of the server's own functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +83,7 @@ pub(in crate::broker) struct Done {
 }
 
 impl Done {
-    pub(in crate::broker) fn with_result(result: String) -> Done {
+    fn with_result(result: String) -> Done {
         Done {
             result: Some(result),
             then: None,
@@ -85,7 +91,7 @@ impl Done {
     }
 
     /// Without a result.
-    pub(in crate::broker) fn telling(firing: Firing) -> Done {
+    fn telling(firing: Firing) -> Done {
         Done {
             result: None,
             then: Some(firing),
@@ -99,11 +105,6 @@ impl Done {
 }
 
 impl Broker {
-    /// Whether the server itself has a function of that id.
-    pub(in crate::broker) fn has_own(&self, function_id: &str) -> bool {
-        is_own(function_id)
-    }
-
     /// A call of one of the server's own functions. `id`: the socket that it came from; none for a
     /// trigger's. False: it cannot read its input.
     pub(in crate::broker) fn invoke_own(
@@ -113,38 +114,43 @@ impl Broker {
         function_id: &str,
         data: &str,
     ) -> bool {
-        let checked = self.check_passed_on(data);
-        let checked = checked.map_err(|why| ErrorBody::new("invocation_error", why));
-        if OwnFunction::from_id(function_id).is_some_and(OwnFunction::is_list) {
-            let Some(caller) = caller else {
-                return true; // nobody would read it
-            };
-            let begun = checked.and_then(|()| self.begin_list(caller.clone(), function_id, data));
-            return match begun {
-                Ok(()) => true,
-                Err(error) => {
-                    self.fail(id, Some(caller), function_id, &error);
-                    false
-                }
-            };
-        }
-        if OwnFunction::from_id(function_id) == Some(OwnFunction::RegisterTrigger) {
+        let function = OwnFunction::from_id(function_id);
+        if function == Some(OwnFunction::RegisterTrigger) {
             return self.register_by_call(id, caller, data); // others may be asked about it first
         }
-        match checked.and_then(|()| self.do_own(id, function_id, data)) {
+        let turn = &mut self.turn;
+        let is_list = function.is_some_and(OwnFunction::is_list);
+        if is_list && caller.is_none() {
+            return true; // nobody would read it
+        }
+        let checked = turn.check_passed_on(data);
+        let checked = checked.map_err(|why| ErrorBody::new("invocation_error", why));
+        let done = match (caller.clone().filter(|_| is_list), checked) {
+            (_, Err(error)) => Err(error),
+            (Some(caller), Ok(())) => {
+                let begun = self.listings.begin_list(turn, caller, function_id, data);
+                match begun {
+                    Ok(()) => return true,
+                    Err(error) => Err(error),
+                }
+            }
+            (None, Ok(())) => self.do_own(id, function_id, data),
+        };
+        let turn = &mut self.turn;
+        match done {
             Ok(done) => {
                 let body = done
                     .result
                     .as_deref()
                     .map_or(ResultBody::Nothing, ResultBody::Json);
-                self.answer(caller, function_id, body);
+                self.calls.answer(turn, caller, function_id, body);
                 if let Some(firing) = done.then {
-                    self.fire_all(firing.by(id));
+                    self.triggers.fire_all(turn, firing.by(id));
                 }
                 true
             }
             Err(error) => {
-                self.fail(id, caller, function_id, &error);
+                self.calls.fail(turn, id, caller, function_id, &error);
                 false
             }
         }
@@ -159,10 +165,10 @@ impl Broker {
         match OwnFunction::from_id(function_id) {
             Some(OwnFunction::RegisterWorker) => self.register_worker(id, data),
             Some(OwnFunction::UnregisterTrigger) => self.unregister_by_call(id, data),
-            Some(OwnFunction::RegisteredTriggerInfo) => self.registered_trigger(data),
-            Some(OwnFunction::CheckHealth) => self.check_health(data),
-            Some(OwnFunction::Log(severity)) => self.log(severity, data),
-            Some(OwnFunction::Publish) => self.publish(id, data),
+            Some(OwnFunction::RegisteredTriggerInfo) => registered_trigger(&self.triggers, data),
+            Some(OwnFunction::CheckHealth) => check_health(&self.turn, data),
+            Some(OwnFunction::Log(severity)) => log(self.turn.now.wall, severity, data),
+            Some(OwnFunction::Publish) => publish(id, data),
             // These take their own ways.
             Some(
                 OwnFunction::ListWorkers
@@ -172,7 +178,7 @@ impl Broker {
                 | OwnFunction::ListRegisteredTriggers
                 | OwnFunction::RegisterTrigger,
             )
-            | None => Err(crate::broker::calls::function_not_found(function_id)),
+            | None => Err(function_not_found(function_id)),
         }
     }
 }
@@ -180,6 +186,7 @@ impl Broker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::registry::is_own;
     use crate::protocol::input::StreamFunction;
 
     #[test]

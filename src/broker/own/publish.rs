@@ -4,19 +4,12 @@ use crate::id::SlotId;
 use crate::protocol::call::ErrorBody;
 use crate::protocol::listing::inputs;
 
-use crate::broker::Broker;
 use crate::broker::own::Done;
 use crate::broker::triggers::firing::Firing;
 
-impl Broker {
-    /// Every trigger of the topic is told. `id`: the socket that it came from; none for a trigger's.
-    pub(in crate::broker) fn publish(
-        &self,
-        id: Option<SlotId>,
-        data: &str,
-    ) -> Result<Done, ErrorBody> {
-        let published = inputs::publish(data)?;
-        let firing = Firing::of_topic(&published.topic, published.data, id);
-        Ok(Done::telling(firing))
-    }
+/// Every trigger of the topic is told. `id`: the socket that it came from; none for a trigger's.
+pub(super) fn publish(id: Option<SlotId>, data: &str) -> Result<Done, ErrorBody> {
+    let published = inputs::publish(data)?;
+    let firing = Firing::of_topic(&published.topic, published.data, id);
+    Ok(Done::telling(firing))
 }

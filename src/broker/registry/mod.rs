@@ -4,10 +4,12 @@
 //! it serves again. What an SDK worker registers over one of ours is its own while it is there, and
 //! ours again when it goes (spec: engine-protocol §4).
 
+pub(in crate::broker) mod callee;
 mod listed;
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use hashbrown::{HashMap, HashSet};
 use serde_json::value::RawValue;
@@ -31,6 +33,9 @@ pub(in crate::broker) const OURS: &str = include_str!("../own/functions.json");
 /// Ids that listings show only to those who ask for them.
 pub(in crate::broker) const INTERNAL_PREFIX: &str = "engine::";
 
+/// How long changes are gathered that are told. The promise is a second, this thread's turns included.
+const GATHERED_FOR: Duration = Duration::from_millis(500);
+
 /// Who serves which function.
 #[derive(Default)]
 pub(in crate::broker) struct Functions {
@@ -45,6 +50,8 @@ pub(in crate::broker) struct Functions {
     custom: PersistentMap<CustomFunctions>,
     /// Ids that are new, or gone, since that was last told.
     changed: HashSet<Box<str>>,
+    /// When that is told, if it has still to be.
+    told_at: Option<Instant>,
     /// Owners that are gone. What they have registered serves nobody, and is removed bit by bit.
     ended: HashSet<SlotId>,
 }
@@ -322,13 +329,30 @@ impl Functions {
             && !self.holdings.is_left()
     }
 
+    /// The set of ids may be another than when that was last told.
+    pub(in crate::broker) fn expect_to_be_told(&mut self, now: Instant) {
+        if self.has_changed() && self.told_at.is_none() {
+            self.told_at = Some(now + GATHERED_FOR);
+        }
+    }
+
+    /// When the next change is told.
+    pub(in crate::broker) fn next_told(&self) -> Option<Instant> {
+        self.told_at
+    }
+
+    /// Whether it is time to tell of a change: it is told now.
+    pub(in crate::broker) fn take_due(&mut self, now: Instant) -> bool {
+        self.told_at.take_if(|at| *at <= now).is_some() && self.take_changed()
+    }
+
     /// Whether the set of ids is another than when that was last told.
-    pub(in crate::broker) fn has_changed(&self) -> bool {
+    fn has_changed(&self) -> bool {
         !self.changed.is_empty()
     }
 
     /// The same, and it is told now.
-    pub(in crate::broker) fn take_changed(&mut self) -> bool {
+    fn take_changed(&mut self) -> bool {
         !std::mem::take(&mut self.changed).is_empty()
     }
 

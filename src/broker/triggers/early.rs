@@ -55,11 +55,7 @@ impl Early {
     }
 
     /// Whether that worker may register one more, with texts of so many bytes. Err: what it is told.
-    pub(in crate::broker) fn check_room(
-        &self,
-        owner: SlotId,
-        text_bytes: usize,
-    ) -> Result<(), ErrorBody> {
+    pub(super) fn check_room(&self, owner: SlotId, text_bytes: usize) -> Result<(), ErrorBody> {
         let own = self.by_owner.get(&owner).copied().unwrap_or_default();
         let bytes = ENTRY_BYTES + text_bytes;
         let has_few = own.len < FEW && own.bytes + bytes <= FEW_BYTES;

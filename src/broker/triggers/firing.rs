@@ -4,19 +4,21 @@
 
 use std::collections::VecDeque;
 
+use crate::config::Limits;
 use crate::id::{ItemId, SlotId, Text};
 use crate::notes::Shown;
-use crate::protocol::call::ErrorBody;
 use crate::protocol::listing::inputs;
 use crate::protocol::logs::LogEntry;
 use crate::shard::Fired;
 
 use crate::broker::Broker;
-use crate::broker::calls::Handler;
-use crate::broker::calls::callee::Callee;
+use crate::broker::awaits::Handler;
 use crate::broker::lines::Level;
+use crate::broker::registry::Functions;
+use crate::broker::triggers::Triggers;
 use crate::broker::triggers::audience::Audience;
 use crate::broker::triggers::trigger::{CIRCLE_CALLS_A_SECOND, Called};
+use crate::broker::turn::Turn;
 
 /// One thing that is told to several triggers, as far as it has been told.
 pub(in crate::broker) struct Firing {
@@ -48,7 +50,7 @@ enum Payload {
 
 /// Firings that wait for their turn, each kind in order: no kind waits behind a flood of another.
 #[derive(Default)]
-pub(in crate::broker) struct Firings {
+pub(super) struct Firings {
     queues: [VecDeque<Firing>; 3],
     /// What those hold that are neither of joins nor of logs.
     bytes: usize,
@@ -142,20 +144,49 @@ impl Firing {
         };
         size_of::<Firing>() + payload
     }
+
+    fn may_be_told(&self, called: &Called, turn: &mut Turn, functions: &Functions) -> bool {
+        match self.audience {
+            Audience::Log(_) | Audience::FunctionsAvailable | Audience::WorkersAvailable => {
+                called.listens(turn, functions)
+            }
+            Audience::Topic(_) if self.is_of_trigger => {
+                let function = called.target.function();
+                function.id != inputs::PUBLISH || functions.find(function).is_some()
+            }
+            _ => !self.unreadable.contains(&called.target.function_id),
+        }
+    }
+
+    /// What its audience is told: made once.
+    fn payload(&mut self, join: impl FnOnce(SlotId) -> Option<Text>) -> Option<Text> {
+        let made = match &self.payload {
+            Payload::Text(text) => return Some(Text::clone(text)),
+            Payload::Event(fired) => Text::from(fired.frame.text()),
+            Payload::Entry(entry) => {
+                let mut text = Vec::new();
+                entry.write(&mut text);
+                String::from_utf8(text).unwrap_or_default().into()
+            }
+            Payload::Join => join(self.join?)?,
+        };
+        self.payload = Payload::Text(Text::clone(&made));
+        Some(made)
+    }
 }
 
 impl Firings {
-    pub(in crate::broker) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.queues.iter().all(VecDeque::is_empty)
     }
 
     /// How many of a kind wait.
-    pub(in crate::broker) fn len_of(&self, kind: FiringKind) -> usize {
+    fn len_of(&self, kind: FiringKind) -> usize {
         self.queues[kind as usize].len()
     }
 
     /// What events hold that wait.
-    pub(in crate::broker) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.bytes
     }
 
@@ -184,23 +215,51 @@ impl Firings {
     }
 }
 
-impl Broker {
+impl Triggers {
     /// Whatever hears of it is told in its turn: what is registered from now on is not.
-    pub(in crate::broker) fn fire_all(&mut self, mut firing: Firing) {
-        firing.until = self.triggers.next_order();
-        self.hold_for_work(firing.by);
-        self.work.firings.push_back(firing);
+    pub(in crate::broker) fn fire_all(&mut self, turn: &mut Turn, mut firing: Firing) {
+        firing.until = self.next_order();
+        turn.hold_for_work(firing.by);
+        self.firings.push_back(firing);
     }
 
+    /// Whether more events may wait for their turn: they hold what their mailbox would.
+    pub(in crate::broker) fn has_room_for_firings(&self, limits: &Limits) -> bool {
+        self.firings.len_of(FiringKind::Events) < limits.mailbox_len
+            && self.firings.bytes() <= limits.mailbox_bytes
+    }
+
+    /// Whether something of that kind waits to be told.
+    pub(in crate::broker) fn has_firings_of(&self, kind: FiringKind) -> bool {
+        self.firings.len_of(kind) > 0
+    }
+
+    fn note_circle(&mut self, turn: &mut Turn, trigger: SlotId, audience: &Audience) {
+        let Audience::Event { key, .. } = audience else {
+            return;
+        };
+        let second = turn.now.wall_ms / 1000;
+        if let Some(trigger) = self.goes_in_a_circle(trigger, second) {
+            turn.lines.say(Level::Warn, format!(
+                "trigger {} fires more than {CIRCLE_CALLS_A_SECOND} times a second: if its function changes \
+                 the stream that it follows ({}), it runs in a circle; this is said once",
+                Shown(&trigger),
+                Shown(key.stream())
+            ));
+        }
+    }
+}
+
+impl Broker {
     /// Tells as many of that kind as this turn may.
     pub(in crate::broker) fn go_on_firing(&mut self, kind: FiringKind) {
-        while self.work.steps.are_left()
-            && let Some(mut firing) = self.work.firings.pop_front(kind)
+        while self.turn.steps.are_left()
+            && let Some(mut firing) = self.triggers.firings.pop_front(kind)
         {
-            while self.work.steps.are_left() && self.fire_next(&mut firing) {}
+            while self.turn.steps.are_left() && self.fire_next(&mut firing) {}
             let (audience, from, until) = (&firing.audience, firing.from, firing.until);
             if self.triggers.next_of(audience, from, until).is_some() {
-                return self.work.firings.push_front(firing);
+                return self.triggers.firings.push_front(firing);
             }
             self.all_told(firing);
         }
@@ -213,35 +272,23 @@ impl Broker {
             return false;
         };
         firing.from = next.order + 1;
-        self.work.steps.take(1);
+        self.turn.steps.take(1);
         if let Some((trigger, called)) = next.called
-            && self.may_be_told(firing, &called)
+            && firing.may_be_told(&called, &mut self.turn, &self.functions)
         {
             firing.was_told = true;
-            self.note_circle(trigger, &firing.audience);
+            self.triggers
+                .note_circle(&mut self.turn, trigger, &firing.audience);
             self.tell_one(firing, called);
         }
         true
     }
 
-    fn may_be_told(&mut self, firing: &Firing, called: &Called) -> bool {
-        match firing.audience {
-            Audience::Log(_) | Audience::FunctionsAvailable | Audience::WorkersAvailable => {
-                self.listens(called)
-            }
-            Audience::Topic(_) if firing.is_of_trigger => {
-                let function = called.target.function();
-                function.id != inputs::PUBLISH || self.functions.find(function).is_some()
-            }
-            _ => !firing.unreadable.contains(&called.target.function_id),
-        }
-    }
-
     fn tell_one(&mut self, firing: &mut Firing, called: Called) {
-        let Some(payload) = self.payload_of(firing) else {
+        let Some(payload) = firing.payload(|join| self.joins.payload_of(join)) else {
             return;
         };
-        self.work.steps.take_bytes(payload.len());
+        self.turn.steps.take_bytes(payload.len());
         if let Some(join) = firing.join {
             return self.ask_one_about_join(join, called, &payload);
         }
@@ -257,67 +304,17 @@ impl Broker {
         }
     }
 
-    fn payload_of(&self, firing: &mut Firing) -> Option<Text> {
-        let made = match &firing.payload {
-            Payload::Text(text) => return Some(Text::clone(text)),
-            Payload::Event(fired) => Text::from(fired.frame.text()),
-            Payload::Entry(entry) => {
-                let mut text = Vec::new();
-                entry.write(&mut text);
-                String::from_utf8(text).unwrap_or_default().into()
-            }
-            Payload::Join => self.payload_of_join(firing.join?)?,
-        };
-        firing.payload = Payload::Text(Text::clone(&made));
-        Some(made)
-    }
-
     /// Nobody is left who hears of it.
     fn all_told(&mut self, firing: Firing) {
         if let Audience::Event { key, item, .. } = &firing.audience
             && !firing.was_told
+            && let Some(attached) = &self.attached
         {
-            self.count_lost_event(key.stream(), key.group(), item.as_deref());
+            attached.count_lost_event(&self.turn, key, item.as_deref());
         }
         if let Some(join) = firing.join {
-            self.all_asked_about(join);
+            self.joins.all_asked_about(&mut self.turn, join);
         }
-        self.release_after_work(firing.by);
-    }
-
-    fn note_circle(&mut self, trigger: SlotId, audience: &Audience) {
-        let Audience::Event { key, .. } = audience else {
-            return;
-        };
-        let second = self.now.wall_ms / 1000;
-        if let Some(trigger) = self.triggers.goes_in_a_circle(trigger, second) {
-            self.lines.say(Level::Warn, format!(
-                "trigger {} fires more than {CIRCLE_CALLS_A_SECOND} times a second: if its function changes \
-                 the stream that it follows ({}), it runs in a circle; this is said once",
-                Shown(&trigger),
-                Shown(key.stream())
-            ));
-        }
-    }
-
-    /// Whether it makes sense to tell it what the server itself says: functions of ours do nothing on it,
-    /// and some workers read nothing.
-    pub(in crate::broker) fn listens(&mut self, called: &Called) -> bool {
-        match self.callee_of(called.target.function()) {
-            Callee::Peer(callee) => {
-                let is_full = self.no_room_for(callee, None, self.unsent_max()).is_some();
-                if is_full {
-                    self.drop_handler_call(callee, &called.target.function_id);
-                }
-                !is_full
-            }
-            Callee::Nobody if self.has_own(&called.target.function_id) => {
-                let error =
-                    ErrorBody::new("deserialization_error", "it cannot read what it is told");
-                self.fail(None, None, &called.target.function_id, &error);
-                false
-            }
-            Callee::Nobody | Callee::Away => false,
-        }
+        self.turn.release_after_work(firing.by);
     }
 }

@@ -5,17 +5,17 @@
 //! ours again (spec: triggers.md §1, engine-protocol.md §6).
 
 pub(in crate::broker) mod audience;
+mod called;
 mod early;
 pub(in crate::broker) mod firing;
 mod followers;
-pub(in crate::broker) mod hooks;
 mod ids;
-pub(in crate::broker) mod presence;
 mod registering;
+mod retyping;
 pub(in crate::broker) mod trigger;
 mod types;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
 use hashbrown::{HashMap, HashSet, hash_set};
@@ -29,7 +29,9 @@ use crate::shard::hooks::Streams;
 use crate::broker::holdings::Holdings;
 use crate::broker::triggers::audience::Audience;
 use crate::broker::triggers::early::Early;
+use crate::broker::triggers::firing::Firings;
 use crate::broker::triggers::followers::Followers;
+use crate::broker::triggers::retyping::Retyping;
 use crate::broker::triggers::trigger::{Called, Matcher, ServedType, Trigger};
 
 #[derive(Default)]
@@ -58,6 +60,10 @@ pub(in crate::broker) struct Triggers {
     /// Owners that are gone. What is left of theirs does nothing, and is removed bit by bit.
     ended: HashSet<SlotId>,
     next_order: u64,
+    /// What is told to them, in turns.
+    firings: Firings,
+    /// Types that have changed hands.
+    retypings: VecDeque<Retyping>,
 }
 
 /// Where one of an audience stands, and what is called for it: the trigger and its function. None: it
@@ -208,11 +214,7 @@ impl Triggers {
     }
 
     /// A trigger fires. Its id, once in its life, when it does so very often within a second.
-    pub(in crate::broker) fn goes_in_a_circle(
-        &mut self,
-        slot: SlotId,
-        second: u64,
-    ) -> Option<Box<str>> {
+    fn goes_in_a_circle(&mut self, slot: SlotId, second: u64) -> Option<Box<str>> {
         let trigger = self.triggers.get_mut(slot)?;
         let is_news = trigger.rate.goes_in_a_circle(second);
         is_news.then(|| trigger.id.clone())
@@ -268,6 +270,11 @@ impl Triggers {
             && self.types.is_empty()
             && self.ended.is_empty()
             && !is_left
+    }
+
+    /// Whether something goes on in the next turn.
+    pub(in crate::broker) fn has_work(&self) -> bool {
+        !self.firings.is_empty() || !self.retypings.is_empty()
     }
 
     /// The number of the next registration.

@@ -5,11 +5,16 @@ use serde_json::value::RawValue;
 use crate::id::SlotId;
 use crate::notes::Shown;
 use crate::protocol::answer;
+use crate::protocol::attached::TRIGGER_TYPES;
 use crate::protocol::call::{ErrorBody, TriggerRegistration};
+use crate::protocol::trigger::TriggerType;
 
 use crate::broker::Broker;
 use crate::broker::holdings::REGISTERED_BYTES_MAX;
+use crate::broker::registry::Functions;
+use crate::broker::triggers::Triggers;
 use crate::broker::triggers::trigger::{ServedType, Trigger};
+use crate::broker::turn::Turn;
 
 impl Broker {
     /// Registers a trigger of the function that callers know by that id: a worker of a listener with
@@ -20,106 +25,96 @@ impl Broker {
         asked: &TriggerRegistration<'_>,
         function_id: &str,
     ) {
-        match self.enter_trigger(id, id, asked, function_id) {
+        let (turn, triggers) = (&mut self.turn, &mut self.triggers);
+        match triggers.enter(turn, &self.functions, (id, id), asked, function_id) {
             Ok(slot) => {
-                self.debug(id, || {
+                turn.debug(id, || {
                     let (of_type, id) = (Shown(&asked.trigger_type), Shown(&asked.id));
                     format!(
                         "registers trigger {id} of type {of_type} for {}",
                         Shown(function_id)
                     )
                 });
-                self.trigger_entered(id, asked, slot);
-                if self.is_link(id) {
-                    self.tell_registration(id, asked, None);
-                    self.look_for_what_waits(slot);
+                triggers.trigger_entered(turn, id, asked, slot);
+                if turn.members.is_link(id) {
+                    turn.tell_registration(id, asked, None);
+                    if let Some(attached) = &mut self.attached {
+                        attached.look_for_what_waits(turn, triggers, slot);
+                    }
                 }
             }
             Err(error) => {
-                self.warn_of_trigger_refused(id, asked, &error);
-                self.tell_registration(id, asked, Some(&error));
+                turn.warn_of_trigger_refused(id, asked, &error);
+                turn.tell_registration(id, asked, Some(&error));
             }
         }
-    }
-
-    /// Whoever serves its type is handed it; if nobody does, that is said.
-    pub(in crate::broker) fn trigger_entered(
-        &mut self,
-        id: SlotId,
-        asked: &TriggerRegistration<'_>,
-        slot: SlotId,
-    ) {
-        if let Some(server) = self.triggers.server_of(&asked.trigger_type) {
-            self.hand_over(server, slot);
-        }
-        if self
-            .triggers
-            .get(slot)
-            .is_some_and(|trigger| trigger.is_early)
-        {
-            self.warn_of_early_trigger(id, asked);
-        }
-    }
-
-    /// `id` wants the trigger, `owner` has it from then on.
-    pub(in crate::broker) fn enter_trigger(
-        &mut self,
-        id: SlotId,
-        owner: SlotId,
-        asked: &TriggerRegistration<'_>,
-        function_id: &str,
-    ) -> Result<SlotId, ErrorBody> {
-        let trigger_type = &*asked.trigger_type;
-        let since = self.hooks.next_version();
-        let mut trigger = Trigger::new(&asked.id, trigger_type, function_id, owner, since);
-        trigger.config = asked.config.map(ToOwned::to_owned);
-        trigger.target.metadata = asked.metadata.map(|json| json.get().into());
-        trigger.target.namespace = self.namespace_of(id, asked.namespace.as_deref());
-        trigger.names_namespace = asked.namespace.is_some() || owner != id;
-        trigger.guard = self.guard_of(id);
-        // Other workers read both: in listings, and whoever serves the type.
-        let texts = [asked.config, asked.metadata].into_iter().flatten();
-        self.check_all_passed_on(texts)
-            .map_err(|why| ErrorBody::new("trigger_registration_failed", why))?;
-        self.check_handed_over(trigger_type)?;
-        self.check_called_by_trigger(id, trigger.target.function())?;
-        self.check_server_of(trigger_type, id)?;
-        self.check_room_for(id, &trigger)?;
-        let (slot, replaced) = self.triggers.register(trigger)?;
-        self.hooks.change();
-        if let Some(replaced) = replaced.filter(|older| *older.trigger_type != *trigger_type) {
-            self.trigger_gone(&replaced);
-        }
-        Ok(slot)
-    }
-
-    pub(in crate::broker) fn tell_registration(
-        &mut self,
-        id: SlotId,
-        asked: &TriggerRegistration<'_>,
-        error: Option<&ErrorBody>,
-    ) {
-        let (of_type, function) = (&asked.trigger_type, &asked.function_id);
-        let trigger = self.inner_trigger(id, &asked.id);
-        self.members.send(id, |out| {
-            answer::trigger_registration_result(out, &trigger, of_type, function, error);
-        });
     }
 
     /// The worker `id` wants that trigger to end.
     pub(in crate::broker) fn unregister_trigger(&mut self, id: SlotId, trigger_id: &str) {
-        let has_rules = self.guard_of(id).is_some();
+        let has_rules = self.turn.members.guard_of(id).is_some();
         if let Some(trigger) = self.triggers.unregister(trigger_id, id, has_rules) {
-            if self.stands_by() {
-                self.lose_gate(&trigger);
+            if let Some(attached) = self.attached.as_mut().filter(|it| it.stands_by()) {
+                attached.lose_gate(&trigger);
             }
-            self.trigger_gone(&trigger);
+            self.triggers.trigger_gone(&mut self.turn, &trigger);
+        }
+    }
+}
+
+impl Triggers {
+    /// `id` wants the trigger, `owner` has it from then on.
+    pub(in crate::broker) fn enter(
+        &mut self,
+        turn: &mut Turn,
+        functions: &Functions,
+        (id, owner): (SlotId, SlotId),
+        asked: &TriggerRegistration<'_>,
+        function_id: &str,
+    ) -> Result<SlotId, ErrorBody> {
+        let trigger_type = &*asked.trigger_type;
+        let since = turn.hooks.next_version();
+        let mut trigger = Trigger::new(&asked.id, trigger_type, function_id, owner, since);
+        trigger.config = asked.config.map(ToOwned::to_owned);
+        trigger.target.metadata = asked.metadata.map(|json| json.get().into());
+        trigger.target.namespace = turn.members.namespace_of(id, asked.namespace.as_deref());
+        trigger.names_namespace = asked.namespace.is_some() || owner != id;
+        trigger.guard = turn.members.guard_of(id);
+        // Other workers read both: in listings, and whoever serves the type.
+        let texts = [asked.config, asked.metadata].into_iter().flatten();
+        turn.check_all_passed_on(texts)
+            .map_err(|why| ErrorBody::new("trigger_registration_failed", why))?;
+        check_handed_over(turn, trigger_type)?;
+        functions.check_called_by_trigger(&turn.members, id, trigger.target.function())?;
+        self.check_server_of(turn, trigger_type, id)?;
+        self.check_room_for(turn, id, &trigger)?;
+        let (slot, replaced) = self.register(trigger)?;
+        turn.hooks.change();
+        if let Some(replaced) = replaced.filter(|older| *older.trigger_type != *trigger_type) {
+            self.trigger_gone(turn, &replaced);
+        }
+        Ok(slot)
+    }
+
+    /// Whoever serves its type is handed it; if nobody does, that is said.
+    pub(in crate::broker) fn trigger_entered(
+        &self,
+        turn: &mut Turn,
+        id: SlotId,
+        asked: &TriggerRegistration<'_>,
+        slot: SlotId,
+    ) {
+        if let Some(server) = self.server_of(&asked.trigger_type) {
+            self.hand_over(turn, server, slot);
+        }
+        if self.get(slot).is_some_and(|trigger| trigger.is_early) {
+            turn.warn_of_early_trigger(id, asked);
         }
     }
 
     /// What an engine hands over it keeps itself; an SDK worker's triggers are bounded.
-    fn check_room_for(&self, id: SlotId, trigger: &Trigger) -> Result<(), ErrorBody> {
-        if self.is_link(id) || self.triggers.has_room(trigger.owner, trigger.held_bytes()) {
+    fn check_room_for(&self, turn: &Turn, id: SlotId, trigger: &Trigger) -> Result<(), ErrorBody> {
+        if turn.members.is_link(id) || self.has_room(trigger.owner, trigger.held_bytes()) {
             return Ok(());
         }
         let message = format!(
@@ -130,49 +125,102 @@ impl Broker {
 
     /// Whether the worker that serves the type reads what it is handed. One that serves its own
     /// triggers is not read itself until it does.
-    fn check_server_of(&self, trigger_type: &str, id: SlotId) -> Result<(), ErrorBody> {
-        let server = self.triggers.server_of(trigger_type);
+    fn check_server_of(
+        &self,
+        turn: &Turn,
+        trigger_type: &str,
+        id: SlotId,
+    ) -> Result<(), ErrorBody> {
+        let server = self.server_of(trigger_type);
         let cause = server
             .filter(|server| *server != id)
-            .and_then(|server| self.no_room_for(server, None, self.unsent_max()));
+            .and_then(|server| turn.no_room_at(server));
         match cause {
             Some(cause) => Err(ErrorBody::new("trigger_registration_failed", cause)),
             None => Ok(()),
         }
     }
 
+    /// Removes triggers of that worker as this turn may: those registered before the `until`th. `lost` hears
+    /// of each whose id nobody has now.
+    pub(in crate::broker) fn forget_as_may(
+        &mut self,
+        turn: &mut Turn,
+        owner: SlotId,
+        until: u64,
+        mut lost: impl FnMut(&Trigger),
+    ) {
+        while turn.steps.are_left() {
+            let most = turn.steps.left();
+            let (forgotten, gone) = self.forget_some_of(owner, until, most);
+            turn.steps.take(forgotten);
+            for trigger in gone {
+                self.trigger_gone(turn, &trigger);
+                lost(&trigger);
+            }
+            if forgotten < most {
+                return;
+            }
+        }
+    }
+
     /// A trigger is no more: whoever serves its type is told.
-    pub(in crate::broker) fn trigger_gone(&mut self, trigger: &Trigger) {
-        self.hooks.change();
-        if let Some(server) = self.triggers.server_of(&trigger.trigger_type)
+    fn trigger_gone(&self, turn: &mut Turn, trigger: &Trigger) {
+        turn.hooks.change();
+        if let Some(server) = self.server_of(&trigger.trigger_type)
             && self.was_handed_over(trigger)
         {
-            let of_type = self.inner_type(server, &trigger.trigger_type);
-            self.members.send(server, |out| {
+            let of_type = turn.members.inner_type(server, &trigger.trigger_type);
+            turn.members.send(server, |out| {
                 answer::unregister_trigger(out, &trigger.id, &of_type);
             });
         }
     }
 
-    pub(in crate::broker) fn serve_type(
-        &mut self,
+    /// Why a worker may not serve that trigger type, if it may not.
+    pub(in crate::broker) fn why_not_served(
+        &self,
+        turn: &Turn,
         id: SlotId,
         trigger_type: &str,
-        served: ServedType,
-    ) {
-        self.debug(id, || {
-            format!("serves trigger type {}", Shown(trigger_type))
-        });
-        self.triggers.serve_type(trigger_type, served);
-        self.retype(trigger_type.into(), Some(id));
+    ) -> Option<&'static str> {
+        turn.members.guard_of(id)?;
+        if TriggerType::from_id(trigger_type).is_some() {
+            return Some("it is the server's own");
+        }
+        let server = self.server_of(trigger_type);
+        server
+            .is_some_and(|server| server != id)
+            .then_some("another worker serves it")
     }
 
-    pub(in crate::broker) fn hand_over(&mut self, server: SlotId, trigger: SlotId) {
-        let Some(trigger) = self.triggers.get(trigger) else {
+    /// A worker wants to serve that type. Err: that comes to nothing, for this reason.
+    pub(in crate::broker) fn begin_serving(
+        &mut self,
+        turn: &mut Turn,
+        trigger_type: &str,
+        served: ServedType,
+    ) -> Result<(), String> {
+        let id = served.owner;
+        if !self.has_room(id, trigger_type.len() + served.held_bytes()) {
+            return Err(format!(
+                "a trigger type, which would make those of the worker hold more than {REGISTERED_BYTES_MAX} bytes"
+            ));
+        }
+        turn.debug(id, || {
+            format!("serves trigger type {}", Shown(trigger_type))
+        });
+        self.serve_type(trigger_type, served);
+        self.begin_retyping(turn, trigger_type.into(), Some(id));
+        Ok(())
+    }
+
+    pub(super) fn hand_over(&self, turn: &mut Turn, server: SlotId, trigger: SlotId) {
+        let Some(trigger) = self.get(trigger) else {
             return;
         };
-        let of_type = self.inner_type(server, &trigger.trigger_type);
-        self.members.send(server, |out| {
+        let of_type = turn.members.inner_type(server, &trigger.trigger_type);
+        turn.members.send(server, |out| {
             answer::register_trigger(
                 out,
                 &trigger.id,
@@ -184,4 +232,15 @@ impl Broker {
             );
         });
     }
+}
+
+/// An engine may hand us triggers of our own types only.
+fn check_handed_over(turn: &Turn, trigger_type: &str) -> Result<(), ErrorBody> {
+    let is_ours = TriggerType::from_id(trigger_type)
+        .is_some_and(|trigger_type| TRIGGER_TYPES.contains(&trigger_type));
+    if turn.attached_to.is_none() || is_ours {
+        return Ok(());
+    }
+    let error = ErrorBody::new("trigger_type_not_found", "Trigger type not found");
+    Err(error)
 }

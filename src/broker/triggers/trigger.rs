@@ -127,7 +127,7 @@ impl Trigger {
     }
 
     /// Whether it follows that, beyond what the lists of followers say.
-    pub(in crate::broker) fn hears_of(&self, audience: &Audience) -> bool {
+    pub(super) fn hears_of(&self, audience: &Audience) -> bool {
         match (&self.matcher, audience) {
             (Matcher::Event(_), Audience::Event { version, .. }) => self.since <= *version,
             (Matcher::Log(matcher), Audience::Log(severity)) => matcher.matches(severity),
@@ -184,7 +184,7 @@ impl Trigger {
     }
 
     /// Ids are kept for every call under way: none may be long.
-    pub(in crate::broker) fn check_ids(&self) -> Result<(), ErrorBody> {
+    pub(super) fn check_ids(&self) -> Result<(), ErrorBody> {
         let refused = |message| Err(ErrorBody::new("trigger_registration_failed", message));
         let namespace = self.target.namespace.as_deref();
         let mut lens = self.functions().chain(namespace).map(str::len);
@@ -215,7 +215,7 @@ impl ServedType {
 
 impl Rate {
     /// True once in the trigger's life.
-    pub(in crate::broker) fn goes_in_a_circle(&mut self, second: u64) -> bool {
+    pub(super) fn goes_in_a_circle(&mut self, second: u64) -> bool {
         if self.second != second {
             *self = Rate {
                 second,

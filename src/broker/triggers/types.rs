@@ -14,7 +14,7 @@ use super::{Triggers, behind};
 
 impl Triggers {
     /// A worker serves a type from now on: its triggers are to be read again.
-    pub(in crate::broker) fn serve_type(&mut self, id: &str, served: ServedType) {
+    pub(super) fn serve_type(&mut self, id: &str, served: ServedType) {
         let owner = served.owner;
         self.holdings.add(owner, id.len() + served.held_bytes());
         if let Some(older) = self.types.insert(id.into(), served) {
@@ -54,7 +54,7 @@ impl Triggers {
     }
 
     /// The worker that serves the type, if one does.
-    pub(in crate::broker) fn server_of(&self, trigger_type: &str) -> Option<SlotId> {
+    pub(super) fn server_of(&self, trigger_type: &str) -> Option<SlotId> {
         let server = self.types.get(trigger_type).map(|served| served.owner);
         server.filter(|server| !self.ended.contains(server))
     }
@@ -96,7 +96,7 @@ impl Triggers {
     /// Triggers of that type from the `from`th registration on, so many of those that were there
     /// before `until`: they are read again, for their type has changed hands. Gives them, and where
     /// to go on.
-    pub(in crate::broker) fn retype(
+    pub(super) fn retype(
         &mut self,
         trigger_type: &str,
         from: u64,

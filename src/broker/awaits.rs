@@ -1,5 +1,7 @@
 //! What an answer is awaited for, by whom a call was brought about, and how it ends.
 
+use std::time::Duration;
+
 use crate::id::{SlotId, Text, WorkerId};
 use crate::protocol::call::ErrorBody;
 
@@ -28,6 +30,8 @@ pub(in crate::broker) enum Awaits {
     Auth {
         worker: WorkerId,
         connection: SlotId,
+        /// How long the answer is awaited.
+        timeout: Duration,
     },
     /// Whether an SDK worker's socket may open.
     Admission(SlotId),
@@ -113,9 +117,17 @@ impl Answered<'_> {
 }
 
 impl Awaits {
-    pub(super) fn caller(&self) -> Option<&Caller> {
+    pub(in crate::broker) fn caller(&self) -> Option<&Caller> {
         match self {
             Awaits::Caller(caller) | Awaits::Groups(caller, _) => Some(caller),
+            _ => None,
+        }
+    }
+
+    /// How long the answer is awaited, where that is not as long as for all others.
+    pub(in crate::broker) fn timeout(&self) -> Option<Duration> {
+        match self {
+            Awaits::Auth { timeout, .. } => Some(*timeout),
             _ => None,
         }
     }
@@ -152,7 +164,7 @@ impl Awaits {
     }
 
     /// Bytes that are kept meanwhile, though several may share them.
-    pub(super) fn held_bytes(&self) -> usize {
+    pub(in crate::broker) fn held_bytes(&self) -> usize {
         match self {
             Awaits::Condition(handler) => handler.payload.len() + handler.target.held_bytes(),
             Awaits::JoinCondition(_, target) => target.held_bytes(),
