@@ -6,6 +6,9 @@
 //! are the real ones. What should happen is `model`'s and `peer`'s to say, and `shared`'s where hosts share
 //! a store. The real broker has a run of its own, `broker`, in which the owners are the test's, and one
 //! together with the real workers.
+//!
+//! Here: one host, its start and the turns of its threads, and the run of all seeds. What a seed may have
+//! happen is in `steps`, how a run ends in `settled`, and several hosts in `hosts`.
 
 #![allow(clippy::panic, reason = "tests may, and what they call")]
 
@@ -29,7 +32,7 @@ mod hosts;
 mod line;
 #[path = "simulation/members.rs"]
 mod members;
-#[path = "simulation/model.rs"]
+#[path = "simulation/model/mod.rs"]
 mod model;
 #[path = "simulation/order.rs"]
 mod order;
@@ -41,12 +44,16 @@ mod peer;
 mod sdks;
 #[path = "simulation/settings.rs"]
 mod settings;
-#[path = "simulation/shared.rs"]
+#[path = "simulation/settled.rs"]
+mod settled;
+#[path = "simulation/shared/mod.rs"]
 mod shared;
 #[path = "simulation/silence.rs"]
 mod silence;
 #[path = "simulation/slow.rs"]
 mod slow;
+#[path = "simulation/steps.rs"]
+mod steps;
 #[path = "simulation/store.rs"]
 mod store;
 #[path = "simulation/threads.rs"]
@@ -57,15 +64,13 @@ mod wire;
 mod worker;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
-use iii_stream::id::{GroupKey, ItemId, SlotId, Text, WorkerId};
-use iii_stream::protocol::input::UpdateOp;
+use iii_stream::id::{GroupKey, ItemId, Text, WorkerId};
 use iii_stream::shard::hooks::Hooks;
 use iii_stream::shard::{Ask, Command, Decides, Effects, Shard, Store, UNITS_A_TURN, ValueLimits};
 use iii_stream::store::Memory;
@@ -142,25 +147,6 @@ enum Behind {
     Sdks,
     /// The real broker with a running engine, which comes and goes.
     Engine,
-}
-
-#[derive(Clone, Copy)]
-enum Step {
-    Call,
-    PostFromClient,
-    TurnOfWorker,
-    TurnOfStore,
-    TurnOfEngine,
-    Connect,
-    Disconnect,
-    Block,
-    Unblock,
-    Refuse,
-    FunctionsDie,
-    Lose,
-    Clock,
-    Time,
-    Crash,
 }
 
 impl Simulation {
@@ -285,139 +271,9 @@ impl Simulation {
         }
     }
 
-    /// Everybody has gone: nothing is left of them.
-    fn check_end(&mut self) {
-        self.engine.check_end();
-        assert!(self.on_their_way.is_empty(), "sockets that never arrive");
-        for worker in &self.workers {
-            assert_eq!(worker.core.fanout().groups_len(), 0);
-            assert!(worker.peers.is_empty(), "sockets that are never forgotten");
-        }
-        assert!(self.moving.is_empty(), "sockets that never arrive");
-        let shared = &self.threads.shared;
-        let counts = [
-            shared.owed_len(),
-            shared.connections_len(),
-            shared.let_in.load(Ordering::Relaxed),
-        ];
-        assert_eq!(
-            counts, [0; 3],
-            "leaves that are owed, sockets, those let in"
-        );
-    }
-
-    /// The process ends: every socket is closed in its time, and goes.
-    fn drain(&mut self) {
-        let spread = *self.pace.pick(&[0, 5, 200]);
-        for worker in &mut self.workers {
-            worker.begin_drain(Duration::from_millis(spread));
-        }
-        self.pace.is_full = true;
-        let until = self.elapsed + spread + 50;
-        while self.elapsed < until {
-            self.elapsed += 10;
-            for worker in 0..self.workers.len() {
-                self.turn_of_worker(worker);
-            }
-            self.turn_of_engine();
-            self.turn_of_store();
-            self.check();
-        }
-        // Who has not gone by itself is given up.
-        self.elapsed += 2_000;
-        (0..self.workers.len()).for_each(|worker| self.turn_of_worker(worker));
-        self.pace.is_full = false;
-    }
-
-    /// It is settled after that.
-    fn end_drain(&mut self) {
-        (0..self.workers.len()).for_each(|worker| self.turn_of_worker(worker));
-        assert!(self.workers.iter().all(|worker| worker.is_drained));
-        assert!(self.accept(0).is_none(), "it is too late");
-    }
-
     fn peers(&mut self) -> impl Iterator<Item = &mut Peer> {
         let workers = self.workers.iter_mut();
         workers.flat_map(|worker| worker.peers.values_mut())
-    }
-
-    fn step(&mut self) {
-        let worker = self.pace.below(self.workers.len());
-        let step = self.pace.weighed(&[
-            (26, Step::Call),
-            (14, Step::PostFromClient),
-            (30, Step::TurnOfWorker),
-            (10, Step::TurnOfStore),
-            (10, Step::TurnOfEngine),
-            (3, Step::Connect),
-            (1, Step::Disconnect),
-            (10, Step::Block),
-            (3, Step::Unblock),
-            (1, Step::Refuse),
-            (1, Step::FunctionsDie),
-            (usize::from(self.kind == Kind::Shared), Step::Lose),
-            (4, Step::Clock),
-            (2, Step::Time),
-            (usize::from(self.steps % 50 == 49), Step::Crash),
-        ]);
-        match step {
-            Step::Call => self.call(),
-            Step::PostFromClient => self.post(worker),
-            Step::TurnOfWorker => self.turn_of_worker(worker),
-            Step::TurnOfStore => self.turn_of_store(),
-            Step::TurnOfEngine => self.turn_of_engine(),
-            Step::Connect => {
-                let room = *self.pace.pick(&[usize::MAX, usize::MAX, 500]);
-                self.connect(worker, room);
-            }
-            Step::Disconnect => {
-                let dies_in_a_write = self.pace.below(2) == 0;
-                match self.any_peer(worker) {
-                    Some(peer) if dies_in_a_write => peer.dies(),
-                    Some(peer) => peer.ends(),
-                    None => {}
-                }
-                self.threads.rouse(worker);
-            }
-            Step::Block => {
-                let some = self.pace.below(400);
-                let room = *self.pace.pick(&[0, 0, some]);
-                if let Some(peer) = self.any_peer(worker) {
-                    peer.line.borrow().room = room;
-                    let followed = peer.groups().next().cloned();
-                    for key in followed.into_iter().cycle().take(4) {
-                        self.call_of(key); // so that it comes to be behind
-                    }
-                }
-            }
-            Step::Unblock => {
-                let some = self.pace.below(600);
-                let room = *self.pace.pick(&[usize::MAX, some, 1]);
-                if let Some(id) = self.any_socket(worker)
-                    && self.workers[worker].takes_bytes(id, room)
-                {
-                    self.threads.rouse(worker);
-                }
-            }
-            Step::Refuse => {
-                let after = self.pace.below(6);
-                self.cues.lock().expect("one thread").refuse_after = Some(after);
-            }
-            Step::FunctionsDie => {
-                self.engine.functions_die(&mut self.model, &mut self.pace);
-                self.threads.rouse(self.threads.engine());
-            }
-            Step::Lose => self.store.lose(&mut self.model),
-            Step::Clock => {
-                let by = *self.pace.pick(&[1, 1, 5, 1_000, -3, -2_000]);
-                self.now = self.now.saturating_add_signed(by).max(self.now_least);
-            }
-            Step::Time => {
-                self.elapsed += *self.pace.pick(&[1, 10, 1_000, 2_500]);
-                (0..=self.workers.len()).for_each(|thread| self.threads.rouse(thread));
-            }
-            Step::Crash => self.crash(),
-        }
     }
 
     fn check(&self) {
@@ -489,142 +345,6 @@ impl Simulation {
         }
     }
 
-    fn call(&mut self) {
-        let key = self.pace.pick(&self.keys).clone();
-        self.call_of(key);
-    }
-
-    fn call_of(&mut self, key: GroupKey) {
-        let item: ItemId = (*self.pace.pick(&ITEMS)).into();
-        let call = SlotId {
-            slot: self.calls_made,
-            generation: 1,
-        };
-        self.calls_made += 1;
-        let may_be_void = (self.pace.below(4) > 0).then_some(call);
-        let ask = match self.pace.below(12) {
-            0..4 => Ask::Set {
-                data: self.value(&item),
-                item,
-                ttl: None,
-                call: may_be_void,
-            },
-            4..6 => Ask::Update {
-                ops: updates(&item, self.odd()),
-                item,
-                ttl: None,
-                call: may_be_void,
-            },
-            6..8 => Ask::Delete {
-                item,
-                call: may_be_void,
-            },
-            8 => Ask::Get { item, call },
-            9 => Ask::List { call },
-            10 => Ask::Send {
-                id: (self.pace.below(2) == 0).then_some(item),
-                kind: "typing".into(),
-                data: self.calls_made.to_string().into(),
-                call: may_be_void,
-            },
-            _ => {
-                let stream = key.stream().into();
-                return self.call_by_any(Command::ListGroups { stream, call });
-            }
-        };
-        self.call_by_any(Command::Group { key, ask });
-    }
-
-    fn call_by_any(&mut self, command: Command) {
-        let caller = self.pace.below(self.engine.callers());
-        self.model.calls.note(self.engine.name_of(caller), &command);
-        self.engine.call(caller, command);
-    }
-
-    /// A number to which no other is equal, nor sums of some.
-    fn odd(&self) -> i64 {
-        i64::from(self.calls_made) * 7_919_000_003 % (1 << 40)
-    }
-
-    /// A value that no other is equal to; some are long.
-    fn value(&mut self, item: &str) -> Text {
-        self.values_made += 1000;
-        let n = self.values_made;
-        match self.pace.below(6) {
-            0 => format!(r#"{{"id":"{item}","n":{n},"pad":"{}"}}"#, "x".repeat(300)).into(),
-            _ => format!(r#"{{"id":"{item}","n":{n}}}"#).into(),
-        }
-    }
-
-    /// A subscriber sends something, or more at once.
-    fn post(&mut self, worker: usize) {
-        let Some(id) = self.any_socket(worker) else {
-            return;
-        };
-        for _ in 0..*self.pace.pick(&[1, 1, 1, 6]) {
-            self.post_from(worker, id);
-        }
-        self.threads.rouse(worker);
-    }
-
-    fn post_from(&mut self, worker: usize, id: SlotId) {
-        let subscription = *self.pace.pick(&SUBSCRIPTIONS);
-        let key = self.pace.pick(&self.keys).clone();
-        let item: ItemId = (*self.pace.pick(&ITEMS)).into();
-        let item = (self.pace.below(2) == 0).then_some(item);
-        let (what, some) = (self.pace.below(48), self.pace.below(100));
-        let Some(peer) = self.workers[worker].peers.get_mut(&id) else {
-            return;
-        };
-        if !peer.has_asked {
-            if some < 20 {
-                peer.upgrades(None, usize::MAX);
-            }
-            return;
-        }
-        if peer.has_unsent() {
-            return peer.goes_on_sending(some);
-        }
-        let long = GroupKey::new("s", &"x".repeat(41));
-        match what {
-            0..30 => peer.joins(subscription, &key, item.as_ref()),
-            30 => peer.joins(subscription, &long, item.as_ref()),
-            31 => peer.leaves(subscription, &long, item.as_ref()),
-            32..44 => peer.leaves(subscription, &key, item.as_ref()),
-            44..47 => peer.pings(),
-            _ if some < 10 => peer.breaks_the_protocol(),
-            _ if some < 40 => peer.closes(),
-            _ => peer.leaves("unknown", &key, item.as_ref()),
-        }
-    }
-
-    /// Sends its request at once, in parts, or not at all.
-    fn connect(&mut self, worker: usize, room: usize) {
-        if self.workers[worker].peers.len() >= SOCKETS {
-            return;
-        }
-        let key = self.pace.pick(&self.keys).clone();
-        let item: ItemId = (*self.pace.pick(&ITEMS)).into();
-        let item = (self.pace.below(2) == 0).then_some(item);
-        let path = (self.pace.below(4) == 0).then_some((key, item));
-        let len = *self.pace.pick(&[usize::MAX, usize::MAX, 30]);
-        let is_silent = self.pace.below(10) == 0;
-        let is_mute = self.pace.below(4) == 0 && !is_silent;
-        self.sockets_made += 1;
-        let client = Arrival {
-            number: self.sockets_made,
-            room,
-            is_mute,
-            asks: (!is_silent).then_some((path, len)),
-        };
-        let to = self.pace.below(2 * self.workers.len());
-        match to < self.workers.len() && to != worker {
-            true => self.workers[worker].pass_on(client, to),
-            false => drop(self.workers[worker].accept(client)),
-        }
-        self.threads.rouse(worker);
-    }
-
     fn accept(&mut self, worker: usize) -> Option<&mut Peer> {
         self.sockets_made += 1;
         self.workers[worker].accept(Arrival {
@@ -633,168 +353,6 @@ impl Simulation {
             is_mute: false,
             asks: None,
         })
-    }
-
-    /// The process dies. What the store has accepted is still there, and all that anybody was told
-    /// rests on it; then it starts anew.
-    fn crash(&mut self) {
-        if self.kind == Kind::Log {
-            for key in &self.keys {
-                let owner = self.threads.shared.owners.owner_of(key);
-                let durable = self.model.durable(key, owner);
-                assert_eq!(self.store.double.borrow().items(key), durable);
-            }
-        }
-        self.now = self.now.max(self.model.last_time() + 1);
-        self.now_least = self.now;
-        self.store.crash();
-        self.model.calls.clear();
-        self.on_their_way.clear();
-        let mut kept = Vec::new();
-        if self.kind == Kind::Log {
-            let double = self.store.double.borrow();
-            let of = |key: &GroupKey| (key.clone(), double.items(key).to_vec());
-            kept.extend(self.keys.iter().map(of));
-        }
-        let requests = self.start(self.workers.len(), &kept);
-        let (kind, double) = (self.kind, self.store.double.borrow());
-        let items = |key: &GroupKey| match kind {
-            Kind::Memory => Vec::new(),
-            Kind::Log | Kind::Shared => double.items(key).to_vec(),
-        };
-        self.model.restart(items, &requests);
-        drop(double);
-        self.hook();
-    }
-
-    /// Everything is delivered, every socket takes all. Only a thread that has something to do, or is
-    /// woken, gets a turn, but in the first round.
-    fn settle_round(&mut self, is_first: bool) {
-        self.pace.is_full = true;
-        // Who has asked for too much is read again after a while, and paces pass.
-        let holds = |worker: &Worker| {
-            let waits = worker.core.fanout().next_due_us().is_some();
-            worker.sleeps() && (worker.core.holds_sockets() || waits)
-        };
-        let engine = self.threads.engine();
-        let waits =
-            self.threads.sleeps(engine) && self.engine.next_at().is_some() && !self.is_quiet();
-        if !is_first && (waits || self.workers.iter().any(holds)) {
-            self.elapsed += 100;
-            (0..self.workers.len()).for_each(|worker| self.threads.rouse(worker));
-        }
-        self.stir();
-        if is_first || !self.threads.sleeps(self.threads.engine()) {
-            self.turn_of_engine();
-        }
-        if is_first || !self.threads.sleeps(self.threads.store()) || self.store.hears() {
-            self.turn_of_store();
-        }
-        for worker in 0..self.workers.len() {
-            self.lets_all_through(worker);
-            if is_first || !self.threads.sleeps(worker) {
-                self.turn_of_worker(worker);
-            }
-        }
-        self.check();
-        self.pace.is_full = false;
-    }
-
-    /// Nothing is left, and what everybody knows is what is.
-    fn check_settled(&mut self) {
-        self.engine.check_settled(&self.model);
-        self.model.take_items();
-        self.model.check_quiet();
-        for (key, group) in &self.model.groups {
-            if self.kind == Kind::Log {
-                assert_eq!(self.store.double.borrow().items(key), group.items);
-            }
-        }
-        let mut listened: Vec<BTreeSet<&GroupKey>> = vec![BTreeSet::new(); self.workers.len()];
-        for worker in &self.workers {
-            let mut joined = BTreeSet::new();
-            for peer in worker.peers.values() {
-                peer.check_quiet(&self.settings, self.time(), &self.model);
-                joined.extend(peer.groups());
-            }
-            assert_eq!(
-                worker.core.fanout().groups_len(),
-                joined.len(),
-                "groups that nobody follows"
-            );
-            assert_eq!(
-                worker.core.fanout().held_bytes(),
-                0,
-                "frames that nobody lacks"
-            );
-            for group in joined {
-                listened[self.threads.shared.owners.owner_of(group).index()].insert(group);
-            }
-        }
-        for (worker, listened) in self.workers.iter().zip(listened) {
-            let is_kept = |key: &&GroupKey| {
-                let holds_items = self.kind != Kind::Shared;
-                listened.contains(*key) || holds_items && !self.model.groups[*key].items.is_empty()
-            };
-            let kept = worker.owned().iter().filter(is_kept).count();
-            assert_eq!(
-                worker.core.shard().groups_len(),
-                kept,
-                "groups of which nothing is left"
-            );
-        }
-    }
-
-    /// Clients take all, say all, and go if they are about to.
-    fn lets_all_through(&mut self, worker: usize) {
-        for id in self.workers[worker].ids() {
-            let is_roused = self.workers[worker].takes_bytes(id, usize::MAX);
-            let Some(peer) = self.workers[worker].peers.get_mut(&id) else {
-                continue;
-            };
-            let dies = {
-                let line = peer.line.borrow();
-                line.is_dead && !line.has_ended
-            };
-            if dies {
-                peer.ends();
-            }
-            if peer.has_unsent() {
-                peer.goes_on_sending(usize::MAX);
-            }
-            let has_news = peer.line.borrow().has_news;
-            if is_roused || has_news {
-                self.threads.rouse(worker);
-            }
-        }
-    }
-
-    fn is_quiet(&self) -> bool {
-        self.not_quiet().is_empty()
-    }
-
-    /// What has still something to do, or waits for something.
-    fn not_quiet(&self) -> Vec<&'static str> {
-        let awaits = |worker: &Worker| worker.peers.values().any(Peer::awaits_functions);
-        let all = [
-            ("sockets on their way", self.moving.is_empty()),
-            ("the store", self.store.is_quiet()),
-            ("the engine", self.engine.is_quiet()),
-            ("workers", self.workers.iter().all(Worker::is_quiet)),
-            ("joins", !self.workers.iter().any(awaits)),
-        ];
-        let busy = all.into_iter().filter(|(_, is_quiet)| !is_quiet);
-        busy.map(|(what, _)| what).collect()
-    }
-
-    fn any_socket(&mut self, worker: usize) -> Option<SlotId> {
-        let ids = self.workers[worker].ids();
-        (!ids.is_empty()).then(|| *self.pace.pick(&ids))
-    }
-
-    fn any_peer(&mut self, worker: usize) -> Option<&mut Peer> {
-        let id = self.any_socket(worker)?;
-        self.workers[worker].peers.get_mut(&id)
     }
 }
 
@@ -843,19 +401,6 @@ impl OneDouble {
         let double = Rc::new(RefCell::new(double));
         OneDouble { double, cues }
     }
-}
-
-/// So much more, and the item's own name, which an item that is made by it needs.
-fn updates(item: &str, by: i64) -> Vec<UpdateOp> {
-    let name = UpdateOp::Set {
-        path: "id".into(),
-        value: format!("\"{item}\"").into(),
-    };
-    let more = UpdateOp::Increment {
-        path: "n".into(),
-        by,
-    };
-    vec![name, more]
 }
 
 fn number_of(variable: &str) -> Option<u64> {

@@ -7,8 +7,9 @@ use iii_stream::shard::{
 };
 
 use crate::hosts::settle;
+use crate::steps::updates;
 use crate::wire::Message;
-use crate::{Kind, OneDouble, Simulation, updates};
+use crate::{Kind, OneDouble, Simulation};
 
 /// A set, an update, a get, a list, a delete and a join of one item wait for the store when it
 /// refuses the second; one batch later it works again.
