@@ -110,6 +110,14 @@ impl<T> Deadlines<T> {
         self.queue.push_back((until, what));
     }
 
+    /// Nobody in here has longer than until then.
+    pub fn shorten(&mut self, until: Instant) {
+        let later = self.queue.iter_mut().rev();
+        for (until_then, _) in later.take_while(|(until_then, _)| *until_then > until) {
+            *until_then = until;
+        }
+    }
+
     /// The next that has had its time.
     pub fn pop_due(&mut self, now: Instant) -> Option<T> {
         let (until, _) = self.queue.front()?;

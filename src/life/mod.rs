@@ -387,7 +387,8 @@ pub trait Sockets {
 
     /// From here on these limits hold for those who are there, too. `all`: these.
     fn set_times(&mut self, limits: &Limits, all: Vec<SlotId>) {
-        if !self.schedule().set_limits(limits) {
+        let now = self.clocks().monotonic;
+        if !self.schedule().set_limits(limits, now) {
             return;
         }
         for id in all {

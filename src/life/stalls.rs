@@ -29,7 +29,16 @@ impl Stalls {
 
     /// From here on that holds, for whoever is looked at next.
     pub fn set(&mut self, most: Duration) {
+        let is_shorter = most < self.most;
         self.most = most;
+        if is_shorter {
+            let looks = std::mem::take(&mut self.looks).into_iter();
+            let sooner = |Reverse((at, id)): Reverse<(Instant, SlotId)>| {
+                let since = self.since.get(&id).copied().flatten();
+                Reverse((since.map_or(at, |since| at.min(since + most)), id))
+            };
+            self.looks = looks.map(sooner).collect();
+        }
     }
 
     /// It took less than it was given. `has_taken`: but something.

@@ -51,8 +51,9 @@ impl Schedule {
         }
     }
 
-    /// From here on these hold. True: all open sockets have to enter [`Schedule::silence`].
-    pub fn set_limits(&mut self, limits: &Limits) -> bool {
+    /// From here on these limits hold, and nobody who is there has longer than they say. True: all open
+    /// sockets have to enter [`Schedule::silence`].
+    pub fn set_limits(&mut self, limits: &Limits, now: Instant) -> bool {
         let [ping, pong, stall] = times(limits);
         self.stalls.set(stall);
         self.silence.set(ping, pong)
@@ -101,4 +102,42 @@ fn times(limits: &Limits) -> [Duration; 3] {
         limits.stall_timeout_ms,
     ];
     times.map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shorter_times_hold_for_who_comes_and_for_who_is_there() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let hours = Limits {
+            handshake_ms: 3_600_000,
+            stall_timeout_ms: 3_600_000,
+            ..Limits::default()
+        };
+        let seconds = Limits {
+            handshake_ms: 1000,
+            stall_timeout_ms: 1000,
+            ..Limits::default()
+        };
+        let (early, late) = (SlotId::first(0), SlotId::first(1));
+        let mut schedule = Schedule::new(&hours, now);
+        schedule.handshakes.push(now + 3600 * second, early);
+        schedule.note_blocked(early, false, now);
+        schedule.set_limits(&seconds, now + second);
+        schedule.handshakes.push(now + 2 * second, late);
+        schedule.note_blocked(late, false, now + second);
+        let until = now + 2 * second;
+        assert!(schedule.next_at().is_some_and(|at| at <= until));
+        let handshakes = &mut schedule.handshakes;
+        assert_eq!(handshakes.pop_due(until), Some(early));
+        assert_eq!(handshakes.pop_due(until), Some(late));
+        let stalls = &mut schedule.stalls;
+        assert_eq!(stalls.pop_due(until), Some(early));
+        assert_eq!(stalls.pop_due(until), Some(late));
+        schedule.handshakes.push(until + second, late);
+        schedule.set_limits(&hours, until);
+        assert_eq!(schedule.handshakes.pop_due(until + second), Some(late));
+    }
 }
