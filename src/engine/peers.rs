@@ -350,11 +350,13 @@ impl Peers {
         if peer.is_blocked {
             return Written::Alive;
         }
+        let held = peer.socket.held_bytes();
         match peer.socket.flush() {
             OnSocket::All => {}
             OnSocket::Part(_) => {
                 peer.is_blocked = true;
-                self.blocked.push((id, false));
+                // A session over it may hold back less than before.
+                self.blocked.push((id, peer.socket.held_bytes() < held));
                 return Written::Alive;
             }
             OnSocket::Gone => return Written::Dead,
@@ -385,5 +387,62 @@ impl Peers {
             peer.socket.shutdown_write();
         }
         Written::Alive
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::time::{Duration, Instant};
+
+    use mio::Poll;
+
+    use super::*;
+    use crate::net::tls::TestPort;
+    use crate::reading::Received;
+
+    const ID: SlotId = SlotId {
+        slot: 0,
+        generation: 1,
+    };
+
+    #[test]
+    fn who_takes_a_part_of_what_tls_holds_back_has_taken_something() {
+        let until = Instant::now() + Duration::from_secs(60);
+        let mut port = TestPort::open("peers");
+        let (client, mut socket) = port.accept_narrow();
+        let client = port.client(client, |mut client| {
+            client.write_all(b"hello").unwrap();
+            client.sock
+        });
+        let mut buffer = vec![0; 64 * 1024];
+        while !matches!(socket.read(&mut buffer), Received::Bytes { len: 5, .. }) {
+            assert!(Instant::now() < until, "no handshake");
+        }
+        let mut client = client.join().unwrap();
+        let moment = Duration::from_millis(5);
+        client.set_read_timeout(Some(moment)).unwrap();
+        let poll = Poll::new().unwrap();
+        let (mut peers, mut members) = (Peers::default(), Members::default());
+        peers.insert(ID, socket, 0, poll.registry()).unwrap();
+        loop {
+            let socket = &mut peers.get_mut(ID).unwrap().socket;
+            while socket.held_bytes() == 0 {
+                socket.write_bytes(&[b'x'; 16 * 1024]);
+            }
+            let before = socket.held_bytes();
+            let mut most = TRIED_BYTES;
+            peers.write(ID, &mut members, &mut most);
+            let has_taken = peers.take_blocked().pop().map(|(_, has_taken)| has_taken);
+            let held = peers.get(ID).unwrap().socket.held_bytes();
+            assert_eq!(has_taken, (held > 0).then_some(held < before));
+            if has_taken == Some(true) {
+                return;
+            }
+            assert!(Instant::now() < until, "it never took a part");
+            peers.unblock(ID);
+            // A little makes room for a part of a record, perhaps a while later.
+            let _ = client.read(&mut [0; 1024]);
+        }
     }
 }

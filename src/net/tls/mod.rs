@@ -29,3 +29,5 @@ pub use files::Faulty;
 pub use maybe::MaybeTls;
 pub use offer::{Look, Offer, Offered};
 pub use pinned::{showing, trust_only};
+#[cfg(test)]
+pub(crate) use served::tests::Port as TestPort;

@@ -315,7 +315,7 @@ impl<'a> Rest<'a, '_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream as Std};
     use std::path::PathBuf;
@@ -325,8 +325,9 @@ mod tests {
     use rustls::pki_types::ServerName;
     use rustls::pki_types::pem::PemObject;
     use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+    use socket2::{Domain, SockRef, Socket as Socket2, Type};
 
-    use super::super::{Look, Offered};
+    use super::super::{Look, MaybeTls, Offered};
     use super::*;
     use crate::config::{MinVersion, TlsFiles};
     use crate::net::ring;
@@ -334,7 +335,7 @@ mod tests {
     type Client = StreamOwned<ClientConnection, Std>;
 
     /// Files of this test alone, and what they show.
-    struct Port {
+    pub(crate) struct Port {
         folder: PathBuf,
         certificate: String,
         offered: Arc<Offered>,
@@ -350,7 +351,7 @@ mod tests {
     }
 
     impl Port {
-        fn open(name: &str) -> Port {
+        pub(crate) fn open(name: &str) -> Port {
             let name = format!("iii-stream-served-{name}-{}", std::process::id());
             let folder = std::env::temp_dir().join(name);
             std::fs::create_dir_all(&folder).unwrap();
@@ -386,8 +387,23 @@ mod tests {
             (client, Served::new(socket, &mut self.offer).unwrap())
         }
 
+        /// The same as the ports have it, where the kernel takes little in advance.
+        pub(crate) fn accept_narrow(&mut self) -> (Std, MaybeTls) {
+            let client = Socket2::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            client.set_recv_buffer_size(4096).unwrap(); // before it says how much it takes
+            let address = self.listener.local_addr().unwrap();
+            client.connect(&address.into()).unwrap();
+            let client = Std::from(client);
+            let (socket, _) = self.listener.accept().unwrap();
+            SockRef::from(&socket).set_send_buffer_size(4096).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let socket = TcpStream::from_std(socket);
+            let accepted = MaybeTls::accepted(socket, Some(&mut self.offer));
+            (client, accepted.unwrap())
+        }
+
         /// A client that trusts the certificate, on a thread of its own, and what it comes to.
-        fn client<T: Send + 'static>(
+        pub(crate) fn client<T: Send + 'static>(
             &self,
             client: Std,
             run: impl FnOnce(Client) -> T + Send + 'static,
