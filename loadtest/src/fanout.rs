@@ -185,9 +185,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::scenario::{Order, Pace, Setup, new_run};
-    use crate::stamp::VALUE_BYTES_MIN;
-    use crate::target::Target;
+    use crate::scenario::tests::short;
+    use crate::scenario::{Order, Pace, Setup};
     use crate::test_server::{Planted, serve};
 
     /// Cases at a time: more would wait for each other's cores.
@@ -196,26 +195,11 @@ mod tests {
 
     fn plan(planted: Planted, pace: Pace, threads: usize) -> Plan {
         let ports = serve(planted);
+        let ports = (ports.engine, ports.stream);
         Plan {
             setup: Setup {
-                engine: Target::at(ports.engine),
-                stream: Target::at(ports.stream),
-                warmup: Duration::from_millis(100),
-                seconds: 1,
-                value_bytes: VALUE_BYTES_MIN + 10,
-                publishers: 1,
-                threads,
-                sources: 2,
-                handshakes: 5,
-                join_timeout: Duration::from_secs(5),
-                drain_timeout: Duration::from_millis(1_500),
-                stream_name: "load".to_owned(),
-                order: Order::Sent,
-                late: Duration::from_secs(10),
-                audits: true,
                 pid: Some(std::process::id()),
-                admin: None,
-                run: new_run(),
+                ..short(ports, threads)
             },
             groups: 3,
             subscribers: 4,

@@ -143,8 +143,33 @@ pub(crate) struct Shared {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::stamp::VALUE_BYTES_MIN;
+
+    /// A run of one second, against a server with these ports for SDK workers and subscribers.
+    pub(crate) fn short((engine, stream): (SocketAddr, SocketAddr), threads: usize) -> Setup {
+        Setup {
+            engine: Target::at(engine),
+            stream: Target::at(stream),
+            warmup: Duration::from_millis(100),
+            seconds: 1,
+            value_bytes: VALUE_BYTES_MIN + 10,
+            publishers: 1,
+            threads,
+            sources: 2,
+            handshakes: 5,
+            join_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_millis(1_500),
+            stream_name: "load".to_owned(),
+            order: Order::Sent,
+            late: Duration::from_secs(10),
+            audits: true,
+            pid: None,
+            admin: None,
+            run: new_run(),
+        }
+    }
 
     #[test]
     fn window_has_whole_seconds_and_an_open_end() {

@@ -63,13 +63,6 @@ impl Member {
     pub(super) fn connections(&self) -> usize {
         self.leases.len().max(1)
     }
-
-    /// That socket is gone. Whether it was one of its.
-    pub(super) fn drop_lease(&mut self, lease: Lease) -> bool {
-        let before = self.leases.len();
-        self.leases.retain(|held| *held != lease);
-        self.leases.len() < before
-    }
 }
 
 impl Members {
@@ -94,6 +87,19 @@ impl Members {
     pub(super) fn get_mut(&mut self, hash: u64, id: &str) -> Option<(u32, &mut Member)> {
         let slot = self.find(hash, id)?;
         Some((slot, self.slots.get_mut(slot)?))
+    }
+
+    /// That socket is gone. Gives the member that it was one of, if it was one of its.
+    pub(super) fn drop_lease(
+        &mut self,
+        hash: u64,
+        id: &str,
+        lease: Lease,
+    ) -> Option<(u32, &mut Member)> {
+        let (slot, member) = self.get_mut(hash, id)?;
+        let before = member.leases.len();
+        member.leases.retain(|held| *held != lease);
+        (member.leases.len() < before).then_some((slot, member))
     }
 
     pub(super) fn insert(&mut self, member: Member) -> u32 {

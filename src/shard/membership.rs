@@ -71,12 +71,9 @@ impl Group {
         let Some(members) = &mut self.members else {
             return;
         };
-        let Some((slot, member)) = members.get_mut(hash, id) else {
+        let Some((slot, member)) = members.drop_lease(hash, id, lease) else {
             return;
         };
-        if !member.drop_lease(lease) {
-            return;
-        }
         if member.leases.is_empty() {
             member.leases = Vec::new();
             let until = tick_after(turn.uptime_ms.saturating_add(grace_ms));
@@ -138,12 +135,9 @@ impl Group {
         let Some(members) = &mut self.members else {
             return;
         };
-        let Some((slot, member)) = members.get_mut(hash, id) else {
+        let Some((slot, member)) = members.drop_lease(hash, id, lease) else {
             return;
         };
-        if !member.drop_lease(lease) {
-            return;
-        }
         let connections = member.leases.len();
         let data = member.data.clone().unwrap_or_else(|| "{}".into());
         if connections == 0 {

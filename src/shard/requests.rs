@@ -154,6 +154,24 @@ pub enum Verdict {
     },
 }
 
+impl Question {
+    /// The group that it is about, if it is about one.
+    pub fn group(&self) -> Option<&GroupKey> {
+        match self {
+            Question::Set { group, .. }
+            | Question::Update { group, .. }
+            | Question::Delete { group, .. }
+            | Question::Send { group, .. }
+            | Question::Get { group, .. }
+            | Question::List { group }
+            | Question::Follow { group, .. }
+            | Question::Keep { group, .. }
+            | Question::Unfollow { group } => Some(group),
+            Question::Groups { .. } => None,
+        }
+    }
+}
+
 impl Request {
     /// Bytes it holds on the heap.
     pub fn held_bytes(&self) -> usize {

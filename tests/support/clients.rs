@@ -541,14 +541,7 @@ impl SdkWorker {
 
     /// Answers that call with these fields: `result`, `error`, or none.
     pub(crate) fn answer(&mut self, call: &Value, fields: Value) {
-        let mut message = json!({
-            "type": "invocationresult", "invocation_id": call["invocation_id"],
-            "function_id": call["function_id"],
-        });
-        for (key, value) in fields.as_object().unwrap() {
-            message[key] = value.clone();
-        }
-        self.send(&message);
+        self.send(&answer_to(call, &fields));
     }
 
     /// Reads on to the end: code and reason of the close frame, if there was one with a code.
@@ -589,6 +582,18 @@ pub(crate) fn wait_for_link(sdk: &mut SdkWorker, subscriber: &mut Subscriber) {
     while heard.data != json!(number) {
         heard = subscriber.next();
     }
+}
+
+/// The answer to that call with these fields: `result`, `error`, or none.
+pub(crate) fn answer_to(call: &Value, fields: &Value) -> Value {
+    let mut message = json!({
+        "type": "invocationresult", "invocation_id": call["invocation_id"],
+        "function_id": call["function_id"],
+    });
+    for (key, value) in fields.as_object().unwrap() {
+        message[key] = value.clone();
+    }
+    message
 }
 
 /// The code and the message of a result that is an error.

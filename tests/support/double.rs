@@ -335,7 +335,7 @@ impl Double {
             panic!("the store decides");
         };
         let of = &mut self.hosts[host];
-        if let Some(group) = group_of(question)
+        if let Some(group) = question.group()
             && let Some(held) = of.held.get_mut(group)
         {
             return held.push_back(request);
@@ -545,21 +545,6 @@ fn decided(old: Option<Text>, new: Option<Text>, time: u64) -> Verdict {
         new,
         errors: Vec::new(),
         time,
-    }
-}
-
-fn group_of(question: &Question) -> Option<&GroupKey> {
-    match question {
-        Question::Set { group, .. }
-        | Question::Update { group, .. }
-        | Question::Delete { group, .. }
-        | Question::Send { group, .. }
-        | Question::Get { group, .. }
-        | Question::List { group }
-        | Question::Follow { group, .. }
-        | Question::Keep { group, .. }
-        | Question::Unfollow { group } => Some(group),
-        Question::Groups { .. } => None,
     }
 }
 

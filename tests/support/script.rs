@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket, accept};
 
+use super::clients::answer_to;
 use super::{DEADLINE, wait_until};
 
 /// What the server registers, in this order.
@@ -170,14 +171,7 @@ impl ScriptedLink {
     }
 
     pub(crate) fn answer(&mut self, call: &Value, fields: Value) {
-        let mut message = json!({
-            "type": "invocationresult", "invocation_id": call["invocation_id"],
-            "function_id": call["function_id"],
-        });
-        for (key, value) in fields.as_object().unwrap() {
-            message[key] = value.clone();
-        }
-        self.send(&message);
+        self.send(&answer_to(call, &fields));
     }
 
     /// Calls one of the server's functions.

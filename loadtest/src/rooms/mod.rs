@@ -229,9 +229,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::scenario::{Order, new_run};
-    use crate::stamp::VALUE_BYTES_MIN;
-    use crate::target::Target;
+    use crate::scenario::tests::short;
     use crate::test_server::{Planted, serve};
 
     /// Cases at a time: more would wait for each other's cores.
@@ -250,27 +248,9 @@ mod tests {
 
     fn run_against(planted: Planted, kind: Kind, threads: usize) -> Report {
         let ports = serve(planted);
+        let ports = (ports.engine, ports.stream);
         let plan = Plan {
-            setup: Setup {
-                engine: Target::at(ports.engine),
-                stream: Target::at(ports.stream),
-                warmup: Duration::from_millis(100),
-                seconds: 1,
-                value_bytes: VALUE_BYTES_MIN + 10,
-                publishers: 1,
-                threads,
-                sources: 2,
-                handshakes: 5,
-                join_timeout: Duration::from_secs(5),
-                drain_timeout: Duration::from_millis(1_500),
-                stream_name: "load".to_owned(),
-                order: Order::Sent,
-                late: Duration::from_secs(10),
-                audits: true,
-                pid: None,
-                admin: None,
-                run: new_run(),
-            },
+            setup: short(ports, threads),
             rooms: power_law(12, 3, 1.0),
             updates: 40.0,
             kind,

@@ -19,7 +19,7 @@ use super::answers;
 use super::error::Fault;
 use super::refusals::{function_of, with_cause};
 use super::scripts::Script;
-use super::work::{Asker, Change, CutOf, Job, Step, Update, What, Work, group_of};
+use super::work::{Asker, Change, CutOf, Job, Step, Update, What, Work};
 
 /// Changes in one command: Redis serves nobody else meanwhile, which is a millisecond or so.
 const BATCH_LEN_MAX: usize = 128;
@@ -159,7 +159,7 @@ impl Redis {
         };
         let group = match &question {
             Question::Keep { .. } => None, // what is told of members has an order of its own
-            other => group_of(other).map(GroupKey::joined),
+            other => other.group().map(GroupKey::joined),
         };
         match group.and_then(|joined| self.calls.busy.get_mut(joined)) {
             Some(queue) => queue.push_back((asker, question, until)),

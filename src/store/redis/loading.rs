@@ -20,7 +20,7 @@ use super::hearing::Of;
 use super::listing::{Listing, NAME_UNITS};
 use super::message::read_names;
 use super::names::{GROUPS, Names, PREFIX, TIMES, is_ambiguous, redis_key};
-use super::work::{Asker, Job, Piece, Work, group_of};
+use super::work::{Asker, Job, Piece, Work};
 
 /// Entries that Redis looks at for one answer.
 const PIECE_LEN: usize = 1000;
@@ -412,7 +412,7 @@ impl Redis {
             Question::Get { .. }
             | Question::List { .. }
             | Question::Follow { .. }
-            | Question::Update { .. } => group_of(question),
+            | Question::Update { .. } => question.group(),
             _ => None,
         };
         if let Some(key) = key.filter(|key| is_ambiguous(key)) {

@@ -9,7 +9,6 @@ use crate::id::{GroupKey, ItemId, Text, WorkerId};
 use crate::protocol::answer::UpdateError;
 use crate::protocol::input::{StreamFunction, UpdateOp};
 use crate::protocol::ttl::Ttl;
-use crate::shard::Question;
 
 use super::keeping::Word;
 use super::scripts::Script;
@@ -215,21 +214,5 @@ impl What {
             What::Send { .. } => StreamFunction::Send,
             What::Swap { .. } => StreamFunction::Update,
         }
-    }
-}
-
-/// The group that a question is about.
-pub(super) fn group_of(question: &Question) -> Option<&GroupKey> {
-    match question {
-        Question::Set { group, .. }
-        | Question::Update { group, .. }
-        | Question::Delete { group, .. }
-        | Question::Send { group, .. }
-        | Question::Get { group, .. }
-        | Question::List { group }
-        | Question::Follow { group, .. }
-        | Question::Keep { group, .. }
-        | Question::Unfollow { group } => Some(group),
-        Question::Groups { .. } => None,
     }
 }
