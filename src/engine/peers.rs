@@ -31,7 +31,7 @@ pub(super) struct Peer {
     pub(super) turn: Turn,
     /// What of it is counted in the sums of all.
     counted: Counted,
-    /// Of its message that is not whole: the how manieth that has begun, and what has come of it.
+    /// Of its message that is not whole: its number among all that have begun, and how much of it has come.
     partial: Option<(u64, usize)>,
 }
 

@@ -45,7 +45,7 @@ impl Engine {
         }
     }
 
-    /// Gives the bytes that were read or, after a pause, gone on with.
+    /// Reads the socket once, or goes on after a pause. Gives what that costs of the turn's bytes.
     fn read_socket(&mut self, id: SlotId) -> usize {
         if let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.is_dialling())
             && let Some(why) = peer.socket.take_error()
@@ -96,7 +96,7 @@ impl Engine {
         0
     }
 
-    /// What has ended a session of TLS, for who looks for it. The link's own end says it.
+    /// Tells whoever reads the log at its finest what has ended a session of TLS. The link's own end says it.
     fn note_fault(&mut self, id: SlotId) {
         let member = self.broker.turn.members.get_mut(id);
         let Some(peer) = self.peers.get_mut(id) else {
@@ -123,7 +123,7 @@ impl Engine {
         self.carry_out();
     }
 
-    /// Messages that are not whole hold too much: those go that began first.
+    /// While messages that are not whole hold too much, the socket is closed whose message began first.
     pub(super) fn end_oldest_partial(&mut self) {
         let most = self.broker.turn.limits.partial_call_bytes;
         while let (bytes, Some(id)) = self.peers.partial()

@@ -3,9 +3,12 @@
 //!
 //! ```text
 //! Head ──► Waits ──► Open ──► Closing      Head: the request is not whole
-//!   │        │                   ▲         Waits: somebody's word on it is waited for
-//!   └────────┴───────────────────┘         Open: frames come and go
+//!   │        │         ▲         ▲         Waits: somebody's word on it is waited for
+//!   ├────────┼─────────┘         │         Open: frames come and go
+//!   └────────┴───────────────────┘
 //! ```
+//! A request that nobody is asked about leads from Head to Open.
+//!
 //! No socket, poll or clock: bytes are handed in as they stand between the socket, or what lies over it,
 //! and the frames. May not know what a message says.
 
@@ -107,7 +110,7 @@ pub trait Sockets {
     fn on_overdue(&mut self, id: SlotId);
     /// The socket that has that slot.
     fn id_at(&self, slot: u32) -> Option<SlotId>;
-    /// The server's own ping is to be sent, likewise.
+    /// The server's own ping is to be sent, before anything else that may wait.
     fn send_ping(&mut self, id: SlotId);
     /// Writes what waits for a socket that is blocked: whether it takes any of it. None: it is not
     /// blocked, or nothing waits.
@@ -204,7 +207,8 @@ pub trait Sockets {
         }
     }
 
-    /// These bytes came from that socket: what they were is used up. With none it goes on after a pause.
+    /// These bytes came from that socket; they are unmasked where they lie. Without any the socket goes on
+    /// with what it has kept since a pause.
     fn received(&mut self, id: SlotId, input: &mut [u8]) {
         match self.life(id).map(|life| life.phase) {
             Some(Phase::Head(_)) => self.received_head(id, input),

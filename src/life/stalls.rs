@@ -27,7 +27,7 @@ impl Stalls {
         }
     }
 
-    /// From here on that holds, for whoever is looked at next.
+    /// From here on that holds, also for who is blocked already.
     pub fn set(&mut self, most: Duration) {
         let is_shorter = most < self.most;
         self.most = most;
@@ -63,8 +63,8 @@ impl Stalls {
         }
     }
 
-    /// One that has taken nothing for too long, as far as is known here: it may be blocked no longer. It
-    /// stands here no longer.
+    /// A socket that has taken nothing for too long, as far as is known here: it may be blocked no longer.
+    /// From now on it does not stand here.
     pub fn pop_due(&mut self, now: Instant) -> Option<SlotId> {
         while let Some(Reverse((at, id))) = self.looks.peek().copied()
             && at <= now

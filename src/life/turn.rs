@@ -12,7 +12,7 @@ use super::pacing::Pacing;
 use super::silence::Silence;
 use super::stalls::Stalls;
 
-/// Of one socket.
+/// Whether one socket is to be read.
 #[derive(Debug, Default)]
 pub struct Turn {
     /// What the poll has told and nobody has read yet.
@@ -21,7 +21,7 @@ pub struct Turn {
     pub(super) is_queued: bool,
 }
 
-/// Of all sockets of one port.
+/// The queue and the time limits of all sockets of one port.
 pub struct Schedule {
     /// Sockets with something to read, each once.
     pub readable: VecDeque<SlotId>,
@@ -38,7 +38,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Of a port without sockets.
+    /// The schedule of a port without sockets.
     pub fn new(limits: &Limits, now: Instant) -> Schedule {
         let [ping, pong, stall] = times(limits);
         Schedule {
@@ -55,6 +55,8 @@ impl Schedule {
     /// sockets have to enter [`Schedule::silence`].
     pub fn set_limits(&mut self, limits: &Limits, now: Instant) -> bool {
         let [ping, pong, stall] = times(limits);
+        let handshake = Duration::from_millis(limits.handshake_ms);
+        self.handshakes.shorten(now + handshake);
         self.stalls.set(stall);
         self.silence.set(ping, pong)
     }

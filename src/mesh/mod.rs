@@ -57,7 +57,7 @@ pub struct WorkerPorts {
     pub commands: Mailbox<ToOwner>,
     /// The other workers' open mailboxes, and its own, which it does not use.
     pub to_open: Vec<Outbox<ToWorker>>,
-    /// The other workers' command mailboxes.
+    /// The other workers' command mailboxes, and its own, which it does not use.
     pub to_commands: Vec<Outbox<ToOwner>>,
     /// The engine's.
     pub to_engine: Outbox<ToEngine>,

@@ -19,7 +19,7 @@ pub(super) const TOLD_UNITS: usize = COMING_UNITS + 1;
 /// What it costs to find an item changed and to tell of it.
 pub(super) const TELL_UNITS: usize = 8;
 
-/// All of it.
+/// What is being taken in, and how far that is.
 pub(super) struct Coming {
     rest: std::vec::IntoIter<(ItemId, Text)>,
     pub(super) items: Items,

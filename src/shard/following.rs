@@ -9,7 +9,7 @@ use crate::id::{ItemId, Text};
 use super::coming::Coming;
 use super::command::Join;
 
-/// All of it.
+/// What a group has while somebody follows it.
 #[derive(Default)]
 pub(super) struct Following {
     /// It was read since somebody follows it: from then on everything is heard.

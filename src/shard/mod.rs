@@ -3,10 +3,12 @@
 //! Pure: no socket, file, thread, lock, clock or log line. Time is handed in; the order of hash
 //! tables reaches no effect. Uses `protocol`, `collections` and `id`.
 //!
-//! A shard has two entrances and one way out. [`Shard::apply`] takes a command: where the owner
+//! A shard has three entrances and one way out. [`Shard::apply`] takes a command: where the owner
 //! decides (memory, files) its result waits in the group's queue until the store has accepted it;
 //! where the store decides it is sent on. [`Shard::learn`] takes the store's word, and what other
-//! hosts did. What follows from either comes out as [`Effects`].
+//! hosts did. [`Shard::custom_answered`] takes what a function of an SDK worker has answered. What
+//! takes long or is due by the clock goes on with [`Shard::begin_turn`] and [`Shard::do_due`]. What
+//! follows from any of them comes out as [`Effects`].
 //!
 //! ```
 //! use std::sync::Arc;

@@ -96,7 +96,7 @@ impl Group {
         self.write(write, turn);
     }
 
-    /// Its value is open.
+    /// Applies an update whose old value has been opened: see `opening`.
     pub(super) fn update(&mut self, update: Update, opening: Opening, turn: &mut Turn<'_>) {
         let updated = opening.apply(update.old.as_deref(), &update.ops);
         let Update {

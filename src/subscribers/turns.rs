@@ -102,7 +102,7 @@ impl<S: Socket> Subscribers<S> {
             && !to_commands.iter().any(|outbox| outbox.has_backlog())
     }
 
-    /// A new socket; `None`: it came too late, and was not even read from.
+    /// A new socket comes; `None`: it came too late, and is not even read from.
     pub fn enter(&mut self, socket: S) -> Option<SlotId> {
         if !self.drain.is_serving() {
             self.ports.shared.uncount_socket(self.ports.id);
@@ -117,7 +117,7 @@ impl<S: Socket> Subscribers<S> {
         Some(id)
     }
 
-    /// For tests: it stays here, whatever it follows.
+    /// The socket stays on this worker, whatever it follows.
     pub fn stays(&mut self, id: SlotId) {
         if let Some(connection) = self.connections.get_mut(id) {
             connection.home = Home::Decided;

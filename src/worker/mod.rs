@@ -182,7 +182,7 @@ impl Worker {
         Ok(())
     }
 
-    /// It is this thread's own.
+    /// From here on many writes go together. The ring is this thread's own, so the thread makes it.
     fn begin_ring(&self) {
         if self.has_ring
             && let Err(error) = ring::begin()

@@ -104,7 +104,7 @@ impl Worker {
         }
     }
 
-    /// And whether it stays there for good.
+    /// The worker that a new socket goes to, and whether it stays there for good.
     fn worker_for_socket(&self) -> (usize, bool) {
         let shared = &self.shared;
         let me = self.id.index();
@@ -217,7 +217,7 @@ impl Worker {
         }
     }
 
-    /// What has ended a session of TLS, for who looks for it.
+    /// Tells whoever reads the log at its finest what has ended a session of TLS.
     fn note_fault(&mut self, id: SlotId) {
         let Some(socket) = self.subscribers.socket(id) else {
             return;
@@ -233,7 +233,7 @@ impl Worker {
         }
     }
 
-    /// Gives the bytes that were read or, after a pause, gone on with.
+    /// Reads the socket once, or goes on after a pause. Gives what that costs of the turn's bytes.
     fn read_socket(&mut self, id: SlotId) -> usize {
         let most = self.subscribers.read_bytes_max(id);
         let most = most.min(self.buffer.len());

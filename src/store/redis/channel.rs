@@ -44,6 +44,7 @@ impl Redis {
         };
         let mut parts = parts.into_iter().filter_map(answers::bytes);
         let kind = parts.next().unwrap_or_default();
+        // The channel, or the pattern that it fits; then what was published, or the channel.
         let (channel, payload) = (parts.next().unwrap_or_default(), parts.next());
         match (&*kind, payload) {
             (b"subscribe", _) => self.has_subscribed(now),
@@ -178,7 +179,7 @@ impl Redis {
         }
     }
 
-    /// The connections stand again.
+    /// The connections stand again: times of groups that Redis may not have kept are sent once more.
     pub(super) fn raise_times_again(&mut self, now: Instant) {
         let by_redis = self.redis_time(now).unwrap_or(u64::MAX);
         for (key, time) in self.hearing.ahead.tell_again(by_redis) {
@@ -186,7 +187,7 @@ impl Redis {
         }
     }
 
-    /// Redis's word on that.
+    /// Redis's word on the time of a group that was sent to be kept.
     pub(super) fn take_raised(&mut self, key: GroupKey, time: u64, value: Value, now: Instant) {
         let by_redis = self.redis_time(now).unwrap_or(u64::MAX);
         let said = answers::bytes(value);

@@ -20,6 +20,7 @@ use super::work::{CutOf, Job, Work};
 const OWN_READS_MAX: usize = 64;
 
 impl Redis {
+    /// A mark of ours was heard on the channel: what it was published for takes its place here.
     pub(super) fn heard_mark(&mut self, mark: u64, now: Instant) {
         let Some(pending) = self.hearing.cuts.get_mut(&mark) else {
             return;
@@ -165,6 +166,7 @@ impl Redis {
         renewed
     }
 
+    /// The transaction has failed, so nothing was read.
     pub(super) fn refuse_cut(&mut self, mark: u64, key: &GroupKey, cause: &str) {
         let pending = self.hearing.cuts.remove(&mark);
         let is_up = self.link.is_up();
@@ -186,6 +188,7 @@ impl Redis {
         }
     }
 
+    /// The mark of a listing or a beat could not be published.
     pub(super) fn refuse_mark(&mut self, mark: u64, cause: &str) {
         if let Some(pending) = self.hearing.cuts.remove(&mark) {
             self.refuse_pending(&pending.of, cause);

@@ -17,7 +17,7 @@ use super::answers::Cut;
 use super::looks::{Looks, Notices};
 use super::work::Asker;
 
-/// All of it.
+/// What the store knows of the channel.
 pub(super) struct Hearing {
     /// By joined name: names that join to the same stand side by side.
     pub(super) followed: HashMap<String, Vec<Followed>>,

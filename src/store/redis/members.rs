@@ -30,7 +30,7 @@ const ENDED_MAX: usize = 128;
 /// When it is looked again whether Redis has taken what it was told before.
 const RENEWAL_AGAIN: Duration = Duration::from_millis(50);
 
-/// All of it.
+/// What the store knows of members and of the hosts that keep them.
 pub(super) struct Members {
     keeping: Keeping,
     rules: Arc<StreamRules>,

@@ -79,7 +79,7 @@ pub(super) enum Author {
 /// What became of the group as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Became {
-    /// It was there and is.
+    /// It is there as before; or it has no items, and a custom event was told of it.
     Stays,
     /// It has its first item.
     New,
