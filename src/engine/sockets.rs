@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::id::SlotId;
 use crate::life::{Because, Reading, Sockets as _};
 use crate::mesh::ENDING;
-use crate::net::{Handshakes, Turn};
+use crate::net::{Allowed, Handshakes};
 use crate::notes::Shown;
 use crate::protocol::connection::{Payload, close_frame};
 use crate::reading::Received;
@@ -36,10 +36,10 @@ impl Engine {
             && let Some(id) = self.next_readable(&mut left)
         {
             let peer = self.peers.get(id);
-            match handshakes.turn_of(peer.is_some_and(|peer| peer.socket.is_handshaking())) {
-                Turn::Read => bytes += self.read_socket(id).max(SOCKET_COST_BYTES),
-                Turn::PassOver => {}
-                Turn::Stop => bytes = READ_BYTES_A_TURN,
+            match handshakes.allowed(peer.is_some_and(|peer| peer.socket.is_handshaking())) {
+                Allowed::Read => bytes += self.read_socket(id).max(SOCKET_COST_BYTES),
+                Allowed::PassOver => {}
+                Allowed::Stop => bytes = READ_BYTES_A_TURN,
             }
             self.queue(id);
         }

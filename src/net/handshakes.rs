@@ -21,12 +21,12 @@ pub struct Handshakes {
 
 /// What is to be done with a socket whose turn it is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum Allowed {
     /// It is read.
     Read,
     /// It is queued again, behind the others.
     PassOver,
-    /// As that, and the turn is over.
+    /// It is queued again, and nothing further is read in this turn.
     Stop,
 }
 
@@ -39,19 +39,19 @@ impl Handshakes {
         self.passed_over = 0;
     }
 
-    /// A socket's turn.
-    pub fn turn_of(&mut self, is_handshaking: bool) -> Turn {
+    /// What this turn has left for a socket that is to be read.
+    pub fn allowed(&mut self, is_handshaking: bool) -> Allowed {
         if !is_handshaking {
-            return Turn::Read;
+            return Allowed::Read;
         }
         if self.steps < STEPS_A_TURN {
             self.steps += 1;
-            return Turn::Read;
+            return Allowed::Read;
         }
         self.passed_over += 1;
         match self.passed_over < PASSED_OVER_A_TURN {
-            true => Turn::PassOver,
-            false => Turn::Stop,
+            true => Allowed::PassOver,
+            false => Allowed::Stop,
         }
     }
 }
@@ -63,12 +63,15 @@ mod tests {
     #[test]
     fn others_are_read_between_handshakes_and_few_of_these() {
         let mut handshakes = Handshakes::default();
-        let turns: Vec<Turn> = (0..5)
-            .map(|number| handshakes.turn_of(number != 3))
+        let turns: Vec<Allowed> = (0..5)
+            .map(|number| handshakes.allowed(number != 3))
             .collect();
-        let passed = Turn::PassOver;
-        assert_eq!(turns, [Turn::Read, passed, passed, Turn::Read, passed]);
-        let more = (0..).map(|_| handshakes.turn_of(true));
+        let passed = Allowed::PassOver;
+        assert_eq!(
+            turns,
+            [Allowed::Read, passed, passed, Allowed::Read, passed]
+        );
+        let more = (0..).map(|_| handshakes.allowed(true));
         let passed_over = more.take_while(|turn| *turn == passed).count();
         assert_eq!(passed_over + 3, PASSED_OVER_A_TURN as usize - 1);
     }
@@ -78,9 +81,9 @@ mod tests {
         let mut handshakes = Handshakes::default();
         let mut begins = |is_busy| {
             handshakes.begin_turn(is_busy);
-            [handshakes.turn_of(true), handshakes.turn_of(false)]
+            [handshakes.allowed(true), handshakes.allowed(false)]
         };
-        let (goes_on, waits) = ([Turn::Read; 2], [Turn::PassOver, Turn::Read]);
+        let (goes_on, waits) = ([Allowed::Read; 2], [Allowed::PassOver, Allowed::Read]);
         assert_eq!(begins(false), goes_on);
         let busy = [true; 5].map(&mut begins);
         assert_eq!(busy, [waits, waits, waits, goes_on, waits]);

@@ -22,7 +22,7 @@ use crate::id::SlotId;
 use crate::mesh::inquiries::KernelLook;
 use crate::reading::Received;
 
-pub use handshakes::{Handshakes, Turn};
+pub use handshakes::{Allowed, Handshakes};
 pub use listener::{ACCEPTS_A_TURN, Listener};
 pub use ready::{Ready, WAKE, listener_token, wait, wake_up};
 

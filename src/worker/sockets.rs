@@ -15,7 +15,7 @@ use crate::life::{Reading, Sockets as _};
 use crate::mesh::inquiries::KernelLook;
 use crate::mesh::{Handed, ToOwner};
 use crate::net::tls::MaybeTls;
-use crate::net::{ACCEPTS_A_TURN, Turn};
+use crate::net::{ACCEPTS_A_TURN, Allowed};
 use crate::notes::Shown;
 use crate::reading::Received;
 use crate::subscribers::Socket;
@@ -197,10 +197,10 @@ impl Worker {
         {
             let socket = self.subscribers.socket(id);
             let is_handshaking = socket.is_some_and(|socket| socket.is_handshaking());
-            match self.handshakes.turn_of(is_handshaking) {
-                Turn::Read => bytes += self.read_socket(id).max(SOCKET_COST_BYTES),
-                Turn::PassOver => {}
-                Turn::Stop => bytes = READ_BYTES_A_TURN,
+            match self.handshakes.allowed(is_handshaking) {
+                Allowed::Read => bytes += self.read_socket(id).max(SOCKET_COST_BYTES),
+                Allowed::PassOver => {}
+                Allowed::Stop => bytes = READ_BYTES_A_TURN,
             }
             self.subscribers.queue(id);
         }

@@ -28,6 +28,7 @@
 //! cuts       where among them something was read
 //! listing    which names there are, shown over turns
 //! looks      what others do past the channel
+//! fuzzed     the readers of what Redis and other hosts say, for a fuzzer
 //! error      why it cannot be used
 //! ```
 //! Two connections: one for commands, many of them under way, and one for the channel. An answer
