@@ -172,6 +172,8 @@ pub struct Members {
     unsent_bytes: usize,
     /// Those with something to be sent, each once.
     dirty: Vec<SlotId>,
+    /// Who has been written all that may be in a turn, and lacks more: it comes behind the others.
+    put_off: Option<SlotId>,
     /// The text of the message being written.
     text: Vec<u8>,
 }
@@ -382,11 +384,12 @@ impl Members {
 
     /// Whether something is to be sent.
     pub fn has_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || self.put_off.is_some()
     }
 
     /// Those with something to be sent.
     pub fn take_dirty(&mut self) -> Vec<SlotId> {
+        self.dirty.extend(self.put_off.take());
         for id in &self.dirty {
             if let Some(member) = self.slots.get_mut(*id) {
                 member.is_dirty = false;
@@ -397,7 +400,7 @@ impl Members {
 
     /// Lends what is unsent to `write`, bit by bit, until nothing is left or it does not take all of it.
     /// It says how much it took. Of `most` bytes what is left goes: when none is, the member's turn is over,
-    /// and it is written to again in the next. True: nothing is left.
+    /// and it is written to again in the next, behind who had none of them. True: nothing is left.
     pub fn write(
         &mut self,
         id: SlotId,
@@ -407,6 +410,7 @@ impl Members {
         let Some(member) = self.slots.get_mut(id) else {
             return true;
         };
+        let before = *most;
         let is_written = loop {
             let unsent = member.unsent.next(&mut self.text);
             if unsent.is_empty() {
@@ -421,10 +425,22 @@ impl Members {
             }
         };
         match *most {
+            0 if !is_written && before > 0 => self.put_off(id),
             0 if !is_written => self.mark(id),
             _ => self.count(id),
         }
         is_written
+    }
+
+    /// Who had been put off before comes before this one.
+    fn put_off(&mut self, id: SlotId) {
+        self.count(id);
+        if let Some(member) = self.slots.get_mut(id)
+            && !member.is_dirty
+        {
+            member.is_dirty = true;
+            self.dirty.extend(self.put_off.replace(id));
+        }
     }
 
     /// It is to be written to in this turn.
@@ -436,5 +452,57 @@ impl Members {
             member.is_dirty = true;
             self.dirty.push(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::connection::PING_FRAME;
+
+    /// Writes what may be written in a turn. Gives who was written how much.
+    fn turn(members: &mut Members, mut most: usize) -> Vec<(SlotId, usize)> {
+        let mut written = Vec::new();
+        for id in members.take_dirty() {
+            members.write(id, &mut most, |bytes| {
+                written.push((id, bytes.len()));
+                bytes.len()
+            });
+        }
+        written
+    }
+
+    #[test]
+    fn a_ping_waits_for_nobody_who_is_sent_more_than_goes_in_a_turn() {
+        let mut members = Members::default();
+        let now = Instant::now();
+        let [long, other] = [(); 2].map(|()| members.enter(0, None, now));
+        members.send_raw(long, &[0; 1000]);
+        assert_eq!(turn(&mut members, 100), [(long, 100)]);
+        members.send_control(other, &PING_FRAME);
+        let rest = 100 - PING_FRAME.len();
+        assert_eq!(
+            turn(&mut members, 100),
+            [(other, PING_FRAME.len()), (long, rest)]
+        );
+    }
+
+    #[test]
+    fn those_who_are_sent_more_than_goes_in_a_turn_take_turns() {
+        let mut members = Members::default();
+        let now = Instant::now();
+        let ids = [(); 3].map(|()| members.enter(0, None, now));
+        for id in ids {
+            members.send_raw(id, &[0; 250]);
+        }
+        let mut written = Vec::new();
+        while members.has_dirty() {
+            written.extend(turn(&mut members, 100));
+        }
+        let [a, b, c] = ids;
+        let thrice = [(a, 100), (b, 100), (c, 100), (a, 100), (b, 100), (c, 100)];
+        assert_eq!(written[..6], thrice);
+        let all: usize = written.iter().map(|(_, len)| len).sum();
+        assert_eq!(all, 750);
     }
 }
