@@ -12,6 +12,8 @@ pub(super) struct Cores {
     pinned: Vec<usize>,
     /// Cores that no worker has.
     free: Vec<usize>,
+    /// There are more workers than cores.
+    pub(super) are_crowded: bool,
 }
 
 /// One less than there are cores, for the other threads have to run as well.
@@ -45,6 +47,7 @@ impl Cores {
             workers,
             pinned,
             free,
+            are_crowded: workers > parallelism,
         })
     }
 
@@ -124,6 +127,20 @@ mod tests {
     fn there_is_a_worker_less_than_there_are_cores_and_no_more_than_may_be() {
         let workers = [1, 2, 16, 257, 258, 4096].map(workers_on);
         assert_eq!(workers, [1, 1, 15, 256, 256, 256]);
+    }
+
+    #[test]
+    fn cores_are_crowded_where_there_are_more_workers_than_they_are() {
+        let cores = std::thread::available_parallelism().unwrap().get();
+        let are_crowded = |workers| {
+            let config = Config {
+                threads: Threads::Count(workers),
+                ..Config::default()
+            };
+            Cores::of(&config).unwrap().are_crowded
+        };
+        assert!(!are_crowded(cores));
+        assert!(are_crowded(cores + 1));
     }
 
     #[test]

@@ -197,6 +197,7 @@ impl Server {
             drain,
             drained: drained_sender.clone(),
             shares_core: cores.are_shared(),
+            answers_first: cores.are_shared() && !cores.are_crowded,
             has_ring: rings.are_used,
         };
         let worker_threads = each

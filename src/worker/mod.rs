@@ -78,6 +78,9 @@ pub struct Parts {
     pub drained: crossbeam_channel::Sender<WorkerId>,
     /// The engine thread runs on this core as well, and only while this worker pauses.
     pub shares_core: bool,
+    /// It pauses before its fan-out, so that the engine writes the answers first. Where more workers
+    /// share a core, all of them would come between, and each would bring the others less at a time.
+    pub answers_first: bool,
     /// Many sends go in one system call.
     pub has_ring: bool,
 }
@@ -101,6 +104,7 @@ pub struct Worker {
     drain: Duration,
     drained: crossbeam_channel::Sender<WorkerId>,
     shares_core: bool,
+    answers_first: bool,
     has_ring: bool,
     handshakes: Handshakes,
     /// What the words of log lines are made of.
@@ -143,6 +147,7 @@ impl Worker {
             drain: parts.drain,
             drained: parts.drained,
             shares_core: parts.shares_core,
+            answers_first: parts.answers_first,
             has_ring: parts.has_ring,
             handshakes: Handshakes::default(),
             notes: Notes::default(),
@@ -211,10 +216,10 @@ impl Worker {
         self.metrics().writes_cut.add(ring::submit());
     }
 
-    /// Lets the engine write the answers of this turn, where it has only this core for that.
+    /// Lets the engine write the answers of this turn, where it has only this worker's core for that.
     fn give_way(&self) {
         let subscribers = &self.subscribers;
-        if self.shares_core && subscribers.has_replied() && subscribers.is_sweep_due() {
+        if self.answers_first && subscribers.has_replied() && subscribers.is_sweep_due() {
             std::thread::yield_now();
         }
     }

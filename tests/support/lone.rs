@@ -84,6 +84,7 @@ impl LoneWorker {
             drain: Duration::from_millis(50),
             drained: drained_sender,
             shares_core: true,
+            answers_first: true,
             has_ring: true,
         });
         let worker = worker.unwrap();
