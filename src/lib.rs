@@ -26,7 +26,7 @@
 //! ```text
 //! SDK bytes     engine/sockets.rs       one read a socket, as far as the turn's budget reaches
 //!  → call       protocol/call           EngineMessage; data stays text
-//!  → input      protocol/input          names and data checked; json/value is as strict as a tree
+//!  → input      protocol/input          names and data checked; protocol/json is as strict as a tree
 //!  → command    broker/calls/streams    to the command mailbox of mesh.owner_of(group)
 //!  → shard      shard/mod.rs            apply(command, now, &mut effects)
 //!  → effects    subscribers/effects     writes → store; on acceptance: replies, events
@@ -35,11 +35,11 @@
 //!  → sockets    fanout/sweep.rs         each member in one write all it lacks; its place moves on
 //!  → kernel     net/mod.rs              small writes go together, by net/ring, at the end of the sweep
 //! ```
-//! The reply goes back through the engine's mailbox: `broker/calls/streams` finds its caller,
+//! The reply goes back through the engine's mailbox: `broker/calls/answers` finds its caller,
 //! `broker/outgoing` keeps it until the socket takes it, `engine/peers` writes it.
 //!
 //! A join comes in from a subscriber's socket (`worker/sockets`, `subscribers/clients`) at "command", and
-//! its `sync` leaves at "frame"; where `stream:join` has functions, `broker/triggers/presence` asks them
+//! its `sync` leaves at "frame"; where `stream:join` has functions, `broker/joins` asks them
 //! first. What other hosts did in Redis comes in at "shard": `store/redis/channel`, the open mailbox, then
 //! `Shard::learn`. An upgrade that an auth function decides waits in `subscribers/admission` for
 //! `broker/admission`; SDK workers wait in `engine/admission`. `engine::…` functions are the broker's `own`.

@@ -298,3 +298,22 @@ fn imports_are_read_in_every_form() {
     assert_eq!(named(code), BTreeSet::from(wanted));
     assert!(names("use mio::Poll;", "mio") && !names("let premio = 1;", "mio"));
 }
+
+#[test]
+fn the_map_names_files_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = std::fs::read_to_string(root.join("src/lib.rs")).unwrap();
+    let lines = map.lines().filter_map(|line| line.strip_prefix("//!"));
+    let is_path = |character: char| character.is_ascii_lowercase() || "_/.".contains(character);
+    let words = lines.flat_map(|line| line.split(|character| !is_path(character)));
+    let paths: BTreeSet<&str> = words.filter(|word| word.contains('/')).collect();
+    for path in &paths {
+        let bare = path.trim_end_matches('.').trim_end_matches(".rs");
+        let is_there = |folder: &str| {
+            let file = root.join(folder).join(bare);
+            file.is_dir() || file.with_extension("rs").is_file()
+        };
+        assert!(["src", "."].into_iter().any(is_there), "no file {path}");
+    }
+    assert!(paths.len() > 15, "{paths:?}");
+}
