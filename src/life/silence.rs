@@ -4,8 +4,9 @@
 //! Pure: time is handed in. May not know what a socket is.
 //!
 //! Times are counted in ticks, rounded up: nobody is pinged or given up early. Sockets that came at the
-//! same moment drift apart, for each waits up to a tenth longer: one part of that is the slot's own, the
-//! other one differs each time.
+//! same moment drift apart, for each waits up to a tenth longer: one part of that is the slot's own,
+//! another one differs each time. The rest is until the next moment at which sockets are pinged: pings that
+//! go together, and answers that come together, cost less than one by one.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ const BUCKETS: u64 = 512;
 /// Who is looked at so many ticks after he was due is pinged again and not given up: it was this process
 /// that stood still.
 const LATE: u64 = 10;
+/// In so many steps of the interval sockets are pinged together.
+const STEPS: u64 = 50;
 /// Places are allocated so many at a time.
 const CHUNK: usize = 1024;
 /// The end of a list.
@@ -107,7 +110,7 @@ impl Silence {
             self.places.push(Box::new([Place::FREE; CHUNK]));
         }
         self.hear(slot);
-        let until = self.now + ping + spread(slot, self.now as u16, ping);
+        let until = together(self.now + ping + spread(slot, self.now as u16, ping), ping);
         if self.place(slot).is_some_and(|place| !place.is_linked) {
             self.link(slot, until);
         }
@@ -175,17 +178,17 @@ impl Silence {
         let age = u64::from((now as u16).wrapping_sub(place.since));
         // Who answers soon after a ping is pinged again an interval later.
         let answered = |wait: u64| wait.min(ping);
-        let (due, wait) = match place.is_pinged {
+        let (due, at) = match place.is_pinged {
             true if age >= pong && late <= LATE => return Due::Dead,
-            true if age >= pong => (Due::Ping, answered(pong)),
-            true => (Due::Nothing, answered(pong - age)),
-            false if age >= quiet => (Due::Ping, answered(pong)),
-            false => (Due::Nothing, quiet - age),
+            true if age >= pong => (Due::Ping, now + answered(pong)),
+            true => (Due::Nothing, now + answered(pong - age)),
+            false if age >= quiet => (Due::Ping, now + answered(pong)),
+            false => (Due::Nothing, together(now + quiet - age, ping)),
         };
         if due == Due::Ping {
             (place.since, place.is_pinged) = (now as u16, true);
         }
-        self.link(slot, now + wait);
+        self.link(slot, at);
         due
     }
 
@@ -231,11 +234,22 @@ impl Place {
     };
 }
 
-/// How much longer than `ping` one that was heard at `since` is waited for.
+/// How much longer than `ping` one that was heard at `since` is waited for, before it is pinged with others.
 fn spread(slot: u32, since: u16, ping: u64) -> u64 {
-    let part = |number: u32| (u64::from(number) * (ping / 20 + 1)) >> 32;
+    let most = (ping / 10 + 1 - step(ping)) / 2;
+    let part = |number: u32| (u64::from(number) * (most + 1)) >> 32;
     let own = slot.wrapping_mul(GOLDEN);
     part(own) + part((own ^ u32::from(since)).wrapping_mul(GOLDEN))
+}
+
+/// So many ticks lie between the moments at which sockets are pinged.
+fn step(ping: u64) -> u64 {
+    (ping / STEPS).max(1)
+}
+
+/// The first of these moments at that tick or behind it.
+fn together(tick: u64, ping: u64) -> u64 {
+    tick.next_multiple_of(step(ping))
 }
 
 /// Rounded up, and one more for the part of a tick in which it began.
@@ -247,7 +261,7 @@ fn ticks(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
 
@@ -415,6 +429,23 @@ mod tests {
         }
         let most = by_second.values().max().unwrap();
         assert!(*most < 2 * 760, "{by_second:?}");
+    }
+
+    #[test]
+    fn pings_of_many_go_together_and_each_within_a_tenth_of_the_interval() {
+        let late = Duration::from_millis(10);
+        let mut run = Run::of(vec![Some(late); 1000]);
+        run.go_on(SECOND * 300);
+        let moments: BTreeSet<Duration> = run.pings.iter().map(|(at, _)| *at).collect();
+        assert!(moments.len() <= 2 * 300, "{}", moments.len());
+        for slot in 0..1000 {
+            let of = run.pings.iter().filter(|(_, of)| *of == slot);
+            let at: Vec<Duration> = of.map(|(at, _)| *at).collect();
+            let apart = at.windows(2).map(|two| two[1] - two[0]);
+            let ticks = TICK * 3; // what is rounded up, and when it was heard
+            assert!(apart.clone().all(|apart| apart >= PING), "{slot}: {at:?}");
+            assert!(apart.clone().all(|apart| apart <= PING * 11 / 10 + ticks));
+        }
     }
 
     #[test]

@@ -112,7 +112,7 @@ const FAULTS: [Fault; 52] = [
         "broker", "«ports.mailbox.tell_waiters(|thread| shared.wake(thread))»;", "()"),
     // The life of a socket.
     fault("who is silent is never pinged",
-        "life", "false if «age >= quiet» => (Due::Ping, answered(pong)),", "false"),
+        "life", "false if «age >= quiet» => (Due::Ping, now + answered(pong)),", "false"),
     fault("who answers no ping stays",
         "life", "true if «age >= pong && late <= LATE» => return Due::Dead,", "false"),
     fault("who answers is given up",
