@@ -12,6 +12,7 @@ use crate::broker::target::{FunctionRef, is_named};
 use crate::broker::turn::Turn;
 
 impl Broker {
+    /// The worker `id` serves that function from now on, if it may.
     pub(in crate::broker) fn register_function(
         &mut self,
         id: SlotId,

@@ -1,6 +1,6 @@
 //! What workers have to know of triggers and custom functions: a new state after a change, which shares
 //! with the one before what has not changed, and is with every worker before the next command that it
-//! is sent.
+//! is sent. The broker makes it, of what several rooms know; the turn sends it.
 
 use std::sync::Arc;
 

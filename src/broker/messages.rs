@@ -15,6 +15,7 @@ use crate::broker::registry::Description;
 use crate::broker::triggers::trigger::ServedType;
 
 impl Broker {
+    /// One message of an SDK worker. A registration may be put to a function first.
     pub(in crate::broker) fn on_message(&mut self, id: SlotId, text: &str) {
         let message = match call::parse(text) {
             Ok(message) => message,

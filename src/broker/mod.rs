@@ -114,8 +114,11 @@ pub struct Broker {
     pub turn: Turn,
     /// What holds on each listener.
     of_listeners: OfListeners,
+    /// Who serves which function.
     functions: Functions,
+    /// What events, joins and leaves call, and who serves trigger types.
     triggers: Triggers,
+    /// Calls under way.
     calls: Calls,
     /// Who is asked about subscribers' sockets.
     auth: Authenticator,

@@ -21,6 +21,7 @@ use crate::broker::target::FunctionRef;
 use crate::broker::turn::Turn;
 
 impl Broker {
+    /// An SDK worker calls a function. A worker's own comes before ours of the same id.
     pub(in crate::broker) fn invoke(&mut self, id: SlotId, invoke: &Invoke<'_>) {
         let turn = &mut self.turn;
         let namespace = turn.members.namespace_of(id, invoke.namespace.as_deref());

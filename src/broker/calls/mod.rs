@@ -1,4 +1,5 @@
-//! Every call under way: who asked, who was asked, until when.
+//! Every call under way: who asked, who was asked, until when; and commands on their way to the owners of
+//! groups.
 //!
 //! Time is handed in. Ids are per caller; towards a callee a caller's id is passed on unless
 //! it is in flight there already.
@@ -68,7 +69,7 @@ pub(in crate::broker) struct FunctionCall {
     pub(in crate::broker) began: Instant,
 }
 
-/// All calls that somebody waits for.
+/// All calls that somebody waits for, and commands that found their owner full.
 #[derive(Default)]
 pub(in crate::broker) struct Calls {
     streams: Named<StreamCall>,

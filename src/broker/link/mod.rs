@@ -51,9 +51,9 @@ pub(in crate::broker) struct Attached {
     is_settled: bool,
     /// It has once.
     was_settled: bool,
-    /// It has, but what it handed over before may still be being forgotten.
+    /// It has, which counts once nothing is left of what it handed over before.
     settles_soon: bool,
-    /// What it handed over that it does so anew.
+    /// What it handed over and hands over anew: the older is forgotten in turns.
     forgettings: VecDeque<Forgetting>,
     /// What was followed when the link was lost, until it is known anew.
     lost: Lost,
@@ -215,7 +215,7 @@ impl Broker {
     }
 }
 
-/// The link, as far as it is known how it has begun and how it ends.
+/// What the engine has said at the beginning of the link, and why the link ends.
 #[derive(Default)]
 struct Link {
     /// Why the socket that is about to end does so, where that is known.

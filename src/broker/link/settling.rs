@@ -33,8 +33,8 @@ pub(super) struct Forgetting {
 }
 
 impl Broker {
-    /// The engine may have handed over its triggers and told which functions there are: what waited for that
-    /// goes on, once what it handed over before is forgotten.
+    /// If the engine has handed over its triggers and told which functions there are, what waited for that
+    /// goes on, as soon as nothing is left of what it handed over before.
     pub(in crate::broker) fn settle_if_due(&mut self) {
         let is_forgetting = self.is_forgetting();
         if let Some(attached) = &mut self.attached
@@ -72,6 +72,7 @@ impl Attached {
         turn.hooks.change();
     }
 
+    /// The engine has told all: what waited for that goes on.
     fn settle(&mut self, turn: &mut Turn, triggers: &Triggers) {
         self.is_settled = true;
         self.was_settled = true;
