@@ -26,6 +26,7 @@ mod lines;
 mod link;
 mod members;
 mod messages;
+mod naming;
 mod notes;
 mod operators;
 mod outgoing;
