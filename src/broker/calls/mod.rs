@@ -209,7 +209,8 @@ impl Calls {
     }
 
     /// A call of a function begins: gives the id to send it under, and the older call of that
-    /// caller and id, which ends by it. The times of auth calls, and of all others, never fall.
+    /// caller and id, which ends by it. The times of all but auth calls are of one length, and those of
+    /// auth calls fall only where [`Calls::shorten_auth`] is told.
     fn begin_function(
         &mut self,
         awaits: Awaits,
@@ -268,6 +269,11 @@ impl Calls {
     ) -> Option<FunctionCall> {
         let id = self.by_callee.get(callee, sent_id)?;
         self.end_function(id)
+    }
+
+    /// No auth call that is under way has longer than until then.
+    pub(in crate::broker) fn shorten_auth(&mut self, until: Instant) {
+        self.auth_deadlines.shorten(until);
     }
 
     /// The next call that has had its time.
@@ -410,6 +416,28 @@ mod tests {
         assert_eq!(older, Some(Uuid::from_u128(7)));
         assert!(calls.answered(SlotId::first(9), sent).is_some());
         assert_eq!(calls.loads, [Load::default(); 7]);
+    }
+
+    #[test]
+    fn a_shorter_time_for_auth_calls_holds_for_those_under_way_and_for_who_comes() {
+        let mut calls = Calls::default();
+        let now = Instant::now();
+        let short = Duration::from_secs(1);
+        let begin_auth = |calls: &mut Calls, timeout| {
+            let awaits = Awaits::Auth {
+                worker: WorkerId(0),
+                connection: SlotId::first(1),
+                timeout,
+            };
+            calls.begin_function(awaits, "f", SlotId::first(9), now, timeout);
+        };
+        begin_auth(&mut calls, Duration::from_secs(3600));
+        calls.shorten_auth(now + short);
+        begin_auth(&mut calls, short);
+        assert!(calls.pop_overdue(now).is_none());
+        assert!(calls.pop_overdue(now + short).is_some());
+        assert!(calls.pop_overdue(now + short).is_some());
+        assert!(calls.is_empty());
     }
 
     #[test]
