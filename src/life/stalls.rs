@@ -32,12 +32,14 @@ impl Stalls {
         let is_shorter = most < self.most;
         self.most = most;
         if is_shorter {
+            // Who is blocked again is looked at anew: its old look may be far off.
+            self.since.retain(|_, since| since.is_some());
             let looks = std::mem::take(&mut self.looks).into_iter();
             let sooner = |Reverse((at, id)): Reverse<(Instant, SlotId)>| {
-                let since = self.since.get(&id).copied().flatten();
-                Reverse((since.map_or(at, |since| at.min(since + most)), id))
+                let since = self.since.get(&id).copied().flatten()?;
+                Some(Reverse((at.min(since + most), id)))
             };
-            self.looks = looks.map(sooner).collect();
+            self.looks = looks.filter_map(sooner).collect();
         }
     }
 
@@ -132,5 +134,18 @@ mod tests {
         stalls.unblock(id);
         assert_eq!(stalls.pop_due(began + SECOND * 1000), None);
         assert!(stalls.since.is_empty() && stalls.next_at().is_none());
+    }
+
+    #[test]
+    fn a_shorter_time_holds_for_who_was_blocked_before_and_is_again() {
+        let (began, id) = (Instant::now(), SlotId::first(0));
+        let mut stalls = Stalls::new(SECOND * 3600);
+        stalls.note_blocked(id, false, began);
+        stalls.unblock(id);
+        stalls.set(SECOND);
+        stalls.note_blocked(id, false, began + SECOND * 20);
+        assert_eq!(stalls.pop_due(began + SECOND * 20), None);
+        assert_eq!(stalls.pop_due(began + SECOND * 21), Some(id));
+        assert!(stalls.next_at().is_none(), "it is looked at once");
     }
 }
