@@ -22,6 +22,8 @@ pub(super) const PARTS_OF_BOUND: usize = 16;
 const PRESSED_BITS: u32 = 8;
 /// Frames that are kept by item in one go.
 const KEPT_AT_ONCE: usize = 32;
+/// So many places that a frame is looked at for cost as much as keeping one.
+const LOOKS_A_FRAME: usize = 16;
 /// What is dropped of a group that is gone in one go.
 const DROPPED_AT_ONCE: usize = 64;
 
@@ -152,6 +154,7 @@ impl Fanout {
             standpoints,
             before,
             waiting,
+            mixed,
         } = group.stand(connections, budget);
         let sync_at = group.sync_at;
         let (list, places) = group.list_and_places();
@@ -163,14 +166,22 @@ impl Fanout {
         };
         let rules = Rules {
             customs_most: most,
-            is_watched: &|item| places.are_watched(item),
+            is_watched: &|item| {
+                let mut mixed = mixed
+                    .iter()
+                    .filter_map(|at| places.get(*at)?.extra.as_ref());
+                places.are_watched(item) || mixed.any(|extra| extra.follows_item(item))
+            },
             told: &told,
         };
         let held_bytes = list.held_bytes();
         let (mut is_done, mut grown) = (false, 0);
+        // A frame may be looked at for each of these places.
+        let looks = waiting.len() + mixed.len();
+        let at_once = (KEPT_AT_ONCE / (1 + looks / KEPT_AT_ONCE)).max(1);
         loop {
             // One go at least, however many places were looked at: it has to come to an end.
-            for _ in 0..KEPT_AT_ONCE {
+            for _ in 0..at_once {
                 let number = list.first();
                 match list.keep_first(before, &standpoints, &rules) {
                     Some(by) if number >= sync_at => grown += by,
@@ -178,7 +189,7 @@ impl Fanout {
                     None => is_done = true,
                 }
             }
-            budget.kept(KEPT_AT_ONCE);
+            budget.kept(KEPT_AT_ONCE.max(looks / LOOKS_A_FRAME));
             if is_done || budget.is_spent() {
                 break;
             }
@@ -211,6 +222,8 @@ struct Stand {
     before: u64,
     /// Those of them in which `sync`s of items wait.
     waiting: Vec<MemberAt>,
+    /// Those of them that follow the whole group and single items as well.
+    mixed: Vec<MemberAt>,
 }
 
 impl LocalGroup {
@@ -242,7 +255,8 @@ impl LocalGroup {
             }
         }
         budget.placed(looked_at);
-        let (mut standpoints, mut waiting) = (Standpoints::default(), Vec::new());
+        let mut standpoints = Standpoints::default();
+        let (mut waiting, mut mixed) = (Vec::new(), Vec::new());
         for (at, next, connection) in behind {
             let begun = self.place(at).and_then(|place| place.begun(&self.list));
             let begun = begun.map(|(frame, times, kind)| (Arc::clone(frame), times, kind));
@@ -264,7 +278,7 @@ impl LocalGroup {
                 standpoints.places.push((place.stands_at(next), view));
             }
             if let Some(extra) = extra.filter(|extra| extra.has_items()) {
-                standpoints.has_items = true;
+                mixed.extend(extra.follows_whole().then_some(at));
                 let view = View::of_items(connection.slot);
                 standpoints.places.push((next, view));
                 waiting.extend(extra.next_sync().map(|_| at));
@@ -276,6 +290,7 @@ impl LocalGroup {
             standpoints,
             before,
             waiting,
+            mixed,
         }
     }
 }

@@ -53,7 +53,7 @@ struct Customs {
 pub(super) struct Rules<'a> {
     /// How many custom events may wait for a subscription.
     pub(super) customs_most: usize,
-    /// Whether somebody follows that item and not the whole group.
+    /// Whether somebody follows that item by itself.
     pub(super) is_watched: &'a dyn Fn(&str) -> bool,
     /// The views that a `sync` tells of the item between two of its changes: see [`Change`].
     pub(super) told: &'a dyn Fn(&str, &Change) -> Vec<View>,
@@ -231,7 +231,7 @@ impl KeptFrames {
             let frame = self.frame_at(oldest);
             let is_kept = frame
                 .and_then(|frame| frame.item())
-                .is_some_and(|item| standpoints.has_items || (rules.is_watched)(item));
+                .is_some_and(|item| (rules.is_watched)(item));
             self.customs.dropped += u64::from(standpoints.is_whole || !is_kept);
             if !is_kept {
                 self.forget(oldest);

@@ -210,11 +210,16 @@ impl Place {
     /// Whether a `sync` of the item that waits in it comes between those changes.
     pub(super) fn is_told(&self, item: &str, change: &Change) -> bool {
         let extra = self.extra.as_ref();
-        let entering = extra.and_then(|extra| extra.entering.as_ref());
-        let mut syncs = entering.into_iter().flat_map(|entering| &entering.syncs);
-        syncs.any(|waiting| {
-            change.is_after_sync(waiting.before) && waiting.item.as_deref() == Some(item)
-        })
+        let Some(entering) = extra.and_then(|extra| extra.entering.as_ref()) else {
+            return false;
+        };
+        // They stand in the order of what they go before.
+        let syncs = &entering.syncs;
+        let first = syncs.partition_point(|waiting| waiting.before <= change.supersedes);
+        syncs
+            .range(first..)
+            .take_while(|waiting| change.is_after_sync(waiting.before))
+            .any(|waiting| waiting.item.as_deref() == Some(item))
     }
 
     /// Whether a `sync` of the moment before that frame may go into its order: none is newer.
@@ -472,13 +477,18 @@ impl Extra {
         self.items.len() + late
     }
 
+    /// Whether it follows that item by itself.
+    pub(super) fn follows_item(&self, item: &str) -> bool {
+        let mut late = self.entering.iter().flat_map(|entering| &entering.late);
+        self.items.count(item) > 0 || late.any(|late| late.item.as_deref() == Some(item))
+    }
+
     /// Whether it still follows that item, or the whole group.
     pub(super) fn follows(&self, item: Option<&ItemId>) -> bool {
-        let Some(name) = item else {
-            return self.follows_whole();
-        };
-        let mut late = self.entering.iter().flat_map(|entering| &entering.late);
-        self.items.count(name) > 0 || late.any(|late| late.item.as_ref() == item)
+        match item {
+            None => self.follows_whole(),
+            Some(item) => self.follows_item(item),
+        }
     }
 }
 

@@ -833,6 +833,34 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn who_follows_an_item_holds_up_no_custom_events_of_others() {
+        for follows_whole in [false, true] {
+            let mut local = Local::with_bound(1 << 30);
+            let at = local.socket();
+            let group = local.join(at, "a", "g", Some("mine"));
+            if follows_whole {
+                local.join(at, "b", "g", None);
+            }
+            local.heard(at);
+            local.block(at, 0);
+            local.fanout.bounds.reader = 0;
+            local.fanout.bounds.custom_events = 5;
+            let mut len = 0;
+            for n in 0..200 {
+                len = local.event(group, Some(&format!("item {n:3}")));
+                local.event(group, Some("mine"));
+                local.sweep(1000);
+            }
+            let held = local.fanout.held_bytes();
+            assert!(held < 8 * len, "{held} bytes, one is {len}");
+            assert!(held >= 5 * len, "the last ones of its item stay");
+            local.end(at);
+            local.sweep(1000);
+            assert_eq!(local.fanout.held_bytes(), 0);
+        }
+    }
+
+    #[test]
     fn an_event_of_an_item_with_very_many_watchers_marks_them_in_the_sweeps_budget() {
         const WATCHERS: usize = 3000;
         let mut local = Local::new();

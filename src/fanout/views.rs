@@ -27,8 +27,6 @@ pub(super) struct Standpoints {
     pub(super) places: Vec<(u64, View)>,
     /// One of them follows the whole group.
     pub(super) is_whole: bool,
-    /// One that does follows single items as well.
-    pub(super) has_items: bool,
 }
 
 /// A change of an item that supersedes another one.
