@@ -546,7 +546,7 @@ impl Worker {
                 continue;
             };
             for leave in peer.is_seen(state, &self.settings, self.now, model) {
-                model.owe(self.id, &leave);
+                model.owe_of_ending(self.id, &leave);
             }
             if state.is_none() {
                 self.peers.remove(&id);

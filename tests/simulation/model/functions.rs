@@ -1,6 +1,7 @@
 //! What the functions of triggers should hear: an event that is followed once, a leave once for each
 //! subscription, and a worker the word on a join as the function gave it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use iii_stream::id::{GroupKey, ItemId, WorkerId};
@@ -95,6 +96,15 @@ impl Model {
         }
     }
 
+    /// The same of a subscription whose socket ends. That goes over turns: a function that comes meanwhile
+    /// may hear of it or not.
+    pub(crate) fn owe_of_ending(&mut self, worker: WorkerId, presence: &Presence) {
+        match self.hooks[worker.index()].leaves.has(presence.key.stream()) {
+            true => self.owe(worker, presence),
+            false => self.unowed.push(leave_of(presence)),
+        }
+    }
+
     /// A join was admitted after the end of its socket.
     pub(crate) fn owe_late(&mut self, worker: WorkerId, presence: &Presence) {
         if self.hooks[worker.index()].leaves.has(presence.key.stream()) {
@@ -105,7 +115,16 @@ impl Model {
     /// The engine takes a leave.
     pub(crate) fn leaves(&mut self, worker: WorkerId, presence: &Presence) {
         let told = leave_of(presence);
-        let owed = self.owed.get_mut(&(worker, socket_of(presence)));
+        let of_socket = (worker, socket_of(presence));
+        let is_owed = |owed: &VecDeque<Leave>| owed.contains(&told);
+        let unowed = self.unowed.iter().position(|unowed| *unowed == told);
+        if let Some(unowed) = unowed
+            && !self.owed.get(&of_socket).is_some_and(is_owed)
+            && !self.owed_late.contains(&told)
+        {
+            return drop(self.unowed.swap_remove(unowed));
+        }
+        let owed = self.owed.get_mut(&of_socket);
         let due = owed.as_ref().and_then(|owed| owed.front());
         let late = self.owed_late.iter().position(|late| *late == told);
         match (due == Some(&told), late) {

@@ -65,6 +65,8 @@ pub(crate) struct Model {
     owed: BTreeMap<(WorkerId, u32), VecDeque<Leave>>,
     /// Leaves of joins that were admitted after the end of their socket: what it held may be told later.
     owed_late: Vec<Leave>,
+    /// Those that nobody listened for when their sockets ended.
+    unowed: Vec<Leave>,
     /// Fresh `sync`s that workers were given for readers far behind.
     fresh_syncs: Vec<Entered>,
     /// Writes that the store has accepted.
@@ -111,6 +113,7 @@ impl Model {
             to_be_asked: None,
             owed: BTreeMap::new(),
             owed_late: Vec::new(),
+            unowed: Vec::new(),
             fresh_syncs: Vec::new(),
             accepted: HashSet::new(),
             clock_most: 0,
@@ -230,6 +233,7 @@ impl Model {
         self.unfired.clear();
         self.owed.clear();
         self.owed_late.clear();
+        self.unowed.clear();
         self.said_of_joins.clear();
         self.untold.clear();
         self.may_lose = false;
