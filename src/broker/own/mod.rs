@@ -125,7 +125,7 @@ impl Broker {
         }
         let checked = turn.check_passed_on(data);
         let checked = checked.map_err(|why| ErrorBody::new("invocation_error", why));
-        let done = match (caller.clone().filter(|_| is_list), checked) {
+        let done = match (caller.as_ref().filter(|_| is_list).cloned(), checked) {
             (_, Err(error)) => Err(error),
             (Some(caller), Ok(())) => {
                 let begun = self.listings.begin_list(turn, caller, function_id, data);
