@@ -362,19 +362,7 @@ fn many_who_leave_at_once_and_many_of_a_host_that_is_killed_go_once_each() {
 #[test]
 fn a_user_without_the_rights_for_members_is_named() {
     let redis = RedisServer::start();
-    let _: () = redis.ask(&[
-        "ACL",
-        "SETUSER",
-        "me",
-        "on",
-        ">pw",
-        "~*",
-        "&*",
-        "+@all",
-        "-srandmember",
-        "-sadd",
-    ]);
-    let url = redis.url().replace("://", "://me:pw@");
+    let url = redis.url_of_user(&["-srandmember", "-sadd"]);
     let adapter = format!("adapter: {{name: redis, config: {{redis_url: '{url}'}}}}");
     for (streams, is_needed) in [
         ("[{stream: presence, members: {id: query.user}}]", true),
