@@ -144,8 +144,9 @@ impl Fanout {
         reader.void_syncs(local);
         let found = reader.membership(local);
         let at = found.map(|found| reader.memberships[found].at);
+        let end = group.list.end();
         if let Some(place) = at.and_then(|at| group.place_mut(at)) {
-            reader.void_waited(place.void_syncs());
+            reader.void_waited(place.void_before_afresh(end));
         }
         let Some(afresh) = &mut group.afresh else {
             return false;
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
     use crate::fanout::sweep::tests::Local;
     use crate::id::GroupKey;
-    use crate::protocol::frame::GroupNames;
+    use crate::protocol::frame::{Event, GroupNames};
 
     const SYNC: u64 = 100_000;
 
@@ -288,6 +289,41 @@ mod tests {
         local.sweep(1000);
         assert!(local.heard(stays).is_empty(), "it follows its own item");
         local.fanout.check_invariants(&mut local.sockets);
+    }
+
+    #[test]
+    fn a_sync_that_a_newer_one_makes_void_takes_the_changes_behind_it_with_it() {
+        for whole in [true, false] {
+            let mut local = Local::new();
+            let socket = local.socket();
+            let mut group = None;
+            for n in 0..40 {
+                let item = Some("u").filter(|_| !whole);
+                group = Some(local.join(socket, &n.to_string(), "g", item));
+            }
+            let group = group.unwrap();
+            local.heard(socket);
+            local.block(socket, 0);
+            local.tell(group, Some("u"), Event::Update("1"));
+            local.sweep(1000);
+            local.fanout.begin_afresh(group, sync_of(SYNC));
+            local.sweep(1000);
+            local.tell(group, Some("u"), Event::Update("1"));
+            local.sweep(1000);
+            local.fanout.begin_afresh(group, sync_of(SYNC + 1));
+            let mut budget = Budget::of_writes(1);
+            local.fanout.sweep(&mut local.sockets, &mut budget);
+            assert!(local.fanout.is_lagging(), "it is in the midst");
+            local.unblock(socket);
+            local.tell(group, Some("u"), Event::Update("1"));
+            local.sweep(1000);
+            let heard = local.heard(socket);
+            assert_eq!(heard.len(), 80, "a sync for each, and the event behind it");
+            let (syncs, events) = heard.split_at(40);
+            assert!(syncs.iter().all(|time| *time == SYNC + 1), "{syncs:?}");
+            assert!(events.iter().all(|time| *time == events[0]), "{events:?}");
+            local.fanout.check_invariants(&mut local.sockets);
+        }
     }
 
     #[test]

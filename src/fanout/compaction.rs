@@ -280,7 +280,7 @@ impl LocalGroup {
             if let Some(extra) = extra.filter(|extra| extra.has_items()) {
                 mixed.extend(extra.follows_whole().then_some(at));
                 let view = View::of_items(connection.slot);
-                standpoints.places.push((next, view));
+                standpoints.places.push((place.items_stand_at(next), view));
                 waiting.extend(extra.next_sync().map(|_| at));
             }
             self.sweep.is_outrun |= begun.is_some(); // it may have been all that it lacked

@@ -35,6 +35,8 @@ pub(super) struct Extra {
     /// Changes before this number are void for subscriptions to the whole group: a `sync` follows that
     /// has them.
     void_before: u64,
+    /// Changes before this number are void for subscriptions to items: each begins anew.
+    items_void_before: u64,
     /// Subscriptions entered while the socket was behind.
     entering: Option<Box<Entering>>,
 }
@@ -116,12 +118,16 @@ impl Place {
             return (u32::from(gets_it), kind.unwrap_or(Kind::Delete));
         };
         let (mut whole, mut of_items) = extra.matches(found.number, found.frame);
-        let is_void = match found.frame.kind() {
-            Kind::Custom => found.is_void_custom(),
-            Kind::Create | Kind::Update | Kind::Delete => found.number < extra.void_before,
+        let is_custom = found.frame.kind() == Kind::Custom;
+        let is_void = match is_custom {
+            true => found.is_void_custom(),
+            false => found.number < extra.void_before,
         };
         if is_void || kind.is_none() {
             whole = 0;
+        }
+        if !is_custom && found.number < extra.items_void_before {
+            of_items = 0;
         }
         if of_items > 0 {
             let of_item = found.kind_for(View::of_items(self.connection.slot));
@@ -201,10 +207,16 @@ impl Place {
         }
     }
 
-    /// Where it stands in the changes of items.
+    /// Where it stands in the changes that are for subscriptions to the whole group.
     pub(super) fn stands_at(&self, next: u64) -> u64 {
         let extra = self.extra.as_ref();
         extra.map_or(next, |extra| next.max(extra.void_before))
+    }
+
+    /// Where it stands in those for subscriptions to items.
+    pub(super) fn items_stand_at(&self, next: u64) -> u64 {
+        let extra = self.extra.as_ref();
+        extra.map_or(next, |extra| next.max(extra.items_void_before))
     }
 
     /// Whether a `sync` of the item that waits in it comes between those changes.
@@ -255,8 +267,14 @@ impl Place {
         });
     }
 
-    /// `sync`s that wait and answer no join go, for newer ones come; gives their bytes.
-    pub(super) fn void_syncs(&mut self) -> usize {
+    /// Each of its subscriptions begins anew behind what came before `end`: changes and `sync`s that wait
+    /// go, but for answers to joins. Gives the bytes of these `sync`s.
+    pub(super) fn void_before_afresh(&mut self, end: u64) -> usize {
+        if self.next < end {
+            let extra = self.extra();
+            extra.void_before = end;
+            extra.items_void_before = end;
+        }
         let extra = self.extra.as_mut();
         let Some(entering) = extra.and_then(|extra| extra.entering.as_mut()) else {
             return 0;
