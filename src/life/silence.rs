@@ -44,6 +44,22 @@ pub struct Silence {
     buckets: Box<[u32]>,
     places: Vec<Box<[Place; CHUNK]>>,
     len: usize,
+    /// Since other times were set, until nobody stands there by the older ones.
+    review: Option<Review>,
+}
+
+/// Who stands in the wheel is looked at before he is due, a part of all at each tick.
+struct Review {
+    began: u64,
+    /// All are looked at within so many ticks.
+    within: u64,
+    /// How many stood there, and how many of them have been looked at.
+    all: u64,
+    seen: u64,
+    /// The last tick that has not had its turn. They have it from the last to the first.
+    last: u64,
+    /// Whoever is left of the one that had it last.
+    first: u32,
 }
 
 /// Of one slot.
@@ -82,16 +98,31 @@ impl Silence {
             buckets: vec![NONE; BUCKETS as usize].into(),
             places: Vec::new(),
             len: 0,
+            review: None,
         }
     }
 
-    /// From here on these hold. True: until now nobody was looked at, so that all who are there have to
-    /// enter.
+    /// From here on these hold, and for who is there at the latest after the shorter one. True: until now
+    /// nobody was looked at, so that all who are there have to enter.
     pub fn set(&mut self, ping: Duration, pong: Duration) -> bool {
-        let was_off = self.ping.is_none();
+        let was = (self.ping, self.pong);
         self.ping = (!ping.is_zero()).then(|| ticks(ping));
         self.pong = ticks(pong);
-        was_off && self.ping.is_some()
+        if let Some(ping) = self.ping
+            && was != (self.ping, self.pong)
+        {
+            let left = self.review.take().map_or(NONE, |review| review.first);
+            self.review = Some(Review {
+                began: self.now,
+                within: ping.min(self.pong),
+                all: self.len as u64,
+                seen: 0,
+                last: self.at + BUCKETS - 1,
+                first: left,
+            });
+            self.next = self.now;
+        }
+        was.0.is_none() && self.ping.is_some()
     }
 
     /// It is that time now.
@@ -139,6 +170,9 @@ impl Silence {
         if self.next > self.now {
             return None;
         }
+        if let Some(slot) = self.pop_reviewed() {
+            return Some(slot);
+        }
         while self.at <= self.now && self.len > 0 {
             let bucket = (self.at % BUCKETS) as usize;
             let slot = self.buckets[bucket];
@@ -158,7 +192,36 @@ impl Silence {
         let is_due = |tick: &u64| buckets[(tick % BUCKETS) as usize] != NONE;
         let mut ahead = self.at..self.at + BUCKETS;
         self.next = ahead.find(is_due).unwrap_or(u64::MAX);
+        if self.review.is_some() {
+            self.next = self.at;
+        }
         None
+    }
+
+    fn pop_reviewed(&mut self) -> Option<u32> {
+        let review = self.review.as_mut()?;
+        let ticks = self.now - review.began + 1;
+        if review.seen >= (review.all * ticks).div_ceil(review.within) {
+            return None;
+        }
+        while review.first == NONE && review.last >= self.at {
+            let bucket = &mut self.buckets[(review.last % BUCKETS) as usize];
+            review.first = std::mem::replace(bucket, NONE);
+            review.last -= 1;
+        }
+        let slot = review.first;
+        if slot == NONE {
+            self.review = None;
+            return None;
+        }
+        review.seen += 1;
+        let place = self.places.get_mut(slot as usize / CHUNK)?;
+        let place = &mut place[slot as usize % CHUNK];
+        place.is_linked = false;
+        review.first = place.next;
+        self.len -= 1;
+        self.late = 0;
+        Some(slot)
     }
 
     /// What is to be done for a slot that was popped and is still open. `is_heard`: something of it waits
@@ -455,6 +518,38 @@ mod tests {
         run.silence.enter(0);
         run.go_on(SECOND * (44 + 24));
         assert!(run.dead.is_empty() && run.pings.len() == 1);
+    }
+
+    #[test]
+    fn times_that_are_set_hold_for_who_is_there() {
+        const HOUR: Duration = Duration::from_secs(3600);
+        for before in [HOUR, SECOND * 50, SECOND, Duration::ZERO] {
+            let mut run = Run::with(before, vec![None; 5000]);
+            for slot in (0..5000).step_by(2) {
+                run.answers_after[slot] = Some(SECOND / 100);
+            }
+            run.go_on(SECOND * 31 / 2);
+            if run.silence.set(SECOND * 5, SECOND * 3) {
+                (0..5000).for_each(|slot| run.silence.enter(slot));
+            }
+            let began = run.now;
+            run.pings.clear();
+            run.go_on(began + SECOND * 18);
+            assert_eq!(run.dead.len(), 2500, "{before:?}");
+            assert!(run.dead.iter().all(|(_, slot)| slot % 2 == 1));
+            let latest = run.dead.iter().map(|(at, _)| *at - began).max().unwrap();
+            assert!(latest < SECOND * 12, "{before:?}: {latest:?}");
+            let first = run.pings.iter().filter(|(at, _)| *at <= began + SECOND / 2);
+            assert!(
+                first.count() < 1000,
+                "{before:?}: they go over the interval"
+            );
+            let live = run.pings.iter().filter(|(_, slot)| slot % 2 == 0);
+            assert!(
+                live.count() > 2 * 2500,
+                "they are pinged at the new interval"
+            );
+        }
     }
 
     #[test]

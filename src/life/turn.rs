@@ -52,8 +52,7 @@ impl Schedule {
     }
 
     /// From here on these limits hold, and nobody who is there has longer than they say, but that a first
-    /// ping may come up to a minute later. True: all open sockets have to enter
-    /// [`Schedule::silence`].
+    /// ping may come up to an interval later. True: all open sockets have to enter [`Schedule::silence`].
     pub fn set_limits(&mut self, limits: &Limits, now: Instant) -> bool {
         let [ping, pong, stall] = times(limits);
         let handshake = Duration::from_millis(limits.handshake_ms);
