@@ -12,6 +12,7 @@ use std::sync::Arc;
 use hashbrown::DefaultHashBuilder;
 
 use crate::collections::{Index, Slots};
+use crate::id::ItemId;
 use crate::protocol::frame::{EventFrame, Kind};
 
 use super::order::{Entry, Order};
@@ -327,6 +328,25 @@ impl KeptFrames {
         let last = &self.customs.last;
         last.get(last.partition_point(|custom| *custom < number))
             .copied()
+    }
+
+    /// The number of the first frame of that item there or behind.
+    pub(super) fn item_from(&self, item: &ItemId, number: u64) -> Option<u64> {
+        let hash = self.hasher.hash_one(Some(item));
+        let is_it = |slot| {
+            let kept = self.frames.get(slot);
+            kept.is_some_and(|kept| kept.hash == hash && kept.frame.item() == Some(item))
+        };
+        let change = self.by_item.find(hash, is_it);
+        let change = change.and_then(|slot| Some(self.frames.get(slot)?.number));
+        let change = change.filter(|change| *change >= number);
+        let customs = &self.customs.by_item;
+        let customs = (!customs.is_empty()).then(|| customs.get(&Some(Box::from(&**item))));
+        let custom = customs.flatten().and_then(|customs| {
+            let first = customs.partition_point(|custom| *custom < number);
+            customs.get(first).copied()
+        });
+        change.into_iter().chain(custom).min()
     }
 
     /// Bytes from that number on.

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::id::ItemId;
 use crate::protocol::frame::EventFrame;
 
 use super::kept::{Found, KeptFrames, Rules};
@@ -80,6 +81,13 @@ impl List {
     pub(super) fn custom_from(&self, number: u64) -> u64 {
         let custom = self.kept.as_ref().and_then(|kept| kept.custom_from(number));
         custom.unwrap_or(self.first).max(number)
+    }
+
+    /// The same of one that is of that item.
+    pub(super) fn item_from(&self, item: &ItemId, number: u64) -> u64 {
+        let kept = self.kept.as_ref();
+        let found = kept.and_then(|kept| kept.item_from(item, number));
+        found.unwrap_or(self.first).max(number)
     }
 
     /// How many numbers a place has passed of frames that nobody is too far behind for, and a part of

@@ -167,7 +167,9 @@ impl Fanout {
         let item = entry.item.clone();
         let follows = place.extra().follows(item.as_ref());
         if is_behind {
-            reader.wait_for_sync(entry.sync.as_ref().map_or(0, |sync| sync.len()));
+            if let Some(sync) = &entry.sync {
+                reader.wait_for_sync(sync.len());
+            }
             reader.note(found);
             let sync = entry.sync.map(|sync| (sync, is_answer));
             place.extra().add_late(entry.item, from, sync);
@@ -311,5 +313,37 @@ impl Fanout {
             self.make_due(local); // it may have been the one that held the list back
         }
         self.let_go_if_empty(local);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fanout::sweep::tests::Local;
+    use crate::protocol::frame::Event;
+
+    #[test]
+    fn a_join_without_a_sync_leaves_nothing_behind_that_waits() {
+        let mut local = Local::new();
+        let at = local.socket();
+        let group = local.join(at, "a", "g", None);
+        local.heard(at);
+        local.block(at, 0);
+        local.tell(group, Some("u"), Event::Create("1"));
+        local.sweep(1000);
+        let entry = Entry {
+            id: "b".into(),
+            item: None,
+            sync: None,
+            pace: Pace::NONE,
+        };
+        local.fanout.begin_join(&GroupKey::new("s", "g"));
+        local.fanout.enter(at, group, entry, &mut local.sockets);
+        local.fanout.check_invariants(&mut local.sockets);
+        local.unblock(at);
+        assert_eq!(local.heard(at).len(), 1);
+        local.tell(group, Some("u"), Event::Delete("1"));
+        local.sweep(1000);
+        assert_eq!(local.heard(at).len(), 2, "one for each subscription");
     }
 }

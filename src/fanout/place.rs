@@ -84,13 +84,15 @@ impl Place {
         end: u64,
         copies: u32,
     ) -> Option<Given<'a>> {
+        let mut passed = 0;
         loop {
+            // As many frames were passed as there are items to be looked up.
             if list.is_past(number)
                 && let Some(extra) = &self.extra
-                && number < extra.void_before
-                && !extra.has_items()
+                && passed >= extra.items_len()
             {
-                number = list.custom_from(number).min(extra.void_before);
+                number = extra.first_past(list, number);
+                passed = 0;
             }
             if number >= end {
                 return None;
@@ -107,6 +109,7 @@ impl Place {
                 });
             }
             number = found.number + 1;
+            passed += 1;
         }
     }
 
@@ -379,6 +382,20 @@ impl Extra {
             }
         }
         (whole, of_items)
+    }
+
+    /// The first number there or behind whose frame may be for it, of those that it is far behind.
+    fn first_past(&self, list: &List, number: u64) -> u64 {
+        let of_group = match self.follows_whole() {
+            true if number >= self.void_before => return number,
+            true => list.custom_from(number).min(self.void_before),
+            false => list.first().max(number),
+        };
+        let late = self.entering.iter().flat_map(|entering| &entering.late);
+        let items = late.filter_map(|late| late.item.as_ref());
+        let of_items = self.items.names().chain(items);
+        let of_items = of_items.map(|item| list.item_from(item, number));
+        of_items.fold(of_group, u64::min)
     }
 
     /// Whether it has subscriptions to items.

@@ -346,6 +346,8 @@ fn write_plain<S: Socket>(
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::collections::Named;
     use crate::fanout::budget::{MARKED_WATCHERS, WRITE_UNITS};
@@ -354,6 +356,7 @@ pub(super) mod tests {
     use crate::id::GroupKey;
     use crate::protocol::frame::{Event, EventFrame, GroupNames, SyncFrame};
     use crate::protocol::pace::Pace;
+    use crate::time::thread_time;
 
     /// A socket that takes so many bytes and then blocks.
     pub(in crate::fanout) struct Fake {
@@ -1104,6 +1107,47 @@ pub(super) mod tests {
         assert_eq!(local.fanout.held_bytes(), 0);
         local.unblock(at);
         assert_eq!(local.heard(at), [2]);
+    }
+
+    #[test]
+    fn a_follower_of_one_item_is_brought_up_to_date_without_a_look_at_all_others() {
+        const OTHERS: usize = 20_000;
+        const WATCHERS: usize = 100;
+        let mut local = Local::new();
+        local.fanout.bounds.reader = 1000;
+        let all = local.socket();
+        let group = local.join(all, "a", "g", None);
+        local.block(all, 0);
+        let watchers: Vec<SlotId> = (0..WATCHERS).map(|_| local.socket()).collect();
+        for (n, at) in watchers.iter().enumerate() {
+            local.join(*at, "a", "g", Some(&format!("u{n}")));
+            local.heard(*at);
+            local.block(*at, 0);
+            local.tell(group, Some(&format!("u{n}")), Event::Create("1"));
+        }
+        local.sweep(1000);
+        for n in 0..OTHERS {
+            local.tell(group, Some(&format!("other {n}")), Event::Create("1"));
+            if n % 100 == 0 {
+                local
+                    .fanout
+                    .sweep(&mut local.sockets, &mut Budget::of_writes(1000));
+            }
+        }
+        local.sweep(1000);
+        let mut took = Duration::ZERO;
+        for at in watchers {
+            local.fake(at).room = usize::MAX;
+            local.sockets.slots.get_mut(at).unwrap().0.unblock();
+            let began = thread_time();
+            local
+                .fanout
+                .drain(at, &mut local.sockets, &mut Budget::of_writes(1000));
+            took += thread_time() - began;
+            assert_eq!(local.heard(at).len(), 1);
+        }
+        local.sweep(1000);
+        assert!(took < Duration::from_millis(100), "{took:?}");
     }
 
     #[test]

@@ -110,6 +110,7 @@ impl Silence {
         self.pong = ticks(pong);
         if let Some(ping) = self.ping
             && was != (self.ping, self.pong)
+            && self.len > 0
         {
             let left = self.review.take().map_or(NONE, |review| review.first);
             self.review = Some(Review {
@@ -549,6 +550,21 @@ mod tests {
                 live.count() > 2 * 2500,
                 "they are pinged at the new interval"
             );
+        }
+    }
+
+    #[test]
+    fn times_that_are_set_while_nobody_is_there_wake_nobody_up() {
+        for before in [SECOND * 50, Duration::ZERO] {
+            let mut run = Run::with(before, Vec::new());
+            run.silence.set(SECOND * 5, SECOND * 3);
+            run.turn();
+            run.silence.enter(0);
+            run.answers_after.push(None);
+            run.now = SECOND / 5;
+            run.turn();
+            let next = run.silence.next_at().unwrap();
+            assert!(next >= run.began + SECOND * 5, "{before:?}");
         }
     }
 
