@@ -38,9 +38,7 @@ impl Caller {
             held_until: None,
         }
     }
-}
 
-impl Caller {
     /// An operator, who has no socket here. The number is the admin thread's name for the call.
     pub(in crate::broker) fn operator(number: u32) -> Caller {
         let peer = SlotId {
@@ -59,6 +57,11 @@ impl Caller {
     /// The name of an operator's call; `None`: somebody with a socket waits.
     pub(in crate::broker) fn operator_number(&self) -> Option<u32> {
         is_operator(self.peer).then_some(self.peer.generation)
+    }
+
+    /// Its socket; `None`: it is an operator.
+    pub(in crate::broker) fn socket(&self) -> Option<SlotId> {
+        (!is_operator(self.peer)).then_some(self.peer)
     }
 
     /// Bytes of its texts.

@@ -10,6 +10,7 @@ use crate::protocol::frame::{EventFrame, SyncFrame};
 use crate::protocol::pace::Pace;
 
 use super::budget::Budget;
+use super::entering::SyncFor;
 use super::reader::{Connections, Reader};
 use super::{Entry, Fanout};
 
@@ -133,7 +134,7 @@ impl Fanout {
                     sync,
                     pace: Pace::NONE, // it is in its cohort
                 };
-                self.enter_now(id, local, (entry, false), connections);
+                self.enter_now(id, local, (entry, SyncFor::Fresh), connections);
             }
             budget.spend(ENTRY_UNITS);
             return true;

@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 use crate::id::{GroupKey, ItemId, LocalGroupId, SlotId};
 use crate::protocol::pace::Pace;
 
+use super::entering::SyncFor;
 use super::group::LocalGroup;
 use super::place::{Extra, Place};
 use super::reader::{Connections, MemberAt, Subscription};
@@ -63,7 +64,7 @@ impl Fanout {
                 cohort
             }
         };
-        self.enter_now(connection, local, (entry, true), connections);
+        self.enter_now(connection, local, (entry, SyncFor::Join), connections);
     }
 
     /// At which pace the subscription follows the group. Frames do not tell for which one they are: with two
@@ -106,12 +107,12 @@ impl Fanout {
         }
     }
 
-    /// The same where nothing begins anew. With the entry comes whether its `sync` answers a join.
+    /// The same where nothing begins anew. With the entry comes what its `sync` is for.
     pub(super) fn enter_now<C: Connections>(
         &mut self,
         connection: SlotId,
         local: LocalGroupId,
-        (entry, is_answer): (Entry, bool),
+        (entry, what_for): (Entry, SyncFor),
         connections: &mut C,
     ) {
         self.leave(connection, &entry.id, connections);
@@ -128,7 +129,7 @@ impl Fanout {
                 (group.sync_len, group.sync_at) = (sync.len(), group.list.end());
             }
         }
-        let anew = (!is_answer).then_some(local);
+        let anew = (what_for == SyncFor::Fresh).then_some(local);
         let from = group.list.end();
         self.subscriptions_len += 1;
         self.cohorts.subscriptions_len += usize::from(group.is_cohort());
@@ -171,7 +172,7 @@ impl Fanout {
                 reader.wait_for_sync(sync.len());
             }
             reader.note(found);
-            let sync = entry.sync.map(|sync| (sync, is_answer));
+            let sync = entry.sync.map(|sync| (sync, what_for));
             place.extra().add_late(entry.item, from, sync);
         } else {
             place.next = from;

@@ -66,6 +66,7 @@ mod compaction;
 #[cfg(test)]
 mod converge;
 mod ending;
+mod entering;
 mod fresh;
 mod group;
 mod held;

@@ -1,12 +1,12 @@
 //! How far one socket is in one group's list, and which of the list's frames are for it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::id::{ItemId, SlotId};
 use crate::protocol::frame::{EventFrame, Kind, SyncFrame};
 
 use super::MOVED_ITEMS_MAX;
+use super::entering::{Entering, SyncFor};
 use super::item_counts::ItemCounts;
 use super::kept::Found;
 use super::list::List;
@@ -37,26 +37,7 @@ pub(super) struct Extra {
     void_before: u64,
     /// Changes before this number are void for subscriptions to items: each begins anew.
     items_void_before: u64,
-    /// Subscriptions entered while the socket was behind.
-    entering: Option<Box<Entering>>,
-}
-
-#[derive(Default)]
-struct Entering {
-    late: Vec<Late>,
-    /// `sync`s, in order.
-    syncs: VecDeque<Waiting>,
-}
-
-/// A `sync` that waits in a place.
-struct Waiting {
-    /// The number of the frame before which it goes.
-    before: u64,
-    sync: Arc<SyncFrame>,
-    /// Of one item; `None`: of the whole group.
-    item: Option<ItemId>,
-    /// It is the answer to a join, which has one.
-    is_answer: bool,
+    entering: Entering,
 }
 
 /// What a place gets of one frame of the list.
@@ -66,12 +47,6 @@ pub(super) struct Given<'a> {
     /// How often: at least once.
     pub(super) times: u32,
     pub(super) kind: Kind,
-}
-
-/// A subscription for which the frames before `from` are not.
-struct Late {
-    from: u64,
-    item: Option<ItemId>,
 }
 
 impl Place {
@@ -203,9 +178,7 @@ impl Place {
             extra.copies = 0;
             self.next += 1;
         }
-        let syncs = extra.entering.iter().flat_map(|entering| &entering.syncs);
-        let mut wholes = syncs.filter(|waiting| waiting.item.is_none());
-        if let Some(last) = wholes.next_back().map(|waiting| waiting.before) {
+        if let Some(last) = extra.entering.last_sync_of_group() {
             extra.void_before = extra.void_before.max(last);
         }
     }
@@ -225,24 +198,14 @@ impl Place {
     /// Whether a `sync` of the item that waits in it comes between those changes.
     pub(super) fn is_told(&self, item: &str, change: &Change) -> bool {
         let extra = self.extra.as_ref();
-        let Some(entering) = extra.and_then(|extra| extra.entering.as_ref()) else {
-            return false;
-        };
-        // They stand in the order of what they go before.
-        let syncs = &entering.syncs;
-        let first = syncs.partition_point(|waiting| waiting.before <= change.supersedes);
-        syncs
-            .range(first..)
-            .take_while(|waiting| change.is_after_sync(waiting.before))
-            .any(|waiting| waiting.item.as_deref() == Some(item))
+        extra.is_some_and(|extra| extra.entering.is_told(item, change))
     }
 
     /// Whether a `sync` of the moment before that frame may go into its order: none is newer.
     pub(super) fn may_take(&self, before: u64) -> bool {
         let extra = self.extra.as_ref();
-        let entering = extra.and_then(|extra| extra.entering.as_ref());
-        let last = entering.and_then(|entering| entering.syncs.back());
-        self.next < before && last.is_none_or(|last| last.before < before)
+        let last = extra.and_then(|extra| extra.entering.last_sync());
+        self.next < before && last.is_none_or(|last| last < before)
     }
 
     /// Whether a fresh `sync` may take the place of changes that it lacks.
@@ -250,24 +213,17 @@ impl Place {
         let Some(extra) = &self.extra else {
             return true;
         };
-        let mut syncs = extra.entering.iter().flat_map(|entering| &entering.syncs);
         extra.whole > 0
             && extra.copies == 0
             && extra.void_before <= self.next
-            && !syncs.any(|waiting| waiting.item.is_none())
+            && extra.entering.last_sync_of_group().is_none()
     }
 
     /// A fresh `sync`, of the moment before that frame, takes the place of the changes before it.
     pub(super) fn take_fresh(&mut self, before: u64, sync: Arc<SyncFrame>) {
         let extra = self.extra();
         extra.void_before = extra.void_before.max(before);
-        let entering = extra.entering.get_or_insert_default();
-        entering.syncs.push_back(Waiting {
-            before,
-            sync,
-            item: None,
-            is_answer: false,
-        });
+        extra.entering.add_sync(before, sync, None, SyncFor::Fresh);
     }
 
     /// Each of its subscriptions begins anew behind what came before `end`: changes and `sync`s that wait
@@ -279,13 +235,7 @@ impl Place {
             extra.items_void_before = end;
         }
         let extra = self.extra.as_mut();
-        let Some(entering) = extra.and_then(|extra| extra.entering.as_mut()) else {
-            return 0;
-        };
-        let void = entering.syncs.iter().filter(|waiting| !waiting.is_answer);
-        let bytes = void.map(|waiting| waiting.sync.len()).sum();
-        entering.syncs.retain(|waiting| waiting.is_answer);
-        bytes
+        extra.map_or(0, |extra| extra.entering.void_fresh())
     }
 
     pub(super) fn extra(&mut self) -> &mut Extra {
@@ -308,11 +258,7 @@ impl Place {
         let Some(extra) = &self.extra else {
             return 1;
         };
-        let late = extra
-            .entering
-            .as_ref()
-            .map_or(0, |entering| entering.late.len());
-        (extra.whole + extra.items.total()) as usize + late
+        (extra.whole + extra.items.total()) as usize + extra.entering.len()
     }
 
     /// Its subscriptions to that item, or to the whole group.
@@ -324,17 +270,14 @@ impl Place {
             None => extra.whole,
             Some(item) => extra.items.count(item),
         };
-        let late = extra.entering.iter().flat_map(|entering| &entering.late);
-        let late = late.filter(|late| late.item.as_ref() == item);
+        let late = extra.entering.items().filter(|late| *late == item);
         standing as usize + late.count()
     }
 
     /// Bytes of the `sync`s that wait in it.
     pub(super) fn waiting_bytes(&self) -> usize {
         let extra = self.extra.as_ref();
-        let entering = extra.and_then(|extra| extra.entering.as_ref());
-        let syncs = entering.into_iter().flat_map(|entering| &entering.syncs);
-        syncs.map(|waiting| waiting.sync.len()).sum()
+        extra.map_or(0, |extra| extra.entering.waiting_bytes())
     }
 
     pub(super) fn check_invariants(&self) {
@@ -342,15 +285,7 @@ impl Place {
             return;
         };
         debug_assert!(!extra.is_empty(), "no subscription is left");
-        let Some(entering) = &extra.entering else {
-            return;
-        };
-        debug_assert!(
-            entering
-                .syncs
-                .iter()
-                .is_sorted_by_key(|waiting| waiting.before)
-        );
+        extra.entering.check_invariants();
     }
 
     /// Drops `extra` where it says nothing that its absence does not.
@@ -360,7 +295,7 @@ impl Place {
             extra.whole == 1
                 && extra.copies == 0
                 && extra.void_before <= next
-                && extra.entering.is_none()
+                && extra.entering.is_empty()
                 && extra.items.is_empty()
         };
         if self.extra.as_deref().is_some_and(says_nothing) {
@@ -374,9 +309,8 @@ impl Extra {
     fn matches(&self, number: u64, frame: &EventFrame) -> (u32, u32) {
         let mut of_items = frame.item().map_or(0, |item| self.items.count(item));
         let mut whole = self.whole;
-        let late = self.entering.iter().flat_map(|entering| &entering.late);
-        for late in late.filter(|late| late.from <= number && late.matches(frame)) {
-            match late.item {
+        for item in self.entering.matching(number, frame) {
+            match item {
                 None => whole += 1,
                 Some(_) => of_items += 1,
             }
@@ -391,17 +325,14 @@ impl Extra {
             true => list.custom_from(number).min(self.void_before),
             false => list.first().max(number),
         };
-        let late = self.entering.iter().flat_map(|entering| &entering.late);
-        let items = late.filter_map(|late| late.item.as_ref());
-        let of_items = self.items.names().chain(items);
+        let of_items = self.items.names().chain(self.entering.items().flatten());
         let of_items = of_items.map(|item| list.item_from(item, number));
         of_items.fold(of_group, u64::min)
     }
 
     /// Whether it has subscriptions to items.
     pub(super) fn has_items(&self) -> bool {
-        let mut late = self.entering.iter().flat_map(|entering| &entering.late);
-        !self.items.is_empty() || late.any(|late| late.item.is_some())
+        !self.items.is_empty() || self.entering.items().flatten().next().is_some()
     }
 
     /// A subscription that gets every frame from now on.
@@ -412,36 +343,24 @@ impl Extra {
         }
     }
 
-    /// A subscription that gets its `sync` before frame `from`, and the frames from there on. With the
-    /// `sync` comes whether it answers a join.
+    /// A subscription that gets its `sync` before frame `from`, and the frames from there on.
     pub(super) fn add_late(
         &mut self,
         item: Option<ItemId>,
         from: u64,
-        sync: Option<(Arc<SyncFrame>, bool)>,
+        sync: Option<(Arc<SyncFrame>, SyncFor)>,
     ) {
-        let entering = self.entering.get_or_insert_default();
-        entering.late.push(Late {
-            from,
-            item: item.clone(),
-        });
-        let waiting = sync.map(|(sync, is_answer)| Waiting {
-            before: from,
-            sync,
-            item,
-            is_answer,
-        });
-        entering.syncs.extend(waiting);
+        if let Some((sync, what_for)) = sync {
+            let item = item.clone();
+            self.entering.add_sync(from, sync, item, what_for);
+        }
+        self.entering.add(from, item);
     }
 
     /// Takes a subscription out.
     pub(super) fn remove(&mut self, item: Option<&ItemId>, from: u64) {
-        if let Some(entering) = &mut self.entering {
-            let is_it = |late: &Late| late.from == from && late.item.as_ref() == item;
-            if let Some(found) = entering.late.iter().position(is_it) {
-                entering.late.swap_remove(found);
-                return;
-            }
+        if self.entering.remove(from, item) {
+            return;
         }
         match item {
             None => self.whole = self.whole.saturating_sub(1),
@@ -451,55 +370,38 @@ impl Extra {
 
     /// Its place is `next` now: what was to be entered by then is, and the `sync`s due are given.
     fn pass(&mut self, next: u64, send: &mut impl FnMut(Arc<SyncFrame>)) {
-        let Some(mut entering) = self.entering.take() else {
+        if self.entering.is_empty() {
             return;
-        };
-        while let Some(due) = entering
-            .syncs
-            .pop_front_if(|waiting| waiting.before <= next)
-        {
-            send(due.sync);
         }
-        for late in entering.late.extract_if(.., |late| late.from <= next) {
-            self.add(late.item);
-        }
-        if !entering.late.is_empty() || !entering.syncs.is_empty() {
-            self.entering = Some(entering);
-        }
+        let mut entering = std::mem::take(&mut self.entering);
+        entering.pass(next, send, |item| self.add(item));
+        self.entering = entering;
     }
 
     /// The frame before which a `sync` has to go, if one waits.
     pub(super) fn next_sync(&self) -> Option<u64> {
-        let entering = self.entering.as_ref()?;
-        entering.syncs.front().map(|waiting| waiting.before)
+        self.entering.next_sync()
     }
 
     /// Whether it follows the whole group, or will.
     pub(super) fn follows_whole(&self) -> bool {
-        let late = self.entering.iter().flat_map(|entering| &entering.late);
-        self.whole > 0 || late.into_iter().any(|late| late.item.is_none())
+        self.whole > 0 || self.entering.items().any(|item| item.is_none())
     }
 
     /// Subscriptions that are being entered.
     pub(super) fn late_len(&self) -> usize {
-        let entering = self.entering.as_ref();
-        entering.map_or(0, |entering| entering.late.len())
+        self.entering.len()
     }
 
     /// Whether no subscription is left.
     pub(super) fn is_empty(&self) -> bool {
-        let has_late = self
-            .entering
-            .as_ref()
-            .is_some_and(|entering| !entering.late.is_empty());
-        self.whole == 0 && !has_late && self.items.is_empty()
+        self.whole == 0 && self.late_len() == 0 && self.items.is_empty()
     }
 
     /// The items that it follows, each once.
     pub(super) fn items(&self) -> Vec<ItemId> {
-        let late = self.entering.iter().flat_map(|entering| &entering.late);
-        let mut items: Vec<ItemId> = late.filter_map(|late| late.item.clone()).collect();
-        items.extend(self.items.names().cloned());
+        let late = self.entering.items().flatten();
+        let mut items: Vec<ItemId> = self.items.names().chain(late).cloned().collect();
         items.sort_unstable();
         items.dedup();
         items
@@ -507,15 +409,13 @@ impl Extra {
 
     /// How many items it follows, or a little more.
     pub(super) fn items_len(&self) -> usize {
-        let late = self.entering.iter().flat_map(|entering| &entering.late);
-        let late = late.filter(|late| late.item.is_some()).count();
-        self.items.len() + late
+        self.items.len() + self.entering.items().flatten().count()
     }
 
     /// Whether it follows that item by itself.
     pub(super) fn follows_item(&self, item: &str) -> bool {
-        let mut late = self.entering.iter().flat_map(|entering| &entering.late);
-        self.items.count(item) > 0 || late.any(|late| late.item.as_deref() == Some(item))
+        let mut late = self.entering.items().flatten();
+        self.items.count(item) > 0 || late.any(|late| **late == *item)
     }
 
     /// Whether it still follows that item, or the whole group.
@@ -523,15 +423,6 @@ impl Extra {
         match item {
             None => self.follows_whole(),
             Some(item) => self.follows_item(item),
-        }
-    }
-}
-
-impl Late {
-    fn matches(&self, frame: &EventFrame) -> bool {
-        match &self.item {
-            None => true,
-            Some(item) => frame.item() == Some(item),
         }
     }
 }

@@ -49,8 +49,7 @@ impl Broker {
     /// The groups of a stream that no custom function names any more.
     pub(in crate::broker) fn list_own_groups(&mut self, caller: Caller, stream: &str) {
         self.make_hooks();
-        let id = Some(caller.peer);
-        self.calls.list_groups(&mut self.turn, id, caller, stream);
+        self.calls.list_groups(&mut self.turn, caller, stream);
     }
 }
 
@@ -75,13 +74,13 @@ impl Calls {
                 };
                 return match custom_of(functions, turn, function, &stream) {
                     Some(callee) => self.ask_for_groups(turn, callee, caller, &stream),
-                    None => self.list_groups(turn, id, caller, &stream),
+                    None => self.list_groups(turn, caller, &stream),
                 };
             }
             StreamInput::ListAll => {
                 if let Some(caller) = caller {
                     let list_all = |call| Command::ListAll { call };
-                    self.ask_all(turn, id, caller, function, list_all);
+                    self.ask_all(turn, caller, function, list_all);
                 }
                 return;
             }
@@ -127,24 +126,24 @@ impl Calls {
     }
 
     /// The groups of a stream in our own store.
-    fn list_groups(&mut self, turn: &mut Turn, id: Option<SlotId>, caller: Caller, stream: &str) {
+    fn list_groups(&mut self, turn: &mut Turn, caller: Caller, stream: &str) {
         let list_groups = |call| Command::ListGroups {
             stream: stream.into(),
             call,
         };
-        self.ask_all(turn, id, caller, StreamFunction::ListGroups, list_groups);
+        self.ask_all(turn, caller, StreamFunction::ListGroups, list_groups);
     }
 
     /// All workers know a part of the answer.
     fn ask_all(
         &mut self,
         turn: &mut Turn,
-        id: Option<SlotId>,
         caller: Caller,
         function: StreamFunction,
         command: impl Fn(CallId) -> Command,
     ) {
         let workers = turn.ports.to_commands.len();
+        let id = caller.socket();
         let call = self.begin_held(turn, caller, function, workers, true);
         for worker in 0..workers {
             self.send_command(turn, id, WorkerId(worker as u16), command(call));
