@@ -181,7 +181,7 @@ fn subscriptions_of(reader: &Reader, local: LocalGroupId) -> Vec<(Box<str>, Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fanout::sweep::tests::Local;
+    use crate::fanout::test_local::Local;
     use crate::id::GroupKey;
     use crate::protocol::frame::{Event, GroupNames};
 

@@ -269,7 +269,7 @@ impl LocalGroup {
 #[allow(clippy::unwrap_used, reason = "tests may")]
 mod tests {
     use super::*;
-    use crate::fanout::sweep::tests::Local;
+    use crate::fanout::test_local::Local;
     use crate::id::{GroupKey, SlotId};
     use crate::protocol::frame::Event;
 

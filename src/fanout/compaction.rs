@@ -319,3 +319,195 @@ fn behind_bytes_of(groups: &Named<LocalGroup>, reader: &Reader) -> usize {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fanout::test_local::Local;
+    use crate::protocol::frame::Event;
+    use crate::time::thread_time;
+
+    #[test]
+    fn a_reader_further_behind_than_the_bound_is_sent_every_item_once() {
+        let mut local = Local::with_bound(0);
+        let at = local.socket();
+        let group = local.join(at, "a", "g", None); // 1
+        local.heard(at);
+        local.block(at, 0);
+        let update = |local: &mut Local| local.tell(group, Some("u"), Event::Update("1"));
+        let len = update(&mut local); // 2
+        local.sweep(1000);
+        local.sweep(1000);
+        local.unblock(at);
+        assert_eq!(local.heard(at), [2], "one frame is always sent");
+        local.fanout.bounds.reader = 2 * len;
+        local.block(at, 0);
+        for _ in 0..3 {
+            update(&mut local); // up to 5
+            local.sweep(1000);
+        }
+        local.unblock(at);
+        assert_eq!(local.heard(at), [3, 4, 5], "it is within the bound");
+        local.block(at, 0);
+        for _ in 0..4 {
+            update(&mut local); // up to 9
+            local.sweep(1000);
+        }
+        assert!(local.fanout.held_bytes() <= len, "one of the item");
+        local.unblock(at);
+        assert_eq!(local.heard(at), [9]);
+        assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn what_waits_for_a_reader_is_bounded_in_all_its_groups_together() {
+        const GROUPS: usize = 100;
+        let mut local = Local::new();
+        let at = local.socket();
+        let groups: Vec<LocalGroupId> = (0..GROUPS)
+            .map(|n| local.join(at, &n.to_string(), &n.to_string(), None))
+            .collect();
+        local.block(at, 0);
+        let len = local.event(groups[0], None);
+        let bound = 1000 * len;
+        local.fanout.bounds.reader = bound;
+        local.fanout.bounds.custom_events = 5;
+        for round in 0..100 {
+            for group in &groups {
+                local.event(*group, None);
+                let mut budget = Budget::of_writes(1000);
+                local.fanout.sweep(&mut local.sockets, &mut budget);
+            }
+            let held = local.fanout.held_bytes();
+            let is_cut = round < 9 || held <= bound + bound / 8;
+            assert!(is_cut, "{held} in round {round}");
+        }
+        assert!(local.fanout.take_outcome().customs_dropped > 0);
+        local.end(at);
+        local.sweep(1000);
+        assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn what_all_readers_hold_up_is_bounded_and_less_may_wait_for_each_when_it_is_much() {
+        let mut local = Local::new();
+        let sockets: Vec<SlotId> = (0..100).map(|_| local.socket()).collect();
+        let joins = sockets.iter().enumerate();
+        let groups: Vec<LocalGroupId> = joins
+            .map(|(n, at)| local.join(*at, "a", &n.to_string(), None))
+            .collect();
+        for at in &sockets {
+            local.block(*at, 0);
+        }
+        let len = local.event(groups[0], None);
+        local.fanout.bounds = Bounds {
+            reader: 1000 * len,
+            worker: 2000 * len,
+            custom_events: 1000,
+        };
+        for round in 0..500 {
+            for group in &groups {
+                local.event(*group, None);
+            }
+            let mut budget = Budget::of_writes(1000);
+            local.fanout.sweep(&mut local.sockets, &mut budget);
+            local.sweep(1000);
+            let held = local.fanout.held_bytes();
+            assert!(held <= 2 * 2000 * len, "{held} in round {round}");
+        }
+        assert!(
+            local.fanout.take_outcome().slow.is_empty(),
+            "nobody is closed"
+        );
+    }
+
+    #[test]
+    fn who_follows_an_item_holds_up_no_custom_events_of_others() {
+        for follows_whole in [false, true] {
+            let mut local = Local::with_bound(1 << 30);
+            let at = local.socket();
+            let group = local.join(at, "a", "g", Some("mine"));
+            if follows_whole {
+                local.join(at, "b", "g", None);
+            }
+            local.heard(at);
+            local.block(at, 0);
+            local.fanout.bounds.reader = 0;
+            local.fanout.bounds.custom_events = 5;
+            let mut len = 0;
+            for n in 0..200 {
+                len = local.event(group, Some(&format!("item {n:3}")));
+                local.event(group, Some("mine"));
+                local.sweep(1000);
+            }
+            let held = local.fanout.held_bytes();
+            assert!(held < 8 * len, "{held} bytes, one is {len}");
+            assert!(held >= 5 * len, "the last ones of its item stay");
+            local.end(at);
+            local.sweep(1000);
+            assert_eq!(local.fanout.held_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_follower_of_one_item_is_not_slow_for_events_of_others() {
+        let mut local = Local::with_bound(200);
+        let at = local.socket();
+        let group = local.join(at, "a", "g", Some("u1"));
+        local.heard(at);
+        local.block(at, 10);
+        local.event(group, Some("u1")); // 2
+        local.sweep(1000);
+        for _ in 0..100 {
+            local.event(group, Some("u2"));
+            local.sweep(1000);
+        }
+        assert!(local.fanout.take_outcome().slow.is_empty());
+        assert_eq!(local.fanout.held_bytes(), 0);
+        local.unblock(at);
+        assert_eq!(local.heard(at), [2]);
+    }
+
+    #[test]
+    fn a_follower_of_one_item_is_brought_up_to_date_without_a_look_at_all_others() {
+        const OTHERS: usize = 20_000;
+        const WATCHERS: usize = 100;
+        let mut local = Local::new();
+        local.fanout.bounds.reader = 1000;
+        let all = local.socket();
+        let group = local.join(all, "a", "g", None);
+        local.block(all, 0);
+        let watchers: Vec<SlotId> = (0..WATCHERS).map(|_| local.socket()).collect();
+        for (n, at) in watchers.iter().enumerate() {
+            local.join(*at, "a", "g", Some(&format!("u{n}")));
+            local.heard(*at);
+            local.block(*at, 0);
+            local.tell(group, Some(&format!("u{n}")), Event::Create("1"));
+        }
+        local.sweep(1000);
+        for n in 0..OTHERS {
+            local.tell(group, Some(&format!("other {n}")), Event::Create("1"));
+            if n % 100 == 0 {
+                local
+                    .fanout
+                    .sweep(&mut local.sockets, &mut Budget::of_writes(1000));
+            }
+        }
+        local.sweep(1000);
+        let mut took = Duration::ZERO;
+        for at in watchers {
+            local.fake(at).room = usize::MAX;
+            local.sockets.slots.get_mut(at).unwrap().0.unblock();
+            let began = thread_time();
+            local
+                .fanout
+                .drain(at, &mut local.sockets, &mut Budget::of_writes(1000));
+            took += thread_time() - began;
+            assert_eq!(local.heard(at).len(), 1);
+        }
+        local.sweep(1000);
+        assert!(took < Duration::from_millis(100), "{took:?}");
+    }
+}

@@ -113,7 +113,7 @@ impl Fanout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fanout::sweep::tests::Local;
+    use crate::fanout::test_local::Local;
     use crate::fanout::{Bounds, Budget, Entry};
     use crate::id::GroupKey;
     use crate::protocol::frame::GroupNames;

@@ -320,7 +320,7 @@ impl Fanout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fanout::sweep::tests::Local;
+    use crate::fanout::test_local::Local;
     use crate::protocol::frame::Event;
 
     #[test]

@@ -85,6 +85,8 @@ mod refresh;
 mod shared;
 mod socket;
 mod sweep;
+#[cfg(test)]
+mod test_local;
 mod views;
 mod watchers;
 

@@ -39,7 +39,7 @@ impl Fanout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fanout::sweep::tests::Local;
+    use crate::fanout::test_local::Local;
 
     fn taken(local: &Local, at: SlotId) -> &[u8] {
         &local.sockets.slots.get(at).unwrap().1.taken

@@ -136,7 +136,7 @@ impl Fanout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fanout::sweep::tests::Local;
+    use crate::fanout::test_local::Local;
     use crate::fanout::{Budget, Entry};
     use crate::id::{GroupKey, SlotId};
     use crate::protocol::frame::{Event, GroupNames};

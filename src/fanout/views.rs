@@ -144,7 +144,7 @@ impl HeldBefore {
 
 #[cfg(test)]
 mod tests {
-    use crate::fanout::sweep::tests::Local;
+    use crate::fanout::test_local::Local;
     use crate::id::{LocalGroupId, SlotId};
     use crate::protocol::frame::Event;
 

@@ -321,3 +321,146 @@ fn position(watchers: &[u32], slot: u32) -> Option<usize> {
         .position(|watcher| *watcher == slot)?;
     Some(begin + in_block)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::fanout::Budget;
+    use crate::fanout::reader::MemberAt;
+    use crate::fanout::test_local::Local;
+    use crate::id::SlotId;
+
+    #[test]
+    fn an_event_of_one_item_visits_no_follower_of_another() {
+        let mut local = Local::new();
+        let sockets: Vec<SlotId> = (0..100).map(|_| local.socket()).collect();
+        let mut group = None;
+        for (number, at) in sockets.iter().enumerate() {
+            group = Some(local.join(*at, "a", "g", Some(&format!("u{number}"))));
+            local.heard(*at);
+        }
+        local.sockets.visits = 0;
+        local.event(group.unwrap(), Some("u7"));
+        let mut budget = Budget::of_writes(1000);
+        local.fanout.sweep(&mut local.sockets, &mut budget);
+        assert!(local.sockets.visits <= 4, "{} visits", local.sockets.visits);
+        for (number, at) in sockets.iter().enumerate() {
+            let heard = local.heard(*at);
+            assert_eq!(heard.len(), usize::from(number == 7));
+        }
+    }
+
+    #[test]
+    fn who_is_still_to_be_marked_gets_what_it_lacks_before_what_it_joins() {
+        let mut local = Local::new();
+        let sockets: Vec<SlotId> = (0..100).map(|_| local.socket()).collect();
+        let mut group = None;
+        for at in &sockets {
+            group = Some(local.join(*at, "a", "g", Some("u")));
+            local.heard(*at);
+        }
+        local.event(group.unwrap(), Some("u")); // 101
+        local.join(sockets[1], "b", "g", Some("v")); // 102
+        local.join(sockets[2], "b", "g", None); // 103
+        local.block(sockets[3], 0);
+        local.join(sockets[3], "b", "g", Some("u")); // 104
+        local.fanout.check_invariants(&mut local.sockets);
+        local.sweep(1000);
+        local.unblock(sockets[3]);
+        local.sweep(1000);
+        assert_eq!(local.heard(sockets[0]), [101]);
+        assert_eq!(local.heard(sockets[1]), [101, 102]);
+        assert_eq!(local.heard(sockets[2]), [101, 103]);
+        assert_eq!(local.heard(sockets[3]), [101, 104]);
+        assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn events_of_items_with_few_watchers_wait_for_the_sweep_when_they_have_marked_many() {
+        let mut local = Local::with_bound(1 << 30);
+        let (at, other) = (local.socket(), local.socket());
+        let group = local.join(at, "a", "g", Some("u"));
+        local.join(other, "a", "g", Some("u"));
+        let mut events = 0;
+        while !local.fanout.is_lagging() {
+            local.event(group, Some("u"));
+            events += 1;
+        }
+        assert_eq!(events, super::super::MARKS_A_SWEEP / 2);
+        assert!(local.fanout.is_due(), "it ends by itself");
+        let mut budget = Budget::of_writes(1);
+        local.fanout.sweep(&mut local.sockets, &mut budget);
+        assert!(!local.fanout.is_lagging());
+        local.fanout.check_invariants(&mut local.sockets);
+    }
+
+    #[test]
+    fn a_socket_with_many_items_stays_where_it_is_when_it_joins_and_leaves_the_whole_group() {
+        const ITEMS: usize = 1000;
+        let mut local = Local::new();
+        let (watches, is_member) = (local.socket(), local.socket());
+        let mut group = local.join(is_member, "w", "g", None);
+        for n in 0..ITEMS {
+            for at in [watches, is_member] {
+                group = local.join(at, &n.to_string(), "g", Some(&format!("u{n}")));
+            }
+        }
+        let at_of = |local: &Local, at: SlotId| {
+            let (reader, _) = local.sockets.slots.get(at).unwrap();
+            reader.memberships[0].at
+        };
+        let places = (at_of(&local, watches), at_of(&local, is_member));
+        assert!(matches!(places.0, MemberAt::Watchers(_)));
+        assert!(matches!(places.1, MemberAt::Members(_)));
+        let heard = |local: &mut Local, item: &str| {
+            local.heard(watches);
+            local.heard(is_member);
+            local.event(group, Some(item));
+            local.sweep(1000);
+            (local.heard(watches).len(), local.heard(is_member).len())
+        };
+        for _ in 0..3 {
+            assert_eq!(heard(&mut local, "u7"), (1, 2));
+            assert_eq!(heard(&mut local, "v"), (0, 1));
+            local.join(watches, "w", "g", None);
+            local.leave(is_member, "w");
+            assert_eq!(heard(&mut local, "u7"), (2, 1));
+            assert_eq!(heard(&mut local, "v"), (1, 0));
+            local.leave(watches, "w");
+            local.join(is_member, "w", "g", None);
+            assert_eq!(places, (at_of(&local, watches), at_of(&local, is_member)));
+        }
+        local.join(watches, "w", "g", None);
+        local.leave(is_member, "w");
+        for n in 0..ITEMS - 1 {
+            local.leave(watches, &n.to_string());
+            local.leave(is_member, &n.to_string());
+        }
+        let moved = (at_of(&local, watches), at_of(&local, is_member));
+        assert!(matches!(moved.0, MemberAt::Members(_)), "few are moved");
+        assert!(matches!(moved.1, MemberAt::Watchers(_)));
+        assert_eq!(heard(&mut local, &format!("u{}", ITEMS - 1)), (2, 1));
+        assert_eq!(heard(&mut local, "v"), (1, 0));
+        for at in [watches, is_member] {
+            local.end(at);
+        }
+        assert_eq!(local.fanout.groups_len(), 0);
+    }
+
+    #[test]
+    fn a_follower_that_comes_and_goes_blocked_is_due_once() {
+        let mut local = Local::new();
+        let (at, other) = (local.socket(), local.socket());
+        let group = local.join(other, "a", "g", Some("u2"));
+        local.block(at, 0);
+        for _ in 0..50 {
+            local.join(at, "a", "g", Some("u1"));
+            local.event(group, Some("u1"));
+            local.sweep(1000);
+            local.leave(at, "a");
+            local.fanout.check_invariants(&mut local.sockets);
+            let watchers = local.fanout.groups.get(group).unwrap().watchers();
+            let due_watchers = watchers.map_or(0, |watchers| watchers.due_len());
+            assert!(due_watchers <= 2, "{due_watchers} due of two");
+        }
+    }
+}
