@@ -233,7 +233,7 @@ impl LocalGroup {
         let is_cohort = self.is_cohort();
         let to = match is_cohort {
             true => self.list.end(),
-            false => self.sweep.fresh_to.min(self.list.end()),
+            false => self.sweep.fresh_to.min(self.end_of_kept()),
         };
         let (mut before, mut behind, mut looked_at) = (to, Vec::new(), 0);
         for (at, place) in self.places() {

@@ -18,11 +18,12 @@ use super::reader::{Connections, MemberAt};
 const FRESH_PARTS: usize = 10;
 /// So much at least has to come before another one is asked for: the owner is not to make one for every
 /// event.
-const ASKED_BYTES: u64 = if cfg!(debug_assertions) {
-    200
-} else {
-    4 * 1024
-};
+const ASKED_BYTES: usize = 4 * 1024;
+
+/// What has to come before a `sync` of that length is too old, and another one may be asked for.
+fn outdated_by(len: usize) -> usize {
+    ASKED_BYTES.max(len / FRESH_PARTS)
+}
 
 impl LocalGroup {
     /// How the reader of that place, whose socket takes bytes, is brought up to date. `room`: how long a
@@ -43,7 +44,7 @@ impl LocalGroup {
         let by_frames = by_frames.saturating_sub(self.list.custom_bytes());
         let fresh = self.fresh.as_deref();
         let came = fresh.map(|fresh| self.list.offset() - fresh.asked_at);
-        let worth = ASKED_BYTES.max((self.sync_len / FRESH_PARTS) as u64);
+        let worth = outdated_by(self.sync_len) as u64;
         let may_ask = came.is_none_or(|came| came >= worth) && self.sync_len <= room;
         match fresh.map(|fresh| &fresh.state) {
             Some(State::Asked) if by_frames > self.sync_len => return Choice::Hold,
@@ -55,6 +56,7 @@ impl LocalGroup {
                 let is_less = may_take && sync.len() + behind < by_frames;
                 if is_less && (is_fresh || !may_ask) {
                     let (before, sync) = (*before, Arc::clone(sync));
+                    debug_assert!(!self.list.is_past(before), "it was not counted with");
                     if let Some(place) = self.place_mut(at) {
                         place.take_fresh(before, Arc::clone(&sync));
                     }
@@ -77,13 +79,23 @@ impl LocalGroup {
         Choice::Ask
     }
 
+    /// Only frames before this one may be kept by item: what comes behind a `sync` that somebody may
+    /// still take is told as it is, for that `sync` says what they held before it.
+    pub(super) fn end_of_kept(&mut self) -> u64 {
+        self.let_fresh_go();
+        match self.fresh.as_deref().map(|fresh| &fresh.state) {
+            Some(State::Here(before, _)) => *before,
+            Some(State::Asked | State::Gone) | None => self.list.end(),
+        }
+    }
+
     /// A `sync` that is too old for anybody goes.
     pub(super) fn let_fresh_go(&mut self) {
         let Some(fresh) = &mut self.fresh else {
             return;
         };
         if let State::Here(before, sync) = &fresh.state
-            && self.list.bytes_from(*before) > sync.len()
+            && self.list.bytes_from(*before) > outdated_by(sync.len())
         {
             fresh.state = State::Gone;
         }
@@ -220,6 +232,45 @@ mod tests {
         local.sweep(1000);
         local.sweep(1000);
         assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn what_comes_behind_a_fresh_sync_is_told_to_whoever_takes_it_later() {
+        for is_there in [true, false] {
+            let (mut local, group, sockets) = room(2);
+            if is_there {
+                local.tell(group, Some("x"), Event::Create("1"));
+                for at in &sockets {
+                    local.unblock(*at);
+                    local.heard(*at);
+                    local.block(*at, 0);
+                }
+            }
+            change_all(&mut local, group, ITEMS);
+            change_all(&mut local, group, ITEMS);
+            let (before, behind) = match is_there {
+                true => (Event::Delete("1"), Event::Create("2")),
+                false => (Event::Create("1"), Event::Delete("1")),
+            };
+            local.tell(group, Some("x"), before);
+            local.sweep(1000);
+            local.unblock(sockets[0]);
+            assert_eq!(local.fanout.take_outcome().stale.len(), 1);
+            let (fanout, slots) = (&mut local.fanout, &mut local.sockets);
+            fanout.refreshed(group, Some(sync(1000)), slots);
+            local.unblock(sockets[0]);
+            local.tell(group, Some("x"), behind);
+            local.sweep(1000);
+            local.tell(group, Some("u0"), Event::Update("1"));
+            local.sweep(1000);
+            let kind = if is_there { "x create" } else { "x delete" };
+            for at in sockets {
+                local.unblock(at);
+                assert_eq!(local.heard_kinds(at), ["- sync", kind, "u0 update"]);
+            }
+            local.sweep(1000);
+            assert_eq!(local.fanout.held_bytes(), 0);
+        }
     }
 
     #[test]

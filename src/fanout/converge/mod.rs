@@ -18,7 +18,7 @@ use lines::{Line, Lines};
 
 const SEEDS: u64 = 200;
 const STEPS: usize = 150;
-const ITEMS: usize = 6;
+const ITEMS: [usize; 2] = [6, 30];
 const GROUPS: [&str; 2] = ["g", "h"];
 const PACES_MS: [u64; 2] = [10, 40];
 /// A turn with nothing left to do may be followed by so much time, and any other one by so much.
@@ -57,6 +57,7 @@ struct World {
     customs_most: usize,
     heard_syncs: usize,
     value_len: usize,
+    items_len: usize,
 }
 
 fn key(group: usize) -> GroupKey {
@@ -69,6 +70,7 @@ impl World {
         let bound = [0, 300, 2_000][dice.below(3)];
         let customs_most = [1, 3, 1000][dice.below(3)];
         let value_len = [1, 60][dice.below(2)];
+        let items_len = ITEMS[dice.below(2)];
         World {
             fanout: Fanout::new(Bounds {
                 reader: bound,
@@ -86,6 +88,7 @@ impl World {
             customs_most,
             heard_syncs: 0,
             value_len,
+            items_len,
             dice,
         }
     }
@@ -97,7 +100,7 @@ impl World {
     }
 
     fn item(&mut self) -> String {
-        format!("u{}", self.dice.below(ITEMS))
+        format!("u{}", self.dice.below(self.items_len))
     }
 
     fn step(&mut self) {
@@ -389,8 +392,8 @@ impl World {
 
     fn check_memory(&self) {
         let frame = 130 + 30 + self.value_len;
-        let kept = ITEMS * (frame + 8 * 4);
-        let customs = frame * self.customs_most.min(100) * (ITEMS + 2);
+        let kept = self.items_len * (frame + 8 * 4);
+        let customs = frame * self.customs_most.min(100) * (self.items_len + 2);
         let recent = self.bound + self.bound / 8 + 2 * frame;
         let lists = GROUPS.len() * (1 + PACES_MS.len());
         let most = lists * (kept + customs + recent);
