@@ -222,7 +222,8 @@ struct Stand {
     before: u64,
     /// Those of them in which `sync`s of items wait.
     waiting: Vec<MemberAt>,
-    /// Those of them that follow the whole group and single items as well.
+    /// Those of them that follow single items and are no watchers: they follow the whole group as well,
+    /// or have till now and follow too many items to be moved.
     mixed: Vec<MemberAt>,
 }
 
@@ -278,7 +279,7 @@ impl LocalGroup {
                 standpoints.places.push((place.stands_at(next), view));
             }
             if let Some(extra) = extra.filter(|extra| extra.has_items()) {
-                mixed.extend(extra.follows_whole().then_some(at));
+                mixed.extend(matches!(at, MemberAt::Members(_)).then_some(at));
                 let view = View::of_items(connection.slot);
                 standpoints.places.push((place.items_stand_at(next), view));
                 waiting.extend(extra.next_sync().map(|_| at));

@@ -545,6 +545,31 @@ mod tests {
     }
 
     #[test]
+    fn who_no_longer_follows_the_group_has_the_custom_events_of_its_items_still() {
+        let mut local = Local::with_bound(1 << 30);
+        let at = local.socket();
+        let group = local.join(at, "all", "g", None);
+        for n in 0..=super::super::MOVED_ITEMS_MAX {
+            local.join(at, &n.to_string(), "g", Some(&format!("u{n}")));
+        }
+        local.leave(at, "all");
+        local.heard(at);
+        local.block(at, 0);
+        local.fanout.bounds.reader = 0;
+        local.fanout.bounds.custom_events = 5;
+        local.event(group, Some("u0"));
+        local.event(group, Some("u1"));
+        for _ in 0..50 {
+            local.event(group, Some("other"));
+            local.sweep(1000);
+        }
+        local.unblock(at);
+        assert_eq!(local.heard_kinds(at), ["u0 event", "u1 event"]);
+        local.sweep(1000);
+        assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
     fn an_event_of_an_item_with_very_many_watchers_marks_them_in_the_sweeps_budget() {
         const WATCHERS: usize = 3000;
         let mut local = Local::new();
