@@ -25,7 +25,14 @@ use super::lock::{LOCK, Lock};
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
-const APPEND: OFlags = OFlags::WRONLY.union(OFlags::APPEND).union(OFlags::CLOEXEC);
+/// Nobody waits for the other end of what is no file, as a pipe is.
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
+const APPEND: OFlags = OFlags::WRONLY
+    .union(OFlags::APPEND)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
 /// Less what the process masks.
 const MODE: Mode = Mode::from_raw_mode(0o666);
 
@@ -172,8 +179,10 @@ impl Disk for Directory {
     }
 
     fn open(&self, name: &str, from: u64) -> io::Result<Box<dyn Read>> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let mut file = File::from(openat(&*self.descriptor, name, flags, Mode::empty())?);
+        let mut file = File::from(openat(&*self.descriptor, name, READ, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("is there and is no file"));
+        }
         file.seek(SeekFrom::Start(from))?;
         Ok(Box::new(file))
     }

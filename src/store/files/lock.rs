@@ -18,6 +18,9 @@ use super::{StoreError, boot};
 /// The file of the lock, which has the process in its first line.
 pub(super) const LOCK: &str = "lock";
 
+/// No lock says more.
+const TEXT_BYTES_MAX: u64 = 256;
+
 /// Held as long as it lives.
 #[derive(Debug)]
 pub(super) struct Lock {
@@ -30,7 +33,7 @@ impl Lock {
     /// Takes an open directory, or says which process has it.
     pub(super) fn take(directory: BorrowedFd<'_>, path: &Path) -> Result<Lock, StoreError> {
         let failed = |cause: Errno| StoreError::create(&path.join(LOCK), cause.into());
-        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = openat(directory, LOCK, flags, Mode::from_raw_mode(0o666));
         let mut file = File::from(file.map_err(failed)?);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -42,9 +45,8 @@ impl Lock {
             Ok(()) | Err(Errno::WOULDBLOCK) => return Err(locked(path, &mut file)),
             Err(cause) => return Err(StoreError::io(&path.join(LOCK), cause.into())),
         }
-        let mut text = String::new();
         // A lock that cannot be read says nothing.
-        let _ = file.read_to_string(&mut text);
+        let text = text_of(&mut file).unwrap_or_default();
         let mut lock = Lock {
             file,
             _directory: itself,
@@ -66,13 +68,17 @@ impl Lock {
     }
 }
 
-fn locked(directory: &Path, file: &mut File) -> StoreError {
+fn text_of(file: &mut File) -> io::Result<String> {
     let mut text = String::new();
-    let read = file.read_to_string(&mut text);
-    let pid = text.lines().next().unwrap_or_default();
-    let by = match read {
-        Ok(_) if !pid.is_empty() => format!("process {pid}"),
-        _ => "another process".to_owned(),
+    file.take(TEXT_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn locked(directory: &Path, file: &mut File) -> StoreError {
+    let text = text_of(file).unwrap_or_default();
+    let by = match text.lines().next().unwrap_or_default() {
+        "" => "another process".to_owned(),
+        pid => format!("process {pid}"),
     };
     StoreError::Locked {
         directory: directory.to_owned(),
@@ -83,6 +89,8 @@ fn locked(directory: &Path, file: &mut File) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::super::directory::Directory;
+    use rustix::fs::CWD;
+
     use super::super::disk::Disk;
     use super::*;
 
@@ -105,6 +113,20 @@ mod tests {
         assert!(directory.is_at_path().unwrap());
         drop(directory);
         taken().unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_holds_nobody_up() {
+        let path = std::env::temp_dir().join(format!("iii-pipe-{}", std::process::id()));
+        let mut directory = Directory::make(&path).unwrap();
+        for name in [LOCK, "read", "written"] {
+            rustix::fs::mkfifoat(CWD, path.join(name), Mode::from_raw_mode(0o600)).unwrap();
+        }
+        directory.lock().unwrap();
+        directory.open("read", 0).err().unwrap();
+        directory.create("written").err().unwrap();
+        directory.reopen("written").err().unwrap();
         std::fs::remove_dir_all(&path).unwrap();
     }
 

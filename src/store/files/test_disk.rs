@@ -69,6 +69,8 @@ struct State {
     has_lost_power: bool,
     cuts_fail: bool,
     creations_fail: bool,
+    /// They are there, and whoever opens them to read is refused.
+    unreadable: Vec<String>,
     /// So many more syncs work, then one fails.
     syncs: Option<usize>,
     writes: usize,
@@ -148,6 +150,10 @@ impl TestDisk {
 
     pub(super) fn creations_fail(&self, fail: bool) {
         self.state().creations_fail = fail;
+    }
+
+    pub(super) fn unreadable(&self, names: Vec<String>) {
+        self.state().unreadable = names;
     }
 
     pub(super) fn fail_sync_after(&self, syncs: usize) {
@@ -318,6 +324,9 @@ impl Disk for TestDisk {
     }
 
     fn open(&self, name: &str, from: u64) -> io::Result<Box<dyn Read>> {
+        if self.state().unreadable.iter().any(|found| found == name) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         let mut bytes = io::Cursor::new(self.find(name)?.lock().unwrap().now.clone());
         bytes.set_position(from);
         Ok(Box::new(bytes))

@@ -38,7 +38,7 @@ enum Found {
     Intact,
     /// Something of ours is gone or cut.
     Lacking(StoreError),
-    /// Something is there that is not ours.
+    /// Something is there that is not ours, or nobody can tell.
     Foreign(String),
 }
 
@@ -107,7 +107,11 @@ impl Files {
         };
         let found = match self.has_intact_end() && !is_thorough {
             true => Found::Intact,
-            false => self.look_at_files().unwrap_or_else(Found::Lacking),
+            // What cannot be looked at may be anybody's.
+            false => {
+                let found = self.look_at_files();
+                found.unwrap_or_else(|error| Found::Foreign(error.to_string()))
+            }
         };
         let stopped = match (found, place) {
             (Found::Foreign(why), _) => Some(Stopped {
@@ -184,13 +188,18 @@ impl Files {
 
     fn look_at_files(&self) -> Result<Found, StoreError> {
         let disk = &self.disk;
-        if let Some(other) = identity::read(disk)?.filter(|found| *found != self.store) {
-            let name = disk.path().join(identity::NAME);
-            return Ok(Found::Foreign(format!(
-                "{}: says that this is store {other}, not {}",
-                name.display(),
-                self.store
-            )));
+        match identity::read(disk) {
+            Ok(Some(other)) if other != self.store => {
+                let name = disk.path().join(identity::NAME);
+                return Ok(Found::Foreign(format!(
+                    "{}: says that this is store {other}, not {}",
+                    name.display(),
+                    self.store
+                )));
+            }
+            // Our own is known without it.
+            Err(error) if !disk.is_own(identity::NAME) => return Err(error),
+            _ => {}
         }
         let layout = Layout::read(disk)?;
         let logs = layout.logs.iter().map(|number| log::name_of(*number));

@@ -104,7 +104,14 @@ fn an_empty_directory_in_its_place_is_taken_and_all_is_written_to_it() {
 /// By any way that people restore backups.
 #[test]
 fn a_backup_in_its_place_is_never_touched_and_writes_wait_for_somebody_to_decide() {
-    for way in ["directory", "files", "in place", "another store"] {
+    let ways = [
+        "directory",
+        "files",
+        "in place",
+        "another store",
+        "files of another user",
+    ];
+    for way in ways {
         let (path, mut world) = at_path(1 << 20);
         let backup = world.disk.copy();
         let backup = match way {
@@ -140,6 +147,9 @@ fn a_backup_in_its_place_is_never_touched_and_writes_wait_for_somebody_to_decide
                 disk.clone()
             }
         };
+        if way == "files of another user" {
+            place.unreadable(place.names());
+        }
         let before = content(&place);
         looks(&mut world);
         for _ in 0..3 {
@@ -151,6 +161,7 @@ fn a_backup_in_its_place_is_never_touched_and_writes_wait_for_somebody_to_decide
         world.settle();
         world.files.close();
         assert_eq!(content(&place), before, "{way}");
+        place.unreadable(Vec::new());
         let (_, shards) = start(&place.copy(), &world.settings, 1).unwrap();
         assert!(!shards.is_empty());
         // Somebody decides for what the server has.
