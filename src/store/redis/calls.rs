@@ -125,6 +125,19 @@ impl Calls {
         self.asked_at.get_or_insert(now);
     }
 
+    /// Whether it can be the next answer that is awaited.
+    fn fits(&self, value: &Value) -> bool {
+        self.under_way.front().is_none_or(|front| {
+            let is_last = front.got.len() + 1 >= front.answers_len;
+            match (value, front.jobs.first()) {
+                (Value::ServerError(_), _) | (_, None) => true,
+                _ if !is_last => true,
+                (Value::Array(each), _) if front.is_batch => each.len() == front.jobs.len(),
+                (_, Some(job)) => !front.is_batch && job.work.is_answered_by(value),
+            }
+        })
+    }
+
     /// Whose answers are whole with this one. Err: nobody waits for any.
     fn take_answer(&mut self, value: Value) -> Result<Option<UnderWay>, Value> {
         let Some(front) = self.under_way.front_mut() else {
@@ -314,6 +327,10 @@ impl Redis {
 
     /// The next answer on the connection for commands. Err: it is out of step.
     pub(super) fn take_answer(&mut self, value: Value, now: Instant) -> Result<(), Fault> {
+        // Those behind it would be displaced as well: nobody is told of one that is another's.
+        if !self.calls.fits(&value) {
+            return Err(Fault::Unexpected);
+        }
         let answered = match self.calls.take_answer(value) {
             Ok(Some(answered)) => answered,
             Ok(None) => return Ok(()),

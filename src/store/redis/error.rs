@@ -19,7 +19,7 @@ pub enum RedisError {
         cause: String,
     },
     /// It does not answer, or refuses.
-    #[error("{address}: {cause}, given up after {after}")]
+    #[error("{address}: {cause}, given up after {after}{}", if *is_elsewhere { "; does Redis run there, and is this its address?" } else { "" })]
     Connect {
         /// Without secrets.
         address: String,
@@ -27,6 +27,8 @@ pub enum RedisError {
         cause: String,
         /// How long it was tried.
         after: String,
+        /// It may not be there at all.
+        is_elsewhere: bool,
     },
     /// It answers, and cannot be used.
     #[error("{address}: {cause}")]
@@ -44,15 +46,18 @@ pub enum RedisError {
 /// Why the connections are of no use, or an answer is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
-    /// There was no attempt yet.
-    #[error("not connected yet")]
+    /// There was no attempt yet that has ended.
+    #[error("no answer")]
     NotTried,
     /// Its name leads nowhere.
     #[error("its name has no address")]
     NoAddress,
-    /// What the system says of a socket or a name, TLS of a session, the parser of bytes.
+    /// What the system says of a socket or a name, TLS of a session.
     #[error("{0}")]
     Broken(String),
+    /// What it says is no answer of a Redis.
+    #[error("what answers there is no Redis")]
+    NoRedis,
     /// Nothing has come for too long.
     #[error("timed out")]
     Silent,
@@ -82,6 +87,11 @@ impl Fault {
     /// Of a socket, or of a name.
     pub(super) fn of(error: &io::Error) -> Fault {
         Fault::Broken(error.to_string())
+    }
+
+    /// There may be no Redis at that address.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        !matches!(self, Fault::Said(_) | Fault::Replaced)
     }
 
     /// Redis says that it still reads its data.

@@ -24,6 +24,8 @@ const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// How often an idle connection is heard.
 pub(super) const BEAT: Duration = Duration::from_secs(1);
+/// Of an outage, so many causes are told.
+const CAUSES_MAX: usize = 8;
 /// After so long a time without an answer the log is told.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -42,6 +44,10 @@ pub(super) struct Link {
     pub(super) is_told: bool,
     /// Why the link is down.
     fault: Fault,
+    /// Why it was down since it was up, as the log was told.
+    told: Vec<String>,
+    /// An error that Redis has answered where one does no harm, while the connections were made.
+    said: Option<Fault>,
     /// Why this Redis cannot be used, now or later.
     pub(super) fatal: Option<Fault>,
     /// The server answers what makes these connections useless.
@@ -80,6 +86,8 @@ impl Link {
             subscribed_len: 0,
             is_told: false,
             fault: Fault::NotTried,
+            told: Vec::new(),
+            said: None,
             fatal: None,
             wrong_server: None,
             was_quiet: false,
@@ -122,6 +130,11 @@ impl Link {
 
     pub(super) fn take_wrong_server(&mut self) -> Option<Fault> {
         self.wrong_server.take()
+    }
+
+    /// Redis has answered an error that does no harm, unless the connection ends with it.
+    pub(super) fn has_said(&mut self, fault: Fault) {
+        self.said.get_or_insert(fault);
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -170,6 +183,11 @@ impl Link {
         self.wires()
             .filter(|wire| wire.id() == id)
             .for_each(|wire| wire.is_ready(ends));
+    }
+
+    pub(super) fn reads_to_its_end(&mut self) {
+        let pair = self.commands.iter_mut().chain(&mut self.channel);
+        pair.for_each(Wire::reads_to_its_end);
     }
 
     pub(super) fn has_more(&mut self) -> bool {
@@ -291,6 +309,7 @@ impl Redis {
         }
         self.link.subscribed_len = 0;
         self.link.is_told = false;
+        self.link.said = None;
         self.link.address = Some(*address);
         self.link.state = State::Opening(now);
         self.say_first();
@@ -308,6 +327,7 @@ impl Redis {
             tracing::info!("{}: connected again", self.shown);
         }
         self.link.was_up = true;
+        self.link.told.clear();
         let notices = std::mem::take(&mut self.link.notices);
         self.ask_for_notices(&notices);
         self.ends.begin(now);
@@ -321,6 +341,10 @@ impl Redis {
     pub(super) fn lose(&mut self, fault: &Fault, now: Instant) {
         self.end_chores(now);
         let was_up = self.link.is_up();
+        // Why it ends a connection that has just come stands in what it has answered.
+        let is_opening = matches!(self.link.state, State::Opening(_));
+        let said = self.link.said.take();
+        let fault = said.as_ref().filter(|_| is_opening).unwrap_or(fault);
         for wire in self.link.wires() {
             wire.leave(&self.registry);
         }
@@ -344,5 +368,18 @@ impl Redis {
                 self.shown
             );
         }
+        self.tell_why_down(cause, was_up);
+    }
+
+    /// Each cause once, until it is up again: the one of the loss is seldom why it stays away.
+    fn tell_why_down(&mut self, cause: String, is_told: bool) {
+        let told = &mut self.link.told;
+        if !self.link.was_up || told.len() >= CAUSES_MAX || told.contains(&cause) {
+            return;
+        }
+        if !is_told {
+            tracing::warn!("{}: does not connect again: {cause}", self.shown);
+        }
+        told.push(cause);
     }
 }

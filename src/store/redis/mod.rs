@@ -193,10 +193,15 @@ impl Redis {
                 }
             }
             if now >= until && !self.link.is_loading() {
+                let fault = match self.link.fault() {
+                    Fault::Silent => &Fault::NotTried,
+                    fault => fault,
+                };
                 return Err(RedisError::Connect {
                     address: self.shown.clone(),
-                    cause: plain(&self.link.fault().to_string()),
+                    cause: plain(&fault.to_string()),
                     after: in_words(timeout),
+                    is_elsewhere: fault.is_elsewhere(),
                 });
             }
             let rest = self.turn(now);
@@ -237,7 +242,7 @@ impl Redis {
         self.expire(now);
         self.send(now);
         if let Err(fault) = self.link.flush() {
-            self.lose(&fault, now);
+            self.lose_after_reading(&fault, now);
         }
         if self.link.has_more() || self.has_begun_more() {
             return Duration::ZERO;
@@ -251,6 +256,15 @@ impl Redis {
             self.members.next_at(),
         ];
         sleep_until(times).unwrap_or(link::BEAT)
+    }
+
+    /// A connection takes nothing more: what it has said before counts, and may say why.
+    fn lose_after_reading(&mut self, fault: &Fault, now: Instant) {
+        self.link.reads_to_its_end();
+        let read = self.read(now).err();
+        let said = self.link.take_wrong_server();
+        let said = said.or(read.filter(|read| matches!(read, Fault::Said(_))));
+        self.lose(&said.unwrap_or(fault.clone()), now);
     }
 
     fn take_time(&mut self, ms: Option<u64>, now: Instant) {

@@ -111,7 +111,9 @@ impl Redis {
         let error = error.map(|said| self.settings.address.without_login(&said));
         match (step, error) {
             // Not allowed to ask, or an old server: nothing rests on it.
-            (Step::Info | Step::Policy | Step::Notices | Step::Role, Some(_)) => {}
+            (Step::Info | Step::Policy | Step::Notices | Step::Role, Some(said)) => {
+                self.link.has_said(Fault::Said(said));
+            }
             (Step::Load(_), None) => {}
             (_, Some(said)) => self.link.has_wrong_server(Fault::Said(said)),
             (Step::Login | Step::Select, None) => {}

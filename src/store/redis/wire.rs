@@ -112,6 +112,11 @@ impl Wire {
         self.unread.is_there()
     }
 
+    /// Nothing more can be written: what was said before that is still to be read.
+    pub(super) fn reads_to_its_end(&mut self) {
+        self.unread.is_told(true);
+    }
+
     /// Writes what it takes. Err: why it is broken.
     pub(super) fn flush(&mut self) -> Result<(), Fault> {
         if !self.is_known {
@@ -146,12 +151,11 @@ impl Wire {
         answers: &mut Vec<Value>,
         now: Instant,
     ) -> Result<(), Fault> {
-        if self.unread.is_there()
-            && !self.has_heard
-            && let Some(error) = self.socket.take_error()
-        {
-            return Err(Fault::Broken(error)); // what kept it from connecting; a read would not tell
-        }
+        // What kept it from connecting, or cut it: a read would not tell, but for what came before.
+        let broken = match self.unread.is_there() && !self.has_heard {
+            true => self.socket.take_error().map(Fault::Broken),
+            false => None,
+        };
         let mut read = 0;
         while self.unread.is_there() && read < READ_BYTES_A_TURN {
             let received = self.socket.read(buffer);
@@ -164,10 +168,10 @@ impl Wire {
                     self.parse(&buffer[..len], answers)?;
                 }
                 Received::Nothing => {}
-                Received::End => return Err(self.fault()),
+                Received::End => return Err(broken.unwrap_or_else(|| self.fault())),
             }
         }
-        Ok(())
+        broken.map_or(Ok(()), Err)
     }
 
     fn parse(&mut self, bytes: &[u8], answers: &mut Vec<Value>) -> Result<(), Fault> {
@@ -176,7 +180,7 @@ impl Wire {
             match self.parser.parse_value(&mut lent) {
                 Ok(value) => answers.push(value),
                 Err(error) if error.is_timeout() => return Ok(()),
-                Err(error) => return Err(Fault::Broken(error.to_string())),
+                Err(_) => return Err(Fault::NoRedis),
             }
         }
     }

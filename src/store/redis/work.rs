@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use redis::Value;
+
 use crate::id::{GroupKey, ItemId, Text, WorkerId};
 use crate::protocol::answer::UpdateError;
 use crate::protocol::input::{StreamFunction, UpdateOp};
@@ -65,6 +67,20 @@ pub(super) enum Work {
     Setup(Step),
     /// Nobody waits for its answer any more.
     GivenUp,
+}
+
+impl Work {
+    /// Whether an answer that is no error has a form that its command brings about.
+    pub(super) fn is_answered_by(&self, value: &Value) -> bool {
+        let is_text = matches!(value, Value::BulkString(_) | Value::SimpleString(_));
+        match self {
+            Work::Cut(_) | Work::List(..) => matches!(value, Value::Array(_)),
+            Work::Get(..) | Work::Read(_) => is_text || matches!(value, Value::Nil),
+            Work::Mark(_) => matches!(value, Value::Int(_)),
+            Work::Setup(Step::Load(_)) => is_text,
+            _ => true,
+        }
+    }
 }
 
 /// A reading at one point of the channel.

@@ -1,6 +1,10 @@
 //! A Redis that goes away, stands still, loads or has forgotten its scripts: what callers are told, and that
 //! every subscriber is brought up to date.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::Commands;
@@ -346,4 +350,81 @@ fn a_slow_channel_that_redis_closes_heals() {
     sdk.call("stream::set", set_input(ROOM, "big", big));
     set_until_it_works(&mut sdk, "i", json!(1));
     hears(&mut subscriber, "i", &json!(1));
+}
+
+/// What stands between us and Redis and gives, for some of its answers, one of its own.
+struct Between {
+    port: u16,
+    lies: Arc<AtomicBool>,
+}
+
+impl Between {
+    fn start(redis: u16, lie: &'static [u8]) -> Between {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let lies = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&lies);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = TcpStream::connect(("127.0.0.1", redis)).unwrap();
+                let (mut up, mut down) = (client.try_clone().unwrap(), client);
+                let (mut to, mut from) = (server.try_clone().unwrap(), server);
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut up, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Both);
+                });
+                let told = Arc::clone(&told);
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 65536];
+                    while let Ok(len @ 1..) = from.read(&mut bytes) {
+                        let says = match told.load(Ordering::Relaxed) {
+                            true => lie,
+                            false => &bytes[..len],
+                        };
+                        if down.write_all(says).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = down.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        });
+        Between { port, lies }
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+/// One answer too few or too many, and each that follows would be another's for good.
+#[test]
+fn answers_that_cannot_be_the_next_ones_are_an_outage_that_heals() {
+    let redis = RedisServer::start();
+    for lie in [
+        &b"$-1\r\n"[..],
+        b"*0\r\n",
+        b":1\r\n:1\r\n",
+        b"$1\r\n1\r\n$1\r\n1\r\n$1\r\n1\r\n",
+    ] {
+        let between = Between::start(redis.port(), lie);
+        let store = iii_stream::config::RedisStore::at(&between.url()).unwrap();
+        let server = TestServer::with(THREE_WORKERS, |config| {
+            config.store = iii_stream::config::StoreConfig::Redis(store);
+        });
+        let mut sdk = SdkWorker::connect(&server);
+        sdk.set(ROOM, "i", json!(1));
+        between.lies.store(true, Ordering::Relaxed);
+        let (_, cause) = sdk.error_of("stream::set", set_input(ROOM, "i", json!(2)));
+        assert!(
+            cause.contains("unknown whether the change was stored"),
+            "{cause}"
+        );
+        between.lies.store(false, Ordering::Relaxed);
+        set_until_it_works(&mut sdk, "i", json!(3));
+        for n in 4..20 {
+            sdk.set(ROOM, "i", json!(n));
+            assert_eq!(sdk.get(ROOM, "i"), Some(json!(n)));
+        }
+    }
 }

@@ -216,3 +216,22 @@ fn a_start_waits_for_a_redis_that_still_loads_its_data() {
     assert!(host.says("still loads its data"));
     assert!(host.sdk().get(("many", "7"), "i").is_some());
 }
+
+#[test]
+fn the_log_says_once_why_a_redis_that_is_there_does_not_take_it_back() {
+    let redis = RedisServer::start();
+    let mut own = redis.connection();
+    let mut tell = |words: &[&str]| {
+        let command = &mut redis::cmd(words[0]);
+        command.arg(&words[1..]).exec(&mut own).unwrap();
+    };
+    tell(&["CONFIG", "SET", "requirepass", "first"]);
+    let host = start("back", &redis.url().replace("://", "://:first@"), &[]);
+    tell(&["CONFIG", "SET", "requirepass", "second"]);
+    tell(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    let line = host.line_with("does not connect again");
+    assert!(line.contains("WRONGPASS"), "{line}");
+    assert!(!line.contains("first"), "{line}");
+    tell(&["CONFIG", "SET", "requirepass", "first"]);
+    host.line_with("connected again");
+}

@@ -1,5 +1,7 @@
 //! Starts on a Redis: what ends one and with which line, and what it reads before it serves.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use redis::Commands;
@@ -99,7 +101,10 @@ fn a_start_without_redis_ends_in_time_with_a_line_that_hides_the_password() {
     assert_eq!(code, Some(1));
     assert_eq!(
         line.lines().last(),
-        Some("redis://***@127.0.0.1:1/3: connection refused, given up after 600 ms")
+        Some(
+            "redis://***@127.0.0.1:1/3: connection refused, given up after 600 ms; does Redis run there, \
+             and is this its address?"
+        )
     );
     assert!(!line.contains("secret"), "{line}");
     let redis = RedisServer::start();
@@ -147,4 +152,48 @@ fn password_and_database_of_the_url_are_used() {
     redis::cmd("SELECT").arg(3).exec(&mut connection).unwrap();
     let stored: String = connection.hget(KEY, "i").unwrap();
     assert_eq!(stored, "1");
+}
+
+#[test]
+fn what_is_no_redis_ends_the_start_with_one_line_that_asks_for_the_address() {
+    let page = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n".as_slice();
+    let no_redis = "what answers there is no Redis";
+    for (says, cause) in [
+        (page, no_redis),
+        (&b"\x15\x03\x01\x00\x02\x02\x46"[..], no_redis),
+        (&b"$99999999999999\r\n"[..], "no answer"),
+        (&b""[..], "no answer"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut sockets = Vec::new();
+            for mut socket in listener.incoming().flatten() {
+                let _ = socket.read(&mut [0; 1024]);
+                let _ = socket.write_all(says);
+                sockets.push(socket);
+            }
+        });
+        let url = format!("redis://{address}");
+        let (code, said) = start_on(&url, ", redis: {connect_timeout_ms: 600}");
+        assert_eq!(code, Some(1));
+        let expected = format!(
+            "redis://{address}: {cause}, given up after 600 ms; does Redis run there, and is this its \
+             address?"
+        );
+        assert_eq!(said.lines().last(), Some(&*expected));
+    }
+}
+
+#[test]
+fn a_redis_that_takes_no_more_clients_is_told_in_its_own_words() {
+    let redis = RedisServer::start();
+    let mut own = redis.connection();
+    redis::cmd("CONFIG")
+        .arg(&["SET", "maxclients", "1"])
+        .exec(&mut own)
+        .unwrap();
+    let (code, line) = start_on(&redis.url(), ", redis: {connect_timeout_ms: 600}");
+    assert_eq!(code, Some(1));
+    assert!(line.contains("max number of clients reached"), "{line}");
 }
