@@ -55,6 +55,25 @@ impl fmt::Display for Change {
 }
 
 impl Reading {
+    /// Why nothing is taken from the file as it is now: it is gone, or says nothing where it did. What
+    /// holds without it may be open where the file closes.
+    pub fn lost_in(&self, new: &Reading) -> Option<String> {
+        let file = self.config.file.as_ref()?;
+        let place = format!("{file}:");
+        let says = |reading: &Reading| {
+            let mut settings = reading.settings.iter();
+            settings.any(|setting| setting.origin.contains(&place))
+        };
+        let fault = match &new.config.file {
+            None => "is not there any more",
+            Some(_) if says(self) && !says(new) => "says nothing any more",
+            Some(_) => return None,
+        };
+        Some(format!(
+            "{file}: {fault}; put its settings back, or restart without them"
+        ))
+    }
+
     /// Takes over from a later reading without faults what can change while the server runs, and gives
     /// all that differs.
     pub fn take_over(&mut self, new: Reading) -> Vec<Change> {

@@ -48,11 +48,15 @@ impl<'a> Reload<'a> {
     /// Does it, and says so.
     pub(crate) fn reload(&mut self, server: &mut Server) -> Outcome {
         let new = read(self.sources);
-        let mut outcome = Outcome::default();
-        if new.faults.is_empty() {
+        let mut outcome = Outcome {
+            faults: new.faults.iter().map(ToString::to_string).collect(),
+            ..Outcome::default()
+        };
+        if outcome.faults.is_empty() {
+            outcome.faults.extend(self.reading.lost_in(&new));
+        }
+        if outcome.faults.is_empty() {
             self.take_over(new, server, &mut outcome);
-        } else {
-            outcome.faults = new.faults.iter().map(ToString::to_string).collect();
         }
         outcome.say();
         outcome

@@ -164,6 +164,34 @@ fn gates_of_joins_and_upgrades_are_read_again() {
     subscriber.join("a", ("other", "room"));
 }
 
+/// Removed a moment before the next is there, or cut while a disk was full: no gate opens.
+#[test]
+fn a_file_that_is_gone_or_emptied_changes_nothing() {
+    let closed = "allowed_origins: [\"https://a.example\"]";
+    let process = start("gone", closed, &[]);
+    let path = process.directory.as_ref().unwrap().0.join("config.yaml");
+    for (text, fault) in [
+        (None, "is not there any more"),
+        (Some(""), "says nothing any more"),
+        (Some("# nothing\n"), "says nothing any more"),
+        (Some("workers: []\n"), "says nothing any more"),
+    ] {
+        match text {
+            None => std::fs::remove_file(&path).unwrap(),
+            Some(text) => rewrite(&process, text),
+        }
+        let (code, said) = reload(&process);
+        assert_eq!(code, Some(1), "{said}");
+        let expected = format!("nothing is changed\nconfig.yaml: {fault}; put its settings back");
+        assert!(said.starts_with(&expected), "{said}");
+        let status = status_for_page(process.stream, "https://b.example");
+        assert_eq!(status, "403", "{fault}");
+    }
+    let (code, said) = reload_with(&process, "");
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(status_for_page(process.stream, "https://b.example"), "101");
+}
+
 #[test]
 fn a_bad_file_changes_nothing_and_a_good_one_is_taken_after_it() {
     let process = start("bad", "limits: {name_bytes: 10}", &[]);
