@@ -159,6 +159,7 @@ impl Fanout {
         let sync_at = group.sync_at;
         let (list, places) = group.list_and_places();
         let told = |item: &str, change: &Change| {
+            standpoints.look_at(waiting.len());
             let places = waiting.iter().filter_map(|at| places.get(*at));
             let told = places.filter(|place| place.is_told(item, change));
             told.map(|place| View::of_items(place.connection.slot))
@@ -167,6 +168,7 @@ impl Fanout {
         let rules = Rules {
             customs_most: most,
             is_watched: &|item| {
+                standpoints.look_at(mixed.len());
                 let mut mixed = mixed
                     .iter()
                     .filter_map(|at| places.get(*at)?.extra.as_ref());
@@ -176,19 +178,20 @@ impl Fanout {
         };
         let held_bytes = list.held_bytes();
         let (mut is_done, mut grown) = (false, 0);
-        // A frame may be looked at for each of these places.
-        let looks = waiting.len() + mixed.len();
-        let at_once = (KEPT_AT_ONCE / (1 + looks / KEPT_AT_ONCE)).max(1);
         loop {
-            // One go at least, however many places were looked at: it has to come to an end.
-            for _ in 0..at_once {
+            // One frame at least, however many places are looked at: it has to come to an end.
+            for _ in 0..KEPT_AT_ONCE {
                 let number = list.first();
                 match list.keep_first(before, &standpoints, &rules) {
                     Some(by) if number >= sync_at => grown += by,
                     Some(_) => {}
                     None => is_done = true,
                 }
+                if is_done || standpoints.looks.get() > KEPT_AT_ONCE * LOOKS_A_FRAME {
+                    break;
+                }
             }
+            let looks = standpoints.looks.take();
             budget.kept(KEPT_AT_ONCE.max(looks / LOOKS_A_FRAME));
             if is_done || budget.is_spent() {
                 break;
@@ -450,6 +453,45 @@ mod tests {
             local.sweep(1000);
             assert_eq!(local.fanout.held_bytes(), 0);
         }
+    }
+
+    #[test]
+    fn looks_at_where_very_many_slow_readers_stand_are_paid_for() {
+        const READERS: usize = 1000;
+        const ITEMS: usize = 200;
+        let mut local = Local::new();
+        local.fanout.bounds.reader = 0;
+        let readers: Vec<SlotId> = (0..READERS).map(|_| local.socket()).collect();
+        let mut group = None;
+        for at in &readers {
+            group = Some(local.join(*at, "a", "g", None));
+            local.heard(*at);
+            local.block(*at, 0);
+        }
+        let group = group.unwrap();
+        let mut len = 0;
+        for n in 0..ITEMS {
+            len = local.tell(group, Some(&format!("u{n:3}")), Event::Create("1"));
+        }
+        local.sweep(1000);
+        for (n, at) in readers.iter().enumerate() {
+            local.fake(*at).room = n % ITEMS * len; // each stands elsewhere
+            local.sockets.slots.get_mut(*at).unwrap().0.unblock();
+            let mut budget = Budget::of_writes(1000);
+            local.fanout.drain(*at, &mut local.sockets, &mut budget);
+        }
+        local.sweep(1000);
+        for n in 0..ITEMS {
+            local.tell(group, Some(&format!("u{n:3}")), Event::Update("2"));
+        }
+        let mut turns = 0;
+        while local.fanout.is_due() {
+            let mut budget = Budget::of_writes(64);
+            local.fanout.sweep(&mut local.sockets, &mut budget);
+            turns += 1;
+        }
+        assert!(turns > 10, "{turns} turns");
+        local.fanout.check_invariants(&mut local.sockets);
     }
 
     #[test]

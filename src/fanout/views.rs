@@ -3,6 +3,8 @@
 //!
 //! Pure. May not know what a change says.
 
+use std::cell::Cell;
+
 use crate::protocol::frame::Kind;
 
 /// How one socket sees the items of a group.
@@ -27,6 +29,15 @@ pub(super) struct Standpoints {
     pub(super) places: Vec<(u64, View)>,
     /// One of them follows the whole group.
     pub(super) is_whole: bool,
+    /// So many places were looked at for single frames.
+    pub(super) looks: Cell<usize>,
+}
+
+impl Standpoints {
+    /// So many more are looked at.
+    pub(super) fn look_at(&self, places: usize) {
+        self.looks.update(|looks| looks + places);
+    }
 }
 
 /// A change of an item that supersedes another one.
@@ -111,6 +122,7 @@ impl HeldBefore {
         if lacking == places.len() && told.is_empty() {
             return self.clone(); // as in a cohort, of whom nobody has been given it
         }
+        standpoints.look_at(places.len());
         told.sort_unstable();
         let (lack_it, have_it) = places.split_at(lacking);
         let differs = |(_, view): &&(u64, View)| {
