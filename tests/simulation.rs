@@ -14,9 +14,9 @@
 
 #[path = "simulation/arrivals.rs"]
 mod arrivals;
-#[path = "simulation/broker.rs"]
+#[path = "simulation/broker/mod.rs"]
 mod broker;
-#[path = "simulation/client.rs"]
+#[path = "simulation/client/mod.rs"]
 mod client;
 #[path = "support/double.rs"]
 mod double;
@@ -40,7 +40,7 @@ mod order;
 mod pace;
 #[path = "simulation/peer.rs"]
 mod peer;
-#[path = "simulation/sdks.rs"]
+#[path = "simulation/sdks/mod.rs"]
 mod sdks;
 #[path = "simulation/settings.rs"]
 mod settings;

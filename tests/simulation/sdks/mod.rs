@@ -2,6 +2,9 @@
 //! and comes back is the seed's. In place of them there may be a running engine, which comes and goes, with
 //! all of them behind it.
 
+mod asked;
+mod wanted;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -13,15 +16,18 @@ use iii_stream::protocol::connection::{Connection, Event, Flow, Payload, Sender}
 use iii_stream::protocol::custom;
 use iii_stream::protocol::input::StreamFunction;
 use iii_stream::protocol::rbac::Access;
-use iii_stream::shard::{Ask, Command};
+use iii_stream::shard::Command;
 use iii_stream::time::Now;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::engine::{CUSTOM_STREAM, EngineThread};
+use crate::engine::EngineThread;
 use crate::model::{Model, parsed};
 use crate::pace::Pace;
 use crate::settings;
+
+use asked::asked_by;
+use wanted::Wanted;
 
 /// SDK workers that connect. The first one has the functions that are called by the server.
 const PROGRAMS: usize = 3;
@@ -46,14 +52,6 @@ pub(crate) struct Sdks {
     /// The engine has taken us in.
     has_settled: bool,
     now: Now,
-}
-
-/// What programs register.
-#[derive(Clone)]
-struct Wanted {
-    custom: Vec<StreamFunction>,
-    /// Triggers: their types and configs.
-    triggers: Vec<(&'static str, Value)>,
 }
 
 /// One socket of the worker port, or the link to an engine.
@@ -562,113 +560,6 @@ impl Program {
             is_blocked: false,
             functions: BTreeSet::new(),
             types: BTreeSet::new(),
-        }
-    }
-}
-
-impl Wanted {
-    fn of_seed(pace: &mut Pace) -> Wanted {
-        let mut custom = Vec::new();
-        for function in [
-            StreamFunction::Set,
-            StreamFunction::Update,
-            StreamFunction::Delete,
-            StreamFunction::Get,
-            StreamFunction::List,
-        ] {
-            if pace.below(4) == 0 {
-                custom.push(function);
-            }
-        }
-        let of_streams = |pace: &mut Pace| match pace.below(4) {
-            0 => None,
-            1 => Some(json!({})),
-            2 => Some(json!({"stream_name": "s"})),
-            _ => Some(json!({"stream_name": "t"})),
-        };
-        let mut triggers = Vec::new();
-        triggers.extend(of_streams(pace).map(|config| ("stream:join", config)));
-        triggers.extend(of_streams(pace).map(|config| ("stream:leave", config)));
-        match pace.below(4) {
-            0 => {}
-            1 => triggers.push(("stream", json!({"stream_name": "s"}))),
-            2 => triggers.push(("stream", json!({"stream_name": "t", "group_id": "a@0"}))),
-            _ => triggers.push((
-                "stream",
-                json!({"stream_name": "s", "group_id": "b@1", "item_id": "u1"}),
-            )),
-        }
-        Wanted { custom, triggers }
-    }
-
-    /// The ids of all functions that are called by the server.
-    fn functions(&self) -> Vec<String> {
-        let of_custom = |function: &StreamFunction| custom::function_id(*function, CUSTOM_STREAM);
-        let custom = self.custom.iter().map(of_custom);
-        let named = ["joins", "leaves", "events", "auth"].map(str::to_owned);
-        named.into_iter().chain(custom).collect()
-    }
-
-    /// The registrations of triggers of such types.
-    fn registrations(&self, is_of: impl Fn(&str) -> bool) -> Vec<String> {
-        let wanted = self.triggers.iter().filter(|(of_type, _)| is_of(of_type));
-        let message = |(of_type, config): &(&str, Value)| {
-            let function = match *of_type {
-                "stream:join" => "joins",
-                "stream:leave" => "leaves",
-                _ => "events",
-            };
-            json!({"type": "registertrigger", "id": function, "trigger_type": of_type,
-                "function_id": function, "config": config})
-            .to_string()
-        };
-        wanted.map(message).collect()
-    }
-}
-
-/// The function, its input, and what a `set` writes.
-fn asked_by(command: &Command) -> (StreamFunction, String, Option<(GroupKey, Text)>) {
-    let (key, ask) = match command {
-        Command::Group { key, ask } => (key, ask),
-        Command::ListGroups { stream, .. } => {
-            let data = json!({"stream_name": stream}).to_string();
-            return (StreamFunction::ListGroups, data, None);
-        }
-        Command::ListAll { .. } => unreachable!("nobody asks for it here"),
-    };
-    let of_group = format!(
-        r#""stream_name":"{}","group_id":"{}""#,
-        key.stream(),
-        key.group()
-    );
-    let of_item = |item: &str| format!(r#"{of_group},"item_id":"{item}""#);
-    match ask {
-        Ask::Set { item, data, .. } => {
-            let sets = Some((key.clone(), data.clone()));
-            let input = format!(r#"{{{},"data":{data}}}"#, of_item(item));
-            (StreamFunction::Set, input, sets)
-        }
-        Ask::Update { item, ops, .. } => {
-            let mut text = Vec::new();
-            custom::write_ops(&mut text, ops);
-            let text = String::from_utf8(text).expect("a JSON text");
-            let input = format!(r#"{{{},"ops":{text}}}"#, of_item(item));
-            (StreamFunction::Update, input, None)
-        }
-        Ask::Delete { item, .. } => {
-            let input = format!("{{{}}}", of_item(item));
-            (StreamFunction::Delete, input, None)
-        }
-        Ask::Get { item, .. } => (StreamFunction::Get, format!("{{{}}}", of_item(item)), None),
-        Ask::List { .. } => (StreamFunction::List, format!("{{{of_group}}}"), None),
-        Ask::Send { id, kind, data, .. } => {
-            let id = id.as_ref().map(|id| format!(r#","id":"{id}""#));
-            let id = id.unwrap_or_default();
-            let input = format!(r#"{{{of_group}{id},"type":"{kind}","data":{data}}}"#);
-            (StreamFunction::Send, input, None)
-        }
-        Ask::Join(_) | Ask::Leave { .. } | Ask::Hold(_) | Ask::Release { .. } => {
-            unreachable!("no program joins")
         }
     }
 }

@@ -1,14 +1,20 @@
 //! One subscriber: what its socket should hear, checked frame by frame, and what a deployed client
 //! makes of it by its own rules.
 
+mod feed;
+mod view;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use iii_stream::id::{GroupKey, ItemId};
 use serde_json::Value;
 
-use crate::model::{Entered, Event, Group, Model};
+use crate::model::{Entered, Event, Model};
 use crate::shared::Afresh;
 use crate::wire::{Decoder, Frame, Kind, Message};
+
+use feed::{Feed, Sync};
+use view::View;
 
 #[derive(Default, Debug)]
 pub(crate) struct Client {
@@ -63,42 +69,6 @@ enum End {
     /// A close frame follows what has begun.
     Closing,
     Closed,
-}
-
-/// How far the socket is in one group.
-#[derive(Debug)]
-struct Feed {
-    /// The event that it hears next is not before this one.
-    at: usize,
-    /// Frames of event `at` that it has heard.
-    given: usize,
-    /// `sync`s that it may not have heard, in order.
-    syncs: VecDeque<Sync>,
-    /// How many of them it may have passed: equal ones cannot be told apart, and void ones may come or
-    /// not.
-    passed: BTreeSet<usize>,
-    /// Those of subscriptions that have begun anew and have not heard of it.
-    fresh: Vec<Sync>,
-}
-
-impl Default for Feed {
-    fn default() -> Feed {
-        Feed {
-            at: 0,
-            given: 0,
-            syncs: VecDeque::new(),
-            passed: BTreeSet::from([0]),
-            fresh: Vec::new(),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Sync {
-    subscription: Box<str>,
-    entered: Entered,
-    /// Its subscription has ended: it may come or not.
-    is_void: bool,
 }
 
 impl Client {
@@ -481,178 +451,5 @@ impl Client {
                 view.check(&model.groups[&entered.group], !self.is_far_behind);
             }
         }
-    }
-}
-
-impl Feed {
-    fn hears_event(&mut self, number: usize) {
-        self.given = if self.at == number { self.given + 1 } else { 1 };
-        self.at = number;
-    }
-
-    /// Whether such a `sync` is the answer to a join and may come now.
-    fn has_due(&self, message: &Message) -> bool {
-        self.passed.iter().any(|start| {
-            let rest = self.syncs.iter().skip(*start);
-            let stands = rest.clone().position(|sync| !sync.is_void);
-            let mut due = rest.take(stands.map_or(usize::MAX, |stands| stands + 1));
-            due.any(|sync| message.is_sync_of(&sync.entered))
-        })
-    }
-
-    /// The first that stands, or a void one before it.
-    fn hears_sync(&mut self, message: &Message, next: Option<usize>) {
-        let (mut passed, mut is_owed) = (BTreeSet::new(), false);
-        for start in &self.passed {
-            for (index, sync) in self.syncs.iter().enumerate().skip(*start) {
-                let is_in_place = next.is_none_or(|next| next >= sync.entered.from);
-                if message.is_sync_of(&sync.entered) && is_in_place {
-                    passed.insert(index + 1);
-                    is_owed |= !sync.is_void;
-                }
-                if !sync.is_void {
-                    break;
-                }
-            }
-        }
-        if !is_owed && self.hears_fresh(message, passed.is_empty()) {
-            return;
-        }
-        assert!(
-            !passed.is_empty(),
-            "no sync that is due: {message:?}, {:?}, {:?}",
-            self.syncs,
-            self.fresh
-        );
-        self.have_passed(passed);
-    }
-
-    /// One that begins its subscription anew; they come in any order. `may_be_void`: there is no other that
-    /// it could be.
-    fn hears_fresh(&mut self, message: &Message, may_be_void: bool) -> bool {
-        let is_it = |is_void: bool| {
-            let mut fresh = self.fresh.iter();
-            fresh.position(|sync| sync.is_void == is_void && message.is_sync_of(&sync.entered))
-        };
-        let found = is_it(false).or_else(|| is_it(true).filter(|_| may_be_void));
-        found.map(|found| self.fresh.swap_remove(found)).is_some()
-    }
-
-    /// An event is heard: every `sync` that goes before it was, or is void.
-    fn passes_syncs(&mut self, number: usize) {
-        let syncs = &self.syncs;
-        let after = |start: &usize| {
-            let before = syncs.iter().skip(*start);
-            let before = before.take_while(|sync| sync.entered.from <= number);
-            let are_void = before.clone().all(|sync| sync.is_void);
-            are_void.then(|| start + before.count())
-        };
-        let passed: BTreeSet<usize> = self.passed.iter().filter_map(after).collect();
-        let is_late = |sync: &Sync| !sync.is_void && sync.entered.from <= number;
-        let is_early = passed.is_empty() || self.fresh.iter().any(is_late);
-        assert!(!is_early, "before its sync");
-        self.have_passed(passed);
-    }
-
-    fn have_passed(&mut self, passed: BTreeSet<usize>) {
-        let first = passed.first().copied().unwrap_or(0);
-        self.syncs.drain(..first);
-        self.passed = passed.into_iter().map(|number| number - first).collect();
-    }
-
-    fn has_all_syncs(&self) -> bool {
-        let mut passed = self.passed.iter();
-        self.fresh.iter().all(|sync| sync.is_void)
-            && passed.any(|start| self.syncs.iter().skip(*start).all(|sync| sync.is_void))
-    }
-}
-
-/// A listener of a deployed client, by the table of what it drops.
-#[derive(Debug)]
-struct View {
-    group: GroupKey,
-    item: Option<ItemId>,
-    /// Of a group's listener: its list.
-    items: Vec<Value>,
-    /// Of an item's: its value.
-    value: Value,
-    /// The last time that it accepted; of a group's listener, for `sync`s.
-    last_time: u64,
-    /// Of a group's: the same for `update`s, by item.
-    last_times: HashMap<ItemId, u64>,
-    /// Its join was refused: it may be that of another subscription that it hears of.
-    is_refused: bool,
-}
-
-impl View {
-    fn hears(&mut self, message: &Message) {
-        if message.group != self.group {
-            return;
-        }
-        match (&self.item, &message.item) {
-            (Some(mine), Some(item)) if mine == item => self.item_hears(message),
-            (None, Some(_)) if message.kind == Kind::Event => self.group_hears(message),
-            (None, None) => self.group_hears(message),
-            _ => {}
-        }
-    }
-
-    fn item_hears(&mut self, message: &Message) {
-        if message.time <= self.last_time {
-            return;
-        }
-        self.last_time = message.time;
-        match message.event["type"].as_str() {
-            Some("sync" | "create" | "update") => self.value = message.event["data"].clone(),
-            Some("delete") => self.value = Value::Null,
-            _ => {}
-        }
-    }
-
-    fn group_hears(&mut self, message: &Message) {
-        let data = &message.event["data"];
-        let held = self.items.iter().position(|item| item["id"] == data["id"]);
-        match message.event["type"].as_str() {
-            Some("sync") if message.time >= self.last_time => {
-                self.items = data.as_array().cloned().unwrap_or_default();
-                self.last_time = message.time;
-            }
-            Some("create") if held.is_none() => self.items.push(data.clone()),
-            Some("update") => {
-                let item = message.item.clone().expect("an item");
-                let last = self.last_times.entry(item).or_insert(0);
-                if message.time <= *last {
-                    return;
-                }
-                *last = message.time;
-                self.last_time = self.last_time.max(message.time);
-                if let Some(held) = held {
-                    self.items[held] = data.clone();
-                }
-            }
-            Some("delete") => {
-                self.last_time = self.last_time.max(message.time);
-                self.items.retain(|item| item["id"] != data["id"]);
-            }
-            _ => {}
-        }
-    }
-
-    /// `is_ordered`: it has heard of each item when it came.
-    fn check(&self, group: &Group, is_ordered: bool) {
-        let Some(item) = &self.item else {
-            let mut lists = [
-                self.items.clone(),
-                group.list().as_array().cloned().unwrap_or_default(),
-            ];
-            if !is_ordered {
-                let by_id = |item: &Value| item["id"].to_string();
-                lists.iter_mut().for_each(|list| list.sort_by_key(by_id));
-            }
-            return assert_eq!(lists[0], lists[1]);
-        };
-        let value = group.value(item);
-        let value = value.map(|value| serde_json::from_str(value).expect("a value"));
-        assert_eq!(self.value, value.unwrap_or(Value::Null));
     }
 }

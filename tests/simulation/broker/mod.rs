@@ -4,28 +4,25 @@
 //! What has to hold: a call is answered once, calls of one worker for a group arrive in their order, a
 //! join is decided once, a leave is told once, and no thread sleeps before a mailbox with something in it.
 
+mod flood;
+mod owner;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use iii_stream::broker::{Authenticator, Broker, Effect, OfListener, Parts, Settings};
 use iii_stream::config::Limits;
 use iii_stream::id::{GroupKey, SlotId, WorkerId};
-use iii_stream::mesh::{JoinRequest, Presence, ToEngine, ToOwner, ToWorker, WorkerPorts};
-use iii_stream::protocol::answer::Outcome;
+use iii_stream::mesh::{JoinRequest, Presence, ToEngine, ToWorker};
 use iii_stream::protocol::connection::{Connection, Event, Flow, Payload, Sender};
-use iii_stream::protocol::groups::Names;
 use iii_stream::protocol::rbac::Access;
-use iii_stream::shard::hooks::Hooks;
-use iii_stream::shard::{
-    Ask, Command, Decides, Effects, Fired, Reply, Shard, Store as _, ValueLimits,
-};
-use iii_stream::store::Memory;
 use iii_stream::time::Now;
 use serde_json::{Value, json};
 
 use crate::pace::Pace;
 use crate::threads::Threads;
+
+use owner::Owner;
 
 const SEEDS: u64 = 200;
 const STEPS: usize = 400;
@@ -48,17 +45,6 @@ struct World {
     /// Leaves that are owed, or taken, and were not told.
     leaves: BTreeSet<u64>,
     steps: usize,
-}
-
-struct Owner {
-    ports: WorkerPorts,
-    /// Calls that were applied and not answered.
-    unanswered: Vec<Reply>,
-    owed: VecDeque<Presence>,
-    has_said_so: bool,
-    is_granted: usize,
-    /// The last number that it has applied, by who has sent it and the group.
-    last: BTreeMap<(u64, String), u64>,
 }
 
 struct Program {
@@ -492,149 +478,6 @@ impl World {
             "something is left of those who went"
         );
     }
-}
-
-impl Owner {
-    fn apply(&mut self, message: ToOwner) {
-        let ToOwner::Command(command) = message else {
-            return;
-        };
-        let outcome = match &command {
-            Command::Group { key, ask } => match ask {
-                Ask::Set { data, .. } => {
-                    self.check_order(key, data);
-                    Outcome::Set {
-                        new: data.clone(),
-                        old: None,
-                    }
-                }
-                _ => panic!("nobody asks that"),
-            },
-            Command::ListGroups { .. } => Outcome::Groups([("s", "g")].into_iter().collect()),
-            Command::ListAll { .. } => Outcome::Groups(Names::default()),
-        };
-        if let Some(call) = command.call() {
-            self.unanswered.push(Reply { call, outcome });
-        }
-    }
-
-    fn check_order(&mut self, key: &GroupKey, data: &str) {
-        let value: Value = serde_json::from_str(data).expect("it was checked");
-        let by = value["by"].as_u64().expect("a number");
-        let number = value["n"].as_u64().expect("a number");
-        let last = self.last.insert((by, key.group().to_owned()), number);
-        assert!(last < Some(number), "calls of one worker keep their order");
-    }
-
-    /// As many as there is room for.
-    fn give_leaves(&mut self) {
-        if self.is_granted == 0 {
-            return;
-        }
-        let count = std::mem::take(&mut self.is_granted).min(self.owed.len());
-        let leaves: Vec<Presence> = self.owed.drain(..count).collect();
-        self.ports.shared.uncount_owed(leaves.len());
-        let more = !self.owed.is_empty();
-        self.has_said_so = more;
-        let worker = self.ports.id;
-        self.ports.to_engine.send(ToEngine::Leaves {
-            worker,
-            leaves,
-            more,
-        });
-    }
-}
-
-/// What triggers hear of a change of `s`.
-fn fired() -> Fired {
-    let limits = ValueLimits {
-        json_depth: 10,
-        value_bytes: 1000,
-    };
-    let mut shard = Shard::new(WorkerId(0), Decides::Owner, limits);
-    let mut hooks = Hooks {
-        version: 1_000_000,
-        ..Hooks::default()
-    };
-    hooks.events.add("s", None, None);
-    shard.set_hooks(hooks.into());
-    let mut out = Effects::default();
-    let ask = Ask::Set {
-        item: "i".into(),
-        data: "1".into(),
-        ttl: None,
-        call: None,
-    };
-    let key = GroupKey::new("s", "a@0");
-    shard.apply(Command::Group { key, ask }, 1, &mut out);
-    let mut learned = Vec::new();
-    Memory.serve(std::mem::take(&mut out.requests), &mut learned);
-    for learned in learned {
-        shard.learn(learned, 1, &mut out);
-    }
-    out.fired.pop().expect("it is followed")
-}
-
-/// Thousands of triggers hear of each event, and events come faster than they can be told.
-#[test]
-fn an_answer_and_a_join_pass_a_flood_of_events() {
-    let mut world = World::of_seed(1);
-    world.pace.is_full = true;
-    for n in 0..5_000 {
-        world.say(
-            0,
-            &json!({"type": "registertrigger", "id": format!("t{n}"), "trigger_type": "stream",
-                "function_id": "f0", "config": {"stream_name": "s"}}),
-        );
-    }
-    let event = fired();
-    let flood = |world: &mut World| {
-        let owner = &mut world.owners[0];
-        while !owner.ports.to_fired.has_backlog() {
-            owner.ports.to_fired.send(Fired {
-                version: event.version,
-                key: event.key.clone(),
-                frame: Arc::clone(&event.frame),
-            });
-        }
-        owner.ports.to_fired.flush();
-        world.turn_of_engine();
-        world.programs[0].asked.clear();
-    };
-    for _ in 0..100 {
-        flood(&mut world);
-    }
-    world.turn_of_owner(0);
-    let id = "00000000-0000-0000-0000-000000000001";
-    world.programs[1].calls.insert(id.to_owned(), 1);
-    world.say(
-        1,
-        &json!({"type": "invokefunction", "invocation_id": id, "function_id": "stream::set",
-            "data": {"stream_name": "s", "group_id": "a@0", "item_id": "i", "data": {"by": 1, "n": 1}}}),
-    );
-    world.turn_of_owner(0);
-    flood(&mut world);
-    assert!(world.programs[1].calls.is_empty(), "the answer waits");
-
-    let id = "00000000-0000-0000-0000-000000000002";
-    world.programs[1].calls.insert(id.to_owned(), 1);
-    world.say(
-        1,
-        &json!({"type": "invokefunction", "invocation_id": id,
-            "function_id": "engine::functions::list", "data": {}}),
-    );
-    flood(&mut world);
-    flood(&mut world);
-    assert!(world.programs[1].calls.is_empty(), "the listing waits");
-
-    world.join(0);
-    world.turn_of_engine();
-    world.turn_of_engine();
-    let mut asked = world.programs[0].asked.iter();
-    assert!(
-        asked.any(|asked| asked["function_id"] == "j"),
-        "the join waits"
-    );
 }
 
 fn presence(number: u64) -> Presence {
