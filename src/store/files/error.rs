@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[allow(missing_docs, reason = "the fields are what the messages name")]
 pub enum StoreError {
     /// The operating system refuses.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}: {cause}{}", path.display(), by_whom(cause))]
     Io { path: PathBuf, cause: io::Error },
     /// It refuses to make something.
     #[error("cannot create {} as uid {uid}: {cause}", path.display())]
@@ -102,6 +102,18 @@ fn reference_faults(directory: &Path, faults: &[Fault]) -> String {
     lines.join("\n")
 }
 
+fn own_uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Whom the system refuses, where it goes by that.
+fn by_whom(cause: &io::Error) -> String {
+    match cause.kind() {
+        ErrorKind::PermissionDenied => format!("; this process is uid {}", own_uid()),
+        _ => String::new(),
+    }
+}
+
 impl StoreError {
     pub(super) fn io(path: &Path, cause: io::Error) -> StoreError {
         let path = path.to_owned();
@@ -116,7 +128,7 @@ impl StoreError {
     pub(super) fn create(path: &Path, cause: io::Error) -> StoreError {
         StoreError::Create {
             path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
-            uid: rustix::process::geteuid().as_raw(),
+            uid: own_uid(),
             cause,
         }
     }

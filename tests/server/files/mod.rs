@@ -5,6 +5,7 @@ mod room;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -267,14 +268,17 @@ fn what_cannot_be_a_store_is_refused() {
     let mut permissions = fs::metadata(home.store()).unwrap().permissions();
     permissions.set_readonly(true);
     fs::set_permissions(home.store(), permissions).unwrap();
-    let mut command = home.command(&[]);
-    if rustix::process::getuid().is_root() {
-        // Permissions hold for nobody, who may not be allowed to where the program stands: it is
-        // handed over open.
-        command = process::command("/proc/self/fd/0", home.path(), &[]);
-        command.uid(65_534).stdin(File::open(PROGRAM).unwrap());
-    }
-    let (code, said) = outcome(command.output().unwrap());
+    let start = || {
+        let mut command = home.command(&[]);
+        if rustix::process::getuid().is_root() {
+            // Permissions hold for nobody, who may not be allowed to where the program stands: it is
+            // handed over open.
+            command = process::command("/proc/self/fd/0", home.path(), &[]);
+            command.uid(65_534).stdin(File::open(PROGRAM).unwrap());
+        }
+        outcome(command.output().unwrap())
+    };
+    let (code, said) = start();
     let lock = home.store().join("lock");
     let uid = match rustix::process::getuid() {
         root if root.is_root() => 65_534,
@@ -285,6 +289,14 @@ fn what_cannot_be_a_store_is_refused() {
         code == Some(1) && said.contains(&expected) && said.contains("Permission denied"),
         "{said}"
     );
+    fs::set_permissions(home.store(), fs::Permissions::from_mode(0o777)).unwrap();
+    let identity = home.store().join("identity");
+    fs::write(&identity, "not to be read").unwrap();
+    fs::set_permissions(identity, fs::Permissions::from_mode(0)).unwrap();
+    let (code, said) = start();
+    let expected =
+        format!("./store/identity: Permission denied (os error 13); this process is uid {uid}");
+    assert!(code == Some(1) && said.contains(&expected), "{said}");
 }
 
 #[test]
