@@ -176,6 +176,11 @@ impl Awaits {
     }
 }
 
+/// What a call ends with whose callee, or the process, ends first.
+pub(in crate::broker) fn invocation_stopped() -> ErrorBody {
+    ErrorBody::new("invocation_stopped", "Invocation stopped")
+}
+
 /// The errors that the server makes itself (spec: engine-protocol §5.1).
 pub(in crate::broker) fn function_not_found(id: &str) -> ErrorBody {
     ErrorBody::new("function_not_found", format!("Function {id} not found"))

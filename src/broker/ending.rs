@@ -7,7 +7,7 @@ use crate::id::{SlotId, Text};
 use crate::protocol::call::ErrorBody;
 
 use crate::broker::Broker;
-use crate::broker::awaits::Answered;
+use crate::broker::awaits::{Answered, invocation_stopped};
 use crate::broker::link::waiting::not_connected;
 use crate::broker::members::FunctionIds;
 use crate::broker::target::FunctionRef;
@@ -93,7 +93,7 @@ impl Broker {
         let (lost, types) = self.triggers.end(id);
         let error = match is_link {
             true => not_connected(),
-            false => ErrorBody::new("invocation_stopped", "Invocation stopped"),
+            false => invocation_stopped(),
         };
         self.endings.gone.push_back(Ending {
             id,

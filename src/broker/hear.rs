@@ -3,7 +3,7 @@
 //! May not know how calls are made (`calls::ask`).
 
 use crate::broker::Broker;
-use crate::broker::awaits::{Answered, Awaits};
+use crate::broker::awaits::{Answered, Awaits, invocation_stopped};
 use crate::broker::calls::FunctionCall;
 use crate::broker::joins::Word;
 use crate::id::Text;
@@ -80,8 +80,12 @@ impl Broker {
                 shard,
                 slot,
                 number,
-                of_join: _,
+                of_join,
             } => {
+                // Who joins is told of nothing; with a function that has gone our own store takes over.
+                if of_join && !matches!(answered, Answered::NotFound) {
+                    turn.log_failure(function_id, answered);
+                }
                 let answer = match answered {
                     Answered::Result(result) => CustomAnswer::Result(result.map(Text::from)),
                     Answered::Refused(cause) => CustomAnswer::Refused(cause.into()),
@@ -118,6 +122,15 @@ impl Broker {
     }
 
     /// Ends calls whose time is over, so many at a time: each is one that nobody has answered.
+    /// The process ends before these calls do: whoever has made one is told.
+    pub fn stop_calls(&mut self) {
+        let error = invocation_stopped();
+        for call in self.calls.take_called() {
+            self.hear_call(call, Answered::Gone(&error));
+        }
+        self.calls.stop_streams(&mut self.turn);
+    }
+
     pub(in crate::broker) fn end_overdue_calls(&mut self) {
         for _ in 0..OVERDUE_A_TURN {
             let Some(call) = self.calls.pop_overdue(self.turn.now.monotonic) else {

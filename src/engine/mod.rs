@@ -83,6 +83,8 @@ pub struct Engine {
     drain_until: Option<Instant>,
     /// When the end of the process goes on.
     drain_at: Instant,
+    /// The time for calls under way is over, and who waited was told.
+    has_stopped_calls: bool,
 }
 
 impl Engine {
@@ -119,6 +121,7 @@ impl Engine {
             schedule,
             drain_until: None,
             drain_at: now.monotonic,
+            has_stopped_calls: false,
         })
     }
 

@@ -224,6 +224,10 @@ impl Engine {
         if self.broker.has_work() && !is_over {
             return; // somebody is still to hear of it, whom no call under way shows
         }
+        // Whoever still waits is told before its socket closes: SDKs wait on over a reconnect.
+        if is_over && !std::mem::replace(&mut self.has_stopped_calls, true) {
+            return self.broker.stop_calls();
+        }
         for id in self.peers.ids() {
             let Some(peer) = self.peers.get(id) else {
                 continue;

@@ -1,10 +1,11 @@
 //! The way back: what a caller is told, what is counted of it, and what the log hears of a call whose
 //! answer nobody waits for.
 
-use crate::id::SlotId;
+use crate::id::{CallId, SlotId};
 use crate::metrics::CallOutcome;
 use crate::protocol::answer::{Outcome, ResultBody};
 use crate::protocol::call::ErrorBody;
+use crate::protocol::function::failed;
 use crate::protocol::groups::{Merge, Names};
 use crate::protocol::input::StreamFunction;
 use crate::shard::Reply;
@@ -49,6 +50,25 @@ impl Calls {
             function: call.function,
             outcome,
         });
+    }
+
+    /// Whoever waits for one of our own functions is told that the process ends before it does.
+    pub(in crate::broker) fn stop_streams(&mut self, turn: &mut Turn) {
+        let ids: Vec<CallId> = self.streams.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            let Some(call) = self.abandon_stream(id) else {
+                continue;
+            };
+            let cause = match call.function {
+                StreamFunction::Get
+                | StreamFunction::List
+                | StreamFunction::ListGroups
+                | StreamFunction::ListAll => "the server ends",
+                _ => "the server ends, unknown whether the change was stored",
+            };
+            let error = failed(call.function, cause);
+            self.answer_stream(turn, call, Outcome::Failed(error));
+        }
     }
 
     /// All workers have answered a listing of groups. Its socket is left unread until it is there.

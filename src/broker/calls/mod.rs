@@ -287,6 +287,16 @@ impl Calls {
         }
     }
 
+    /// Takes all calls of functions that a peer has made and waits for.
+    pub(in crate::broker) fn take_called(&mut self) -> Vec<FunctionCall> {
+        let functions = self.functions.iter();
+        let called = functions.filter(|(_, call)| call.awaits.caller().is_some());
+        let ids: Vec<CallId> = called.map(|(id, _)| id).collect();
+        ids.into_iter()
+            .filter_map(|id| self.end_function(id))
+            .collect()
+    }
+
     /// When the first call under way has had its time. Those that have ended are dropped on the way.
     pub(in crate::broker) fn next_deadline(&mut self) -> Option<Instant> {
         for deadlines in [&mut self.deadlines, &mut self.auth_deadlines] {

@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tungstenite::Message;
 
-use crate::support::clients::{Socket, join, open};
+use crate::support::clients::{Socket, error_in, join, open};
 use crate::support::process::{
     Directory, Process, command_with_files, config, config_at, exit_code,
 };
@@ -175,6 +175,25 @@ fn a_call_in_flight_is_answered_before_the_end() {
     assert!(answer.as_str().contains("in time"), "{answer}");
     assert_eq!(close_code(&mut caller), Some(1012));
     assert_eq!(close_code(&mut callee), Some(1012));
+    assert_eq!(process.exit_code(), Some(0));
+}
+
+/// SDKs wait on for theirs over a reconnect, and nobody would answer.
+#[test]
+fn a_call_that_takes_longer_than_the_end_is_answered_before_its_socket_closes() {
+    let mut process = start_with("too-long", "drain_ms: 100");
+    let mut callee = process.sdk();
+    let mut caller = process.sdk();
+    callee.register("f");
+    let id = caller.start("f", json!({}));
+    callee.next_call();
+    process.signal(Signal::TERM);
+    let result = caller.result(&id);
+    let (code, message) = error_in(&result);
+    assert_eq!(
+        (&*code, &*message),
+        ("invocation_stopped", "Invocation stopped")
+    );
     assert_eq!(process.exit_code(), Some(0));
 }
 

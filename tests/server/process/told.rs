@@ -219,6 +219,26 @@ fn failures_of_one_function_hide_none_of_another() {
     }
 }
 
+/// The subscriber stands without a `sync`, and is told of nothing.
+#[test]
+fn a_list_that_fails_for_who_joins_is_told() {
+    let process = start("list-fails");
+    let mut store = process.sdk();
+    store.register("stream::list(chat)");
+    let mut subscriber = process.subscriber();
+    subscriber.start_join("s", ("chat", "room"), None);
+    let asked = store.next_call();
+    store.answer(
+        &asked,
+        json!({"error": {"code": "oops", "message": "thrown"}}),
+    );
+    process.line_with("WARN function stream::list(chat) failed: oops: thrown");
+    subscriber.start_join("s", ("chat", "room"), None);
+    store.next_call();
+    drop(store);
+    process.line_with("WARN function stream::list(chat) failed: ");
+}
+
 #[test]
 fn whom_a_function_or_an_origin_keeps_out_is_told_with_its_cause() {
     let keys = "auth_function: letIn";

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::support::clients::{error_in, item_input, set_input};
 use crate::support::process::{Directory, Process, config, outcome};
 use crate::support::redis::{RedisServer, free_port};
 use crate::support::tls::Localhost;
@@ -25,7 +26,10 @@ fn start(name: &str, url: &str, variables: &[(&str, &str)]) -> Process {
 
 fn on_redis(url: &str) -> String {
     let adapter = format!("adapter: {{name: redis, config: {{redis_url: '{url}'}}}}");
-    config(&adapter, "threads: 1, redis: {connect_timeout_ms: 3000}")
+    config(
+        &adapter,
+        "threads: 1, drain_ms: 500, redis: {connect_timeout_ms: 3000}",
+    )
 }
 
 /// Files for a server that is `localhost`, and whom to trust for that.
@@ -234,4 +238,26 @@ fn the_log_says_once_why_a_redis_that_is_there_does_not_take_it_back() {
     assert!(!line.contains("first"), "{line}");
     tell(&["CONFIG", "SET", "requirepass", "first"]);
     host.line_with("connected again");
+}
+
+#[test]
+fn who_waits_for_a_redis_that_stands_still_is_told_when_the_process_ends() {
+    let redis = RedisServer::start();
+    let mut host = start("still", &redis.url(), &[]);
+    let mut sdk = host.sdk();
+    sdk.set(ROOM, "i", json!(1));
+    redis.signal(Signal::STOP);
+    let set = sdk.start("stream::set", set_input(ROOM, "i", json!(2)));
+    let get = sdk.start("stream::get", item_input(ROOM, "i"));
+    host.signal(Signal::TERM);
+    let told = |result: &Value| error_in(result).1;
+    let of_set = told(&sdk.result(&set));
+    assert_eq!(
+        of_set,
+        "Failed to set value: the server ends, unknown whether the change was stored"
+    );
+    let of_get = told(&sdk.result(&get));
+    assert_eq!(of_get, "Failed to get value: the server ends");
+    redis.signal(Signal::CONT);
+    assert_eq!(host.exit_code(), Some(0));
 }
