@@ -433,4 +433,42 @@ mod tests {
             assert_eq!(left, [3, 3, 2, 2, 1]);
         }
     }
+
+    #[test]
+    fn what_was_written_by_a_clock_that_was_ahead_lasts_no_longer_than_if_it_was_written_now() {
+        const AHEAD: u64 = 3_600_000;
+        for ttl in [Some(3000), None] {
+            let put = || Restored::Put {
+                sequence: 1,
+                key: GroupKey::new("s", "g"),
+                item: "i".into(),
+                value: "1".into(),
+                time: WALL + AHEAD,
+                marks: Marks {
+                    ttl: ttl.and_then(Ttl::of_ms),
+                    is_member: false,
+                },
+            };
+            let mut ahead = local(3000);
+            ahead.shard.begin_at(WALL + AHEAD);
+            ahead.shard.restore(put());
+            ahead.shard.restored(0);
+            let rest = SliceLimits {
+                items: 99,
+                bytes: 1000,
+                groups: 9,
+            };
+            let mut of_log = local(3000);
+            of_log.shard.restore(put());
+            let mut of_snapshot = local(3000);
+            for piece in ahead.shard.slice(Cursor::default(), rest).pieces {
+                let restored = Restored::Piece { sequence: 1, piece };
+                of_snapshot.shard.restore(restored);
+            }
+            for mut local in [of_log, of_snapshot] {
+                local.shard.restored(0);
+                assert_eq!(end_of(&mut local, 0), Some(3100));
+            }
+        }
+    }
 }

@@ -380,9 +380,12 @@ impl Shard {
             let slot = group.items_mut().put(hash, &name, value);
             match marked.next_if(|marked| marked.at as usize == at) {
                 Some(marked) => {
-                    if marked.ttl.is_some() || marked.ends_ms.is_some() {
-                        let tick = marked.ends_ms.map_or(NEVER, |ms| due.tick_of_wall(ms));
-                        group.items_mut().end_in(slot, marked.ttl, tick, 0);
+                    match marked.ends_ms {
+                        Some(ms) => group.restore_end(slot, marked.ttl, ms, due),
+                        None if marked.ttl.is_some() => {
+                            group.items_mut().end_in(slot, marked.ttl, NEVER, 0);
+                        }
+                        None => {}
                     }
                     group.restore_member(hash, &(*name).into(), marked.is_member);
                 }

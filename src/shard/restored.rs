@@ -9,7 +9,7 @@ use super::Shard;
 use super::due::Due;
 use super::group::Group;
 use super::keep::Marked;
-use super::lifetimes::NEVER;
+use super::lifetimes::{NEVER, tick_after};
 
 impl Shard {
     /// What is kept of so many of the group's items beside their values, from that place on.
@@ -58,12 +58,18 @@ impl Group {
         let own = given.or_else(|| self.items.lifetimes()?.of(slot)?.0);
         match own.or(of_stream).map(Ttl::ms) {
             None => {}
-            Some(Some(ms)) => {
-                let tick = due.tick_of_wall(time.saturating_add(ms));
-                self.items_mut().end_in(slot, own, tick, 0);
-            }
+            Some(Some(ms)) => self.restore_end(slot, own, time.saturating_add(ms), due),
             // It stays, and is told from the others of its stream where those do not.
             Some(None) => self.items.renew(slot, own, of_stream, 0),
         }
+    }
+
+    /// The item in that slot ends then, in ms since 1970; at the latest as if it was written now, for the
+    /// clock that said when it was may have been ahead.
+    pub(super) fn restore_end(&mut self, slot: u32, own: Option<Ttl>, ends_ms: u64, due: &Due) {
+        let lasts = own.or(self.ttl()).and_then(Ttl::ms);
+        let tick = due.tick_of_wall(ends_ms);
+        let tick = lasts.map_or(tick, |ms| tick.min(tick_after(ms)));
+        self.items_mut().end_in(slot, own, tick, 0);
     }
 }
