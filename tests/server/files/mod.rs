@@ -292,7 +292,7 @@ fn what_cannot_be_a_store_is_refused() {
     fs::set_permissions(home.store(), fs::Permissions::from_mode(0o777)).unwrap();
     let identity = home.store().join("identity");
     fs::write(&identity, "not to be read").unwrap();
-    fs::set_permissions(identity, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(identity, fs::Permissions::from_mode(0o0)).unwrap();
     let (code, said) = start();
     let expected =
         format!("./store/identity: Permission denied (os error 13); this process is uid {uid}");
