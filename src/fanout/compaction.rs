@@ -198,7 +198,7 @@ impl Fanout {
             }
         }
         self.held_bytes = self.held_bytes + list.held_bytes() - held_bytes;
-        self.outcome.customs_dropped += list.take_dropped();
+        self.outcome.customs_dropped += list.end_keeping();
         group.sync_len = group.sync_len.saturating_add_signed(grown);
         group.is_to_compact = !is_done;
         is_done
@@ -425,6 +425,33 @@ mod tests {
             local.fanout.take_outcome().slow.is_empty(),
             "nobody is closed"
         );
+    }
+
+    #[test]
+    fn items_that_come_and_go_hold_nothing_up() {
+        let mut local = Local::with_bound(1 << 30);
+        let at = local.socket();
+        let group = local.join(at, "a", "g", None);
+        local.heard(at);
+        local.block(at, 0);
+        local.fanout.bounds.reader = 0;
+        let value = format!("\"{}\"", "x".repeat(1000));
+        local.tell(group, Some("stays"), Event::Create("1"));
+        local.sweep(1000);
+        local.tell(group, Some("stays too"), Event::Create("1"));
+        local.sweep(1000);
+        for n in 0..200 {
+            let item = format!("u{n}");
+            local.tell(group, Some(&item), Event::Create(&value));
+            local.sweep(1000);
+            local.tell(group, Some(&item), Event::Delete(&value));
+            local.sweep(1000);
+        }
+        let held = local.fanout.held_bytes();
+        assert!(held < 5 * value.len(), "{held} bytes of one item at a time");
+        local.end(at);
+        local.sweep(1000);
+        assert_eq!(local.fanout.held_bytes(), 0);
     }
 
     #[test]

@@ -156,44 +156,41 @@ impl KeptFrames {
             let kept = frames.get(slot);
             kept.is_some_and(|kept| kept.hash == hash && kept.frame.item() == frame.item())
         };
-        let mut kept = Kept {
-            number,
-            frame: Arc::clone(&frame),
-            hash,
-            held: HeldBefore::by_all(was_there),
-        };
-        let found = self.by_item.find(hash, is_it);
+        let mut held = HeldBefore::by_all(was_there);
         let mut was_len = frame.data_len();
-        let slot = match found.and_then(|slot| Some((slot, self.frames.get_mut(slot)?))) {
-            Some((slot, older)) => {
-                let change = Change {
-                    supersedes: older.number,
-                    number,
-                    was_there,
-                };
-                let told = || (rules.told)(frame.item().map_or("", |item| item), &change);
-                kept.held = older.held.after(&change, standpoints, told);
-                let older = std::mem::replace(older, kept);
-                self.order.remove(older.number);
-                self.bytes -= older.held_bytes();
-                was_len = older.frame.data_len();
-                slot
-            }
-            None => {
-                let slot = self.frames.insert(kept);
-                let frames = &self.frames;
-                let hash_of = |slot| frames.get(slot).map_or(0, |kept| kept.hash);
-                self.by_item.insert(hash, slot, hash_of);
-                slot
-            }
-        };
-        self.enter(number, slot);
+        let found = self.by_item.find(hash, is_it);
+        let older = found.and_then(|slot| frames.get(slot));
+        if let Some(older) = older {
+            let change = Change {
+                supersedes: older.number,
+                number,
+                was_there,
+            };
+            let told = || (rules.told)(frame.item().map_or("", |item| item), &change);
+            held = older.held.after(&change, standpoints, told);
+            was_len = older.frame.data_len();
+            self.forget(older.number);
+        }
         let len = frame.data_len() as isize;
-        match frame.kind() {
+        let grown = match frame.kind() {
             Kind::Create => len + 1,
             Kind::Delete => -len - 1,
             Kind::Update | Kind::Custom => len - was_len as isize,
+        };
+        if frame.kind() == Kind::Delete && held.is_by_none() {
+            return grown; // it came and went, and none of them has heard of it
         }
+        let slot = self.frames.insert(Kept {
+            number,
+            frame,
+            hash,
+            held,
+        });
+        let frames = &self.frames;
+        let hash_of = |slot| frames.get(slot).map_or(0, |kept| kept.hash);
+        self.by_item.insert(hash, slot, hash_of);
+        self.enter(number, slot);
+        grown
     }
 
     fn keep_custom(

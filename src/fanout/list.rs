@@ -138,9 +138,11 @@ impl List {
         self.kept.as_ref().map_or(0, |kept| kept.custom_bytes())
     }
 
-    /// Custom events that somebody has lost since this was last asked.
-    pub(super) fn take_dropped(&mut self) -> u64 {
-        self.kept.as_mut().map_or(0, |kept| kept.take_dropped())
+    /// Frames have been moved so: gives the custom events that somebody has lost since this was last asked.
+    pub(super) fn end_keeping(&mut self) -> u64 {
+        let dropped = self.kept.as_mut().map_or(0, |kept| kept.take_dropped());
+        self.kept.take_if(|kept| kept.is_empty());
+        dropped
     }
 
     /// What only readers far behind lack, all of it.

@@ -76,6 +76,10 @@ impl HeldBefore {
         }
     }
 
+    pub(super) fn is_by_none(&self) -> bool {
+        !self.by_most && self.except.is_empty()
+    }
+
     /// What a change of that kind is to that view; `None`: nothing has changed for it.
     pub(super) fn kind_for(&self, view: View, kind: Kind) -> Option<Kind> {
         HeldBefore::kind(self.of(view), kind)

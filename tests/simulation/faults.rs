@@ -143,7 +143,7 @@ const FAULTS: [Fault; 52] = [
     fault("a slow reader is not reported",
         "fanout", "if «behind_bytes(&group.list, next, reader) + held > allowed» {", "false"),
     fault("a change is the same to all readers far behind, whatever each held before",
-        "fanout", "kept.held = «older.held.after(&change, standpoints, told)»;", "HeldBefore::by_all(was_there)"),
+        "fanout", "held = «older.held.after(&change, standpoints, told)»;", "HeldBefore::by_all(was_there)"),
     fault("who never held an item is told that it is gone",
         "fanout", "(false, Kind::Delete) => «None»,", "Some(Kind::Delete)"),
     // The shard.
