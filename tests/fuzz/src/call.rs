@@ -34,14 +34,8 @@ pub fn run(input: &[u8]) {
         return;
     };
     match call::parse(text) {
-        Ok(EngineMessage::Invoke(invoke)) => {
-            let parts = Parts::of(text);
-            assert_eq!(parts.string("type"), "invokefunction");
-            assert_eq!(parts.string("function_id"), invoke.function_id);
-            let data = parts.find("data").map_or("null", RawValue::get);
-            assert_eq!(data, invoke.data);
-        }
-        Ok(_) => {}
+        Ok(EngineMessage::Ping | EngineMessage::Ignored | EngineMessage::RegisterService) => {}
+        Ok(message) => compare_message(&message, &Parts::of(text)),
         Err(dropped) => assert!(!dropped.to_string().is_empty()),
     }
     if serde_json::from_str::<&RawValue>(text).is_err() {
@@ -54,6 +48,88 @@ pub fn run(input: &[u8]) {
             Ok(read) => compare(&read, &Parts::of(text)),
             Err(error) => assert!(!error.message.is_empty()),
         }
+    }
+}
+
+fn compare_message(read: &EngineMessage<'_>, parts: &Parts<'_>) {
+    let kind = |kind: &str| assert_eq!(parts.string("type"), kind);
+    let name = |key: &str, read: &str| assert_eq!(parts.string(key), read);
+    let text = |key: &str, read: Option<&str>| {
+        let there = parts.given(key).map(string);
+        assert_eq!(there.as_deref(), read, "{key}");
+    };
+    let json = |key: &str, read: Option<&RawValue>| {
+        let there = parts.given(key).map(RawValue::get);
+        assert_eq!(there, read.map(RawValue::get), "{key}");
+    };
+    match read {
+        EngineMessage::RegisterFunction {
+            id,
+            description,
+            request_format,
+            response_format,
+            metadata,
+            has_invocation,
+        } => {
+            kind("registerfunction");
+            name("id", id);
+            text("description", description.as_deref());
+            json("request_format", *request_format);
+            json("response_format", *response_format);
+            json("metadata", *metadata);
+            assert_eq!(parts.given("invocation").is_some(), *has_invocation);
+        }
+        EngineMessage::UnregisterFunction { id } => {
+            kind("unregisterfunction");
+            name("id", id);
+        }
+        EngineMessage::RegisterTrigger(trigger) => {
+            kind("registertrigger");
+            name("id", &trigger.id);
+            name("trigger_type", &trigger.trigger_type);
+            name("function_id", &trigger.function_id);
+            json("config", trigger.config);
+            json("metadata", trigger.metadata);
+            text("namespace", trigger.namespace.as_deref());
+        }
+        EngineMessage::UnregisterTrigger { id, trigger_type } => {
+            kind("unregistertrigger");
+            name("id", id);
+            text("trigger_type", trigger_type.as_deref());
+        }
+        EngineMessage::RegisterTriggerType {
+            id,
+            description,
+            trigger_request_format,
+            call_request_format,
+        } => {
+            kind("registertriggertype");
+            name("id", id);
+            name("description", description);
+            json("trigger_request_format", *trigger_request_format);
+            json("call_request_format", *call_request_format);
+        }
+        EngineMessage::Invoke(invoke) => {
+            kind("invokefunction");
+            let id = invoke.id.map(|id| id.to_string());
+            let is_there = parts.given("invocation_id").is_some();
+            assert_eq!(is_there, id.is_some());
+            name("function_id", &invoke.function_id);
+            text("namespace", invoke.namespace.as_deref());
+            let data = parts.find("data").map_or("null", RawValue::get);
+            assert_eq!(data, invoke.data);
+            json("metadata", invoke.metadata);
+            text("traceparent", invoke.trace.traceparent.as_deref());
+            text("baggage", invoke.trace.baggage.as_deref());
+        }
+        EngineMessage::InvocationResult(result) => {
+            kind("invocationresult");
+            assert!(parts.given("invocation_id").is_some());
+            let there = parts.given("result").map(RawValue::get);
+            assert!(result.result.is_none() || result.result == there);
+            assert_eq!(parts.given("error").is_some(), result.error.is_some());
+        }
+        EngineMessage::Ping | EngineMessage::Ignored | EngineMessage::RegisterService => {}
     }
 }
 
@@ -135,6 +211,11 @@ impl<'a> Parts<'a> {
         let mut parts = self.parts.iter().rev();
         let found = parts.find(|(key, _)| key.as_deref() == Some(name));
         found.map(|(_, value)| *value)
+    }
+
+    /// The same, unless it is `null`.
+    fn given(&self, name: &str) -> Option<&'a RawValue> {
+        self.find(name).filter(|value| value.get() != "null")
     }
 
     /// The same, or what stands there in an array.
