@@ -17,6 +17,9 @@ use super::group::LocalGroup;
 use super::pace::{Cohort, Paced};
 use super::reader::{Connections, MemberAt};
 
+/// A group with so many cohorts takes no further pace as it is: each cohort has its own list.
+const EXACT_MAX: usize = 16;
+
 /// All cohorts, and when they are due.
 #[derive(Default)]
 pub(super) struct Cohorts {
@@ -65,14 +68,16 @@ impl Fanout {
         self.cohorts.subscriptions_len
     }
 
-    /// A join to the group goes to its cohort of that pace.
-    pub(super) fn move_join(&mut self, local: LocalGroupId, pace: Pace) -> LocalGroupId {
+    /// A join to the group goes to its cohort of that pace; among very many paces, of one a little slower.
+    pub(super) fn move_join(&mut self, local: LocalGroupId, mut pace: Pace) -> LocalGroupId {
         let Some(group) = self.groups.get(local) else {
             return local;
         };
-        let found = group.cohorts().iter().find(|(of, _)| *of == pace);
-        let cohort = match found {
-            Some((_, cohort)) => *cohort,
+        if group.cohort_of(pace).is_none() && group.cohorts().len() >= EXACT_MAX {
+            pace = pace.rounded_up();
+        }
+        let cohort = match group.cohort_of(pace) {
+            Some(cohort) => cohort,
             None => {
                 let mut cohort = LocalGroup::new(group.key.clone(), group.hash);
                 let paced = Paced::Cohort(Cohort::new((local, group.hash), pace));
@@ -210,6 +215,11 @@ impl LocalGroup {
         }
     }
 
+    fn cohort_of(&self, pace: Pace) -> Option<LocalGroupId> {
+        let found = self.cohorts().iter().find(|(of, _)| *of == pace);
+        found.map(|(_, cohort)| *cohort)
+    }
+
     pub(super) fn add_cohort(&mut self, pace: Pace, cohort: LocalGroupId) {
         let none = || Box::new(Paced::Group(Vec::with_capacity(1)));
         if let Paced::Group(cohorts) = &mut **self.paced.get_or_insert_with(none) {
@@ -287,6 +297,28 @@ mod tests {
 
     fn paced(local: &mut Local) {
         local.pace = Pace::of_ms(PACE_US / 1000).unwrap();
+    }
+
+    #[test]
+    fn very_many_paces_of_one_group_share_cohorts_that_are_no_faster() {
+        let mut local = Local::new();
+        let mut group = None;
+        for ms in 1..=Pace::MS_MAX {
+            if ms > 500 && ms % 97 != 0 && ms != Pace::MS_MAX {
+                continue;
+            }
+            let at = local.socket();
+            local.pace = Pace::of_ms(ms).unwrap();
+            group = Some(local.join(at, "a", "g", None));
+            let (reader, _) = local.sockets.parts(at).unwrap();
+            let cohort = reader.memberships[0].local;
+            let all = local.fanout.groups.get(group.unwrap()).unwrap().cohorts();
+            let (given, _) = all.iter().find(|(_, of)| *of == cohort).unwrap();
+            assert!((ms..2 * ms).contains(&given.ms()), "{ms}: {}", given.ms());
+        }
+        let group = local.fanout.groups.get(group.unwrap()).unwrap();
+        let cohorts = group.cohorts().len();
+        assert!(cohorts <= EXACT_MAX + 13, "{cohorts}");
     }
 
     /// Joins the whole of a group with the pace, and has taken the `sync`.

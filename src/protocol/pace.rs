@@ -24,6 +24,16 @@ impl Pace {
         is_number.then(|| Pace::of_ms(text.parse().ok()?)).flatten()
     }
 
+    /// The next one that is a power of two in ms, or the slowest: there are few of them.
+    pub fn rounded_up(self) -> Pace {
+        let slowest = Pace::MS_MAX as u16;
+        let rounded = self.0.checked_next_power_of_two().unwrap_or(slowest);
+        match self.0 {
+            0 => Pace::NONE,
+            _ => Pace(rounded.min(slowest)),
+        }
+    }
+
     /// In ms; 0: there is none.
     pub fn ms(self) -> u64 {
         self.0.into()
@@ -55,6 +65,17 @@ mod tests {
         ];
         for text in wrong {
             assert_eq!(Pace::read(text), None, "{text}");
+        }
+        for (ms, rounded) in [
+            (0, 0),
+            (1, 1),
+            (50, 64),
+            (64, 64),
+            (40_000, 60_000),
+            (60_000, 60_000),
+        ] {
+            let pace = Pace::of_ms(ms).map(Pace::rounded_up);
+            assert_eq!(pace.map(Pace::ms), Some(rounded));
         }
         assert!(Pace::of_ms(50) > Pace::of_ms(20) && Pace::default() == Pace::NONE);
     }
