@@ -144,8 +144,8 @@ const FAULTS: [Fault; 52] = [
         "fanout", "if «behind_bytes(&group.list, next, reader) + held > allowed» {", "false"),
     fault("a change is the same to all readers far behind, whatever each held before",
         "fanout", "held = «older.held.after(&change, standpoints, told)»;", "HeldBefore::by_all(was_there)"),
-    fault("who never held an item is told that it is gone",
-        "fanout", "(false, Kind::Delete) => «None»,", "Some(Kind::Delete)"),
+    fault("who held an item is not told that it is gone",
+        "fanout", "frame.kind() == Kind::Delete && «held.is_by_none()»", "true"),
     // The shard.
     fault("an answer goes out before the store has accepted",
         "shard", "«!front.awaits_answer()» || (front.awaits_store() && self.is_refused())", "true"),
