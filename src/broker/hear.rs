@@ -121,7 +121,6 @@ impl Broker {
         }
     }
 
-    /// Ends calls whose time is over, so many at a time: each is one that nobody has answered.
     /// The process ends before these calls do: whoever has made one is told.
     pub fn stop_calls(&mut self) {
         let error = invocation_stopped();
@@ -131,6 +130,7 @@ impl Broker {
         self.calls.stop_streams(&mut self.turn);
     }
 
+    /// Ends calls whose time is over, so many at a time: each is one that nobody has answered.
     pub(in crate::broker) fn end_overdue_calls(&mut self) {
         for _ in 0..OVERDUE_A_TURN {
             let Some(call) = self.calls.pop_overdue(self.turn.now.monotonic) else {

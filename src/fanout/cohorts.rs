@@ -299,28 +299,6 @@ mod tests {
         local.pace = Pace::of_ms(PACE_US / 1000).unwrap();
     }
 
-    #[test]
-    fn very_many_paces_of_one_group_share_cohorts_that_are_no_faster() {
-        let mut local = Local::new();
-        let mut group = None;
-        for ms in 1..=Pace::MS_MAX {
-            if ms > 500 && ms % 97 != 0 && ms != Pace::MS_MAX {
-                continue;
-            }
-            let at = local.socket();
-            local.pace = Pace::of_ms(ms).unwrap();
-            group = Some(local.join(at, "a", "g", None));
-            let (reader, _) = local.sockets.parts(at).unwrap();
-            let cohort = reader.memberships[0].local;
-            let all = local.fanout.groups.get(group.unwrap()).unwrap().cohorts();
-            let (given, _) = all.iter().find(|(_, of)| *of == cohort).unwrap();
-            assert!((ms..2 * ms).contains(&given.ms()), "{ms}: {}", given.ms());
-        }
-        let group = local.fanout.groups.get(group.unwrap()).unwrap();
-        let cohorts = group.cohorts().len();
-        assert!(cohorts <= EXACT_MAX + 13, "{cohorts}");
-    }
-
     /// Joins the whole of a group with the pace, and has taken the `sync`.
     fn join(local: &mut Local, at: SlotId) -> LocalGroupId {
         paced(local);
@@ -510,5 +488,27 @@ mod tests {
         assert_eq!(heard.len(), 8, "{heard:?}: one had begun");
         turn(&mut local, now_us);
         assert_eq!(local.fanout.held_bytes(), 0);
+    }
+
+    #[test]
+    fn very_many_paces_of_one_group_share_cohorts_that_are_no_faster() {
+        let mut local = Local::new();
+        let mut group = None;
+        for ms in 1..=Pace::MS_MAX {
+            if ms > 500 && ms % 97 != 0 && ms != Pace::MS_MAX {
+                continue;
+            }
+            let at = local.socket();
+            local.pace = Pace::of_ms(ms).unwrap();
+            group = Some(local.join(at, "a", "g", None));
+            let (reader, _) = local.sockets.parts(at).unwrap();
+            let cohort = reader.memberships[0].local;
+            let all = local.fanout.groups.get(group.unwrap()).unwrap().cohorts();
+            let (given, _) = all.iter().find(|(_, of)| *of == cohort).unwrap();
+            assert!((ms..2 * ms).contains(&given.ms()), "{ms}: {}", given.ms());
+        }
+        let group = local.fanout.groups.get(group.unwrap()).unwrap();
+        let cohorts = group.cohorts().len();
+        assert!(cohorts <= EXACT_MAX + 13, "{cohorts}");
     }
 }

@@ -502,10 +502,7 @@ mod tests {
         }
         local.sweep(1000);
         for (n, at) in readers.iter().enumerate() {
-            local.fake(*at).room = n % ITEMS * len; // each stands elsewhere
-            local.sockets.slots.get_mut(*at).unwrap().0.unblock();
-            let mut budget = Budget::of_writes(1000);
-            local.fanout.drain(*at, &mut local.sockets, &mut budget);
+            local.drain_for(*at, n % ITEMS * len); // each stands elsewhere
         }
         local.sweep(1000);
         for n in 0..ITEMS {
@@ -568,12 +565,8 @@ mod tests {
         local.sweep(1000);
         let mut took = Duration::ZERO;
         for at in watchers {
-            local.fake(at).room = usize::MAX;
-            local.sockets.slots.get_mut(at).unwrap().0.unblock();
             let began = thread_time();
-            local
-                .fanout
-                .drain(at, &mut local.sockets, &mut Budget::of_writes(1000));
+            local.drain_for(at, usize::MAX);
             took += thread_time() - began;
             assert_eq!(local.heard(at).len(), 1);
         }

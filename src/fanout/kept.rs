@@ -151,16 +151,9 @@ impl KeptFrames {
     ) -> isize {
         let hash = self.hasher.hash_one(frame.item());
         let was_there = frame.kind() != Kind::Create;
-        let frames = &self.frames;
-        let is_it = |slot| {
-            let kept = frames.get(slot);
-            kept.is_some_and(|kept| kept.hash == hash && kept.frame.item() == frame.item())
-        };
         let mut held = HeldBefore::by_all(was_there);
         let mut was_len = frame.data_len();
-        let found = self.by_item.find(hash, is_it);
-        let older = found.and_then(|slot| frames.get(slot));
-        if let Some(older) = older {
+        if let Some(older) = self.change_of(hash, frame.item()) {
             let change = Change {
                 supersedes: older.number,
                 number,
@@ -235,6 +228,15 @@ impl KeptFrames {
                 self.forget(oldest);
             }
         }
+    }
+
+    /// The change of that item that is here.
+    fn change_of(&self, hash: u64, item: Option<&str>) -> Option<&Kept> {
+        let is_it = |slot| {
+            let kept = self.frames.get(slot);
+            kept.is_some_and(|kept| kept.hash == hash && kept.frame.item() == item)
+        };
+        self.frames.get(self.by_item.find(hash, is_it)?)
     }
 
     fn enter(&mut self, number: u64, slot: u32) {
@@ -330,12 +332,7 @@ impl KeptFrames {
     /// The number of the first frame of that item there or behind.
     pub(super) fn item_from(&self, item: &ItemId, number: u64) -> Option<u64> {
         let hash = self.hasher.hash_one(Some(item));
-        let is_it = |slot| {
-            let kept = self.frames.get(slot);
-            kept.is_some_and(|kept| kept.hash == hash && kept.frame.item() == Some(item))
-        };
-        let change = self.by_item.find(hash, is_it);
-        let change = change.and_then(|slot| Some(self.frames.get(slot)?.number));
+        let change = self.change_of(hash, Some(&**item)).map(|kept| kept.number);
         let change = change.filter(|change| *change >= number);
         let customs = &self.customs.by_item;
         let customs = (!customs.is_empty()).then(|| customs.get(&Some(Box::from(&**item))));

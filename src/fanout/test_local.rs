@@ -171,11 +171,16 @@ impl Local {
     }
 
     pub(super) fn unblock_for(&mut self, at: SlotId, room: usize) {
+        self.drain_for(at, room);
+        self.sweep(1000);
+    }
+
+    /// The socket takes so many bytes of what it lacks, and no sweep is made.
+    pub(super) fn drain_for(&mut self, at: SlotId, room: usize) {
         self.fake(at).room = room;
         self.sockets.slots.get_mut(at).unwrap().0.unblock();
         let mut budget = Budget::of_writes(1000);
         self.fanout.drain(at, &mut self.sockets, &mut budget);
-        self.sweep(1000);
     }
 
     pub(super) fn fake(&mut self, at: SlotId) -> &mut Fake {

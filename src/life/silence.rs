@@ -181,10 +181,7 @@ impl Silence {
                 self.at += 1;
                 continue;
             }
-            let place = self.place(slot)?;
-            place.is_linked = false;
-            self.buckets[bucket] = place.next;
-            self.len -= 1;
+            self.buckets[bucket] = self.unlink(slot)?;
             self.late = self.now - self.at;
             return Some(slot);
         }
@@ -215,12 +212,11 @@ impl Silence {
             self.review = None;
             return None;
         }
-        review.seen += 1;
-        let place = self.places.get_mut(slot as usize / CHUNK)?;
-        let place = &mut place[slot as usize % CHUNK];
-        place.is_linked = false;
-        review.first = place.next;
-        self.len -= 1;
+        let next = self.unlink(slot)?;
+        if let Some(review) = &mut self.review {
+            review.seen += 1;
+            review.first = next;
+        }
         self.late = 0;
         Some(slot)
     }
@@ -286,6 +282,15 @@ impl Silence {
         self.buckets[bucket] = slot;
         self.len += 1;
         self.next = self.next.min(at);
+    }
+
+    /// The first one of a list stands there no longer: gives the next one.
+    fn unlink(&mut self, slot: u32) -> Option<u32> {
+        let place = self.place(slot)?;
+        place.is_linked = false;
+        let next = place.next;
+        self.len -= 1;
+        Some(next)
     }
 }
 

@@ -94,6 +94,11 @@ pub fn failed(function: StreamFunction, cause: &str) -> ErrorBody {
     ErrorBody::new(code, format!("Failed to {what}: {cause}"))
 }
 
+/// The cause to tell where a change was asked for and its answer is lost.
+pub fn unknown_whether_stored(cause: &str) -> String {
+    format!("{cause}, unknown whether the change was stored")
+}
+
 /// The error of a function whose input does not fit.
 pub(super) fn refused(function_id: &str, phrase: &str) -> ErrorBody {
     ErrorBody::new(

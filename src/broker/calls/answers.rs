@@ -5,7 +5,7 @@ use crate::id::{CallId, SlotId};
 use crate::metrics::CallOutcome;
 use crate::protocol::answer::{Outcome, ResultBody};
 use crate::protocol::call::ErrorBody;
-use crate::protocol::function::failed;
+use crate::protocol::function::{failed, unknown_whether_stored};
 use crate::protocol::groups::{Merge, Names};
 use crate::protocol::input::StreamFunction;
 use crate::shard::Reply;
@@ -18,6 +18,8 @@ use crate::broker::turn::Turn;
 
 /// So many names of groups are put together in one step.
 const NAMES_A_STEP: usize = 4;
+/// Why calls end with the process.
+const SERVER_ENDS: &str = "the server ends";
 
 impl Calls {
     /// A worker has answered a stream call.
@@ -63,10 +65,10 @@ impl Calls {
                 StreamFunction::Get
                 | StreamFunction::List
                 | StreamFunction::ListGroups
-                | StreamFunction::ListAll => "the server ends",
-                _ => "the server ends, unknown whether the change was stored",
+                | StreamFunction::ListAll => SERVER_ENDS.to_owned(),
+                _ => unknown_whether_stored(SERVER_ENDS),
             };
-            let error = failed(call.function, cause);
+            let error = failed(call.function, &cause);
             self.answer_stream(turn, call, Outcome::Failed(error));
         }
     }

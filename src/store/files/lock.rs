@@ -88,9 +88,9 @@ fn locked(directory: &Path, file: &mut File) -> StoreError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::directory::Directory;
     use rustix::fs::CWD;
 
+    use super::super::directory::Directory;
     use super::super::disk::Disk;
     use super::*;
 

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::protocol::function::unknown_whether_stored;
 use crate::protocol::input::StreamFunction;
 use crate::shard::Question;
 
@@ -107,8 +108,7 @@ impl Redis {
     fn give_up(&mut self, job: Job, cause: &str, was_sent: bool) {
         match job.work {
             Work::Change(change) if was_sent => {
-                let cause = format!("{cause}, unknown whether the change was stored");
-                self.end_refused(&change, &cause);
+                self.end_refused(&change, &unknown_whether_stored(cause));
             }
             Work::Change(change) => self.end_refused(&change, &unsent(cause)),
             Work::Read(update) => self.end_update(&update, &unsent(cause)),
